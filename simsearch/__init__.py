@@ -1,0 +1,53 @@
+"""Index a folder of images, query it by example, find out which backbone retrieves best on your pictures.
+
+from simsearch import Collection
+
+Collection.ingest("indexes/photos", ["photos"])
+with Collection.open("indexes/photos") as collection:
+    for hit in collection.search("example.jpg", k=5).hits:
+        print(hit.rank, hit.similarity, hit.path)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simsearch.collection import Answer, Collection, IngestReport, Verification
+    from simsearch.errors import SimsearchError
+    from simsearch.models.resolve import ModelChoice
+    from simsearch.search import Hit, View
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "Collection",
+    "Hit",
+    "IngestReport",
+    "ModelChoice",
+    "SimsearchError",
+    "Verification",
+    "View",
+    "__version__",
+]
+
+_HOMES = {
+    "Answer": "collection",
+    "Collection": "collection",
+    "Hit": "search",
+    "IngestReport": "collection",
+    "ModelChoice": "models.resolve",
+    "SimsearchError": "errors",
+    "Verification": "collection",
+    "View": "search",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `simsearch --help` loads nothing it does not need."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'simsearch' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"simsearch.{_HOMES[name]}"), name)

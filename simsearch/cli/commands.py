@@ -1,0 +1,41 @@
+"""Every command, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simsearch import __version__
+from simsearch.cli.indexing import index
+from simsearch.cli.querying import query
+from simsearch.cli.upkeep import backbones, info, prune, rebuild, remove, verify
+
+app = typer.Typer(
+    name="simsearch",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"simsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def simsearch(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Index a folder of images, then find what looks like a picture you hold.
+
+    Start with:  simsearch index photos  and  simsearch query example.jpg
+    """
+
+
+for command in (index, query, info, backbones, verify, rebuild, remove, prune):
+    app.command()(command)

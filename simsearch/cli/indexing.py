@@ -1,0 +1,117 @@
+"""`simsearch index`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simsearch.cli.terminal import (
+    AsJson,
+    Backbone,
+    MaxMegapixels,
+    ProgressBar,
+    max_pixels,
+    new_collection,
+    print_json,
+    shown_path,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from simsearch.collection import IngestReport
+
+_SKIPS_SHOWN = 20
+
+
+def index(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folders, pictures, text files that list paths, or - for a list on stdin.",
+        ),
+    ],
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="DIR", help="The collection; default: indexes/<name of the source>."),
+    ] = None,
+    backbone: Backbone = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="PATH", help="A weights file, or `random` (to measure speed)."),
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="Any layer of the network, such as fc2 of vgg16."),
+    ] = None,
+    pooling: Annotated[str | None, typer.Option("--pooling", help="avg, max or gem.")] = None,
+    resize: Annotated[
+        str | None, typer.Option("--resize", help="How pictures become square: squash, crop or pad.")
+    ] = None,
+    megapixels: MaxMegapixels = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Index pictures. Run it again to bring the collection up to date: what is unchanged costs nothing.
+
+    A run that is stopped, or killed, goes on where it was when the same command is given again.
+
+    Example:  simsearch index ~/photos --backbone resnet50
+    """
+    from simsearch.collection import Collection, ModelChoice
+
+    choice = ModelChoice.checked(
+        backbone=backbone, weights=weights, layer=layer, pooling=pooling, resize=resize, offline=offline
+    )
+    folder = into or new_collection(sources[0])
+    stdin = sys.stdin.buffer.read() if "-" in sources else b""
+    try:
+        with ProgressBar() as bar:
+            report = Collection.ingest(
+                folder, sources, choice, stdin=stdin, max_pixels=max_pixels(megapixels), progress=bar
+            )
+    except KeyboardInterrupt:
+        tell(f"simsearch: stopped; what was indexed is safe in {folder}, the same command goes on from there")
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(_document(report))
+    else:
+        _print(report)
+
+
+def _document(report: IngestReport) -> dict[str, object]:
+    return {
+        "collection": report.collection,
+        "model": report.model,
+        "backbone": report.backbone,
+        "files": report.n_files,
+        "images": report.n_images,
+        "embedded": report.n_embedded,
+        "reused": report.n_reused,
+        "gone": report.n_gone,
+        "views": report.n_views,
+        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in report.skips],
+        "seconds": round(report.elapsed_s, 3),
+        "images_per_second": round(report.n_embedded / report.elapsed_s, 1),
+        "stages": {stage: round(seconds, 3) for stage, seconds in report.stages.items()},
+    }
+
+
+def _print(report: IngestReport) -> None:
+    parts = [f"{report.n_embedded:,} embedded", f"{report.n_reused:,} unchanged or moved"]
+    if report.n_gone:
+        parts.append(f"{report.n_gone:,} gone")
+    if report.skips:
+        parts.append(f"{len(report.skips):,} skipped")
+    rate = f", {report.n_embedded / report.elapsed_s:.0f} images/s" if report.n_embedded else ""
+    typer.echo(
+        f"{report.collection}: {report.n_images:,} images in {report.n_files:,} files, {report.backbone} "
+        f"({', '.join(parts)}; {report.elapsed_s:.1f} s{rate})"
+    )
+    for skip in report.skips[:_SKIPS_SHOWN]:
+        tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
+    if len(report.skips) > _SKIPS_SHOWN:
+        rest = len(report.skips) - _SKIPS_SHOWN
+        tell(f"  and {rest:,} more: `simsearch info --in {report.collection} --json` lists them all")

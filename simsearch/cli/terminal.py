@@ -1,0 +1,148 @@
+"""What the commands share: where collections lie, how things are printed, how progress is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simsearch.errors import CollectionNotFound, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from simsearch.collection import Progress
+
+INDEXES = Path("indexes")
+INDEX_VARIABLE = "SIMSEARCH_INDEX"
+_QUIET_S = 1.0
+"""A bar appears when something has taken this long."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+In = Annotated[
+    str | None,
+    typer.Option(
+        "--in",
+        metavar="DIR",
+        help="The collection; default: $SIMSEARCH_INDEX, else the only one under indexes/.",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option("--backbone", metavar="NAME|FILE", help="A row of `simsearch backbones`, or a model file."),
+]
+MaxMegapixels = Annotated[
+    float | None,
+    typer.Option(
+        "--max-megapixels",
+        min=0.01,
+        help="Skip pictures larger than this; default: by this machine's memory.",
+    ),
+]
+
+
+def chosen_collection(named: str | None) -> str:
+    """The folder of the collection to ask.
+
+    Raises `CollectionNotFound` when there is none, `UsageError` when there are several.
+    """
+    folder = named or os.environ.get(INDEX_VARIABLE)
+    if folder:
+        return folder
+    found = sorted(path.parent for path in INDEXES.glob("*/catalog.db"))
+    if not found:
+        raise CollectionNotFound(
+            str(INDEXES), "there is no collection under indexes/", "make one with `simsearch index SOURCE`"
+        )
+    if len(found) > 1:
+        names = ", ".join(str(path) for path in found)
+        raise UsageError(f"there are several collections: {names}", f"name one with --in or ${INDEX_VARIABLE}")
+    return str(found[0])
+
+
+def new_collection(source: str) -> str:
+    """Where a source is indexed into if the user does not say: indexes/ and the source's name."""
+    if source == "-":
+        raise UsageError("a list on stdin has no name", "say where to index it with --into DIR")
+    path = Path(os.path.abspath(source))
+    return str(INDEXES / (path.name if path.is_dir() else path.stem or "images"))
+
+
+def max_pixels(megapixels: float | None) -> int | None:
+    """The limit in pixels."""
+    return None if megapixels is None else round(megapixels * 1e6)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on stdout, in ASCII, so that any terminal and any name survive it."""
+    typer.echo(json.dumps(document, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def tell(message: str) -> None:
+    """A message for the person at the terminal, on stderr."""
+    typer.echo(message.encode("utf-8", "replace").decode(), err=True)
+
+
+def shown_path(path: str) -> str:
+    """A path as a person reads it: relative to the current folder where it lies below, always printable."""
+    below = os.path.join(os.getcwd(), "")
+    shown = path.removeprefix(below)
+    return os.fsencode(shown).decode("utf-8", "replace")
+
+
+def shown_size(n_bytes: float) -> str:
+    """A number of bytes with a unit: 16.5 MB."""
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if n_bytes < 1000:
+            break
+        n_bytes, unit = n_bytes / 1000, larger
+    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+
+
+class ProgressBar:
+    """Rate and time left on stderr, from the first second on; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far it is."""
+        if self._bar is None:
+            if not sys.stderr.isatty() or time.monotonic() - self._started < _QUIET_S:
+                return
+            self._bar = _new_bar()
+            self._task = self._bar.add_task("indexing", total=progress.n_files)
+            self._bar.start()
+        if self._task is not None:
+            rate = progress.n_done / max(1e-9, time.monotonic() - self._started)
+            self._bar.update(self._task, completed=progress.n_done, total=progress.n_files, rate=f"{rate:.0f} files/s")
+
+
+def _new_bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    return Progress(TextColumn("indexing"), *columns, console=Console(stderr=True))

@@ -1,0 +1,148 @@
+"""The commands that look after a collection, and the list of backbones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from simsearch.cli.terminal import AsJson, In, chosen_collection, print_json, shown_path, shown_size, tell
+
+
+_ROOM_FOR_PAPERS = 120
+
+
+def info(in_: In = None, as_json: AsJson = False) -> None:
+    """Show what a collection holds: images, models, size, last runs, files that could not be read.
+
+    Example:  simsearch info --in indexes/photos
+    """
+    from simsearch.collection import Collection
+
+    with Collection.open(chosen_collection(in_)) as collection:
+        facts = collection.info()
+    if as_json:
+        print_json(facts)
+        return
+    typer.echo(
+        f"{facts['collection']}: {facts['images']:,} images in {facts['files']:,} files, "
+        f"{shown_size(facts['size_bytes'])}"
+    )
+    for number, model in enumerate(facts["models"]):
+        details = ", ".join(str(x) for x in (model["layer"], model["pooling"], f"{model['side_px']} px") if x)
+        default = "  <- asked by default" if number == 0 else ""
+        typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
+    if facts["orphans"]:
+        typer.echo(f"  {facts['orphans']:,} images without a file: `simsearch prune` deletes their vectors")
+    for skip in facts["skipped"][:20]:
+        typer.echo(f"  skipped {shown_path(skip['path'])}: {skip['reason']}")
+
+
+def verify(in_: In = None, as_json: AsJson = False) -> None:
+    """Check a collection: the catalog, every vector, the FAISS files, and that files are still there.
+
+    Exit 1 when something is damaged.
+
+    Example:  simsearch verify --in indexes/photos
+    """
+    from simsearch.collection import Collection
+
+    with Collection.open(chosen_collection(in_)) as collection:
+        found = collection.verify()
+    if as_json:
+        print_json({"problems": list(found.problems), "notes": list(found.notes)})
+    else:
+        for line in (*found.problems, *found.notes):
+            typer.echo(shown_path(line))
+        typer.echo("damaged" if found.problems else "everything is in order" if not found.notes else "no damage")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def rebuild(in_: In = None, as_json: AsJson = False) -> None:
+    """Make the FAISS files of a collection anew from its catalog.
+
+    Example:  simsearch rebuild --in indexes/photos
+    """
+    from simsearch.collection import Collection
+
+    made = Collection.rebuild(chosen_collection(in_))
+    if as_json:
+        print_json({"rebuilt": made})
+    else:
+        typer.echo(f"rebuilt {', '.join(made) or 'nothing: no model is indexed'}")
+
+
+def remove(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, or folders with all below.")],
+    in_: In = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take files out of a collection. The files themselves stay, and come back when they are indexed again.
+
+    Example:  simsearch remove photos/private --in indexes/photos
+    """
+    from simsearch.collection import Collection
+
+    n_removed = Collection.remove(chosen_collection(in_), paths)
+    if as_json:
+        print_json({"removed": n_removed})
+    else:
+        typer.echo(f"{n_removed:,} files taken out; `simsearch prune` deletes the vectors nothing needs any more")
+
+
+def prune(
+    in_: In = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", metavar="NAME", help="Delete all vectors of this backbone instead."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the vectors of images that have no file any more, and give the space back.
+
+    Example:  simsearch prune --in indexes/photos
+    """
+    from simsearch.collection import Collection
+
+    done = Collection.prune(chosen_collection(in_), backbone)
+    if as_json:
+        print_json(done)
+    else:
+        what = f"{done['models']} models" if backbone else f"{done['images']:,} images"
+        typer.echo(f"{what} deleted, {shown_size(done['freed_bytes'])} freed")
+
+
+def backbones(as_json: AsJson = False) -> None:
+    """List the networks that can embed, and which have their weights here.
+
+    Example:  simsearch backbones
+    """
+    from simsearch.collection import list_backbones
+
+    rows = list_backbones()
+    if as_json:
+        print_json({"backbones": rows})
+        return
+    _print_backbones(rows)
+    tell("a model file of your own works too: .keras, .onnx or a SavedModel folder, with a JSON beside it")
+
+
+def _print_backbones(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    headings = ["name", "side", "width", "parameters", "weights", "licence"]
+    if console.width >= _ROOM_FOR_PAPERS:
+        headings.append("paper")
+    for heading in headings:
+        is_number = heading in ("side", "width", "parameters")
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
+    for row in rows:
+        weights = "not needed" if not row["parameters"] else "here" if row["weights_path"] else "to download"
+        size = f"{row['parameters'] / 1e6:.1f} M"
+        cells = [row["name"], str(row["side_px"]), str(row["width"]), size, weights, row["licence"], row["paper"]]
+        table.add_row(*cells[: len(headings)])
+    console.print(table)

@@ -1,0 +1,272 @@
+"""Bytes to upright RGB pixels, with limits. The only module that opens pictures.
+
+Index and query decode through the same functions, so that the same picture gives the same pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from simsearch.errors import ImageError, MissingExtra, NotAPicture, Unreadable
+
+Resize = Literal["squash", "crop", "pad"]
+"""How a picture of any shape becomes a square.
+
+`squash` scales both sides; `crop` scales the shorter side to 8/7 of the square's and takes the middle, as
+ImageNet networks are evaluated; `pad` scales the longer side and fills with white.
+"""
+
+Pixels = NDArray[np.uint8]
+
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM")
+"""What Pillow may try. Not everything it knows: some formats start other programs."""
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+
+_MIN_PIXELS_LIMIT = 100_000_000
+_BYTES_PER_PIXEL = 8  # the widest pixel read: four channels of 16 bits
+_BROKEN_EXIF = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    struct.error,
+    OverflowError,
+)
+"""What Pillow raises on broken EXIF."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """The bytes of a file, with the digest that names its content and the state it was read in."""
+
+    path: str
+    data: bytes
+    digest: str
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright RGB picture, perhaps decoded at a reduced scale; `width` and `height` are its full size in px."""
+
+    image: Image.Image
+    width: int
+    height: int
+    format: str
+
+
+def default_max_pixels() -> int:
+    """A sixteenth of this machine's memory at eight bytes a pixel, and at least 100 megapixels."""
+    return max(_MIN_PIXELS_LIMIT, _memory_bytes() // 16 // _BYTES_PER_PIXEL)
+
+
+def _memory_bytes() -> int:
+    try:
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 0
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            return min(installed, int(file.read()))
+    except (OSError, ValueError):  # no control group, or no limit in it
+        return installed
+
+
+def digest_of(data: bytes) -> str:
+    """The content digest: xxh3_128 over all bytes, 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def read(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
+    """Read a file whole. One whose name claims nothing is looked into first, so that a film is not read.
+
+    Raises `ImageError` when it cannot be read, is too large, or changed meanwhile, `NotAPicture` on a foreign
+    content under a foreign name.
+    """
+    try:
+        with open(path, "rb") as file:
+            before = os.fstat(file.fileno())
+            if before.st_size > max_pixels * _BYTES_PER_PIXEL:
+                raise _too_large(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
+            if not claims_picture:
+                _open(file, path, max_pixels)
+                file.seek(0)
+            data = file.read()
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        raise Unreadable(path, error.strerror or str(error), "check the path and its rights") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+        raise Unreadable(path, "it changed while it was read", "run again when it is complete")
+    return RawFile(path, data, digest_of(data), after.st_size, after.st_mtime_ns)
+
+
+def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = None) -> Picture:
+    """Decode a picture: first frame, upright by its EXIF orientation, RGB, transparency on white.
+
+    With `target_px`, a JPEG may be decoded at a half, a quarter or an eighth of its size as long as both sides
+    stay at least that long. 16-bit grey is scaled by 1/257; wider or floating-point grey as `_to_eight_bits`
+    says. `path` is for messages only.
+
+    Raises `ImageError`, or `NotAPicture` when the content is none.
+    """
+    image = _open(io.BytesIO(data), path, max_pixels)
+    try:
+        stored = image.size
+        is_reduced = target_px is not None and image.draft(None, (target_px, target_px)) is not None
+        image.load()
+        lies_on_its_side = _turn_upright(image)
+        full = image.size
+        if is_reduced:
+            full = stored[::-1] if lies_on_its_side else stored
+        return Picture(_to_rgb(image), full[0], full[1], image.format or "unknown")
+    except MemoryError as error:
+        raise _too_large(path, _megapixels(image.size), max_pixels) from error
+    except Exception as error:  # readers raise whatever they stumble over; it is one file's failure
+        raise ImageError(path, f"damaged {image.format} ({error})", "restore it from a copy") from error
+
+
+def fit(picture: Picture, side_px: int, resize: Resize) -> Pixels:
+    """The picture as a square: (side, side, 3) uint8, RGB, bilinear with antialiasing."""
+    image, bilinear = picture.image, Image.Resampling.BILINEAR
+    if resize == "squash":
+        square = image.resize((side_px, side_px), bilinear)
+    elif resize == "crop":
+        margin = 1 / 16  # 7/8 of the shorter side remain
+        width, height = image.size
+        visible = min(width, height) * (1 - 2 * margin)
+        left, top = (width - visible) / 2, (height - visible) / 2
+        square = image.resize((side_px, side_px), bilinear, box=(left, top, left + visible, top + visible))
+    else:
+        square = ImageOps.pad(image, (side_px, side_px), bilinear, color="white")
+    return np.asarray(square)
+
+
+def decode_target_px(side_px: int, resize: Resize) -> int:
+    """The shortest side a picture must keep for `fit` to lose nothing by a reduced decoding."""
+    return side_px if resize == "squash" else -(-side_px * 8 // 7)
+
+
+def _open(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
+    head = file.read(64)
+    file.seek(0)
+    if not head:
+        raise NotAPicture(path, "the file is empty", "restore it from a copy")
+    # Pillow's own guard would speak first on a picture that the caller allows; ours is checked below.
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+    formats = (*_FORMATS, *_heif(head, path))
+    try:
+        image = Image.open(file, formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path, "picture", max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(path, head) from error
+    except Exception as error:  # as above: a broken header may raise anything
+        raise ImageError(path, f"damaged header ({error})", "restore it from a copy") from error
+    if image.width * image.height > max_pixels:
+        raise _too_large(path, _megapixels(image.size), max_pixels)
+    return image
+
+
+def _heif(head: bytes, path: str) -> tuple[str, ...]:
+    """The name of the HEIF reader, registered on the first such file."""
+    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
+        return ()
+    try:
+        import pillow_heif
+    except ImportError as error:
+        missing = MissingExtra("HEIC", "heif")
+        raise ImageError(path, missing.problem, missing.advice) from error
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
+
+
+def _unidentified(path: str, head: bytes) -> ImageError:
+    for magic, name in _FOREIGN_CONTENTS:
+        if head.startswith(magic):
+            return NotAPicture(path, f"the content is {name}, not a picture", "fetch or export the picture again")
+    if head[:3] == b"\xff\xd8\xff" or head[:8] == b"\x89PNG\r\n\x1a\n":
+        return ImageError(path, "damaged header", "restore it from a copy")
+    return NotAPicture(path, "the content is no picture in a format that is read", "convert it to JPEG or PNG")
+
+
+_FOREIGN_CONTENTS = (
+    (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+    (b"<svg", "an SVG drawing"),
+    (b"%PDF", "a PDF document"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\0\0\0\0\0", "zeros"),
+)
+
+
+def _too_large(path: str, what: str, max_pixels: int) -> ImageError:
+    return ImageError(
+        path,
+        f"{what} is more than the limit of {max_pixels / 1e6:.0f} megapixels",
+        "raise it with --max-megapixels if you trust the file",
+    )
+
+
+def _megapixels(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]} px"
+
+
+def _turn_upright(image: Image.Image) -> bool:
+    """Turn in place as the EXIF orientation says, and tell whether width and height changed places.
+
+    Broken EXIF counts as none, as the pixels are good all the same.
+    """
+    orientation = 1
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        ImageOps.exif_transpose(image, in_place=True)
+    except _BROKEN_EXIF:
+        pass
+    return orientation in (5, 6, 7, 8)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, layers).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits: floats within [0, 1] are scaled by 255, values within 16 bits by 1/257.
+
+    Other ranges are stretched from their least to their greatest value.
+    """
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 65535:
+        scaled = (values - low) * (255 / (high - low))
+    elif image.mode == "F" and high <= 1:
+        scaled = values * 255
+    elif image.mode == "F" and high <= 255:
+        scaled = values
+    else:
+        scaled = values / 257
+    return Image.fromarray(np.round(scaled).astype(np.uint8))

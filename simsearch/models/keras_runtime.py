@@ -1,0 +1,243 @@
+"""The only import of TensorFlow: builds any Keras network as a graph from uint8 pixels to unit vectors.
+
+Pre-processing, pooling and L2 normalisation are layers of that graph, so index and query cannot differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
+from simsearch.models.model import GEM_POWER, NORM_FLOOR, Model, Pooling, Scaling
+from simsearch.models.weights import has_head
+from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Silence file descriptor 2: TensorFlow's libraries write notes on devices to it before they can be told."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _quiet_stderr():
+    import keras
+    import tensorflow as tf
+
+
+class KerasEmbedder:
+    """A Keras graph, compiled by TensorFlow once for every batch size."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        vectors_of = _saved_model(model) if model.runtime == "saved-model" else _keras_graph(model)
+        pixels = tf.TensorSpec([None, model.side_px, model.side_px, 3], tf.uint8)
+        self._vectors_of = tf.function(vectors_of, input_signature=[pixels])
+        self.width = int(self._vectors_of.get_concrete_function().output_shapes[-1])
+
+    def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows."""
+        vectors: NDArray[np.float32] = self._vectors_of(tf.constant(batch)).numpy()
+        return vectors
+
+
+def build_graph(model: Model) -> keras.Model:
+    """The Keras network of a zoo row or a `.keras` file, from uint8 (n, side, side, 3) to unit rows (n, d).
+
+    Raises `UnknownLayer`, `WeightsMismatch` or another `ModelError`.
+    """
+    _check_backend()
+    network = _zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
+    features = _cut(network, model)
+    pixels = keras.Input((model.side_px, model.side_px, 3), dtype="uint8", name="pixels")
+    try:
+        maps = features(_scale(pixels, model.scaling))
+    except ValueError as error:
+        raise ModelError(
+            f"{model.backbone} does not take {model.side_px} x {model.side_px} RGB ({error})",
+            "mend the side in the JSON beside the model",
+        ) from error
+    return keras.Model(pixels, _unit(_pool(maps, model)), name=model.backbone)
+
+
+def download(wanted: WeightsFile, url: str, folder: Path) -> None:
+    """Fetch a weights file through Keras into `folder`, where it appears whole or not at all.
+
+    Raises `OSError` when it cannot be fetched or its hash is not the published one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    workshop = tempfile.mkdtemp(prefix=".download-", dir=folder)
+    try:
+        try:
+            fetched = keras.utils.get_file(wanted.name, origin=url, cache_dir=workshop, cache_subdir="")
+        except Exception as error:  # Keras raises a bare Exception for every failure of the transfer
+            raise OSError(str(error)) from error
+        if wanted.digest and _published_digest(fetched, wanted.digest) != wanted.digest:
+            raise OSError(f"what {url} sent has another hash than the published one")
+        os.replace(fetched, folder / wanted.name)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _published_digest(path: str, like: str) -> str:
+    """MD5 or SHA-256 in hexadecimal, whichever `like` is."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5" if len(like) == 32 else "sha256").hexdigest()
+
+
+def _check_backend() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(f"Keras runs on {keras.backend.backend()}, not on TensorFlow", "set KERAS_BACKEND=tensorflow")
+
+
+def _zoo_network(model: Model) -> keras.Model:
+    row = BACKBONES[model.backbone]
+    needs_head = model.layer in row.head_layers
+    if model.file is None:
+        network = _construct(row, with_head=needs_head)
+        _randomise(network)
+        return network
+    order = [True] if needs_head else [has_head(model.file), not has_head(model.file)]
+    failure: Exception | None = None
+    for with_head in order:
+        network = _construct(row, with_head=with_head)
+        try:
+            network.load_weights(model.file)
+        except (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
+            failure = failure or error
+        else:
+            return network
+    head = " with its classification head" if needs_head else ""
+    raise WeightsMismatch(
+        f"{model.file} does not fit {row.name}{head} ({_first_line(failure)})",
+        f"give Keras's own weights of {row.name}, such as {row.top.name}",
+    ) from failure
+
+
+def _construct(row: Backbone, *, with_head: bool) -> keras.Model:
+    keras.backend.clear_session()  # layers without a name of their own are numbered from one again
+    shape = (row.side_px, row.side_px, 3)
+    return getattr(keras.applications, row.constructor)(weights=None, include_top=with_head, input_shape=shape)
+
+
+def _randomise(network: keras.Model) -> None:
+    """He-normal kernels from a fixed seed, neutral everything else: the same on every machine and Keras."""
+    random = np.random.default_rng(0)
+    for variable in network.weights:
+        shape = tuple(variable.shape)
+        if len(shape) > 1:
+            fan_in = max(1, int(np.prod(shape[:-1])))
+            value = random.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / fan_in))
+        else:
+            starts_at_one = variable.name in ("gamma", "moving_variance", "variance")
+            value = np.full(shape, 1.0 if starts_at_one else 0.0, dtype=np.float32)
+        variable.assign(value.astype(variable.dtype))
+
+
+def _load_keras_file(model: Model) -> keras.Model:
+    try:
+        return keras.models.load_model(model.file, compile=False)
+    except Exception as error:  # whatever a foreign file makes Keras raise
+        raise ModelError(
+            f"{model.file} cannot be loaded ({_first_line(error)})", "save it again with Keras 3"
+        ) from error
+
+
+def _cut(network: keras.Model, model: Model) -> keras.Model:
+    """The part of the network up to the layer."""
+    if model.layer is None:
+        return network
+    names = [layer.name for layer in network.layers]
+    if model.layer not in names:
+        raise UnknownLayer(model.backbone, model.layer, difflib.get_close_matches(model.layer, names, n=3, cutoff=0.4))
+    return keras.Model(network.inputs, network.get_layer(model.layer).output)
+
+
+def _scale(pixels: Any, scaling: Scaling) -> Any:
+    values = keras.ops.cast(pixels, "float32")
+    if scaling.channels == "bgr":
+        values = values[..., ::-1]
+    scale, offset = (np.array(triple, dtype=np.float32) for triple in (scaling.scale, scaling.offset))
+    return values * scale + offset
+
+
+def _pool(maps: Any, model: Model) -> Any:
+    """(n, h, w, c) or (n, tokens, c) to (n, c); what is (n, d) already stays."""
+    axes = tuple(range(1, len(maps.shape) - 1))
+    if len(maps.shape) < 2 or len(maps.shape) > 4:
+        raise UnknownLayer(model.backbone, model.layer or "output", [])
+    return _POOLS[model.pooling](maps, axes) if axes else maps
+
+
+def _gem(maps: Any, axes: tuple[int, ...]) -> Any:
+    """Generalised mean over positions, (mean x^p)^(1/p) of x >= 1e-6 (Radenović, Tolias & Chum 2018, eq. 3)."""
+    powers = keras.ops.power(keras.ops.maximum(maps, 1e-6), GEM_POWER)
+    return keras.ops.power(keras.ops.mean(powers, axis=axes), 1 / GEM_POWER)
+
+
+_POOLS: dict[Pooling, Callable[[Any, tuple[int, ...]], Any]] = {
+    "avg": lambda maps, axes: keras.ops.mean(maps, axis=axes),
+    "max": lambda maps, axes: keras.ops.max(maps, axis=axes),
+    "gem": _gem,
+}
+
+
+def _unit(rows: Any) -> Any:
+    length = keras.ops.sqrt(keras.ops.sum(keras.ops.square(rows), axis=-1, keepdims=True))
+    return rows / keras.ops.maximum(length, NORM_FLOOR)
+
+
+def _keras_graph(model: Model) -> Callable[[Any], Any]:
+    graph = build_graph(model)
+    return lambda pixels: graph(pixels, training=False)
+
+
+def _saved_model(model: Model) -> Callable[[Any], Any]:
+    """The default signature of a SavedModel folder, with our pre-processing before it and the rest after."""
+    _check_backend()
+    if model.layer is not None:
+        raise UnknownLayer(model.backbone, model.layer, [])
+    try:
+        loaded = tf.saved_model.load(model.file)
+        signature = loaded.signatures["serving_default"]
+        (name,) = signature.structured_input_signature[1]
+    except Exception as error:  # whatever a foreign folder makes TensorFlow raise
+        raise ModelError(
+            f"{model.file} cannot be loaded ({_first_line(error)})",
+            "save it with one input and the signature serving_default",
+        ) from error
+
+    def vectors_of(pixels: Any) -> Any:
+        outputs = signature(**{name: _scale(pixels, model.scaling)})
+        return _unit(_pool(next(iter(outputs.values())), model))
+
+    vectors_of.keep_alive = loaded  # type: ignore[attr-defined]  # its variables die with it
+    return vectors_of
+
+
+def _first_line(error: Exception | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,118 @@
+"""The user's own model: a `.keras` file, a SavedModel folder or an `.onnx` file, with a small JSON beside it.
+
+The JSON is named like the model (`flowers.onnx` and `flowers.json`) and says what a file cannot:
+
+    {"side": 224, "resize": "squash", "scaling": "torch", "layer": null, "pooling": "avg"}
+
+`scaling` is a name of `SCALINGS` or `{"channels": "bgr", "scale": [..], "offset": [..]}`, applied to values
+from 0 to 255. `side` and `scaling` must be there, the rest has the defaults above.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from simsearch.errors import ModelError
+from simsearch.images.decode import Resize
+from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime, Scaling
+from simsearch.models.weights import digest_of_file
+
+_EXAMPLE = '{"side": 224, "scaling": "torch"}'
+_FIELDS = frozenset({"side", "resize", "scaling", "layer", "pooling"})
+
+
+def is_model_file(name: str) -> bool:
+    """Whether `name` means a file of the user's and not a row of the zoo."""
+    return os.path.exists(name) or os.sep in name or name.endswith((".keras", ".onnx"))
+
+
+def read_model_file(path: str, *, layer: str | None, pooling: Pooling | None, resize: Resize | None) -> Model:
+    """The model at `path`; what the caller names goes before what the JSON says.
+
+    Raises `ModelError` when the model or its JSON is missing or wrong.
+    """
+    if not os.path.exists(path):
+        raise ModelError(f"there is no model at {path}", "check the path")
+    settings = _settings(Path(path).with_suffix(".json"))
+    return Model(
+        backbone=re.sub(r"[^A-Za-z0-9_.]+", "_", Path(path).stem) or "model",
+        runtime=_runtime(path),
+        weights=_digest(path),
+        file=os.path.abspath(path),
+        side_px=settings["side"],
+        resize=resize or settings.get("resize", "squash"),
+        scaling=settings["scaling"],
+        layer=layer or settings.get("layer"),
+        pooling=pooling or settings.get("pooling", "avg"),
+    )
+
+
+def _runtime(path: str) -> Runtime:
+    if os.path.isfile(os.path.join(path, "saved_model.pb")):
+        return "saved-model"
+    if path.endswith(".onnx"):
+        return "onnx"
+    if path.endswith(".keras"):
+        return "keras-file"
+    raise ModelError(f"{path} is no model that is read", "give a .keras file, a SavedModel folder or an .onnx file")
+
+
+def _digest(path: str) -> str:
+    """One digest for a file, or for all files of a folder in the order of their names."""
+    if os.path.isfile(path):
+        return digest_of_file(path)
+    hasher = xxhash.xxh3_128()
+    for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
+        hasher.update(f"{file.relative_to(path).as_posix()}\0{digest_of_file(str(file))}\0".encode())
+    return hasher.hexdigest()
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{file} is missing", f"write what the model expects, such as {_EXAMPLE}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read ({error})", f"write a JSON object such as {_EXAMPLE}") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{file} holds no JSON object", f"write one such as {_EXAMPLE}")
+    if unknown := settings.keys() - _FIELDS:
+        raise _wrong(file, f"unknown fields {sorted(unknown)}", f"known are {sorted(_FIELDS)}")
+    side = settings.get("side")
+    if not isinstance(side, int) or isinstance(side, bool) or side <= 0:
+        raise _wrong(file, f"side is {side!r}", "give the input's side in pixels")
+    _check_choice(file, settings, "resize", RESIZES)
+    _check_choice(file, settings, "pooling", POOLINGS)
+    if not isinstance(settings.get("layer"), str | None):
+        raise _wrong(file, f"layer is {settings['layer']!r}", "give a layer's name or null")
+    return settings | {"scaling": _scaling(file, settings.get("scaling"))}
+
+
+def _check_choice(file: Path, settings: dict[str, Any], field: str, allowed: tuple[str, ...]) -> None:
+    if field in settings and settings[field] not in allowed:
+        raise _wrong(file, f"{field} is {settings[field]!r}", f"choose one of {', '.join(allowed)}")
+
+
+def _scaling(file: Path, value: object) -> Scaling:
+    if isinstance(value, str) and value in SCALINGS:
+        return SCALINGS[value]
+    if isinstance(value, dict) and value.get("channels", "rgb") in ("rgb", "bgr"):
+        scale, offset = value.get("scale"), value.get("offset", [0, 0, 0])
+        if _is_triple(scale) and _is_triple(offset):
+            return Scaling(value.get("channels", "rgb"), tuple(map(float, scale)), tuple(map(float, offset)))  # type: ignore[arg-type]  # length checked
+    example = '{"channels": "rgb", "scale": [0.0039, 0.0039, 0.0039], "offset": [0, 0, 0]}'
+    raise _wrong(file, f"scaling is {value!r}", f"choose one of {', '.join(SCALINGS)}, or write {example}")
+
+
+def _is_triple(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(x, int | float) for x in value)
+
+
+def _wrong(file: Path, problem: str, advice: str) -> ModelError:
+    return ModelError(f"{file}: {problem}", advice)

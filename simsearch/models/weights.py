@@ -1,0 +1,122 @@
+"""Finding weights: offline first, every place named when they are nowhere.
+
+The order: the file the user names, the folder `$SIMSEARCH_WEIGHTS`, the user's cache, Keras's own cache, and
+only then a download through Keras. `$SIMSEARCH_WEIGHTS_URL` names a mirror: a base under which the files lie
+by their Keras names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import xxhash
+
+from simsearch.errors import WeightsMismatch, WeightsMissing
+from simsearch.models.zoo import Backbone, WeightsFile
+
+RANDOM = "random"
+"""`--weights random`: seeded random numbers, for measuring speed where no weights are."""
+
+FOLDER_VARIABLE = "SIMSEARCH_WEIGHTS"
+MIRROR_VARIABLE = "SIMSEARCH_WEIGHTS_URL"
+CACHE_VARIABLE = "SIMSEARCH_CACHE"
+
+Download = Callable[[WeightsFile, str, Path], None]
+"""(what, from which URL, into which folder); leaves the whole file or raises `OSError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsOrder:
+    """What a user said about weights: a file to take, and whether the network may be asked."""
+
+    path: str | None = None
+    offline: bool = False
+
+
+def cache_folder() -> Path:
+    """The user's cache: `$SIMSEARCH_CACHE`, else the platform's place for caches."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("simsearch"))
+
+
+def has_head(file: str) -> bool:
+    """Whether a weights file, by its name, goes with the classification head."""
+    return "notop" not in Path(file).name and "no_top" not in Path(file).name
+
+
+def digest_of_file(path: str) -> str:
+    """xxh3_128 over the file's bytes, 32 hexadecimal digits.
+
+    Raises `WeightsMismatch` when it cannot be read.
+    """
+    hasher = xxhash.xxh3_128()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                hasher.update(block)
+    except OSError as error:
+        raise WeightsMismatch(f"cannot read {path} ({error.strerror})", "check the path and its rights") from error
+    return hasher.hexdigest()
+
+
+def find(backbone: Backbone, order: WeightsOrder, *, with_head: bool, download: Download) -> str:
+    """The path of the weights of `backbone`, downloaded if that is needed and allowed.
+
+    Without `with_head`, a file without the classification head is preferred, one with it serves too.
+
+    Raises `WeightsMissing` when they are nowhere to be had.
+    """
+    wanted = backbone.top if with_head else backbone.notop
+    if order.path is not None:
+        if os.path.isfile(order.path):
+            return os.path.abspath(order.path)
+        raise _missing(backbone, wanted, f"{order.path} does not exist")
+    if found := find_here(backbone, with_head=with_head):
+        return found
+    searched = ", ".join(str(folder) for folder in _folders())
+    if order.offline:
+        raise _missing(backbone, wanted, f"none in {searched}, and --offline forbids a download")
+    try:
+        download(wanted, _url(wanted), _download_folder())
+    except OSError as error:
+        raise _missing(backbone, wanted, f"none in {searched}, and the download failed ({error})") from error
+    return str((_download_folder() / wanted.name).absolute())
+
+
+def find_here(backbone: Backbone, *, with_head: bool) -> str | None:
+    """The path of the weights of `backbone` on this machine, or None."""
+    for folder in _folders():
+        for name in _names(backbone, with_head=with_head):
+            if (folder / name).is_file():
+                return str((folder / name).absolute())
+    return None
+
+
+def _names(backbone: Backbone, *, with_head: bool) -> list[str]:
+    top = [f"{backbone.name}.weights.h5", backbone.top.name]
+    notop = [f"{backbone.name}_notop.weights.h5", backbone.notop.name]
+    return top if with_head else notop + top
+
+
+def _folders() -> list[Path]:
+    named = os.environ.get(FOLDER_VARIABLE)
+    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    return [*([Path(named)] if named else []), _download_folder(), keras_home / "models"]
+
+
+def _download_folder() -> Path:
+    return cache_folder() / "weights"
+
+
+def _url(wanted: WeightsFile) -> str:
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    return f"{mirror.rstrip('/')}/{wanted.name}" if mirror else wanted.url
+
+
+def _missing(backbone: Backbone, wanted: WeightsFile, detail: str) -> WeightsMissing:
+    return WeightsMissing(
+        backbone.name, file=wanted.name, url=_url(wanted), place=str(_download_folder()), detail=detail
+    )

@@ -1,0 +1,1 @@
+"""What is kept: the catalog (the truth) and the FAISS files (caches of it)."""

@@ -1,0 +1,338 @@
+"""The SQLite truth of a collection: files, images, views, models, vectors, runs, skips. Reading."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.errors import CollectionDamaged, CollectionTooNew
+from simsearch.images.sources import FoundFile, Skip
+from simsearch.models.model import Model
+from simsearch.store.connection import (
+    CATALOG_NAME,
+    SCHEMA_VERSION,
+    can_share,
+    connect,
+    is_blank,
+    is_catalog,
+    loaded_path,
+    not_found,
+    stored_path,
+    translated,
+)
+
+_MANY = 500
+"""How many values go into one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What the catalog knows of a path. `is_embedded`: its image has a vector of the model asked about."""
+
+    size_bytes: int
+    mtime_ns: int
+    is_embedded: bool
+
+    def is_unchanged(self, file: FoundFile) -> bool:
+        """Whether size and modification time are what they were."""
+        return (self.size_bytes, self.mtime_ns) == (file.size_bytes, file.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What decoding told of an image: upright size in px, format."""
+
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file to record. `facts` and `vector` are None where the image is embedded already."""
+
+    file: FoundFile
+    digest: str
+    facts: ImageFacts | None = None
+    vector: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model in the catalog, with the generation of its vectors."""
+
+    id: int
+    model: Model
+    width: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """A view of an image that has at least one file. `paths` are the image's files, in order."""
+
+    view_id: int
+    image_id: int
+    kind: str
+    parameters: dict[str, Any]
+    digest: str
+    paths: tuple[str, ...]
+
+
+class Catalog:
+    """A catalog to read. Reading goes on while another process writes."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._check_schema()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the catalog of the collection in `folder`.
+
+        Raises `CollectionNotFound`, `CollectionTooNew` or `CollectionDamaged`.
+        """
+        file = folder / CATALOG_NAME
+        if not file.is_file():
+            raise not_found(folder)
+        with translated(folder):
+            return cls(folder, connect(file, "mode=ro" if can_share(folder) else "mode=ro&immutable=1"))
+
+    def _check_schema(self) -> None:
+        (version,) = self._one("PRAGMA user_version")
+        with translated(self.folder):
+            is_ours = is_catalog(self._connection)
+            if not is_ours and is_blank(self._connection):
+                raise not_found(self.folder)
+        if not is_ours:
+            raise CollectionDamaged(
+                str(self.folder),
+                f"{self.folder / CATALOG_NAME} is not a simsearch catalog",
+                "move it away and index again",
+            )
+        if version > SCHEMA_VERSION:
+            raise CollectionTooNew(
+                str(self.folder),
+                f"{self.folder} was written by a newer simsearch (schema {version}, this one reads {SCHEMA_VERSION})",
+                "upgrade: pip install -U simsearch",
+            )
+
+    def close(self) -> None:
+        """Close the connection. The last one to close folds SQLite's write-ahead log into the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one moment, whatever another process writes meanwhile."""
+        with translated(self.folder):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    # What is there
+
+    @property
+    def uuid(self) -> str:
+        """What tells this collection from every other."""
+        return str(self._one("SELECT uuid FROM collection")[0])
+
+    def counts(self) -> dict[str, int]:
+        """How many files, images with a file, orphans (images without one), views and skips there are."""
+        numbers = self._one(
+            """SELECT (SELECT count(*) FROM files), (SELECT count(DISTINCT image_id) FROM files),
+                      (SELECT count(*) FROM images), (SELECT count(*) FROM views), (SELECT count(*) FROM skips)"""
+        )
+        files, images, all_images, views, skips = numbers
+        return {
+            "files": files,
+            "images": images,
+            "orphans": all_images - images,
+            "views": views,
+            "skips": skips,
+        }
+
+    def models(self) -> list[StoredModel]:
+        """Every model with vectors here, the one indexed with last first."""
+        rows = self._rows(
+            """SELECT id, details, width, generation FROM models
+               ORDER BY (SELECT max(runs.id) FROM runs WHERE model_id = models.id) DESC, id DESC"""
+        )
+        return [StoredModel(id_, Model.from_json(details), width, gen) for id_, details, width, gen in rows]
+
+    def find_model(self, fingerprint: str) -> StoredModel | None:
+        """The model of that fingerprint as it is now, if the catalog has it."""
+        row = self._connection.execute(
+            "SELECT id, details, width, generation FROM models WHERE fingerprint = ?", (fingerprint,)
+        ).fetchone()
+        return row and StoredModel(row[0], Model.from_json(row[1]), row[2], row[3])
+
+    def n_vectors(self, model_id: int) -> int:
+        """How many vectors of the model there are."""
+        return int(self._one("SELECT count(*) FROM vectors WHERE model_id = ?", (model_id,))[0])
+
+    def n_images_of(self, model_id: int) -> int:
+        """How many images with a file the model has a vector of."""
+        return int(
+            self._one(
+                """SELECT count(DISTINCT files.image_id) FROM files JOIN views USING (image_id)
+                   JOIN vectors ON view_id = views.id WHERE model_id = ?""",
+                (model_id,),
+            )[0]
+        )
+
+    def skips(self) -> list[Skip]:
+        """The files that the last runs could not read, by path."""
+        rows = self._rows("SELECT path, reason FROM skips ORDER BY path")
+        return [Skip(loaded_path(path), reason) for path, reason in rows]
+
+    def runs(self, last: int) -> list[dict[str, Any]]:
+        """The last runs, newest first; `ended_at` is None for one that is going on or was killed."""
+        names = ("id", "fingerprint", "sources", "process", "started_at", "ended_at", "embedded", "reused")
+        rows = self._rows(
+            """SELECT runs.id, fingerprint, sources, process, started_at, ended_at, embedded, reused
+               FROM runs JOIN models ON models.id = model_id ORDER BY runs.id DESC LIMIT ?""",
+            (last,),
+        )
+        return [dict(zip(names, row, strict=True)) | {"sources": json.loads(row[2])} for row in rows]
+
+    # What ingest asks
+
+    def known_files(self, paths: Sequence[str], model_id: int) -> dict[str, KnownFile]:
+        """What is known of each of `paths`; unknown ones are absent."""
+        known: dict[str, KnownFile] = {}
+        for some in _chunks([stored_path(path) for path in paths]):
+            rows = self._rows(
+                f"""SELECT path, size_bytes, mtime_ns, EXISTS (
+                        SELECT 1 FROM views JOIN vectors ON view_id = views.id AND model_id = ?
+                        WHERE views.image_id = files.image_id AND kind = 'original')
+                    FROM files WHERE path IN ({_marks(some)})""",
+                (model_id, *some),
+            )
+            known |= {loaded_path(path): KnownFile(size, mtime, bool(has)) for path, size, mtime, has in rows}
+        return known
+
+    def is_embedded(self, digest: str, model_id: int) -> bool:
+        """Whether the image of that content has a vector of the model."""
+        query = """SELECT 1 FROM images JOIN views ON image_id = images.id AND kind = 'original'
+                   JOIN vectors ON view_id = views.id AND model_id = ? WHERE digest = ?"""
+        return next(self._rows(query, (model_id, digest)), None) is not None
+
+    def digest_vector(self, digest: str, stored: StoredModel) -> NDArray[np.float32] | None:
+        """The vector (d,) of the image of that content, or None where it has none of the model."""
+        query = """SELECT view_id FROM images JOIN views ON image_id = images.id AND kind = 'original'
+                   JOIN vectors ON view_id = views.id AND model_id = ? WHERE digest = ?"""
+        row = next(self._rows(query, (stored.id, digest)), None)
+        return None if row is None else self.vector(stored, row[0])
+
+    def vector(self, stored: StoredModel, view_id: int) -> NDArray[np.float32] | None:
+        """The vector (d,) of a view, or None where it has none of the model."""
+        blocks = list(self.vectors(stored, np.array([view_id])))
+        return blocks[0][1][0] if blocks else None
+
+    def paths(self) -> Iterator[str]:
+        """Every path in the catalog."""
+        for (path,) in self._rows("SELECT path FROM files ORDER BY id"):
+            yield loaded_path(path)
+
+    # What search asks
+
+    def vector_ids(self, model_id: int) -> NDArray[np.int64]:
+        """The view ids that the model has vectors of, ascending."""
+        rows = self._rows("SELECT view_id FROM vectors WHERE model_id = ? ORDER BY view_id", (model_id,))
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def vectors(
+        self, stored: StoredModel, view_ids: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The vectors of those views in blocks of ids (n,) and rows (n, d).
+
+        Raises `CollectionDamaged` on a vector of another width.
+        """
+        for some in _chunks(view_ids.tolist()):
+            rows = self._rows(
+                f"SELECT view_id, vector FROM vectors WHERE model_id = ? AND view_id IN ({_marks(some)})",
+                (stored.id, *some),
+            )
+            found = list(rows)
+            if not found:
+                continue
+            ids, blobs = zip(*found, strict=True)
+            if any(len(blob) != stored.width * 4 for blob in blobs):
+                raise CollectionDamaged(
+                    str(self.folder),
+                    "a vector has a wrong length",
+                    "see `simsearch verify`, then index again",
+                )
+            block = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(ids), stored.width)
+            yield np.array(ids, dtype=np.int64), block.astype(np.float32, copy=False)
+
+    def live_views(self, view_ids: Sequence[int]) -> dict[int, LiveView]:
+        """Those of the views whose image still has a file, by id."""
+        views: dict[int, LiveView] = {}
+        for some in _chunks(view_ids):
+            rows = self._rows(
+                f"""SELECT views.id, views.image_id, kind, parameters, digest, path
+                    FROM views JOIN images ON images.id = views.image_id
+                    JOIN files ON files.image_id = views.image_id
+                    WHERE views.id IN ({_marks(some)}) ORDER BY files.id""",
+                some,
+            )
+            paths: dict[int, list[str]] = {}
+            for view_id, image_id, kind, parameters, digest, path in rows:
+                paths.setdefault(view_id, []).append(loaded_path(path))
+                views[view_id] = LiveView(view_id, image_id, kind, json.loads(parameters), digest, ())
+            for view_id, found in paths.items():
+                view = views[view_id]
+                views[view_id] = LiveView(view_id, view.image_id, view.kind, view.parameters, view.digest, tuple(found))
+        return views
+
+    def original_view(self, image_id: int) -> int | None:
+        """The id of an image's original view, or None where there is no such image with a file."""
+        row = self._connection.execute(
+            """SELECT views.id FROM views JOIN files USING (image_id)
+               WHERE image_id = ? AND kind = 'original' LIMIT 1""",
+            (image_id,),
+        ).fetchone()
+        return row and int(row[0])
+
+    def damage(self) -> list[str]:
+        """What SQLite itself finds wrong, one line each."""
+        with translated(self.folder):
+            torn = [row[0] for row in self._connection.execute("PRAGMA integrity_check")]
+            dangling = self._connection.execute("PRAGMA foreign_key_check").fetchall()
+        lines = [] if torn == ["ok"] else torn
+        return lines + [f"table {row[0]}, row {row[1]} refers to a missing row of {row[2]}" for row in dangling]
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        with translated(self.folder):
+            yield from self._connection.execute(query, values)
+
+    def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
+        with translated(self.folder):
+            return self._connection.execute(query, values).fetchone()
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _MANY):
+        yield values[start : start + _MANY]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))

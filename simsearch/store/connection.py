@@ -1,0 +1,137 @@
+"""SQLite connections to a catalog, and SQLite's errors and path types as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+from simsearch.errors import (
+    CollectionBusy,
+    CollectionDamaged,
+    CollectionError,
+    CollectionNotFound,
+    CollectionNotWritable,
+    DiskFull,
+)
+
+CATALOG_NAME = "catalog.db"
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 1936289139
+
+
+def prepared_for_writing(folder: Path) -> sqlite3.Connection:
+    """A connection for writing to a catalog of the current schema."""
+    connection = connect(folder / CATALOG_NAME, "mode=rwc")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute("PRAGMA foreign_keys = ON")
+        if version < SCHEMA_VERSION and (is_catalog(connection) or is_blank(connection)):
+            from simsearch.store.migrations import migrate  # 0.2 s that only a first run needs
+
+            migrate(connection)
+        # Readers go on while we write; a commit survives a killed process.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_catalog(connection: sqlite3.Connection) -> bool:
+    """Whether the database is a catalog of ours."""
+    return bool(connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID)
+
+
+def is_blank(connection: sqlite3.Connection) -> bool:
+    """No tables but those that SQLite and sqlite-utils keep for themselves: a new file, or a killed creation."""
+    query = r"SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE '%sqlite\_%' ESCAPE '\'"
+    return bool(connection.execute(query).fetchone()[0] == 0)
+
+
+def connect(file: Path, mode: str) -> sqlite3.Connection:
+    """A connection to `file`; `mode` is SQLite's URI parameter."""
+    uri = f"file:{urllib.parse.quote(os.fsencode(file.absolute()))}?{mode}"
+    # Transactions are ours to begin; a catalog opened by one thread may be used by another, one at a time.
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=20)
+
+
+def can_share(folder: Path) -> bool:
+    """Whether SQLite can keep its shared-memory file here, which reading beside a writer needs."""
+    return os.access(folder, os.W_OK) or (folder / f"{CATALOG_NAME}-wal").exists()
+
+
+@contextlib.contextmanager
+def translated(folder: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translation(folder, error) from error
+
+
+def _translation(folder: Path, error: sqlite3.Error) -> CollectionError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
+        return disk_full(folder)
+    if code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return not_writable(folder, str(error))
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return busy(folder)
+    return CollectionDamaged(
+        str(folder),
+        f"the catalog of {folder} cannot be read ({error})",
+        "restore catalog.db from a copy or index again",
+    )
+
+
+def disk_full(folder: Path) -> DiskFull:
+    """The error for a full disk under `folder`."""
+    return DiskFull(
+        str(folder),
+        f"no room left to write to {folder}",
+        "free some space and run the same command again: it goes on where it stopped",
+    )
+
+
+def not_found(folder: Path) -> CollectionNotFound:
+    """The error for a folder without a collection."""
+    return CollectionNotFound(
+        str(folder),
+        f"there is no collection at {folder}",
+        "make one with `simsearch index SOURCE --into DIR`",
+    )
+
+
+def busy(folder: Path) -> CollectionBusy:
+    """The error for a collection that another process writes to."""
+    return CollectionBusy(
+        str(folder),
+        f"another run is writing to {folder}",
+        "wait until it ends, or use another collection (--into)",
+    )
+
+
+def not_writable(folder: Path, cause: str) -> CollectionNotWritable:
+    """The error for a place that cannot be written to."""
+    return CollectionNotWritable(
+        str(folder), f"{folder} cannot be written to ({cause})", "choose another place with --into"
+    )
+
+
+def stored_path(path: str) -> str | bytes:
+    """A path as SQLite can hold it: text, or the bytes of a name that is no valid UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def loaded_path(stored: str | bytes) -> str:
+    """The path that `stored_path` made storable."""
+    return stored if isinstance(stored, str) else os.fsdecode(stored)

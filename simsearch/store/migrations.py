@@ -1,0 +1,84 @@
+"""The catalog's schema, in numbered steps that are only ever appended. The one import of sqlite-utils.
+
+A step that has landed is never edited: catalogs out there have taken it. Each step ends by setting
+`user_version` to its number, which is how a reader knows what it looks at without running any of this.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations
+
+_steps = Migrations("simsearch")
+
+
+@_steps(name="0001_collection")
+def _collection(db: Database) -> None:
+    for statement in (
+        # 'sims': what `file` and readers know a catalog by
+        "PRAGMA application_id = 1936289139",
+        "CREATE TABLE collection (uuid TEXT NOT NULL, created_at TEXT NOT NULL)",
+        "INSERT INTO collection VALUES (lower(hex(randomblob(16))), datetime('now'))",
+        # One row for each distinct picture content. Ids are never used twice.
+        """CREATE TABLE images (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            digest TEXT NOT NULL UNIQUE,
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            format TEXT NOT NULL,
+            size_bytes INTEGER NOT NULL)""",
+        # Where contents were found. A path that is no valid UTF-8 is a BLOB of its bytes, all others are TEXT.
+        """CREATE TABLE files (
+            id INTEGER PRIMARY KEY,
+            path NOT NULL UNIQUE,
+            size_bytes INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            image_id INTEGER NOT NULL REFERENCES images(id))""",
+        "CREATE INDEX files_by_image ON files(image_id)",
+        # Renditions of an image that were embedded. The id is the FAISS id; never used twice.
+        """CREATE TABLE views (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            image_id INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+            kind TEXT NOT NULL,
+            parameters TEXT NOT NULL,
+            UNIQUE (image_id, kind, parameters))""",
+        # `generation` counts the transactions that changed the model's vectors: a cache is fresh if it agrees.
+        """CREATE TABLE models (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            fingerprint TEXT NOT NULL UNIQUE,
+            backbone TEXT NOT NULL,
+            width INTEGER NOT NULL,
+            details TEXT NOT NULL,
+            generation INTEGER NOT NULL DEFAULT 0)""",
+        # Little-endian float32, `width` of them, of unit length.
+        """CREATE TABLE vectors (
+            id INTEGER PRIMARY KEY,
+            model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
+            view_id INTEGER NOT NULL REFERENCES views(id) ON DELETE CASCADE,
+            vector BLOB NOT NULL,
+            UNIQUE (model_id, view_id))""",
+        "CREATE INDEX vectors_by_view ON vectors(view_id)",
+        """CREATE TABLE runs (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
+            sources TEXT NOT NULL,
+            process INTEGER NOT NULL,
+            started_at TEXT NOT NULL,
+            ended_at TEXT,
+            embedded INTEGER,
+            reused INTEGER)""",
+        "CREATE TABLE skips (id INTEGER PRIMARY KEY, path NOT NULL UNIQUE, reason TEXT NOT NULL)",
+        "PRAGMA user_version = 1",
+    ):
+        db.execute(statement)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Take every step that the catalog behind `connection` has not taken yet, each in a transaction."""
+    _steps.apply(Database(connection))
+
+
+def n_steps() -> int:
+    """How many steps there are: the `user_version` of a current catalog."""
+    return len(_steps.pending(Database(memory=True)))

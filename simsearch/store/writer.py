@@ -1,0 +1,173 @@
+"""Writing to a catalog: one process at a time, in transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import filelock
+
+from simsearch.images.sources import Skip
+from simsearch.models.model import Model
+from simsearch.store.catalog import Catalog, Entry, StoredModel
+from simsearch.store.connection import busy, not_writable, prepared_for_writing, stored_path, translated
+
+_ORIGINAL = ("original", "{}")
+
+
+class CatalogWriter(Catalog):
+    """A catalog to write, one at a time: holds the collection's lock until it is closed."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: filelock.BaseFileLock) -> None:
+        self._lock = lock
+        super().__init__(folder, connection)
+
+    @classmethod
+    def open_or_create(cls, folder: Path) -> Self:
+        """Open the catalog in `folder` for writing; a missing one, and its folder, are made.
+
+        Raises `CollectionBusy` when another process writes, `CollectionNotWritable`, or what `open` raises.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(folder / "catalog.lock")
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise busy(folder) from error
+        except OSError as error:
+            raise not_writable(folder, error.strerror or str(error)) from error
+        try:
+            with translated(folder):
+                return cls(folder, prepared_for_writing(folder), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Close the connection and let the next writer in."""
+        super().close()
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is kept together or not at all."""
+        with translated(self.folder):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def add_model(self, model: Model, width: int) -> StoredModel:
+        """The model's row, made if it is not there; the place of its weights is brought up to date."""
+        self._connection.execute(
+            """INSERT INTO models (fingerprint, backbone, width, details) VALUES (?, ?, ?, ?)
+               ON CONFLICT (fingerprint) DO UPDATE SET details = excluded.details""",
+            (model.fingerprint, model.backbone, width, model.to_json()),
+        )
+        stored = self.find_model(model.fingerprint)
+        assert stored is not None  # it was just written
+        return stored
+
+    def begin_run(self, model_id: int, sources: Sequence[str]) -> int:
+        """Note that a run begins; its id."""
+        shown = json.dumps([source.encode("utf-8", "replace").decode() for source in sources])
+        cursor = self._connection.execute(
+            "INSERT INTO runs (model_id, sources, process, started_at) VALUES (?, ?, ?, datetime('now'))",
+            (model_id, shown, os.getpid()),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def end_run(self, run_id: int, *, embedded: int, reused: int) -> None:
+        """Note that a run came to its end."""
+        self._connection.execute(
+            "UPDATE runs SET ended_at = datetime('now'), embedded = ?, reused = ? WHERE id = ?",
+            (embedded, reused, run_id),
+        )
+
+    def record(self, entries: Iterable[Entry], model_id: int) -> None:
+        """Write files with their images, original views and vectors, in order."""
+        adds_vectors = False
+        for entry in entries:
+            image_id = self._image_id(entry)
+            if entry.vector is not None:
+                adds_vectors = True
+                self._connection.execute(
+                    "INSERT INTO vectors (model_id, view_id, vector) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (model_id, self._original_view_id(image_id), entry.vector.astype("<f4").tobytes()),
+                )
+            path = stored_path(entry.file.path)
+            self._connection.execute(
+                """INSERT INTO files (path, size_bytes, mtime_ns, image_id) VALUES (?, ?, ?, ?)
+                   ON CONFLICT (path) DO UPDATE SET size_bytes = excluded.size_bytes,
+                       mtime_ns = excluded.mtime_ns, image_id = excluded.image_id""",
+                (path, entry.file.size_bytes, entry.file.mtime_ns, image_id),
+            )
+            self._connection.execute("DELETE FROM skips WHERE path = ?", (path,))
+        if adds_vectors:
+            self._connection.execute("UPDATE models SET generation = generation + 1 WHERE id = ?", (model_id,))
+
+    def record_skips(self, skips: Iterable[Skip]) -> None:
+        """Remember files that could not be read."""
+        self._connection.executemany(
+            "INSERT INTO skips (path, reason) VALUES (?, ?) ON CONFLICT (path) DO UPDATE SET reason = excluded.reason",
+            [(stored_path(skip.path), skip.reason) for skip in skips],
+        )
+
+    def forget_skips(self, is_meant: Callable[[str], bool]) -> None:
+        """Forget the skips of those paths."""
+        paths = [skip.path for skip in self.skips() if is_meant(skip.path)]
+        self._connection.executemany("DELETE FROM skips WHERE path = ?", [(stored_path(path),) for path in paths])
+
+    def forget_files(self, paths: Iterable[str]) -> int:
+        """Take paths, and what is remembered of their skips, out; how many files went. Images stay until `prune`."""
+        rows = [(stored_path(path),) for path in paths]
+        n_gone = self._connection.executemany("DELETE FROM files WHERE path = ?", rows).rowcount
+        self._connection.executemany("DELETE FROM skips WHERE path = ?", rows)
+        return max(0, n_gone)
+
+    def forget_orphans(self) -> int:
+        """Delete images without a file, with their views and vectors; how many."""
+        orphans = "SELECT id FROM images WHERE id NOT IN (SELECT image_id FROM files)"
+        self._connection.execute(
+            f"""UPDATE models SET generation = generation + 1 WHERE id IN (
+                SELECT DISTINCT model_id FROM vectors JOIN views ON views.id = view_id WHERE image_id IN ({orphans}))"""
+        )
+        return self._connection.execute(f"DELETE FROM images WHERE id IN ({orphans})").rowcount
+
+    def forget_model(self, model_id: int) -> None:
+        """Delete a model with its vectors and runs."""
+        self._connection.execute("DELETE FROM models WHERE id = ?", (model_id,))
+
+    def compact(self) -> None:
+        """Give the space of what was deleted back to the disk."""
+        with translated(self.folder):
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _image_id(self, entry: Entry) -> int:
+        row = self._connection.execute("SELECT id FROM images WHERE digest = ?", (entry.digest,)).fetchone()
+        if row is not None:
+            return int(row[0])
+        assert entry.facts is not None  # an image that is not in the catalog was decoded
+        cursor = self._connection.execute(
+            "INSERT INTO images (digest, width, height, format, size_bytes) VALUES (?, ?, ?, ?, ?)",
+            (entry.digest, entry.facts.width, entry.facts.height, entry.facts.format, entry.file.size_bytes),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _original_view_id(self, image_id: int) -> int:
+        self._connection.execute(
+            "INSERT INTO views (image_id, kind, parameters) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (image_id, *_ORIGINAL),
+        )
+        query = "SELECT id FROM views WHERE image_id = ? AND kind = ? AND parameters = ?"
+        return int(self._connection.execute(query, (image_id, *_ORIGINAL)).fetchone()[0])
