@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import (
+    CollectionDamaged,
     CollectionError,
     ImageError,
     ImageNotFound,
@@ -44,6 +45,9 @@ __all__ = [
     "WeightsOrder",
     "list_backbones",
 ]
+
+Query = str | os.PathLike[str] | int
+"""The path of a picture, or the id of a stored image."""
 
 _UNIT_TOLERANCE = 1e-3
 
@@ -132,7 +136,7 @@ class Collection:
     def ingest(
         cls,
         folder: str | os.PathLike[str],
-        sources: Sequence[str],
+        sources: Sequence[str | os.PathLike[str]],
         choice: ModelChoice | None = None,
         *,
         stdin: bytes = b"",
@@ -149,9 +153,10 @@ class Collection:
         collection.
         """
         started = time.perf_counter()
+        named = [os.fspath(source) for source in sources]
         folder, limit_px = Path(folder), max_pixels or default_max_pixels()
-        found = scan(sources, stdin)
-        _check_any_picture(found, sources, limit_px)
+        found = scan(named, stdin)
+        _check_any_picture(found, named, limit_px)
         is_new = _check_place(folder)
         model, width = _choose(folder, choice or ModelChoice())
         embedder = _Lazily(model)
@@ -159,7 +164,7 @@ class Collection:
         with CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
                 stored = writer.add_model(model, width)
-                run_id = writer.begin_run(stored.id, sources)
+                run_id = writer.begin_run(stored.id, named)
             tally = ingest(found, writer, stored.id, model, embedder.open, max_pixels=limit_px, progress=progress)
             with writer.transaction():
                 writer.end_run(run_id, embedded=tally.n_embedded, reused=tally.n_reused)
@@ -171,7 +176,7 @@ class Collection:
             _discard(folder)
             first = tally.skips[0]
             raise NoImages(
-                sources[0],
+                named[0],
                 f"none of {len(tally.skips)} pictures could be read",
                 f"the first was {first.path}: {first.reason}",
             )
@@ -185,7 +190,7 @@ class Collection:
 
     def search(
         self,
-        queries: Sequence[str | int] | str | int,
+        queries: Query | Sequence[Query],
         *,
         k: int = 10,
         backbone: str | None = None,
@@ -201,7 +206,7 @@ class Collection:
 
         Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
         """
-        asked = [queries] if isinstance(queries, str | int) else list(queries)
+        asked = _as_list(queries)
         _check_question(asked, k, min_similarity)
         stored = self._stored_model(backbone)
         started = time.perf_counter()
@@ -403,13 +408,21 @@ class Collection:
 
     def _wrong_vectors(self, stored: StoredModel) -> list[str]:
         n_wrong = 0
-        for _, vectors in self._catalog.vectors(stored, self._catalog.vector_ids(stored.id)):
-            lengths = np.linalg.norm(vectors, axis=1)
-            n_wrong += int(np.sum(~(np.abs(lengths - 1) < _UNIT_TOLERANCE)))
+        try:
+            for _, vectors in self._catalog.vectors(stored, self._catalog.vector_ids(stored.id)):
+                lengths = np.linalg.norm(vectors, axis=1)
+                n_wrong += int(np.sum(~(np.abs(lengths - 1) < _UNIT_TOLERANCE)))
+        except CollectionDamaged as error:
+            return [str(error)]
         if not n_wrong:
             return []
         name = stored.model.backbone
         return [f"{n_wrong} vectors of {name} are not of unit length; prune --backbone {name} and index again"]
+
+
+def _as_list(queries: Query | Sequence[Query]) -> list[str | int]:
+    several = [queries] if isinstance(queries, str | os.PathLike | int) else queries
+    return [query if isinstance(query, int) else os.fspath(query) for query in several]
 
 
 def _check_question(queries: Sequence[str | int], k: int, min_similarity: float) -> None:

@@ -8,7 +8,6 @@ import typer
 
 from simsearch.cli.terminal import AsJson, In, chosen_collection, print_json, shown_path, shown_size, tell
 
-
 _ROOM_FOR_PAPERS = 120
 
 

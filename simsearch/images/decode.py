@@ -27,7 +27,7 @@ ImageNet networks are evaluated; `pad` scales the longer side and fills with whi
 
 Pixels = NDArray[np.uint8]
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM")
 """What Pillow may try. Not everything it knows: some formats start other programs."""
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import io
 import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,7 @@ class KerasEmbedder:
         self.model = model
         vectors_of = _saved_model(model) if model.runtime == "saved-model" else _keras_graph(model)
         pixels = tf.TensorSpec([None, model.side_px, model.side_px, 3], tf.uint8)
-        self._vectors_of = tf.function(vectors_of, input_signature=[pixels])
+        self._vectors_of = tf.function(vectors_of, input_signature=[pixels], autograph=False)
         self.width = int(self._vectors_of.get_concrete_function().output_shapes[-1])
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -72,14 +74,14 @@ def build_graph(model: Model) -> keras.Model:
     _check_backend()
     network = _zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
     features = _cut(network, model)
+    _check_ends(model, n_inputs=len(features.inputs), n_outputs=len(features.outputs))
     pixels = keras.Input((model.side_px, model.side_px, 3), dtype="uint8", name="pixels")
     try:
+        if features.inputs[0].shape[-1] != 3:  # calling it on another number of channels raises only when it runs
+            raise ValueError(f"it takes {features.inputs[0].shape}")
         maps = features(_scale(pixels, model.scaling))
     except ValueError as error:
-        raise ModelError(
-            f"{model.backbone} does not take {model.side_px} x {model.side_px} RGB ({error})",
-            "mend the side in the JSON beside the model",
-        ) from error
+        raise _wrong_side(model, error) from error
     return keras.Model(pixels, _unit(_pool(maps, model)), name=model.backbone)
 
 
@@ -92,7 +94,8 @@ def download(wanted: WeightsFile, url: str, folder: Path) -> None:
     workshop = tempfile.mkdtemp(prefix=".download-", dir=folder)
     try:
         try:
-            fetched = keras.utils.get_file(wanted.name, origin=url, cache_dir=workshop, cache_subdir="")
+            with _progress_on_stderr():
+                fetched = keras.utils.get_file(wanted.name, origin=url, cache_dir=workshop, cache_subdir="")
         except Exception as error:  # Keras raises a bare Exception for every failure of the transfer
             raise OSError(str(error)) from error
         if wanted.digest and _published_digest(fetched, wanted.digest) != wanted.digest:
@@ -100,6 +103,11 @@ def download(wanted: WeightsFile, url: str, folder: Path) -> None:
         os.replace(fetched, folder / wanted.name)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _progress_on_stderr() -> contextlib.AbstractContextManager[Any]:
+    """Keras writes its progress to stdout, where only answers belong; without a terminal nobody reads it."""
+    return contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO())
 
 
 def _published_digest(path: str, like: str) -> str:
@@ -124,17 +132,34 @@ def _zoo_network(model: Model) -> keras.Model:
     failure: Exception | None = None
     for with_head in order:
         network = _construct(row, with_head=with_head)
+        if with_head and not needs_head and row.layer not in {layer.name for layer in network.layers}:
+            continue  # ConvNeXt normalises its features another way below a head
         try:
-            network.load_weights(model.file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keras warns dozens of times before it raises on what does not fit
+                network.load_weights(model.file)
         except (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
             failure = failure or error
         else:
+            if row.constructor.startswith("EfficientNetB"):
+                _divide_by_root_of_deviation(network)
             return network
-    head = " with its classification head" if needs_head else ""
+    wanted = row.top if needs_head else row.notop
     raise WeightsMismatch(
-        f"{model.file} does not fit {row.name}{head} ({_first_line(failure)})",
-        f"give Keras's own weights of {row.name}, such as {row.top.name}",
+        f"{model.file} does not fit {row.name}, layer {model.layer} ({_first_line(failure)})",
+        f"give Keras's own weights of {row.name}, such as {wanted.name}",
     ) from failure
+
+
+def _divide_by_root_of_deviation(network: keras.Model) -> None:
+    """Scale EfficientNet's input as its ImageNet weights were trained, by 1 / sqrt(std) once more.
+
+    Keras adds that step when it fetches the weights itself (TensorFlow issue 49930) and leaves it out where a file
+    is loaded. Dividing by sqrt(variance * std) is the same.
+    """
+    normalization = next(layer for layer in network.layers if isinstance(layer, keras.layers.Normalization))
+    deviations = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+    normalization.variance = normalization.variance * deviations
 
 
 def _construct(row: Backbone, *, with_head: bool) -> keras.Model:
@@ -149,7 +174,8 @@ def _randomise(network: keras.Model) -> None:
     for variable in network.weights:
         shape = tuple(variable.shape)
         if len(shape) > 1:
-            fan_in = max(1, int(np.prod(shape[:-1])))
+            # A depthwise kernel, (h, w, channels, 1), sees one channel at a time.
+            fan_in = int(np.prod(shape[:2] if len(shape) == 4 and shape[3] == 1 else shape[:-1]))
             value = random.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / fan_in))
         else:
             starts_at_one = variable.name in ("gamma", "moving_variance", "variance")
@@ -159,11 +185,14 @@ def _randomise(network: keras.Model) -> None:
 
 def _load_keras_file(model: Model) -> keras.Model:
     try:
-        return keras.models.load_model(model.file, compile=False)
+        network = keras.models.load_model(model.file, compile=False)
     except Exception as error:  # whatever a foreign file makes Keras raise
         raise ModelError(
             f"{model.file} cannot be loaded ({_first_line(error)})", "save it again with Keras 3"
         ) from error
+    if not getattr(network, "inputs", None):  # a Sequential raises, a class of the user's has None
+        raise ModelError(f"{model.file} does not say what it takes", "give the network an Input and save it again")
+    return network
 
 
 def _cut(network: keras.Model, model: Model) -> keras.Model:
@@ -174,6 +203,21 @@ def _cut(network: keras.Model, model: Model) -> keras.Model:
     if model.layer not in names:
         raise UnknownLayer(model.backbone, model.layer, difflib.get_close_matches(model.layer, names, n=3, cutoff=0.4))
     return keras.Model(network.inputs, network.get_layer(model.layer).output)
+
+
+def _check_ends(model: Model, *, n_inputs: int, n_outputs: int) -> None:
+    if (n_inputs, n_outputs) != (1, 1):
+        raise ModelError(
+            f"{model.backbone} has {n_inputs} inputs and {n_outputs} outputs",
+            "save a model that takes one picture and gives one vector or map",
+        )
+
+
+def _wrong_side(model: Model, error: Exception) -> ModelError:
+    return ModelError(
+        f"{model.backbone} does not take {model.side_px} x {model.side_px} RGB ({_first_line(error)})",
+        "mend the side in the JSON beside the model",
+    )
 
 
 def _scale(pixels: Any, scaling: Scaling) -> Any:
@@ -188,7 +232,8 @@ def _pool(maps: Any, model: Model) -> Any:
     """(n, h, w, c) or (n, tokens, c) to (n, c); what is (n, d) already stays."""
     axes = tuple(range(1, len(maps.shape) - 1))
     if len(maps.shape) < 2 or len(maps.shape) > 4:
-        raise UnknownLayer(model.backbone, model.layer or "output", [])
+        layer = f"layer {model.layer}" if model.layer else "output"
+        raise ModelError(f"the {layer} of {model.backbone} gives no vector or map", "name another layer with --layer")
     return _POOLS[model.pooling](maps, axes) if axes else maps
 
 
@@ -223,15 +268,20 @@ def _saved_model(model: Model) -> Callable[[Any], Any]:
     try:
         loaded = tf.saved_model.load(model.file)
         signature = loaded.signatures["serving_default"]
-        (name,) = signature.structured_input_signature[1]
+        inputs = list(signature.structured_input_signature[1])
     except Exception as error:  # whatever a foreign folder makes TensorFlow raise
         raise ModelError(
             f"{model.file} cannot be loaded ({_first_line(error)})",
             "save it with one input and the signature serving_default",
         ) from error
 
+    _check_ends(model, n_inputs=len(inputs), n_outputs=len(signature.structured_outputs))
+
     def vectors_of(pixels: Any) -> Any:
-        outputs = signature(**{name: _scale(pixels, model.scaling)})
+        try:
+            outputs = signature(**{inputs[0]: _scale(pixels, model.scaling)})
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            raise _wrong_side(model, error) from error
         return _unit(_pool(next(iter(outputs.values())), model))
 
     vectors_of.keep_alive = loaded  # type: ignore[attr-defined]  # its variables die with it

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from simsearch.models.weights import digest_of_file
 
 _EXAMPLE = '{"side": 224, "scaling": "torch"}'
 _FIELDS = frozenset({"side", "resize", "scaling", "layer", "pooling"})
+_SCALING_FIELDS = frozenset({"channels", "scale", "offset"})
 
 
 def is_model_file(name: str) -> bool:
@@ -39,11 +41,12 @@ def read_model_file(path: str, *, layer: str | None, pooling: Pooling | None, re
     """
     if not os.path.exists(path):
         raise ModelError(f"there is no model at {path}", "check the path")
+    runtime = _runtime(path)
     settings = _settings(Path(path).with_suffix(".json"))
     return Model(
         backbone=re.sub(r"[^A-Za-z0-9_.]+", "_", Path(path).stem) or "model",
-        runtime=_runtime(path),
-        weights=_digest(path),
+        runtime=runtime,
+        weights=digest_of_model(path),
         file=os.path.abspath(path),
         side_px=settings["side"],
         resize=resize or settings.get("resize", "squash"),
@@ -63,7 +66,7 @@ def _runtime(path: str) -> Runtime:
     raise ModelError(f"{path} is no model that is read", "give a .keras file, a SavedModel folder or an .onnx file")
 
 
-def _digest(path: str) -> str:
+def digest_of_model(path: str) -> str:
     """One digest for a file, or for all files of a folder in the order of their names."""
     if os.path.isfile(path):
         return digest_of_file(path)
@@ -102,16 +105,16 @@ def _check_choice(file: Path, settings: dict[str, Any], field: str, allowed: tup
 def _scaling(file: Path, value: object) -> Scaling:
     if isinstance(value, str) and value in SCALINGS:
         return SCALINGS[value]
-    if isinstance(value, dict) and value.get("channels", "rgb") in ("rgb", "bgr"):
-        scale, offset = value.get("scale"), value.get("offset", [0, 0, 0])
-        if _is_triple(scale) and _is_triple(offset):
+    if isinstance(value, dict) and value.keys() <= _SCALING_FIELDS and value.get("channels", "rgb") in ("rgb", "bgr"):
+        scale, offset = value.get("scale", []), value.get("offset", [0, 0, 0])
+        if _is_triple(scale) and all(scale) and _is_triple(offset):
             return Scaling(value.get("channels", "rgb"), tuple(map(float, scale)), tuple(map(float, offset)))  # type: ignore[arg-type]  # length checked
     example = '{"channels": "rgb", "scale": [0.0039, 0.0039, 0.0039], "offset": [0, 0, 0]}'
     raise _wrong(file, f"scaling is {value!r}", f"choose one of {', '.join(SCALINGS)}, or write {example}")
 
 
 def _is_triple(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(x, int | float) for x in value)
+    return isinstance(value, list) and len(value) == 3 and all(type(x) in (int, float) and isfinite(x) for x in value)
 
 
 def _wrong(file: Path, problem: str, advice: str) -> ModelError:

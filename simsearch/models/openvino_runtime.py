@@ -20,9 +20,15 @@ class OpenVinoEmbedder:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        graph = _read_onnx(model)
-        self._compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        self.width = int(graph.output(0).get_partial_shape()[1].get_length())
+        try:
+            graph = _read_onnx(model)
+            self._compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            self.width = int(graph.output(0).get_partial_shape()[1].get_length())
+        except RuntimeError as error:
+            raise ModelError(
+                f"{model.file} cannot be read as ONNX ({str(error).strip().splitlines()[-1][:200]})",
+                "export it again, with one input of any batch size",
+            ) from error
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows."""
@@ -32,20 +38,14 @@ class OpenVinoEmbedder:
 
 def _read_onnx(model: Model) -> Any:
     """The ONNX file as a graph from uint8 (n, side, side, 3) to unit rows (n, d)."""
-    try:
-        network = ov.Core().read_model(model.file)
-        if len(network.inputs) != 1:
-            raise ModelError(f"{model.file} has {len(network.inputs)} inputs", "export it with one, the picture")
-        is_planar = _is_planar(network.input(0).get_partial_shape(), model)
-        side = model.side_px
-        network.reshape(ov.PartialShape([-1, 3, side, side] if is_planar else [-1, side, side, 3]))
-        network = _preprocess(network, model.scaling, is_planar=is_planar)
-        rows = _unit(_pool(_output(network, model), model, is_planar=is_planar))
-    except RuntimeError as error:
-        raise ModelError(
-            f"{model.file} cannot be read as ONNX ({str(error).strip().splitlines()[-1][:200]})",
-            "export it again, with one input of any batch size",
-        ) from error
+    network = ov.Core().read_model(model.file)
+    if len(network.inputs) != 1:
+        raise ModelError(f"{model.file} has {len(network.inputs)} inputs", "export it with one, the picture")
+    is_planar = _is_planar(network.input(0).get_partial_shape(), model)
+    side = model.side_px
+    network.reshape(ov.PartialShape([-1, 3, side, side] if is_planar else [-1, side, side, 3]))
+    network = _preprocess(network, model.scaling, is_planar=is_planar)
+    rows = _unit(_pool(_output(network, model), model, is_planar=is_planar))
     return ov.Model([rows], network.get_parameters(), model.backbone)
 
 
@@ -91,7 +91,8 @@ def _pool(maps: Any, model: Model, *, is_planar: bool) -> Any:
     """(n, c, h, w), (n, h, w, c) or (n, tokens, c) to (n, c); what is (n, d) already stays."""
     rank = maps.get_partial_shape().rank.get_length()
     if rank not in (2, 3, 4):
-        raise UnknownLayer(model.backbone, model.layer or "output", [])
+        layer = f"layer {model.layer}" if model.layer else "output"
+        raise ModelError(f"the {layer} of {model.backbone} gives no vector or map", "name another layer with --layer")
     if rank == 2:
         return maps
     axes = np.array([1] if rank == 3 else [2, 3] if is_planar else [1, 2], dtype=np.int64)

@@ -11,7 +11,7 @@ from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMis
 from simsearch.images.decode import Resize
 from simsearch.models import histogram, weights
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling
-from simsearch.models.model_file import is_model_file, read_model_file
+from simsearch.models.model_file import digest_of_model, is_model_file, read_model_file
 from simsearch.models.weights import RANDOM, WeightsOrder
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
 
@@ -84,9 +84,9 @@ def resolve(choice: ModelChoice) -> Model:
         return _zoo_model(BACKBONES[name], choice)
     if is_model_file(name):
         if choice.weights is not None:
-            raise ModelError(f"{name} brings its own weights", "leave --weights out")
+            raise _brings_its_own(name)
         return read_model_file(name, layer=choice.layer, pooling=choice.pooling, resize=choice.resize)
-    raise UnknownBackbone(name, difflib.get_close_matches(name, backbone_names(), n=3))
+    raise UnknownBackbone(name, difflib.get_close_matches(name.lower(), backbone_names(), n=3))
 
 
 def relocate(model: Model, order: WeightsOrder) -> Model:
@@ -99,11 +99,17 @@ def relocate(model: Model, order: WeightsOrder) -> Model:
     if order.path is None and Path(model.file).exists() and _digest(model) == model.weights:
         return model
     if model.backbone not in BACKBONES or model.runtime != "keras-zoo":
+        if order.path is not None:
+            raise _brings_its_own(model.file)
         raise WeightsMismatch(
             f"{model.file} is missing or is not the model that was indexed with",
             f"put the file back, or index again with --backbone {model.file}",
         )
     row = BACKBONES[model.backbone]
+    if order.path is None:
+        for file in weights.all_here(row, with_head=False):
+            if weights.digest_of_file(file) == model.weights:
+                return replace(model, file=file)
     found = weights.find(row, order, with_head=weights.has_head(model.file), download=_download)
     if weights.digest_of_file(found) != model.weights:
         raise WeightsMismatch(
@@ -118,7 +124,11 @@ def _digest(model: Model) -> str:
         return model.weights
     if model.runtime == "keras-zoo":
         return weights.digest_of_file(model.file)
-    return read_model_file(model.file, layer=None, pooling=None, resize=None).weights
+    return digest_of_model(model.file)
+
+
+def _brings_its_own(name: str) -> ModelError:
+    return ModelError(f"{name} brings its own weights", "leave --weights out")
 
 
 def _histogram(choice: ModelChoice) -> Model:

@@ -8,7 +8,8 @@ by their Keras names.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def cache_folder() -> Path:
 
 def has_head(file: str) -> bool:
     """Whether a weights file, by its name, goes with the classification head."""
-    return "notop" not in Path(file).name and "no_top" not in Path(file).name
+    return re.search("no[-_]?top", Path(file).name.lower()) is None
 
 
 def digest_of_file(path: str) -> str:
@@ -88,11 +89,15 @@ def find(backbone: Backbone, order: WeightsOrder, *, with_head: bool, download: 
 
 def find_here(backbone: Backbone, *, with_head: bool) -> str | None:
     """The path of the weights of `backbone` on this machine, or None."""
+    return next(all_here(backbone, with_head=with_head), None)
+
+
+def all_here(backbone: Backbone, *, with_head: bool) -> Iterator[str]:
+    """Every file on this machine that may be the weights of `backbone`, the preferred one first."""
     for folder in _folders():
         for name in _names(backbone, with_head=with_head):
             if (folder / name).is_file():
-                return str((folder / name).absolute())
-    return None
+                yield str((folder / name).absolute())
 
 
 def _names(backbone: Backbone, *, with_head: bool) -> list[str]:

@@ -101,7 +101,8 @@ def _name(page: _Page, name: str, place: tuple[int, int], width_px: int) -> None
 
 
 def _shown(path: str) -> str:
-    return os.fsencode(Path(path).name).decode("utf-8", "replace")
+    """The file's name with its folder's, which is often its class."""
+    return os.fsencode(os.path.join(*Path(path).parts[-2:])).decode("utf-8", "replace")
 
 
 def _save(image: Image.Image, file: str) -> None:

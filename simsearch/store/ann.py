@@ -18,6 +18,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+WORKSHOP_PREFIX = ".ann-"
+"""How the names of files begin that are being written, and are not yet a cache."""
+
 _MAGIC = b"SIMSANN1"
 _TAIL_BYTES = len(_MAGIC) + 4
 
@@ -105,7 +108,7 @@ class AnnIndex:
 
         Raises `OSError`.
         """
-        handle, workshop = tempfile.mkstemp(prefix=".ann-", dir=file.parent)
+        handle, workshop = tempfile.mkstemp(prefix=WORKSHOP_PREFIX, dir=file.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
                 hasher, n_bytes = xxhash.xxh3_128(), 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from simsearch.errors import ModelNotIndexed
-from simsearch.store.ann import AnnIndex, Stamp, is_intact, read_stamp
+from simsearch.store.ann import WORKSHOP_PREFIX, AnnIndex, Stamp, is_intact, read_stamp
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import disk_full
 
@@ -40,6 +40,8 @@ class IndexCache:
 
         Raises `DiskFull`; another failure to write leaves the work to the next query.
         """
+        for workshop in self._folder.glob(f"{WORKSHOP_PREFIX}*"):  # of runs that were killed while they wrote one
+            workshop.unlink(missing_ok=True)
         try:
             self._current(fingerprint, must_save=True)
         except OSError as error:

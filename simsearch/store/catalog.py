@@ -19,8 +19,7 @@ from simsearch.models.model import Model
 from simsearch.store.connection import (
     CATALOG_NAME,
     SCHEMA_VERSION,
-    can_share,
-    connect,
+    connect_to_read,
     is_blank,
     is_catalog,
     loaded_path,
@@ -105,7 +104,7 @@ class Catalog:
         if not file.is_file():
             raise not_found(folder)
         with translated(folder):
-            return cls(folder, connect(file, "mode=ro" if can_share(folder) else "mode=ro&immutable=1"))
+            return cls(folder, connect_to_read(file))
 
     def _check_schema(self) -> None:
         (version,) = self._one("PRAGMA user_version")

@@ -60,9 +60,18 @@ def connect(file: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=20)
 
 
-def can_share(folder: Path) -> bool:
-    """Whether SQLite can keep its shared-memory file here, which reading beside a writer needs."""
-    return os.access(folder, os.W_OK) or (folder / f"{CATALOG_NAME}-wal").exists()
+def connect_to_read(file: Path) -> sqlite3.Connection:
+    """A connection that changes nothing.
+
+    Reading beside a writer needs SQLite's log and shared memory next to the file; only a connection that may write
+    tidies them up behind it. In a place that cannot be written to the file is taken as it is.
+    """
+    if not os.access(file.parent, os.W_OK):
+        has_log = file.with_name(f"{file.name}-wal").exists()
+        return connect(file, "mode=ro" if has_log else "mode=ro&immutable=1")
+    connection = connect(file, "mode=rw")
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 @contextlib.contextmanager

@@ -1,0 +1,46 @@
+# Two targets set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lint types check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: .venv/demo ## install, index the pictures in data/, ask a question, leave a contact sheet
+	$(BIN)/simsearch index data/objects
+	$(BIN)/simsearch query data/objects/vase/vase_01.jpg --in indexes/objects -k 10 --exclude-self --sheet indexes/demo.png
+	@echo "Look at indexes/demo.png"
+
+test: .venv/dev ## install what tests need and run the whole suite
+	$(BIN)/python -m pytest
+
+test-quick: .venv/dev ## the suite without what takes long
+	$(BIN)/python -m pytest -m "not long"
+
+lint: .venv/dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test ## everything that must hold before a commit
+
+bench: .venv/dev ## measure on this machine what bench/RESULTS.md states
+	$(BIN)/python -m bench
+
+clean: ## remove the environment and what runs left
+	rm -rf .venv indexes/* .mypy_cache .pytest_cache .ruff_cache
+
+.venv/demo: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+.venv/dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@ .venv/demo

@@ -1,0 +1,43 @@
+"""What many tests share: small pictures, and the place of the real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real photographs and weights, which a developer has and a fresh clone has not."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared, with real photographs and weights, is not on this machine")
+    return SHARED
+
+
+def draw_picture(path: Path, seed: int, side_px: int = 48) -> Path:
+    """A PNG of coloured blobs that no other seed gives."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse.resize((side_px, side_px + seed % 7), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of twelve different pictures in two subfolders."""
+    for seed in range(12):
+        draw_picture(tmp_path / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """Where a collection may be made."""
+    return tmp_path / "indexes" / "photos"

@@ -1,0 +1,94 @@
+"""The schema steps and the version a reader looks for."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
+from simsearch.store.catalog import Catalog
+from simsearch.store.connection import CATALOG_NAME, SCHEMA_VERSION
+from simsearch.store.migrations import migrate, n_steps
+from simsearch.store.writer import CatalogWriter
+
+
+def test_a_reader_looks_for_the_version_of_the_last_step():
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert n_steps() == SCHEMA_VERSION
+
+
+def test_steps_are_taken_once():
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    before = connection.execute("SELECT uuid FROM collection").fetchall()
+    migrate(connection)
+    assert connection.execute("SELECT uuid FROM collection").fetchall() == before
+
+
+def test_the_schema_is_what_the_architecture_documents():
+    """A landed step is never edited: whoever changes this list appends a step."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    columns = {
+        table: [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOTNULL")
+        if "sqlite_" not in table
+    }
+    assert columns == {
+        "collection": ["uuid", "created_at"],
+        "images": ["id", "digest", "width", "height", "format", "size_bytes"],
+        "files": ["id", "path", "size_bytes", "mtime_ns", "image_id"],
+        "views": ["id", "image_id", "kind", "parameters"],
+        "models": ["id", "fingerprint", "backbone", "width", "details", "generation"],
+        "vectors": ["id", "model_id", "view_id", "vector"],
+        "runs": ["id", "model_id", "sources", "process", "started_at", "ended_at", "embedded", "reused"],
+        "skips": ["id", "path", "reason"],
+    }
+
+
+def test_a_catalog_of_a_newer_simsearch_is_refused_by_reader_and_writer(tmp_path: Path):
+    CatalogWriter.open_or_create(tmp_path).close()
+    with sqlite3.connect(tmp_path / CATALOG_NAME) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    for opened in (Catalog.open, CatalogWriter.open_or_create):
+        with pytest.raises(CollectionTooNew, match="pip install -U simsearch"):
+            opened(tmp_path)
+
+
+def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path):
+    with sqlite3.connect(tmp_path / CATALOG_NAME) as connection:
+        connection.execute("CREATE TABLE birds (name TEXT)")
+    connection.close()
+    for opened in (Catalog.open, CatalogWriter.open_or_create):
+        with pytest.raises(CollectionDamaged, match="not a simsearch catalog"):
+            opened(tmp_path)
+    with sqlite3.connect(tmp_path / CATALOG_NAME) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("birds",)]
+    connection.close()
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path):
+    (tmp_path / CATALOG_NAME).write_bytes(b"version https://git-lfs.github.com/spec/v1\n" * 50)
+    for opened in (Catalog.open, CatalogWriter.open_or_create):
+        with pytest.raises(CollectionDamaged, match="restore"):
+            opened(tmp_path)
+
+
+@pytest.mark.parametrize("leftover", ["nothing", "empty", "migrations table"])
+def test_a_creation_that_was_killed_is_no_collection_to_a_reader_and_a_start_to_a_writer(tmp_path: Path, leftover: str):
+    if leftover == "empty":
+        (tmp_path / CATALOG_NAME).touch()
+    if leftover == "migrations table":
+        from sqlite_utils import Database, Migrations
+
+        with Database(tmp_path / CATALOG_NAME) as database:
+            Migrations("simsearch").ensure_migrations_table(database)
+    with pytest.raises(CollectionNotFound, match="simsearch index"):
+        Catalog.open(tmp_path)
+    with CatalogWriter.open_or_create(tmp_path) as writer:
+        assert writer.counts()["files"] == 0

@@ -1,0 +1,194 @@
+"""A run that is killed, starved or disturbed loses at most its open batch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simsearch import Collection
+from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
+from simsearch.store.writer import CatalogWriter
+from tests.conftest import draw_picture
+
+N_PICTURES = 260
+N_KILLS = 24
+
+
+def index_process(folder: Path, collection: Path, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "simsearch", "index", str(folder), "--into", str(collection), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def finished(process: subprocess.Popen) -> tuple[int, str]:
+    """Its exit status and what it wrote to stderr."""
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+def content(collection: Path) -> dict[str, list]:
+    """Everything in the catalog but times, process numbers and counters of runs."""
+    queries = {
+        "images": "SELECT id, digest, width, height, format, size_bytes FROM images ORDER BY id",
+        "files": "SELECT path, size_bytes, mtime_ns, image_id FROM files ORDER BY path",
+        "views": "SELECT id, image_id, kind, parameters FROM views ORDER BY id",
+        "models": "SELECT fingerprint, backbone, width, details FROM models",
+        "vectors": "SELECT view_id, vector FROM vectors ORDER BY view_id",
+        "skips": "SELECT path, reason FROM skips ORDER BY path",
+    }
+    with contextlib.closing(sqlite3.connect(collection / "catalog.db")) as connection:
+        return {table: connection.execute(query).fetchall() for table, query in queries.items()}
+
+
+def answers(collection: Path) -> list:
+    with Collection.open(collection) as opened:
+        return [opened.search(number, k=5).hits for number in range(1, N_PICTURES, 20)]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few hundred pictures, with a broken one and a copy among them."""
+    folder = tmp_path_factory.mktemp("many")
+    for seed in range(N_PICTURES):
+        draw_picture(folder / f"{seed:03}.png", seed, side_px=300)
+    (folder / "100_broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    shutil.copy(folder / "050.png", folder / "150_copy.png")
+    return folder
+
+
+@pytest.mark.long
+def test_a_killed_run_goes_on_to_the_same_catalog_and_answers(many: Path, tmp_path: Path):
+    started = time.monotonic()
+    assert finished(index_process(many, tmp_path / "whole")) == (0, "")
+    duration = time.monotonic() - started
+    expected, expected_answers = content(tmp_path / "whole"), answers(tmp_path / "whole")
+    assert len(expected["images"]) == N_PICTURES
+
+    moments = random.Random(0)
+    n_killed = n_rows_before_the_end = 0
+    for number in range(N_KILLS):
+        collection = tmp_path / f"killed_{number}"
+        for _ in range(moments.randint(1, 3)):
+            process = index_process(many, collection)
+            time.sleep(duration * moments.uniform(0.05, 1.0))
+            process.kill()
+            n_killed += finished(process)[0] == -signal.SIGKILL
+        if (collection / "catalog.db").exists():
+            with contextlib.suppress(sqlite3.OperationalError):  # killed before the first table
+                n_rows_before_the_end += 0 < len(content(collection)["images"]) < N_PICTURES
+        assert finished(index_process(many, collection)) == (0, "")
+        assert content(collection) == expected
+        assert answers(collection) == expected_answers
+        with Collection.open(collection) as opened:
+            found = opened.verify()
+        assert (found.problems, found.notes) == ((), ())
+        leftovers = {file.name for file in collection.iterdir()} - {"catalog.db", "catalog.lock"}
+        assert {Path(name).suffix for name in leftovers} == {".faiss"}
+    assert n_killed >= 20
+    assert n_rows_before_the_end >= 3, "no kill fell between two batches: the test would show nothing"
+
+
+def test_an_interrupted_run_says_that_it_can_go_on(many: Path, tmp_path: Path):
+    process = index_process(many, tmp_path / "ix")
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ix" / "catalog.db").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    code, errors = finished(process)
+    assert code == 130
+    assert "goes on from there" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_second_run_at_once_is_told_that_the_collection_is_busy(photos: Path, collection: Path):
+    Collection.ingest(collection, [photos])
+    with CatalogWriter.open_or_create(collection):
+        code, errors = finished(index_process(photos, collection))
+        assert (code, errors.count("\n")) == (1, 1)
+        assert "another run is writing" in errors
+        for verb in (Collection.rebuild, Collection.prune):
+            with pytest.raises(CollectionBusy):
+                verb(collection)
+    assert Collection.ingest(collection, [photos]).n_reused == 12
+
+
+def test_readers_go_on_while_a_run_writes(photos: Path, collection: Path):
+    Collection.ingest(collection, [photos])
+    with CatalogWriter.open_or_create(collection) as writer, writer.transaction():
+        writer.forget_files([str(photos / "a" / "picture_00.png")])
+        with Collection.open(collection) as opened:
+            assert len(opened.search(1, k=12).hits) == 12
+    with Collection.open(collection) as opened:
+        assert len(opened.search(2, k=12).hits) == 11
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_kb: int) -> Iterator[Path]:
+    """A file system of that size."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_what_was_committed_is_safe(many: Path, tmp_path: Path):
+    with small_disk(tmp_path / "disk", 700) as disk:
+        with pytest.raises(DiskFull, match="free some space"):
+            Collection.ingest(disk / "ix", [many])
+        with Collection.open(disk / "ix") as opened:
+            n_kept = opened.info()["images"]
+            assert 0 < n_kept < N_PICTURES
+            assert opened.verify().problems == ()
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        report = Collection.ingest(disk / "ix", [many])
+        assert (report.n_images, report.n_reused) == (N_PICTURES, n_kept + 1)
+
+
+def test_a_file_that_may_not_grow_is_told_in_one_line(many: Path, tmp_path: Path):
+    """The same as a full disk, where nothing can be mounted: a limit on the size of files."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    code, errors = finished(index_process(many, tmp_path / "ix", preexec_fn=limit))
+    assert code == 1
+    assert "no room left to write" in errors
+    assert errors.count("\n") == 1
+    assert finished(index_process(many, tmp_path / "ix")) == (0, "")
+    assert len(content(tmp_path / "ix")["images"]) == N_PICTURES
+
+
+def test_a_place_that_cannot_be_written_to_is_told_and_left_alone(photos: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(CollectionNotWritable, match="--into"):
+        Collection.ingest(tmp_path / "file" / "ix", [photos])
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_a_read_only_collection_answers(photos: Path, tmp_path: Path):
+    with small_disk(tmp_path / "disk", 5000) as disk:
+        Collection.ingest(disk / "ix", [photos])
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with Collection.open(disk / "ix") as opened:
+            assert len(opened.search(1, k=12).hits) == 12
+        with pytest.raises(CollectionNotWritable, match="--into"):
+            Collection.ingest(disk / "ix", [photos])
+        assert os.statvfs(disk).f_flag & os.ST_RDONLY

@@ -1,0 +1,96 @@
+"""The layout tells the data flow: imports go one way, heavy ones stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import simsearch
+
+PACKAGE = Path(simsearch.__file__).parent
+LEVELS = [
+    {"errors"},
+    {"images"},
+    {"models"},
+    {"store"},
+    {"ingest", "search"},
+    {"collection"},
+    {"report"},
+    {"cli"},
+]
+OWNERS = {
+    "tensorflow": {"models/keras_runtime.py"},
+    "keras": {"models/keras_runtime.py", "models/builtin/network.py"},
+    "openvino": {"models/openvino_runtime.py"},
+    "faiss": {"store/ann.py"},
+    "sqlite_utils": {"store/migrations.py"},
+}
+
+
+def _level(module: str) -> int:
+    return next(number for number, rooms in enumerate(LEVELS) if module.split(".")[0] in rooms)
+
+
+def _imports(file: Path) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+    return names
+
+
+def _modules() -> list[Path]:
+    return [file for file in sorted(PACKAGE.rglob("*.py")) if file.parent != PACKAGE or file.stem[:2] != "__"]
+
+
+@pytest.mark.parametrize("file", _modules(), ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_a_module_imports_only_from_its_own_room_or_above(file: Path):
+    own = _level(file.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."))
+    inner = [name.removeprefix("simsearch.") for name in _imports(file) if name.startswith("simsearch.")]
+    assert [name for name in inner if _level(name) > own] == []
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_heavy_library_is_imported_by_its_owner_alone(library: str):
+    importing = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in PACKAGE.rglob("*.py")
+        if library in {name.split(".")[0] for name in _imports(file)}
+    }
+    assert importing <= OWNERS[library]
+
+
+def test_the_command_line_knows_collection_report_and_errors_and_nothing_deeper():
+    known = {"simsearch", "simsearch.errors", "simsearch.collection", "simsearch.report.sheet"}
+    for file in (PACKAGE / "cli").glob("*.py"):
+        inner = {name for name in _imports(file) if name.startswith("simsearch")}
+        assert {name for name in inner - known if not name.startswith("simsearch.cli")} == set()
+
+
+def test_every_public_name_can_be_imported():
+    for name in simsearch.__all__:
+        assert getattr(simsearch, name) is not None
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Colection'"):
+        _ = simsearch.Colection
+
+
+@pytest.mark.parametrize("command", [["--help"], ["index", "--help"], ["query", "--help"], ["--version"]])
+def test_help_loads_neither_a_network_nor_an_index(command: list[str]):
+    heavy = ["tensorflow", "keras", "openvino", "faiss", "numpy", "PIL", "sqlite_utils"]
+    code = (
+        "import sys\nfrom simsearch.cli import main\n"
+        f"sys.argv = ['simsearch', *{command!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
