@@ -1,0 +1,244 @@
+"""The command contract that scripts rely on: JSON on stdout alone, exit codes, one clear line on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from simsearch.cli.commands import app
+from tests.conftest import ROOT, draw_picture
+
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+
+
+def run(*arguments: object, cwd: Path, stdin: bytes = b"", env: dict | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "simsearch", *map(str, arguments)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SIMSEARCH_")}
+    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=environment | (env or {}))
+    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+    return done
+
+
+def document(*arguments: object, cwd: Path, **options) -> dict:
+    done = run(*arguments, "--json", cwd=cwd, **options)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def home(photos: Path) -> Path:
+    """A folder with photos/ indexed under indexes/."""
+    document("index", "photos", cwd=photos.parent)
+    return photos.parent
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_stands_in_the_readme(command: str, tmp_path: Path):
+    done = run(command, "--help", cwd=tmp_path, env={"COLUMNS": "200"})
+    assert done.returncode == 0
+    assert re.search(rf"Example: +simsearch {command}", done.stdout)
+    assert f"simsearch {command}" in (ROOT / "README.md").read_text()
+
+
+def test_index_answers_as_the_contract_says(photos: Path):
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    told = document("index", "photos", cwd=photos.parent)
+    assert set(told) == {
+        "collection", "model", "backbone", "files", "images", "embedded", "reused", "gone", "views", "skipped",
+        "seconds", "images_per_second", "stages",
+    }  # fmt: skip
+    assert (told["collection"], told["backbone"]) == (os.path.join("indexes", "photos"), "histogram")
+    assert (told["files"], told["images"], told["embedded"], told["reused"], told["views"]) == (12, 12, 12, 0, 12)
+    assert [skip["path"] for skip in told["skipped"]] == [str(photos / "broken.jpg")]
+    assert set(told["stages"]) == {"read", "decode", "embed", "write"}
+
+
+def test_query_answers_as_the_contract_says(home: Path):
+    told = document("query", "photos/a/picture_02.png", "-k", 3, cwd=home)
+    assert set(told) == {"query", "backbone", "model", "hits", "milliseconds"}
+    assert told["query"] == ["photos/a/picture_02.png"]
+    assert set(told["milliseconds"]) == {"load", "embed", "search"}
+    assert [hit["rank"] for hit in told["hits"]] == [1, 2, 3]
+    assert told["hits"][0] == {
+        "rank": 1,
+        "similarity": 1.0,
+        "image_id": 3,
+        "path": str(home / "photos" / "a" / "picture_02.png"),
+        "paths": [str(home / "photos" / "a" / "picture_02.png")],
+        "view": {"kind": "original"},
+    }
+
+
+def test_query_by_id_and_by_list(home: Path):
+    by_id = document("query", "--id", 3, "-k", 2, cwd=home)
+    (home / "list.txt").write_text("photos/a/picture_02.png\nphotos/b/picture_09.png\n")
+    by_list = document("query", "--list", "list.txt", "-k", 2, cwd=home)
+    assert [answer["query"] for answer in by_list["answers"]] == [
+        ["photos/a/picture_02.png"],
+        ["photos/b/picture_09.png"],
+    ]
+    assert by_list["answers"][0]["hits"] == by_id["hits"]
+
+
+def test_a_list_of_paths_comes_from_stdin(photos: Path):
+    listed = b"\0".join(os.fsencode(path) for path in sorted(photos.rglob("*.png"))[:5])
+    told = document("index", "-", "--into", "indexes/some", cwd=photos.parent, stdin=listed)
+    assert told["files"] == 5
+
+
+def test_a_name_that_is_no_utf8_survives_indexing_asking_and_printing(home: Path):
+    name = os.fsencode(home / "photos") + b"/caf\xe9_\xff.png"
+    try:
+        os.rename(home / "photos" / "a" / "picture_00.png", name)
+    except OSError as error:
+        pytest.skip(f"this file system refuses such names: {error}")
+    assert document("index", "photos", cwd=home)["embedded"] == 0
+    hit = document("query", os.fsdecode(name), "-k", 1, cwd=home)["hits"][0]
+    assert os.fsencode(hit["path"]) == name
+    shown = run("query", os.fsdecode(name), "-k", 1, cwd=home)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "caf\ufffd_\ufffd.png" in shown.stdout
+
+
+def test_people_get_a_table(home: Path):
+    done = run("query", "photos/a/picture_02.png", "-k", 2, cwd=home)
+    assert done.returncode == 0
+    assert re.search(r"rank +similarity +id +image", done.stdout)
+    assert re.search(r"1 +1\.0000 +3 +photos/a/picture_02\.png", done.stdout)
+
+
+def test_no_progress_bar_where_stderr_is_no_terminal(photos: Path):
+    assert run("index", "photos", cwd=photos.parent).stderr == ""
+
+
+def test_info_backbones_verify_rebuild_remove_and_prune_speak_json(home: Path):
+    assert document("info", cwd=home)["images"] == 12
+    names = [row["name"] for row in document("backbones", cwd=home)["backbones"]]
+    assert {"histogram", "vgg16", "resnet50", "mobilenet_v2"} <= set(names)
+    assert document("verify", cwd=home) == {"problems": [], "notes": []}
+    assert len(document("rebuild", cwd=home)["rebuilt"]) == 1
+    assert document("remove", "photos/a", cwd=home) == {"removed": 6}
+    assert document("prune", cwd=home)["images"] == 6
+
+
+@pytest.mark.parametrize("command", ["info", "backbones", "verify", "rebuild", "prune"])
+def test_the_same_commands_speak_to_people(home: Path, command: str):
+    done = run(command, cwd=home)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+
+
+def test_damage_is_exit_one(home: Path):
+    catalog = home / "indexes" / "photos" / "catalog.db"
+    import contextlib
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(catalog)) as connection, connection:
+        connection.execute("UPDATE vectors SET vector = zeroblob(4) WHERE id = 1")
+    assert run("verify", cwd=home).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["index", "nowhere"], 1, "nowhere does not exist; check the path"),
+        (["index", "empty"], 1, "no images in empty"),
+        (["index", "photos", "--backbone", "resnet5"], 1, "did you mean resnet50"),
+        (
+            ["index", "photos", "--backbone", "vgg16", "--offline"],
+            1,
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        ),
+        (["index", "photos", "--pooling", "mean"], 2, "choose one of avg, max, gem"),
+        (["index", "photos", "--resize", "stretch"], 2, "choose one of squash, crop, pad"),
+        (["index", "-"], 2, "--into DIR"),
+        (["index"], 2, "Missing argument"),
+        (["index", "photos", "--into", "photos"], 1, "holds other things"),
+        (["query", "photos/a/picture_00.png", "-k", "0"], 2, "k is 0"),
+        (["query", "photos/a/picture_00.png", "--min-similarity", "7"], 2, "from -1 to 1"),
+        (["query", "missing.jpg"], 1, "cannot read missing.jpg"),
+        (["query", "notes.txt"], 1, "cannot read notes.txt"),
+        (["query"], 2, "name an image"),
+        (["query", "--id", "99"], 1, "no image 99"),
+        (["query", "x.jpg", "--in", "elsewhere"], 1, "no collection at elsewhere"),
+        (["query", "photos/a/picture_00.png", "--backbone", "resnet50"], 1, "was not indexed with resnet50"),
+        (["query", "photos/a/picture_00.png", "--sheet", "x.docx"], 2, "no extension of a picture"),
+        (["remove", "elsewhere.jpg"], 2, "has no file"),
+        (["prune", "--backbone", "vgg16"], 1, "was not indexed with vgg16"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: int, message: str):
+    (home / "empty").mkdir()
+    (home / "notes.txt").write_text("to do")
+    done = run(*arguments, cwd=home, env={"SIMSEARCH_CACHE": str(home / "cache"), "KERAS_HOME": str(home / "keras")})
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in re.sub(r"\s+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+    if "Usage" not in done.stderr:
+        assert done.stderr.count("\n") == 1
+
+
+def test_several_collections_ask_for_a_choice_and_the_variable_makes_it(home: Path):
+    document("index", "photos/a", cwd=home)
+    done = run("info", cwd=home)
+    assert done.returncode == 2
+    assert "indexes/a, indexes/photos" in done.stderr
+    assert document("info", cwd=home, env={"SIMSEARCH_INDEX": "indexes/a"})["images"] == 6
+
+
+def test_a_sheet_shows_query_and_hits(home: Path):
+    done = run("query", "photos/a/picture_02.png", "-k", 7, "--sheet", "sheet.png", cwd=home)
+    assert done.returncode == 0
+    with Image.open(home / "sheet.png") as sheet:
+        assert sheet.width > 1000
+        query_place = sheet.convert("RGB").crop((28, 28, 308, 308))
+    with Image.open(home / "photos" / "a" / "picture_02.png") as picture:
+        expected = picture.convert("RGB").resize((40, 40))
+    shown = query_place.resize((40, 40))
+    difference = sum(abs(a - b) for a, b in zip(shown.tobytes(), expected.tobytes(), strict=True)) / 4800
+    assert difference < 12
+
+
+@pytest.mark.parametrize("command", [["query", "photos/a/picture_02.png"], ["index", "photos"]])
+def test_tensorflow_is_not_imported_where_no_network_runs(home: Path, command: list[str]):
+    code = (
+        "import sys\nfrom simsearch.cli import main\n"
+        f"sys.argv = ['simsearch', *{command!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('tensorflow', 'keras', 'openvino', 'sqlite_utils') if m in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_the_progress_bar_appears_on_a_terminal_after_a_second(tmp_path: Path):
+    """A real terminal: the child's stderr is a pseudo-terminal, its stdout a pipe."""
+    import pty
+
+    for seed in range(40):
+        draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "simsearch", "index", "photos", "--json"]
+    command += ["--backbone", "mobilenet_v2", "--weights", "random"]  # a network takes more than a second to load
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            block = os.read(parent, 4096)
+        except OSError:  # the terminal is closed
+            break
+        if not block:
+            break
+        shown += block
+    os.close(parent)
+    output, _ = process.communicate()
+    assert json.loads(output)["embedded"] == 40
+    assert b"files/s" in shown
