@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from simsearch.errors import (
     CollectionDamaged,
-    CollectionError,
     ImageError,
     ImageNotFound,
     ModelNotIndexed,
@@ -23,16 +21,16 @@ from simsearch.errors import (
     UsageError,
 )
 from simsearch.images.decode import Pixels, decode, decode_target_px, default_max_pixels, fit, read
-from simsearch.images.sources import FoundFile, Scan, Skip, scan
-from simsearch.ingest import SHORTEST_UNIT, Progress, ingest
-from simsearch.models.embedder import Embedder, open_embedder
-from simsearch.models.model import Model
-from simsearch.models.resolve import ModelChoice, list_backbones, relocate, resolve
+from simsearch.images.sources import Skip, scan
+from simsearch.ingest import SHORTEST_UNIT, Job, Progress, ingest
+from simsearch.models.embedder import Embedder, Opening, open_embedder
+from simsearch.models.precision import Agreement
+from simsearch.models.resolve import ModelChoice, list_backbones, relocate
 from simsearch.models.weights import WeightsOrder
+from simsearch.plan import check_any_picture, check_place, discard, plan
 from simsearch.search import Hit, Limits, mean_direction, nearest
 from simsearch.store.cache import IndexCache
 from simsearch.store.catalog import Catalog, LiveView, StoredModel
-from simsearch.store.connection import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
 
 __all__ = [
@@ -57,12 +55,15 @@ class IngestReport:
     """What a run did, and what the collection holds after it.
 
     `n_files`, `n_images` and `n_views` count what is there now (views: those with a vector of the model);
-    `n_embedded`, `n_reused`, `n_gone` and `skips` are of this run. `stages` are busy seconds by stage.
+    `n_embedded`, `n_reused`, `n_gone` and `skips` are of this run. `stages` are busy seconds by stage, summed over
+    threads, and seconds that the run waited for a stage (`wait_...`). `agreement` is that of a lower precision with
+    f32, where this run settled on one; `notes` are what a person should know.
     """
 
     collection: str
     model: str
     backbone: str
+    precision: str
     n_files: int
     n_images: int
     n_views: int
@@ -72,6 +73,8 @@ class IngestReport:
     skips: tuple[Skip, ...]
     elapsed_s: float
     stages: dict[str, float]
+    agreement: Agreement | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Answer:
     model: str
     hits: tuple[Hit, ...]
     milliseconds: dict[str, float]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +160,17 @@ class Collection:
         named = [os.fspath(source) for source in sources]
         folder, limit_px = Path(folder), max_pixels or default_max_pixels()
         found = scan(named, stdin)
-        _check_any_picture(found, named, limit_px)
-        is_new = _check_place(folder)
-        model, width = _choose(folder, choice or ModelChoice())
-        embedder = _Lazily(model)
-        width = width or embedder.open().width
+        check_any_picture(found, named, limit_px)
+        is_new = check_place(folder)
+        planned = plan(folder, choice or ModelChoice(), found, limit_px)
+        model, width = planned.model, planned.width
         with CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
                 stored = writer.add_model(model, width)
+                if planned.graph is not None:
+                    writer.keep_graph(stored.id, planned.graph)
                 run_id = writer.begin_run(stored.id, named)
-            tally = ingest(found, writer, stored.id, model, embedder.open, max_pixels=limit_px, progress=progress)
+            tally = ingest(found, writer, Job(model, stored.id, planned.open_embedder, limit_px, progress))
             with writer.transaction():
                 writer.end_run(run_id, embedded=tally.n_embedded, reused=tally.n_reused)
             counts = writer.counts()
@@ -173,7 +178,7 @@ class Collection:
                 IndexCache(writer).refresh(model.fingerprint)
             n_views = writer.n_vectors(stored.id)
         if is_new and counts["files"] == 0:
-            _discard(folder)
+            discard(folder)
             first = tally.skips[0]
             raise NoImages(
                 named[0],
@@ -181,9 +186,9 @@ class Collection:
                 f"the first was {first.path}: {first.reason}",
             )
         return IngestReport(
-            str(folder), model.fingerprint, model.backbone, counts["files"], counts["images"], n_views,
-            tally.n_embedded, tally.n_reused, tally.n_gone, tuple(tally.skips),
-            time.perf_counter() - started, tally.stages,
+            str(folder), model.fingerprint, model.backbone, model.precision, counts["files"], counts["images"],
+            n_views, tally.n_embedded, tally.n_reused, tally.n_gone, tuple(tally.skips),
+            time.perf_counter() - started, tally.clock.seconds, planned.agreement, planned.notes,
         )  # fmt: skip
 
     # Asking it
@@ -212,8 +217,9 @@ class Collection:
         started = time.perf_counter()
         index = self._cache.index(stored.model.fingerprint)
         found = [self._find(query, stored, max_pixels or default_max_pixels()) for query in asked]
-        if any(query.vector is None for query in found):
-            self._embedder(stored, weights or WeightsOrder())
+        unknown = [query.pixels for query in found if query.pixels is not None]
+        if unknown:
+            self._embedder(stored, weights or WeightsOrder(), np.stack(unknown))
         loaded = time.perf_counter()
         vector = mean_direction([self._vector(query, stored) for query in found])
         embedded = time.perf_counter()
@@ -224,7 +230,9 @@ class Collection:
             "load": 1e3 * (loaded - started), "embed": 1e3 * (embedded - loaded), "search": 1e3 * (ended - embedded)
         }  # fmt: skip
         names = tuple(str(query) for query in asked)
-        return Answer(names, stored.model.backbone, stored.model.fingerprint, tuple(hits), milliseconds)
+        embedder = self._embedders.get(stored.model.fingerprint)
+        notes = embedder.notes if embedder else ()
+        return Answer(names, stored.model.backbone, stored.model.fingerprint, tuple(hits), milliseconds, notes)
 
     def paths_of(self, queries: Sequence[str | int]) -> list[str]:
         """A file for each query: the path itself, or the first file of a stored image."""
@@ -239,8 +247,8 @@ class Collection:
                 {
                     "backbone": model.backbone, "model": model.fingerprint, "width": stored.width,
                     "images": self._catalog.n_images_of(stored.id), "views": self._catalog.n_vectors(stored.id),
-                    "layer": model.layer, "pooling": model.pooling, "side_px": model.side_px,
-                    "resize": model.resize, "weights": model.weights, "file": model.file,
+                    "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
+                    "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
                 }
             )  # fmt: skip
         size = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
@@ -400,10 +408,15 @@ class Collection:
             raise ImageError(query.name, f"{stored.model.backbone} sees nothing in it", "ask with another picture")
         return vector
 
-    def _embedder(self, stored: StoredModel, order: WeightsOrder) -> Embedder:
+    def _embedder(self, stored: StoredModel, order: WeightsOrder, pixels: Pixels) -> Embedder:
         fingerprint = stored.model.fingerprint
         if fingerprint not in self._embedders:
-            self._embedders[fingerprint] = open_embedder(relocate(stored.model, order))
+            opening = Opening(
+                locate=lambda model: relocate(model, order),
+                graph=self._catalog.graph(stored.id),
+                pixels=pixels,
+            )
+            self._embedders[fingerprint] = open_embedder(stored.model, opening)
         return self._embedders[fingerprint]
 
     def _wrong_vectors(self, stored: StoredModel) -> list[str]:
@@ -434,65 +447,6 @@ def _check_question(queries: Sequence[str | int], k: int, min_similarity: float)
         raise UsageError(f"the least similarity is {min_similarity}", "it is a cosine: give a number from -1 to 1")
 
 
-def _check_any_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> None:
-    """A source without a picture is a mistake, and no reason to empty a collection."""
-    if not sources:
-        raise UsageError("there is nothing to index", "name a folder, a picture or a list of paths")
-    if any(file.claims_picture or _is_picture(file, max_pixels) for file in found.files):
-        return
-    named = ", ".join(sources)
-    if found.skips:
-        raise NoImages(named, f"no picture can be read at {named}", f"{found.skips[0].path}: {found.skips[0].reason}")
-    raise NoImages(named, f"no images in {named}", "check the path; the collection stays as it is")
-
-
-def _is_picture(file: FoundFile, max_pixels: int) -> bool:
-    try:
-        read(file.path, claims_picture=False, max_pixels=max_pixels)
-    except ImageError:
-        return False
-    return True
-
-
-def _check_place(folder: Path) -> bool:
-    """Whether a new collection is to be made in `folder`; it must not be somebody's folder of other things."""
-    if (folder / CATALOG_NAME).exists():
-        return False
-    if folder.exists() and not folder.is_dir():
-        raise CollectionError(str(folder), f"{folder} is a file", "choose a folder with --into")
-    strange = [file.name for file in folder.glob("*") if not file.name.startswith("catalog.")]
-    if strange:
-        raise CollectionError(
-            str(folder),
-            f"{folder} holds other things, such as {strange[0]}",
-            "choose a new folder with --into",
-        )
-    return True
-
-
-def _choose(folder: Path, choice: ModelChoice) -> tuple[Model, int | None]:
-    """The model to index with, and its width where the catalog knows it already."""
-    if not (folder / CATALOG_NAME).exists():
-        return resolve(choice), None
-    with Catalog.open(folder) as catalog:
-        if choice.backbone is None and (models := catalog.models()):
-            last = models[0].model
-            if choice == ModelChoice(offline=choice.offline):
-                return relocate(last, WeightsOrder(offline=choice.offline)), models[0].width
-            choice = replace(choice, backbone=last.row or last.file)
-        model = resolve(choice)
-        known = catalog.find_model(model.fingerprint)
-        return model, known.width if known else None
-
-
-def _discard(folder: Path) -> None:
-    """Take back a collection that was made in vain."""
-    for file in folder.glob("catalog.*"):
-        file.unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
 def _is_meant(file: str, path: str) -> bool:
     whole = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
     return file == whole or file.startswith(os.path.join(os.path.realpath(path), ""))
@@ -500,16 +454,3 @@ def _is_meant(file: str, path: str) -> bool:
 
 def _size_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-
-
-class _Lazily:
-    """A model that is loaded when it is first needed, once."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._embedder: Embedder | None = None
-
-    def open(self) -> Embedder:
-        if self._embedder is None:
-            self._embedder = open_embedder(self._model)
-        return self._embedder

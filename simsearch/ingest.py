@@ -1,14 +1,21 @@
-"""Sources to catalog: what is new is read, decoded and embedded, ahead of each other, and committed in batches."""
+"""Sources to catalog, as a pipeline: reading and decoding, embedding and writing overlap, each in its own threads.
+
+files ─▶ read, digest, decode (threads, a bounded number of files ahead, handed out in order)
+      ─▶ batches ─▶ embed (as many at once as the engine has streams)
+      ─▶ write (one thread, one transaction a batch, in order)
+"""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,32 +31,66 @@ from simsearch.store.writer import CatalogWriter
 BATCH_SIZE = 32
 """Pictures embedded at once; a batch is also what one transaction keeps and what a killed run may lose."""
 
-_ENTRIES_PER_COMMIT = 512
-_LOOK_AHEAD = 3 * BATCH_SIZE
-_KNOWN_AT_ONCE = 500
 SHORTEST_UNIT = 0.99
 """Below this length a row has no direction: the network answered with zeros, or with no numbers."""
 
+_ENTRIES_PER_COMMIT = 512
+_LOOK_AHEAD = 3 * BATCH_SIZE
+_BATCHES_WAITING = 2
+_KNOWN_AT_ONCE = 500
+_SIGHTLESS = "the backbone sees nothing in it (no direction in its features); try another backbone"
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: files of all files, and those embedded."""
+    """How far a run is: files settled of all files, and images embedded."""
 
     n_done: int
     n_files: int
     n_embedded: int
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run works for: the model and its row, how to load it, and the limit on pictures."""
+
+    model: Model
+    model_id: int
+    open_embedder: Callable[[], Embedder]
+    max_pixels: int
+    progress: Callable[[Progress], None] = lambda _: None
+
+
+class StageClock:
+    """Busy seconds of each stage, summed over its threads, and seconds that one stage waited for another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.seconds = dict.fromkeys(
+            ("read", "decode", "embed", "write", "wait_decode", "wait_embed", "wait_write"), 0.0
+        )
+
+    @contextlib.contextmanager
+    def on(self, stage: str) -> Iterator[None]:
+        """Count the time inside to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            with self._lock:
+                self.seconds[stage] += elapsed
+
+
 @dataclass(slots=True)
 class Tally:
-    """What a run did. `stages` are busy seconds of each stage, summed over its threads."""
+    """What a run did."""
 
-    n_files: int = 0
     n_embedded: int = 0
     n_reused: int = 0
     n_gone: int = 0
     skips: list[Skip] = field(default_factory=list)
-    stages: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "decode": 0.0, "embed": 0.0, "write": 0.0})
+    clock: StageClock = field(default_factory=StageClock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,190 +104,231 @@ class _Prepared:
     failure: ImageError | None = None
 
 
-class _Preparer:
-    """Reads and decodes in threads, a bounded number of files ahead, and hands them out in order."""
-
-    def __init__(self, catalog: Catalog, model: Model, model_id: int, max_pixels: int, tally: Tally) -> None:
-        self._catalog, self._model, self._model_id = catalog, model, model_id
-        self._max_pixels, self._tally = max_pixels, tally
-        self._catalog_lock, self._tally_lock = threading.Lock(), threading.Lock()
-
-    def prepare_all(self, files: Iterable[FoundFile]) -> Iterator[_Prepared]:
-        """Each file prepared, in the order given."""
-        waiting: collections.deque[Future[_Prepared]] = collections.deque()
-        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="decode")
-        try:
-            for file in files:
-                waiting.append(pool.submit(self._prepare, file))
-                if len(waiting) >= _LOOK_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _prepare(self, file: FoundFile) -> _Prepared:
-        started = time.perf_counter()
-        try:
-            raw = read(file.path, claims_picture=file.claims_picture, max_pixels=self._max_pixels)
-        except ImageError as failure:
-            return _Prepared(file, failure=failure)
-        finally:
-            started = self._clock("read", started)
-        as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns)
-        with self._catalog_lock:
-            if self._catalog.is_embedded(raw.digest, self._model_id):
-                return _Prepared(as_read, raw.digest)
-        started = time.perf_counter()
-        try:
-            side, resize = self._model.side_px, self._model.resize
-            target_px = decode_target_px(side, resize)
-            picture = decode(raw.data, file.path, max_pixels=self._max_pixels, target_px=target_px)
-            facts = ImageFacts(picture.width, picture.height, picture.format)
-            return _Prepared(as_read, raw.digest, facts, fit(picture, side, resize))
-        except ImageError as failure:
-            return _Prepared(as_read, failure=failure)
-        finally:
-            self._clock("decode", started)
-
-    def _clock(self, stage: str, started: float) -> float:
-        now = time.perf_counter()
-        with self._tally_lock:
-            self._tally.stages[stage] += now - started
-        return now
-
-
-def ingest(
-    scan: Scan,
-    writer: CatalogWriter,
-    model_id: int,
-    model: Model,
-    open_embedder: Callable[[], Embedder],
-    *,
-    max_pixels: int,
-    progress: Callable[[Progress], None],
-) -> Tally:
+def ingest(scan: Scan, writer: CatalogWriter, job: Job) -> Tally:
     """Bring the catalog up to date with what was found, batch by batch, and take out what is gone.
 
-    The embedder is opened when the first picture needs it. Broken pictures become skips.
+    The embedder is opened when the first picture needs it. Broken pictures become skips. Entries are written in
+    the order of the scan, so that the same files get the same ids.
     """
     tally = Tally(skips=list(scan.skips))
     with Catalog.open(writer.folder) as reader:
-        preparer = _Preparer(reader, model, model_id, max_pixels, tally)
-        batch = _Batch(writer, model_id, open_embedder, tally)
-        n_settled = 0
-
-        def settle(prepared: _Prepared | None) -> None:
-            nonlocal n_settled
-            n_settled += 1
-            if prepared is not None:
-                batch.add(prepared)
-            progress(Progress(n_settled, len(scan.files), tally.n_embedded))
-
-        changed = _changed(scan.files, reader, model_id, unchanged=lambda: _count_reused(tally, settle))
-        for prepared in preparer.prepare_all(changed):
-            settle(prepared)
-        batch.flush()
-    progress(Progress(len(scan.files), len(scan.files), tally.n_embedded))
+        lookup = _Lookup(reader, job.model_id)
+        with _Batches(writer, lookup, job, tally, n_files=len(scan.files)) as batches:
+            changed = _changed(scan.files, lookup, on_unchanged=batches.skip_unchanged)
+            for prepared in _prepare_all(changed, lookup, job, tally.clock):
+                batches.add(prepared)
     _finish(scan, writer, tally)
+    job.progress(Progress(len(scan.files), len(scan.files), tally.n_embedded))
     return tally
 
 
-def _count_reused(tally: Tally, settle: Callable[[None], None]) -> None:
-    tally.n_files += 1
-    tally.n_reused += 1
-    settle(None)
+class _Lookup:
+    """A reader that several threads ask in turn."""
+
+    def __init__(self, catalog: Catalog, model_id: int) -> None:
+        self._catalog, self._model_id = catalog, model_id
+        self._lock = threading.Lock()
+
+    def is_embedded(self, digest: str) -> bool:
+        with self._lock:
+            return self._catalog.is_embedded(digest, self._model_id)
+
+    def unchanged(self, files: Sequence[FoundFile]) -> set[str]:
+        """The paths that are what they were and have their vector."""
+        with self._lock:
+            known = self._catalog.known_files([file.path for file in files], self._model_id)
+        return {
+            file.path
+            for file in files
+            if file.path in known and known[file.path].is_embedded and known[file.path].is_unchanged(file)
+        }
 
 
 def _changed(
-    files: Sequence[FoundFile], catalog: Catalog, model_id: int, *, unchanged: Callable[[], None]
+    files: Sequence[FoundFile], lookup: _Lookup, *, on_unchanged: Callable[[int], None]
 ) -> Iterator[FoundFile]:
-    """Those files that must be looked into; `unchanged` is called for each of the others."""
+    """Those files that must be looked into; of the others only how many there are is told."""
     for start in range(0, len(files), _KNOWN_AT_ONCE):
         some = files[start : start + _KNOWN_AT_ONCE]
-        known = catalog.known_files([file.path for file in some], model_id)
-        for file in some:
-            before = known.get(file.path)
-            if before is not None and before.is_embedded and before.is_unchanged(file):
-                unchanged()
-            else:
-                yield file
+        unchanged = lookup.unchanged(some)
+        on_unchanged(len(unchanged))
+        yield from (file for file in some if file.path not in unchanged)
 
 
+def _prepare_all(files: Iterable[FoundFile], lookup: _Lookup, job: Job, clock: StageClock) -> Iterator[_Prepared]:
+    """Each file read and decoded, in the order given, in threads that run a bounded number of files ahead."""
+    waiting: collections.deque[Future[_Prepared]] = collections.deque()
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="decode") as pool:
+        try:
+            for file in files:
+                waiting.append(pool.submit(_prepare, file, lookup, job, clock))
+                if len(waiting) >= _LOOK_AHEAD:
+                    yield _result(waiting.popleft(), clock, "wait_decode")
+            while waiting:
+                yield _result(waiting.popleft(), clock, "wait_decode")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepare(file: FoundFile, lookup: _Lookup, job: Job, clock: StageClock) -> _Prepared:
+    try:
+        with clock.on("read"):
+            raw = read(file.path, claims_picture=file.claims_picture, max_pixels=job.max_pixels)
+    except ImageError as failure:
+        return _Prepared(file, failure=failure)
+    as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns)
+    if lookup.is_embedded(raw.digest):
+        return _Prepared(as_read, raw.digest)
+    try:
+        with clock.on("decode"):
+            side, resize = job.model.side_px, job.model.resize
+            target_px = decode_target_px(side, resize)
+            picture = decode(raw.data, file.path, max_pixels=job.max_pixels, target_px=target_px)
+            pixels = fit(picture, side, resize)
+    except ImageError as failure:
+        return _Prepared(as_read, failure=failure)
+    return _Prepared(as_read, raw.digest, ImageFacts(picture.width, picture.height, picture.format), pixels)
+
+
+def _result(future: Future[Any], clock: StageClock, stage: str) -> Any:
+    with clock.on(stage):
+        return future.result()
+
+
+@dataclass(slots=True)
 class _Batch:
-    """Collects prepared files, embeds the new pictures among them, and commits all of them together."""
+    """Files that are committed together, and the pixels of the new contents among them."""
 
-    def __init__(
-        self, writer: CatalogWriter, model_id: int, open_embedder: Callable[[], Embedder], tally: Tally
-    ) -> None:
-        self._writer, self._model_id, self._tally = writer, model_id, tally
-        self._open_embedder = open_embedder
+    files: list[_Prepared] = field(default_factory=list)
+    pixels: dict[str, Pixels] = field(default_factory=dict)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.pixels) >= BATCH_SIZE or len(self.files) >= _ENTRIES_PER_COMMIT
+
+
+class _Batches:
+    """Collects files into batches, and has them embedded and written, a bounded number of batches behind."""
+
+    def __init__(self, writer: CatalogWriter, lookup: _Lookup, job: Job, tally: Tally, *, n_files: int) -> None:
+        self._writer, self._lookup, self._job, self._tally = writer, lookup, job, tally
+        self._n_files, self._n_done = n_files, 0
+        self._open = _Batch()
         self._embedder: Embedder | None = None
-        self._files: list[_Prepared] = []
-        self._pixels: dict[str, Pixels] = {}
+        self._engine: ThreadPoolExecutor | None = None
+        self._pen = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
+        self._embedding: collections.deque[tuple[_Batch, Future[NDArray[np.float32]]]] = collections.deque()
+        self._writing: collections.deque[tuple[_Batch, Future[None]]] = collections.deque()
+        self._under_way: set[str] = set()
+        self._sightless: set[str] = set()
+
+    def __enter__(self) -> _Batches:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        try:
+            if failure is None:
+                self._send()
+                self._settle(n_left=0)
+        finally:
+            for pool in (self._engine, self._pen):
+                if pool is not None:
+                    pool.shutdown(cancel_futures=True)
+
+    def skip_unchanged(self, n: int) -> None:
+        """Count files that need nothing."""
+        self._tally.n_reused += n
+        self._advance(n)
 
     def add(self, prepared: _Prepared) -> None:
-        """Take a file in; a full batch is committed."""
+        """Take a file in; a full batch goes on its way."""
+        self._advance(1)
         if prepared.failure is not None:
             self._add_failure(prepared, prepared.failure)
             return
-        if prepared.pixels is not None and self._writer.is_embedded(prepared.digest, self._model_id):
-            prepared = replace(prepared, pixels=None)  # a copy of it was committed after this one was decoded
-        self._files.append(prepared)
+        if prepared.pixels is not None and self._is_known(prepared.digest):
+            prepared = replace(prepared, pixels=None)  # a copy of it went on its way after this one was decoded
+        self._open.files.append(prepared)
         if prepared.pixels is not None:
-            self._pixels.setdefault(prepared.digest, prepared.pixels)
-        if len(self._pixels) >= BATCH_SIZE or len(self._files) >= _ENTRIES_PER_COMMIT:
-            self.flush()
+            self._open.pixels[prepared.digest] = prepared.pixels
+            self._under_way.add(prepared.digest)
+        if self._open.is_full:
+            self._send()
 
-    def flush(self) -> None:
-        """Embed and commit what is waiting."""
-        if not self._files:
-            return
-        vectors = self._embed()
-        started = time.perf_counter()
-        entries, has_new = [], dict.fromkeys(vectors, True)
-        for prepared in self._files:
-            vector = vectors.get(prepared.digest)
-            if prepared.pixels is not None and vector is None:
-                reason = "the backbone sees nothing in it (no direction in its features); try another backbone"
-                self._tally.skips.append(Skip(prepared.file.path, reason))
-                continue
-            is_first = has_new.pop(prepared.digest, False)
-            self._tally.n_embedded += is_first
-            self._tally.n_reused += not is_first
-            entries.append(Entry(prepared.file, prepared.digest, prepared.facts, vector if is_first else None))
-        with self._writer.transaction():
-            self._writer.record(entries, self._model_id)
-        self._tally.n_files += len(entries)
-        self._tally.stages["write"] += time.perf_counter() - started
-        self._files, self._pixels = [], {}
-
-    def _embed(self) -> dict[str, NDArray[np.float32]]:
-        """Vectors by digest, of the pictures that have one."""
-        if not self._pixels:
-            return {}
-        if self._embedder is None:
-            self._embedder = self._open_embedder()
-        started = time.perf_counter()
-        rows = self._embedder.embed(np.stack(list(self._pixels.values())))
-        self._tally.stages["embed"] += time.perf_counter() - started
-        has_direction = np.linalg.norm(rows, axis=1) > SHORTEST_UNIT
-        return {digest: row for digest, row, good in zip(self._pixels, rows, has_direction, strict=True) if good}
+    def _is_known(self, digest: str) -> bool:
+        return digest in self._under_way or self._lookup.is_embedded(digest)
 
     def _add_failure(self, prepared: _Prepared, failure: ImageError) -> None:
-        path = prepared.file.path
         if isinstance(failure, NotAPicture) and not prepared.file.claims_picture:
             return  # a text, a film: nobody said that it was a picture
-        self._tally.skips.append(Skip(path, failure.reason))
+        self._tally.skips.append(Skip(prepared.file.path, failure.reason))
         if not isinstance(failure, Unreadable):  # what the catalog knew of this path is there no more
+            self._writing.append((_Batch(), self._pen.submit(self._forget, prepared.file.path)))
+
+    def _send(self) -> None:
+        """Give the open batch to the engine, and wait while too many are ahead of it."""
+        batch, self._open = self._open, _Batch()
+        if not batch.files:
+            return
+        if self._embedder is None and batch.pixels:
+            self._embedder = self._job.open_embedder()
+        if self._engine is None:
+            n_parallel = self._embedder.n_parallel if self._embedder else 1
+            self._engine = ThreadPoolExecutor(max_workers=n_parallel, thread_name_prefix="embed")
+        self._embedding.append((batch, self._engine.submit(self._embed, batch)))
+        n_parallel = self._embedder.n_parallel if self._embedder else 1
+        self._settle(n_left=n_parallel + _BATCHES_WAITING)
+
+    def _settle(self, n_left: int) -> None:
+        """Hand embedded batches to the writer, until so many are left; what failed in a thread is raised here."""
+        while self._embedding and (len(self._embedding) > n_left or self._embedding[0][1].done()):
+            batch, future = self._embedding.popleft()
+            rows = _result(future, self._tally.clock, "wait_embed")
+            self._writing.append((batch, self._pen.submit(self._write, batch, rows)))
+        while self._writing and (len(self._writing) > n_left or self._writing[0][1].done()):
+            batch, written = self._writing.popleft()
+            _result(written, self._tally.clock, "wait_write")
+            self._under_way -= batch.pixels.keys()  # from here on the catalog knows them
+
+    def _embed(self, batch: _Batch) -> NDArray[np.float32]:
+        """The vectors (n, d) of the batch's new contents, in their order."""
+        if self._embedder is None or not batch.pixels:
+            return np.empty((0, 0), np.float32)
+        with self._tally.clock.on("embed"):
+            return self._embedder.embed(np.stack(list(batch.pixels.values())))
+
+    def _write(self, batch: _Batch, rows: NDArray[np.float32]) -> None:
+        with self._tally.clock.on("write"):
+            vectors = dict(zip(batch.pixels, rows, strict=True))
+            has_direction = np.linalg.norm(rows, axis=1) > SHORTEST_UNIT
+            self._sightless |= {digest for digest, good in zip(vectors, has_direction, strict=True) if not good}
+            entries = []
+            for prepared in batch.files:
+                if prepared.digest in self._sightless:
+                    self._tally.skips.append(Skip(prepared.file.path, _SIGHTLESS))
+                    continue
+                vector = vectors.pop(prepared.digest, None)  # the first of equal contents takes it
+                entries.append(Entry(prepared.file, prepared.digest, prepared.facts, vector))
             with self._writer.transaction():
-                self._writer.forget_files([path])
+                self._writer.record(entries, self._job.model_id)
+            n_new = sum(entry.vector is not None for entry in entries)
+            self._tally.n_embedded += n_new
+            self._tally.n_reused += len(entries) - n_new
+
+    def _forget(self, path: str) -> None:
+        with self._writer.transaction():
+            self._writer.forget_files([path])
+
+    def _advance(self, n: int) -> None:
+        self._n_done += n
+        self._job.progress(Progress(self._n_done, self._n_files, self._tally.n_embedded))
 
 
 def _finish(scan: Scan, writer: CatalogWriter, tally: Tally) -> None:
     """Take out what the scan shows to be gone, and remember the skips."""
     found = {file.path for file in scan.files}
     gone = [path for path in writer.paths() if path not in found and scan.missed(path)]
+    tally.skips.sort(key=lambda skip: skip.path)
     with writer.transaction():
         tally.n_gone = writer.forget_files(gone)
         writer.forget_skips(lambda path: scan.missed(path) or path in found)

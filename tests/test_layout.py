@@ -17,7 +17,7 @@ LEVELS = [
     {"images"},
     {"models"},
     {"store"},
-    {"ingest", "search"},
+    {"ingest", "search", "plan"},
     {"collection"},
     {"report"},
     {"cli"},
@@ -26,6 +26,7 @@ OWNERS = {
     "tensorflow": {"models/keras_runtime.py"},
     "keras": {"models/keras_runtime.py", "models/builtin/network.py"},
     "openvino": {"models/openvino_runtime.py"},
+    "nncf": {"models/openvino_runtime.py"},
     "faiss": {"store/ann.py"},
     "sqlite_utils": {"store/migrations.py"},
 }

@@ -50,6 +50,10 @@ def index(
     resize: Annotated[
         str | None, typer.Option("--resize", help="How pictures become square: squash, crop or pad.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="auto (fastest that changes no answer much), f32, bf16 or int8.")
+    ] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, openvino or tensorflow.")] = "auto",
     megapixels: MaxMegapixels = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
     as_json: AsJson = False,
@@ -63,8 +67,9 @@ def index(
     from simsearch.collection import Collection, ModelChoice
 
     choice = ModelChoice.checked(
-        backbone=backbone, weights=weights, layer=layer, pooling=pooling, resize=resize, offline=offline
-    )
+        backbone=backbone, weights=weights, layer=layer, pooling=pooling, resize=resize,
+        precision=precision, engine=engine, offline=offline,
+    )  # fmt: skip
     folder = into or new_collection(sources[0])
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     try:
@@ -75,6 +80,8 @@ def index(
     except KeyboardInterrupt:
         tell(f"simsearch: stopped; what was indexed is safe in {folder}, the same command goes on from there")
         raise typer.Exit(130) from None
+    for note in report.notes:
+        tell(f"simsearch: {note}")
     if as_json:
         print_json(_document(report))
     else:
@@ -86,6 +93,8 @@ def _document(report: IngestReport) -> dict[str, object]:
         "collection": report.collection,
         "model": report.model,
         "backbone": report.backbone,
+        "precision": report.precision,
+        "agreement": report.agreement and {"cosine": report.agreement.cosine, "top_10": report.agreement.top_10},
         "files": report.n_files,
         "images": report.n_images,
         "embedded": report.n_embedded,
@@ -96,6 +105,7 @@ def _document(report: IngestReport) -> dict[str, object]:
         "seconds": round(report.elapsed_s, 3),
         "images_per_second": round(report.n_embedded / report.elapsed_s, 1),
         "stages": {stage: round(seconds, 3) for stage, seconds in report.stages.items()},
+        "notes": list(report.notes),
     }
 
 
@@ -106,10 +116,16 @@ def _print(report: IngestReport) -> None:
     if report.skips:
         parts.append(f"{len(report.skips):,} skipped")
     rate = f", {report.n_embedded / report.elapsed_s:.0f} images/s" if report.n_embedded else ""
+    name = report.backbone if report.precision == "f32" else f"{report.backbone} {report.precision}"
     typer.echo(
-        f"{report.collection}: {report.n_images:,} images in {report.n_files:,} files, {report.backbone} "
+        f"{report.collection}: {report.n_images:,} images in {report.n_files:,} files, {name} "
         f"({', '.join(parts)}; {report.elapsed_s:.1f} s{rate})"
     )
+    if report.agreement is not None:
+        typer.echo(
+            f"  {report.agreement.precision} agrees with f32 here: mean cosine {report.agreement.cosine:.4f}, "
+            f"{report.agreement.top_10:.0%} of the ten nearest in common"
+        )
     for skip in report.skips[:_SKIPS_SHOWN]:
         tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
     if len(report.skips) > _SKIPS_SHOWN:

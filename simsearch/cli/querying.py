@@ -16,6 +16,7 @@ from simsearch.cli.terminal import (
     max_pixels,
     print_json,
     shown_path,
+    tell,
 )
 from simsearch.errors import SourceError, UsageError
 
@@ -87,6 +88,8 @@ def query(
         ]
         if sheet or show:
             _draw(collection.paths_of(asked[0]), answers[0], sheet, show)
+    for note in dict.fromkeys(note for answer in answers for note in answer.notes):
+        tell(f"simsearch: {note}")
     if as_json:
         documents = [_document(answer) for answer in answers]
         print_json(documents[0] if list_file is None else {"answers": documents})

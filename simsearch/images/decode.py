@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import os
-import struct
+import stat
+import warnings
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
@@ -31,21 +32,13 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG200
 """What Pillow may try. Not everything it knows: some formats start other programs."""
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 _MIN_PIXELS_LIMIT = 100_000_000
 _BYTES_PER_PIXEL = 8  # the widest pixel read: four channels of 16 bits
-_BROKEN_EXIF = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    struct.error,
-    OverflowError,
-)
-"""What Pillow raises on broken EXIF."""
+
+# Pillow prints this of every picture between its limit and twice that; `_open` speaks of each itself.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +91,22 @@ def read(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
     content under a foreign name.
     """
     try:
+        if not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a pipe is to wait for its writer
+            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise Unreadable(path, f"it is {what}", "name the file of a picture")
         with open(path, "rb") as file:
             before = os.fstat(file.fileno())
-            if before.st_size > max_pixels * _BYTES_PER_PIXEL:
-                raise _too_large(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
             if not claims_picture:
                 _open(file, path, max_pixels)
                 file.seek(0)
+            if before.st_size > max_pixels * _BYTES_PER_PIXEL:
+                raise _too_large(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
             data = file.read()
             after = os.fstat(file.fileno())
     except OSError as error:
         raise Unreadable(path, error.strerror or str(error), "check the path and its rights") from error
+    except ValueError as error:  # a NUL within the path
+        raise Unreadable(path, str(error), "check the path") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
         raise Unreadable(path, "it changed while it was read", "run again when it is complete")
     return RawFile(path, data, digest_of(data), after.st_size, after.st_mtime_ns)
@@ -136,7 +134,7 @@ def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = N
     except MemoryError as error:
         raise _too_large(path, _megapixels(image.size), max_pixels) from error
     except Exception as error:  # readers raise whatever they stumble over; it is one file's failure
-        raise ImageError(path, f"damaged {image.format} ({error})", "restore it from a copy") from error
+        raise ImageError(path, f"damaged {image.format} ({_cause(error)})", "restore it from a copy") from error
 
 
 def fit(picture: Picture, side_px: int, resize: Resize) -> Pixels:
@@ -151,8 +149,18 @@ def fit(picture: Picture, side_px: int, resize: Resize) -> Pixels:
         left, top = (width - visible) / 2, (height - visible) / 2
         square = image.resize((side_px, side_px), bilinear, box=(left, top, left + visible, top + visible))
     else:
-        square = ImageOps.pad(image, (side_px, side_px), bilinear, color="white")
+        square = _pad(image, side_px)
     return np.asarray(square)
+
+
+def _pad(image: Image.Image, side_px: int) -> Image.Image:
+    """Like `ImageOps.pad` on white, but what is thinner than half a pixel stays a pixel wide."""
+    longer = max(image.size)
+    width, height = (max(1, round(length * side_px / longer)) for length in image.size)
+    square = Image.new("RGB", (side_px, side_px), "white")
+    inner = image.resize((width, height), Image.Resampling.BILINEAR)
+    square.paste(inner, (round((side_px - width) / 2), round((side_px - height) / 2)))
+    return square
 
 
 def decode_target_px(side_px: int, resize: Resize) -> int:
@@ -176,7 +184,8 @@ def _open(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError as error:
         raise _unidentified(path, head) from error
     except Exception as error:  # as above: a broken header may raise anything
-        raise ImageError(path, f"damaged header ({error})", "restore it from a copy") from error
+        kind = ImageError if _starts_a_picture(head) else NotAPicture  # texts begin with "BM" and "P5", too
+        raise kind(path, f"damaged header ({_cause(error)})", "restore it from a copy") from error
     if image.width * image.height > max_pixels:
         raise _too_large(path, _megapixels(image.size), max_pixels)
     return image
@@ -199,11 +208,27 @@ def _unidentified(path: str, head: bytes) -> ImageError:
     for magic, name in _FOREIGN_CONTENTS:
         if head.startswith(magic):
             return NotAPicture(path, f"the content is {name}, not a picture", "fetch or export the picture again")
-    if head[:3] == b"\xff\xd8\xff" or head[:8] == b"\x89PNG\r\n\x1a\n":
+    if _starts_a_picture(head):
         return ImageError(path, "damaged header", "restore it from a copy")
+    if head.startswith(_TIFF_STARTS):  # those of cameras among them
+        problem = "damaged header, or a kind of TIFF that is not read"
+        return ImageError(path, problem, "restore it from a copy, or convert it to JPEG or PNG")
     return NotAPicture(path, "the content is no picture in a format that is read", "convert it to JPEG or PNG")
 
 
+def _starts_a_picture(head: bytes) -> bool:
+    """Whether nothing but a picture, in a format that is read, begins like this."""
+    in_container = head[8:12] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS | _AVIF_BRANDS)
+    return in_container or head.startswith(_STARTS)
+
+
+def _cause(error: Exception) -> str:
+    """What a reader said, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _FOREIGN_CONTENTS = (
     (b"version https://git-lfs", "a Git LFS pointer"),
     (b"<!DOCTYPE", "a web page"),
@@ -239,7 +264,9 @@ def _turn_upright(image: Image.Image) -> bool:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         ImageOps.exif_transpose(image, in_place=True)
-    except _BROKEN_EXIF:
+    except MemoryError:
+        raise
+    except Exception:  # the reader of EXIF raises whatever it stumbles over
         pass
     return orientation in (5, 6, 7, 8)
 
@@ -262,7 +289,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 65535:
-        scaled = (values - low) * (255 / (high - low))
+        scaled = (values - low) * (255 / ((high - low) or 1))
     elif image.mode == "F" and high <= 1:
         scaled = values * 255
     elif image.mode == "F" and high <= 255:

@@ -128,9 +128,9 @@ class _Walk:
         self._folders: set[tuple[int, int]] = set()
 
     def add_list(self, content: bytes) -> None:
-        separator = b"\0" if b"\0" in content else b"\n"
-        for line in content.split(separator):
-            path = os.fsdecode(line.rstrip(b"\r"))
+        has_nul = b"\0" in content
+        for line in content.split(b"\0" if has_nul else b"\n"):
+            path = os.fsdecode(line if has_nul else line.rstrip(b"\r"))
             if not path.strip():
                 continue
             if os.path.isdir(path):
@@ -149,7 +149,7 @@ class _Walk:
         self._paths.add(path)
         try:
             status = os.stat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             is_link = os.path.islink(path)
             self.scan.gone.add(path)
             self._skip(
@@ -166,25 +166,32 @@ class _Walk:
                 self._skip(path, "not a regular file; remove it from the source")
 
     def _walk(self, folder: str) -> Iterator[str]:
+        entered = [iter(self._entries(folder))]  # a stack of its own, as Python's ends at a thousand folders
+        while entered:
+            entry = next(entered[-1], None)
+            if entry is None:
+                entered.pop()
+            elif entry.name.startswith("."):
+                continue
+            elif _is_folder(entry):
+                if entry.name not in _FOREIGN_FOLDERS:
+                    entered.append(iter(self._entries(entry.path)))
+            elif _is_file(entry) or _claims_picture(entry.name):
+                yield entry.path
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        """What a folder holds, by name; nothing where it was visited before or cannot be listed."""
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in self._folders:
-                return
+                return []
             self._folders.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
+                return sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             self.scan.silent.append(folder)
             self._skip(folder, f"folder cannot be listed ({error.strerror}); check its rights")
-            return
-        for entry in listed:
-            if entry.name.startswith("."):
-                continue
-            if _is_folder(entry):
-                if entry.name not in _FOREIGN_FOLDERS:
-                    yield from self._walk(entry.path)
-            elif _is_file(entry) or _claims_picture(entry.name):
-                yield entry.path
+            return []
 
     def _skip(self, path: str, reason: str) -> None:
         self.scan.skips.append(Skip(path, reason))

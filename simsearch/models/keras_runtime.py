@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,23 @@ with _quiet_stderr():
 
 
 class KerasEmbedder:
-    """A Keras graph, compiled by TensorFlow once for every batch size."""
+    """A Keras graph, compiled by TensorFlow once for every batch size. It calculates in float32."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    engine = "tensorflow"
+    n_parallel = 1
+
+    def __init__(self, model: Model, notes: Sequence[str] = ()) -> None:
+        self.model = model.exact
+        self.notes = tuple(notes)
         vectors_of = _saved_model(model) if model.runtime == "saved-model" else _keras_graph(model)
         pixels = tf.TensorSpec([None, model.side_px, model.side_px, 3], tf.uint8)
         self._vectors_of = tf.function(vectors_of, input_signature=[pixels], autograph=False)
         self.width = int(self._vectors_of.get_concrete_function().output_shapes[-1])
+
+    @property
+    def function(self) -> Any:
+        """The TensorFlow function from pixels to vectors, to be converted for another engine."""
+        return self._vectors_of.get_concrete_function()
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows."""
@@ -76,12 +85,13 @@ def build_graph(model: Model) -> keras.Model:
     features = _cut(network, model)
     _check_ends(model, n_inputs=len(features.inputs), n_outputs=len(features.outputs))
     pixels = keras.Input((model.side_px, model.side_px, 3), dtype="uint8", name="pixels")
+    takes = features.inputs[0].shape
+    if takes[-1] != 3:  # Keras would notice when it runs, not here
+        raise _wrong_size(model, f"it takes {takes}")
     try:
-        if features.inputs[0].shape[-1] != 3:  # calling it on another number of channels raises only when it runs
-            raise ValueError(f"it takes {features.inputs[0].shape}")
         maps = features(_scale(pixels, model.scaling))
     except ValueError as error:
-        raise _wrong_side(model, error) from error
+        raise _wrong_size(model, _first_line(error)) from error
     return keras.Model(pixels, _unit(_pool(maps, model)), name=model.backbone)
 
 
@@ -213,9 +223,9 @@ def _check_ends(model: Model, *, n_inputs: int, n_outputs: int) -> None:
         )
 
 
-def _wrong_side(model: Model, error: Exception) -> ModelError:
+def _wrong_size(model: Model, detail: str) -> ModelError:
     return ModelError(
-        f"{model.backbone} does not take {model.side_px} x {model.side_px} RGB ({_first_line(error)})",
+        f"{model.backbone} does not take {model.side_px} x {model.side_px} x 3 values ({detail})",
         "mend the side in the JSON beside the model",
     )
 
@@ -281,7 +291,7 @@ def _saved_model(model: Model) -> Callable[[Any], Any]:
         try:
             outputs = signature(**{inputs[0]: _scale(pixels, model.scaling)})
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            raise _wrong_side(model, error) from error
+            raise _wrong_size(model, _first_line(error)) from error
         return _unit(_pool(next(iter(outputs.values())), model))
 
     vectors_of.keep_alive = loaded  # type: ignore[attr-defined]  # its variables die with it

@@ -23,6 +23,11 @@ NORM_FLOOR = 1e-12
 
 _PIXELS_VERSION = 1  # raise it when decoding or resizing changes the pixels of a picture
 
+Precision = Literal["f32", "bf16", "int8"]
+"""What the network calculates in. Vectors are float32 whatever it is."""
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
 Runtime = Literal["histogram", "keras-zoo", "keras-file", "saved-model", "onnx"]
 
 
@@ -57,7 +62,7 @@ class Model:
 
     `weights` is the content digest of the weights, or says in a word why there is none; `file` is where the
     weights, or the user's model, were found: it may move, so it is no part of the fingerprint. `layer` None is
-    the backbone's default layer.
+    the backbone's default layer. `calibration` is the digest of the pixels that int8 was calibrated on.
     """
 
     backbone: str
@@ -69,6 +74,8 @@ class Model:
     scaling: Scaling
     layer: str | None
     pooling: Pooling
+    precision: Precision = "f32"
+    calibration: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -77,6 +84,11 @@ class Model:
         del details["file"]
         canonical = json.dumps(details, sort_keys=True).encode()
         return f"{self.backbone}-{xxhash.xxh3_64_hexdigest(canonical)[:12]}"
+
+    @property
+    def exact(self) -> Model:
+        """The same network at f32: what every other precision is made from and compared with."""
+        return dataclasses.replace(self, precision="f32", calibration="")
 
     @property
     def row(self) -> str | None:
@@ -93,6 +105,14 @@ class Model:
         fields: dict[str, Any] = json.loads(text)
         scaling = fields.pop("scaling")
         return cls(**fields, scaling=_scaling_from_fields(scaling))
+
+
+@dataclass(frozen=True, slots=True)
+class GraphBytes:
+    """A compiled-for graph as bytes: what a catalog keeps of a model that cannot be made again without its pictures."""
+
+    definition: bytes
+    weights: bytes
 
 
 def _scaling_from_fields(fields: dict[str, Any]) -> Scaling:

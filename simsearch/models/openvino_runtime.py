@@ -1,8 +1,17 @@
-"""The only import of OpenVINO: runs ONNX files, with pre-processing, pooling and L2 made part of the graph."""
+"""The only import of OpenVINO: converts Keras graphs, reads ONNX files, and runs both compiled for this processor.
+
+Pre-processing, pooling and L2 normalisation are part of every graph: uint8 pixels in, vectors out.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,40 +21,145 @@ from openvino import opset13 as ops
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from simsearch.errors import ModelError, UnknownLayer
-from simsearch.models.model import GEM_POWER, NORM_FLOOR, Model, Scaling
+from simsearch.models.model import GEM_POWER, NORM_FLOOR, GraphBytes, Model, Precision, Scaling
+
+VERSION = str(ov.__version__).split("-")[0]
 
 
 class OpenVinoEmbedder:
-    """A graph compiled by OpenVINO for this processor."""
+    """A graph compiled for this processor.
 
-    def __init__(self, model: Model) -> None:
+    `graph` is a graph, or the path of one; without it the model's own ONNX file is read. `for_many` compiles it to run
+    as many batches at once as there are streams, else for the quickest answer to one.
+    """
+
+    engine = "openvino"
+
+    def __init__(self, model: Model, graph: Any = None, *, for_many: bool = False, notes: Sequence[str] = ()) -> None:
         self.model = model
+        self.notes = tuple(notes)
+        settings = {
+            # int8 is in the graph itself; what is left of it runs in f32.
+            "INFERENCE_PRECISION_HINT": "bf16" if model.precision == "bf16" else "f32",
+            "PERFORMANCE_HINT": "THROUGHPUT" if for_many else "LATENCY",
+        }
+        self.graph = graph or read_onnx(model)
         try:
-            graph = _read_onnx(model)
-            self._compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-            self.width = int(graph.output(0).get_partial_shape()[1].get_length())
+            self._compiled = ov.Core().compile_model(self.graph, "CPU", settings)
+            self.width = int(self._compiled.output(0).get_partial_shape()[1].get_length())
         except RuntimeError as error:
             raise ModelError(
-                f"{model.file} cannot be read as ONNX ({str(error).strip().splitlines()[-1][:200]})",
-                "export it again, with one input of any batch size",
+                f"OpenVINO cannot compile {model.backbone} ({last_line(error)})", "try --engine tensorflow"
             ) from error
+        self.n_parallel = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if for_many else 1
+        self._own = threading.local()
+        if model.runtime == "onnx":
+            self._try()
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows."""
-        vectors: NDArray[np.float32] = self._compiled(batch)[0]
-        return np.array(vectors)  # the engine's own buffer is written again by the next batch
+        """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows. May be called by several threads at once."""
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        rows: NDArray[np.float32] = self._own.request.infer({0: batch}, share_inputs=True)[0]
+        # The last division may have been done in a lower precision.
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        units: NDArray[np.float32] = np.divide(rows, lengths, where=lengths > 0.5, out=np.zeros_like(rows))
+        return units
+
+    def _try(self) -> None:
+        """Embed a black picture: whether a foreign network takes the side of its JSON may show only when it runs."""
+        side = self.model.side_px
+        try:
+            self.embed(np.zeros((1, side, side, 3), dtype=np.uint8))
+        except RuntimeError as error:
+            raise ModelError(
+                f"{self.model.file} does not run at {side} x {side} px ({last_line(error)})",
+                "mend the side in the JSON beside the model",
+            ) from error
 
 
-def _read_onnx(model: Model) -> Any:
-    """The ONNX file as a graph from uint8 (n, side, side, 3) to unit rows (n, d)."""
-    network = ov.Core().read_model(model.file)
-    if len(network.inputs) != 1:
-        raise ModelError(f"{model.file} has {len(network.inputs)} inputs", "export it with one, the picture")
-    is_planar = _is_planar(network.input(0).get_partial_shape(), model)
-    side = model.side_px
-    network.reshape(ov.PartialShape([-1, 3, side, side] if is_planar else [-1, side, side, 3]))
-    network = _preprocess(network, model.scaling, is_planar=is_planar)
-    rows = _unit(_pool(_output(network, model), model, is_planar=is_planar))
+def native_precisions() -> tuple[Precision, ...]:
+    """What this processor calculates in natively, the fastest first."""
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lower: list[Precision] = ["int8"] if "INT8" in capabilities and _has_vnni() else []
+    return (*lower, "bf16", "f32") if "BF16" in capabilities else (*lower, "f32")
+
+
+def _has_vnni() -> bool:
+    """Whether the processor multiplies int8 natively; where nothing tells, OpenVINO's word is taken."""
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+
+
+def convert(vectors_of: Any) -> Any:
+    """The OpenVINO graph of a TensorFlow function from pixels to vectors.
+
+    Raises whatever OpenVINO raises on a layer that it does not know.
+    """
+    return ov.convert_model(vectors_of)
+
+
+def save(graph: Any, file: Path) -> None:
+    """Write a graph to `file` (.xml) and a .bin beside it, weights in float32.
+
+    Raises `OSError`.
+    """
+    try:
+        ov.save_model(graph, file, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(last_line(error)) from error
+
+
+def to_bytes(graph: Any) -> GraphBytes:
+    """A graph as bytes, to be kept somewhere else than in a file."""
+    with tempfile.TemporaryDirectory(prefix="simsearch-") as folder:
+        file = Path(folder) / "graph.xml"
+        save(graph, file)
+        return GraphBytes(file.read_bytes(), file.with_suffix(".bin").read_bytes())
+
+
+def from_bytes(graph: GraphBytes) -> Any:
+    """The graph that `to_bytes` wrote."""
+    weights = ov.Tensor(np.frombuffer(graph.weights, dtype=np.uint8))
+    return ov.Core().read_model(graph.definition, weights)
+
+
+def quantise(graph: Any, pixels: NDArray[np.uint8]) -> Any:
+    """The graph in int8, calibrated on pictures (n, side, side, 3), by NNCF's mixed preset.
+
+    Raises `ImportError` when NNCF is not installed.
+    """
+    import nncf
+
+    nncf.set_log_level("ERROR")
+    graph = graph if isinstance(graph, ov.Model) else ov.Core().read_model(graph)
+    pictures = nncf.Dataset([picture[None] for picture in pixels])
+    with contextlib.redirect_stdout(io.StringIO()):  # its bars; stdout is for answers
+        return nncf.quantize(graph, pictures, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels))
+
+
+def read_onnx(model: Model) -> Any:
+    """The user's ONNX file as a graph from uint8 (n, side, side, 3) to unit rows (n, d).
+
+    Raises `UnknownLayer` or another `ModelError`.
+    """
+    try:
+        network = ov.Core().read_model(model.file)
+        if len(network.inputs) != 1:
+            raise ModelError(f"{model.file} has {len(network.inputs)} inputs", "export it with one, the picture")
+        is_planar = _is_planar(network.input(0).get_partial_shape(), model)
+        side = model.side_px
+        network.reshape(ov.PartialShape([-1, 3, side, side] if is_planar else [-1, side, side, 3]))
+        network = _preprocess(network, model.scaling, is_planar=is_planar)
+        rows = _unit(_pool(_output(network, model), model, is_planar=is_planar))
+        rows.get_partial_shape()[1].get_length()  # raises where vectors have no fixed length
+    except RuntimeError as error:
+        raise ModelError(
+            f"{model.file} cannot be read as ONNX ({last_line(error)})",
+            "export it again, with one input of any batch size",
+        ) from error
     return ov.Model([rows], network.get_parameters(), model.backbone)
 
 
@@ -106,3 +220,9 @@ def _pool(maps: Any, model: Model, *, is_planar: bool) -> Any:
 
 def _unit(rows: Any) -> Any:
     return ops.normalize_l2(rows, np.array([1], dtype=np.int64), NORM_FLOOR**2, "max").output(0)
+
+
+def last_line(error: Exception) -> str:
+    """What OpenVINO says in the end, after where in its sources it says it."""
+    lines = str(error).strip().splitlines()
+    return lines[-1][:200] if lines else type(error).__name__

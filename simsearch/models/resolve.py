@@ -10,12 +10,15 @@ from typing import Any
 from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMismatch
 from simsearch.images.decode import Resize
 from simsearch.models import histogram, weights
+from simsearch.models.embedder import ENGINES, Engine
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling
 from simsearch.models.model_file import digest_of_model, is_model_file, read_model_file
+from simsearch.models.precision import WISHES, Wish
 from simsearch.models.weights import RANDOM, WeightsOrder
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
 
 DEFAULT_BACKBONE = histogram.NAME
+_WORDS = {"pooling": POOLINGS, "resize": RESIZES, "precision": WISHES, "engine": ENGINES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +34,26 @@ class ModelChoice:
     layer: str | None = None
     pooling: Pooling | None = None
     resize: Resize | None = None
+    precision: Wish = "auto"
+    engine: Engine = "auto"
     offline: bool = False
 
     @classmethod
-    def checked(
-        cls, *, pooling: str | None = None, resize: str | None = None, **others: str | bool | None
-    ) -> ModelChoice:
+    def checked(cls, **words: str | bool | None) -> ModelChoice:
         """A choice from words that somebody typed.
 
-        Raises `UsageError` on a pooling or a resize rule that there is none of.
+        Raises `UsageError` on a pooling, a resize rule, a precision or an engine that there is none of.
         """
-        for what, word, allowed in (("pooling", pooling, POOLINGS), ("resize rule", resize, RESIZES)):
+        for what, allowed in _WORDS.items():
+            word = words.get(what)
             if word is not None and word not in allowed:
                 raise UsageError(f"there is no {what} {word!r}", f"choose one of {', '.join(allowed)}")
-        return cls(pooling=pooling, resize=resize, **others)  # type: ignore[arg-type]  # words were checked
+        return cls(**words)  # type: ignore[arg-type]  # words were checked
+
+    @property
+    def names_a_model(self) -> bool:
+        """Whether anything but the backbone that tells models apart is asked for."""
+        return any(x is not None for x in (self.weights, self.layer, self.pooling, self.resize))
 
 
 def list_backbones() -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import CollectionDamaged, CollectionTooNew
 from simsearch.images.sources import FoundFile, Skip
-from simsearch.models.model import Model
+from simsearch.models.model import GraphBytes, Model
 from simsearch.store.connection import (
     CATALOG_NAME,
     SCHEMA_VERSION,
@@ -181,6 +181,11 @@ class Catalog:
             "SELECT id, details, width, generation FROM models WHERE fingerprint = ?", (fingerprint,)
         ).fetchone()
         return row and StoredModel(row[0], Model.from_json(row[1]), row[2], row[3])
+
+    def graph(self, model_id: int) -> GraphBytes | None:
+        """What was made of the model on the collection's own pictures, where anything was."""
+        row = self._one("SELECT definition, weights FROM graphs WHERE model_id = ?", (model_id,))
+        return None if row is None else GraphBytes(*row)
 
     def n_vectors(self, model_id: int) -> int:
         """How many vectors of the model there are."""

@@ -59,6 +59,11 @@ def _collection(db: Database) -> None:
             vector BLOB NOT NULL,
             UNIQUE (model_id, view_id))""",
         "CREATE INDEX vectors_by_view ON vectors(view_id)",
+        # What was made of a model on the collection's own pictures: an int8 graph as OpenVINO writes it.
+        """CREATE TABLE graphs (
+            model_id INTEGER PRIMARY KEY REFERENCES models(id) ON DELETE CASCADE,
+            definition BLOB NOT NULL,
+            weights BLOB NOT NULL)""",
         """CREATE TABLE runs (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,

@@ -13,7 +13,7 @@ from typing import Self
 import filelock
 
 from simsearch.images.sources import Skip
-from simsearch.models.model import Model
+from simsearch.models.model import GraphBytes, Model
 from simsearch.store.catalog import Catalog, Entry, StoredModel
 from simsearch.store.connection import busy, not_writable, prepared_for_writing, stored_path, translated
 
@@ -76,6 +76,11 @@ class CatalogWriter(Catalog):
         stored = self.find_model(model.fingerprint)
         assert stored is not None  # it was just written
         return stored
+
+    def keep_graph(self, model_id: int, graph: GraphBytes) -> None:
+        """Keep what was made of the model on the collection's own pictures."""
+        query = "INSERT INTO graphs (model_id, definition, weights) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        self._connection.execute(query, (model_id, graph.definition, graph.weights))
 
     def begin_run(self, model_id: int, sources: Sequence[str]) -> int:
         """Note that a run begins; its id."""

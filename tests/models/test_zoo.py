@@ -39,9 +39,7 @@ QUICK_WITH_HEAD = {"resnet50", "mobilenet", "mobilenet_v2", "mobilenet_v3_small"
 
 
 def rows(quick):
-    return [
-        pytest.param(row, marks=() if row.name in quick else pytest.mark.long, id=row.name) for row in ROWS
-    ]
+    return [pytest.param(row, marks=() if row.name in quick else pytest.mark.long, id=row.name) for row in ROWS]
 
 
 class Network:
@@ -128,9 +126,7 @@ def test_the_layers_of_the_head_are_those_only_the_graph_with_head_has(network):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_digests_stand_in_the_sources_of_keras(row):
     folder = Path(inspect.getfile(keras.applications.VGG16)).parent
-    known = set(
-        re.findall(r'"([0-9a-f]{32}|[0-9a-f]{64})"', "".join(map(Path.read_text, folder.glob("*.py"))))
-    )
+    known = set(re.findall(r'"([0-9a-f]{32}|[0-9a-f]{64})"', "".join(map(Path.read_text, folder.glob("*.py")))))
     assert {row.top.digest, row.notop.digest} <= known | {""}
 
 

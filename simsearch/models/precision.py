@@ -1,0 +1,148 @@
+"""Which precision a model gets: the fastest that this processor runs natively and that changes no answer much.
+
+Lower precision is free for retrieval as a rule; here it is checked on the pictures that are about to be indexed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from simsearch.errors import MissingExtra
+from simsearch.models.embedder import Embedder, Opening, mean_cosine, open_embedder
+from simsearch.models.model import GraphBytes, Model, Precision
+
+Wish = Literal["auto", "f32", "bf16", "int8"]
+WISHES: tuple[str, ...] = get_args(Wish)
+
+LEAST_COSINE = 0.99
+"""The least mean cosine to f32 at which a lower precision is accepted."""
+
+CALIBRATION_IMAGES = 300
+_CHECK_IMAGES = 64
+_CHECK_S = 2.0
+_CHECK_BATCH = 16
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How near a precision comes to f32: mean cosine, and the share of common ten nearest among the sample."""
+
+    precision: Precision
+    cosine: float
+    top_10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A model with its precision settled, loaded. `graph` is to be kept where the precision is int8."""
+
+    model: Model
+    embedder: Embedder
+    graph: GraphBytes | None
+    agreement: Agreement | None
+    notes: tuple[str, ...]
+
+
+def n_sample(wish: Wish) -> int:
+    """How many pictures `settle` can use."""
+    may_calibrate = wish == "int8" or (wish == "auto" and _has_nncf())
+    return CALIBRATION_IMAGES if may_calibrate else _CHECK_IMAGES
+
+
+def settle(model: Model, wish: Wish, opening: Opening) -> Settled:
+    """Load the model at the precision wished for, or at the fastest that passes the check on `opening.pixels`.
+
+    Falls back to f32, with a note, where a precision is not to be had. Raises `MissingExtra` when int8 is asked
+    for by name and NNCF is not installed, or another `ModelError`.
+    """
+    exact = open_embedder(model, opening)
+    notes = list(exact.notes)
+    if exact.engine != "openvino":
+        if wish not in ("auto", "f32") and exact.engine == "tensorflow":
+            notes.append(f"{wish} needs OpenVINO; the precision is f32")
+        return Settled(model, exact, None, None, tuple(notes))
+    pixels = opening.pixels if opening.pixels is not None else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
+    wanted = _candidates(wish, len(pixels), notes)
+    if wanted:
+        check = _Check(exact, pixels)
+        for precision in wanted:
+            candidate, graph = _lower(model, precision, opening, pixels, exact)
+            agreement = check.agreement(candidate)
+            if agreement.cosine >= LEAST_COSINE:
+                return Settled(candidate.model, candidate, graph, agreement, tuple(notes))
+            notes.append(f"{precision} changes the vectors (mean cosine {agreement.cosine:.4f}); it is not used")
+    return Settled(model, exact, None, None, tuple(notes))
+
+
+def _candidates(wish: Wish, n_pixels: int, notes: list[str]) -> list[Precision]:
+    """The precisions to try before f32, the fastest first."""
+    from simsearch.models.openvino_runtime import native_precisions
+
+    if wish == "f32" or not n_pixels:
+        return []
+    if wish == "int8" and not _has_nncf():
+        raise MissingExtra("--precision int8", "int8")
+    if wish == "int8" and n_pixels < CALIBRATION_IMAGES:
+        notes.append(f"int8 is calibrated on {n_pixels} pictures; {CALIBRATION_IMAGES} or more are better")
+    if wish != "auto":
+        return [wish]
+    may_calibrate = _has_nncf() and n_pixels >= CALIBRATION_IMAGES
+    return [name for name in native_precisions() if name != "f32" and (name != "int8" or may_calibrate)]
+
+
+def _has_nncf() -> bool:
+    return importlib.util.find_spec("nncf") is not None
+
+
+def _lower(
+    model: Model, precision: Precision, opening: Opening, pixels: NDArray[np.uint8], exact: Embedder
+) -> tuple[Embedder, GraphBytes | None]:
+    if precision == "bf16":
+        return open_embedder(replace(model, precision="bf16"), opening), None
+    from simsearch.models.openvino_runtime import OpenVinoEmbedder, quantise, to_bytes
+
+    assert isinstance(exact, OpenVinoEmbedder)  # no other engine is asked for a lower precision
+    calibrated = to_bytes(quantise(exact.graph, pixels))
+    lowered = replace(model, precision="int8", calibration=xxhash.xxh3_128_hexdigest(pixels.tobytes()))
+    return open_embedder(lowered, replace(opening, graph=calibrated)), calibrated
+
+
+class _Check:
+    """Compares with f32 on as many pictures as f32 embeds in two seconds, sixteen at least where there are."""
+
+    def __init__(self, exact: Embedder, pixels: NDArray[np.uint8]) -> None:
+        rows, started = [], time.perf_counter()
+        for start in range(0, min(len(pixels), _CHECK_IMAGES), _CHECK_BATCH):
+            rows.append(exact.embed(pixels[start : start + _CHECK_BATCH]))
+            if time.perf_counter() - started > _CHECK_S:
+                break
+        self._exact = np.concatenate(rows)
+        self._pixels = pixels[: len(self._exact)]
+
+    def agreement(self, embedder: Embedder) -> Agreement:
+        """Of the embedder's vectors with those of f32."""
+        starts = range(0, len(self._pixels), _CHECK_BATCH)
+        rows = np.concatenate([embedder.embed(self._pixels[start : start + _CHECK_BATCH]) for start in starts])
+        top_10 = _common_neighbours(self._exact, rows)
+        return Agreement(embedder.model.precision, mean_cosine(self._exact, rows), top_10)
+
+
+def _common_neighbours(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """The share of each row's ten nearest others that two embeddings (n, d) of the same pictures have in common."""
+    n_nearest = min(_NEIGHBOURS, len(a) - 1)
+    if n_nearest < 1:
+        return 1.0
+    nearest = []
+    for rows in (a, b):
+        products = rows @ rows.T
+        np.fill_diagonal(products, -np.inf)
+        nearest.append(np.argsort(-products, axis=1)[:, :n_nearest])
+    return float(np.mean([len(np.intersect1d(x, y)) / n_nearest for x, y in zip(*nearest, strict=True)]))

@@ -1,0 +1,158 @@
+"""What is found out before a run writes: are there pictures, is the place free, which model, which precision."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
+from simsearch.images.decode import Pixels, decode, decode_target_px, fit, read
+from simsearch.images.sources import FoundFile, Scan
+from simsearch.models.embedder import Embedder, Opening, open_embedder
+from simsearch.models.model import GraphBytes, Model
+from simsearch.models.precision import Agreement, n_sample, settle
+from simsearch.models.resolve import ModelChoice, relocate, resolve
+from simsearch.models.weights import WeightsOrder
+from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.connection import CATALOG_NAME
+
+
+@dataclass(slots=True)
+class Plan:
+    """The model of a run, and how to load it.
+
+    `width` is None until the embedder was opened. `graph` is to be kept with a model that is new to the catalog.
+    """
+
+    model: Model
+    open: Callable[[], Embedder]
+    stored_width: int | None = None
+    graph: GraphBytes | None = None
+    agreement: Agreement | None = None
+    settled_notes: tuple[str, ...] = ()
+    embedder: Embedder | None = None
+
+    def open_embedder(self) -> Embedder:
+        """The embedder, loaded when it is first needed, once."""
+        if self.embedder is None:
+            self.embedder = self.open()
+        return self.embedder
+
+    @property
+    def width(self) -> int:
+        """d, the length of the vectors."""
+        return self.stored_width or self.open_embedder().width
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how the model was loaded."""
+        opened = self.embedder.notes if self.embedder else ()
+        return tuple(dict.fromkeys((*self.settled_notes, *opened)))
+
+
+def plan(folder: Path, choice: ModelChoice, found: Scan, max_pixels: int) -> Plan:
+    """The model to index with.
+
+    A model that the collection holds goes on as it is. A new one is loaded, and its precision settled on a sample
+    of the pictures.
+
+    Raises a `ModelError`, or what opening the catalog raises.
+    """
+    if (folder / CATALOG_NAME).exists():
+        with Catalog.open(folder) as catalog:
+            models = catalog.models()
+            if models and choice.backbone is None:
+                last = models[0].model
+                if not choice.names_a_model and choice.precision in ("auto", last.precision):
+                    return _continued(models[0], catalog, choice)
+                choice = replace(choice, backbone=last.row or last.file)
+            model = resolve(choice)
+            for stored in models:
+                is_wished = choice.precision in ("auto", stored.model.precision)
+                if is_wished and stored.model.exact.fingerprint == model.fingerprint:
+                    return _continued(replace(stored, model=replace(stored.model, file=model.file)), catalog, choice)
+    else:
+        model = resolve(choice)
+    pixels = sample(found, model, n_sample(choice.precision), max_pixels)
+    settled = settle(model, choice.precision, Opening(engine=choice.engine, for_many=True, pixels=pixels))
+    return Plan(settled.model, lambda: settled.embedder, None, settled.graph, settled.agreement, settled.notes)
+
+
+def sample(found: Scan, model: Model, n: int, max_pixels: int) -> Pixels:
+    """Up to n pictures (n, side, side, 3) as the model sees them, spread evenly over what was found."""
+    files = [file for file in found.files if file.claims_picture]
+    rows = sorted(set(np.linspace(0, len(files) - 1, min(n, len(files))).astype(int).tolist())) if files else []
+
+    def pixels_of(row: int) -> Pixels | None:
+        try:
+            raw = read(files[row].path, claims_picture=True, max_pixels=max_pixels)
+            target_px = decode_target_px(model.side_px, model.resize)
+            picture = decode(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
+        except ImageError:  # it becomes a skip when its turn comes
+            return None
+        return fit(picture, model.side_px, model.resize)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        good = [pixels for pixels in pool.map(pixels_of, rows) if pixels is not None]
+    return np.stack(good) if good else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
+
+
+def _continued(stored: StoredModel, catalog: Catalog, choice: ModelChoice) -> Plan:
+    order = WeightsOrder(choice.weights, choice.offline)
+    opening = Opening(
+        engine=choice.engine,
+        for_many=True,
+        locate=lambda model: relocate(model, order),
+        graph=catalog.graph(stored.id),
+    )
+    return Plan(stored.model, lambda: open_embedder(stored.model, opening), stored.width)
+
+
+def check_any_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> None:
+    """A source without a picture is a mistake, and no reason to empty a collection."""
+    if not sources:
+        raise UsageError("there is nothing to index", "name a folder, a picture or a list of paths")
+    if any(file.claims_picture or _is_picture(file, max_pixels) for file in found.files):
+        return
+    named = ", ".join(sources)
+    if found.skips:
+        raise NoImages(named, f"no picture can be read at {named}", f"{found.skips[0].path}: {found.skips[0].reason}")
+    raise NoImages(named, f"no images in {named}", "check the path; the collection stays as it is")
+
+
+def _is_picture(file: FoundFile, max_pixels: int) -> bool:
+    try:
+        read(file.path, claims_picture=False, max_pixels=max_pixels)
+    except ImageError:
+        return False
+    return True
+
+
+def check_place(folder: Path) -> bool:
+    """Whether a new collection is to be made in `folder`; it must not be somebody's folder of other things."""
+    if (folder / CATALOG_NAME).exists():
+        return False
+    if folder.exists() and not folder.is_dir():
+        raise CollectionError(str(folder), f"{folder} is a file", "choose a folder with --into")
+    strange = [file.name for file in folder.glob("*") if not file.name.startswith("catalog.")]
+    if strange:
+        raise CollectionError(
+            str(folder),
+            f"{folder} holds other things, such as {strange[0]}",
+            "choose a new folder with --into",
+        )
+    return True
+
+
+def discard(folder: Path) -> None:
+    """Take back a collection that was made in vain."""
+    for file in folder.glob("catalog.*"):
+        file.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
