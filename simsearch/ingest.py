@@ -197,14 +197,16 @@ def _result(future: Future[Any], clock: StageClock, stage: str) -> Any:
 
 @dataclass(slots=True)
 class _Batch:
-    """Files that are committed together, and the pixels of the new contents among them."""
+    """Files that are committed together, the pixels of the new contents among them, and paths without a picture."""
 
     files: list[_Prepared] = field(default_factory=list)
     pixels: dict[str, Pixels] = field(default_factory=dict)
+    forgotten: list[str] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
-        return len(self.pixels) >= BATCH_SIZE or len(self.files) >= _ENTRIES_PER_COMMIT
+        n_rows = len(self.files) + len(self.forgotten)
+        return len(self.pixels) >= BATCH_SIZE or n_rows >= _ENTRIES_PER_COMMIT
 
 
 class _Batches:
@@ -259,16 +261,18 @@ class _Batches:
         return digest in self._under_way or self._lookup.is_embedded(digest)
 
     def _add_failure(self, prepared: _Prepared, failure: ImageError) -> None:
-        if isinstance(failure, NotAPicture) and not prepared.file.claims_picture:
-            return  # a text, a film: nobody said that it was a picture
-        self._tally.skips.append(Skip(prepared.file.path, failure.reason))
+        if not isinstance(failure, NotAPicture) or prepared.file.claims_picture:
+            # else a text, a film: nobody said that it was a picture
+            self._tally.skips.append(Skip(prepared.file.path, failure.reason))
         if not isinstance(failure, Unreadable):  # what the catalog knew of this path is there no more
-            self._writing.append((_Batch(), self._pen.submit(self._forget, prepared.file.path)))
+            self._open.forgotten.append(prepared.file.path)
+            if self._open.is_full:
+                self._send()
 
     def _send(self) -> None:
         """Give the open batch to the engine, and wait while too many are ahead of it."""
         batch, self._open = self._open, _Batch()
-        if not batch.files:
+        if not (batch.files or batch.forgotten):
             return
         if self._embedder is None and batch.pixels:
             self._embedder = self._job.open_embedder()
@@ -311,13 +315,10 @@ class _Batches:
                 entries.append(Entry(prepared.file, prepared.digest, prepared.facts, vector))
             with self._writer.transaction():
                 self._writer.record(entries, self._job.model_id)
+                self._writer.forget_files(batch.forgotten)
             n_new = sum(entry.vector is not None for entry in entries)
             self._tally.n_embedded += n_new
             self._tally.n_reused += len(entries) - n_new
-
-    def _forget(self, path: str) -> None:
-        with self._writer.transaction():
-            self._writer.forget_files([path])
 
     def _advance(self, n: int) -> None:
         self._n_done += n

@@ -152,6 +152,21 @@ def test_a_file_that_broke_leaves_the_answers(photos: Path, collection: Path):
     assert str(file) not in found(collection, Path(kept))
 
 
+def test_a_picture_without_extension_that_became_a_text_leaves_the_answers(photos: Path, collection: Path):
+    file = photos / "a" / "picture_00.png"
+    scan = file.rename(photos / "a" / "scan")
+    ingest(collection, photos)
+    kept = shutil.copy(scan, photos.parent / "kept.png")
+    scan.write_text("to do")
+    assert (ingest(collection, photos).n_files, found(collection, Path(kept)).count(str(scan))) == (11, 0)
+
+
+def test_a_list_may_begin_with_the_mark_of_windows_editors(photos: Path, collection: Path, tmp_path: Path):
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{photos}/a/picture_00.png\r\n{photos}/a/picture_01.png\r\n", encoding="utf-8-sig")
+    assert (ingest(collection, listed).n_files, ingest(collection, listed).skips) == (2, ())
+
+
 def test_only_broken_pictures_make_no_collection(tmp_path: Path, collection: Path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "x.jpg").write_bytes(b"\xff\xd8\xff")

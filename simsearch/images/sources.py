@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -128,6 +129,7 @@ class _Walk:
         self._folders: set[tuple[int, int]] = set()
 
     def add_list(self, content: bytes) -> None:
+        content = content.removeprefix(codecs.BOM_UTF8)  # Windows' editors begin a text with one
         has_nul = b"\0" in content
         for line in content.split(b"\0" if has_nul else b"\n"):
             path = os.fsdecode(line if has_nul else line.rstrip(b"\r"))

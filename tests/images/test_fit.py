@@ -1,0 +1,105 @@
+"""From a picture of any shape to a square, and how little must be decoded for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simsearch.images.decode import Picture, decode_target_px, fit
+from tests.images.pictures import (
+    encode,
+    mean_difference,
+    photo,
+    picture_of,
+)
+
+# Reduced decoding
+
+
+@pytest.mark.parametrize("size", [(800, 600), (641, 479), (1023, 64), (65, 900), (300, 300)])
+@pytest.mark.parametrize("target_px", [1, 8, 37, 64, 128, 256])
+def test_a_reduced_jpeg_keeps_both_sides_at_least_as_long_as_asked(size: tuple[int, int], target_px: int):
+    picture = picture_of(encode(photo(*size), "JPEG"), target_px=target_px)
+    assert (picture.width, picture.height) == size
+    scale = next((scale for scale in (8, 4, 2) if min(size) // target_px >= scale), 1)
+    assert picture.image.size == tuple(-(-side // scale) for side in size)
+    assert min(picture.image.size) >= min(target_px, *size)
+
+
+def test_a_reduced_jpeg_shows_the_same_picture():
+    data = encode(photo(800, 600), "JPEG", quality=95)
+    whole, reduced = fit(picture_of(data), 64, "squash"), fit(picture_of(data, target_px=64), 64, "squash")
+    assert mean_difference(whole, reduced) < 1.5
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_what_is_cut_from_a_reduced_picture_is_never_stretched(resize: str):
+    for side_px in (32, 64, 96, 128, 224, 299, 331, 600):
+        seen = decode_target_px(side_px, resize) * (7 / 8 if resize == "crop" else 1)
+        assert side_px <= seen < side_px * 8 / 7 + 1
+
+
+# Squares
+
+
+def resample(pixels: np.ndarray, axis: int, start: float, end: float, n: int) -> np.ndarray:
+    """`n` samples of [start, end) along an axis: a triangle as wide as a sample's distance, and at least a pixel."""
+    length, step = pixels.shape[axis], (end - start) / n
+    centres = start + (np.arange(n) + 0.5) * step
+    distance = np.abs(np.arange(length)[None, :] + 0.5 - centres[:, None]) / max(step, 1)
+    weights = np.clip(1 - distance, 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.moveaxis(np.tensordot(weights, pixels.astype(float), axes=(1, axis)), 0, axis)
+
+
+def square_of(pixels: np.ndarray, box: tuple[float, float, float, float], side_px: int) -> np.ndarray:
+    left, top, right, bottom = box
+    return resample(resample(pixels, 1, left, right, side_px), 0, top, bottom, side_px)
+
+
+SIZES = [(101, 100), (320, 200), (90, 333), (40, 40), (20, 31), (7, 5)]
+
+
+def whole(pixels: np.ndarray) -> Picture:
+    return Picture(Image.fromarray(pixels), pixels.shape[1], pixels.shape[0], "PNG")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_squash_scales_both_sides(size: tuple[int, int]):
+    pixels = photo(*size)
+    square = fit(whole(pixels), 64, "squash")
+    assert (square.shape, square.dtype) == ((64, 64, 3), np.uint8)
+    assert np.abs(square - square_of(pixels, (0, 0, *size), 64)).max() <= 1.1
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_crop_takes_the_middle_seven_eighths_of_the_shorter_side(size: tuple[int, int]):
+    pixels = photo(*size)
+    half = min(size) * 7 / 16
+    middle = [side / 2 for side in size]
+    box = (middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)
+    square = fit(whole(pixels), 64, "crop")
+    assert (square.shape, square.dtype) == ((64, 64, 3), np.uint8)
+    assert np.abs(square - square_of(pixels, box, 64)).max() <= 1.1
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pad_scales_the_longer_side_and_centres_on_white(size: tuple[int, int]):
+    pixels = photo(*size) // 2  # so that nothing of it is white
+    width, height = (round(side * 64 / max(size)) for side in size)
+    left, top = round((64 - width) / 2), round((64 - height) / 2)
+    expected = np.full((64, 64, 3), 255.0)
+    inner = resample(resample(pixels, 1, 0, size[0], width), 0, 0, size[1], height)
+    expected[top : top + height, left : left + width] = inner
+    square = fit(whole(pixels), 64, "pad")
+    assert (square.shape, square.dtype) == ((64, 64, 3), np.uint8)
+    assert np.abs(square - expected).max() <= 1.1
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(1, 1000), (1000, 1), (1, 1)])
+def test_the_thinnest_line_is_still_seen(size: tuple[int, int], resize: str):
+    square = fit(whole(np.zeros((size[1], size[0], 3), dtype=np.uint8)), 64, resize)
+    assert square.shape == (64, 64, 3)
+    assert (square == 0).any()
