@@ -1,0 +1,256 @@
+"""Render the labelled picture collection: turned objects, photographed in a studio that does not exist.
+
+    python data/render.py [--out DIR] [--class NAME] [--jobs N]
+
+The class of a picture is the shape in it and nothing else. Finish, colours, setting and light are dealt
+from decks shuffled per class, so each class meets every finish and every setting once, and a colour
+histogram learns little. Each picture is seeded by its class name and number: adding a class, or drawing
+just one, changes no other picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import zlib
+from dataclasses import dataclass
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scene import UP, Scene, aim, dot, unit
+from shapes import DESIGNS, Body, make
+from surfaces import CLAYS, LOOKS, PALETTES, SETTINGS, WALLS, WOODS, Array, Mask, Style, mix, srgb
+
+SEED = 2024
+COUNT = 10  # pictures in a class; also the number of finishes and of settings, so decks come out even
+FRAMES = ((320, 400), (360, 360), (400, 320), (336, 384))
+SUPER = 2  # samples along each side of a pixel
+
+
+def seed_of(*parts: object) -> int:
+    """A seed from names: stable between runs and machines, unlike hash()."""
+    return zlib.crc32("/".join(map(str, (SEED, *parts))).encode())
+
+
+def deal(name: str, deck: str, size: int, number: int) -> int:
+    """Card `number` of a deck of `size` shuffled for one class."""
+    return int(np.random.default_rng(seed_of(name, deck)).permutation(size)[number % size])
+
+
+def rotation(axis: int, angle: float) -> Array:
+    """Rotation about one coordinate axis."""
+    c, s = np.cos(angle), np.sin(angle)
+    m = np.eye(3, dtype=np.float32)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    m[i, i], m[j, j], m[i, j], m[j, i] = c, c, -s, s
+    return m
+
+
+def resting_side(body: Body) -> float:
+    """Angle that lays a body on its side: it rests on an edge of its convex hull."""
+    hull: list[Array] = []
+    for point in sorted(body.outline, key=lambda q: (q[1], -q[0])):  # its right-hand chain, bottom up
+        while len(hull) > 1 and np.linalg.det(np.stack([hull[-1] - hull[-2], point - hull[-1]])) <= 0:
+            hull.pop()
+        hull.append(point)
+    r, y = body.outline.T
+    slices = r * r * np.gradient(y)
+    weight = np.array([0, (slices * y).sum() / slices.sum()]) - np.stack(hull[:-1])
+    edges = np.diff(np.stack(hull), axis=0)
+    length = np.linalg.norm(edges, axis=1)
+    foot = dot(weight, edges) / length**2  # a body balances on the edge that its centre of mass is above
+    fit = np.where(edges[:, 1] > 0.3 * length, length * np.where((foot > 0.03) & (foot < 0.97), 1, 0.01), 0)
+    edge = edges[fit.argmax()]
+    return float(np.arctan2(edge[1], edge[0]))
+
+
+def pose(name: str, body: Body, number: int, rng: np.random.Generator) -> tuple[Array, bool]:
+    """Rotation of the body, and whether it leans on the wall. Most stand; some lie, lean or spin."""
+    spin, side = rotation(1, rng.uniform(-np.pi, np.pi)), rng.choice([-1, 1])
+    if name in ("teapot", "amphora"):  # the handles should show, and not always in the same plane
+        spin = rotation(1, (0 if side > 0 else np.pi) + rng.uniform(-0.75, 0.75))
+    card = deal(name, "pose", COUNT, number)
+    if name == "plate" and card < 4:
+        return rotation(0, rng.uniform(1.2, 1.32)) @ spin, True
+    if name == "top":
+        if card < 6:
+            nod = rotation(2, side * rng.uniform(0.08, 0.3))
+            return rotation(1, rng.uniform(-0.8, 0.8)) @ nod @ spin, False
+        card = 0
+    lies = name in ("bell", "bottle", "vase", "goblet") and card < 2 and not body.tubes  # a loop would prop it up
+    if lies or name == "top":
+        away = rng.uniform(-0.9, 0.3) if side > 0 else np.pi + rng.uniform(-0.3, 0.9)
+        return rotation(1, away) @ rotation(2, -resting_side(body)) @ spin, False
+    return spin, False
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A view camera: framing is done by shifting and cropping, so uprights stay as they are."""
+
+    eye: Array
+    axes: Array  # rows: right, up, forward
+    centre: tuple[float, float]
+    scale: float  # half the frame's width at distance one
+    size: tuple[int, int]
+
+    def rays(self, samples: int) -> Array:
+        """Unit directions through a grid of samples a pixel, row by row."""
+        w, h = (n * samples for n in self.size)
+        x = ((np.arange(w) + 0.5) / w * 2 - 1) * self.scale + self.centre[0]
+        y = (1 - (np.arange(h) + 0.5) / h * 2) * self.scale * h / w + self.centre[1]
+        gx, gy = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
+        return unit(np.stack([gx.ravel(), gy.ravel(), np.ones(gx.size, np.float32)], 1) @ self.axes)
+
+
+def framed(points: Array, size: tuple[int, int], elevation: float, rng: np.random.Generator) -> Camera:
+    """Place the camera, then crop so that the object fills most of the frame with room for its shadow."""
+    middle = (points.min(0) + points.max(0)) / 2
+    out = aim(rng.uniform(-6, 6), elevation)
+    eye = middle + out * rng.uniform(4.2, 6.5)
+    right = unit(np.cross(UP, out))
+    axes = np.stack([right, np.cross(out, right), -out]).astype(np.float32)
+    seen = (points - eye) @ axes.T
+    flat = seen[:, :2] / seen[:, 2:]
+    low, high = flat.min(0), flat.max(0)
+    extent = (high - low) / 2
+    slim = extent[1] / extent[0]
+    if (slim < 0.8 and size[0] < size[1]) or (slim > 1.6 and size[0] > size[1]):
+        size = size[::-1]  # a frame much at odds with what is in it would leave that small
+    aspect = size[1] / size[0]
+    scale = float(max(extent[0], extent[1] / aspect) / rng.uniform(0.66, 0.8))
+    slack = np.array([scale, scale * aspect]) - extent
+    shift = rng.uniform(-0.22, 0.22, 2) * slack + [0, 0.08 * slack[1]]
+    centre = (low + high) / 2 + shift
+    return Camera(eye.astype(np.float32), axes, (float(centre[0]), float(centre[1])), scale, size)
+
+
+def contrasting(rng: np.random.Generator, codes: tuple[str, ...], against: Array) -> Array:
+    """Of a few colours drawn, the one that sets the object off best."""
+    drawn = [srgb(str(c)) for c in rng.choice(codes, 3, replace=False)]
+    return max(drawn, key=lambda c: float(np.linalg.norm(np.sqrt(c) - np.sqrt(against))))
+
+
+def compose(name: str, number: int) -> tuple[Scene, Camera]:
+    """Choose everything about one picture."""
+    rng = np.random.default_rng(seed_of(name, number))
+    designs = DESIGNS[name]
+    look = list(LOOKS)[deal(name, "look", len(LOOKS), number)]
+    blown = look == "glass" and name in ("hourglass", "teapot")
+    body = make(designs[deal(name, "design", COUNT, number) % len(designs)], rng, blown)
+    main, light, accent = (srgb(c) for c in PALETTES[deal(name, "palette", len(PALETTES), number)])
+    style = Style(main, light, accent, srgb(str(rng.choice(CLAYS))), int(rng.integers(1 << 16)))
+    setting = SETTINGS[deal(name, "setting", len(SETTINGS), number)]
+    wall_colour = contrasting(rng, WALLS, main)
+    tables = {"wood": WOODS, "plain": WALLS}.get(setting[0], WALLS[:5] + WALLS[7:9])
+    table_colour = contrasting(rng, tables, main) if setting[1] else wall_colour
+    turn, leaning = pose(name, body, number, rng)
+    points = body.surface_points() @ turn.T
+    lift = np.array([0, 0.008 - points[:, 1].min(), 0], np.float32)
+    side, warmth = rng.choice([-1, 1]), rng.uniform(-0.06, 0.1)
+    scene = Scene(
+        body=body,
+        turn=turn.astype(np.float32),
+        lift=lift,
+        look=look,
+        style=style,
+        part_colour=light * 0.85 if rng.random() < 0.5 else main * 0.6 + 0.22,
+        setting=setting,
+        table_colour=table_colour,
+        wall_colour=wall_colour,
+        wall_z=float(points[:, 2].min() - 0.01) if leaning else rng.uniform(-2.6, -1.5),
+        shine={"stone": 0.5, "wood": 0.3, "plain": 0.12}.get(setting[0], 0.0),
+        key=aim(side * rng.uniform(35, 65), rng.uniform(38, 56)),
+        key_colour=np.array([1 + warmth, 1, 1 - warmth], np.float32),
+        rim=aim(-side * rng.uniform(115, 150), rng.uniform(20, 40)),
+        panes=bool(rng.random() < 0.4),
+    )
+    flat = name in ("plate", "bowl") and not leaning
+    elevation = rng.uniform(22, 48) if flat else rng.uniform(8, 34)
+    frame = FRAMES[deal(name, "frame", 2 * len(FRAMES), number) % len(FRAMES)]
+    return scene, framed(points + lift, frame, elevation, rng)
+
+
+def expose(scene: Scene, camera: Camera) -> Array:
+    """Linear light of every sample: row, sample row, column, sample column, colour."""
+    w, h = camera.size
+    centre = camera.rays(1)
+    veil = scene.veil(*scene.surroundings(np.broadcast_to(camera.eye, centre.shape), centre)[:2])
+    block = [np.repeat(np.repeat(v.reshape(h, w), SUPER, 0), SUPER, 1).ravel() for v in veil]
+    d = camera.rays(SUPER)
+    o = np.broadcast_to(camera.eye, d.shape)
+    hit, t = scene.march(o, d)
+    miss = np.ones(len(d), bool)
+    miss[hit] = False
+    image = np.empty_like(d)
+    image[hit] = scene.shade(o[hit] + d[hit] * t[:, None], d[hit])
+    image[miss] = scene.ground(o[miss], d[miss], (block[0][miss], block[1][miss]))
+    if scene.shine:
+        reflect(scene, o, d, miss, image)
+    return image.reshape(h, SUPER, w, SUPER, 3)
+
+
+def reflect(scene: Scene, o: Array, d: Array, miss: Mask, image: Array) -> None:
+    """Add what a polished table mirrors of the body, blurred by scattering the samples a little."""
+    p, _, up_wall = scene.surroundings(o, d)
+    i = np.flatnonzero(miss & ~up_wall)
+    rng = np.random.default_rng(scene.style.seed)
+    n = unit(UP + rng.normal(0, 0.012, (len(i), 3)).astype(np.float32))
+    r = unit(d[i] - 2 * dot(d[i], n)[:, None] * n)
+    start = p[i] + UP * 0.002
+    j, t = scene.march(start, r)
+    if len(j):
+        seen = scene.shade(start[j] + r[j] * t[:, None], r[j], deep=False)
+        fresnel = scene.shine * (0.1 + 0.9 * (1 - np.abs(d[i[j], 1])) ** 4)
+        image[i[j]] = mix(image[i[j]], seen, fresnel * np.exp(-t * 1.2))
+
+
+def develop(light: Array, rng: np.random.Generator) -> Image.Image:
+    """Exposure, vignette, a film-like shoulder, contrast, and fine grain so that gradients do not band.
+
+    The shoulder comes before samples are averaged: after it, one glint would outweigh the rest of its pixel
+    and edges against the light would be stepped.
+    """
+    h, _, w = light.shape[:3]
+    tones = light.mean((1, 3, 4))
+    gain = (0.235 / float(np.exp(np.log(tones + 0.01).mean()))) ** 0.62
+    gain = min(gain, 1.2 / float(np.percentile(tones, 96)))  # a pale object before the dark is not to bleach
+    y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+    gains = gain * (1 - 0.16 * (x * x + y * y) ** 1.2)
+    light = light * gains[:, None, :, None, None]
+    tone = (1 - np.exp(-0.95 * light * (1 + 0.35 * light) / (1 + 0.3 * light))).mean((1, 3))
+    display = np.where(tone < 0.0031308, tone * 12.92, 1.055 * np.maximum(tone, 1e-6) ** (1 / 2.4) - 0.055)
+    display += 0.22 * (display * display * (3 - 2 * display) - display)
+    display += rng.normal(0, 0.006, (h, w, 1))
+    return Image.fromarray((np.clip(display, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def picture(job: tuple[str, int, Path]) -> Path:
+    """Render one picture to its file."""
+    name, number, out = job
+    scene, camera = compose(name, number)
+    image = develop(expose(scene, camera), np.random.default_rng(seed_of(name, number, "grain")))
+    path = out / name / f"{name}_{number + 1:02d}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=85, optimize=True)
+    return path
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Render the labelled picture collection.")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "objects")
+    parser.add_argument("--class", dest="only", choices=sorted(DESIGNS), help="render just this class")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    names = [options.only] if options.only else sorted(DESIGNS)
+    jobs = [(name, number, options.out) for name in names for number in range(COUNT)]
+    with Pool(options.jobs) as pool:
+        for path in pool.imap_unordered(picture, jobs):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
