@@ -20,7 +20,7 @@ from simsearch.errors import (
     NoImages,
     UsageError,
 )
-from simsearch.images.decode import Pixels, decode, decode_target_px, default_max_pixels, fit, read
+from simsearch.images.decode import Pixels, decode_square, default_max_pixels, read
 from simsearch.images.sources import Skip, scan
 from simsearch.ingest import SHORTEST_UNIT, Job, Progress, ingest
 from simsearch.models.embedder import Embedder, Opening, open_embedder
@@ -378,9 +378,8 @@ class Collection:
         if vector is not None:
             return _Query(query, raw.digest, vector, None)
         model = stored.model
-        target_px = decode_target_px(model.side_px, model.resize)
-        picture = decode(raw.data, query, max_pixels=max_pixels, target_px=target_px)
-        return _Query(query, raw.digest, None, fit(picture, model.side_px, model.resize))
+        _, pixels = decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels)
+        return _Query(query, raw.digest, None, pixels)
 
     def _stored_image(self, image_id: int) -> LiveView:
         views = self._catalog.live_views([self._catalog.original_view(image_id) or 0])

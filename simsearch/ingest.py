@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, NotAPicture, Unreadable
-from simsearch.images.decode import Pixels, decode, decode_target_px, fit, read
+from simsearch.images.decode import Pixels, decode_square, read
 from simsearch.images.sources import FoundFile, Scan, Skip
 from simsearch.models.embedder import Embedder
 from simsearch.models.model import Model
@@ -181,10 +181,8 @@ def _prepare(file: FoundFile, lookup: _Lookup, job: Job, clock: StageClock) -> _
         return _Prepared(as_read, raw.digest)
     try:
         with clock.on("decode"):
-            side, resize = job.model.side_px, job.model.resize
-            target_px = decode_target_px(side, resize)
-            picture = decode(raw.data, file.path, max_pixels=job.max_pixels, target_px=target_px)
-            pixels = fit(picture, side, resize)
+            model = job.model
+            picture, pixels = decode_square(raw, model.side_px, model.resize, max_pixels=job.max_pixels)
     except ImageError as failure:
         return _Prepared(as_read, failure=failure)
     return _Prepared(as_read, raw.digest, ImageFacts(picture.width, picture.height, picture.format), pixels)

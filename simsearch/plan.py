@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
-from simsearch.images.decode import Pixels, decode, decode_target_px, fit, read
+from simsearch.images.decode import Pixels, decode_square, read
 from simsearch.images.sources import FoundFile, Scan
 from simsearch.models.embedder import Embedder, Opening, open_embedder
 from simsearch.models.model import GraphBytes, Model
@@ -92,11 +92,9 @@ def sample(found: Scan, model: Model, n: int, max_pixels: int) -> Pixels:
     def pixels_of(row: int) -> Pixels | None:
         try:
             raw = read(files[row].path, claims_picture=True, max_pixels=max_pixels)
-            target_px = decode_target_px(model.side_px, model.resize)
-            picture = decode(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
+            return decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels)[1]
         except ImageError:  # it becomes a skip when its turn comes
             return None
-        return fit(picture, model.side_px, model.resize)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         good = [pixels for pixels in pool.map(pixels_of, rows) if pixels is not None]

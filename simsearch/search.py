@@ -90,4 +90,4 @@ def _best_views(
 
 
 def _hit(rank: int, similarity: float, view: LiveView) -> Hit:
-    return Hit(rank, similarity, view.image_id, view.paths[0], view.paths, View(view.kind, view.parameters))
+    return Hit(rank, similarity, view.image_id, view.paths[0], tuple(view.paths), View(view.kind, view.parameters))

@@ -137,6 +137,15 @@ def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = N
         raise ImageError(path, f"damaged {image.format} ({_cause(error)})", "restore it from a copy") from error
 
 
+def decode_square(raw: RawFile, side_px: int, resize: Resize, *, max_pixels: int) -> tuple[Picture, Pixels]:
+    """A picture, decoded as small as `fit` allows, and its square: what every model sees, at ingest and at query.
+
+    Raises `ImageError`.
+    """
+    picture = decode(raw.data, raw.path, max_pixels=max_pixels, target_px=decode_target_px(side_px, resize))
+    return picture, fit(picture, side_px, resize)
+
+
 def fit(picture: Picture, side_px: int, resize: Resize) -> Pixels:
     """The picture as a square: (side, side, 3) uint8, RGB, bilinear with antialiasing."""
     image, bilinear = picture.image, Image.Resampling.BILINEAR

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 WORKSHOP_PREFIX = ".ann-"
 """How the names of files begin that are being written, and are not yet a cache."""
 
+_N_THREADS = faiss.omp_get_max_threads()
 _MAGIC = b"SIMSANN1"
 _TAIL_BYTES = len(_MAGIC) + 4
 
@@ -100,6 +101,8 @@ class AnnIndex:
         n = min(n, len(self))
         if n == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        # One query is faster in one thread: FAISS 1.15 shares its scan out at a cost (bench/RESULTS.md, Query).
+        faiss.omp_set_num_threads(1 if len(queries) == 1 else _N_THREADS)
         similarities, ids = self._index.search(np.ascontiguousarray(queries), n)
         return np.clip(similarities, -1, 1), ids
 

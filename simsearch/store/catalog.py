@@ -83,7 +83,7 @@ class LiveView:
     kind: str
     parameters: dict[str, Any]
     digest: str
-    paths: tuple[str, ...]
+    paths: list[str]
 
 
 class Catalog:
@@ -291,20 +291,18 @@ class Catalog:
         """Those of the views whose image still has a file, by id."""
         views: dict[int, LiveView] = {}
         for some in _chunks(view_ids):
-            rows = self._rows(
+            rows = self._all(
                 f"""SELECT views.id, views.image_id, kind, parameters, digest, path
                     FROM views JOIN images ON images.id = views.image_id
                     JOIN files ON files.image_id = views.image_id
                     WHERE views.id IN ({_marks(some)}) ORDER BY files.id""",
                 some,
             )
-            paths: dict[int, list[str]] = {}
             for view_id, image_id, kind, parameters, digest, path in rows:
-                paths.setdefault(view_id, []).append(loaded_path(path))
-                views[view_id] = LiveView(view_id, image_id, kind, json.loads(parameters), digest, ())
-            for view_id, found in paths.items():
-                view = views[view_id]
-                views[view_id] = LiveView(view_id, view.image_id, view.kind, view.parameters, view.digest, tuple(found))
+                if (view := views.get(view_id)) is None:
+                    details = json.loads(parameters) if kind != "original" else {}
+                    view = views[view_id] = LiveView(view_id, image_id, kind, details, digest, [])
+                view.paths.append(loaded_path(path))
         return views
 
     def original_view(self, image_id: int) -> int | None:
@@ -327,6 +325,10 @@ class Catalog:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         with translated(self.folder):
             yield from self._connection.execute(query, values)
+
+    def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with translated(self.folder):
+            return self._connection.execute(query, values).fetchall()
 
     def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
         with translated(self.folder):

@@ -1,0 +1,27 @@
+"""`python -m bench [ingest] [query] [growth] [quality]`: measure, and write bench/RESULTS.md when all were measured."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import sys
+
+from bench.setup import ROOT, machine
+
+PARTS = ("ingest", "query", "growth", "quality")
+
+
+def main() -> None:
+    """Measure the parts named, or all."""
+    named = sys.argv[1:] or list(PARTS)
+    sections = []
+    for part in named:
+        print(f"== {part}", flush=True)
+        sections.append(importlib.import_module(f"bench.{part}").measure())
+        print(sections[-1], flush=True)
+    if named == list(PARTS):
+        head = f"# Measured on {datetime.date.today()}\n\n{machine()}.\nCommand: `make bench`."
+        (ROOT / "bench" / "RESULTS.md").write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
+
+
+main()

@@ -1,0 +1,102 @@
+"""Memory of a run, and how writing, opening and asking grow with the collection."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from bench.setup import child, multiply, seconds, table, weights_of
+from simsearch.images.sources import FoundFile
+from simsearch.models.resolve import ModelChoice, resolve
+from simsearch.search import Limits, nearest
+from simsearch.store.cache import IndexCache
+from simsearch.store.catalog import Catalog, Entry, ImageFacts
+from simsearch.store.writer import CatalogWriter
+
+SIZES = (1_000, 10_000, 100_000)
+WIDTH = 256
+
+_INDEX = """
+import resource, sys
+from simsearch import Collection, ModelChoice
+choice = ModelChoice(backbone="mobilenet_v2", weights=sys.argv[3], precision="bf16")
+Collection.ingest(sys.argv[1], [sys.argv[2]], choice)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+"""
+
+
+def measure() -> str:
+    """The section of the report."""
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        weights = weights_of("mobilenet_v2")
+        child(_INDEX, f"{folder}/warm", str(multiply(100, Path(folder) / "warm_pictures")), weights)
+        for n in (1_000, 10_000):
+            pictures = multiply(n, Path(folder) / str(n))
+            peaks.append(float(child(_INDEX, f"{folder}/ix{n}", str(pictures), weights)))
+    memory = table(
+        ["pictures", "peak memory of the process"],
+        [["1,000", f"{peaks[0]:.0f} MB"], ["10,000", f"{peaks[1]:.0f} MB ({peaks[1] / peaks[0]:.2f} x)"]],
+    )
+    rows = [_growth(n) for n in SIZES]
+    headings = ["images", "write", "make the cache", "open and first answer", "warm search p50", "on disk"]
+    return "\n\n".join(
+        [
+            "## Memory and growth",
+            "`index` of photographs with MobileNetV2 at bf16, converted graph in the cache:",
+            memory,
+            f"Synthetic vectors of {WIDTH} d written through the catalog:",
+            table(headings, rows),
+        ]
+    )
+
+
+def _growth(n: int) -> list[str]:
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with CatalogWriter.open_or_create(folder) as writer:
+            with writer.transaction():
+                model_id = writer.add_model(resolve(ModelChoice(backbone="histogram")), WIDTH).id
+
+            def write() -> None:
+                for start in range(0, n, 1000):
+                    rows = random.standard_normal((1000, WIDTH)).astype(np.float32)
+                    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+                    with writer.transaction():
+                        writer.record((_entry(start + number, row) for number, row in enumerate(rows)), model_id)
+
+            write_s = seconds(write)
+            fingerprint = writer.models()[0].model.fingerprint
+            cache_s = seconds(lambda: IndexCache(writer).refresh(fingerprint))
+        query = rows_like(random)
+        first_s = seconds(lambda: _ask(folder, query))
+        with Catalog.open(folder) as catalog:
+            index = IndexCache(catalog).index(catalog.models()[0].model.fingerprint)
+            times = [seconds(lambda: nearest(rows_like(random), index, catalog, Limits(10))) for _ in range(100)]
+        size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    return [
+        f"{n:,}", f"{n / write_s:,.0f} /s", f"{cache_s:.2f} s", f"{1e3 * first_s:.1f} ms",
+        f"{1e3 * statistics.median(times):.2f} ms", f"{size_mb:.0f} MB ({1e6 * size_mb / n:.0f} B an image)",
+    ]  # fmt: skip
+
+
+def rows_like(random: np.random.Generator) -> np.ndarray:
+    """A unit vector."""
+    row = random.standard_normal(WIDTH).astype(np.float32)
+    unit: np.ndarray = row / np.linalg.norm(row)
+    return unit
+
+
+def _entry(number: int, row: np.ndarray) -> Entry:
+    file = FoundFile(f"/pictures/{number:07}.jpg", 1000 + number, number)
+    return Entry(file, f"{number:032x}", ImageFacts(640, 480, "JPEG"), row)
+
+
+def _ask(folder: Path, query: np.ndarray) -> None:
+    with Catalog.open(folder) as catalog:
+        index = IndexCache(catalog).index(catalog.models()[0].model.fingerprint)
+        assert len(nearest(query, index, catalog, Limits(10))) == 10

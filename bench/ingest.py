@@ -1,0 +1,139 @@
+"""Ingest end to end against the limit of its parts, and against Keras's `predict`."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.setup import multiply, photographs, seconds, table, weights_of
+from simsearch import Collection, ModelChoice
+from simsearch.images.decode import decode_square, default_max_pixels, read
+from simsearch.ingest import BATCH_SIZE
+from simsearch.models.embedder import Embedder
+from simsearch.models.precision import Wish
+from simsearch.plan import plan
+
+N_TO_SETTLE = 320
+PARTS: list[tuple[str, int, tuple[Wish, ...]]] = [
+    ("mobilenet_v2", 4800, ("f32", "bf16", "int8")),
+    ("resnet50", 960, ("f32", "bf16", "int8")),
+    ("vgg16", 480, ("f32", "bf16", "int8")),
+]
+
+
+def measure() -> str:
+    """The section of the report."""
+    rows, against = [], ""
+    for backbone, n, precisions in PARTS:
+        for precision in precisions:
+            rows.append(_row(backbone, precision, n))
+            print("   ", rows[-1], flush=True)
+    against = _against_predict()
+    headings = ["backbone", "precision", "pictures", "decode only", "embed only", "limit", "end to end", "of the limit"]
+    return "\n\n".join(
+        [
+            "## Ingest",
+            "Images a second. The limit is 1 / (1/decode + 1/embed), both measured alone with every core in the same "
+            "run. End to end is `Collection.ingest` of the pictures into a collection whose model was settled on "
+            f"{N_TO_SETTLE} others before: files to committed catalog and saved FAISS file.",
+            table(headings, rows),
+            against,
+        ]
+    )
+
+
+def _row(backbone: str, precision: Wish, n: int) -> list[str]:
+    choice = ModelChoice(backbone=backbone, weights=weights_of(backbone), precision=precision)
+    with tempfile.TemporaryDirectory() as folder:
+        collection, first = Path(folder) / "ix", multiply(N_TO_SETTLE, Path(folder) / "first")
+        settled = Collection.ingest(collection, [first], choice)
+        files = sorted(multiply(n + N_TO_SETTLE, Path(folder) / "all").iterdir())[N_TO_SETTLE:]
+        from simsearch.images.sources import scan
+
+        embedder = plan(collection, choice, scan([str(first)]), default_max_pixels()).open_embedder()
+        decode_s, pixels = _decode_only(files, embedder)
+        embed_s = _embed_only(embedder, pixels, n)
+        for file in first.iterdir():
+            file.unlink()
+        report = Collection.ingest(collection, [file.parent for file in files[:1]], choice)
+        assert report.n_embedded == n, report
+        assert settled.precision == precision, f"{precision} was refused: {settled.notes}"
+    limit, reached = n / (decode_s + embed_s), n / report.elapsed_s
+    numbers = [n / decode_s, n / embed_s, limit, reached]
+    return [backbone, precision, str(n), *(f"{number:.1f}" for number in numbers), f"{reached / limit:.2f}"]
+
+
+def _decode_only(files: list[Path], embedder: Embedder) -> tuple[float, NDArray[np.uint8]]:
+    """Seconds to read and decode the files with a thread for each core, and the first pictures."""
+    model, limit = embedder.model, default_max_pixels()
+    kept: list[NDArray[np.uint8]] = []
+
+    def one(file: Path) -> NDArray[np.uint8]:
+        raw = read(str(file), claims_picture=True, max_pixels=limit)
+        return decode_square(raw, model.side_px, model.resize, max_pixels=limit)[1]
+
+    def all_files() -> None:
+        with ThreadPoolExecutor() as pool:
+            for number, pixels in enumerate(pool.map(one, files)):
+                if number < 10 * BATCH_SIZE:
+                    kept.append(pixels)
+
+    return seconds(all_files), np.stack(kept)
+
+
+def _embed_only(embedder: Embedder, pixels: NDArray[np.uint8], n: int) -> float:
+    """Seconds to embed n pictures, with as many batches at once as the engine takes."""
+    starts = [(BATCH_SIZE * number) % (len(pixels) - BATCH_SIZE + 1) for number in range(-(-n // BATCH_SIZE))]
+
+    def all_batches() -> None:
+        with ThreadPoolExecutor(embedder.n_parallel) as pool:
+            for _ in pool.map(lambda start: embedder.embed(pixels[start : start + BATCH_SIZE]), starts):
+                pass
+
+    embedder.embed(pixels[:BATCH_SIZE])
+    return seconds(all_batches) * n / (len(starts) * BATCH_SIZE)
+
+
+def _against_predict() -> str:
+    """MobileNetV2 as tutorials run it: `predict` on batches, and on one picture at a time, decoding included."""
+    import keras
+
+    files = photographs()
+    network = keras.applications.MobileNetV2(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
+
+    def load(file: Path) -> NDArray[np.float32]:
+        picture = keras.utils.img_to_array(keras.utils.load_img(file, target_size=(224, 224)))
+        return keras.applications.mobilenet_v2.preprocess_input(picture)  # type: ignore[no-any-return]
+
+    def batched(some: list[Path]) -> None:
+        for start in range(0, len(some), BATCH_SIZE):
+            network.predict(np.stack([load(file) for file in some[start : start + BATCH_SIZE]]), verbose=0)
+
+    def one_by_one(some: list[Path]) -> None:
+        for file in some:
+            network.predict(load(file)[None], verbose=0)
+
+    batched(files[:BATCH_SIZE])
+    one_by_one(files[:4])
+    rates = {
+        "`predict`, one by one": 60 / seconds(lambda: one_by_one(files[:60])),
+        "`predict`, batches of 32": 640 / seconds(lambda: batched((files * 640)[:640])),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = multiply(2400, Path(folder) / "pictures")
+        first = multiply(N_TO_SETTLE, Path(folder) / "first")
+        for precision in ("f32", "bf16", "int8"):
+            collection = Path(folder) / precision
+            choice = ModelChoice(backbone="mobilenet_v2", weights=weights_of("mobilenet_v2"), precision=precision)
+            Collection.ingest(collection, [first], choice)
+            report = Collection.ingest(collection, [pictures], choice)
+            rates[f"`simsearch index`, {precision}"] = report.n_embedded / report.elapsed_s
+    single, batch = list(rates.values())[:2]
+    rows = [[name, f"{rate:.1f}", f"{rate / batch:.1f} x", f"{rate / single:.1f} x"] for name, rate in rates.items()]
+    return "MobileNetV2 end to end, files to vectors:\n\n" + table(
+        ["", "images/s", "against batched", "against one by one"], rows
+    )

@@ -1,0 +1,88 @@
+"""The cold command, the warm call, and what search adds to bare FAISS."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.setup import SIMSEARCH, multiply, photographs, seconds, table, weights_of
+from simsearch import Collection, ModelChoice
+from simsearch.search import Limits, nearest
+from simsearch.store.cache import IndexCache
+from simsearch.store.catalog import Catalog
+
+N_IMAGES = 10_000
+
+
+def measure() -> str:
+    """The section of the report."""
+    with tempfile.TemporaryDirectory() as folder:
+        collection, pictures = Path(folder) / "ix", multiply(N_IMAGES, Path(folder) / "pictures")
+        choice = ModelChoice(backbone="mobilenet_v2", weights=weights_of("mobilenet_v2"), precision="bf16")
+        Collection.ingest(collection, [pictures], choice)
+        again_s = seconds(lambda: Collection.ingest(collection, [pictures]))
+        unknown = Path(folder) / "query.jpg"
+        unknown.write_bytes(photographs()[7].read_bytes() + b"unknown")
+        command = [str(SIMSEARCH), "query", str(unknown), "--in", str(collection), "--json"]
+        cold = _times(lambda: subprocess.run(command, check=True, capture_output=True), 7)
+        tensorflow = [sys.executable, "-c", "import tensorflow"]
+        quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        imports = _times(lambda: subprocess.run(tensorflow, check=True, capture_output=True, env=quiet), 3)
+        warm = _warm(collection, Path(folder))
+        bare, ours = _search_alone(collection)
+    rows = [
+        [f"`simsearch query` on {N_IMAGES:,} images, whole process (median of 7)", f"{cold[3]:.2f} s"],
+        ["for comparison: `import tensorflow` alone, whole process (median of 3)", f"{imports[1]:.2f} s"],
+        ["warm query by an unknown picture: decode + embed + search, p50 / p99", f"{warm[0]:.1f} / {warm[1]:.1f} ms"],
+        ["of these embed + search, p50", f"{warm[2]:.1f} ms"],
+        [f"bare FAISS over {N_IMAGES:,} x 1280, k = 10, p50", f"{bare:.2f} ms"],
+        ["our search over the same (ranking, files, ties), p50", f"{ours:.2f} ms ({ours / bare - 1:+.0%})"],
+        [f"`index` of the unchanged folder of {N_IMAGES:,} files", f"{again_s:.2f} s"],
+    ]
+    return "## Query\n\nMobileNetV2 at bf16.\n\n" + table(["", ""], rows)
+
+
+def _times(work: object, n: int) -> list[float]:
+    """Sorted seconds of n runs, after one that warms the disk's cache."""
+    assert callable(work)
+    work()
+    return sorted(seconds(work) for _ in range(n))
+
+
+def _warm(collection: Path, folder: Path) -> tuple[float, float, float]:
+    """Milliseconds of warm queries by pictures that are not in the collection: p50, p99, and p50 without decoding."""
+    whole, without_decoding = [], []
+    with Collection.open(collection) as opened:
+        for number in range(220):
+            file = folder / f"warm_{number}.jpg"
+            file.write_bytes(photographs()[number % 1200 % len(photographs())].read_bytes() + b"warm%d" % number)
+            started = time.perf_counter()
+            answer = opened.search(file)
+            whole.append(1e3 * (time.perf_counter() - started))
+            without_decoding.append(answer.milliseconds["embed"] + answer.milliseconds["search"])
+    whole, without_decoding = whole[20:], without_decoding[20:]
+    return statistics.median(whole), float(np.percentile(whole, 99)), statistics.median(without_decoding)
+
+
+def _search_alone(collection: Path) -> tuple[float, float]:
+    """Milliseconds of a search for ten, p50: FAISS's own index, and ours with everything an answer needs."""
+    with Catalog.open(collection) as catalog:
+        stored = catalog.models()[0]
+        index = IndexCache(catalog).index(stored.model.fingerprint)
+        bare, ours = [], []
+        for query in index.vectors[::37][:200]:  # by turns, so that both meet the same machine
+            row = query[None]
+            started = time.perf_counter()
+            index.search(row, 10)
+            between = time.perf_counter()
+            nearest(query, index, catalog, Limits(10))
+            ours.append(time.perf_counter() - between)
+            bare.append(between - started)
+    return 1e3 * statistics.median(bare), 1e3 * statistics.median(ours)

@@ -1,0 +1,89 @@
+"""The machine, the pictures and the small tools that every measurement shares."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+SIMSEARCH = Path(sys.executable).parent / "simsearch"
+
+
+def machine() -> str:
+    """Processor, cores, memory and versions, in one line."""
+    name = platform.processor() or platform.machine()
+    flags = ""
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+        present = next((line for line in lines if line.startswith("flags")), "").split()
+        flags = ", ".join(
+            flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16") if flag in present
+        )
+    memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("tensorflow", "openvino", "faiss-cpu", "pillow", "numpy")
+    )
+    return (
+        f"{name}, {os.cpu_count()} cores ({flags}), {memory_gb:.0f} GB; Python {platform.python_version()}, {packages}"
+    )
+
+
+def photographs() -> list[Path]:
+    """Real photographs where they are, else the rendered ones that ship with the project."""
+    folder = SHARED / "photos" / "caltech101_small"
+    return sorted((folder if folder.is_dir() else ROOT / "data" / "objects").rglob("*.jpg"))
+
+
+def weights_of(backbone: str) -> str:
+    """Real weights where they are, else random ones, which are as fast."""
+    file = SHARED / "weights" / f"{backbone}.weights.h5"
+    return str(file) if file.is_file() else "random"
+
+
+def multiply(n: int, folder: Path) -> Path:
+    """A folder of n different pictures: photographs, and narrower and narrower crops of them."""
+    sources = photographs()
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(number: int) -> None:
+        source, cut = sources[number % len(sources)], 2 * (number // len(sources))
+        file = folder / f"{number:06}.jpg"
+        if not cut:
+            file.write_bytes(source.read_bytes())
+            return
+        with Image.open(source) as picture:
+            picture.crop((cut, cut, picture.width - cut, picture.height - cut)).save(file, quality=90)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, range(n)))
+    return folder
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a piece of work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def child(code: str, *arguments: str) -> str:
+    """What a fresh Python process prints."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

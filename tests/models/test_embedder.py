@@ -1,0 +1,252 @@
+"""Which engine serves: converted once and checked, TensorFlow where OpenVINO cannot, and a note that says so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simsearch.errors import MissingExtra, ModelError
+from simsearch.models import graphs
+from simsearch.models.embedder import LEAST_AGREEMENT, Opening, mean_cosine, open_embedder
+from simsearch.models.model import Model
+from simsearch.models.precision import settle
+from simsearch.models.resolve import ModelChoice, resolve
+from tests.conftest import SHARED
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of a user's, with a JSON beside it."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    maps = keras.layers.Conv2D(24, 5, strides=2, activation="relu")(inputs)
+    maps = keras.layers.Conv2D(32, 3, strides=2, activation="relu")(maps)
+    file = tmp_path_factory.mktemp("network") / "small.keras"
+    keras.Model(inputs, maps).save(file)
+    file.with_suffix(".json").write_text('{"side": 32, "scaling": "tf"}')
+    return file
+
+
+@pytest.fixture
+def model(network: Path) -> Model:
+    return resolve(ModelChoice(backbone=str(network)))
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """Pictures with structure: blobs, not noise."""
+    random = np.random.default_rng(1)
+    coarse = random.integers(0, 256, (320, 4, 4, 3), dtype=np.uint8)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def test_a_converted_graph_gives_keras_s_vectors_and_batch_one_gives_those_of_batch_n(model: Model, pixels: np.ndarray):
+    converted = open_embedder(model, Opening(pixels=pixels))
+    reference = open_embedder(model, Opening(engine="tensorflow"))
+    assert (converted.engine, reference.engine, converted.notes) == ("openvino", "tensorflow", ())
+    rows = converted.embed(pixels)
+    assert np.sum(rows * reference.embed(pixels), axis=1).min() >= LEAST_AGREEMENT
+    single = np.concatenate([converted.embed(picture[None]) for picture in pixels[:9]])
+    np.testing.assert_allclose(single, rows[:9], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+
+
+def test_answers_of_one_batch_survive_the_next(model: Model, pixels: np.ndarray):
+    embedder = open_embedder(model)
+    first = embedder.embed(pixels[:4])
+    kept = first.copy()
+    embedder.embed(pixels[4:8])
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("for_many", [False, True])
+def test_several_threads_may_embed_at_once(model: Model, pixels: np.ndarray, for_many: bool):
+    from concurrent.futures import ThreadPoolExecutor
+
+    embedder = open_embedder(model, Opening(for_many=for_many))
+    expected = embedder.embed(pixels)
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(lambda start: embedder.embed(pixels[start : start + 16]), range(0, 320, 16)))
+    np.testing.assert_allclose(np.concatenate(rows), expected, atol=1e-5)
+
+
+def test_the_second_opening_needs_neither_tensorflow_nor_the_weights(model: Model, pixels: np.ndarray, tmp_path: Path):
+    expected = open_embedder(model).embed(pixels[:3])
+    code = (
+        "import sys, numpy as np\n"
+        "from simsearch.models.model import Model\n"
+        "from simsearch.models.embedder import Opening, open_embedder\n"
+        "def locate(model): raise SystemExit('the weights were asked for')\n"
+        "model = Model.from_json(sys.argv[1])\n"
+        "rows = open_embedder(model, Opening(locate=locate)).embed(np.load(sys.argv[2]))\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
+        "np.save(sys.argv[3], rows)\n"
+    )
+    np.save(tmp_path / "pixels.npy", pixels[:3])
+    paths = [str(tmp_path / "pixels.npy"), str(tmp_path / "rows.npy")]
+    subprocess.run([sys.executable, "-c", code, model.to_json(), *paths], check=True, env=os.environ)
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected)
+
+
+def test_a_damaged_graph_in_the_cache_is_made_anew_and_told_once(model: Model, pixels: np.ndarray, cache: Path):
+    expected = open_embedder(model).embed(pixels[:3])
+    (weights,) = cache.rglob("graph.bin")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    mended = open_embedder(model)
+    assert "damaged" in mended.notes[0]
+    np.testing.assert_array_equal(mended.embed(pixels[:3]), expected)
+    assert open_embedder(model).notes == ()
+
+
+def test_a_cache_that_cannot_be_written_to_is_told_and_does_not_matter(
+    model: Model, pixels: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cache.parent.joinpath("file").write_text("in the way")
+    monkeypatch.setenv("SIMSEARCH_CACHE", str(cache.parent / "file"))
+    embedder = open_embedder(model)
+    assert "cannot be written to" in embedder.notes[0]
+    assert embedder.embed(pixels[:3]).shape == (3, 32)
+
+
+def test_a_layer_that_openvino_does_not_know_is_served_by_tensorflow(tmp_path: Path):
+    """Bessel functions stand in no OpenVINO operation set."""
+    import tensorflow as tf
+
+    class Bessel(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32)])
+        def __call__(self, pictures):
+            return {"features": tf.math.special.bessel_j0(pictures)}
+
+    network = Bessel()
+    tf.saved_model.save(network, str(tmp_path / "bessel"), signatures=network.__call__)
+    (tmp_path / "bessel.json").write_text('{"side": 8, "scaling": "unit"}')
+    model = resolve(ModelChoice(backbone=str(tmp_path / "bessel")))
+    embedder = open_embedder(model)
+    assert embedder.engine == "tensorflow"
+    assert "OpenVINO cannot convert bessel" in embedder.notes[0]
+    rows = embedder.embed(np.full((2, 8, 8, 3), 100, np.uint8))
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    with pytest.raises(ModelError, match="leave --engine out"):
+        open_embedder(model, Opening(engine="openvino"))
+
+
+def test_without_openvino_tensorflow_serves_and_says_so(model: Model, tmp_path: Path):
+    """A real missing package: the child finds one that fails to import in its place."""
+    (tmp_path / "openvino.py").write_text("raise ImportError('no OpenVINO for this platform')")
+    code = (
+        "import sys, numpy as np\n"
+        "from simsearch.models.model import Model\n"
+        "from simsearch.models.embedder import open_embedder\n"
+        "embedder = open_embedder(Model.from_json(sys.argv[1]))\n"
+        "print(embedder.engine, embedder.embed(np.zeros((1, 32, 32, 3), np.uint8)).shape, embedder.notes)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code, model.to_json()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tensorflow (1, 32)")
+    assert "no OpenVINO for this platform" in done.stdout
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_lower_precision_is_taken_when_it_agrees(model: Model, pixels: np.ndarray, precision: str):
+    settled = settle(model, precision, Opening(pixels=pixels))
+    assert settled.model.precision == precision
+    assert settled.model.fingerprint != model.fingerprint
+    assert settled.agreement.cosine >= 0.99
+    assert 0.5 <= settled.agreement.top_10 <= 1
+    exact = open_embedder(model).embed(pixels[:50])
+    assert mean_cosine(settled.embedder.embed(pixels[:50]), exact) >= 0.99
+
+
+def test_int8_is_kept_as_bytes_that_give_the_same_vectors(model: Model, pixels: np.ndarray):
+    settled = settle(model, "int8", Opening(pixels=pixels))
+    again = open_embedder(settled.model, Opening(graph=settled.graph))
+    np.testing.assert_array_equal(again.embed(pixels[:5]), settled.embedder.embed(pixels[:5]))
+    assert settled.model.calibration
+    other = settle(model, "int8", Opening(pixels=pixels[:310]))
+    assert other.model.fingerprint != settled.model.fingerprint
+
+
+def test_a_precision_that_disagrees_is_refused_and_told(tmp_path: Path):
+    """Differences of nearly equal numbers: what bf16's eight bits cannot hold."""
+    import keras
+
+    inputs = keras.Input((8, 8, 3))
+    keras.Model(inputs, keras.layers.Conv2D(16, 3, use_bias=True, name="far")(inputs + 4096.0)).save(
+        tmp_path / "n.keras"
+    )
+    network = keras.models.load_model(tmp_path / "n.keras", compile=False)
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 16)).astype(np.float32)
+    kernel -= kernel.mean(axis=(0, 1, 2), keepdims=True)
+    network.get_layer("far").set_weights([kernel, np.zeros(16, np.float32)])
+    network.save(tmp_path / "n.keras")
+    (tmp_path / "n.json").write_text('{"side": 8, "scaling": "unit"}')
+    model = resolve(ModelChoice(backbone=str(tmp_path / "n.keras")))
+    pictures = np.random.default_rng(2).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
+    settled = settle(model, "bf16", Opening(pixels=pictures))
+    if settled.agreement is not None and settled.agreement.cosine > 0.9999:
+        pytest.skip("this processor does not calculate in bf16: OpenVINO ran f32")
+    assert settled.model.precision == "f32"
+    assert "bf16 changes the vectors" in settled.notes[-1]
+
+
+def test_few_pictures_are_not_calibrated_on_without_being_asked(model: Model, pixels: np.ndarray):
+    assert settle(model, "auto", Opening(pixels=pixels[:20])).model.precision in ("bf16", "f32")
+    told = settle(model, "int8", Opening(pixels=pixels[:20]))
+    assert any("300 or more are better" in note for note in told.notes)
+
+
+def test_tensorflow_refuses_onnx_and_int8(model: Model):
+    for odd in (replace(model, runtime="onnx"), replace(model, precision="int8")):
+        with pytest.raises(ModelError, match="TensorFlow does not"):
+            open_embedder(odd, Opening(engine="tensorflow"))
+
+
+def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray, tmp_path: Path):
+    """A child to which NNCF is not there."""
+    code = (
+        "import sys, numpy as np\n"
+        "sys.modules['nncf'] = None\n"  # what Python itself takes for a package that is not there
+        "from simsearch.models.model import Model\n"
+        "from simsearch.models.embedder import Opening\n"
+        "from simsearch.models.precision import settle\n"
+        "try:\n    settle(Model.from_json(sys.argv[1]), 'int8', Opening(pixels=np.zeros((4, 32, 32, 3), np.uint8)))\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model.to_json()], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(MissingExtra.__name__)
+    assert "pip install 'simsearch[int8]'" in done.stdout
+
+
+@pytest.mark.long
+def test_mobilenet_v2_agrees_with_keras_on_photographs(shared: Path):
+    from simsearch.images.decode import decode_square, read
+
+    weights = SHARED / "weights" / "mobilenet_v2.weights.h5"
+    model = resolve(ModelChoice(backbone="mobilenet_v2", weights=str(weights)))
+    files = sorted((SHARED / "photos" / "imagenet_sample").iterdir())[::50]
+    raws = [read(str(file), claims_picture=True, max_pixels=10**8) for file in files]
+    pixels = np.stack([decode_square(raw, 224, "squash", max_pixels=10**8)[1] for raw in raws])
+    converted, reference = open_embedder(model), open_embedder(model, Opening(engine="tensorflow"))
+    assert np.sum(converted.embed(pixels) * reference.embed(pixels), axis=1).min() >= LEAST_AGREEMENT
+    assert graphs.find(f"{model.fingerprint}-openvino-{_openvino_version()}") is not None
+
+
+def _openvino_version() -> str:
+    from simsearch.models.openvino_runtime import VERSION
+
+    return VERSION
