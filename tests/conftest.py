@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simsearch import ModelChoice
+
+HISTOGRAM = ModelChoice(backbone="histogram")
+"""The backbone of tests that are not about networks: quick, and the same to the last bit in every batch."""
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 

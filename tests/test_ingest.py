@@ -17,7 +17,9 @@ from tests.conftest import draw_picture
 
 
 def ingest(collection: Path, *sources: Path | str, **choice) -> IngestReport:
-    return Collection.ingest(collection, [str(source) for source in sources], ModelChoice(**choice))
+    return Collection.ingest(
+        collection, [str(source) for source in sources], ModelChoice(**{"backbone": "histogram"} | choice)
+    )
 
 
 def found(collection: Path, query: Path, k: int = 100) -> list[str]:
@@ -127,7 +129,7 @@ def test_a_second_backbone_stands_beside_the_first(photos: Path, collection: Pat
 
 def test_without_a_backbone_the_last_one_goes_on(photos: Path, collection: Path):
     first = ingest(collection, photos / "a", resize="pad")
-    assert ingest(collection, photos).model == first.model
+    assert Collection.ingest(collection, [photos]).model == first.model
 
 
 def test_a_broken_file_is_skipped_reported_and_retried(photos: Path, collection: Path):

@@ -11,12 +11,12 @@ import pytest
 from simsearch import Collection, ModelChoice
 from simsearch.errors import CollectionNotFound, ModelNotIndexed, UsageError
 from simsearch.store import ann
-from tests.conftest import draw_picture
+from tests.conftest import HISTOGRAM, draw_picture
 
 
 @pytest.fixture
 def indexed(photos: Path, collection: Path) -> Path:
-    Collection.ingest(collection, [photos])
+    Collection.ingest(collection, [photos], HISTOGRAM)
     return collection
 
 
@@ -56,7 +56,7 @@ def test_a_harmed_cache_changes_no_answer_and_is_made_anew(indexed: Path, photos
         file.unlink()
     elif harm == "foreign":
         draw_picture(tmp_path / "others" / "x.png", 70)
-        Collection.ingest(tmp_path / "other", [tmp_path / "others"])
+        Collection.ingest(tmp_path / "other", [tmp_path / "others"], HISTOGRAM)
         shutil.copy(cache_of(tmp_path / "other"), file)
     else:
         flipped = content[:40] + bytes([content[40] ^ 255]) + content[41:]
@@ -74,7 +74,7 @@ def test_a_cache_left_behind_by_a_killed_run_is_caught_up(indexed: Path, photos:
     old = cache_of(indexed).read_bytes()
     for seed in range(20, 25):
         draw_picture(photos / f"new_{seed}.png", seed)
-    Collection.ingest(indexed, [photos])
+    Collection.ingest(indexed, [photos], HISTOGRAM)
     expected = answers(indexed)
     cache_of(indexed).write_bytes(old)
     assert answers(indexed) == expected
@@ -94,7 +94,7 @@ def test_remove_takes_a_folder_out_of_the_answers_and_leaves_the_files(indexed: 
         names = {Path(hit.path).parent.name for hit in opened.search(str(photos / "a" / "picture_00.png"), k=12).hits}
     assert names == {"b"}
     assert len(list((photos / "a").iterdir())) == 6
-    assert Collection.ingest(indexed, [photos]).n_embedded == 0
+    assert Collection.ingest(indexed, [photos], HISTOGRAM).n_embedded == 0
 
 
 def test_remove_of_an_unknown_path_is_told_and_removes_nothing(indexed: Path, photos: Path):
@@ -106,19 +106,19 @@ def test_remove_of_an_unknown_path_is_told_and_removes_nothing(indexed: Path, ph
 
 def test_prune_deletes_what_no_file_needs_and_ids_are_not_used_again(indexed: Path, photos: Path):
     (photos / "b" / "picture_11.png").unlink()
-    Collection.ingest(indexed, [photos])
+    Collection.ingest(indexed, [photos], HISTOGRAM)
     assert Collection.prune(indexed)["images"] == 1
     with Collection.open(indexed) as opened:
         assert (opened.info()["orphans"], opened.info()["models"][0]["views"]) == (0, 11)
         assert opened.verify().notes == ()
     new = draw_picture(photos / "new.png", 40)
-    Collection.ingest(indexed, [photos])
+    Collection.ingest(indexed, [photos], HISTOGRAM)
     with Collection.open(indexed) as opened:
         assert opened.search(new, k=1).hits[0].image_id == 13
 
 
 def test_prune_of_a_backbone_deletes_its_vectors_and_its_cache_only(indexed: Path, photos: Path):
-    other = Collection.ingest(indexed, [photos], ModelChoice(resize="pad"))
+    other = Collection.ingest(indexed, [photos], ModelChoice(backbone="histogram", resize="pad"))
     assert Collection.prune(indexed, other.model)["models"] == 1
     with Collection.open(indexed) as opened:
         assert [model["resize"] for model in opened.info()["models"]] == ["squash"]

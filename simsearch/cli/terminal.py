@@ -133,7 +133,7 @@ class ProgressBar:
             if not sys.stderr.isatty() or time.monotonic() - self._started < _QUIET_S:
                 return
             self._bar = _new_bar()
-            self._task = self._bar.add_task("indexing", total=progress.n_files)
+            self._task = self._bar.add_task("indexing", total=progress.n_files, rate="")
             self._bar.start()
         if self._task is not None:
             rate = progress.n_done / max(1e-9, time.monotonic() - self._started)

@@ -140,7 +140,7 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
         is_number = heading in ("side", "width", "parameters")
         table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
-        weights = "not needed" if not row["parameters"] else "here" if row["weights_path"] else "to download"
+        weights = "here" if row["weights_path"] else "to download" if row["weights_url"] else "not needed"
         size = f"{row['parameters'] / 1e6:.1f} M"
         cells = [row["name"], str(row["side_px"]), str(row["width"]), size, weights, row["licence"], row["paper"]]
         table.add_row(*cells[: len(headings)])

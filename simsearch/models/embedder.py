@@ -9,9 +9,11 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import ModelError, SimsearchError
+from simsearch.errors import ModelError, SimsearchError, WeightsMismatch
 from simsearch.models import graphs, histogram
+from simsearch.models.builtin import network
 from simsearch.models.model import GraphBytes, Model
+from simsearch.models.weights import digest_of_file
 
 Engine = Literal["auto", "openvino", "tensorflow"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -81,6 +83,11 @@ def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
     opening = opening or Opening()
     if model.runtime == "histogram":
         return HistogramEmbedder(model)
+    if model.runtime == "builtin" and opening.graph is None and model.weights != shipped_digest():
+        raise WeightsMismatch(
+            f"the collection was indexed with another {model.backbone} than this simsearch has",
+            f"index again: simsearch index ... --backbone {model.backbone}",
+        )
     if opening.engine == "tensorflow":
         return _open_keras(model, opening, [])
     try:
@@ -92,9 +99,15 @@ def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
     if opening.graph is not None:
         graph = openvino_runtime.from_bytes(opening.graph)
         return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many)
-    if model.runtime == "onnx":
-        return openvino_runtime.OpenVinoEmbedder(model, for_many=opening.for_many)
+    if model.runtime in ("builtin", "onnx"):
+        graph = network.GRAPH if model.runtime == "builtin" else None
+        return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many)
     return _open_converted(openvino_runtime, model, opening)
+
+
+def shipped_digest() -> str:
+    """The digest of the weights of the backbone that ships with this simsearch."""
+    return digest_of_file(str(network.GRAPH.with_suffix(".bin")))
 
 
 def graph_key(model: Model, version: str) -> str:

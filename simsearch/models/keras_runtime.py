@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
+from simsearch.models.builtin import network as builtin
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, Model, Pooling, Scaling
 from simsearch.models.weights import has_head
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
@@ -76,11 +77,13 @@ class KerasEmbedder:
 
 
 def build_graph(model: Model) -> keras.Model:
-    """The Keras network of a zoo row or a `.keras` file, from uint8 (n, side, side, 3) to unit rows (n, d).
+    """The Keras network of a model, from uint8 (n, side, side, 3) to unit rows (n, d).
 
     Raises `UnknownLayer`, `WeightsMismatch` or another `ModelError`.
     """
     _check_backend()
+    if model.runtime == "builtin":
+        return builtin.build()
     network = _zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
     features = _cut(network, model)
     _check_ends(model, n_inputs=len(features.inputs), n_outputs=len(features.outputs))

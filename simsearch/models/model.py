@@ -28,7 +28,7 @@ Precision = Literal["f32", "bf16", "int8"]
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-Runtime = Literal["histogram", "keras-zoo", "keras-file", "saved-model", "onnx"]
+Runtime = Literal["builtin", "histogram", "keras-zoo", "keras-file", "saved-model", "onnx"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Model:
     @property
     def row(self) -> str | None:
         """The backbone's name where it is a row of the zoo, None for a model file of the user's."""
-        return self.backbone if self.runtime in ("histogram", "keras-zoo") else None
+        return self.backbone if self.runtime in ("builtin", "histogram", "keras-zoo") else None
 
     def to_json(self) -> str:
         """A JSON object that `from_json` reads."""

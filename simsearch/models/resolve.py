@@ -10,14 +10,16 @@ from typing import Any
 from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMismatch
 from simsearch.images.decode import Resize
 from simsearch.models import histogram, weights
-from simsearch.models.embedder import ENGINES, Engine
-from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling
+from simsearch.models.builtin import network
+from simsearch.models.embedder import ENGINES, Engine, shipped_digest
+from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime
 from simsearch.models.model_file import digest_of_model, is_model_file, read_model_file
 from simsearch.models.precision import WISHES, Wish
 from simsearch.models.weights import RANDOM, WeightsOrder
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
 
-DEFAULT_BACKBONE = histogram.NAME
+BUILTIN = "builtin"
+DEFAULT_BACKBONE = BUILTIN
 _WORDS = {"pooling": POOLINGS, "resize": RESIZES, "precision": WISHES, "engine": ENGINES}
 
 
@@ -25,7 +27,7 @@ _WORDS = {"pooling": POOLINGS, "resize": RESIZES, "precision": WISHES, "engine":
 class ModelChoice:
     """What a user asks for. None means the default of the backbone.
 
-    `backbone` is a row of the zoo, `histogram`, or the path of a model file; `weights` the path of a weights
+    `backbone` is a row of the zoo, `builtin`, `histogram`, or the path of a model file; `weights` the path of a weights
     file or `random`; `layer` the name of any layer of the network.
     """
 
@@ -57,28 +59,32 @@ class ModelChoice:
 
 
 def list_backbones() -> list[dict[str, Any]]:
-    """The rows of the zoo as plain data; `weights_path` is where weights were found, None where they were not."""
+    """Every backbone as plain data; `weights_path` is where weights were found, None where there are none here."""
+    shipped = {
+        BUILTIN: (network.SIDE_PX, network.WIDTH, network.PARAMETERS, str(network.GRAPH), "see its CARD.md"),
+        histogram.NAME: (histogram.SIDE_PX, histogram.WIDTH, 0, None, "counts of colours and edges: the baseline"),
+    }
     rows: list[dict[str, Any]] = [
         {
-            "name": histogram.NAME, "side_px": histogram.SIDE_PX, "width": histogram.WIDTH, "parameters": 0,
-            "layer": None, "licence": "Apache-2.0", "paper": "counts of colours and edges: the baseline",
-            "weights_path": None, "weights_url": None,
+            "name": name, "side_px": side_px, "width": width, "parameters": parameters, "layer": None,
+            "licence": "Apache-2.0", "paper": paper, "weights_path": file, "weights_url": None,
         }
+        for name, (side_px, width, parameters, file, paper) in shipped.items()
     ]  # fmt: skip
     rows += [
-            {
-                "name": row.name, "side_px": row.side_px, "width": row.width, "parameters": row.parameters,
-                "layer": row.layer, "licence": row.licence, "paper": row.paper,
-                "weights_path": weights.find_here(row, with_head=False), "weights_url": row.notop.url,
-            }
-            for row in BACKBONES.values()
+        {
+            "name": row.name, "side_px": row.side_px, "width": row.width, "parameters": row.parameters,
+            "layer": row.layer, "licence": row.licence, "paper": row.paper,
+            "weights_path": weights.find_here(row, with_head=False), "weights_url": row.notop.url,
+        }
+        for row in BACKBONES.values()
     ]  # fmt: skip
     return rows
 
 
 def backbone_names() -> list[str]:
     """Every name that `ModelChoice.backbone` knows, in the order of the table."""
-    return [histogram.NAME, *BACKBONES]
+    return [BUILTIN, histogram.NAME, *BACKBONES]
 
 
 def resolve(choice: ModelChoice) -> Model:
@@ -88,7 +94,9 @@ def resolve(choice: ModelChoice) -> Model:
     """
     name = choice.backbone or DEFAULT_BACKBONE
     if name == histogram.NAME:
-        return _histogram(choice)
+        return _shipped(choice, histogram.NAME, "histogram", histogram.SIDE_PX, "none")
+    if name == BUILTIN:
+        return _shipped(choice, BUILTIN, "builtin", network.SIDE_PX, shipped_digest())
     if name in BACKBONES:
         return _zoo_model(BACKBONES[name], choice)
     if is_model_file(name):
@@ -140,20 +148,17 @@ def _brings_its_own(name: str) -> ModelError:
     return ModelError(f"{name} brings its own weights", "leave --weights out")
 
 
-def _histogram(choice: ModelChoice) -> Model:
-    for option, value in (
-        ("--weights", choice.weights),
-        ("--layer", choice.layer),
-        ("--pooling", choice.pooling),
-    ):
+def _shipped(choice: ModelChoice, name: str, runtime: Runtime, side_px: int, digest: str) -> Model:
+    """A backbone that is complete as it is: nothing is to be found, nothing to be cut."""
+    for option, value in (("--weights", choice.weights), ("--layer", choice.layer), ("--pooling", choice.pooling)):
         if value is not None:
-            raise ModelError(f"{histogram.NAME} is no network", f"leave {option} out")
+            raise ModelError(f"{name} is complete as it is", f"leave {option} out, or name a --backbone")
     return Model(
-        backbone=histogram.NAME,
-        runtime="histogram",
-        weights="none",
+        backbone=name,
+        runtime=runtime,
+        weights=digest,
         file=None,
-        side_px=histogram.SIDE_PX,
+        side_px=side_px,
         resize=choice.resize or "squash",
         scaling=SCALINGS["none"],
         layer=None,

@@ -42,7 +42,7 @@ def test_the_histogram_needs_nothing(places):
     ("option", "value"), [("weights", "mine.h5"), ("weights", "random"), ("layer", "fc2"), ("pooling", "max")]
 )
 def test_the_histogram_refuses_what_only_a_network_has(option, value):
-    with pytest.raises(ModelError, match=f"^histogram is no network; leave --{option} out$"):
+    with pytest.raises(ModelError, match=f"^histogram is complete as it is; leave --{option} out"):
         chosen("histogram", **{option: value})
 
 
@@ -135,7 +135,7 @@ def test_a_name_that_is_near_to_none_is_answered_with_the_command_that_lists_all
 
 def test_the_list_has_a_row_for_every_name(places):
     rows = list_backbones()
-    assert [row["name"] for row in rows] == backbone_names() == ["histogram", *BACKBONES]
+    assert [row["name"] for row in rows] == backbone_names() == ["builtin", "histogram", *BACKBONES]
     assert json.loads(json.dumps(rows)) == rows
     assert len({tuple(row) for row in rows}) == 1
 
@@ -143,7 +143,7 @@ def test_the_list_has_a_row_for_every_name(places):
 def test_the_list_tells_where_weights_lie(places):
     file = places.put("keras", "mobilenet_v2.weights.h5")
     found = {row["name"]: row["weights_path"] for row in list_backbones()}
-    assert {name: path for name, path in found.items() if path} == {"mobilenet_v2": file}
+    assert {name: path for name, path in found.items() if path and name != "builtin"} == {"mobilenet_v2": file}
 
 
 # Choices -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""Step 5. Write the trained student as `builtin.xml` and `builtin.bin`, OpenVINO IR.
+
+The graph takes `pixels` uint8 (n, side, side, 3) RGB and gives `vectors` float32 (n, 256), unit rows; scaling, pooling,
+projection and L2 are in it. The constants have the names and the layout that `simsearch/models/builtin/network.py`
+reads. Weights are float16; the two widest layers are int8 with a scale a channel, which keeps the files under 5 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+from student import SIDE_PX, Convolution, Student, blocks
+
+INT8_LAYERS = ("Conv_1", "projection")
+NORM_FLOOR = 1e-12
+Place = tuple[list[int], list[int], list[int], list[int]]
+
+
+class Writer:
+    """Builds the graph, layer by layer."""
+
+    def __init__(self, student: Student) -> None:
+        self.student = student
+        self.layers = student.convolutions()
+
+    def graph(self) -> ov.Model:
+        """The whole network."""
+        pixels = ops.parameter([-1, SIDE_PX, SIDE_PX, 3], ov.Type.u8, "pixels")
+        planar = ops.transpose(ops.convert(pixels, "f32"), np.array([0, 3, 1, 2], np.int64))
+        maps = ops.subtract(ops.multiply(planar, np.float32(1 / 127.5)), np.float32(1))
+        maps = relu6(self.convolution(maps, "Conv1"))
+        for row in blocks():
+            inner = relu6(self.convolution(maps, f"{row.name}_expand")) if row.expanded != row.channels_in else maps
+            inner = relu6(self.convolution(inner, f"{row.name}_depthwise"))
+            inner = self.convolution(inner, f"{row.name}_project")
+            residual = row.stride == 1 and row.channels_in == row.channels_out
+            maps = ops.add(maps, inner) if residual else inner
+        maps = relu6(self.convolution(maps, "Conv_1"))
+        pooled = ops.reduce_mean(maps, np.array([2, 3], np.int64), keep_dims=True)
+        projected = self.projection(pooled)
+        vectors = ops.normalize_l2(projected, np.array([1], np.int64), NORM_FLOOR, "max", name="vectors")
+        vectors.output(0).set_names({"vectors"})
+        pixels.output(0).set_names({"pixels"})
+        return ov.Model([vectors], [pixels], "builtin")
+
+    def convolution(self, maps: Any, name: str) -> Any:
+        """A convolution of the student by the name of its Keras layer."""
+        layer = self.layers[name]
+        kernel = layer.weight.detach().float().numpy()
+        before, after = padding(layer, maps)
+        place = ([layer.stride[0]] * 2, [before] * 2, [after] * 2, [1, 1])
+        if layer.groups > 1:
+            result = ops.group_convolution(maps, constant(kernel[:, None], np.float16, name), *place)
+            return ops.add(result, bias(layer.bias, name))
+        return convolution(maps, kernel, layer.bias, place, name)
+
+    def projection(self, pooled: Any) -> Any:
+        """As a 1 x 1 convolution, so that it is stored as the others are."""
+        layer = self.student.projection
+        kernel = layer.weight.detach().float().numpy()[:, :, None, None]
+        rows = convolution(pooled, kernel, layer.bias, ([1, 1], [0, 0], [0, 0], [1, 1]), "projection")
+        return ops.squeeze(rows, np.array([2, 3], np.int64))
+
+
+def padding(layer: Convolution, maps: Any) -> tuple[int, int]:
+    """Rows and columns before and after."""
+    if layer.kernel_size[0] == 1:
+        return 0, 0
+    side = maps.get_output_partial_shape(0)[2].get_length()
+    return (1, 1) if layer.stride[0] == 1 else (side % 2, 1)
+
+
+def convolution(maps: Any, kernel: NDArray[np.float32], biases: torch.Tensor, place: Place, name: str) -> Any:
+    """Where the kernel is int8 its scale multiplies the answer, not the kernel.
+
+    An int8 kernel that is multiplied before it is used makes OpenVINO 2026.4 answer wrongly in streams of one thread.
+    """
+    if name not in INT8_LAYERS:
+        return ops.add(ops.convolution(maps, constant(kernel, np.float16, name), *place), bias(biases, name))
+    scale = np.abs(kernel).max((1, 2, 3), keepdims=True) / 127
+    result = ops.convolution(maps, constant(np.rint(kernel / scale), np.int8, name), *place)
+    scaled = ops.multiply(result, ops.constant(scale.reshape(1, -1, 1, 1).astype(np.float32), name=f"{name}/scale"))
+    return ops.add(scaled, bias(biases, name))
+
+
+def constant(kernel: NDArray[np.float32], kind: type[np.generic], name: str) -> Any:
+    """A kernel as it is stored, made f32 where the graph is compiled."""
+    return ops.convert(ops.constant(kernel.astype(kind), name=f"{name}/kernel"), "f32")
+
+
+def bias(values: torch.Tensor, name: str) -> Any:
+    """Biases for planar maps."""
+    return ops.constant(values.detach().float().numpy().reshape(1, -1, 1, 1), name=f"{name}/bias")
+
+
+def relu6(maps: Any) -> Any:
+    """Clip to [0, 6]."""
+    return ops.clamp(maps, 0.0, 6.0)
+
+
+def main() -> None:
+    """Run this step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the .pt file that distill.py wrote")
+    parser.add_argument("--into", type=Path, required=True, help="folder for builtin.xml and builtin.bin")
+    arguments = parser.parse_args()
+    student = Student()
+    student.load_state_dict(torch.load(arguments.checkpoint)["average"])
+    arguments.into.mkdir(parents=True, exist_ok=True)
+    ov.save_model(Writer(student).graph(), arguments.into / "builtin.xml", compress_to_fp16=False)
+
+
+if __name__ == "__main__":
+    main()

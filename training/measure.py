@@ -1,0 +1,157 @@
+"""Step 6. Measure graphs: retrieval on labelled photographs, near-copies, speed. Uses only the finished files.
+
+    python measure.py --graph builtin=../simsearch/models/builtin/builtin.xml --graph mobilenet_v2=RUN/teacher_mobilenet_v2.xml \
+        --photos ../shared/photos
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from PIL import Image
+
+BATCH = 16
+TURNED_DEGREES = 15
+
+
+class Embedder:
+    """A graph from uint8 (n, side, side, 3) to rows, which are normalised here if they are not."""
+
+    def __init__(self, path: str, precision: str, n_threads: int) -> None:
+        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
+        settings |= {"INFERENCE_NUM_THREADS": n_threads}
+        self.compiled = ov.Core().compile_model(path, "CPU", settings)
+        self.side_px = self.compiled.input(0).get_partial_shape()[1].get_length()
+
+    def rows(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit rows of (n, side, side, 3) uint8."""
+        queue: Any = ov.AsyncInferQueue(self.compiled)
+        answers: dict[int, NDArray[np.float32]] = {}
+        queue.set_callback(lambda request, nth: answers.__setitem__(nth, request.get_output_tensor(0).data.copy()))
+        for start in range(0, len(squares), BATCH):
+            queue.start_async(squares[start : start + BATCH], start)
+        queue.wait_all()
+        rows = np.concatenate([answers[start] for start in sorted(answers)])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def retrieval(rows: NDArray[np.float32], labels: NDArray[np.str_]) -> tuple[float, float, float]:
+    """Leave-one-out P@1, P@10 and mAP; average precision over the whole ranking."""
+    similarity = rows @ rows.T
+    np.fill_diagonal(similarity, -np.inf)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :-1]
+    relevant = labels[order] == labels[:, None]
+    precision = relevant.cumsum(1) / np.arange(1, relevant.shape[1] + 1)
+    average = (precision * relevant).sum(1) / relevant.sum(1)
+    return float(relevant[:, 0].mean()), float(relevant[:, :10].mean()), float(average.mean())
+
+
+def quarter(image: Image.Image) -> Image.Image:
+    """A quarter of the width and height."""
+    return image.resize((max(1, image.width // 4), max(1, image.height // 4)), Image.Resampling.LANCZOS)
+
+
+def recompressed(image: Image.Image) -> Image.Image:
+    """As JPEG of quality 10."""
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=10)
+    return Image.open(buffer).convert("RGB")
+
+
+def centre(image: Image.Image) -> Image.Image:
+    """The middle half of the area."""
+    width, height = image.width * 0.5**0.5, image.height * 0.5**0.5
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    return image.crop((round(left), round(top), round(left + width), round(top + height)))
+
+
+EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "original": lambda image: image,
+    "jpeg q10": recompressed,
+    "quarter size": quarter,
+    "mirror": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "centre 50 %": centre,
+    "rotated 15": lambda image: image.rotate(TURNED_DEGREES, Image.Resampling.BICUBIC),
+}
+
+
+def squares(paths: list[Path], side_px: int, edit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
+    """The pictures, edited and squashed: (n, side, side, 3) uint8."""
+
+    def load(path: Path) -> NDArray[np.uint8]:
+        with Image.open(path) as image:
+            edited = edit(image.convert("RGB"))
+            return np.asarray(edited.resize((side_px, side_px), Image.Resampling.BILINEAR))
+
+    with ThreadPoolExecutor(2) as threads:
+        return np.stack(list(threads.map(load, paths)))
+
+
+def near_copies(embedder: Embedder, paths: list[Path]) -> dict[str, float]:
+    """For each edit the share of pictures whose edited copy finds the original first."""
+    rows = {name: embedder.rows(squares(paths, embedder.side_px, edit)) for name, edit in EDITS.items()}
+    own = np.arange(len(paths))
+    return {
+        name: float(((copies @ rows["original"].T).argmax(1) == own).mean())
+        for name, copies in rows.items()
+        if name != "original"
+    }
+
+
+def images_per_second(embedder: Embedder, seconds: float) -> float:
+    """Embedding alone, two batches ahead, for so many seconds."""
+    batch = np.random.default_rng(0).integers(0, 256, (BATCH, embedder.side_px, embedder.side_px, 3), np.uint8)
+    queue: Any = ov.AsyncInferQueue(embedder.compiled)
+    for _ in range(len(queue) * 2):
+        queue.start_async(batch)
+    queue.wait_all()
+    started, n_images = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        queue.start_async(batch)
+        n_images += BATCH
+    queue.wait_all()
+    return n_images / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Run this step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--graph", action="append", required=True, metavar="NAME=XML")
+    parser.add_argument("--photos", type=Path, help="folder with caltech101_small and imagenet_sample")
+    parser.add_argument("--copies", action="store_true", help="near-copies too")
+    parser.add_argument("--speed", type=int, default=0, metavar="ROUNDS", help="rounds of 3 seconds a graph, in turns")
+    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    named = dict(graph.split("=", 1) for graph in given.graph)
+    embedders = {name: Embedder(path, given.precision, given.threads) for name, path in named.items()}
+    if given.photos:
+        paths = sorted((given.photos / "caltech101_small").glob("*/*"))
+        labels = np.array([path.parent.name for path in paths])
+        for name, embedder in embedders.items():
+            rows = embedder.rows(squares(paths, embedder.side_px, EDITS["original"]))
+            print(f"{name}: P@1 / P@10 / mAP", *(f"{value:.3f}" for value in retrieval(rows, labels)), flush=True)
+    if given.copies:
+        paths = sorted((given.photos / "imagenet_sample").iterdir())
+        for name, embedder in embedders.items():
+            print(f"{name}: {near_copies(embedder, paths)}", flush=True)
+    rates = {name: [] for name in embedders}
+    for _ in range(given.speed):
+        for name, embedder in embedders.items():
+            rates[name].append(images_per_second(embedder, 3.0))
+    for name, rounds in rates.items():
+        if rounds:
+            print(f"{name} {given.precision}: {max(rounds):.0f} img/s at best, {np.median(rounds):.0f} in the middle")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Step 2. Find pool pictures that also appear in the measuring sets, so that they are left out of training.
+
+Every picture, whole and squashed, gets the MobileNetV2 teacher's features (int8) and a 16 x 16 grey thumbnail. A pool
+picture is dropped when its features or its thumbnail, upright or mirrored, lie close to those of a measuring picture.
+Writes `dropped.txt` and, to look at, `overlap.jpg` with the closest pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pool import Pool, unpack
+from targets import BATCH, TEACHER_SIDE_PX, Teacher, quantised
+
+FEATURE_COSINE = 0.90
+THUMBNAIL_COSINE = 0.94
+N_SHOWN = 60
+
+
+def squash(path: Path, side_px: int) -> NDArray[np.uint8]:
+    """A picture from a file as (side, side, 3) uint8."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize((side_px, side_px), Image.Resampling.BILINEAR))
+
+
+def thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, side, side, 3) -> (n, 256) unit rows of zero mean."""
+    grey = pictures.astype(np.float32).mean(3)
+    n, side = grey.shape[:2]
+    small = grey.reshape(n, 16, side // 16, 16, side // 16).mean((2, 4)).reshape(n, 256)
+    small -= small.mean(1, keepdims=True)
+    return small / (np.linalg.norm(small, axis=1, keepdims=True) + 1e-3)
+
+
+def describe(
+    pictures: Sequence[Any], teacher: Teacher, load: Callable[[Any], NDArray[np.uint8]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Unit features and thumbnails of pictures that `load` opens."""
+    features, thumbs = [], []
+    with ThreadPoolExecutor(2) as threads:
+        for start in range(0, len(pictures), 1024):
+            squares = np.stack(list(threads.map(load, pictures[start : start + 1024])))
+            for nth, first in enumerate(range(0, len(squares), BATCH)):
+                teacher.start(squares[first : first + BATCH], nth)
+            features.append(teacher.finish())
+            thumbs.append(thumbnails(squares))
+    rows = np.concatenate(features)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True), np.concatenate(thumbs)
+
+
+def mirrored(thumbs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Thumbnails left to right."""
+    return thumbs.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)
+
+
+def show(pairs: list[tuple[Path, NDArray[np.uint8]]], path: Path) -> None:
+    """Pairs side by side on one sheet."""
+    sheet = Image.new("RGB", (12 * 84, -(-len(pairs) // 6) * 84))
+    for nth, (measured, pooled) in enumerate(pairs):
+        left, top = nth % 6 * 168, nth // 6 * 84
+        sheet.paste(Image.fromarray(squash(measured, 80)), (left, top))
+        sheet.paste(Image.fromarray(pooled).resize((80, 80)), (left + 80, top))
+    sheet.save(path)
+
+
+def whole(pool: Pool, index: int) -> NDArray[np.uint8]:
+    """A pool picture squashed to the teachers' side."""
+    return np.asarray(Image.fromarray(pool.pixels(index)).resize((TEACHER_SIDE_PX,) * 2, Image.Resampling.BILINEAR))
+
+
+def main() -> None:
+    """Run this step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=Path, required=True, help="pool.tar")
+    parser.add_argument("--run", type=Path, required=True, help="folder for everything this training writes")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of the measuring sets")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    pool = unpack(arguments.pool, arguments.run)
+    teacher = Teacher(quantised(arguments.run, "mobilenet_v2", pool), arguments.threads)
+    measured = sorted(path for path in arguments.photos.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    seen, seen_thumbs = describe(measured, teacher, lambda path: squash(path, TEACHER_SIDE_PX))
+    rows, thumbs = describe(list(range(len(pool))), teacher, lambda index: whole(pool, index))
+    by_features = rows @ seen.T
+    by_thumbs = np.maximum(thumbs @ seen_thumbs.T, mirrored(thumbs) @ seen_thumbs.T)
+    # Plain pictures (white ground, one shape) share thumbnails without being the same: ask the features to agree.
+    close = (by_features > FEATURE_COSINE) | ((by_thumbs > THUMBNAIL_COSINE) & (by_features > 0.6))
+    gone = np.flatnonzero(close.any(1))
+    (arguments.run / "dropped.txt").write_text("".join(f"{pool.names[i]}\n" for i in gone))
+    score = np.maximum(by_features, np.where(by_features > 0.6, by_thumbs, 0) - THUMBNAIL_COSINE + FEATURE_COSINE)
+    order = np.argsort(-score.max(1))[:N_SHOWN]
+    show([(measured[score[i].argmax()], pool.pixels(i)) for i in order], arguments.run / "overlap.jpg")
+    print(f"{len(gone)} of {len(pool)} pool pictures dropped; scores of the closest pairs:")
+    print(np.sort(score.max(1))[::-1][:N_SHOWN].round(3))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The unlabelled pool, decoded once: every picture's pixels one after another in a single memory-mapped file."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Pool:
+    """`names` and `sources` (n,) str; picture i is `pixels(i)`, (h, w, 3) uint8, its shorter side 144 px."""
+
+    names: NDArray[np.str_]
+    sources: NDArray[np.str_]
+    sizes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    data: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """Picture `index`, (h, w, 3) uint8."""
+        height, width = self.sizes[index]
+        start = self.starts[index]
+        return self.data[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def unpack(tar: Path, run: Path) -> Pool:
+    """Decode `pool.tar` into `run/pool.u8` and `run/pool.npz`, sorted by name: an index always means one picture."""
+    if not (run / "pool.npz").exists():
+        names, sizes = [], []
+        with tarfile.open(tar) as archive, (run / "pool.u8").open("wb") as out:
+            members = sorted((m for m in archive.getmembers() if m.isfile()), key=lambda m: m.name)
+            for member in members:
+                file = archive.extractfile(member)
+                if file is None:
+                    continue
+                pixels = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+                out.write(pixels.tobytes())
+                names.append(member.name.removeprefix("pool/"))
+                sizes.append(pixels.shape[:2])
+        np.savez(run / "pool.npz", names=np.array(names), sizes=np.array(sizes, np.int64))
+    stored = np.load(run / "pool.npz")
+    n_bytes = stored["sizes"].prod(1) * 3
+    return Pool(
+        names=stored["names"],
+        sources=np.array([name.split("/")[0] for name in stored["names"]]),
+        sizes=stored["sizes"],
+        starts=np.concatenate([[0], n_bytes.cumsum()[:-1]]),
+        data=np.memmap(run / "pool.u8", np.uint8, "r"),
+    )
+
+
+def dropped(run: Path) -> set[str]:
+    """Names that overlap.py found to show a picture of the measuring sets."""
+    path = run / "dropped.txt"
+    return set(path.read_text().split()) if path.exists() else set()
