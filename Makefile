@@ -11,7 +11,7 @@ help: ## list the targets
 
 demo: .venv/demo ## install, index the pictures in data/, ask a question, leave a contact sheet
 	$(BIN)/simsearch index data/objects
-	$(BIN)/simsearch query data/objects/vase/vase_01.jpg --in indexes/objects -k 10 --exclude-self --sheet indexes/demo.png
+	$(BIN)/simsearch query data/objects/lamp/lamp_03.jpg --in indexes/objects -k 10 --exclude-self --sheet indexes/demo.png
 	@echo "Look at indexes/demo.png"
 
 test: .venv/dev ## install what tests need and run the whole suite
