@@ -29,7 +29,8 @@ types: .venv/dev ## mypy, strict
 
 check: lint types test ## everything that must hold before a commit
 
-bench: .venv/dev ## measure on this machine what bench/RESULTS.md states
+bench: .venv/dev ## measure on this machine what bench/RESULTS.md states (half an hour)
+	$(BIN)/python -m pip install -q -e '.[dev,bench]'
 	$(BIN)/python -m bench
 
 clean: ## remove the environment and what runs left

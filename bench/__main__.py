@@ -1,4 +1,4 @@
-"""`python -m bench [ingest] [query] [growth] [quality]`: measure, and write bench/RESULTS.md when all were measured."""
+"""`python -m bench [PART...]`: measure; with no part named, all of them, into bench/RESULTS.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from bench.setup import ROOT, machine
 
-PARTS = ("ingest", "query", "growth", "quality")
+PARTS = ("ingest", "decode", "query", "growth", "quality")
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ class StoredModel:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LiveView:
     """A view of an image that has at least one file. `paths` are the image's files, in order."""
 
