@@ -46,14 +46,14 @@ def _ours(data: bytes) -> Pixels:
 
 
 def _simplejpeg(data: bytes) -> Pixels:
-    decoded = simplejpeg.decode_jpeg(data, min_height=_SIDE, min_width=_SIDE, min_factor=1)
+    decoded: Pixels = simplejpeg.decode_jpeg(data, min_height=_SIDE, min_width=_SIDE, min_factor=1)
     return np.asarray(Image.fromarray(decoded).resize((_SIDE, _SIDE), _BILINEAR))
 
 
 def _opencv(data: bytes) -> Pixels:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert decoded is not None
-    return cv2.resize(decoded, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    assert decoded is not None  # they are all JPEGs
+    return np.asarray(cv2.resize(decoded, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _vips(data: bytes) -> Pixels:
@@ -90,14 +90,14 @@ def measure() -> str:
         for some, reference in zip((small, large), exact, strict=True):
             way(some[0])
             pixels: list[Pixels] = []
-            elapsed = seconds(lambda: pixels.extend(map(way, some)))  # noqa: B023 - it is called at once
+            elapsed = seconds(lambda: pixels.extend(map(way, some)))  # noqa: B023 - called at once
             cosines = np.sum(embedder.embed(np.stack(pixels)) * reference, axis=1)
             cells += [f"{len(some) / elapsed:.0f}", f"{cosines.mean():.4f}"]
         rows.append([name, *cells])
     headings = ["one thread", "small: images/s", "cosine", "12 megapixels: images/s", "cosine"]
     return (
-        "## Decoding\n\nOne thread, 224 px, squash. The cosine is the mean of MobileNetV2's vectors (f32) with those of "
-        "full decoding.\n\n" + table(headings, rows)
+        "## Decoding\n\nOne thread, 224 px, squash. The cosine is the mean of MobileNetV2's vectors (f32) with those "
+        "of full decoding.\n\n" + table(headings, rows)
     )
 
 
