@@ -60,7 +60,8 @@ def _growth(n: int) -> list[str]:
         folder = Path(name)
         with CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
-                model_id = writer.add_model(resolve(ModelChoice(backbone="histogram")), WIDTH).id
+                model = resolve(ModelChoice(backbone="histogram"))
+                model_id = writer.add_model(model, WIDTH, model.fingerprint).id
 
             def write() -> None:
                 for start in range(0, n, 1000):
@@ -70,12 +71,12 @@ def _growth(n: int) -> list[str]:
                         writer.record((_entry(start + number, row) for number, row in enumerate(rows)), model_id)
 
             write_s = seconds(write)
-            fingerprint = writer.models()[0].model.fingerprint
+            fingerprint = writer.models()[0].fingerprint
             cache_s = seconds(lambda: IndexCache(writer).refresh(fingerprint))
         query = rows_like(random)
         first_s = seconds(lambda: _ask(folder, query))
         with Catalog.open(folder) as catalog:
-            index = IndexCache(catalog).index(catalog.models()[0].model.fingerprint)
+            index = IndexCache(catalog).index(catalog.models()[0].fingerprint)
             queries = [rows_like(random) for _ in range(100)]
             bare = [seconds(lambda row=row: index.search(row[None], 10)) for row in queries]  # type: ignore[misc]
             limits = Limits(10)
@@ -102,5 +103,5 @@ def _entry(number: int, row: np.ndarray) -> Entry:
 
 def _ask(folder: Path, query: np.ndarray) -> None:
     with Catalog.open(folder) as catalog:
-        index = IndexCache(catalog).index(catalog.models()[0].model.fingerprint)
+        index = IndexCache(catalog).index(catalog.models()[0].fingerprint)
         assert len(nearest(query, index, catalog, Limits(10))) == 10

@@ -166,7 +166,7 @@ class Collection:
         model, width = planned.model, planned.width
         with CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
-                stored = writer.add_model(model, width)
+                stored = writer.add_model(model, width, planned.fingerprint)
                 if planned.graph is not None:
                     writer.keep_graph(stored.id, planned.graph)
                 run_id = writer.begin_run(stored.id, named)
@@ -175,7 +175,7 @@ class Collection:
                 writer.end_run(run_id, embedded=tally.n_embedded, reused=tally.n_reused)
             counts = writer.counts()
             if not (is_new and counts["files"] == 0):
-                IndexCache(writer).refresh(model.fingerprint)
+                IndexCache(writer).refresh(stored.fingerprint)
             n_views = writer.n_vectors(stored.id)
         if is_new and counts["files"] == 0:
             discard(folder)
@@ -186,7 +186,7 @@ class Collection:
                 f"the first was {first.path}: {first.reason}",
             )
         return IngestReport(
-            str(folder), model.fingerprint, model.backbone, model.precision, counts["files"], counts["images"],
+            str(folder), stored.fingerprint, model.backbone, model.precision, counts["files"], counts["images"],
             n_views, tally.n_embedded, tally.n_reused, tally.n_gone, tuple(tally.skips),
             time.perf_counter() - started, tally.clock.seconds, planned.agreement, planned.notes,
         )  # fmt: skip
@@ -215,7 +215,7 @@ class Collection:
         _check_question(asked, k, min_similarity)
         stored = self._stored_model(backbone)
         started = time.perf_counter()
-        index = self._cache.index(stored.model.fingerprint)
+        index = self._cache.index(stored.fingerprint)
         found = [self._find(query, stored, max_pixels or default_max_pixels()) for query in asked]
         unknown = [query.pixels for query in found if query.pixels is not None]
         if unknown:
@@ -230,9 +230,9 @@ class Collection:
             "load": 1e3 * (loaded - started), "embed": 1e3 * (embedded - loaded), "search": 1e3 * (ended - embedded)
         }  # fmt: skip
         names = tuple(str(query) for query in asked)
-        embedder = self._embedders.get(stored.model.fingerprint)
+        embedder = self._embedders.get(stored.fingerprint)
         notes = embedder.notes if embedder else ()
-        return Answer(names, stored.model.backbone, stored.model.fingerprint, tuple(hits), milliseconds, notes)
+        return Answer(names, stored.model.backbone, stored.fingerprint, tuple(hits), milliseconds, notes)
 
     def paths_of(self, queries: Sequence[str | int]) -> list[str]:
         """A file for each query: the path itself, or the first file of a stored image."""
@@ -245,7 +245,7 @@ class Collection:
             model = stored.model
             models.append(
                 {
-                    "backbone": model.backbone, "model": model.fingerprint, "width": stored.width,
+                    "backbone": model.backbone, "model": stored.fingerprint, "width": stored.width,
                     "images": self._catalog.n_images_of(stored.id), "views": self._catalog.n_vectors(stored.id),
                     "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
                     "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
@@ -290,7 +290,7 @@ class Collection:
         with CatalogWriter.open_or_create(folder) as writer:
             cache = IndexCache(writer)
             cache.discard()
-            fingerprints = [stored.model.fingerprint for stored in writer.models()]
+            fingerprints = [stored.fingerprint for stored in writer.models()]
             for fingerprint in fingerprints:
                 cache.refresh(fingerprint)
             return [cache.file(fingerprint).name for fingerprint in fingerprints]
@@ -332,9 +332,9 @@ class Collection:
             writer.compact()
             cache = IndexCache(writer)
             for stored in doomed:
-                cache.discard(stored.model.fingerprint)
+                cache.discard(stored.fingerprint)
             for stored in writer.models():
-                cache.refresh(stored.model.fingerprint)
+                cache.refresh(stored.fingerprint)
         return {
             "images": n_images,
             "models": len(doomed),
@@ -356,9 +356,7 @@ class Collection:
         matching = [
             stored
             for stored in models
-            if stored.model.backbone == backbone
-            or stored.model.fingerprint == backbone
-            or stored.model.file == names[1]
+            if stored.model.backbone == backbone or stored.fingerprint == backbone or stored.model.file == names[1]
         ]
         if matching:
             return matching
@@ -402,13 +400,13 @@ class Collection:
         if query.vector is not None:
             return query.vector
         assert query.pixels is not None  # what is not stored was decoded
-        vector: NDArray[np.float32] = self._embedders[stored.model.fingerprint].embed(query.pixels[None])[0]
+        vector: NDArray[np.float32] = self._embedders[stored.fingerprint].embed(query.pixels[None])[0]
         if not np.linalg.norm(vector) > SHORTEST_UNIT:
             raise ImageError(query.name, f"{stored.model.backbone} sees nothing in it", "ask with another picture")
         return vector
 
     def _embedder(self, stored: StoredModel, order: WeightsOrder, pixels: Pixels) -> Embedder:
-        fingerprint = stored.model.fingerprint
+        fingerprint = stored.fingerprint
         if fingerprint not in self._embedders:
             opening = Opening(
                 locate=lambda model: relocate(model, order),

@@ -27,12 +27,12 @@ from simsearch.store.connection import CATALOG_NAME
 class Plan:
     """The model of a run, and how to load it.
 
-    `width` is None until the embedder was opened. `graph` is to be kept with a model that is new to the catalog.
+    `stored` is None for a model that is new to the catalog; `graph` is to be kept with such a one.
     """
 
     model: Model
     open: Callable[[], Embedder]
-    stored_width: int | None = None
+    stored: StoredModel | None = None
     graph: GraphBytes | None = None
     agreement: Agreement | None = None
     settled_notes: tuple[str, ...] = ()
@@ -47,7 +47,12 @@ class Plan:
     @property
     def width(self) -> int:
         """d, the length of the vectors."""
-        return self.stored_width or self.open_embedder().width
+        return self.stored.width if self.stored else self.open_embedder().width
+
+    @property
+    def fingerprint(self) -> str:
+        """Under which the catalog has, or will have, the model."""
+        return self.stored.fingerprint if self.stored else self.model.fingerprint
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -109,7 +114,7 @@ def _continued(stored: StoredModel, catalog: Catalog, choice: ModelChoice) -> Pl
         locate=lambda model: relocate(model, order),
         graph=catalog.graph(stored.id),
     )
-    return Plan(stored.model, lambda: open_embedder(stored.model, opening), stored.width)
+    return Plan(stored.model, lambda: open_embedder(stored.model, opening), stored)
 
 
 def check_any_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch import Collection
-from simsearch.errors import CollectionNotFound, ImageError, ImageNotFound, ModelNotIndexed, UsageError
+from simsearch import Collection, ModelChoice
+from simsearch.errors import CollectionNotFound, ImageError, ImageNotFound, ModelNotIndexed, UsageError, WeightsMismatch
 from tests.conftest import HISTOGRAM, draw_picture
 
 
@@ -156,3 +157,18 @@ def test_another_backbone_than_indexed_is_told_with_what_there_is(indexed: Path)
 def test_a_missing_collection_says_how_to_make_one(tmp_path: Path):
     with pytest.raises(CollectionNotFound, match="simsearch index"):
         Collection.open(tmp_path / "nothing")
+
+
+def test_a_collection_of_another_builtin_is_not_asked_with_this_one(photos: Path, collection: Path):
+    """An upgrade may bring other weights: mixing their vectors would answer nonsense."""
+    Collection.ingest(collection, [photos], ModelChoice(backbone="builtin"))
+    new = draw_picture(photos.parent / "new.png", 50)
+    with Collection.open(collection) as opened:
+        assert len(opened.search(new).hits) == 10
+        digest = opened.info()["models"][0]["weights"]
+    with contextlib.closing(sqlite3.connect(collection / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE models SET details = replace(details, ?, 'other')", (digest,))
+    with Collection.open(collection) as opened:
+        assert len(opened.search(photos / "a" / "picture_00.png").hits) == 10
+        with pytest.raises(WeightsMismatch, match=r"another builtin.*simsearch index"):
+            opened.search(new)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SIDE_PX = 128
+SIDE_PX = 144
 DIMENSIONS = 256
 
 

@@ -56,7 +56,7 @@ class IndexCache:
 
     def complaint(self, stored: StoredModel) -> str | None:
         """What is wrong with a model's file, if anything is."""
-        file = self.file(stored.model.fingerprint)
+        file = self.file(stored.fingerprint)
         remedy = "the next query, or `simsearch rebuild`, makes it anew"
         if not is_intact(file):
             return f"{file.name} is missing or torn; {remedy}"
@@ -66,7 +66,7 @@ class IndexCache:
 
     def _stamp(self, stored: StoredModel) -> Stamp:
         n_vectors = self._catalog.n_vectors(stored.id)
-        return Stamp(self._catalog.uuid, stored.model.fingerprint, stored.generation, n_vectors)
+        return Stamp(self._catalog.uuid, stored.fingerprint, stored.generation, n_vectors)
 
     def _current(self, fingerprint: str, *, must_save: bool) -> AnnIndex:
         with self._catalog.snapshot():

@@ -66,9 +66,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model in the catalog, with the generation of its vectors."""
+    """A model in the catalog, with the generation of its vectors.
+
+    `fingerprint` is the one it was stored under: a later simsearch may compute another for the same model.
+    """
 
     id: int
+    fingerprint: str
     model: Model
     width: int
     generation: int
@@ -170,17 +174,17 @@ class Catalog:
     def models(self) -> list[StoredModel]:
         """Every model with vectors here, the one indexed with last first."""
         rows = self._rows(
-            """SELECT id, details, width, generation FROM models
+            """SELECT id, fingerprint, details, width, generation FROM models
                ORDER BY (SELECT max(runs.id) FROM runs WHERE model_id = models.id) DESC, id DESC"""
         )
-        return [StoredModel(id_, Model.from_json(details), width, gen) for id_, details, width, gen in rows]
+        return [_stored_model(row) for row in rows]
 
     def find_model(self, fingerprint: str) -> StoredModel | None:
         """The model of that fingerprint as it is now, if the catalog has it."""
         row = self._connection.execute(
-            "SELECT id, details, width, generation FROM models WHERE fingerprint = ?", (fingerprint,)
+            "SELECT id, fingerprint, details, width, generation FROM models WHERE fingerprint = ?", (fingerprint,)
         ).fetchone()
-        return row and StoredModel(row[0], Model.from_json(row[1]), row[2], row[3])
+        return row and _stored_model(row)
 
     def graph(self, model_id: int) -> GraphBytes | None:
         """What was made of the model on the collection's own pictures, where anything was."""
@@ -333,6 +337,11 @@ class Catalog:
     def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
         with translated(self.folder):
             return self._connection.execute(query, values).fetchone()
+
+
+def _stored_model(row: tuple[int, str, str, int, int]) -> StoredModel:
+    id_, fingerprint, details, width, generation = row
+    return StoredModel(id_, fingerprint, Model.from_json(details), width, generation)
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

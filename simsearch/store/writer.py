@@ -66,14 +66,14 @@ class CatalogWriter(Catalog):
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def add_model(self, model: Model, width: int) -> StoredModel:
+    def add_model(self, model: Model, width: int, fingerprint: str) -> StoredModel:
         """The model's row, made if it is not there; the place of its weights is brought up to date."""
         self._connection.execute(
             """INSERT INTO models (fingerprint, backbone, width, details) VALUES (?, ?, ?, ?)
                ON CONFLICT (fingerprint) DO UPDATE SET details = excluded.details""",
-            (model.fingerprint, model.backbone, width, model.to_json()),
+            (fingerprint, model.backbone, width, model.to_json()),
         )
-        stored = self.find_model(model.fingerprint)
+        stored = self.find_model(fingerprint)
         assert stored is not None  # it was just written
         return stored
 

@@ -33,8 +33,8 @@ def pictures() -> NDArray[np.uint8]:
     rng = np.random.default_rng(7)
     down, across = np.mgrid[0:side, 0:side]
     stripes = np.stack([(across // 8 % 2) * 255, (down // 16 % 2) * 255, (across + down) % 256], axis=2)
-    gradient = np.stack([across * 2, down * 2, 255 - across * 2], axis=2)
-    disc = np.where(((across - 64) ** 2 + (down - 50) ** 2 < 900)[..., None], [200, 40, 30], [240, 240, 235])
+    gradient = np.stack([across * 255 // side, down * 255 // side, 255 - across], axis=2)
+    disc = np.where(((across - 70) ** 2 + (down - 60) ** 2 < 900)[..., None], [200, 40, 30], [240, 240, 235])
     noise = rng.integers(0, 256, (side, side, 3))
     found = sorted(path for path in DATA.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})[:6]
     photographs = [np.asarray(Image.open(path).convert("RGB").resize((side, side))) for path in found]

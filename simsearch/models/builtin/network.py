@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import keras
 
-SIDE_PX = 128
+SIDE_PX = 144
 WIDTH = 256
 HEAD_CHANNELS = 1280
 PARAMETERS = 2_551_584
@@ -82,7 +82,7 @@ def _constants(graph: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def build() -> keras.Model:
-    """The network from `pixels` uint8 (n, 128, 128, 3) RGB to `vectors` float32 (n, 256), unit rows."""
+    """The network from `pixels` uint8 (n, 144, 144, 3) RGB to `vectors` float32 (n, 256), unit rows."""
     import keras
 
     pixels = keras.Input((SIDE_PX, SIDE_PX, 3), dtype="uint8", name="pixels")
