@@ -20,7 +20,6 @@ from simsearch.models.precision import Agreement, n_sample, settle
 from simsearch.models.resolve import ModelChoice, relocate, resolve
 from simsearch.models.weights import WeightsOrder
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.connection import CATALOG_NAME
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ def plan(folder: Path, choice: ModelChoice, found: Scan, max_pixels: int) -> Pla
 
     Raises a `ModelError`, or what opening the catalog raises.
     """
-    if (folder / CATALOG_NAME).exists():
+    if Catalog.exists(folder):
         with Catalog.open(folder) as catalog:
             models = catalog.models()
             if models and choice.backbone is None:
@@ -139,7 +138,7 @@ def _is_picture(file: FoundFile, max_pixels: int) -> bool:
 
 def check_place(folder: Path) -> bool:
     """Whether a new collection is to be made in `folder`; it must not be somebody's folder of other things."""
-    if (folder / CATALOG_NAME).exists():
+    if Catalog.exists(folder):
         return False
     if folder.exists() and not folder.is_dir():
         raise CollectionError(str(folder), f"{folder} is a file", "choose a folder with --into")

@@ -110,6 +110,20 @@ def test_a_killed_run_goes_on_to_the_same_catalog_and_answers(many: Path, tmp_pa
     assert n_rows_before_the_end >= 3, "no kill fell between two batches: the test would show nothing"
 
 
+@pytest.mark.parametrize("leftover", [b"", None])
+def test_what_a_killed_creation_left_is_a_place_to_begin(photos: Path, collection: Path, leftover: bytes | None):
+    """Killed before the first table: an empty database, or one with nothing but sqlite-utils' own table."""
+    collection.mkdir(parents=True)
+    if leftover is None:
+        from sqlite_utils import Database, Migrations
+
+        with Database(collection / "catalog.db") as database:
+            Migrations("simsearch").ensure_migrations_table(database)
+    else:
+        (collection / "catalog.db").write_bytes(leftover)
+    assert Collection.ingest(collection, [photos], HISTOGRAM).n_embedded == 12
+
+
 def test_an_interrupted_run_says_that_it_can_go_on(many: Path, tmp_path: Path):
     process = index_process(many, tmp_path / "ix")
     deadline = time.monotonic() + 30

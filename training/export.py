@@ -105,14 +105,31 @@ def relu6(maps: Any) -> Any:
     return ops.clamp(maps, 0.0, 6.0)
 
 
+def blend(checkpoint: Path, start: Path | None, share: float) -> dict[str, torch.Tensor]:
+    """The trained weights, or a mean of them and the start's.
+
+    What was learnt on a narrow pool stays, and less of what was known before is lost (Wortsman et al., Robust
+    fine-tuning of zero-shot models, CVPR 2022).
+    """
+    trained: dict[str, torch.Tensor] = torch.load(checkpoint)["average"]
+    if start is None:
+        return trained
+    before = torch.load(start)["average"]
+    return {name: torch.lerp(before[name], value, share) for name, value in trained.items()}
+
+
 def main() -> None:
     """Run this step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="the .pt file that distill.py wrote")
     parser.add_argument("--into", type=Path, required=True, help="folder for builtin.xml and builtin.bin")
+    parser.add_argument("--start", type=Path, help="the <name>-start.pt to blend with")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the trained weights; the rest are those of --start"
+    )
     arguments = parser.parse_args()
     student = Student()
-    student.load_state_dict(torch.load(arguments.checkpoint)["average"])
+    student.load_state_dict(blend(arguments.checkpoint, arguments.start, arguments.share))
     arguments.into.mkdir(parents=True, exist_ok=True)
     ov.save_model(Writer(student).graph(), arguments.into / "builtin.xml", compress_to_fp16=False)
 

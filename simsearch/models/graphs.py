@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,8 +10,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from simsearch.errors import SimsearchError
 from simsearch.models.weights import cache_folder, digest_of_file
 
+_ATTEMPTS = 20
 _DEFINITION, _WEIGHTS, _SEAL = "graph.xml", "graph.bin", "seal.json"
 
 
@@ -42,16 +45,35 @@ def keep(key: str, save: Callable[[Path], None]) -> Path:
     try:
         save(workshop / _DEFINITION)
         (workshop / _SEAL).write_text(json.dumps(_seal(workshop)), encoding="ascii")
-        if folder.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        try:
-            os.replace(workshop, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first: its graph is the same
-                raise
+        _move(workshop, folder)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
     return folder / _DEFINITION
+
+
+def _move(workshop: Path, folder: Path) -> None:
+    """Put a new graph in its place, unless another process put a whole one there meanwhile: that one is the same."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            os.rename(workshop, folder)
+        except OSError:
+            if _is_whole(folder):
+                return
+            if attempt == _ATTEMPTS - 1:
+                raise
+            damaged = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
+            with contextlib.suppress(OSError):  # another process took it away first
+                os.rename(folder, damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        else:
+            return
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return find(folder.name) is not None
+    except (ValueError, SimsearchError):  # damaged, or taken away while it was looked at
+        return False
 
 
 def _folder(key: str) -> Path:

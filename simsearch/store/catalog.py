@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import CollectionDamaged, CollectionTooNew
+from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
 from simsearch.images.sources import FoundFile, Skip
 from simsearch.models.model import GraphBytes, Model
 from simsearch.store.connection import (
@@ -109,6 +109,18 @@ class Catalog:
             raise not_found(folder)
         with translated(folder):
             return cls(folder, connect_to_read(file))
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether there is a collection in `folder`; what a run left that was killed while it made one is none.
+
+        Raises what `open` raises on one that cannot be read.
+        """
+        try:
+            cls.open(folder).close()
+        except CollectionNotFound:
+            return False
+        return True
 
     def _check_schema(self) -> None:
         (version,) = self._one("PRAGMA user_version")
