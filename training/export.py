@@ -2,7 +2,8 @@
 
 The graph takes `pixels` uint8 (n, side, side, 3) RGB and gives `vectors` float32 (n, 256), unit rows; scaling, pooling,
 projection and L2 are in it. The constants have the names and the layout that `simsearch/models/builtin/network.py`
-reads. Weights are float16; the two widest layers are int8 with a scale a channel, which keeps the files under 5 MB.
+reads. Weights are float16; the last convolution and the projection are int8 with a scale a channel, which keeps the
+files under 5 MB.
 """
 
 from __future__ import annotations

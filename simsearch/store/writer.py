@@ -99,7 +99,7 @@ class CatalogWriter(Catalog):
         )
 
     def record(self, entries: Iterable[Entry], model_id: int) -> None:
-        """Write files with their images, original views and vectors, in order."""
+        """Write files with their images, original views and vectors, in order. Skips are settled at a run's end."""
         adds_vectors = False
         for entry in entries:
             image_id = self._image_id(entry)
@@ -116,7 +116,6 @@ class CatalogWriter(Catalog):
                        mtime_ns = excluded.mtime_ns, image_id = excluded.image_id""",
                 (path, entry.file.size_bytes, entry.file.mtime_ns, image_id),
             )
-            self._connection.execute("DELETE FROM skips WHERE path = ?", (path,))
         if adds_vectors:
             self._connection.execute("UPDATE models SET generation = generation + 1 WHERE id = ?", (model_id,))
 
@@ -170,9 +169,9 @@ class CatalogWriter(Catalog):
         return int(cursor.lastrowid or 0)
 
     def _original_view_id(self, image_id: int) -> int:
-        self._connection.execute(
-            "INSERT INTO views (image_id, kind, parameters) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (image_id, *_ORIGINAL),
-        )
         query = "SELECT id FROM views WHERE image_id = ? AND kind = ? AND parameters = ?"
-        return int(self._connection.execute(query, (image_id, *_ORIGINAL)).fetchone()[0])
+        row = self._connection.execute(query, (image_id, *_ORIGINAL)).fetchone()
+        if row is not None:
+            return int(row[0])
+        query = "INSERT INTO views (image_id, kind, parameters) VALUES (?, ?, ?)"
+        return int(self._connection.execute(query, (image_id, *_ORIGINAL)).lastrowid or 0)
