@@ -88,6 +88,14 @@ class AnnIndex:
         self._check_changeable()
         self._index.add_with_ids(np.ascontiguousarray(vectors), ids)
 
+    def reserve(self, n: int) -> None:
+        """Make room for n more vectors in one step; growing block by block would hold the vectors twice."""
+        self._check_changeable()
+        flat = faiss.downcast_index(self._index.index)
+        size = flat.codes.size()
+        flat.codes.resize(size + n * flat.code_size)
+        flat.codes.resize(size)  # the room stays
+
     def remove(self, ids: NDArray[np.int64]) -> None:
         """Take vectors out."""
         self._check_changeable()

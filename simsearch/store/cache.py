@@ -104,5 +104,7 @@ class IndexCache:
         wanted, held = self._catalog.vector_ids(stored.id), index.ids
         if len(surplus := np.setdiff1d(held, wanted)):
             index.remove(surplus)
-        for ids, vectors in self._catalog.vectors(stored, np.setdiff1d(wanted, held)):
+        missing = np.setdiff1d(wanted, held)
+        index.reserve(len(missing))
+        for ids, vectors in self._catalog.vectors(stored, missing):
             index.add(ids, vectors)

@@ -49,6 +49,14 @@ def test_asking_for_more_than_there_is_gives_what_there_is(index: AnnIndex):
     assert index.search(_unit(1), 1000)[1].shape == (1, 200)
 
 
+def test_room_that_was_reserved_holds_no_vectors(index: AnnIndex, vectors: np.ndarray):
+    index.reserve(500)
+    assert len(index) == 200
+    index.add(np.array([1]), -vectors[:1])
+    assert index.search(-vectors[:1], 1)[1].tolist() == [[1]]
+    np.testing.assert_array_equal(index.vectors[:200], vectors)
+
+
 def test_an_empty_index_answers_nothing():
     assert AnnIndex.empty(4).search(np.zeros((2, 4), np.float32), 5)[0].shape == (2, 0)
 
