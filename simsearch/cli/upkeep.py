@@ -28,7 +28,7 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
         f"{shown_size(facts['size_bytes'])}"
     )
     for number, model in enumerate(facts["models"]):
-        details = ", ".join(str(x) for x in (model["layer"], model["pooling"], f"{model['side_px']} px") if x)
+        details = ", ".join(str(x) for x in (model["precision"], model["layer"], f"{model['side_px']} px") if x)
         default = "  <- asked by default" if number == 0 else ""
         typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
     if facts["orphans"]:
