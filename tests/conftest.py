@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,12 @@ HISTOGRAM = ModelChoice(backbone="histogram")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Converted graphs are kept in a cache of the tests' own, and made anew by each run of them."""
+    os.environ["SIMSEARCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 
 def run(*arguments: object, cwd: Path, stdin: bytes = b"", env: dict | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "simsearch", *map(str, arguments)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("SIMSEARCH_")}
+    names = {key for key in os.environ if key.startswith("SIMSEARCH_")} - {"SIMSEARCH_CACHE"}
+    environment = {key: value for key, value in os.environ.items() if key not in names}
     done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=environment | (env or {}))
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
     return done
@@ -227,7 +228,8 @@ def test_the_progress_bar_appears_on_a_terminal_after_a_second(tmp_path: Path):
     parent, child = pty.openpty()
     command = [sys.executable, "-m", "simsearch", "index", "photos", "--json"]
     command += ["--backbone", "mobilenet_v2", "--weights", "random"]  # a network takes more than a second to load
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child)
+    environment = os.environ | {"SIMSEARCH_CACHE": str(tmp_path / "cache")}  # where nothing is converted yet
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child, env=environment)
     os.close(child)
     shown = b""
     while True:
