@@ -20,9 +20,9 @@ from simsearch.plan import plan
 N_TO_SETTLE = 320
 PARTS: list[tuple[str, int, tuple[Wish, ...]]] = [
     ("builtin", 4800, ("f32", "bf16")),
-    ("mobilenet_v2", 3200, ("f32", "bf16", "int8")),
+    ("mobilenet_v2", 6400, ("f32", "bf16", "int8")),
     ("resnet50", 640, ("f32", "bf16", "int8")),
-    ("vgg16", 320, ("f32", "bf16", "int8")),
+    ("vgg16", 640, ("f32", "bf16", "int8")),
 ]
 
 
@@ -126,7 +126,7 @@ def _against_predict() -> str:
         "`predict`, batches of 32": 640 / seconds(lambda: batched((files * 640)[:640])),
     }
     with tempfile.TemporaryDirectory() as folder:
-        pictures = multiply(1600, Path(folder) / "pictures")
+        pictures = multiply(3200, Path(folder) / "pictures")
         first = multiply(N_TO_SETTLE, Path(folder) / "first")
         for precision in ("f32", "bf16", "int8"):
             collection = Path(folder) / precision
