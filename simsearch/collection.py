@@ -251,9 +251,8 @@ class Collection:
                     "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
                 }
             )  # fmt: skip
-        size = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
         skips = [{"path": skip.path, "reason": skip.reason} for skip in self._catalog.skips()]
-        counts = self._catalog.counts() | {"size_bytes": size}
+        counts = self._catalog.counts() | {"size_bytes": _size_bytes(self.folder)}
         return {
             "collection": str(self.folder),
             **counts,

@@ -272,14 +272,21 @@ class _Batches:
         batch, self._open = self._open, _Batch()
         if not (batch.files or batch.forgotten):
             return
-        if self._embedder is None and batch.pixels:
-            self._embedder = self._job.open_embedder()
-        if self._engine is None:
-            n_parallel = self._embedder.n_parallel if self._embedder else 1
-            self._engine = ThreadPoolExecutor(max_workers=n_parallel, thread_name_prefix="embed")
-        self._embedding.append((batch, self._engine.submit(self._embed, batch)))
+        future: Future[NDArray[np.float32]] = Future()
+        if batch.pixels:
+            future = self._engine_for_pixels().submit(self._embed, batch)
+        else:
+            future.set_result(np.empty((0, 0), np.float32))
+        self._embedding.append((batch, future))
         n_parallel = self._embedder.n_parallel if self._embedder else 1
         self._settle(n_left=n_parallel + _BATCHES_WAITING)
+
+    def _engine_for_pixels(self) -> ThreadPoolExecutor:
+        """Threads for as many batches at once as the embedder takes; both come with the first picture to embed."""
+        if self._engine is None:
+            self._embedder = self._job.open_embedder()
+            self._engine = ThreadPoolExecutor(max_workers=self._embedder.n_parallel, thread_name_prefix="embed")
+        return self._engine
 
     def _settle(self, n_left: int) -> None:
         """Hand embedded batches to the writer, until so many are left; what failed in a thread is raised here."""
@@ -294,8 +301,7 @@ class _Batches:
 
     def _embed(self, batch: _Batch) -> NDArray[np.float32]:
         """The vectors (n, d) of the batch's new contents, in their order."""
-        if self._embedder is None or not batch.pixels:
-            return np.empty((0, 0), np.float32)
+        assert self._embedder is not None  # it came with the engine
         with self._tally.clock.on("embed"):
             return self._embedder.embed(np.stack(list(batch.pixels.values())))
 

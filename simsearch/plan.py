@@ -83,7 +83,8 @@ def plan(folder: Path, choice: ModelChoice, found: Scan, max_pixels: int) -> Pla
                     return _continued(replace(stored, model=replace(stored.model, file=model.file)), catalog, choice)
     else:
         model = resolve(choice)
-    pixels = sample(found, model, n_sample(choice.precision), max_pixels)
+    n_pixels = 0 if model.runtime == "histogram" else n_sample(choice.precision)  # it has no precision to settle
+    pixels = sample(found, model, n_pixels, max_pixels)
     settled = settle(model, choice.precision, Opening(engine=choice.engine, for_many=True, pixels=pixels))
     return Plan(settled.model, lambda: settled.embedder, None, settled.graph, settled.agreement, settled.notes)
 
