@@ -8,7 +8,7 @@ import sys
 
 from bench.setup import ROOT, machine
 
-PARTS = ("ingest", "decode", "query", "growth", "quality")
+PARTS = ("ingest", "decode", "augment", "query", "growth", "quality")
 
 
 def main() -> None:

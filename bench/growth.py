@@ -13,7 +13,7 @@ from simsearch.images.sources import FoundFile
 from simsearch.models.resolve import ModelChoice, resolve
 from simsearch.search import Limits, nearest
 from simsearch.store.cache import IndexCache
-from simsearch.store.catalog import Catalog, Entry, ImageFacts
+from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts
 from simsearch.store.writer import CatalogWriter
 
 SIZES = (1_000, 10_000, 100_000)
@@ -99,7 +99,8 @@ def rows_like(random: np.random.Generator) -> np.ndarray:
 
 def _entry(number: int, row: np.ndarray) -> Entry:
     file = FoundFile(f"/pictures/{number:07}.jpg", 1000 + number, number)
-    return Entry(file, f"{number:032x}", ImageFacts(640, 480, "JPEG"), row)
+    view = EmbeddedView("original", "{}", row)
+    return Entry(file, f"{number:032x}", ImageFacts(640, 480, "JPEG"), [view])
 
 
 def _ask(folder: Path, query: np.ndarray) -> None:

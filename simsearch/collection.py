@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch import upkeep
 from simsearch.errors import (
-    CollectionDamaged,
     ImageError,
     ImageNotFound,
     ModelNotIndexed,
@@ -22,6 +22,7 @@ from simsearch.errors import (
 )
 from simsearch.images.decode import Pixels, decode_square, default_max_pixels, read
 from simsearch.images.sources import Skip, scan
+from simsearch.images.views import ViewChoice, parse_ranges
 from simsearch.ingest import SHORTEST_UNIT, Job, Progress, ingest
 from simsearch.models.embedder import Embedder, Opening, open_embedder
 from simsearch.models.precision import Agreement
@@ -32,6 +33,7 @@ from simsearch.search import Hit, Limits, mean_direction, nearest
 from simsearch.store.cache import IndexCache
 from simsearch.store.catalog import Catalog, LiveView, StoredModel
 from simsearch.store.writer import CatalogWriter
+from simsearch.upkeep import Verification
 
 __all__ = [
     "Answer",
@@ -40,14 +42,14 @@ __all__ = [
     "ModelChoice",
     "Progress",
     "Verification",
+    "ViewChoice",
     "WeightsOrder",
     "list_backbones",
+    "parse_ranges",
 ]
 
 Query = str | os.PathLike[str] | int
 """The path of a picture, or the id of a stored image."""
-
-_UNIT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,6 @@ class Answer:
     model: str
     hits: tuple[Hit, ...]
     milliseconds: dict[str, float]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """`problems` are damage, `notes` are what its owner may want to know."""
-
-    problems: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -143,6 +137,7 @@ class Collection:
         sources: Sequence[str | os.PathLike[str]],
         choice: ModelChoice | None = None,
         *,
+        augment: ViewChoice | None = None,
         stdin: bytes = b"",
         max_pixels: int | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
@@ -151,7 +146,8 @@ class Collection:
 
         Unchanged files cost a stat, moved and copied ones a hash. Killed at any instant, the same call goes on
         where it stopped. Without a backbone in `choice` the collection's last model is used, in a new
-        collection the default backbone.
+        collection the default backbone. `augment` says which augmented views of every image are embedded beside
+        the original; without it a model keeps those that it has.
 
         Raises `SourceError`, `NoImages`, `ModelError` or `CollectionError`; none of them leaves a half-made
         collection.
@@ -167,10 +163,14 @@ class Collection:
         with CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
                 stored = writer.add_model(model, width, planned.fingerprint)
+                views = (augment or ViewChoice()).over(stored.augmentation)
+                if views != stored.augmentation:
+                    stored = writer.set_augmentation(stored, views)
                 if planned.graph is not None:
                     writer.keep_graph(stored.id, planned.graph)
                 run_id = writer.begin_run(stored.id, named)
-            tally = ingest(found, writer, Job(model, stored.id, planned.open_embedder, limit_px, progress))
+            job = Job(model, stored.id, stored.augmentation, planned.open_embedder, limit_px, progress)
+            tally = ingest(found, writer, job)
             with writer.transaction():
                 writer.end_run(run_id, embedded=tally.n_embedded, reused=tally.n_reused)
             counts = writer.counts()
@@ -238,61 +238,20 @@ class Collection:
         """A file for each query: the path itself, or the first file of a stored image."""
         return [query if isinstance(query, str) else self._stored_image(query).paths[0] for query in queries]
 
+    # Keeping it
+
     def info(self) -> dict[str, Any]:
         """What is here: counts, models with their coverage, sizes in bytes, last runs, skips."""
-        models = []
-        for stored in self._catalog.models():
-            model = stored.model
-            models.append(
-                {
-                    "backbone": model.backbone, "model": stored.fingerprint, "width": stored.width,
-                    "images": self._catalog.n_images_of(stored.id), "views": self._catalog.n_vectors(stored.id),
-                    "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
-                    "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
-                }
-            )  # fmt: skip
-        skips = [{"path": skip.path, "reason": skip.reason} for skip in self._catalog.skips()]
-        counts = self._catalog.counts() | {"size_bytes": _size_bytes(self.folder)}
-        return {
-            "collection": str(self.folder),
-            **counts,
-            "models": models,
-            "runs": self._catalog.runs(5),
-            "skipped": skips,
-        }
-
-    # Keeping it
+        return upkeep.describe(self._catalog)
 
     def verify(self) -> Verification:
         """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
-        problems = self._catalog.damage()
-        notes: list[str] = []
-        if not problems:
-            for stored in self._catalog.models():
-                problems += self._wrong_vectors(stored)
-                complaint = self._cache.complaint(stored)
-                notes += [complaint] if complaint else []
-        missing = [path for path in self._catalog.paths() if not os.path.exists(path)]
-        if missing:
-            notes.append(
-                f"{len(missing)} files are gone, such as {missing[0]}; index again to take them out of answers"
-            )
-        if orphans := self._catalog.counts()["orphans"]:
-            notes.append(f"{orphans} images have no file any more; `simsearch prune` deletes their vectors")
-        return Verification(tuple(problems), tuple(notes))
+        return upkeep.verify(self._catalog, self._cache)
 
     @classmethod
     def rebuild(cls, folder: str | os.PathLike[str]) -> list[str]:
         """Make every cache anew from the catalog, and delete those of no model; the names of those made."""
-        folder = Path(folder)
-        Catalog.open(folder).close()
-        with CatalogWriter.open_or_create(folder) as writer:
-            cache = IndexCache(writer)
-            cache.discard()
-            fingerprints = [stored.fingerprint for stored in writer.models()]
-            for fingerprint in fingerprints:
-                cache.refresh(fingerprint)
-            return [cache.file(fingerprint).name for fingerprint in fingerprints]
+        return upkeep.rebuild(Path(folder))
 
     @classmethod
     def remove(cls, folder: str | os.PathLike[str], paths: Sequence[str]) -> int:
@@ -300,71 +259,25 @@ class Collection:
 
         The files themselves are not touched. Raises `UsageError` when the collection has none of a path.
         """
-        folder = Path(folder)
-        Catalog.open(folder).close()
-        with CatalogWriter.open_or_create(folder) as writer:
-            known = list(writer.paths())
-            meant: list[str] = []
-            for path in paths:
-                below = [file for file in known if _is_meant(file, path)]
-                if not below:
-                    raise UsageError(f"{folder} has no file {path}", "`simsearch query` and `info` show what it has")
-                meant += below
-            with writer.transaction():
-                return writer.forget_files(dict.fromkeys(meant))
+        return upkeep.remove(Path(folder), paths)
 
     @classmethod
-    def prune(cls, folder: str | os.PathLike[str], backbone: str | None = None) -> dict[str, int]:
-        """Delete what no file needs any more, or everything of one backbone, and give the space back.
+    def prune(
+        cls, folder: str | os.PathLike[str], backbone: str | None = None, *, only_augmented: bool = False
+    ) -> dict[str, int]:
+        """Delete what no file needs any more, everything of one backbone, or augmented views; give the space back.
 
-        Returns counts: `images` and `models` deleted, and `freed_bytes`.
+        Returns counts: `images`, `models` and `views` deleted, and `freed_bytes`.
         """
-        folder = Path(folder)
-        with cls.open(folder) as collection:
-            doomed = [] if backbone is None else collection._matching(backbone)
-        before = _size_bytes(folder)
-        with CatalogWriter.open_or_create(folder) as writer:
-            with writer.transaction():
-                n_images = 0 if backbone else writer.forget_orphans()
-                for stored in doomed:
-                    writer.forget_model(stored.id)
-            writer.compact()
-            cache = IndexCache(writer)
-            for stored in doomed:
-                cache.discard(stored.fingerprint)
-            for stored in writer.models():
-                cache.refresh(stored.fingerprint)
-        return {
-            "images": n_images,
-            "models": len(doomed),
-            "freed_bytes": max(0, before - _size_bytes(folder)),
-        }
+        return upkeep.prune(Path(folder), backbone, only_augmented=only_augmented)
 
     # Models and caches
 
     def _stored_model(self, backbone: str | None) -> StoredModel:
-        models = self._catalog.models() if backbone is None else self._matching(backbone)
+        models = self._catalog.models() if backbone is None else upkeep.matching(self._catalog, backbone)
         if not models:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
-
-    def _matching(self, backbone: str) -> list[StoredModel]:
-        """The models of a backbone's name, of a fingerprint, or of a model file, the last indexed first."""
-        models = self._catalog.models()
-        names = (backbone, os.path.abspath(backbone))
-        matching = [
-            stored
-            for stored in models
-            if stored.model.backbone == backbone or stored.fingerprint == backbone or stored.model.file == names[1]
-        ]
-        if matching:
-            return matching
-        held = ", ".join(dict.fromkeys(stored.model.backbone for stored in models)) or "nothing"
-        raise ModelNotIndexed(
-            str(self.folder),
-            f"{self.folder} was not indexed with {backbone}; it holds {held}",
-            f"ask with one of those, or run `simsearch index ... --into {self.folder} --backbone {backbone}`",
-        )
 
     def _find(self, query: str | int, stored: StoredModel, max_pixels: int) -> _Query:
         """The stored vector of a query's content, or the pixels to embed."""
@@ -415,19 +328,6 @@ class Collection:
             self._embedders[fingerprint] = open_embedder(stored.model, opening)
         return self._embedders[fingerprint]
 
-    def _wrong_vectors(self, stored: StoredModel) -> list[str]:
-        n_wrong = 0
-        try:
-            for _, vectors in self._catalog.vectors(stored, self._catalog.vector_ids(stored.id)):
-                lengths = np.linalg.norm(vectors, axis=1)
-                n_wrong += int(np.sum(~(np.abs(lengths - 1) < _UNIT_TOLERANCE)))
-        except CollectionDamaged as error:
-            return [str(error)]
-        if not n_wrong:
-            return []
-        name = stored.model.backbone
-        return [f"{n_wrong} vectors of {name} are not of unit length; prune --backbone {name} and index again"]
-
 
 def _as_list(queries: Query | Sequence[Query]) -> list[str | int]:
     several = [queries] if isinstance(queries, str | os.PathLike | int) else queries
@@ -441,12 +341,3 @@ def _check_question(queries: Sequence[str | int], k: int, min_similarity: float)
         raise UsageError(f"k is {k}", "ask for one answer or more")
     if not -1 <= min_similarity <= 1:
         raise UsageError(f"the least similarity is {min_similarity}", "it is a cosine: give a number from -1 to 1")
-
-
-def _is_meant(file: str, path: str) -> bool:
-    whole = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
-    return file == whole or file.startswith(os.path.join(os.path.realpath(path), ""))
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

@@ -1,6 +1,6 @@
 """Sources to catalog, as a pipeline: reading and decoding, embedding and writing overlap, each in its own threads.
 
-files ─▶ read, digest, decode (threads, a bounded number of files ahead, handed out in order)
+files ─▶ read, digest, decode, augment (threads, a bounded number of files ahead, handed out in order)
       ─▶ batches ─▶ embed (as many at once as the engine has streams)
       ─▶ write (one thread, one transaction a batch, in order)
 """
@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from simsearch.errors import ImageError, NotAPicture, Unreadable
 from simsearch.images.decode import Pixels, decode_square, read
 from simsearch.images.sources import FoundFile, Scan, Skip
+from simsearch.images.views import Augmentation
 from simsearch.models.embedder import Embedder
 from simsearch.models.model import Model
-from simsearch.store.catalog import Catalog, Entry, ImageFacts
+from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts
 from simsearch.store.writer import CatalogWriter
 
 BATCH_SIZE = 32
-"""Pictures embedded at once; a batch is also what one transaction keeps and what a killed run may lose."""
+"""Views embedded at once; a batch is also what one transaction keeps and what a killed run may lose."""
 
 SHORTEST_UNIT = 0.99
 """Below this length a row has no direction: the network answered with zeros, or with no numbers."""
@@ -38,6 +39,7 @@ _ENTRIES_PER_COMMIT = 512
 _LOOK_AHEAD = 3 * BATCH_SIZE
 _BATCHES_WAITING = 2
 _KNOWN_AT_ONCE = 500
+_NO_PIXELS = np.empty((0, 0, 0, 3), np.uint8)
 _SIGHTLESS = "the backbone sees nothing in it (no direction in its features); try another backbone"
 
 
@@ -52,10 +54,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a run works for: the model and its row, how to load it, and the limit on pictures."""
+    """What a run works for: the model and its row, its views, how to load it, and the limit on pictures."""
 
     model: Model
     model_id: int
+    augmentation: Augmentation
     open_embedder: Callable[[], Embedder]
     max_pixels: int
     progress: Callable[[Progress], None] = lambda _: None
@@ -67,7 +70,7 @@ class StageClock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.seconds = dict.fromkeys(
-            ("read", "decode", "embed", "write", "wait_decode", "wait_embed", "wait_write"), 0.0
+            ("read", "decode", "augment", "embed", "write", "wait_decode", "wait_embed", "wait_write"), 0.0
         )
 
     @contextlib.contextmanager
@@ -95,12 +98,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A file, read. Without pixels it needs no embedding; with a failure it cannot have any."""
+    """A file, read. Without pixels it needs no embedding; with a failure it cannot have any.
+
+    `pixels` (n, side, side, 3) are the views of `numbers` (n), those that have no vector yet.
+    """
 
     file: FoundFile
     digest: str = ""
     facts: ImageFacts | None = None
-    pixels: Pixels | None = None
+    numbers: Sequence[int] = ()
+    pixels: Pixels = field(default_factory=lambda: _NO_PIXELS)
     failure: ImageError | None = None
 
 
@@ -112,7 +119,7 @@ def ingest(scan: Scan, writer: CatalogWriter, job: Job) -> Tally:
     """
     tally = Tally(skips=list(scan.skips))
     with Catalog.open(writer.folder) as reader:
-        lookup = _Lookup(reader, job.model_id)
+        lookup = _Lookup(reader, job)
         with _Batches(writer, lookup, job, tally, n_files=len(scan.files)) as batches:
             changed = _changed(scan.files, lookup, on_unchanged=batches.skip_unchanged)
             for prepared in _prepare_all(changed, lookup, job, tally.clock):
@@ -125,22 +132,26 @@ def ingest(scan: Scan, writer: CatalogWriter, job: Job) -> Tally:
 class _Lookup:
     """A reader that several threads ask in turn."""
 
-    def __init__(self, catalog: Catalog, model_id: int) -> None:
-        self._catalog, self._model_id = catalog, model_id
+    def __init__(self, catalog: Catalog, job: Job) -> None:
+        self._catalog, self._model_id, self._numbers = catalog, job.model_id, job.augmentation.numbers
         self._lock = threading.Lock()
 
-    def is_embedded(self, digest: str) -> bool:
+    def missing_views(self, digest: str) -> list[int]:
+        """The numbers of the views that the image of that content has no vector of."""
         with self._lock:
-            return self._catalog.is_embedded(digest, self._model_id)
+            embedded = self._catalog.embedded_views(digest, self._model_id)
+        return [number for number in self._numbers if number not in embedded]
 
     def unchanged(self, files: Sequence[FoundFile]) -> set[str]:
-        """The paths that are what they were and have their vector."""
+        """The paths that are what they were and have their vectors."""
         with self._lock:
             known = self._catalog.known_files([file.path for file in files], self._model_id)
         return {
             file.path
             for file in files
-            if file.path in known and known[file.path].is_embedded and known[file.path].is_unchanged(file)
+            if file.path in known
+            and known[file.path].n_vectors >= len(self._numbers)
+            and known[file.path].is_unchanged(file)
         }
 
 
@@ -177,15 +188,19 @@ def _prepare(file: FoundFile, lookup: _Lookup, job: Job, clock: StageClock) -> _
     except ImageError as failure:
         return _Prepared(file, failure=failure)
     as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns)
-    if lookup.is_embedded(raw.digest):
+    missing = lookup.missing_views(raw.digest)
+    if not missing:
         return _Prepared(as_read, raw.digest)
     try:
         with clock.on("decode"):
             model = job.model
-            picture, pixels = decode_square(raw, model.side_px, model.resize, max_pixels=job.max_pixels)
+            picture, square = decode_square(raw, model.side_px, model.resize, max_pixels=job.max_pixels)
     except ImageError as failure:
         return _Prepared(as_read, failure=failure)
-    return _Prepared(as_read, raw.digest, ImageFacts(picture.width, picture.height, picture.format), pixels)
+    with clock.on("augment"):
+        pixels = job.augmentation.views(square, raw.digest, missing)
+    facts = ImageFacts(picture.width, picture.height, picture.format)
+    return _Prepared(as_read, raw.digest, facts, missing, pixels)
 
 
 def _result(future: Future[Any], clock: StageClock, stage: str) -> Any:
@@ -195,16 +210,17 @@ def _result(future: Future[Any], clock: StageClock, stage: str) -> Any:
 
 @dataclass(slots=True)
 class _Batch:
-    """Files that are committed together, the pixels of the new contents among them, and paths without a picture."""
+    """Files that are committed together, those of them with new views by content, and paths without a picture."""
 
     files: list[_Prepared] = field(default_factory=list)
-    pixels: dict[str, Pixels] = field(default_factory=dict)
+    new: dict[str, _Prepared] = field(default_factory=dict)
+    n_views: int = 0
     forgotten: list[str] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
         n_rows = len(self.files) + len(self.forgotten)
-        return len(self.pixels) >= BATCH_SIZE or n_rows >= _ENTRIES_PER_COMMIT
+        return self.n_views >= BATCH_SIZE or n_rows >= _ENTRIES_PER_COMMIT
 
 
 class _Batches:
@@ -246,17 +262,18 @@ class _Batches:
         if prepared.failure is not None:
             self._add_failure(prepared, prepared.failure)
             return
-        if prepared.pixels is not None and self._is_known(prepared.digest):
-            prepared = replace(prepared, pixels=None)  # a copy of it went on its way after this one was decoded
+        if len(prepared.pixels) and self._is_known(prepared.digest):
+            prepared = replace(prepared, pixels=_NO_PIXELS)  # a copy of it went on its way after this one was decoded
         self._open.files.append(prepared)
-        if prepared.pixels is not None:
-            self._open.pixels[prepared.digest] = prepared.pixels
+        if len(prepared.pixels):
+            self._open.new[prepared.digest] = prepared
+            self._open.n_views += len(prepared.pixels)
             self._under_way.add(prepared.digest)
         if self._open.is_full:
             self._send()
 
     def _is_known(self, digest: str) -> bool:
-        return digest in self._under_way or self._lookup.is_embedded(digest)
+        return digest in self._under_way or not self._lookup.missing_views(digest)
 
     def _add_failure(self, prepared: _Prepared, failure: ImageError) -> None:
         if not isinstance(failure, NotAPicture) or prepared.file.claims_picture:
@@ -273,7 +290,7 @@ class _Batches:
         if not (batch.files or batch.forgotten):
             return
         future: Future[NDArray[np.float32]] = Future()
-        if batch.pixels:
+        if batch.new:
             future = self._engine_for_pixels().submit(self._embed, batch)
         else:
             future.set_result(np.empty((0, 0), np.float32))
@@ -297,32 +314,44 @@ class _Batches:
         while self._writing and (len(self._writing) > n_left or self._writing[0][1].done()):
             batch, written = self._writing.popleft()
             _result(written, self._tally.clock, "wait_write")
-            self._under_way -= batch.pixels.keys()  # from here on the catalog knows them
+            self._under_way -= batch.new.keys()  # from here on the catalog knows them
 
     def _embed(self, batch: _Batch) -> NDArray[np.float32]:
-        """The vectors (n, d) of the batch's new contents, in their order."""
+        """The vectors (n, d) of the batch's new views, in their order."""
         assert self._embedder is not None  # it came with the engine
         with self._tally.clock.on("embed"):
-            return self._embedder.embed(np.stack(list(batch.pixels.values())))
+            return self._embedder.embed(np.concatenate([new.pixels for new in batch.new.values()]))
 
     def _write(self, batch: _Batch, rows: NDArray[np.float32]) -> None:
         with self._tally.clock.on("write"):
-            vectors = dict(zip(batch.pixels, rows, strict=True))
-            has_direction = np.linalg.norm(rows, axis=1) > SHORTEST_UNIT
-            self._sightless |= {digest for digest, good in zip(vectors, has_direction, strict=True) if not good}
+            views = self._embedded_views(batch, rows)
             entries = []
             for prepared in batch.files:
                 if prepared.digest in self._sightless:
                     self._tally.skips.append(Skip(prepared.file.path, _SIGHTLESS))
                     continue
-                vector = vectors.pop(prepared.digest, None)  # the first of equal contents takes it
-                entries.append(Entry(prepared.file, prepared.digest, prepared.facts, vector))
+                new = views.pop(prepared.digest, ())  # the first of equal contents takes them
+                entries.append(Entry(prepared.file, prepared.digest, prepared.facts, new))
             with self._writer.transaction():
                 self._writer.record(entries, self._job.model_id)
                 self._writer.forget_files(batch.forgotten)
-            n_new = sum(entry.vector is not None for entry in entries)
+            n_new = sum(bool(entry.views) for entry in entries)
             self._tally.n_embedded += n_new
             self._tally.n_reused += len(entries) - n_new
+
+    def _embedded_views(self, batch: _Batch, rows: NDArray[np.float32]) -> dict[str, Sequence[EmbeddedView]]:
+        """The new views of each content; one of which any has no direction is noted as sightless."""
+        views: dict[str, Sequence[EmbeddedView]] = {}
+        start = 0
+        for digest, new in batch.new.items():
+            vectors = rows[start : start + len(new.numbers)]
+            start += len(new.numbers)
+            if not (np.linalg.norm(vectors, axis=1) > SHORTEST_UNIT).all():
+                self._sightless.add(digest)
+                continue
+            described = [self._job.augmentation.description(digest, number) for number in new.numbers]
+            views[digest] = [EmbeddedView(*names, row) for names, row in zip(described, vectors, strict=True)]
+        return views
 
     def _advance(self, n: int) -> None:
         self._n_done += n

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.images.augment import Transformation
 from simsearch.store.ann import AnnIndex
 from simsearch.store.catalog import Catalog, LiveView
 
@@ -25,6 +26,11 @@ class View:
 
     kind: str
     parameters: Mapping[str, Any]
+
+    @property
+    def description(self) -> str:
+        """What was done to the image, in a few words; nothing for the original."""
+        return Transformation.from_parameters(self.parameters).describe() if self.parameters else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from simsearch.cli.terminal import (
     Backbone,
     MaxMegapixels,
     ProgressBar,
+    Ranges,
+    Seed,
     max_pixels,
     new_collection,
     print_json,
@@ -54,6 +56,12 @@ def index(
         str, typer.Option("--precision", help="auto (fastest that changes no answer much), f32, bf16 or int8.")
     ] = "auto",
     engine: Annotated[str, typer.Option("--engine", help="auto, openvino or tensorflow.")] = "auto",
+    augment: Annotated[
+        int | None,
+        typer.Option("--augment", metavar="N", help="Embed N augmented views of every image too; 0 removes them."),
+    ] = None,
+    ranges: Ranges = None,
+    seed: Seed = None,
     megapixels: MaxMegapixels = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
     as_json: AsJson = False,
@@ -64,18 +72,19 @@ def index(
 
     Example:  simsearch index ~/photos --backbone resnet50
     """
-    from simsearch.collection import Collection, ModelChoice
+    from simsearch.collection import Collection, ModelChoice, ViewChoice, parse_ranges
 
     choice = ModelChoice.checked(
         backbone=backbone, weights=weights, layer=layer, pooling=pooling, resize=resize,
         precision=precision, engine=engine, offline=offline,
     )  # fmt: skip
+    views = ViewChoice(augment, seed, None if ranges is None else parse_ranges(ranges))
     folder = into or new_collection(sources[0])
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     try:
         with ProgressBar() as bar:
             report = Collection.ingest(
-                folder, sources, choice, stdin=stdin, max_pixels=max_pixels(megapixels), progress=bar
+                folder, sources, choice, augment=views, stdin=stdin, max_pixels=max_pixels(megapixels), progress=bar
             )
     except KeyboardInterrupt:
         tell(f"simsearch: stopped; what was indexed is safe in {folder}, the same command goes on from there")
@@ -110,13 +119,15 @@ def _document(report: IngestReport) -> dict[str, object]:
 
 
 def _print(report: IngestReport) -> None:
+    name = report.backbone if report.precision == "f32" else f"{report.backbone} {report.precision}"
+    if report.n_views > report.n_images:
+        name += f", {report.n_views:,} views"
     parts = [f"{report.n_embedded:,} embedded", f"{report.n_reused:,} unchanged or moved"]
     if report.n_gone:
         parts.append(f"{report.n_gone:,} gone")
     if report.skips:
         parts.append(f"{len(report.skips):,} skipped")
     rate = f", {report.n_embedded / report.elapsed_s:.0f} images/s" if report.n_embedded else ""
-    name = report.backbone if report.precision == "f32" else f"{report.backbone} {report.precision}"
     typer.echo(
         f"{report.collection}: {report.n_images:,} images in {report.n_files:,} files, {name} "
         f"({', '.join(parts)}; {report.elapsed_s:.1f} s{rate})"

@@ -155,7 +155,7 @@ def _print(answer: Answer) -> None:
     table.add_column("image", overflow="fold")
     for hit in answer.hits:
         copies = f"  (and {len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
-        view = "" if hit.view.kind == "original" else f"  [{hit.view.kind}]"
+        view = "" if hit.view.kind == "original" else f"  ({hit.view.kind}: {hit.view.description})"
         table.add_row(
             str(hit.rank),
             f"{hit.similarity:.4f}",

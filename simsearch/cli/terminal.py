@@ -39,6 +39,15 @@ Backbone = Annotated[
     str | None,
     typer.Option("--backbone", metavar="NAME|FILE", help="A row of `simsearch backbones`, or a model file."),
 ]
+Ranges = Annotated[
+    str | None,
+    typer.Option(
+        "--ranges",
+        metavar="RANGES",
+        help="How far views go; default: rotation=30,shift=0.1,shear=0.15,zoom=0.1,channel-shift=10,flip=yes.",
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Another seed gives other views; default: 0.")]
 MaxMegapixels = Annotated[
     float | None,
     typer.Option(

@@ -29,6 +29,8 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
     )
     for number, model in enumerate(facts["models"]):
         details = ", ".join(str(x) for x in (model["precision"], model["layer"], f"{model['side_px']} px") if x)
+        if model["augment"]:
+            details += f", {model['augment']} augmented views an image"
         default = "  <- asked by default" if number == 0 else ""
         typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
     if facts["orphans"]:
@@ -96,6 +98,9 @@ def prune(
         str | None,
         typer.Option("--backbone", metavar="NAME", help="Delete all vectors of this backbone instead."),
     ] = None,
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="Delete augmented views instead, of all backbones or of that one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete the vectors of images that have no file any more, and give the space back.
@@ -104,11 +109,12 @@ def prune(
     """
     from simsearch.collection import Collection
 
-    done = Collection.prune(chosen_collection(in_), backbone)
+    done = Collection.prune(chosen_collection(in_), backbone, only_augmented=augmented)
     if as_json:
         print_json(done)
     else:
         what = f"{done['models']} models" if backbone else f"{done['images']:,} images"
+        what = f"{done['views']:,} augmented views" if augmented else what
         typer.echo(f"{what} deleted, {shown_size(done['freed_bytes'])} freed")
 
 

@@ -25,6 +25,10 @@ from simsearch.models.model import GEM_POWER, NORM_FLOOR, GraphBytes, Model, Pre
 
 VERSION = str(ov.__version__).split("-")[0]
 
+# OpenVINO 2026.4 makes its table of types when it is first asked for, and hangs for good when two threads ask at once:
+# one holds the table's lock and waits for the GIL, the other the reverse. So it is made here, in one thread.
+ov.Type.u8.to_dtype()
+
 
 class OpenVinoEmbedder:
     """A graph compiled for this processor.

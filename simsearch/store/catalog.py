@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
 from simsearch.images.sources import FoundFile, Skip
+from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.store.connection import (
     CATALOG_NAME,
     SCHEMA_VERSION,
+    bring_up_to_date,
     connect_to_read,
+    is_behind,
     is_blank,
     is_catalog,
     loaded_path,
@@ -31,14 +34,16 @@ from simsearch.store.connection import (
 _MANY = 500
 """How many values go into one statement."""
 
+_MODEL_COLUMNS = "id, fingerprint, details, width, generation, augmentation"
+
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What the catalog knows of a path. `is_embedded`: its image has a vector of the model asked about."""
+    """What the catalog knows of a path. `n_vectors`: how many its image has of the model asked about."""
 
     size_bytes: int
     mtime_ns: int
-    is_embedded: bool
+    n_vectors: int
 
     def is_unchanged(self, file: FoundFile) -> bool:
         """Whether size and modification time are what they were."""
@@ -55,13 +60,22 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedView:
+    """A view of an image with its vector (d,); `parameters` is a JSON object."""
+
+    kind: str
+    parameters: str
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A file to record. `facts` and `vector` are None where the image is embedded already."""
+    """A file to record. `facts` are None where nothing was decoded; `views` are those newly embedded."""
 
     file: FoundFile
     digest: str
     facts: ImageFacts | None = None
-    vector: NDArray[np.float32] | None = None
+    views: Sequence[EmbeddedView] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,7 @@ class StoredModel:
     """A model in the catalog, with the generation of its vectors.
 
     `fingerprint` is the one it was stored under: a later simsearch may compute another for the same model.
+    `augmentation` says which views of every image it is to have a vector of.
     """
 
     id: int
@@ -76,6 +91,7 @@ class StoredModel:
     model: Model
     width: int
     generation: int
+    augmentation: Augmentation
 
 
 @dataclass(slots=True)
@@ -102,13 +118,20 @@ class Catalog:
     def open(cls, folder: Path) -> Self:
         """Open the catalog of the collection in `folder`.
 
+        One that an older simsearch wrote is brought up to date, which needs the right to write to it.
+
         Raises `CollectionNotFound`, `CollectionTooNew` or `CollectionDamaged`.
         """
         file = folder / CATALOG_NAME
         if not file.is_file():
             raise not_found(folder)
         with translated(folder):
-            return cls(folder, connect_to_read(file))
+            connection = connect_to_read(file)
+            if is_behind(connection):
+                connection.close()
+                bring_up_to_date(folder)
+                connection = connect_to_read(file)
+            return cls(folder, connection)
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
@@ -186,7 +209,7 @@ class Catalog:
     def models(self) -> list[StoredModel]:
         """Every model with vectors here, the one indexed with last first."""
         rows = self._rows(
-            """SELECT id, fingerprint, details, width, generation FROM models
+            f"""SELECT {_MODEL_COLUMNS} FROM models
                ORDER BY (SELECT max(runs.id) FROM runs WHERE model_id = models.id) DESC, id DESC"""
         )
         return [_stored_model(row) for row in rows]
@@ -194,7 +217,7 @@ class Catalog:
     def find_model(self, fingerprint: str) -> StoredModel | None:
         """The model of that fingerprint as it is now, if the catalog has it."""
         row = self._connection.execute(
-            "SELECT id, fingerprint, details, width, generation FROM models WHERE fingerprint = ?", (fingerprint,)
+            f"SELECT {_MODEL_COLUMNS} FROM models WHERE fingerprint = ?", (fingerprint,)
         ).fetchone()
         return row and _stored_model(row)
 
@@ -239,20 +262,21 @@ class Catalog:
         known: dict[str, KnownFile] = {}
         for some in _chunks([stored_path(path) for path in paths]):
             rows = self._rows(
-                f"""SELECT path, size_bytes, mtime_ns, EXISTS (
-                        SELECT 1 FROM views JOIN vectors ON view_id = views.id AND model_id = ?
-                        WHERE views.image_id = files.image_id AND kind = 'original')
+                f"""SELECT path, size_bytes, mtime_ns, (
+                        SELECT count(*) FROM views JOIN vectors ON view_id = views.id AND model_id = ?
+                        WHERE views.image_id = files.image_id)
                     FROM files WHERE path IN ({_marks(some)})""",
                 (model_id, *some),
             )
-            known |= {loaded_path(path): KnownFile(size, mtime, bool(has)) for path, size, mtime, has in rows}
+            known |= {loaded_path(path): KnownFile(size, mtime, n) for path, size, mtime, n in rows}
         return known
 
-    def is_embedded(self, digest: str, model_id: int) -> bool:
-        """Whether the image of that content has a vector of the model."""
-        query = """SELECT 1 FROM images JOIN views ON image_id = images.id AND kind = 'original'
-                   JOIN vectors ON view_id = views.id AND model_id = ? WHERE digest = ?"""
-        return next(self._rows(query, (model_id, digest)), None) is not None
+    def embedded_views(self, digest: str, model_id: int) -> set[int]:
+        """The numbers of those views of the image of that content that have a vector of the model; 0: the original."""
+        query = """SELECT ifnull(json_extract(parameters, '$.number'), 0) FROM images
+                   JOIN views ON image_id = images.id JOIN vectors ON view_id = views.id AND model_id = ?
+                   WHERE digest = ?"""
+        return {int(number) for (number,) in self._all(query, (model_id, digest))}
 
     def digest_vector(self, digest: str, stored: StoredModel) -> NDArray[np.float32] | None:
         """The vector (d,) of the image of that content, or None where it has none of the model."""
@@ -271,12 +295,28 @@ class Catalog:
         for (path,) in self._rows("SELECT path FROM files ORDER BY id"):
             yield loaded_path(path)
 
+    def contents(self) -> Iterator[tuple[str, int, str]]:
+        """Every path with its image's id and digest."""
+        for path, image_id, digest in self._rows(
+            "SELECT path, image_id, digest FROM files JOIN images ON images.id = image_id ORDER BY files.id"
+        ):
+            yield loaded_path(path), image_id, digest
+
     # What search asks
 
     def vector_ids(self, model_id: int) -> NDArray[np.int64]:
         """The view ids that the model has vectors of, ascending."""
         rows = self._rows("SELECT view_id FROM vectors WHERE model_id = ? ORDER BY view_id", (model_id,))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def view_numbers(self, model_id: int) -> NDArray[np.int64]:
+        """For every vector of the model its view's id, image's id and number (0: the original), (n, 3), by view id."""
+        rows = self._all(
+            """SELECT view_id, image_id, ifnull(json_extract(parameters, '$.number'), 0)
+               FROM vectors JOIN views ON views.id = view_id WHERE model_id = ? ORDER BY view_id""",
+            (model_id,),
+        )
+        return np.array(rows, np.int64).reshape(-1, 3)
 
     def vectors(
         self, stored: StoredModel, view_ids: NDArray[np.int64]
@@ -351,9 +391,10 @@ class Catalog:
             return self._connection.execute(query, values).fetchone()
 
 
-def _stored_model(row: tuple[int, str, str, int, int]) -> StoredModel:
-    id_, fingerprint, details, width, generation = row
-    return StoredModel(id_, fingerprint, Model.from_json(details), width, generation)
+def _stored_model(row: tuple[int, str, str, int, int, str | None]) -> StoredModel:
+    id_, fingerprint, details, width, generation, augmentation = row
+    views = Augmentation.from_json(augmentation) if augmentation else NO_AUGMENTATION
+    return StoredModel(id_, fingerprint, Model.from_json(details), width, generation, views)
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

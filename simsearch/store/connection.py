@@ -9,6 +9,8 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+
 from simsearch.errors import (
     CollectionBusy,
     CollectionDamaged,
@@ -19,8 +21,35 @@ from simsearch.errors import (
 )
 
 CATALOG_NAME = "catalog.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 1936289139
+
+
+def lock(folder: Path) -> filelock.BaseFileLock:
+    """The right to write to the collection in `folder`, until it is released.
+
+    Raises `CollectionBusy` when another process has it, `CollectionNotWritable`.
+    """
+    try:
+        right = filelock.FileLock(folder / "catalog.lock")
+        right.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise busy(folder) from error
+    except OSError as error:
+        raise not_writable(folder, error.strerror or str(error)) from error
+    return right
+
+
+def bring_up_to_date(folder: Path) -> None:
+    """Take the schema steps that the catalog of an older simsearch has not taken.
+
+    Raises `CollectionBusy`, `CollectionNotWritable`.
+    """
+    right = lock(folder)
+    try:
+        prepared_for_writing(folder).close()
+    finally:
+        right.release()
 
 
 def prepared_for_writing(folder: Path) -> sqlite3.Connection:
@@ -45,6 +74,12 @@ def prepared_for_writing(folder: Path) -> sqlite3.Connection:
 def is_catalog(connection: sqlite3.Connection) -> bool:
     """Whether the database is a catalog of ours."""
     return bool(connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID)
+
+
+def is_behind(connection: sqlite3.Connection) -> bool:
+    """Whether the catalog was written by an older simsearch."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version < SCHEMA_VERSION and is_catalog(connection))
 
 
 def is_blank(connection: sqlite3.Connection) -> bool:

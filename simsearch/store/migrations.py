@@ -79,6 +79,25 @@ def _collection(db: Database) -> None:
         db.execute(statement)
 
 
+@_steps(name="0002_rankings")
+def _rankings(db: Database) -> None:
+    for statement in (
+        # Which augmented views the model is to have of every image, as JSON; NULL: none.
+        "ALTER TABLE models ADD COLUMN augmentation TEXT",
+        # Centred PCAs of a model's vectors: little-endian float32 of (width) and (d, width).
+        """CREATE TABLE projections (
+            id INTEGER PRIMARY KEY,
+            model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
+            method TEXT NOT NULL,
+            n_vectors INTEGER NOT NULL,
+            mean BLOB NOT NULL,
+            axes BLOB NOT NULL,
+            UNIQUE (model_id, method))""",
+        "PRAGMA user_version = 2",
+    ):
+        db.execute(statement)
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Take every step that the catalog behind `connection` has not taken yet, each in a transaction."""
     _steps.apply(Database(connection))

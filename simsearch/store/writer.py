@@ -13,18 +13,17 @@ from typing import Self
 import filelock
 
 from simsearch.images.sources import Skip
+from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
-from simsearch.store.catalog import Catalog, Entry, StoredModel
-from simsearch.store.connection import busy, not_writable, prepared_for_writing, stored_path, translated
-
-_ORIGINAL = ("original", "{}")
+from simsearch.store.catalog import Catalog, EmbeddedView, Entry, StoredModel
+from simsearch.store.connection import lock, not_writable, prepared_for_writing, stored_path, translated
 
 
 class CatalogWriter(Catalog):
     """A catalog to write, one at a time: holds the collection's lock until it is closed."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: filelock.BaseFileLock) -> None:
-        self._lock = lock
+    def __init__(self, folder: Path, connection: sqlite3.Connection, right: filelock.BaseFileLock) -> None:
+        self._right = right
         super().__init__(folder, connection)
 
     @classmethod
@@ -35,23 +34,20 @@ class CatalogWriter(Catalog):
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(folder / "catalog.lock")
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise busy(folder) from error
         except OSError as error:
             raise not_writable(folder, error.strerror or str(error)) from error
+        right = lock(folder)
         try:
             with translated(folder):
-                return cls(folder, prepared_for_writing(folder), lock)
+                return cls(folder, prepared_for_writing(folder), right)
         except BaseException:
-            lock.release()
+            right.release()
             raise
 
     def close(self) -> None:
         """Close the connection and let the next writer in."""
         super().close()
-        self._lock.release()
+        self._right.release()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -99,15 +95,15 @@ class CatalogWriter(Catalog):
         )
 
     def record(self, entries: Iterable[Entry], model_id: int) -> None:
-        """Write files with their images, original views and vectors, in order. Skips are settled at a run's end."""
+        """Write files with their images, views and vectors, in order. Skips are settled at a run's end."""
         adds_vectors = False
         for entry in entries:
             image_id = self._image_id(entry)
-            if entry.vector is not None:
+            for view in entry.views:
                 adds_vectors = True
                 self._connection.execute(
                     "INSERT INTO vectors (model_id, view_id, vector) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (model_id, self._original_view_id(image_id), entry.vector.astype("<f4").tobytes()),
+                    (model_id, self._view_id(image_id, view), view.vector.astype("<f4").tobytes()),
                 )
             path = stored_path(entry.file.path)
             self._connection.execute(
@@ -147,6 +143,24 @@ class CatalogWriter(Catalog):
         )
         return self._connection.execute(f"DELETE FROM images WHERE id IN ({orphans})").rowcount
 
+    def set_augmentation(self, stored: StoredModel, augmentation: Augmentation) -> StoredModel:
+        """Say which views of every image the model is to have, and delete vectors of others; the model as it is now."""
+        kept = augmentation.n_views if augmentation.draws_as(stored.augmentation) else 0
+        surplus = """SELECT id FROM views WHERE kind = 'augmented' AND json_extract(parameters, '$.number') > ?"""
+        n_deleted = self._connection.execute(
+            f"DELETE FROM vectors WHERE model_id = ? AND view_id IN ({surplus})", (stored.id, kept)
+        ).rowcount
+        self._connection.execute(
+            "DELETE FROM views WHERE kind = 'augmented' AND id NOT IN (SELECT view_id FROM vectors)"
+        )
+        self._connection.execute(
+            "UPDATE models SET augmentation = ?, generation = generation + ? WHERE id = ?",
+            (augmentation.to_json() if augmentation.n_views else None, bool(n_deleted), stored.id),
+        )
+        current = self.find_model(stored.fingerprint)
+        assert current is not None  # it was just written
+        return current
+
     def forget_model(self, model_id: int) -> None:
         """Delete a model with its vectors and runs."""
         self._connection.execute("DELETE FROM models WHERE id = ?", (model_id,))
@@ -168,10 +182,11 @@ class CatalogWriter(Catalog):
         )
         return int(cursor.lastrowid or 0)
 
-    def _original_view_id(self, image_id: int) -> int:
+    def _view_id(self, image_id: int, view: EmbeddedView) -> int:
+        key = (image_id, view.kind, view.parameters)
         query = "SELECT id FROM views WHERE image_id = ? AND kind = ? AND parameters = ?"
-        row = self._connection.execute(query, (image_id, *_ORIGINAL)).fetchone()
+        row = self._connection.execute(query, key).fetchone()
         if row is not None:
             return int(row[0])
         query = "INSERT INTO views (image_id, kind, parameters) VALUES (?, ?, ?)"
-        return int(self._connection.execute(query, (image_id, *_ORIGINAL)).lastrowid or 0)
+        return int(self._connection.execute(query, key).lastrowid or 0)

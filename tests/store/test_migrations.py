@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from simsearch import Collection
 from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
 from simsearch.store.catalog import Catalog
 from simsearch.store.connection import CATALOG_NAME, SCHEMA_VERSION
 from simsearch.store.migrations import migrate, n_steps
 from simsearch.store.writer import CatalogWriter
+from tests.conftest import HISTOGRAM
 
 
 def test_a_reader_looks_for_the_version_of_the_last_step():
@@ -43,12 +45,30 @@ def test_the_schema_is_what_the_architecture_documents():
         "images": ["id", "digest", "width", "height", "format", "size_bytes"],
         "files": ["id", "path", "size_bytes", "mtime_ns", "image_id"],
         "views": ["id", "image_id", "kind", "parameters"],
-        "models": ["id", "fingerprint", "backbone", "width", "details", "generation"],
+        "models": ["id", "fingerprint", "backbone", "width", "details", "generation", "augmentation"],
         "vectors": ["id", "model_id", "view_id", "vector"],
+        "projections": ["id", "model_id", "method", "n_vectors", "mean", "axes"],
         "graphs": ["model_id", "definition", "weights"],
         "runs": ["id", "model_id", "sources", "process", "started_at", "ended_at", "embedded", "reused"],
         "skips": ["id", "path", "reason"],
     }
+
+
+def test_a_catalog_of_an_older_simsearch_is_brought_up_to_date_when_it_is_opened(tmp_path: Path, photos: Path):
+    collection = tmp_path / "old"
+    Collection.ingest(collection, [photos], HISTOGRAM)
+    with sqlite3.connect(collection / CATALOG_NAME) as connection:  # back to the first step
+        connection.execute("ALTER TABLE models DROP COLUMN augmentation")
+        connection.execute("DROP TABLE projections")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_collection'")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with Collection.open(collection) as opened:
+        assert opened.info()["images"] == 12
+        assert len(opened.search(sorted(photos.rglob("*.png"))[0], k=3).hits) == 3
+    with sqlite3.connect(collection / CATALOG_NAME) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    connection.close()
 
 
 def test_a_catalog_of_a_newer_simsearch_is_refused_by_reader_and_writer(tmp_path: Path):

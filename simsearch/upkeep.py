@@ -1,0 +1,178 @@
+"""What looks after a collection: what it holds, whether it is whole, and giving back what nothing needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simsearch.errors import CollectionDamaged, ModelNotIndexed, UsageError
+from simsearch.images.views import NO_AUGMENTATION
+from simsearch.store.cache import IndexCache
+from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.writer import CatalogWriter
+
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """`problems` are damage, `notes` are what its owner may want to know."""
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def describe(catalog: Catalog) -> dict[str, Any]:
+    """What is in a collection: counts, models with their coverage, sizes in bytes, last runs, skips."""
+    models = []
+    for stored in catalog.models():
+        model = stored.model
+        models.append(
+            {
+                "backbone": model.backbone, "model": stored.fingerprint, "width": stored.width,
+                "images": catalog.n_images_of(stored.id), "views": catalog.n_vectors(stored.id),
+                "augment": stored.augmentation.n_views,
+                "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
+                "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
+            }
+        )  # fmt: skip
+    return {
+        "collection": str(catalog.folder),
+        **catalog.counts(),
+        "size_bytes": _size_bytes(catalog.folder),
+        "models": models,
+        "runs": catalog.runs(5),
+        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in catalog.skips()],
+    }
+
+
+def verify(catalog: Catalog, cache: IndexCache) -> Verification:
+    """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
+    problems = catalog.damage()
+    notes: list[str] = []
+    if not problems:
+        for stored in catalog.models():
+            problems += _wrong_vectors(catalog, stored)
+            complaint = cache.complaint(stored)
+            notes += [complaint] if complaint else []
+    missing = [path for path in catalog.paths() if not os.path.exists(path)]
+    if missing:
+        notes.append(f"{len(missing)} files are gone, such as {missing[0]}; index again to take them out of answers")
+    if orphans := catalog.counts()["orphans"]:
+        notes.append(f"{orphans} images have no file any more; `simsearch prune` deletes their vectors")
+    return Verification(tuple(problems), tuple(notes))
+
+
+def rebuild(folder: Path) -> list[str]:
+    """Make every cache anew from the catalog, and delete those of no model; the names of those made."""
+    Catalog.open(folder).close()
+    with CatalogWriter.open_or_create(folder) as writer:
+        cache = IndexCache(writer)
+        cache.discard()
+        fingerprints = [stored.fingerprint for stored in writer.models()]
+        for fingerprint in fingerprints:
+            cache.refresh(fingerprint)
+        return [cache.file(fingerprint).name for fingerprint in fingerprints]
+
+
+def remove(folder: Path, paths: Sequence[str]) -> int:
+    """Take files, or all files below folders, out of the answers; how many.
+
+    Raises `UsageError` when the collection has none of a path.
+    """
+    Catalog.open(folder).close()
+    with CatalogWriter.open_or_create(folder) as writer:
+        known = list(writer.paths())
+        meant: list[str] = []
+        for path in paths:
+            below = [file for file in known if _is_meant(file, path)]
+            if not below:
+                raise UsageError(f"{folder} has no file {path}", "`simsearch query` and `info` show what it has")
+            meant += below
+        with writer.transaction():
+            return writer.forget_files(dict.fromkeys(meant))
+
+
+def prune(folder: Path, backbone: str | None, *, only_augmented: bool) -> dict[str, int]:
+    """Delete what no file needs any more, or what is said, and give the space back.
+
+    With a backbone everything of it goes, or only its augmented views; those of all models without one. Returns
+    counts: `images`, `models` and `views` deleted, and `freed_bytes`.
+    """
+    with Catalog.open(folder) as catalog:
+        meant = catalog.models() if backbone is None else matching(catalog, backbone)
+    before = _size_bytes(folder)
+    with CatalogWriter.open_or_create(folder) as writer:
+        n_views = writer.counts()["views"]
+        n_images = n_models = 0
+        with writer.transaction():
+            if only_augmented:
+                for stored in meant:
+                    writer.set_augmentation(stored, NO_AUGMENTATION)
+            elif backbone is None:
+                n_images = writer.forget_orphans()
+            else:
+                n_models = len(meant)
+                for stored in meant:
+                    writer.forget_model(stored.id)
+        n_views -= writer.counts()["views"]
+        writer.compact()
+        cache = IndexCache(writer)
+        kept = {stored.fingerprint for stored in writer.models()}
+        for stored in meant:
+            if stored.fingerprint not in kept:
+                cache.discard(stored.fingerprint)
+        for fingerprint in kept:
+            cache.refresh(fingerprint)
+    freed = max(0, before - _size_bytes(folder))
+    return {"images": n_images, "models": n_models, "views": n_views, "freed_bytes": freed}
+
+
+def matching(catalog: Catalog, backbone: str) -> list[StoredModel]:
+    """The models of a backbone's name, of a fingerprint, or of a model file, the last indexed first.
+
+    Raises `ModelNotIndexed` when there is none.
+    """
+    models = catalog.models()
+    file = os.path.abspath(backbone)
+    found = [
+        stored
+        for stored in models
+        if backbone in (stored.model.backbone, stored.fingerprint) or stored.model.file == file
+    ]
+    if found:
+        return found
+    held = ", ".join(dict.fromkeys(stored.model.backbone for stored in models)) or "nothing"
+    raise ModelNotIndexed(
+        str(catalog.folder),
+        f"{catalog.folder} was not indexed with {backbone}; it holds {held}",
+        f"ask with one of those, or run `simsearch index ... --into {catalog.folder} --backbone {backbone}`",
+    )
+
+
+def _wrong_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:
+    n_wrong = 0
+    try:
+        for _, vectors in catalog.vectors(stored, catalog.vector_ids(stored.id)):
+            lengths = np.linalg.norm(vectors, axis=1)
+            n_wrong += int(np.sum(~(np.abs(lengths - 1) < _UNIT_TOLERANCE)))
+    except CollectionDamaged as error:
+        return [str(error)]
+    if not n_wrong:
+        return []
+    name = stored.model.backbone
+    return [f"{n_wrong} vectors of {name} are not of unit length; prune --backbone {name} and index again"]
+
+
+def _is_meant(file: str, path: str) -> bool:
+    whole = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+    return file == whole or file.startswith(os.path.join(os.path.realpath(path), ""))
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
