@@ -1,0 +1,1 @@
+"""Which backbone retrieves best: labels, protocols, metrics, the benchmark."""

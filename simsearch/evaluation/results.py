@@ -1,0 +1,161 @@
+"""What a benchmark found out, as plain data: what reports are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEADLINE = "map"
+"""The metric that rows are ranked by and compared in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Images or labels that take no part, or not the whole of it: a rule, how many it met, and some of them."""
+
+    rule: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What was asked of what. `n_queries_of` is how many queries there were before sampling."""
+
+    source: str
+    protocol: str
+    labels: str
+    n_images: int
+    n_classes: int
+    n_queries: int
+    n_queries_of: int
+    exclusions: tuple[Exclusion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The mean of a metric over the queries, with a 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a row costs on this machine.
+
+    Images/s of the network alone, and from files to stored vectors; milliseconds of a warm query by an unknown
+    picture (decode, embed, search, re-rank); bytes an image in the catalog and in memory; the network's
+    parameters and the size of its weights.
+    """
+
+    embedded_per_second: float
+    images_per_second: float
+    query_ms_p50: float
+    query_ms_p99: float
+    disk_bytes_per_image: float
+    memory_bytes_per_image: float
+    parameters: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer to a query, in order of rank."""
+
+    path: str
+    label: str
+    similarity: float
+    is_relevant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A query that went badly, and what it got."""
+
+    path: str
+    label: str
+    average_precision: float
+    answers: tuple[Answered, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One combination of backbone, precision, layer, pooling, augmentation and re-ranking.
+
+    `scores` and `per_query` ((q,) float64 each, in the order of `Benchmark.queries`) are by metric. `p_value` is of
+    a paired test in `HEADLINE` against the best row, corrected for the number of rows; None for the best itself.
+    `precision_recall` is the interpolated precision at recall 0, 0.01, ..., 1, (101,); `precision_at` that at rank
+    1, 2, ..., (k,). `per_class` is `HEADLINE` by label. `worst` are the worst queries, the worst first.
+    """
+
+    name: str
+    backbone: str
+    model: str
+    precision: str
+    layer: str | None
+    pooling: str
+    augment: int
+    rerank: str
+    width: int
+    scores: Mapping[str, Score]
+    per_query: Mapping[str, NDArray[np.float64]]
+    p_value: float | None
+    precision_recall: NDArray[np.float64]
+    precision_at: NDArray[np.float64]
+    per_class: Mapping[str, float]
+    worst: tuple[Failure, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """How a model takes one kind of change at one strength.
+
+    `similarity` is the mean cosine of an image and its changed self, `similarity_low` its 5th percentile;
+    `hit_at_1` the share of changed images whose nearest image is the original, by the number of augmented views of
+    every image in the index (0: none).
+    """
+
+    model: str
+    kind: str
+    strength: str
+    similarity: float
+    similarity_low: float
+    hit_at_1: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFacts:
+    """A query: its file and its label (empty where queries come with lists of positives)."""
+
+    path: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A whole benchmark. `rows` are in the order asked for; `metrics` are the names in `Row.scores`, in order."""
+
+    dataset: Dataset
+    metrics: tuple[str, ...]
+    queries: tuple[QueryFacts, ...]
+    rows: tuple[Row, ...]
+    robustness: tuple[Robustness, ...]
+    n_robustness_images: int
+    notes: tuple[str, ...]
+    seed: int
+    command: str
+    machine: str
+    versions: Mapping[str, str]
+    made_at: str
+    elapsed_s: float
+
+    @property
+    def best(self) -> Row:
+        """The row of the highest headline score; among equal ones the first."""
+        return max(self.rows, key=lambda row: row.scores[HEADLINE].mean)
