@@ -14,7 +14,7 @@ import numpy as np
 from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
 from simsearch.images.decode import Pixels, decode_square, read
 from simsearch.images.sources import FoundFile, Scan
-from simsearch.models.embedder import Embedder, Opening, open_embedder
+from simsearch.models.embedder import Embedder, Engine, Opening, open_embedder
 from simsearch.models.model import GraphBytes, Model
 from simsearch.models.precision import Agreement, n_sample, settle
 from simsearch.models.resolve import ModelChoice, relocate, resolve
@@ -106,15 +106,27 @@ def sample(found: Scan, model: Model, n: int, max_pixels: int) -> Pixels:
     return np.stack(good) if good else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
 
 
+def open_stored(
+    stored: StoredModel, catalog: Catalog, order: WeightsOrder, engine: Engine = "auto", *, for_many: bool
+) -> Embedder:
+    """Load a model that the catalog has.
+
+    Raises a `ModelError`.
+    """
+    return _open(stored, catalog.graph(stored.id), order, engine, for_many=for_many)
+
+
+def _open(
+    stored: StoredModel, graph: GraphBytes | None, order: WeightsOrder, engine: Engine, *, for_many: bool
+) -> Embedder:
+    opening = Opening(engine=engine, for_many=for_many, locate=lambda model: relocate(model, order), graph=graph)
+    return open_embedder(stored.model, opening)
+
+
 def _continued(stored: StoredModel, catalog: Catalog, choice: ModelChoice) -> Plan:
+    graph = catalog.graph(stored.id)  # now: the catalog is closed when the model is loaded
     order = WeightsOrder(choice.weights, choice.offline)
-    opening = Opening(
-        engine=choice.engine,
-        for_many=True,
-        locate=lambda model: relocate(model, order),
-        graph=catalog.graph(stored.id),
-    )
-    return Plan(stored.model, lambda: open_embedder(stored.model, opening), stored)
+    return Plan(stored.model, lambda: _open(stored, graph, order, choice.engine, for_many=True), stored)
 
 
 def check_any_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> None:

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from simsearch import __version__
+from simsearch.cli.augmenting import augment
 from simsearch.cli.indexing import index
 from simsearch.cli.querying import query
+from simsearch.cli.studying import compare, features, predict
 from simsearch.cli.upkeep import backbones, info, prune, rebuild, remove, verify
 
 app = typer.Typer(
@@ -37,5 +39,5 @@ def simsearch(
     """
 
 
-for command in (index, query, info, backbones, verify, rebuild, remove, prune):
+for command in (index, query, info, backbones, verify, rebuild, remove, prune, predict, features, compare, augment):
     app.command()(command)

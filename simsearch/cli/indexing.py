@@ -50,7 +50,7 @@ def index(
     ] = None,
     pooling: Annotated[str | None, typer.Option("--pooling", help="avg, max or gem.")] = None,
     resize: Annotated[
-        str | None, typer.Option("--resize", help="How pictures become square: squash, crop or pad.")
+        str | None, typer.Option("--resize", help="How pictures become square: squash, crop, pad or nearest.")
     ] = None,
     precision: Annotated[
         str, typer.Option("--precision", help="auto (fastest that changes no answer much), f32, bf16 or int8.")

@@ -9,7 +9,7 @@ import io
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -19,14 +19,18 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, Unreadable
 
-Resize = Literal["squash", "crop", "pad"]
+Resize = Literal["squash", "crop", "pad", "nearest"]
 """How a picture of any shape becomes a square.
 
 `squash` scales both sides; `crop` scales the shorter side to 8/7 of the square's and takes the middle, as
-ImageNet networks are evaluated; `pad` scales the longer side and fills with white.
+ImageNet networks are evaluated; `pad` scales the longer side and fills with white. `nearest` scales both sides and
+takes the nearest pixel, as Keras's `load_img(target_size=...)` does: for comparing with figures that were made so.
 """
 
 Pixels = NDArray[np.uint8]
+
+Box = tuple[float, float, float, float]
+"""A part of an upright picture: left, top, right, bottom in px."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM")
 """What Pillow may try. Not everything it knows: some formats start other programs."""
@@ -137,25 +141,42 @@ def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = N
         raise ImageError(path, f"damaged {image.format} ({_cause(error)})", "restore it from a copy") from error
 
 
-def decode_square(raw: RawFile, side_px: int, resize: Resize, *, max_pixels: int) -> tuple[Picture, Pixels]:
+def decode_square(
+    raw: RawFile, side_px: int, resize: Resize, *, max_pixels: int, box: Box | None = None
+) -> tuple[Picture, Pixels]:
     """A picture, decoded as small as `fit` allows, and its square: what every model sees, at ingest and at query.
 
-    Raises `ImageError`.
+    With a `box` the square is of that part of it. Raises `ImageError`.
     """
-    picture = decode(raw.data, raw.path, max_pixels=max_pixels, target_px=decode_target_px(side_px, resize))
-    return picture, fit(picture, side_px, resize)
+    target_px = None if box is not None else decode_target_px(side_px, resize)
+    picture = decode(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
+    part = picture if box is None else _cut_out(picture, box, raw.path)
+    return picture, fit(part, side_px, resize)
+
+
+def _cut_out(picture: Picture, box: Box, path: str) -> Picture:
+    """The part of a picture, decoded at its full size, that lies in a box; what is beyond the edges is left out."""
+    left, top = (max(0, round(edge)) for edge in box[:2])
+    right, bottom = (min(length, round(edge)) for length, edge in zip(picture.image.size, box[2:], strict=True))
+    if right <= left or bottom <= top:
+        size = f"{picture.width} x {picture.height} px"
+        raise ImageError(path, f"nothing of it is in the box {box}", f"the picture has {size}")
+    return replace(picture, image=picture.image.crop((left, top, right, bottom)))
 
 
 def fit(picture: Picture, side_px: int, resize: Resize) -> Pixels:
-    """The picture as a square: (side, side, 3) uint8, RGB, bilinear with antialiasing."""
+    """The picture as a square: (side, side, 3) uint8, RGB, bilinear with antialiasing unless `nearest`."""
     image, bilinear = picture.image, Image.Resampling.BILINEAR
     if resize == "squash":
         square = image.resize((side_px, side_px), bilinear)
+    elif resize == "nearest":
+        square = image.resize((side_px, side_px), Image.Resampling.NEAREST)
     elif resize == "crop":
         margin = 1 / 16  # 7/8 of the shorter side remain
         width, height = image.size
         visible = min(width, height) * (1 - 2 * margin)
-        left, top = (width - visible) / 2, (height - visible) / 2
+        # Whole pixels: a picture whose shorter side is 8/7 of the square's is cut out and not blurred.
+        left, top = (width - visible) // 2, (height - visible) // 2
         square = image.resize((side_px, side_px), bilinear, box=(left, top, left + visible, top + visible))
     else:
         square = _pad(image, side_px)
@@ -172,8 +193,10 @@ def _pad(image: Image.Image, side_px: int) -> Image.Image:
     return square
 
 
-def decode_target_px(side_px: int, resize: Resize) -> int:
-    """The shortest side a picture must keep for `fit` to lose nothing by a reduced decoding."""
+def decode_target_px(side_px: int, resize: Resize) -> int | None:
+    """The shortest side a picture must keep for `fit` to lose nothing by a reduced decoding; None: its full size."""
+    if resize == "nearest":
+        return None
     return side_px if resize == "squash" else -(-side_px * 8 // 7)
 
 

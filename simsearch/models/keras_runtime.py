@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
 from simsearch.models.builtin import network as builtin
+from simsearch.models.layers import Layer, LayerMaps, chosen
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, Model, Pooling, Scaling
 from simsearch.models.weights import has_head
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
@@ -96,6 +97,67 @@ def build_graph(model: Model) -> keras.Model:
     except ValueError as error:
         raise _wrong_size(model, _first_line(error)) from error
     return keras.Model(pixels, _unit(_pool(maps, model)), name=model.backbone)
+
+
+class FeatureMaps:
+    """A network cut at several layers at once, so that all their maps cost one pass.
+
+    `layers` are names or indexes, as `layers.chosen` takes them. Raises `UnknownLayer` or another `ModelError`.
+    """
+
+    def __init__(self, model: Model, layers: Sequence[str | int] = ()) -> None:
+        _check_backend()
+        if model.runtime == "builtin":
+            network = builtin.build()
+        else:
+            network = _zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
+            network = _of_fixed_size(network, model)
+        described = [_described(index, layer) for index, layer in enumerate(network.layers)]
+        self._model = model
+        self.layers = chosen(described, layers, model.backbone)
+        self._network = keras.Model(network.inputs, [network.layers[layer.index].output for layer in self.layers])
+
+    def of(self, pixels: NDArray[np.uint8]) -> tuple[LayerMaps, ...]:
+        """The maps of one picture, (side, side, 3) uint8 RGB, a layer each."""
+        batch = tf.constant(pixels[None])
+        try:
+            # The built-in network scales its pixels itself.
+            values = batch if self._model.runtime == "builtin" else _scale(batch, self._model.scaling)
+            several = self._network(values, training=False)
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            raise _wrong_size(self._model, _first_line(error)) from error
+        outputs = several if isinstance(several, list) else [several]  # Keras unpacks a list of one
+        return tuple(LayerMaps(layer, maps[0].numpy()) for layer, maps in zip(self.layers, outputs, strict=True))
+
+
+def _of_fixed_size(network: keras.Model, model: Model) -> keras.Model:
+    """The network for the model's side: one that takes any size does not say how large its maps are."""
+    _check_ends(model, n_inputs=len(network.inputs), n_outputs=1)
+    if None not in network.inputs[0].shape[1:]:
+        return network
+    try:
+        fixed = keras.models.clone_model(network, input_tensors=keras.Input((model.side_px, model.side_px, 3)))
+    except ValueError as error:
+        raise _wrong_size(model, _first_line(error)) from error
+    fixed.set_weights(network.get_weights())
+    return fixed
+
+
+def _described(index: int, layer: Any) -> Layer:
+    try:
+        shape = getattr(layer.output, "shape", ())  # a list of several outputs has none
+    except (AttributeError, ValueError):  # a layer that is used more than once has no one output
+        shape = ()
+    is_map = len(shape) == 4 and None not in shape[1:] and min(shape[1:3]) > 1
+    return Layer(index, layer.name, tuple(shape[1:]) if is_map else None, isinstance(layer, _CONVOLUTIONS))
+
+
+_CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
 
 
 def download(wanted: WeightsFile, url: str, folder: Path) -> None:

@@ -21,7 +21,7 @@ GEM_POWER = 3.0
 NORM_FLOOR = 1e-12
 """A row shorter than this has no direction; it stays (nearly) zero instead of becoming noise."""
 
-_PIXELS_VERSION = 1  # raise it when decoding or resizing changes the pixels of a picture
+_PIXELS_VERSION = 2  # raise it when decoding or resizing changes the pixels of a picture
 
 Precision = Literal["f32", "bf16", "int8"]
 """What the network calculates in. Vectors are float32 whatever it is."""

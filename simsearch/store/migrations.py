@@ -84,14 +84,13 @@ def _rankings(db: Database) -> None:
     for statement in (
         # Which augmented views the model is to have of every image, as JSON; NULL: none.
         "ALTER TABLE models ADD COLUMN augmentation TEXT",
-        # Centred PCAs of a model's vectors: little-endian float32 of (width) and (d, width).
+        # PCAs of a model's vectors, fitted to so many of them: see `rerank.projection.Projection.to_bytes`.
         """CREATE TABLE projections (
             id INTEGER PRIMARY KEY,
             model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
             method TEXT NOT NULL,
             n_vectors INTEGER NOT NULL,
-            mean BLOB NOT NULL,
-            axes BLOB NOT NULL,
+            projection BLOB NOT NULL,
             UNIQUE (model_id, method))""",
         "PRAGMA user_version = 2",
     ):

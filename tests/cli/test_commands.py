@@ -158,7 +158,7 @@ def test_damage_is_exit_one(home: Path):
             "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         ),
         (["index", "photos", "--pooling", "mean"], 2, "choose one of avg, max, gem"),
-        (["index", "photos", "--resize", "stretch"], 2, "choose one of squash, crop, pad"),
+        (["index", "photos", "--resize", "stretch"], 2, "choose one of squash, crop, pad, nearest"),
         (["index", "-"], 2, "--into DIR"),
         (["index"], 2, "Missing argument"),
         (["index", "photos", "--into", "photos"], 1, "holds other things"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,14 +76,20 @@ def test_squash_scales_both_sides(size: tuple[int, int]):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_crop_takes_the_middle_seven_eighths_of_the_shorter_side(size: tuple[int, int]):
+def test_crop_takes_the_middle_seven_eighths_of_the_shorter_side_from_a_whole_pixel_on(size: tuple[int, int]):
     pixels = photo(*size)
-    half = min(size) * 7 / 16
-    middle = [side / 2 for side in size]
-    box = (middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)
+    visible = min(size) * 7 / 8
+    left, top = (math.floor((side - visible) / 2) for side in size)
+    box = (left, top, left + visible, top + visible)
     square = fit(whole(pixels), 64, "crop")
     assert (square.shape, square.dtype) == ((64, 64, 3), np.uint8)
     assert np.abs(square - square_of(pixels, box, 64)).max() <= 1.1
+
+
+def test_crop_leaves_the_pixels_alone_where_nothing_must_be_scaled():
+    """A picture of 256 px for a network of 224 px: half a pixel off would blur all of it."""
+    pixels = photo(256, 341)
+    assert (fit(whole(pixels), 224, "crop") == pixels[58:282, 16:240]).all()
 
 
 @pytest.mark.parametrize("size", SIZES)

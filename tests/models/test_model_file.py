@@ -157,8 +157,8 @@ def test_every_file_of_a_saved_model_counts(tmp_path):
         (WELL | {"side": "224"}, "side is '224'; give the input's side in pixels"),
         (WELL | {"side": True}, "side is True; give the input's side in pixels"),
         (WELL | {"side": [224, 224]}, "side is [224, 224]; give the input's side in pixels"),
-        (WELL | {"resize": "stretch"}, "resize is 'stretch'; choose one of squash, crop, pad"),
-        (WELL | {"resize": None}, "resize is None; choose one of squash, crop, pad"),
+        (WELL | {"resize": "stretch"}, "resize is 'stretch'; choose one of squash, crop, pad, nearest"),
+        (WELL | {"resize": None}, "resize is None; choose one of squash, crop, pad, nearest"),
         (WELL | {"pooling": ["avg"]}, "pooling is ['avg']; choose one of avg, max, gem"),
         (WELL | {"layer": 7}, "layer is 7; give a layer's name or null"),
         (

@@ -160,7 +160,7 @@ def test_words_that_are_known_become_a_choice():
     [
         ({"pooling": "mean"}, "^there is no pooling 'mean'; choose one of avg, max, gem$"),
         ({"pooling": ""}, "^there is no pooling ''; choose one of avg, max, gem$"),
-        ({"resize": "stretch"}, "^there is no resize.* 'stretch'; choose one of squash, crop, pad$"),
+        ({"resize": "stretch"}, "^there is no resize.* 'stretch'; choose one of squash, crop, pad, nearest$"),
     ],
 )
 def test_a_word_that_is_not_known_is_a_usage_error(words, message):

@@ -47,7 +47,7 @@ def test_the_schema_is_what_the_architecture_documents():
         "views": ["id", "image_id", "kind", "parameters"],
         "models": ["id", "fingerprint", "backbone", "width", "details", "generation", "augmentation"],
         "vectors": ["id", "model_id", "view_id", "vector"],
-        "projections": ["id", "model_id", "method", "n_vectors", "mean", "axes"],
+        "projections": ["id", "model_id", "method", "n_vectors", "projection"],
         "graphs": ["model_id", "definition", "weights"],
         "runs": ["id", "model_id", "sources", "process", "started_at", "ended_at", "embedded", "reused"],
         "skips": ["id", "path", "reason"],

@@ -1,0 +1,307 @@
+"""`simsearch predict`, `features` and `compare`: a few pictures, looked at closely."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simsearch.cli.terminal import AsJson, Backbone, MaxMegapixels, max_pixels, print_json, shown_path, tell
+
+if TYPE_CHECKING:
+    from simsearch import ModelChoice
+    from simsearch.report.pairs import Drawn
+    from simsearch.study.compare import Comparison
+    from simsearch.study.features import Features
+    from simsearch.study.predict import Predictions
+
+_FOLDER = "report"
+_PAIRS_SHOWN = 100
+
+Backbones = Annotated[
+    list[str] | None,
+    typer.Option("--backbone", metavar="NAME", help="A row of `simsearch backbones`; several stand side by side."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH", help="A weights file, or `random` (to see how a network is built)."),
+]
+ResizeRule = Annotated[
+    str | None, typer.Option("--resize", help="How pictures become square: squash, crop, pad or nearest.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
+
+
+def predict(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures.")],
+    backbones: Backbones = None,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="How many classes to show.")] = 5,
+    weights: Weights = None,
+    resize: ResizeRule = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option("--sheet", metavar="FILE", help="Draw the pictures with their bars, such as out.png."),
+    ] = None,
+    megapixels: MaxMegapixels = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show which of ImageNet's 1000 classes networks take pictures for, with probabilities.
+
+    Default: mobilenet_v2, and the resize rule `crop`, as ImageNet networks are evaluated.
+
+    Example:  simsearch predict vase.jpg --backbone vgg16 --backbone resnet50 --top 5 --sheet classes.png
+    """
+    from simsearch.report.canvas import check_extension
+    from simsearch.report.predictions import MOST_IMAGES, draw_predictions
+    from simsearch.study.predict import predict
+
+    if sheet is not None:
+        check_extension(sheet)
+    choices = _choices(backbones, weights=weights, resize=resize, offline=offline)
+    predictions = predict(images, choices, top=top, max_pixels=max_pixels(megapixels))
+    _tell(predictions.notes)
+    _tell_skips(predictions)
+    if sheet is not None:
+        draw_predictions(predictions, sheet)
+        if len(predictions.images) > MOST_IMAGES:
+            tell(f"simsearch: {sheet} shows the first {MOST_IMAGES} of {len(predictions.images):,} images")
+    if as_json:
+        print_json(_predictions_document(predictions, sheet))
+    else:
+        _print_predictions(predictions)
+
+
+def features(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.")],
+    backbone: Backbone = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layer", metavar="NAME|INDEX", help="A layer; 0 is the input. May be repeated."),
+    ] = None,
+    most_maps: Annotated[int, typer.Option("--max-maps", metavar="N", help="How many maps of a layer to draw.")] = 64,
+    by_activation: Annotated[bool, typer.Option("--sort", help="Draw the maps of the highest mean, in order.")] = False,
+    weights: Weights = None,
+    resize: ResizeRule = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="The drawing; default: report/features/<backbone>/<image>.png."),
+    ] = None,
+    megapixels: MaxMegapixels = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw what the layers of a network make of a picture, a grid of feature maps for each layer.
+
+    Default: the last convolution of each block, that is, of each size of map. Each map is scaled to its own range.
+
+    Example:  simsearch features vase.jpg --backbone vgg16 --layer block1_conv2 --layer 17
+    """
+    from simsearch.report.canvas import check_extension
+    from simsearch.report.feature_maps import draw_feature_maps
+    from simsearch.study.features import features
+
+    if out is not None:
+        check_extension(out)
+    (choice,) = _choices([backbone] if backbone else None, weights=weights, resize=resize, offline=offline)
+    (found,) = features(
+        [image],
+        choice,
+        layers=layers or (),
+        most_maps=most_maps,
+        by_activation=by_activation,
+        max_pixels=max_pixels(megapixels),
+    )
+    file = out or str(Path(_FOLDER, "features", found.model.backbone, f"{Path(image).stem}.png"))
+    _tell(found.notes)
+    draw_feature_maps(found, file)
+    if as_json:
+        print_json(_features_document(found, file))
+    else:
+        _print_features(found, file)
+
+
+def compare(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Two pictures or more.")],
+    backbones: Backbones = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="Any layer, such as fc2 of vgg16; default: the features."),
+    ] = None,
+    pooling: Annotated[str | None, typer.Option("--pooling", help="avg, max or gem.")] = None,
+    resize: ResizeRule = None,
+    precision: Annotated[str, typer.Option("--precision", help="f32, bf16, int8 or auto.")] = "f32",
+    weights: Weights = None,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where pictures of the pairs go.")] = _FOLDER,
+    megapixels: MaxMegapixels = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how alike pictures are: the cosine similarity of each pair under each backbone, from -1 to 1.
+
+    Pictures of the first 100 pairs go to DIR/cos_sim/<backbone>/, and a heat map of all where there are four images
+    or more. Default: the built-in backbone.
+
+    Example:  simsearch compare vase.jpg vase2.jpg flowerpot.jpg --backbone vgg16 --backbone resnet50
+    """
+    from simsearch.report.pairs import MOST_PAIRS, draw_comparison
+    from simsearch.study.compare import compare
+
+    choices = _choices(
+        backbones, weights=weights, layer=layer, pooling=pooling, resize=resize, precision=precision, offline=offline
+    )
+    comparison = compare(images, choices, max_pixels=max_pixels(megapixels))
+    _tell(comparison.notes)
+    _tell_skips(comparison)
+    drawn = draw_comparison(comparison, out)
+    if comparison.n_pairs > MOST_PAIRS:
+        tell(f"simsearch: pictures are drawn of the first {MOST_PAIRS} of {comparison.n_pairs:,} pairs")
+    if as_json:
+        print_json(_comparison_document(comparison, drawn))
+    else:
+        _print_comparison(comparison)
+        typer.echo(f"pictures: {shown_path(str(Path(out, 'cos_sim')))}")
+
+
+def _choices(backbones: list[str] | None, **words: str | bool | None) -> list[ModelChoice]:
+    from simsearch import ModelChoice
+
+    if not backbones:
+        return [ModelChoice.checked(**words)]
+    return [ModelChoice.checked(backbone=backbone, **words) for backbone in dict.fromkeys(backbones)]
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in dict.fromkeys(notes):
+        tell(f"simsearch: {note}")
+
+
+def _tell_skips(found: Predictions | Comparison) -> None:
+    for skip in found.skips:
+        tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
+
+
+def _about(found: Predictions | Comparison) -> dict[str, Any]:
+    """What both documents say besides their answer."""
+    models = {
+        name: {
+            "model": model.fingerprint,
+            "layer": model.layer,
+            "pooling": model.pooling,
+            "resize": model.resize,
+            "precision": model.precision,
+        }
+        for name, model in found.models.items()
+    }
+    skipped = [{"path": skip.path, "reason": skip.reason} for skip in found.skips]
+    return {"models": models, "skipped": skipped, "notes": list(found.notes)}
+
+
+def _predictions_document(predictions: Predictions, sheet: str | None) -> dict[str, Any]:
+    return {
+        "images": [
+            {
+                "path": image.path,
+                "predictions": {
+                    name: [
+                        {"rank": x.rank, "class_id": x.cls.id, "name": x.cls.name, "probability": x.probability}
+                        for x in guesses
+                    ]
+                    for name, guesses in image.guesses.items()
+                },
+            }
+            for image in predictions.images
+        ],
+        "sheet": sheet,
+        **_about(predictions),
+    }
+
+
+def _print_predictions(predictions: Predictions) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for image in predictions.images:
+        table = Table(title=Text(shown_path(image.path)), title_justify="left", box=None, pad_edge=False)
+        table.add_column("rank", justify="right")
+        for name in image.guesses:
+            table.add_column(name, overflow="fold")
+            table.add_column("", justify="right")
+        for row in zip(*image.guesses.values(), strict=True):
+            cells = [cell for x in row for cell in (Text(x.cls.label), f"{x.probability:.4f}")]
+            table.add_row(str(row[0].rank), *cells)
+        console.print(table)
+
+
+def _features_document(found: Features, file: str) -> dict[str, Any]:
+    return {
+        "image": found.path,
+        "backbone": found.model.backbone,
+        "resize": found.model.resize,
+        "layers": [
+            {
+                "name": block.layer,
+                "index": block.index,
+                "height": block.maps.shape[0],
+                "width": block.maps.shape[1],
+                "maps": block.n_maps,
+                "channels": list(block.channels),
+                "mean_activations": [float(mean) for mean in block.activations],
+            }
+            for block in found.blocks
+        ],
+        "picture": file,
+        "notes": list(found.notes),
+    }
+
+
+def _print_features(found: Features, file: str) -> None:
+    for block in found.blocks:
+        height, width = block.maps.shape[:2]
+        typer.echo(f"  {block.index:>4}  {block.layer:<40} {block.n_maps:>5,} maps of {width} x {height}")
+    typer.echo(f"picture: {shown_path(os.path.abspath(file))}")
+
+
+def _comparison_document(comparison: Comparison, drawn: Drawn) -> dict[str, Any]:
+    return {
+        "pairs": [
+            {
+                "a": comparison.paths[pair.first],
+                "b": comparison.paths[pair.second],
+                "similarities": dict(pair.similarities),
+                "pictures": {
+                    name: str(files[pair.first, pair.second])
+                    for name, files in drawn.pairs.items()
+                    if (pair.first, pair.second) in files
+                },
+            }
+            for pair in comparison.pairs()
+        ],
+        "heat_maps": {name: str(file) for name, file in drawn.heat_maps.items()},
+        **_about(comparison),
+    }
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from itertools import islice
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="cosine similarity", title_justify="left", box=None, pad_edge=False)
+    for heading in ("image", "image"):
+        table.add_column(heading, overflow="fold")
+    for name in comparison.models:
+        table.add_column(name, justify="right")
+    for pair in islice(comparison.pairs(), _PAIRS_SHOWN):
+        names = (Text(shown_path(comparison.paths[at])) for at in (pair.first, pair.second))
+        table.add_row(*names, *(f"{similarity:.4f}" for similarity in pair.similarities.values()))
+    Console().print(table)
+    if comparison.n_pairs > _PAIRS_SHOWN:
+        typer.echo(f"and {comparison.n_pairs - _PAIRS_SHOWN:,} pairs more: --json lists them all")

@@ -1,0 +1,108 @@
+"""A benchmark written into a folder: a page, the same as Markdown and JSON, plots, and the score of every query."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from simsearch.errors import SimsearchError, UsageError
+from simsearch.evaluation.results import Benchmark
+from simsearch.report.benchmark_page import benchmark_page
+from simsearch.report.document import document
+from simsearch.report.markdown import markdown
+from simsearch.report.plots import draw_plots
+from simsearch.report.wording import clean
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where everything was written."""
+
+    page: Path
+    markdown: Path
+    document: Path
+    per_query: Path
+    plots: tuple[Path, ...]
+
+
+def prepare_folder(folder: str | Path) -> None:
+    """Make the folder for a report if it is not there: to be asked before anything is measured.
+
+    Raises `UsageError` when its place is taken by a file, `SimsearchError` when it cannot be made or written to.
+    """
+    plots = Path(folder) / "plots"
+    with _clearly(plots.parent):
+        try:
+            plots.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            problem = f"{clean(str(folder))} cannot be a folder, a file is in its place"
+            raise UsageError(problem, "name another folder with --out") from error
+        for place in (plots.parent, plots):
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise PermissionError(13, "no permission to write", str(place))
+
+
+def write_report(benchmark: Benchmark, folder: str | Path) -> Report:
+    """Write report.html, report.md, report.json, per_query.csv and plots/ into a folder, made if it is not there.
+
+    A report that is there is written over file by file, each whole or not at all. All is made before the first is
+    written. Raises as `prepare_folder` does, and `SimsearchError` when a file cannot be written.
+    """
+    plots = draw_plots(benchmark)
+    names = {
+        "report.html": benchmark_page(benchmark, plots),
+        "report.md": markdown(benchmark, plots),
+        "report.json": json.dumps(document(benchmark), indent=2) + "\n",
+        "per_query.csv": per_query_csv(benchmark),
+    }
+    contents = {name: text.encode("utf-8", "backslashreplace") for name, text in names.items()}
+    pictures = {f"plots/{plot.name}.svg": plot.svg.encode() for plot in plots}
+    pictures |= {f"plots/{plot.name}.png": plot.png for plot in plots}
+    prepare_folder(folder)
+    for name, content in {**pictures, **contents}.items():
+        _write(Path(folder) / name, content)
+    page, text, whole, per_query = (Path(folder) / name for name in contents)
+    return Report(page, text, whole, per_query, tuple(Path(folder) / name for name in pictures))
+
+
+def per_query_csv(benchmark: Benchmark) -> str:
+    """A line a query: path, label, and a column for each metric of each row, headed by both names.
+
+    A path that is no UTF-8 keeps its bytes as lone surrogates, which `write_report` writes as escapes: `\\udcff`.
+    """
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    columns = [(row, metric) for row in benchmark.rows for metric in benchmark.metrics]
+    writer.writerow(["path", "label", *(f"{row.name} {metric}" for row, metric in columns)])
+    scores = [row.per_query[metric] for row, metric in columns]
+    for number, query in enumerate(benchmark.queries):
+        writer.writerow([query.path, query.label, *(f"{score[number]:.6g}" for score in scores)])
+    return file.getvalue()
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Beside its place first, and then there in one step: a report that is read meanwhile is never half of one."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    with _clearly(file):
+        try:
+            part.write_bytes(content)
+            part.replace(file)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _clearly(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        problem = f"{clean(str(place))} cannot be written ({cause})"
+        raise SimsearchError(problem, "make room or choose another place with --out") from error

@@ -1,0 +1,146 @@
+"""A folder for TensorBoard's Embedding Projector: vectors, metadata, a sprite of thumbnails, and its settings.
+
+`tensorboard --logdir FOLDER` opens it (`projector_config.pbtxt`); so does the stand-alone projector, served from the
+same folder with `?config=projector_config.json`, or at projector.tensorflow.org by loading the two .tsv files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from simsearch.clusters import folder_labels
+from simsearch.errors import ModelNotIndexed
+from simsearch.exchange.whole import whole_folder
+from simsearch.report.tiles import Sheet, tiles
+from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.records import Reading, Record, reading
+
+MOST_POINTS = 100_000
+"""The projector shows no more; of a larger collection a sample is written."""
+
+SPRITE_PX = 8_192
+"""The projector refuses a sprite with a longer side."""
+
+_MOST_TILE_PX = 64
+_TENSORS, _METADATA, _SPRITE = "tensors.tsv", "metadata.tsv", "sprite.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """What was written: how many of how many images, with thumbnails how wide."""
+
+    folder: Path
+    n_points: int
+    n_images: int
+    tile_px: int
+
+
+def export_projector(
+    catalog: Catalog, stored: StoredModel, folder: Path, *, n_most: int = MOST_POINTS, seed: int = 0
+) -> Projected:
+    """Write the original views of a model's images, at most `n_most` of them: the same sample for the same seed.
+
+    Thumbnails are 64 px wide, or as wide as lets all of them into a sprite of 8,192 x 8,192 px (25 px at 100,000).
+
+    Raises `ModelNotIndexed` when there is nothing to write, `UsageError` when the folder is in use, `SimsearchError`
+    when it cannot be written.
+    """
+    with reading(catalog, stored, originals_only=True) as found, whole_folder(folder) as workshop:
+        ids = found.view_ids()
+        chosen = _sample(ids, min(n_most, MOST_POINTS), seed)
+        if not len(chosen):
+            problem = f"{catalog.folder} has no image of {stored.model.backbone} to show"
+            raise ModelNotIndexed(str(catalog.folder), problem, "index a folder into it first")
+        records = _write_vectors(found, chosen, workshop / _TENSORS)
+        _write_metadata(records, tuple(found.facts), workshop / _METADATA)
+        sheet = sprite_sheet(len(records))
+        _write_sprite((record.path for record in records), sheet, workshop / _SPRITE)
+        _write_settings(stored, len(records), sheet, workshop)
+    return Projected(folder, len(records), len(ids), sheet.side_px)
+
+
+def sprite_sheet(n: int) -> Sheet:
+    """The sheet for n tiles: as square as can be, tiles as large as 8,192 px and their own limit allow."""
+    columns = math.ceil(math.sqrt(n))
+    side_px = min(_MOST_TILE_PX, SPRITE_PX // columns)
+    return Sheet(side_px, columns, math.ceil(n / columns))
+
+
+def _sample(ids: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+    if len(ids) <= n:
+        return ids
+    return np.sort(np.random.default_rng(seed).choice(ids, n, replace=False))
+
+
+def _write_vectors(found: Reading, chosen: NDArray[np.int64], file: Path) -> list[Record]:
+    form = "\t".join(["%.6g"] * found.stored.width) + "\n"
+    records: list[Record] = []
+    with file.open("w", encoding="ascii", newline="\n") as stream:
+        for block, vectors in found.blocks(chosen):
+            stream.writelines(form % tuple(row) for row in vectors.tolist())
+            records += block
+    return records
+
+
+def _write_metadata(records: Sequence[Record], facts: tuple[str, ...], file: Path) -> None:
+    """A line a point below one of names; the projector splits at tabs and line ends, whatever stands around them."""
+    labels = folder_labels([record.path for record in records])
+    names = ["name", *(["class"] if labels else []), "path", "image_id", *facts]
+    with file.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write("\t".join(names) + "\n")
+        for number, record in enumerate(records):
+            label = [labels[number]] if labels else []
+            fields = [os.path.basename(record.path), *label, record.path, record.image_id, *record.facts]
+            stream.write("\t".join(_field(field) for field in fields) + "\n")
+
+
+def _field(value: object) -> str:
+    """A value on one line without tabs; bytes of a path that are no UTF-8 become U+FFFD."""
+    text = os.fsencode("" if value is None else str(value)).decode("utf-8", "replace")
+    return " ".join(text.replace("\t", " ").splitlines())
+
+
+def _write_sprite(paths: Iterable[str], sheet: Sheet, file: Path) -> None:
+    sprite = Image.new("RGB", sheet.size, "white")
+    for number, tile in enumerate(tiles(paths, sheet.side_px)):
+        sprite.paste(tile, sheet.place(number))
+    sprite.save(file)
+
+
+def _write_settings(stored: StoredModel, n: int, sheet: Sheet, folder: Path) -> None:
+    """The same settings twice: as TensorBoard reads them, and as the stand-alone projector does. Paths are relative."""
+    name, side = stored.fingerprint, sheet.side_px
+    config = {
+        "embeddings": [
+            {
+                "tensorName": name,
+                "tensorShape": [n, stored.width],
+                "tensorPath": _TENSORS,
+                "metadataPath": _METADATA,
+                "sprite": {"imagePath": _SPRITE, "singleImageDim": [side, side]},
+            }
+        ]
+    }
+    (folder / "projector_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    lines = [
+        "embeddings {",
+        f"  tensor_name: {json.dumps(name)}",
+        f'  metadata_path: "{_METADATA}"',
+        f'  tensor_path: "{_TENSORS}"',
+        "  sprite {",
+        f'    image_path: "{_SPRITE}"',
+        f"    single_image_dim: {side}",
+        f"    single_image_dim: {side}",
+        "  }",
+        "}",
+    ]
+    (folder / "projector_config.pbtxt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,114 @@
+"""Fewer dimensions that tell more: centred PCA, with or without whitening, fitted to the database itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from simsearch.errors import UsageError
+
+Vectors = NDArray[np.float32]
+
+_BLOCK_ROWS = 4096
+
+_LEAST_VARIANCE = 1e-10
+"""Axes of less variance than this, relative to the first, are left out: in float32 rows they hold rounding."""
+
+_LEAST_LENGTH = 1e-6
+"""Rows nearer than this to the mean are at the mean: what is left of them is rounding."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """A mean (d,) and axes (d, width), both float32: `(x - mean) @ axes`, brought to unit length.
+
+    The axes are in the order of falling variance; the whitening is in their lengths.
+    """
+
+    mean: NDArray[np.float32]
+    axes: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, vectors: Vectors | Iterable[Vectors], width: int, whitening: float = 0.0) -> Projection:
+        """The principal axes of unit rows (n, d), given whole or as blocks; memory holds d x d and a block.
+
+        Each axis is divided by its standard deviation to the power `whitening`: 0 is plain PCA, 1 whitens in full
+        (Jégou & Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening",
+        ECCV 2012). The width is cut to d, to n - 1, and to the axes along which anything varies. The largest component
+        of each axis is positive, so that the same rows give the same signs.
+
+        Raises `UsageError` when there are not two different rows.
+        """
+        n_rows, mean, covariance = _moments(_blocks(vectors))
+        variances, axes = np.linalg.eigh(covariance)
+        variances, axes = variances[::-1], axes[:, ::-1]
+        if not variances[0] > _LEAST_LENGTH**2:
+            raise UsageError("a projection needs two different pictures", "index more, or leave pca and whiten out")
+        n_varying = int(np.count_nonzero(variances > _LEAST_VARIANCE * variances[0]))
+        width = min(width, n_varying, n_rows - 1)
+        variances, axes = variances[:width], axes[:, :width]
+        signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])
+        axes = axes * signs / variances ** (whitening / 2)
+        return cls(mean.astype(np.float32), axes.astype(np.float32))
+
+    @property
+    def width(self) -> int:
+        """The length of projected rows."""
+        return int(self.axes.shape[1])
+
+    @property
+    def digest(self) -> str:
+        """Says which projection this is: equal digests, equal vectors."""
+        return xxhash.xxh3_128_hexdigest(self.to_bytes())
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Unit rows (n, width) for rows (n, d). A row at the mean points nowhere: it becomes zeros."""
+        projected = np.empty((len(vectors), self.width), np.float32)
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            centred = vectors[start : start + _BLOCK_ROWS] - self.mean
+            rows = centred @ self.axes
+            lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+            has_direction = (np.linalg.norm(centred, axis=1, keepdims=True) > _LEAST_LENGTH) & (lengths > 0)
+            rows /= np.where(has_direction, lengths, 1)
+            projected[start : start + _BLOCK_ROWS] = rows * has_direction
+        return projected
+
+    def to_bytes(self) -> bytes:
+        """d as little-endian uint32, then mean and axes as little-endian float32, row by row."""
+        return b"".join(
+            [len(self.mean).to_bytes(4, "little"), self.mean.astype("<f4").tobytes(), self.axes.astype("<f4").tobytes()]
+        )
+
+    @classmethod
+    def from_bytes(cls, stored: bytes) -> Projection:
+        """What `to_bytes` wrote.
+
+        Raises `ValueError` when it is not that.
+        """
+        width_before = int.from_bytes(stored[:4], "little")
+        numbers = np.frombuffer(stored, "<f4", offset=4).astype(np.float32)
+        if width_before == 0 or len(numbers) < 2 * width_before:
+            raise ValueError("these bytes hold no projection")
+        return cls(numbers[:width_before], numbers[width_before:].reshape(width_before, -1))
+
+
+def _blocks(vectors: Vectors | Iterable[Vectors]) -> Iterator[Vectors]:
+    if isinstance(vectors, np.ndarray):
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            yield vectors[start : start + _BLOCK_ROWS]
+    else:
+        yield from vectors
+
+
+def _moments(blocks: Iterator[Vectors]) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """The number of rows, their mean (d,) and their covariance (d, d) over n, summed in float64."""
+    n_rows, total, products = 0, np.zeros(1), np.zeros((1, 1))
+    for block in blocks:
+        rows = block.astype(np.float64)
+        n_rows, total, products = n_rows + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
+    mean = total / max(n_rows, 1)
+    return n_rows, mean, products / max(n_rows, 1) - np.outer(mean, mean)

@@ -1,0 +1,121 @@
+"""How alike pictures are under several backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.errors import UnknownLayer, UsageError
+from simsearch.images.sources import Skip
+from simsearch.models import histogram
+from simsearch.models.model import Model
+from simsearch.models.resolve import BUILTIN, ModelChoice, resolve
+from simsearch.study.vectors import Embedded, ImagePath, Pictures, distinct, embed, names_of
+
+MOST_IMAGES = 1000
+"""More are half a million pairs and more: a matter for an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two images, by their positions among those compared, and their similarity under each model."""
+
+    first: int
+    second: int
+    similarities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`paths` are the images that were compared, in the order named, without `skips`.
+
+    `models` and `similarities` are by name, in the order asked for; a matrix (n, n) float64 of cosines, symmetric,
+    with 1 on its diagonal.
+    """
+
+    paths: tuple[str, ...]
+    models: Mapping[str, Model]
+    similarities: Mapping[str, NDArray[np.float64]]
+    skips: tuple[Skip, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def n_pairs(self) -> int:
+        """How many pairs there are."""
+        return len(self.paths) * (len(self.paths) - 1) // 2
+
+    def pairs(self) -> Iterator[Pair]:
+        """Every pair once: the first image with each that follows it, then the second, and so on."""
+        for first, second in combinations(range(len(self.paths)), 2):
+            of_models = {name: float(matrix[first, second]) for name, matrix in self.similarities.items()}
+            yield Pair(first, second, of_models)
+
+
+def compare(
+    paths: Sequence[ImagePath], choices: Sequence[ModelChoice] = (), *, max_pixels: int | None = None
+) -> Comparison:
+    """The cosine similarity of every two pictures under each backbone, default: the built-in one.
+
+    Of several backbones, those without the layer asked for use their features, and a note says so.
+
+    Raises `UsageError`, a `ModelError`, `UnknownLayer` when no backbone has the layer, or an `ImageError` when fewer
+    than two pictures can be read.
+    """
+    if not 2 <= len(paths) <= MOST_IMAGES:
+        advice = "name two or more" if len(paths) < 2 else "index them, and ask with `simsearch query`"
+        raise UsageError(f"{len(paths):,} {'image is' if len(paths) == 1 else 'images are'} no comparison", advice)
+    asked, notes = _without_layer_where_complete(distinct(choices))
+    resolved = [resolve(choice) for choice in asked]
+    pictures = Pictures(paths, max_pixels)
+    embedded, more = _embed_each(pictures, resolved, asked)
+    readable = pictures.readable(at_least=2)
+    models = [each.model for each in embedded]
+    names = names_of(models)
+    return Comparison(
+        tuple(pictures.paths[at] for at in readable),
+        dict(zip(names, models, strict=True)),
+        {name: _cosines(each.rows(readable)) for name, each in zip(names, embedded, strict=True)},
+        pictures.skips(),
+        (*notes, *more, *(note for each in embedded for note in each.notes)),
+    )
+
+
+def _without_layer_where_complete(choices: Sequence[ModelChoice]) -> tuple[list[ModelChoice], list[str]]:
+    """Beside other backbones, `--layer` and `--pooling` do not mean one that is complete as it is."""
+    kept, notes = [], []
+    for choice in choices:
+        is_complete = (choice.backbone or BUILTIN) in (BUILTIN, histogram.NAME)
+        if is_complete and len(choices) > 1 and (choice.layer or choice.pooling):
+            notes.append(f"{choice.backbone} is complete as it is: it has no layer or pooling to choose")
+            choice = replace(choice, layer=None, pooling=None)
+        kept.append(choice)
+    return kept, notes
+
+
+def _embed_each(
+    pictures: Pictures, models: Sequence[Model], choices: Sequence[ModelChoice]
+) -> tuple[list[Embedded], list[str]]:
+    embedded: list[Embedded] = []
+    notes: list[str] = []
+    failures: list[UnknownLayer] = []
+    for model, choice in zip(models, choices, strict=True):
+        try:
+            embedded.append(embed(pictures, model, choice))
+        except UnknownLayer as error:
+            failures.append(error)
+            if len(failures) == sum(each.layer is not None for each in choices):
+                raise failures[0] from None
+            embedded.append(embed(pictures, resolve(replace(choice, layer=None)), choice))
+            notes.append(f"{model.backbone} has no layer {choice.layer}: its features are compared")
+    return embedded, notes
+
+
+def _cosines(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of unit rows (n, d), (n, n); rounding takes none out of [-1, 1]."""
+    cosines = np.clip(rows.astype(np.float64) @ rows.T.astype(np.float64), -1, 1)
+    np.fill_diagonal(cosines, 1)
+    return cosines

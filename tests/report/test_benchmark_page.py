@@ -1,0 +1,141 @@
+"""The page of a benchmark."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from simsearch.evaluation.results import Benchmark, Row
+from simsearch.report.benchmark_page import benchmark_page
+from simsearch.report.plots import Plot, draw_plots
+from tests.report.benchmarks import benchmark, row
+
+_EMPTY = {"meta", "link", "img", "br"}
+
+
+class _Elements(HTMLParser):
+    """Every element with its attributes; the text of all; that each is closed where it should be."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _EMPTY:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def classed(self, name: str) -> list[dict[str, str | None]]:
+        return [found for _, found in self.elements if name in (found.get("class") or "").split()]
+
+
+@pytest.fixture(scope="module")
+def page(awkward: Benchmark, plots: tuple[Plot, ...]) -> str:
+    return benchmark_page(awkward, plots)
+
+
+def test_names_are_text_and_never_elements(page: str):
+    parsed = _Elements(page)
+    assert len(parsed.of("script")) == 1
+    assert {"i", "em", "s", "u"} & {tag for tag, found in parsed.elements if not found.get("style")} == set()
+    for attributes in (found for _, found in parsed.elements):
+        assert not any(name.startswith("on") for name in attributes)
+    assert "<script>alert(1)<!--.png" in " ".join(str(found.get("title")) for _, found in parsed.elements)
+    assert "<b>vase</b>" in parsed.text
+    assert "<s>a note</s>" in parsed.text
+
+
+def test_names_that_are_no_utf8_are_shown_as_far_as_they_can_be(page: str):
+    assert page.encode("utf-8")
+    assert "caf\ufffd.png" in page
+
+
+def test_the_page_fetches_nothing(page: str):
+    parsed = _Elements(page)
+    for _, attributes in parsed.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            target = attributes.get(name) or ""
+            assert target.startswith(("data:", "#")) or not target
+    assert not re.search(r"@import|url\((?!#)", page)
+    policy = next(found["content"] for found in parsed.of("meta") if "http-equiv" in found)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-")
+
+
+def test_worst_queries_come_with_their_pictures_and_verdicts(page: str):
+    parsed = _Elements(page)
+    pictures = [found["src"] or "" for found in parsed.of("img")]
+    assert all(source.startswith("data:image/webp;base64,") for source in pictures)
+    # Three rows have worst queries, but alpha's second row is not shown: 2 rows x 3 queries x (1 + 4 of 5 answers).
+    assert len(pictures) == 2 * 3 * 5
+    assert parsed.text.count("not there any more") == 2 * 3
+    assert len(parsed.classed("right")) == 2 * 3
+    assert len(parsed.classed("wrong")) == 2 * 3 * 4
+    assert parsed.text.count("✓") - parsed.text.count("and a full frame") == 2 * 3
+
+
+def test_the_first_right_answer_is_told_from_its_reciprocal_rank(awkward: Benchmark, plots: tuple[Plot, ...]):
+    ranks = awkward.best.per_query["mrr"] * 0 + [1 / 37, 0.0, 1 / 1200]
+    best = replace(awkward.best, per_query={**awkward.best.per_query, "mrr": ranks})
+    made = benchmark_page(replace(awkward, rows=(best, *awkward.rows[1:])), plots)
+    assert "first right answer at rank 37" in made
+    assert "first right answer at rank 1,200" in made
+    assert "at rank 0" not in made
+
+
+def test_best_and_tied_rows_are_marked_and_the_test_is_named(page: str):
+    parsed = _Elements(page)
+    assert len(parsed.classed("is-best")) == 1
+    assert len(parsed.classed("is-tied")) == 1
+    assert "tied, p = 0.31" in parsed.text
+    assert "worse, p < 0.001" in parsed.text
+    assert "paired randomisation test over the queries, Holm-corrected" in parsed.text
+    assert "0.650 to 0.750" in parsed.text
+
+
+def test_every_part_of_a_full_benchmark_is_there(page: str):
+    parsed = _Elements(page)
+    ids = {found.get("id") for found in parsed.of("section")}
+    assert ids == {"quality", "cost", "curves", "classes", "worst", "robustness", "pictures", "measured"}
+    assert {(found["href"] or "")[1:] for found in parsed.of("a")} == ids
+    assert "takes no part" in parsed.text
+    assert "drawn from 12 with seed 7" in parsed.text
+    assert len(parsed.classed("heat")) == 3 * 2 * 3
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (row("alpha", 0.7),),
+        (row("alpha", 0.0), row("beta", 0.0, p_value=1.0)),
+        (row("alpha", 1.0), row("alpha dba", 1.0, p_value=1.0)),
+    ],
+    ids=["one row", "nothing found", "all perfect"],
+)
+def test_a_benchmark_without_the_rest_makes_a_page_without_the_rest(rows: tuple[Row, ...]):
+    bare = benchmark(*(replace(found, per_class={}) for found in rows))
+    parsed = _Elements(benchmark_page(bare, draw_plots(bare)))
+    assert {found.get("id") for found in parsed.of("section")} == {"quality", "cost", "curves", "pictures", "measured"}
+    assert "Every image and every label takes part." in parsed.text
+    assert "nan" not in parsed.text.lower()
+    assert len(parsed.classed("is-best")) == (len(rows) > 1)

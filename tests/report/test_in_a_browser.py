@@ -1,0 +1,72 @@
+"""The page in a real Chromium, where there is one."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from simsearch.evaluation.results import Benchmark
+from simsearch.report.benchmark import write_report
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
+_NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine to load the page in")
+    return found
+
+
+def _load(chromium: str, page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The document after loading, and every line on the console: errors, refused scripts, failed requests."""
+    command = [chromium, *_FLAGS, _NO_NETWORK, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
+
+
+@pytest.fixture(scope="module")
+def page(awkward: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(awkward, tmp_path_factory.mktemp("report")).page
+
+
+@pytest.mark.long
+def test_the_page_loads_without_an_error_or_a_request(chromium: str, page: Path, tmp_path: Path):
+    _, console = _load(chromium, page, tmp_path / "profile")
+    assert console == []
+
+    # What would be an error or a request is seen: the same page with one of each.
+    spoilt = tmp_path / "spoilt.html"
+    extra = '<img src="https://example.org/x.png"><script>alert(1)</script></body>'
+    spoilt.write_text(page.read_text("utf-8").replace("</body>", extra), "utf-8")
+    _, console = _load(chromium, spoilt, tmp_path / "profile")
+    assert len(console) == 2
+
+
+@pytest.mark.long
+def test_a_click_on_a_title_sorts_the_table(chromium: str, page: Path, tmp_path: Path):
+    def names(document: str) -> list[str]:
+        found = re.findall(r'<th scope="row" class="series" data-value="([^"]*)"', document)
+        return [html.unescape(name) for name in found[:4]]
+
+    # The page's policy lets no other script run, so that the one that clicks needs a page without it.
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^\n]*', "", page.read_text("utf-8"))
+    click = "<script>document.querySelectorAll('table.sortable th')[COLUMN].firstChild.click()</script></body>"
+    seen = {}
+    for column in (0, 1):
+        clicking = tmp_path / f"clicking{column}.html"
+        clicking.write_text(free.replace("</body>", click.replace("COLUMN", str(column))), "utf-8")
+        seen[column], _ = _load(chromium, clicking, tmp_path / "profile")
+    ranked = names(page.read_text("utf-8"))
+    assert len(ranked) == 4
+    assert names(seen[0]) == sorted(ranked, key=str.lower)
+    assert names(seen[0]) != ranked
+    assert names(seen[1]) == ranked[::-1]  # it was sorted by that already: the other way round
