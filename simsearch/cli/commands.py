@@ -8,6 +8,7 @@ import typer
 
 from simsearch import __version__
 from simsearch.cli.augmenting import augment
+from simsearch.cli.benchmarking import benchmark
 from simsearch.cli.indexing import index
 from simsearch.cli.querying import query
 from simsearch.cli.studying import compare, features, predict
@@ -39,5 +40,19 @@ def simsearch(
     """
 
 
-for command in (index, query, info, backbones, verify, rebuild, remove, prune, predict, features, compare, augment):
+for command in (
+    index,
+    query,
+    benchmark,
+    info,
+    backbones,
+    verify,
+    rebuild,
+    remove,
+    prune,
+    predict,
+    features,
+    compare,
+    augment,
+):
     app.command()(command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,15 @@ from simsearch.rerank.method import Method
 from simsearch.rerank.neighbours import Database
 from simsearch.rerank.projection import Projection
 from simsearch.rerank.reciprocal import Reciprocal, Settings
+from simsearch.store.ann import AnnIndex
 
 _BLOCK_CELLS = 2_000_000
 """Queries times images in a block: 50 MB in all that is held of it."""
 
 _N_CANDIDATES = 100
 """How many first answers k-reciprocal re-ranking puts in order."""
+
+_N_MARGIN = 8
 
 _NOTHING = np.empty(0, np.int64)
 
@@ -58,13 +62,41 @@ class Ranker:
             self._rows = blend(self._rows, neighbours, method.dba)
         if method.k_reciprocal is not None:
             self._settings = Settings(k1=method.k_reciprocal)
-            self._database = Database.of(self._rows, method.k_reciprocal)
+            self._database = Database.of(self._rows, 2 * method.k_reciprocal)  # deep enough to lose some rows
             self._shared = Reciprocal(self._database, self._settings)
 
     @property
     def width(self) -> int:
         """The length of the vectors that are searched."""
         return int(self._rows.shape[1])
+
+    @cached_property
+    def _index(self) -> AnnIndex:
+        """All rows, originals and views, as a query searches them."""
+        index = AnnIndex.empty(self.width)
+        rows = [self._rows, *self._views]
+        index.reserve(sum(len(some) for some in rows))
+        for number, some in enumerate(rows):
+            index.add(np.arange(len(some)) + number * len(self._rows), some)
+        return index
+
+    def answer(self, vector: Vectors, k: int) -> Positions:
+        """The k first images for one query (d,) from outside, through the index as `simsearch query` does it."""
+        query = self._projected(vector[None])
+        n = (k + _N_MARGIN) * (1 + len(self._views))
+        similarities, ids = self._index.search(query, n)
+        if self._method.aqe is not None:
+            near = ids[0, : self._method.aqe] % len(self._rows)
+            query = expand(query, self._rows[near][None], similarities[:, : self._method.aqe])
+            similarities, ids = self._index.search(query, n)
+        images, first = np.unique(ids[0] % len(self._rows), return_index=True)
+        images = images[np.argsort(first)]
+        if self._method.k_reciprocal is not None:
+            similarities, images = (part[0] for part in self._index.search(query, _N_CANDIDATES))
+            images = images[images < len(self._rows)]
+            reciprocal, at = self._reciprocal(-1, query[0], None)
+            images = images[reciprocal.reorder(at, images, similarities[: len(images)]).order]
+        return images[:k]
 
     def rank(self, queries: Vectors, own: Positions, ignored: Sequence[Positions]) -> Iterator[Block]:
         """Rank all images for each of the queries (q, d), vectors of the model itself.

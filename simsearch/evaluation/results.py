@@ -48,9 +48,10 @@ class Score:
 class Cost:
     """What a row costs on this machine.
 
-    Images/s of the network alone, and from files to stored vectors; milliseconds of a warm query by an unknown
-    picture (decode, embed, search, re-rank); bytes an image in the catalog and in memory; the network's
-    parameters and the size of its weights.
+    Images/s of the network alone, and from files to stored vectors, all views of an image counted; milliseconds of a
+    warm query by an unknown picture (decode, embed, search, re-rank); bytes an image on disk (vectors in the catalog
+    and in the FAISS file) and in memory (the FAISS file); the network's parameters and the size of its weights. NaN
+    is what is not known.
     """
 
     embedded_per_second: float
@@ -59,8 +60,8 @@ class Cost:
     query_ms_p99: float
     disk_bytes_per_image: float
     memory_bytes_per_image: float
-    parameters: int
-    weights_bytes: int
+    parameters: float
+    weights_bytes: float
 
 
 @dataclass(frozen=True, slots=True)

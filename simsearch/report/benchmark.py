@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from simsearch.errors import SimsearchError, UsageError
 from simsearch.evaluation.results import Benchmark
 from simsearch.report.benchmark_page import benchmark_page
 from simsearch.report.document import document
 from simsearch.report.markdown import markdown
 from simsearch.report.plots import draw_plots
-from simsearch.report.wording import clean
+from simsearch.report.writing import make_folder, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +32,7 @@ def prepare_folder(folder: str | Path) -> None:
 
     Raises `UsageError` when its place is taken by a file, `SimsearchError` when it cannot be made or written to.
     """
-    plots = Path(folder) / "plots"
-    with _clearly(plots.parent):
-        try:
-            plots.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            problem = f"{clean(str(folder))} cannot be a folder, a file is in its place"
-            raise UsageError(problem, "name another folder with --out") from error
-        for place in (plots.parent, plots):
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise PermissionError(13, "no permission to write", str(place))
+    make_folder(folder, "plots")
 
 
 def write_report(benchmark: Benchmark, folder: str | Path) -> Report:
@@ -66,7 +53,7 @@ def write_report(benchmark: Benchmark, folder: str | Path) -> Report:
     pictures |= {f"plots/{plot.name}.png": plot.png for plot in plots}
     prepare_folder(folder)
     for name, content in {**pictures, **contents}.items():
-        _write(Path(folder) / name, content)
+        write_whole(Path(folder) / name, content)
     page, text, whole, per_query = (Path(folder) / name for name in contents)
     return Report(page, text, whole, per_query, tuple(Path(folder) / name for name in pictures))
 
@@ -84,25 +71,3 @@ def per_query_csv(benchmark: Benchmark) -> str:
     for number, query in enumerate(benchmark.queries):
         writer.writerow([query.path, query.label, *(f"{score[number]:.6g}" for score in scores)])
     return file.getvalue()
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Beside its place first, and then there in one step: a report that is read meanwhile is never half of one."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with _clearly(file):
-        try:
-            part.write_bytes(content)
-            part.replace(file)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def _clearly(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        problem = f"{clean(str(place))} cannot be written ({cause})"
-        raise SimsearchError(problem, "make room or choose another place with --out") from error

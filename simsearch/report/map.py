@@ -39,7 +39,6 @@ _PAGE_PIXELS = 24e6
 _LEAST_TILE_PX, _MOST_TILE_PX = 24, 160
 _SHEET_PX = 4_096  # what every browser can draw from
 _WEBP_QUALITY = 80
-_PLACE_UNITS = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +52,13 @@ class MapImage:
 
 @dataclass(frozen=True, slots=True)
 class CollectionMap:
-    """What is drawn: images with their places (n, 2) in [0, 1], the same snapped to a grid, and their clusters.
+    """What is drawn: images with their places on a grid, and their clusters.
 
     `clusters` hold row numbers of `images`; there may be none. `title` is text.
     """
 
     title: str
     images: Sequence[MapImage]
-    places: NDArray[np.float32]
     grid: Grid
     clusters: Sequence[Cluster] = ()
 
@@ -77,7 +75,8 @@ def draw_map(drawn: CollectionMap, file: Path) -> None:
     if file.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"{file} has no extension of a picture", "name it .png, .jpg or .webp, or .html for a page")
     columns, rows = drawn.grid.columns - drawn.grid.columns.min(), drawn.grid.rows - drawn.grid.rows.min()
-    cell_px = min(_MOST_CELL_PX, max(_LEAST_CELL_PX, _PNG_SIDE_PX // drawn.grid.side))
+    n_cells = 1 + max(int(columns.max()), int(rows.max()))
+    cell_px = min(_MOST_CELL_PX, max(_LEAST_CELL_PX, _PNG_SIDE_PX // n_cells))
     width = max((int(columns.max()) + 1) * cell_px, 480) + 2 * _MARGIN_PX
     below = round(_CAPTION_PX * _caption_scale(width))
     image = Image.new("RGB", (width, (int(rows.max()) + 1) * cell_px + 2 * _MARGIN_PX + below), _PAPER)
@@ -199,9 +198,8 @@ def _facts(drawn: CollectionMap) -> dict[str, Any]:
         "side": drawn.grid.side,
         "columns": drawn.grid.columns.tolist(),
         "rows": drawn.grid.rows.tolist(),
-        "x": np.round(drawn.places[:, 0] * _PLACE_UNITS).astype(int).tolist(),
-        "y": np.round(drawn.places[:, 1] * _PLACE_UNITS).astype(int).tolist(),
-        "units": _PLACE_UNITS,
+        "x": np.round(drawn.grid.exact[:, 0], 2).tolist(),
+        "y": np.round(drawn.grid.exact[:, 1], 2).tolist(),
         "groupings": [
             _grouping("Cluster", [_cluster_name(one) for one in drawn.clusters], own.tolist()),
             _grouping("Class", [_text(label) for label in labels], label_rows),

@@ -1,0 +1,98 @@
+"""How a model takes changes of a picture: how similar it stays to itself, and whether it is still found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simsearch.errors import ImageError
+from simsearch.evaluation.embedding import Embedded, Vectors
+from simsearch.evaluation.opened import Opened
+from simsearch.evaluation.protocol import Item
+from simsearch.evaluation.results import Robustness
+from simsearch.images.augment import Ranges, Transformation, apply, draw
+
+_UNSEEN_SEED = 20_241_122
+"""Views of this seed are in no index, unless somebody asks for it."""
+
+_BLOCK_QUERIES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One kind of change at one strength; None: all ranges of augmentation at once, drawn anew for each image."""
+
+    kind: str
+    strength: str
+    transformation: Transformation | None
+
+
+CHANGES = (
+    Change("rotation", "10 deg", Transformation(rotation_deg=10)),
+    Change("rotation", "25 deg", Transformation(rotation_deg=25)),
+    Change("shear", "10 deg", Transformation(shear_deg=10)),
+    Change("shear", "25 deg", Transformation(shear_deg=25)),
+    Change("shift", "10 %", Transformation(shift_x=0.1, shift_y=0.1)),
+    Change("shift", "25 %", Transformation(shift_x=0.25, shift_y=0.25)),
+    Change("zoom in", "1.25 x", Transformation(zoom_x=0.8, zoom_y=0.8)),
+    Change("zoom in", "2 x", Transformation(zoom_x=0.5, zoom_y=0.5)),
+    Change("brightness", "+30", Transformation(channel_shift=30)),
+    Change("brightness", "-60", Transformation(channel_shift=-60)),
+    Change("flip", "mirrored", Transformation(is_flipped=True)),
+    Change("all at once", "unseen seed", None),
+)
+
+
+def chosen(n_images: int, n: int, seed: int) -> list[int]:
+    """The positions of up to n images that are changed, drawn with the seed."""
+    return sorted(np.random.default_rng(seed).choice(n_images, min(n, n_images), replace=False).tolist())
+
+
+def robustness(
+    opened: Opened, items: Sequence[Item], embedded: Embedded, positions: Sequence[int], view_counts: Sequence[int]
+) -> list[Robustness]:
+    """Change the images at those positions in every way, and ask for each among all.
+
+    An image is found when it is nearest itself, by the best of its first N views, for each N of `view_counts`.
+    Images that cannot be read any more are passed over.
+    """
+    squares, kept = [], []
+    for at in positions:
+        try:
+            squares.append(opened.square(items[at].paths[0]))
+            kept.append(at)
+        except ImageError:
+            continue
+    found = []
+    for change in CHANGES if kept else ():
+        vectors = opened.embed(
+            [
+                apply(square, change.transformation or draw(Ranges(), _UNSEEN_SEED, items[at].digest, 1))
+                for square, at in zip(squares, kept, strict=True)
+            ]
+        )
+        similarity = np.sum(vectors * embedded.originals[kept], axis=1)
+        hits = _hits(vectors, np.array(kept), embedded, view_counts)
+        found.append(
+            Robustness(
+                opened.stored.fingerprint, change.kind, change.strength, float(similarity.mean()),
+                float(np.percentile(similarity, 5)), hits,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _hits(vectors: Vectors, own: np.ndarray, embedded: Embedded, view_counts: Sequence[int]) -> dict[int, float]:
+    """The share of the queries (q, d) whose nearest image is their own, by the number of views in the index."""
+    n_found = dict.fromkeys(view_counts, 0)
+    for start in range(0, len(vectors), _BLOCK_QUERIES):
+        some, its = vectors[start : start + _BLOCK_QUERIES], own[start : start + _BLOCK_QUERIES]
+        best = some @ embedded.originals.T
+        for number in range(max(view_counts) + 1):
+            if number:
+                np.maximum(best, some @ embedded.augmented[:, number - 1].T, out=best)
+            if number in n_found:
+                n_found[number] += int((best.argmax(axis=1) == its).sum())
+    return {count: n / len(vectors) for count, n in n_found.items()}
