@@ -8,7 +8,7 @@ import sys
 
 from bench.setup import ROOT, machine
 
-PARTS = ("ingest", "decode", "augment", "query", "growth", "quality")
+PARTS = ("ingest", "decode", "augment", "query", "growth", "quality", "evaluation")
 
 
 def main() -> None:

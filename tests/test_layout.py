@@ -31,6 +31,7 @@ OWNERS = {
     "faiss": {"store/ann.py"},
     "matplotlib": {"report/plots.py"},
     "jinja2": {"report/page.py"},
+    "pyarrow": {"exchange/tables.py"},
     "sqlite_utils": {"store/migrations.py"},
 }
 

@@ -1,0 +1,123 @@
+"""Parquet tables, written and read block by block. The only import of pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.errors import MissingExtra, SourceError
+
+_N_IN_GROUP = 10_000
+"""Rows of one row group: what pyarrow holds in memory before it writes."""
+
+_N_AT_ONCE = 1_000
+
+
+class TableWriter:
+    """A Parquet file being written: columns of SQL types, and `vector` where there is a width for it."""
+
+    def __init__(
+        self,
+        file: Path,
+        columns: Mapping[str, str],
+        vector: tuple[int, str] | None,
+        about: Mapping[str, str],
+    ) -> None:
+        self._pa, parquet = _pyarrow()
+        fields = [self._pa.field(name, self._type(kind)) for name, kind in columns.items()]
+        self._dtype = None if vector is None else vector[1]
+        if vector is not None:
+            value = self._pa.float16() if vector[1] == "float16" else self._pa.float32()
+            fields.append(self._pa.field("vector", self._pa.list_(value, vector[0])))
+        self._schema = self._pa.schema(fields, metadata=dict(about))
+        self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
+        self._held: list[Any] = []
+
+    def _type(self, kind: str) -> Any:
+        types = {"INTEGER": self._pa.int64(), "REAL": self._pa.float64(), "TEXTS": self._pa.list_(self._pa.string())}
+        return types.get(kind.upper(), self._pa.string())
+
+    def write(self, rows: Sequence[Mapping[str, Any]], vectors: NDArray[np.float32]) -> None:
+        """Add rows, each with all columns, and their vectors (n, d)."""
+        plain = [field for field in self._schema if field.name != "vector" or self._dtype is None]
+        arrays = [self._pa.array([row[field.name] for row in rows], field.type) for field in plain]
+        if self._dtype is not None:
+            flat = self._pa.array(np.ascontiguousarray(vectors, self._dtype).ravel())
+            arrays.append(self._pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
+        self._held.append(self._pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        if sum(len(batch) for batch in self._held) >= _N_IN_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_table(self._pa.Table.from_batches(self._held))
+            self._held = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+
+class TableReader:
+    """A Parquet file to read.
+
+    Raises `SourceError` when it is none, `MissingExtra` without pyarrow.
+    """
+
+    def __init__(self, file: Path) -> None:
+        pa, parquet = _pyarrow()
+        self.file = file
+        try:
+            self._file = parquet.ParquetFile(file, memory_map=True)
+        except (OSError, pa.ArrowException) as error:
+            problem = f"{file} cannot be read as Parquet ({' '.join(str(error).split())})"
+            raise SourceError(str(file), problem, "name the file that was exported, or export it again") from error
+        self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+        self.n_rows: int = self._file.metadata.num_rows
+
+    def width(self, column: str) -> int | None:
+        """How long the lists of a column are, where its type fixes that."""
+        return getattr(self._file.schema_arrow.field(column).type, "list_size", None)
+
+    def blocks(self, columns: Sequence[str], vector: str | None) -> Iterator[tuple[list[dict[str, Any]], Any]]:
+        """Rows of `columns`, and the numbers of the column `vector`: (n, d), or a list of lists of unequal lengths."""
+        wanted = list(dict.fromkeys([*columns, *([] if vector is None else [vector])]))
+        for batch in self._file.iter_batches(_N_AT_ONCE, columns=wanted):
+            rows = batch.select(list(columns)).to_pylist()
+            yield rows, None if vector is None else _numbers(batch.column(vector))
+
+
+def _numbers(column: Any) -> Any:
+    """A column of lists as an array (n, d) where all are there and of one length, else as a list."""
+    lists = column.to_pylist() if column.null_count else None
+    if lists is None:
+        flat = column.flatten()
+        if len(column) and len(flat) % len(column) == 0 and not flat.null_count:
+            width = len(flat) // len(column)
+            if all(length == width for length in _lengths(column)):
+                return flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
+        lists = column.to_pylist()
+    return lists
+
+
+def _lengths(column: Any) -> Any:
+    size = getattr(column.type, "list_size", None)
+    return [size] if size is not None else np.diff(column.offsets.to_numpy()).tolist()
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra("Parquet", "parquet") from error
+    return pyarrow, pyarrow.parquet
