@@ -21,7 +21,7 @@ LEVELS = [
     {"collection"},
     {"evaluation", "study"},
     {"report"},
-    {"cli"},
+    {"cli", "web"},
 ]
 OWNERS = {
     "tensorflow": {"models/keras_runtime.py"},
