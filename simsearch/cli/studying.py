@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from simsearch.study.features import Features
     from simsearch.study.predict import Predictions
 
-_FOLDER = "report"
+REPORT_FOLDER = "report"
 _PAIRS_SHOWN = 100
 
 Backbones = Annotated[
@@ -61,10 +61,10 @@ def predict(
 
     if sheet is not None:
         check_extension(sheet)
-    choices = _choices(backbones, weights=weights, resize=resize, offline=offline)
+    choices = choices_of(backbones, weights=weights, resize=resize, offline=offline)
     predictions = predict(images, choices, top=top, max_pixels=max_pixels(megapixels))
-    _tell(predictions.notes)
-    _tell_skips(predictions)
+    tell_notes(predictions.notes)
+    tell_skips(predictions)
     if sheet is not None:
         draw_predictions(predictions, sheet)
         if len(predictions.images) > MOST_IMAGES:
@@ -106,7 +106,7 @@ def features(
 
     if out is not None:
         check_extension(out)
-    (choice,) = _choices([backbone] if backbone else None, weights=weights, resize=resize, offline=offline)
+    (choice,) = choices_of([backbone] if backbone else None, weights=weights, resize=resize, offline=offline)
     (found,) = features(
         [image],
         choice,
@@ -115,8 +115,8 @@ def features(
         by_activation=by_activation,
         max_pixels=max_pixels(megapixels),
     )
-    file = out or str(Path(_FOLDER, "features", found.model.backbone, f"{Path(image).stem}.png"))
-    _tell(found.notes)
+    file = out or str(Path(REPORT_FOLDER, "features", found.model.backbone, f"{Path(image).stem}.png"))
+    tell_notes(found.notes)
     draw_feature_maps(found, file)
     if as_json:
         print_json(_features_document(found, file))
@@ -135,7 +135,7 @@ def compare(
     resize: ResizeRule = None,
     precision: Annotated[str, typer.Option("--precision", help="f32, bf16, int8 or auto.")] = "f32",
     weights: Weights = None,
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where pictures of the pairs go.")] = _FOLDER,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where pictures of the pairs go.")] = REPORT_FOLDER,
     megapixels: MaxMegapixels = None,
     offline: Offline = False,
     as_json: AsJson = False,
@@ -150,12 +150,12 @@ def compare(
     from simsearch.report.pairs import MOST_PAIRS, draw_comparison
     from simsearch.study.compare import compare
 
-    choices = _choices(
+    choices = choices_of(
         backbones, weights=weights, layer=layer, pooling=pooling, resize=resize, precision=precision, offline=offline
     )
     comparison = compare(images, choices, max_pixels=max_pixels(megapixels))
-    _tell(comparison.notes)
-    _tell_skips(comparison)
+    tell_notes(comparison.notes)
+    tell_skips(comparison)
     drawn = draw_comparison(comparison, out)
     if comparison.n_pairs > MOST_PAIRS:
         tell(f"simsearch: pictures are drawn of the first {MOST_PAIRS} of {comparison.n_pairs:,} pairs")
@@ -166,7 +166,11 @@ def compare(
         typer.echo(f"pictures: {shown_path(str(Path(out, 'cos_sim')))}")
 
 
-def _choices(backbones: list[str] | None, **words: str | bool | None) -> list[ModelChoice]:
+def choices_of(backbones: list[str] | None, **words: str | bool | None) -> list[ModelChoice]:
+    """A choice for each backbone named, once, or one for the default backbone; `words` go into all of them.
+
+    Raises `UsageError` on a word that there is none of.
+    """
     from simsearch import ModelChoice
 
     if not backbones:
@@ -174,12 +178,14 @@ def _choices(backbones: list[str] | None, **words: str | bool | None) -> list[Mo
     return [ModelChoice.checked(backbone=backbone, **words) for backbone in dict.fromkeys(backbones)]
 
 
-def _tell(notes: Iterable[str]) -> None:
+def tell_notes(notes: Iterable[str]) -> None:
+    """What a person should know, each once."""
     for note in dict.fromkeys(notes):
         tell(f"simsearch: {note}")
 
 
-def _tell_skips(found: Predictions | Comparison) -> None:
+def tell_skips(found: Predictions | Comparison) -> None:
+    """What could not be read, and why."""
     for skip in found.skips:
         tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
 

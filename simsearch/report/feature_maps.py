@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +78,27 @@ def _panel(canvas: Canvas, block: Block, place: tuple[int, int], *, by_activatio
     columns = math.ceil(math.sqrt(len(block.channels)))
     gap = 4 if columns <= _MOST_WIDE_GAPS else 1
     cell = (_PANEL_PX + gap) // columns - gap
-    height, width = block.maps.shape[:2]
-    # Small maps keep their cells, large ones are averaged.
-    rule = Image.Resampling.NEAREST if max(height, width) <= cell else Image.Resampling.BOX
-    for number, colours in enumerate(np.moveaxis(ramp(scaled(block.maps)), 2, 0)):
+    for number, tile in enumerate(_tiles(block.maps, cell)):
         corner = (left + number % columns * (cell + gap), top + _CAPTION_PX + number // columns * (cell + gap))
-        canvas.paste(Image.fromarray(np.ascontiguousarray(colours)).resize((cell, cell), rule), corner)
+        canvas.paste(tile, corner)
+
+
+def map_grid(block: Block, columns: int, cell_px: int) -> Image.Image:
+    """The first maps of a block, at most `columns` squared, as a square RGBA picture with nothing between them."""
+    step = cell_px + 2
+    side = columns * step - 2
+    grid = Image.new("RGBA", (side, side))
+    for number, tile in enumerate(_tiles(block.maps[..., : columns**2], cell_px)):
+        grid.paste(tile, (number % columns * step, number // columns * step))
+    return grid
+
+
+def _tiles(maps: NDArray[np.float32], cell_px: int) -> Iterator[Image.Image]:
+    """Each of the maps (h, w, n) in colours, a square of that side."""
+    # Small maps keep their cells, large ones are averaged.
+    rule = Image.Resampling.NEAREST if max(maps.shape[:2]) <= cell_px else Image.Resampling.BOX
+    for colours in np.moveaxis(ramp(scaled(maps)), 2, 0):
+        yield Image.fromarray(np.ascontiguousarray(colours)).resize((cell_px, cell_px), rule)
 
 
 def _caption(block: Block, by_activation: bool) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from simsearch.report.canvas import EMPTY, FAINT, INK, Canvas, framed, ramp, shown_name
 from simsearch.study.compare import Comparison
+from simsearch.study.views import short_stem
 
 MOST_PAIRS = 100
 """So many pairs are drawn for each backbone; the heat map has them all."""
@@ -23,7 +24,6 @@ FEW_IMAGES = 3
 
 _FOLDER = "cos_sim"
 _HEAT_MAP = "heat_map.png"
-_MOST_STEM_BYTES = 100  # two of them and an ending fit into the 255 bytes that file systems allow
 
 _PAIR_PX = 380
 _GAP_PX = 24
@@ -64,7 +64,7 @@ def draw_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> D
 
 def _file_names(comparison: Comparison, n: int) -> list[str]:
     """<a>_<b>.jpg for the first n pairs, with a number where a pair before has that name, in whatever case."""
-    stems = [_stem(path) for path in comparison.paths]
+    stems = [short_stem(path) for path in comparison.paths]
     names: list[str] = []
     taken: set[str] = set()
     for pair in islice(comparison.pairs(), n):
@@ -76,10 +76,6 @@ def _file_names(comparison: Comparison, n: int) -> list[str]:
         taken.add(name.casefold())
         names.append(f"{name}.jpg")
     return names
-
-
-def _stem(path: str) -> str:
-    return os.fsencode(Path(path).stem)[:_MOST_STEM_BYTES].decode("utf-8", "ignore")
 
 
 def _pair(several: Sequence[tuple[str, Image.Image]], similarity: float, name: str) -> Canvas:

@@ -14,15 +14,20 @@ SIDE_PX = 120
 _QUALITY = 72
 
 
-def thumbnail(path: str) -> str | None:
-    """The picture, whole, at most `SIDE_PX` wide and high, as a data address; None if it cannot be read any more."""
+def thumbnail(path: str, side_px: int = SIDE_PX) -> str | None:
+    """The picture, whole, at most `side_px` wide and high, as a data address; None if it cannot be read any more."""
     limit = default_max_pixels()
     try:
         raw = read(path, claims_picture=True, max_pixels=limit)
-        image = decode(raw.data, path, max_pixels=limit, target_px=SIDE_PX).image
+        image = decode(raw.data, path, max_pixels=limit, target_px=side_px).image
     except ImageError:
         return None
-    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return data_address(image)
+
+
+def data_address(image: Image.Image) -> str:
+    """A picture, with what of it is transparent, as WebP."""
     file = io.BytesIO()
     image.save(file, "WEBP", quality=_QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

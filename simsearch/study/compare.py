@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import UnknownLayer, UsageError
 from simsearch.images.sources import Skip
+from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models import histogram
 from simsearch.models.model import Model
 from simsearch.models.resolve import BUILTIN, ModelChoice, resolve
@@ -68,19 +70,36 @@ def compare(
     if not 2 <= len(paths) <= MOST_IMAGES:
         advice = "name two or more" if len(paths) < 2 else "index them, and ask with `simsearch query`"
         raise UsageError(f"{len(paths):,} {'image is' if len(paths) == 1 else 'images are'} no comparison", advice)
+    pictures = Pictures(paths, max_pixels)
+    embedded, notes = embed_each(pictures, choices)
+    pictures.readable(at_least=2)
+    return comparison_of(pictures, embedded, notes)
+
+
+def embed_each(
+    pictures: Pictures, choices: Sequence[ModelChoice], augmentation: Augmentation = NO_AUGMENTATION
+) -> tuple[dict[str, Embedded], tuple[str, ...]]:
+    """What each backbone makes of the pictures, by its name, in the order asked for; and what a person should know.
+
+    Raises as `compare` does, but for the number of pictures: one readable one is enough.
+    """
     asked, notes = _without_layer_where_complete(distinct(choices))
     resolved = [resolve(choice) for choice in asked]
-    pictures = Pictures(paths, max_pixels)
-    embedded, more = _embed_each(pictures, resolved, asked)
-    readable = pictures.readable(at_least=2)
-    models = [each.model for each in embedded]
-    names = names_of(models)
+    embedded, more = _embed_in_turn(pictures, resolved, asked, augmentation)
+    names = names_of([each.model for each in embedded])
+    of_models = (note for each in embedded for note in each.notes)
+    return dict(zip(names, embedded, strict=True)), (*notes, *more, *of_models)
+
+
+def comparison_of(pictures: Pictures, embedded: Mapping[str, Embedded], notes: Sequence[str]) -> Comparison:
+    """The similarities of pictures that were embedded already."""
+    readable = pictures.readable()
     return Comparison(
         tuple(pictures.paths[at] for at in readable),
-        dict(zip(names, models, strict=True)),
-        {name: _cosines(each.rows(readable)) for name, each in zip(names, embedded, strict=True)},
+        {name: each.model for name, each in embedded.items()},
+        {name: cosines(each.rows(readable)) for name, each in embedded.items()},
         pictures.skips(),
-        (*notes, *more, *(note for each in embedded for note in each.notes)),
+        tuple(notes),
     )
 
 
@@ -96,26 +115,26 @@ def _without_layer_where_complete(choices: Sequence[ModelChoice]) -> tuple[list[
     return kept, notes
 
 
-def _embed_each(
-    pictures: Pictures, models: Sequence[Model], choices: Sequence[ModelChoice]
+def _embed_in_turn(
+    pictures: Pictures, models: Sequence[Model], choices: Sequence[ModelChoice], augmentation: Augmentation
 ) -> tuple[list[Embedded], list[str]]:
     embedded: list[Embedded] = []
     notes: list[str] = []
     failures: list[UnknownLayer] = []
     for model, choice in zip(models, choices, strict=True):
         try:
-            embedded.append(embed(pictures, model, choice))
+            embedded.append(embed(pictures, model, choice, augmentation))
         except UnknownLayer as error:
             failures.append(error)
             if len(failures) == sum(each.layer is not None for each in choices):
                 raise failures[0] from None
-            embedded.append(embed(pictures, resolve(replace(choice, layer=None)), choice))
+            embedded.append(embed(pictures, resolve(replace(choice, layer=None)), choice, augmentation))
             notes.append(f"{model.backbone} has no layer {choice.layer}: its features are compared")
     return embedded, notes
 
 
-def _cosines(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def cosines(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Of unit rows (n, d), (n, n); rounding takes none out of [-1, 1]."""
-    cosines = np.clip(rows.astype(np.float64) @ rows.T.astype(np.float64), -1, 1)
-    np.fill_diagonal(cosines, 1)
-    return cosines
+    found = np.clip(rows.astype(np.float64) @ rows.T.astype(np.float64), -1, 1)
+    np.fill_diagonal(found, 1)
+    return found

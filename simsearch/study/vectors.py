@@ -1,4 +1,4 @@
-"""A few pictures under several models: what `predict` and `compare` are made of."""
+"""A few pictures under several models: what `predict`, `compare` and `study` are made of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from simsearch.errors import ImageError, UsageError
 from simsearch.images.decode import Pixels, Resize, decode_square, default_max_pixels, read
 from simsearch.images.sources import Skip
-from simsearch.models.embedder import Opening
+from simsearch.images.views import NO_AUGMENTATION, Augmentation
+from simsearch.models.embedder import Embedder, Opening
 from simsearch.models.model import Model
 from simsearch.models.precision import n_sample, settle
 from simsearch.models.resolve import DEFAULT_BACKBONE, ModelChoice
@@ -29,6 +30,7 @@ class Pictures:
     """Files to look at, in the order they were named.
 
     One that cannot be read under any model is left out of all; its error is kept, and it is not tried again.
+    `digests` are of what was read, by position.
     """
 
     def __init__(self, paths: Sequence[ImagePath], max_pixels: int | None = None) -> None:
@@ -37,6 +39,7 @@ class Pictures:
         self.paths = [os.fspath(path) for path in paths]
         self._max_pixels = max_pixels or default_max_pixels()
         self._errors: dict[int, ImageError] = {}
+        self.digests: dict[int, str] = {}
 
     def squares(self, side_px: int, resize: Resize, *, n_at_once: int) -> Iterator[tuple[list[int], Pixels]]:
         """Positions of readable pictures and their squares (n, side, side, 3), up to so many at once."""
@@ -51,6 +54,7 @@ class Pictures:
     def _square(self, at: int, side_px: int, resize: Resize) -> Pixels | None:
         try:
             raw = read(self.paths[at], claims_picture=True, max_pixels=self._max_pixels)
+            self.digests[at] = raw.digest
             return decode_square(raw, side_px, resize, max_pixels=self._max_pixels)[1]
         except ImageError as error:
             self._errors[at] = error
@@ -78,10 +82,14 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What a model made of the pictures: a unit vector (d,) at each readable position."""
+    """What a model made of the pictures: a unit vector (d,) at each readable position.
+
+    `views` are the vectors (n_views, d) of a picture's augmented views, in the order of their numbers.
+    """
 
     model: Model
     vectors: dict[int, NDArray[np.float32]]
+    views: dict[int, NDArray[np.float32]]
     notes: tuple[str, ...]
 
     def rows(self, positions: Sequence[int]) -> NDArray[np.float32]:
@@ -89,12 +97,17 @@ class Embedded:
         return np.stack([self.vectors[at] for at in positions])
 
 
-def embed(pictures: Pictures, model: Model, choice: ModelChoice) -> Embedded:
+def embed(
+    pictures: Pictures, model: Model, choice: ModelChoice, augmentation: Augmentation = NO_AUGMENTATION
+) -> Embedded:
     """Every picture's vector at the precision and by the engine of `choice`; the network is loaded once.
+
+    So are the vectors of its augmented views, made of the square that the network sees, as for an index.
 
     Raises a `ModelError`, or the first `ImageError` when no picture can be read.
     """
     vectors: dict[int, NDArray[np.float32]] = {}
+    views: dict[int, NDArray[np.float32]] = {}
     settled = None
     for positions, pixels in pictures.squares(model.side_px, model.resize, n_at_once=n_sample(choice.precision)):
         if settled is None:  # the precision is settled on the first of them, as for an index
@@ -102,12 +115,21 @@ def embed(pictures: Pictures, model: Model, choice: ModelChoice) -> Embedded:
         for start in range(0, len(pixels), _BATCH):
             rows = settled.embedder.embed(pixels[start : start + _BATCH])
             vectors.update(zip(positions[start : start + _BATCH], rows, strict=True))
+        if augmentation.n_views:
+            for at, square in zip(positions, pixels, strict=True):
+                views[at] = _embed_views(settled.embedder, square, pictures.digests[at], augmentation)
     if settled is None:
         raise pictures.first_error
     notes = list(settled.notes)
     if model.weights == RANDOM:
         notes.append(f"{model.backbone} has random weights: what it answers means nothing")
-    return Embedded(settled.model, vectors, tuple(notes))
+    return Embedded(settled.model, vectors, views, tuple(notes))
+
+
+def _embed_views(embedder: Embedder, square: Pixels, digest: str, augmentation: Augmentation) -> NDArray[np.float32]:
+    numbers = augmentation.numbers[1:]
+    batches = [numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH)]
+    return np.concatenate([embedder.embed(augmentation.views(square, digest, batch)) for batch in batches])
 
 
 def distinct(choices: Sequence[ModelChoice], *, default: str = DEFAULT_BACKBONE) -> list[ModelChoice]:

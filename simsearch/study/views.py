@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from simsearch.images.views import NO_AUGMENTATION, Augmentation, ViewChoice, pa
 
 _KEPT_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Views are saved as their picture is, where that is one of these; else as PNG."""
+
+_MOST_STEM_BYTES = 100
+"""Two of them and an ending fit into the 255 bytes that file systems allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,20 @@ def augmentation(n_views: int, seed: int | None, ranges: str | None) -> Augmenta
     return choice.over(NO_AUGMENTATION)
 
 
+def short_stem(path: str) -> str:
+    """A file's name without its ending, as far as another file's name may begin with it."""
+    return os.fsencode(Path(path).stem)[:_MOST_STEM_BYTES].decode("utf-8", "ignore")
+
+
 def write_views(
-    images: Sequence[str], folder: str, augmentation: Augmentation, max_pixels: int | None = None
+    images: Sequence[str],
+    folder: str,
+    augmentation: Augmentation,
+    max_pixels: int | None = None,
+    *,
+    longest_px: int | None = None,
 ) -> list[WrittenView]:
-    """Write every augmented view of each picture into `folder`, at the picture's own size.
+    """Write every augmented view of each picture into `folder`, at the picture's own size or within `longest_px`.
 
     They are named after the picture and the number; pictures of one name in different folders are told apart by the
     beginning of their content's digest. A view has the parameters that it would have in a collection.
@@ -51,28 +65,37 @@ def write_views(
         raise UsageError("there is no picture to augment", "name one or more")
     if not augmentation.n_views:
         raise UsageError("0 views of every picture are none", "ask for one or more with -n")
-    stems = [Path(image).stem for image in images]
+    stems = [short_stem(image) for image in images]
     limit = max_pixels or default_max_pixels()
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         return [
             view
             for image, stem in zip(images, stems, strict=True)
-            for view in _write(image, Path(folder) / stem, augmentation, limit, is_shared=stems.count(stem) > 1)
+            for view in _write(
+                _Original(image, limit, longest_px), Path(folder) / stem, augmentation, is_shared=stems.count(stem) > 1
+            )
         ]
     except OSError as error:
         raise SimsearchError(f"{folder} cannot be written to ({error.strerror})", "choose another --out") from error
 
 
-def _write(
-    image: str, place: Path, augmentation: Augmentation, max_pixels: int, *, is_shared: bool
-) -> Iterator[WrittenView]:
-    raw = read(image, claims_picture=True, max_pixels=max_pixels)
-    picture = decode(raw.data, image, max_pixels=max_pixels)
+@dataclass(frozen=True, slots=True)
+class _Original:
+    path: str
+    max_pixels: int
+    longest_px: int | None
+
+
+def _write(original: _Original, place: Path, augmentation: Augmentation, *, is_shared: bool) -> Iterator[WrittenView]:
+    raw = read(original.path, claims_picture=True, max_pixels=original.max_pixels)
+    picture = decode(raw.data, original.path, max_pixels=original.max_pixels, target_px=original.longest_px)
+    if original.longest_px is not None:
+        picture.image.thumbnail((original.longest_px, original.longest_px), Image.Resampling.LANCZOS)
     pixels = np.asarray(picture.image)
     stem = f"{place.name}_{raw.digest[:6]}" if is_shared else place.name
     for number in augmentation.numbers[1:]:
         transformation = draw(augmentation.ranges, augmentation.seed, raw.digest, number)
         file = place.with_name(f"{stem}_view{number:02}{_KEPT_FORMATS.get(picture.format, '.png')}")
         Image.fromarray(apply(pixels, transformation)).save(file, quality=95)
-        yield WrittenView(image, number, str(file), transformation)
+        yield WrittenView(original.path, number, str(file), transformation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 
@@ -12,41 +11,7 @@ from simsearch.evaluation.results import Benchmark, Row
 from simsearch.report.benchmark_page import benchmark_page
 from simsearch.report.plots import Plot, draw_plots
 from tests.report.benchmarks import benchmark, row
-
-_EMPTY = {"meta", "link", "img", "br"}
-
-
-class _Elements(HTMLParser):
-    """Every element with its attributes; the text of all; that each is closed where it should be."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in _EMPTY:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def classed(self, name: str) -> list[dict[str, str | None]]:
-        return [found for _, found in self.elements if name in (found.get("class") or "").split()]
+from tests.report.pages import Elements
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +20,7 @@ def page(awkward: Benchmark, plots: tuple[Plot, ...]) -> str:
 
 
 def test_names_are_text_and_never_elements(page: str):
-    parsed = _Elements(page)
+    parsed = Elements(page)
     assert len(parsed.of("script")) == 1
     assert {"i", "em", "s", "u"} & {tag for tag, found in parsed.elements if not found.get("style")} == set()
     for attributes in (found for _, found in parsed.elements):
@@ -71,7 +36,7 @@ def test_names_that_are_no_utf8_are_shown_as_far_as_they_can_be(page: str):
 
 
 def test_the_page_fetches_nothing(page: str):
-    parsed = _Elements(page)
+    parsed = Elements(page)
     for _, attributes in parsed.elements:
         for name in ("src", "href", "xlink:href", "srcset", "action"):
             target = attributes.get(name) or ""
@@ -83,7 +48,7 @@ def test_the_page_fetches_nothing(page: str):
 
 
 def test_worst_queries_come_with_their_pictures_and_verdicts(page: str):
-    parsed = _Elements(page)
+    parsed = Elements(page)
     pictures = [found["src"] or "" for found in parsed.of("img")]
     assert all(source.startswith("data:image/webp;base64,") for source in pictures)
     # Three rows have worst queries, but alpha's second row is not shown: 2 rows x 3 queries x (1 + 4 of 5 answers).
@@ -104,7 +69,7 @@ def test_the_first_right_answer_is_told_from_its_reciprocal_rank(awkward: Benchm
 
 
 def test_best_and_tied_rows_are_marked_and_the_test_is_named(page: str):
-    parsed = _Elements(page)
+    parsed = Elements(page)
     assert len(parsed.classed("is-best")) == 1
     assert len(parsed.classed("is-tied")) == 1
     assert "tied, p = 0.31" in parsed.text
@@ -114,7 +79,7 @@ def test_best_and_tied_rows_are_marked_and_the_test_is_named(page: str):
 
 
 def test_every_part_of_a_full_benchmark_is_there(page: str):
-    parsed = _Elements(page)
+    parsed = Elements(page)
     ids = {found.get("id") for found in parsed.of("section")}
     assert ids == {"quality", "cost", "curves", "classes", "worst", "robustness", "pictures", "measured"}
     assert {(found["href"] or "")[1:] for found in parsed.of("a")} == ids
@@ -134,7 +99,7 @@ def test_every_part_of_a_full_benchmark_is_there(page: str):
 )
 def test_a_benchmark_without_the_rest_makes_a_page_without_the_rest(rows: tuple[Row, ...]):
     bare = benchmark(*(replace(found, per_class={}) for found in rows))
-    parsed = _Elements(benchmark_page(bare, draw_plots(bare)))
+    parsed = Elements(benchmark_page(bare, draw_plots(bare)))
     assert {found.get("id") for found in parsed.of("section")} == {"quality", "cost", "curves", "pictures", "measured"}
     assert "Every image and every label takes part." in parsed.text
     assert "nan" not in parsed.text.lower()

@@ -1,4 +1,4 @@
-"""The page in a real Chromium, where there is one."""
+"""The pages in a real Chromium, where there is one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from simsearch.evaluation.results import Benchmark
 from simsearch.report.benchmark import write_report
+from simsearch.report.study import StudyReport
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
@@ -70,3 +71,27 @@ def test_a_click_on_a_title_sorts_the_table(chromium: str, page: Path, tmp_path:
     assert names(seen[0]) == sorted(ranked, key=str.lower)
     assert names(seen[0]) != ranked
     assert names(seen[1]) == ranked[::-1]  # it was sorted by that already: the other way round
+
+
+@pytest.mark.long
+def test_the_page_of_a_study_loads_without_an_error_or_a_request_and_fits_a_telephone(
+    chromium: str, study_report: StudyReport, tmp_path: Path
+):
+    _, console = _load(chromium, study_report.page, tmp_path / "profile")
+    assert console == []
+
+    # The page's policy lets no script run, so that the one that measures needs a page without it.
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^\n]*', "", study_report.page.read_text("utf-8"))
+    measure = """<script>
+        document.documentElement.style.width = "360px";
+        document.body.dataset.width = document.body.scrollWidth;
+        document.body.dataset.pictures = [...document.images].filter((image) => image.naturalWidth > 0).length;
+    </script></body>"""
+    measuring = tmp_path / "measuring.html"
+    measuring.write_text(free.replace("</body>", measure), "utf-8")
+    flags = [*_FLAGS, "--window-size=360,900", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
+    command = [chromium, *flags, "--dump-dom", measuring.as_uri()]
+    seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    width, shown = (int(re.search(rf'data-{what}="(\d+)"', seen)[1]) for what in ("width", "pictures"))
+    assert width == 360
+    assert shown == free.count("<img ")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from simsearch.evaluation.results import Benchmark
@@ -15,7 +18,7 @@ from tests.report.benchmarks import benchmark, row
 def _printed(made: Benchmark, width: int = 100, *, colours: bool = False) -> str:
     file = io.StringIO()
     Console(file=file, width=width, force_terminal=colours, color_system="standard" if colours else None).print(
-        terminal_table(made)
+        terminal_table(made, width)
     )
     return file.getvalue()
 
@@ -47,6 +50,56 @@ def test_numbers_are_whole_at_the_width_of_a_terminal_whatever_the_names(width: 
     for number in ("0.440", "0.390-0.490", "12,345", "< 0.001", "1.0 kB"):
         assert number in printed
     assert max(map(len, printed.splitlines())) <= width
+
+
+LONG = "mobilenet_v2 pca256+dba5+aqe5+k-reciprocal20"
+_WORD = st.text("abcdefghij_", min_size=1, max_size=14)
+_NAME = st.builds(
+    lambda words, improvements: " ".join([*words, "+".join(improvements)]),
+    st.lists(_WORD, min_size=1, max_size=3),
+    st.lists(st.sampled_from(["pca256", "whiten256", "dba5", "aqe5", "k-reciprocal20"]), min_size=1, max_size=4),
+)
+
+
+@given(st.lists(_NAME, min_size=1, max_size=4, unique=True), st.integers(80, 140))
+def test_from_80_columns_on_no_name_is_wrapped_inside_a_word(names: list[str], width: int):
+    printed = _printed(benchmark(*(row(name, 0.5, p_value=0.04, speed=12345) for name in names)), width)
+    lines = printed.splitlines()
+    assert max(map(len, lines)) <= width
+    table = lines[: next((at for at, line in enumerate(lines) if line.startswith("bold")), len(lines))]
+    words = {word for line in table for word in line.split()}
+    for name in names:
+        for word in re.split(r" |(?<=\+)", name):
+            assert any(word in shown for shown in words), (word, printed)
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [(80, ("95 %", "memory", " d ")), (86, ("95 %", "memory")), (95, ("95 %",)), (120, ())],
+)
+def test_the_least_needed_columns_give_way_to_names(width: int, gone: tuple[str, ...]):
+    rows = [row(LONG, 0.7), row("histogram " + "w" * 28, 0.5, p_value=0.0004, speed=12345)]
+    printed = _printed(benchmark(*rows), width)
+    assert [head for head in ("95 %", "memory", " d ") if head not in printed] == list(gone)
+    for always in ("mAP", "P@1", "P@10", "query", "12,345", "< 0.001"):
+        assert always in printed
+
+
+def test_short_names_in_80_columns_cost_the_interval_alone():
+    printed = _printed(benchmark(row("builtin", 0.7), row("histogram", 0.6, p_value=0.2)), 80)
+    assert [head for head in ("95 %", "memory", " d ", "query") if head not in printed] == ["95 %"]
+    assert "95 %" in _printed(benchmark(row("builtin", 0.7), row("histogram", 0.6, p_value=0.2)), 90)
+
+
+def test_a_word_longer_than_any_room_is_cut_and_costs_no_column():
+    printed = _printed(benchmark(row("histogram", 0.7), row("x" * 200, 0.6, p_value=0.2)), 90)
+    assert "95 %" in printed
+    assert printed.count("x") == 200
+
+
+def test_the_views_of_a_name_stay_beside_their_number():
+    printed = _printed(benchmark(row("mobilenet_v2 block_16_project +4 views pca256+dba5", 0.7)), 80)
+    assert "+4 views" in printed
 
 
 def test_names_are_no_markup():
