@@ -4,52 +4,79 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypedDict, Unpack
 
 from simsearch import upkeep
-from simsearch.errors import (
-    ImageError,
-    ImageNotFound,
-    ModelNotIndexed,
-    NoImages,
-    UsageError,
-)
-from simsearch.images.decode import Pixels, decode_square, default_max_pixels, read
+from simsearch.duplicates.asking import ask as ask_for_duplicates
+from simsearch.duplicates.asking import reject, unreject
+from simsearch.duplicates.results import KEEP_RULES, TIERS, DuplicateQuestion, DuplicateReport
+from simsearch.errors import ImageError, ModelNotIndexed, NoImages, NotAPicture
+from simsearch.exchange.annotations import Noted, annotate, clear
+from simsearch.exchange.export import FORMATS, Exported, Format, VectorKind, export
+from simsearch.exchange.intake import Imported, Intake, import_embeddings
+from simsearch.images.decode import Pixels, default_max_pixels
+from simsearch.images.fetch import fetch, is_url
+from simsearch.images.gallery import Card, gallery
 from simsearch.images.sources import Skip, scan
 from simsearch.images.views import ViewChoice, parse_ranges
-from simsearch.ingest import SHORTEST_UNIT, Job, Progress, ingest
+from simsearch.ingest import Job, Progress, ingest
 from simsearch.models.embedder import Embedder, Opening, open_embedder
 from simsearch.models.precision import Agreement
 from simsearch.models.resolve import ModelChoice, list_backbones, relocate
 from simsearch.models.weights import WeightsOrder
+from simsearch.overview import Arrangement, Clustering, Selection, arranged, clustered
 from simsearch.plan import check_any_picture, check_place, discard, plan
-from simsearch.search import Hit, Limits, mean_direction, nearest
+from simsearch.rerank.method import Method
+from simsearch.search import Hit
+from simsearch.search.asking import Question, ask
+from simsearch.search.examples import Crop, Example, Picture
+from simsearch.search.looking import Reach, shown_file
+from simsearch.search.methods import Methods
 from simsearch.store.cache import IndexCache
-from simsearch.store.catalog import Catalog, LiveView, StoredModel
+from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 from simsearch.upkeep import Verification
 
 __all__ = [
+    "FORMATS",
+    "KEEP_RULES",
+    "TIERS",
     "Answer",
+    "Arrangement",
+    "Clustering",
     "Collection",
+    "Crop",
+    "DuplicateQuestion",
+    "DuplicateReport",
+    "Example",
+    "Exported",
+    "Imported",
     "IngestReport",
     "ModelChoice",
+    "Noted",
     "Progress",
+    "Selection",
+    "Skip",
+    "VectorKind",
     "Verification",
     "ViewChoice",
     "WeightsOrder",
+    "fetch",
+    "is_url",
     "list_backbones",
     "parse_ranges",
 ]
 
-Query = str | os.PathLike[str] | int
-"""The path of a picture, or the id of a stored image."""
+Query = Picture | Example
+"""A path, a URL, the id of a stored image, the bytes of a file, or one of these with a weight and a crop."""
+
+_RERANK = "rerank"
+"""The setting that holds a collection's default method."""
+
+_SHOWN_IN_NOTEBOOK = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +108,10 @@ class IngestReport:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits of a query, and the milliseconds that loading the model, embedding and searching took."""
+    """The hits of a query, and the milliseconds that loading the model, embedding and searching took.
+
+    `rerank` is the method that they are ranked by, `none` where there is none.
+    """
 
     queries: tuple[str, ...]
     backbone: str
@@ -89,16 +119,26 @@ class Answer:
     hits: tuple[Hit, ...]
     milliseconds: dict[str, float]
     notes: tuple[str, ...]
+    rerank: str = "none"
+
+    def _repr_html_(self) -> str:
+        """The first twenty hits with their pictures, for a notebook."""
+        shown = [Card(hit.path, f"{hit.rank} · {hit.similarity:.4f}") for hit in self.hits[:_SHOWN_IN_NOTEBOOK]]
+        return gallery(f"{', '.join(self.queries)} ({self.backbone})", shown)
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """A query's content, with its stored vector (d,) or its pixels (side, side, 3)."""
+class SearchOptions(TypedDict, total=False):
+    """What `Collection.search` takes beside the queries."""
 
-    name: str
-    digest: str
-    vector: NDArray[np.float32] | None
-    pixels: Pixels | None
+    k: int | None
+    offset: int
+    min_similarity: float
+    exclude_self: bool
+    where: str | None
+    rerank: str | None
+    backbone: str | None
+    weights: WeightsOrder | None
+    max_pixels: int | None
 
 
 class Collection:
@@ -108,6 +148,7 @@ class Collection:
         self.folder = folder
         self._catalog = catalog
         self._cache = IndexCache(catalog)
+        self._methods = Methods(catalog, self._cache)
         self._embedders: dict[str, Embedder] = {}
 
     @classmethod
@@ -197,46 +238,69 @@ class Collection:
         self,
         queries: Query | Sequence[Query],
         *,
-        k: int = 10,
-        backbone: str | None = None,
+        k: int | None = 10,
+        offset: int = 0,
         min_similarity: float = -1.0,
         exclude_self: bool = False,
+        where: str | None = None,
+        rerank: str | None = None,
+        backbone: str | None = None,
         weights: WeightsOrder | None = None,
         max_pixels: int | None = None,
     ) -> Answer:
-        """The k images nearest to the queries, each a path or the id of a stored image; several are averaged.
+        """The k images nearest to the queries, or all with k None, after the first `offset`.
 
-        A picture whose content is in the collection is not embedded again. `exclude_self` leaves out images of
-        the same content as a query.
+        A query is a path, an http(s) URL (not with `WeightsOrder(offline=True)`), the id of a stored image, or the
+        bytes of a file. Of several the unit vectors are summed, each times its weight: equal ones are averaged, those
+        that an `Example` gives a weight below 0 are subtracted. A picture whose content is in the collection is not
+        embedded again. `exclude_self` leaves out images of the same content as a query.
+
+        `where` filters before anything is ranked: k answers come back whenever k images match. `rerank` is a method
+        such as `pca256+dba5+aqe5+k-reciprocal20`; None is the collection's default, `none` is none. Under a method
+        `Hit.similarity` is the cosine in the projected space, to the expanded query; k-reciprocal re-ranking changes
+        the order alone. What is deleted and not pruned yet is no answer, but still a neighbour of others.
 
         Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
         """
-        asked = _as_list(queries)
-        _check_question(asked, k, min_similarity)
+        order = weights or WeightsOrder()
+        method = Method.parse(self.default_rerank if rerank is None else rerank)
         stored = self._stored_model(backbone)
-        started = time.perf_counter()
-        index = self._cache.index(stored.fingerprint)
-        found = [self._find(query, stored, max_pixels or default_max_pixels()) for query in asked]
-        unknown = [query.pixels for query in found if query.pixels is not None]
-        if unknown:
-            self._embedder(stored, weights or WeightsOrder(), np.stack(unknown))
-        loaded = time.perf_counter()
-        vector = mean_direction([self._vector(query, stored) for query in found])
-        embedded = time.perf_counter()
-        excluded = frozenset(query.digest for query in found) if exclude_self else frozenset()
-        hits = nearest(vector, index, self._catalog, Limits(k, min_similarity, excluded))
-        ended = time.perf_counter()
-        milliseconds = {
-            "load": 1e3 * (loaded - started), "embed": 1e3 * (embedded - loaded), "search": 1e3 * (ended - embedded)
-        }  # fmt: skip
-        names = tuple(str(query) for query in asked)
-        embedder = self._embedders.get(stored.fingerprint)
-        notes = embedder.notes if embedder else ()
-        return Answer(names, stored.model.backbone, stored.fingerprint, tuple(hits), milliseconds, notes)
+        question = Question(
+            examples=_examples(queries), stored=stored, method=method,
+            reach=Reach(max_pixels or default_max_pixels(), order.offline), k=k, offset=offset,
+            min_similarity=min_similarity, exclude_self=exclude_self, where=where,
+        )  # fmt: skip
+        asked = ask(question, self._catalog, self._methods, load=lambda pixels: self._embedder(stored, order, pixels))
+        names = tuple(example.label for example in question.examples)
+        return Answer(
+            names, stored.model.backbone, stored.fingerprint, asked.hits, asked.milliseconds, asked.notes, str(method)
+        )
 
-    def paths_of(self, queries: Sequence[str | int]) -> list[str]:
-        """A file for each query: the path itself, or the first file of a stored image."""
-        return [query if isinstance(query, str) else self._stored_image(query).paths[0] for query in queries]
+    def search_each(
+        self, sources: Sequence[str | os.PathLike[str]], **options: Unpack[SearchOptions]
+    ) -> Iterator[Answer | Skip]:
+        """Ask with every picture at some sources, folders among them, each by itself and in their order.
+
+        What cannot be read is a skip in its place. Raises what `search` raises otherwise, and `SourceError`.
+        """
+        found = scan([os.fspath(source) for source in sources])
+        yield from found.skips
+        for file in found.files:
+            try:
+                yield self.search(file.path, **options)
+            except ImageError as error:
+                if file.claims_picture or not isinstance(error, NotAPicture):
+                    yield Skip(file.path, error.reason)
+
+    def files_of(self, queries: Sequence[Query], folder: str | os.PathLike[str]) -> list[str]:
+        """A file for each query, to be looked at: its own, or one made in `folder` where it has none."""
+        reach = Reach(default_max_pixels())
+        return [shown_file(example, self._catalog, reach, Path(folder)) for example in _examples(queries)]
+
+    @property
+    def default_rerank(self) -> str:
+        """The method that answers are ranked by if a query does not say: `none` unless `set_default_rerank` did."""
+        return self._catalog.setting(_RERANK) or str(Method())
 
     # Keeping it
 
@@ -271,6 +335,126 @@ class Collection:
         """
         return upkeep.prune(Path(folder), backbone, only_augmented=only_augmented)
 
+    # Noting things in it
+
+    @classmethod
+    def annotate(cls, folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> Noted:
+        """Note columns of one's own beside images, from a .csv or .json file, for `where` to ask about.
+
+        Raises `SourceError` when the file cannot be read, or none of its images is in the collection.
+        """
+        return annotate(Path(folder), Path(file))
+
+    @classmethod
+    def clear_columns(cls, folder: str | os.PathLike[str], columns: Sequence[str]) -> int:
+        """Delete columns of one's own; how many values went. Raises `UsageError` when there is no such column."""
+        return clear(Path(folder), columns)
+
+    @classmethod
+    def set_default_rerank(cls, folder: str | os.PathLike[str], method: str) -> None:
+        """Say which method answers are ranked by if a query does not say; `none` takes it back.
+
+        Raises `UsageError`.
+        """
+        chosen = Method.parse(method)
+        Catalog.open(Path(folder)).close()
+        with CatalogWriter.open_or_create(Path(folder)) as writer, writer.transaction():
+            writer.set_setting(_RERANK, None if chosen == Method() else str(chosen))
+
+    # Looking at it as a whole
+
+    def clusters(
+        self, k: int | None = None, *, backbone: str | None = None, selection: Selection | None = None
+    ) -> Clustering:
+        """The images in k clusters, or in as many as are found; of more than 50,000 a sample.
+
+        Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
+        """
+        return clustered(self._catalog, self._stored_model(backbone), k, selection or Selection())
+
+    def arrangement(
+        self, k: int | None = None, *, backbone: str | None = None, selection: Selection | None = None
+    ) -> Arrangement:
+        """The same with a place for each image in the plane, near those that are alike: what a map is drawn from."""
+        return arranged(self._catalog, self._stored_model(backbone), k, selection or Selection())
+
+    def duplicates(
+        self,
+        question: DuplicateQuestion | None = None,
+        *,
+        backbone: str | None = None,
+        weights: WeightsOrder | None = None,
+        progress: Callable[[str, float], None] = lambda _stage, _share: None,
+    ) -> DuplicateReport:
+        """Groups of files that hold the same bytes, the same picture edited, or pictures alike. Deletes nothing.
+
+        Raises `Unreadable` when the pictures are out of reach, or a `ModelError`.
+        """
+        return ask_for_duplicates(
+            self._catalog, self._cache, self._stored_model(backbone), question=question or DuplicateQuestion(),
+            order=weights or WeightsOrder(), progress=progress,
+        )  # fmt: skip
+
+    @classmethod
+    def reject_duplicates(cls, folder: str | os.PathLike[str], image_ids: Sequence[int]) -> int:
+        """Remember that none of those images is a duplicate of another of them; how many pairs that is.
+
+        Raises `UsageError` on fewer than two images, `ImageNotFound`.
+        """
+        return reject(Path(folder), image_ids)
+
+    @classmethod
+    def unreject_duplicates(cls, folder: str | os.PathLike[str], image_ids: Sequence[int]) -> int:
+        """Forget that again; how many pairs were remembered. Raises the same."""
+        return unreject(Path(folder), image_ids)
+
+    # To and from other tools
+
+    def export(
+        self,
+        place: str | os.PathLike[str],
+        *,
+        format: Format | None = None,
+        vectors: VectorKind = "float32",
+        backbone: str | None = None,
+    ) -> Exported:
+        """Write vectors and all that is known of their images as Parquet, .npy, CSV or JSON lines.
+
+        Raises `UsageError` on an unknown extension or a folder in use, `MissingExtra`, or another `SimsearchError`.
+        """
+        return export(self._catalog, self._stored_model(backbone), Path(place), format=format, vectors=vectors)
+
+    @classmethod
+    def import_embeddings(
+        cls,
+        folder: str | os.PathLike[str],
+        source: str | os.PathLike[str],
+        name: str,
+        *,
+        root: str | os.PathLike[str] = "",
+        metadata: str | os.PathLike[str] | None = None,
+        max_pixels: int | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Imported:
+        """Take vectors of another tool into a collection, under a name to ask for; relative paths begin at `root`.
+
+        Raises `SourceError`, `UsageError`, `MissingExtra` or a `CollectionError`; nothing is written then.
+        """
+        intake = Intake(
+            source=Path(source), name=name, root=Path(root), metadata=Path(metadata) if metadata else None,
+            max_pixels=max_pixels or default_max_pixels(),
+        )  # fmt: skip
+        return import_embeddings(Path(folder), intake, progress)
+
+    @property
+    def catalog(self) -> Catalog:
+        """What all of it is read from."""
+        return self._catalog
+
+    def model(self, backbone: str | None = None) -> StoredModel:
+        """The model that is asked, as the catalog has it. Raises `ModelNotIndexed`."""
+        return self._stored_model(backbone)
+
     # Models and caches
 
     def _stored_model(self, backbone: str | None) -> StoredModel:
@@ -278,44 +462,6 @@ class Collection:
         if not models:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
-
-    def _find(self, query: str | int, stored: StoredModel, max_pixels: int) -> _Query:
-        """The stored vector of a query's content, or the pixels to embed."""
-        if isinstance(query, int):
-            return self._find_stored(query, stored)
-        raw = read(query, claims_picture=True, max_pixels=max_pixels)
-        vector = self._catalog.digest_vector(raw.digest, stored)
-        if vector is not None:
-            return _Query(query, raw.digest, vector, None)
-        model = stored.model
-        _, pixels = decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels)
-        return _Query(query, raw.digest, None, pixels)
-
-    def _stored_image(self, image_id: int) -> LiveView:
-        views = self._catalog.live_views([self._catalog.original_view(image_id) or 0])
-        if not views:
-            raise ImageNotFound(str(self.folder), f"{self.folder} has no image {image_id}", "answers show the ids")
-        return next(iter(views.values()))
-
-    def _find_stored(self, image_id: int, stored: StoredModel) -> _Query:
-        live = self._stored_image(image_id)
-        vector = self._catalog.vector(stored, live.view_id)
-        if vector is None:
-            raise ModelNotIndexed(
-                str(self.folder),
-                f"image {image_id} has no vector of {stored.model.backbone}",
-                f"run `simsearch index` with --backbone {stored.model.backbone} again",
-            )
-        return _Query(f"image {image_id}", live.digest, vector, None)
-
-    def _vector(self, query: _Query, stored: StoredModel) -> NDArray[np.float32]:
-        if query.vector is not None:
-            return query.vector
-        assert query.pixels is not None  # what is not stored was decoded
-        vector: NDArray[np.float32] = self._embedders[stored.fingerprint].embed(query.pixels[None])[0]
-        if not np.linalg.norm(vector) > SHORTEST_UNIT:
-            raise ImageError(query.name, f"{stored.model.backbone} sees nothing in it", "ask with another picture")
-        return vector
 
     def _embedder(self, stored: StoredModel, order: WeightsOrder, pixels: Pixels) -> Embedder:
         fingerprint = stored.fingerprint
@@ -329,15 +475,6 @@ class Collection:
         return self._embedders[fingerprint]
 
 
-def _as_list(queries: Query | Sequence[Query]) -> list[str | int]:
-    several = [queries] if isinstance(queries, str | os.PathLike | int) else queries
-    return [query if isinstance(query, int) else os.fspath(query) for query in several]
-
-
-def _check_question(queries: Sequence[str | int], k: int, min_similarity: float) -> None:
-    if not queries:
-        raise UsageError("there is nothing to ask", "name an image, or --id of a stored one")
-    if k <= 0:
-        raise UsageError(f"k is {k}", "ask for one answer or more")
-    if not -1 <= min_similarity <= 1:
-        raise UsageError(f"the least similarity is {min_similarity}", "it is a cosine: give a number from -1 to 1")
+def _examples(queries: Query | Sequence[Query]) -> list[Example]:
+    several = [queries] if isinstance(queries, str | os.PathLike | int | bytes | Example) else queries
+    return [query if isinstance(query, Example) else Example(query) for query in several]

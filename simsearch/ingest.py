@@ -199,7 +199,7 @@ def _prepare(file: FoundFile, lookup: _Lookup, job: Job, clock: StageClock) -> _
         return _Prepared(as_read, failure=failure)
     with clock.on("augment"):
         pixels = job.augmentation.views(square, raw.digest, missing)
-    facts = ImageFacts(picture.width, picture.height, picture.format)
+    facts = ImageFacts(picture.width, picture.height, picture.format, picture.metadata)
     return _Prepared(as_read, raw.digest, facts, missing, pixels)
 
 

@@ -70,7 +70,7 @@ def plan(folder: Path, choice: ModelChoice, found: Scan, max_pixels: int) -> Pla
     """
     if Catalog.exists(folder):
         with Catalog.open(folder) as catalog:
-            models = catalog.models()
+            models = [stored for stored in catalog.models() if stored.model.runtime != "imported"]
             if models and choice.backbone is None:
                 last = models[0].model
                 if not choice.names_a_model and choice.precision in ("auto", last.precision):

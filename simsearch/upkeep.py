@@ -44,6 +44,9 @@ def describe(catalog: Catalog) -> dict[str, Any]:
     return {
         "collection": str(catalog.folder),
         **catalog.counts(),
+        "metadata": catalog.n_noted(),
+        "columns": catalog.columns(),
+        "rerank": catalog.setting("rerank") or "none",
         "size_bytes": _size_bytes(catalog.folder),
         "models": models,
         "runs": catalog.runs(5),
@@ -58,8 +61,7 @@ def verify(catalog: Catalog, cache: IndexCache) -> Verification:
     if not problems:
         for stored in catalog.models():
             problems += _wrong_vectors(catalog, stored)
-            complaint = cache.complaint(stored)
-            notes += [complaint] if complaint else []
+            notes += cache.complaints(stored)
     missing = [path for path in catalog.paths() if not os.path.exists(path)]
     if missing:
         notes.append(f"{len(missing)} files are gone, such as {missing[0]}; index again to take them out of answers")
@@ -129,6 +131,7 @@ def prune(folder: Path, backbone: str | None, *, only_augmented: bool) -> dict[s
                 cache.discard(stored.fingerprint)
         for fingerprint in kept:
             cache.refresh(fingerprint)
+        cache.discard_stale()
     freed = max(0, before - _size_bytes(folder))
     return {"images": n_images, "models": n_models, "views": n_views, "freed_bytes": freed}
 

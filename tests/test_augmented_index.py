@@ -103,9 +103,7 @@ def test_lowering_the_number_removes_the_last_views_alone(photos: Path, collecti
     report = _index(collection, photos, ViewChoice(2))
     two = _vectors(collection)
     assert (report.n_views, report.n_embedded) == (36, 0)
-    assert two == {
-        key: row for key, row in five.items() if key[1] == "original" or json.loads(key[2])["number"] <= 2
-    }
+    assert two == {key: row for key, row in five.items() if key[1] == "original" or json.loads(key[2])["number"] <= 2}
 
 
 def test_other_ranges_or_another_seed_replace_the_views_and_keep_the_originals(photos: Path, collection: Path):

@@ -17,7 +17,7 @@ LEVELS = [
     {"images"},
     {"models"},
     {"store"},
-    {"ingest", "search", "plan", "rerank", "upkeep", "duplicates", "layout", "clusters", "exchange"},
+    {"ingest", "search", "plan", "rerank", "upkeep", "duplicates", "layout", "clusters", "exchange", "overview"},
     {"collection"},
     {"evaluation", "study"},
     {"report"},

@@ -95,13 +95,13 @@ def benchmark(
 
     Example:  simsearch benchmark ~/photos-by-class --backbone builtin --backbone resnet50 --out report
     """
-    from simsearch.evaluation.benchmark import Watching
     from simsearch.evaluation.benchmark import benchmark as measure
     from simsearch.evaluation.question import (
         DEFAULT_METHODS,
         Method,
         Question,
         Truths,
+        Watching,
         combinations,
         default_backbones,
     )
@@ -162,7 +162,8 @@ def _show(found: Benchmark, out: str | None, *, as_json: bool) -> None:
     )
     for exclusion in facts.exclusions:
         typer.echo(f"  {exclusion.count:,}: {exclusion.rule}, such as {shown_path(exclusion.examples[0])}")
-    Console().print(terminal_table(found))
+    console = Console()
+    console.print(terminal_table(found, console.width))
     for sentence in summary(found):
         typer.echo(sentence)
     typer.echo(f"Report: {written.page}" if written else "Write the whole report with --out DIR.")

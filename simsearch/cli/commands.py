@@ -7,10 +7,16 @@ from typing import Annotated
 import typer
 
 from simsearch import __version__
+from simsearch.cli.annotating import annotate
 from simsearch.cli.augmenting import augment
 from simsearch.cli.benchmarking import benchmark
+from simsearch.cli.duplicates import duplicates
+from simsearch.cli.exchanging import export, import_
 from simsearch.cli.indexing import index
+from simsearch.cli.overview import clusters, map_
 from simsearch.cli.querying import query
+from simsearch.cli.serving import serve
+from simsearch.cli.study import study
 from simsearch.cli.studying import compare, features, predict
 from simsearch.cli.upkeep import backbones, info, prune, rebuild, remove, verify
 
@@ -43,6 +49,7 @@ def simsearch(
 for command in (
     index,
     query,
+    annotate,
     benchmark,
     info,
     backbones,
@@ -54,5 +61,12 @@ for command in (
     features,
     compare,
     augment,
+    study,
+    clusters,
+    duplicates,
+    export,
+    serve,
 ):
     app.command()(command)
+app.command("map")(map_)
+app.command("import")(import_)

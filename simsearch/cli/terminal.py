@@ -48,6 +48,15 @@ Ranges = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Another seed gives other views; default: 0.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help='Only images of which this holds: "class in (lamp, vase) and width >= 800 and taken > 2024-05".',
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
 MaxMegapixels = Annotated[
     float | None,
     typer.Option(

@@ -28,11 +28,17 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
         f"{shown_size(facts['size_bytes'])}"
     )
     for number, model in enumerate(facts["models"]):
-        details = ", ".join(str(x) for x in (model["precision"], model["layer"], f"{model['side_px']} px") if x)
+        details = ", ".join(str(x) for x in (model["precision"], model["layer"], model["side_px"] and f"{model['side_px']} px") if x)
+        if not model["side_px"]:
+            details = "imported"
         if model["augment"]:
             details += f", {model['augment']} augmented views an image"
         default = "  <- asked by default" if number == 0 else ""
         typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
+    if facts["rerank"] != "none":
+        typer.echo(f"  answers are ranked by {facts['rerank']} unless a query says otherwise (--rerank none)")
+    if facts["columns"]:
+        typer.echo(f"  columns of yours: {', '.join(f'{name} ({n:,})' for name, n in facts['columns'].items())}")
     if facts["orphans"]:
         typer.echo(f"  {facts['orphans']:,} images without a file: `simsearch prune` deletes their vectors")
     for skip in facts["skipped"][:20]:

@@ -35,7 +35,9 @@ _PROBE_S = 2.0
 """About how long each speed is measured."""
 
 _MOST_PROBED = 512
-_N_QUERIES = 60
+_N_WARM = 3
+"""So many queries come before those that are timed."""
+
 _FLOAT_BYTES = 4
 _ID_BYTES = 8
 
@@ -102,8 +104,11 @@ class Opened:
         return np.concatenate(blocks)
 
     def speeds(self, paths: Sequence[str], view_counts: Sequence[int]) -> Speeds:
-        """Take the time on some pictures, spread over `paths`; those that cannot be read are passed over."""
-        squares = self._squares(paths)
+        """Take the time on some pictures, spread over `paths`; those that cannot be read are passed over.
+
+        Raises `ImageError` when none can.
+        """
+        readable, squares = self._squares(paths)
         self._embedder.embed(squares[:_BATCH])  # what is only done once is not counted
         seconds, n_embedded = 0.0, 0
         while seconds < _PROBE_S / 2:
@@ -112,18 +117,22 @@ class Opened:
             seconds += time.perf_counter() - started
             n_embedded += len(squares)
         rate = n_embedded / seconds
-        vectors, query_s = self._one_by_one(paths)
+        vectors, query_s = self._one_by_one(readable)
         end_to_end = {count: self._end_to_end(paths, rate, Augmentation(count)) for count in view_counts}
         return Speeds(rate, end_to_end, vectors, query_s)
 
-    def _squares(self, paths: Sequence[str]) -> Pixels:
-        squares = []
+    def _squares(self, paths: Sequence[str]) -> tuple[list[str], Pixels]:
+        """Some paths that can be read, and what the model sees of them."""
+        squares = {}
+        failure: ImageError | None = None
         for path in _spread(paths, 2 * _BATCH):
             try:
-                squares.append(self.square(path))
-            except ImageError:
-                continue
-        return np.stack(squares)
+                squares[path] = self.square(path)
+            except ImageError as error:
+                failure = error
+        if failure and not squares:
+            raise failure
+        return list(squares), np.stack(list(squares.values()))
 
     def _end_to_end(self, paths: Sequence[str], rate: float, augmentation: Augmentation) -> float:
         """Images/s of an ingest of some of the pictures into a collection that is thrown away."""
@@ -144,15 +153,11 @@ class Opened:
         """Some pictures as a query takes them: the vector of each, and its seconds."""
         embedder = self._open(False)
         vectors, seconds = [], []
-        some = _spread(paths, _N_QUERIES)
-        for path in chain(some[:3], some):  # the first ones warm everything up
-            try:
-                started = time.perf_counter()
-                vectors.append(embedder.embed(self.square(path)[None])[0])
-                seconds.append(time.perf_counter() - started)
-            except ImageError:
-                continue
-        n_warm = min(3, len(vectors) - 1)
+        for path in chain(paths[:_N_WARM], paths):
+            started = time.perf_counter()
+            vectors.append(embedder.embed(self.square(path)[None])[0])
+            seconds.append(time.perf_counter() - started)
+        n_warm = min(_N_WARM, len(paths))
         return np.stack(vectors[n_warm:]), np.array(seconds[n_warm:])
 
 

@@ -2,11 +2,12 @@
 
 The rules, each of which is reported with how many it met:
 
-- An image is one content; it is one answer whatever the number of its files. If its files have different labels, it
-  takes no part at all.
+- An image is one content; it is one answer whatever the number of its files. If it has several labels, its own or
+  those of its files, it takes no part at all.
 - An image without a label, or alone with its label, is not asked with. It stays among the answers, as a wrong one.
 - A query without any right answer in the database is left out; it is never averaged in as zero.
 - The query itself, and junk, are taken out of its ranking.
+- Where lists name the images that are searched, all others take no part.
 - With one label and nothing else in the database every order is right: that is an error, not a perfect score.
 """
 
@@ -20,10 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import UsageError
-from simsearch.evaluation.labels import Groups, ListedQuery, Lists
+from simsearch.evaluation.labels import Groups, ListedQuery, Lists, noted
 from simsearch.evaluation.results import Exclusion, QueryFacts
-
-_N_EXAMPLES = 5
 
 Positions = NDArray[np.int64]
 
@@ -98,8 +97,10 @@ def leave_one_out(items: Sequence[Item], groups: Groups, protocol: str) -> Task:
     members = _members(labels)
     alone = [kept[members[label][0]].paths[0] for label in members if len(members[label]) == 1]
     unlabelled = [item.paths[0] for item, label in zip(kept, labels, strict=True) if not label]
-    exclusions += _noted("an image alone in its class is not asked with, and is a wrong answer to all others", alone)
-    exclusions += _noted("an image without a label is not asked with, and is a wrong answer to all", unlabelled)
+    exclusions += noted("an image alone in its class is not asked with, and is a wrong answer to all others", alone)
+    exclusions += noted("an image without a label is not asked with, and is a wrong answer to all", unlabelled)
+    if members and not any(len(positions) > 1 for positions in members.values()):
+        raise UsageError("no class has two images", "give classes of two and more: one to ask with, one to find")
     _check_classes(members, n_unlabelled=len(unlabelled))
     positions = [at for at, label in enumerate(labels) if label and len(members[label]) > 1]
     queries = [Asked(kept[at].paths[0], labels[at], kept[at].digest, at) for at in positions]
@@ -107,7 +108,7 @@ def leave_one_out(items: Sequence[Item], groups: Groups, protocol: str) -> Task:
     ignored = [np.array([at]) for at in positions]
     return Task(
         protocol, groups.origin, tuple(kept), tuple(labels), tuple(queries), {"": Truth(relevant, ignored)},
-        len(queries), (*groups.exclusions, *exclusions),
+        len(queries), (*groups.exclusions, *_unknown(groups.unknown), *exclusions),
     )  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def query_against_database(asked: Sequence[Item], asked_groups: Groups, items: S
     A query whose very content is in the database ignores it there.
     """
     kept, labels, exclusions = _labelled(items, groups)
-    query_items, query_labels, more = _labelled(asked, asked_groups)
+    query_items, query_labels, torn = _labelled(asked, asked_groups, what="a query")
     members = _members(labels)
     position_of = {item.digest: at for at, item in enumerate(kept)}
     queries, relevant, ignored, unanswerable = [], [], [], []
@@ -135,8 +136,11 @@ def query_against_database(asked: Sequence[Item], asked_groups: Groups, items: S
         raise UsageError(
             "no query has a right answer in the database", "give both folders the same classes, or name --labels"
         )
-    _check_classes(members, n_unlabelled=labels.count(""))
-    exclusions += more + _noted("a query without a right answer in the database is left out", unanswerable)
+    unlabelled = [item.paths[0] for item, label in zip(kept, labels, strict=True) if not label]
+    _check_classes(members, n_unlabelled=len(unlabelled))
+    exclusions += noted("an image without a label is a wrong answer to all", unlabelled) + torn
+    exclusions += noted("a query without a right answer in the database is left out", unanswerable)
+    exclusions += _unknown([name for name in groups.unknown if name in set(asked_groups.unknown)])
     return Task(
         "query folder against database", groups.origin, tuple(kept), tuple(labels), tuple(queries),
         {"": Truth(relevant, ignored)}, len(queries), (*groups.exclusions, *asked_groups.exclusions, *exclusions),
@@ -144,28 +148,27 @@ def query_against_database(asked: Sequence[Item], asked_groups: Groups, items: S
 
 
 def listed(items: Sequence[Item], lists: Lists) -> Task:
-    """Queries that come with their answers.
+    """Queries that come with their answers; the lists are of files of these images.
 
     Graded lists follow Radenović et al. 2018: easy - hard ones are ignored like junk; medium - easy and hard ones are
     right; hard - easy ones are ignored.
     """
     known = {path: item for item in items for path in item.paths}
     kept = [item for item in items if lists.database is None or lists.database.intersection(item.paths)]
+    taken = {path for item in kept for path in item.paths} | {query.path for query in lists.queries}
+    unlisted = [item.paths[0] for item in items if taken.isdisjoint(item.paths)]
     position_of = {item.digest: at for at, item in enumerate(kept)}
 
     def positions(paths: frozenset[str]) -> set[int]:
-        digests = {known[path].digest for path in paths if path in known}
+        digests = {known[path].digest for path in paths}
         return {position_of[digest] for digest in digests if digest in position_of}
 
     queries: list[Asked] = []
     graded: dict[str, tuple[list[Positions], list[Positions]]] = {
         grade: ([], []) for grade in (("medium", "easy", "hard") if lists.is_graded else ("",))
     }
-    unanswerable, unread = [], []
+    unanswerable = []
     for query in lists.queries:
-        if query.path not in known:
-            unread.append(query.path)
-            continue
         own = position_of.get(known[query.path].digest, -1)
         sets = _graded(query, positions, own)
         if not sets["medium"][0]:
@@ -178,8 +181,8 @@ def listed(items: Sequence[Item], lists: Lists) -> Task:
             ignored.append(np.array(sorted(left_out), np.int64))
     if not queries:
         raise UsageError("no query has a right answer in the database", "check the paths in --labels")
-    exclusions = _noted("a query that cannot be read is left out", unread)
-    exclusions += _noted("a query without a right answer in the database is left out", unanswerable)
+    exclusions = noted("a query without a right answer in the database is left out", unanswerable)
+    exclusions += noted("an image that the lists name neither as a query nor to be searched takes no part", unlisted)
     truths = {grade: Truth(*sets) for grade, sets in graded.items()}
     return Task(
         "lists", lists.origin, tuple(kept), ("",) * len(kept), tuple(queries), truths, len(queries),
@@ -202,17 +205,23 @@ def sampled(task: Task, n: int, seed: int) -> Task:
     )
 
 
-def _labelled(items: Sequence[Item], groups: Groups) -> tuple[list[Item], list[str], tuple[Exclusion, ...]]:
+def _labelled(
+    items: Sequence[Item], groups: Groups, what: str = "an image"
+) -> tuple[list[Item], list[str], tuple[Exclusion, ...]]:
     """The images that take part and their labels, empty where they have none."""
     kept, labels, torn = [], [], []
     for item in items:
         found = {groups.labels[path] for path in item.paths if path in groups.labels}
-        if len(found) > 1:
+        if len(found) > 1 or not groups.torn.isdisjoint(item.paths):
             torn.append(item.paths[0])
             continue
         kept.append(item)
         labels.append(found.pop() if found else "")
-    return kept, labels, _noted("an image with files of different labels takes no part", torn)
+    return kept, labels, noted(f"{what} of several labels, its own or its copies', takes no part", torn)
+
+
+def _unknown(names: Sequence[str]) -> tuple[Exclusion, ...]:
+    return noted("a name in the labels that matches no picture takes no part", names)
 
 
 def _members(labels: Sequence[str]) -> dict[str, Positions]:
@@ -230,8 +239,6 @@ def _check_classes(members: Mapping[str, Positions], *, n_unlabelled: int) -> No
             "nothing says which images belong together",
             "sort them into a folder for each class, or give --group-by or --labels",
         )
-    if not any(len(positions) > 1 for positions in members.values()):
-        raise UsageError("no class has two images", "give classes of two and more: one to ask with, one to find")
     if len(members) == 1 and not n_unlabelled:
         raise UsageError(
             f"all images are of one class, {next(iter(members))}, so that every answer is right",
@@ -247,10 +254,6 @@ def _graded(
     itself = {own} if own >= 0 else set()
     sets = {"easy": (easy, junk | hard), "medium": (easy | hard, junk), "hard": (hard, junk | easy)}
     return {grade: (right - ignored - itself, ignored | itself) for grade, (right, ignored) in sets.items()}
-
-
-def _noted(rule: str, names: Sequence[str]) -> tuple[Exclusion, ...]:
-    return (Exclusion(rule, len(names), tuple(names[:_N_EXAMPLES])),) if names else ()
 
 
 def _table(rows: Sequence[Positions], n_images: int) -> NDArray[np.bool_]:

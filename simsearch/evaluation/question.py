@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+from simsearch.collection import Progress
 from simsearch.errors import UsageError
-from simsearch.evaluation.labels import Groups, Lists, by_folder, by_fours, by_pattern, from_file
+from simsearch.evaluation.label_file import from_file
+from simsearch.evaluation.labels import Groups, Lists, by_folder, by_fours, by_pattern
 from simsearch.evaluation.protocol import Item, Task, leave_one_out, listed, query_against_database
+from simsearch.images.views import Augmentation
 from simsearch.models.resolve import BUILTIN, ModelChoice, list_backbones
 from simsearch.rerank.method import Method
 
-__all__ = ["Method", "Question", "Truths", "combinations", "default_backbones"]
+__all__ = ["Method", "Question", "Truths", "Watching", "combinations", "default_backbones"]
 
 PROTOCOLS = ("leave-one-out", "ukbench")
 DEFAULT_METHODS = ("none", "pca", "pca+dba", "pca+dba+aqe")
@@ -45,35 +48,29 @@ class Truths:
         if self.protocol == "ukbench" and self.queries is not None:
             raise UsageError("ukbench asks with every picture", "leave out --queries")
 
-    def labels(self, files: Sequence[str], source: str) -> Groups | Lists:
-        """The labels of those files, or the lists.
+    def task(
+        self, items: Sequence[Item], source: str, *, asked: Sequence[Item] = (), broken: Sequence[str] = ()
+    ) -> Task:
+        """The task of those images; `asked` are those of the folder of queries, where there is one.
 
-        Raises `UsageError`.
+        `broken` are pictures of the source that take no part; in UKBench they keep their place among the fours.
+        Raises `UsageError` where nothing can be measured.
         """
-        if self.protocol == "ukbench":
-            return by_fours(files)
+        files = _paths(items)
+        labels = by_fours([*files, *broken]) if self.protocol == "ukbench" else self._labels(files, source)
+        if self.queries is None:
+            return listed(items, labels) if isinstance(labels, Lists) else leave_one_out(items, labels, self.protocol)
+        own = labels if isinstance(labels, Lists) else self._labels(_paths(asked), self.queries)
+        if isinstance(labels, Lists) or isinstance(own, Lists):
+            raise UsageError("the lists name their queries themselves", "leave out --queries")
+        return query_against_database(asked, own, items, labels)
+
+    def _labels(self, files: Sequence[str], source: str) -> Groups | Lists:
         if self.pattern is not None:
             return by_pattern(files, source, self.pattern)
         if self.file is not None:
             return from_file(self.file, files, source)
         return by_folder(files, source)
-
-    def task(self, items: Sequence[Item], source: str, asked: Sequence[Item] = ()) -> Task:
-        """The task of those images; `asked` are those of the folder of queries, where there is one.
-
-        Raises `UsageError` where nothing can be measured.
-        """
-        labels = self.labels(_paths(items), source)
-        if isinstance(labels, Lists):
-            if self.queries is not None:
-                raise UsageError("the lists name their queries themselves", "leave out --queries")
-            return listed(items, labels)
-        if self.queries is None:
-            return leave_one_out(items, labels, self.protocol)
-        own = self.labels(_paths(asked), self.queries)
-        if isinstance(own, Lists):
-            raise UsageError("the lists name their queries themselves", "leave out --queries")
-        return query_against_database(asked, own, items, labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +96,16 @@ class Question:
         for what, number, least in (("--sample", self.n_queries, 1), ("--robustness", self.n_robustness, 0)):
             if number is not None and number < least:
                 raise UsageError(f"{what} is {number}", f"give {least} or more")
-        if any(count < 0 for count in self.view_counts):
-            raise UsageError(f"{min(self.view_counts)} augmented views of every image", "give 0 or more")
+        for count in self.view_counts:
+            Augmentation(count)  # refuses a number that cannot be
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Whom to tell how far it is: what is being done, and how an ingest goes on."""
+
+    on_stage: Callable[[str], None] = lambda _: None
+    on_ingest: Callable[[Progress], None] = lambda _: None
 
 
 def default_backbones() -> tuple[str, ...]:
@@ -118,6 +123,8 @@ def combinations(
     """
     if weights is not None and len(backbones) > 1:
         raise UsageError("--weights is for one backbone", "put the files into a folder and name it $SIMSEARCH_WEIGHTS")
+    for pooling in poolings:
+        ModelChoice.checked(pooling=pooling)  # also where no backbone takes it
     return tuple(
         dict.fromkeys(
             ModelChoice.checked(

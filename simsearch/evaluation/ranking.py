@@ -32,9 +32,7 @@ _BLOCK_CELLS = 2_000_000
 _N_CANDIDATES = 100
 """How many first answers k-reciprocal re-ranking puts in order."""
 
-_N_MARGIN = 8
-
-_NOTHING = np.empty(0, np.int64)
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,20 +81,23 @@ class Ranker:
     def answer(self, vector: Vectors, k: int) -> Positions:
         """The k first images for one query (d,) from outside, through the index as `simsearch query` does it."""
         query = self._projected(vector[None])
-        n = (k + _N_MARGIN) * (1 + len(self._views))
-        similarities, ids = self._index.search(query, n)
         if self._method.aqe is not None:
-            near = ids[0, : self._method.aqe] % len(self._rows)
-            query = expand(query, self._rows[near][None], similarities[:, : self._method.aqe])
-            similarities, ids = self._index.search(query, n)
-        images, first = np.unique(ids[0] % len(self._rows), return_index=True)
-        images = images[np.argsort(first)]
-        if self._method.k_reciprocal is not None:
-            similarities, images = (part[0] for part in self._index.search(query, _N_CANDIDATES))
-            images = images[images < len(self._rows)]
-            reciprocal, at = self._reciprocal(-1, query[0], None)
-            images = images[reciprocal.reorder(at, images, similarities[: len(images)]).order]
+            near, similarities = self._nearest(query, self._method.aqe)
+            query = expand(query, self._rows[near][None], similarities[None])
+        if self._method.k_reciprocal is None:
+            return self._nearest(query, k)[0]
+        images, similarities = self._nearest(query, max(k, _N_CANDIDATES))
+        first = images[:_N_CANDIDATES]
+        reciprocal, at = self._reciprocal(-1, query[0], None)
+        images[: len(first)] = first[reciprocal.reorder(at, first, similarities[: len(first)]).order]
         return images[:k]
+
+    def _nearest(self, query: Vectors, n: int) -> tuple[Positions, Vectors]:
+        """The images (n,) nearest to a projected query (1, d) by their best views, and how similar those are."""
+        similarities, ids = self._index.search(query, n * (1 + len(self._views)))
+        _, first = np.unique(ids[0] % len(self._rows), return_index=True)
+        first = np.sort(first)[:n]
+        return ids[0, first] % len(self._rows), similarities[0, first]
 
     def rank(self, queries: Vectors, own: Positions, ignored: Sequence[Positions]) -> Iterator[Block]:
         """Rank all images for each of the queries (q, d), vectors of the model itself.
@@ -116,8 +117,7 @@ class Ranker:
             similarities = self._similarities(vectors, corrections)
         if self._method.k_reciprocal is None:
             return Block(block, ranked(similarities, _mask(ignored, len(self._rows))), similarities)
-        itself = [own[row : row + 1] if at >= 0 else _NOTHING for row, at in enumerate(own.tolist())]
-        order = ranked(similarities, _mask(itself, len(self._rows)))
+        order = ranked(similarities, _mask(_themselves(own), len(self._rows)))
         for row, at in enumerate(own.tolist()):
             first = order[row, : min(_N_CANDIDATES, len(self._rows) - (at >= 0))]
             reciprocal, query = self._reciprocal(at, vectors[row], corrections[row])
@@ -143,22 +143,22 @@ class Ranker:
         self, vectors: Vectors, similarities: Vectors, own: Positions, corrections: Sequence[Corrected | None]
     ) -> Vectors:
         """The queries, each moved towards the originals of its first answers, itself not being one."""
-        n_near = min(self._method.aqe or 0, len(self._rows) - 1)
         candidates = similarities.copy()
         inside = np.flatnonzero(own >= 0)
-        candidates[inside, own[inside]] = -np.inf
-        near = ranked(np.maximum(candidates, -1), candidates == -np.inf)[:, :n_near]
+        candidates[inside, own[inside]] = -1  # weighs nothing, should all others be near
+        near = ranked(candidates, _mask(_themselves(own), len(self._rows)))[:, : self._method.aqe]
         neighbours = self._rows[near]
         for row, correction in enumerate(corrections):
             if correction is not None and len(correction.positions):
                 is_other = near[row][:, None] == correction.positions
                 at, slot = np.nonzero(is_other)
                 neighbours[row, at] = correction.vectors[slot]
-        return expand(vectors, neighbours, np.take_along_axis(similarities, near, 1))
+        return expand(vectors, neighbours, np.take_along_axis(candidates, near, 1))
 
     def _reciprocal(self, own: int, vector: Vectors, correction: Corrected | None) -> tuple[Reciprocal, int]:
         """What re-ranks for a query, and the query's position in it."""
-        if own >= 0 and self._leave_one_out is None and self._method.aqe is None:
+        # A query by a part of its picture is not the row of the whole one.
+        if own >= 0 and correction is None and np.allclose(vector, self._rows[own], atol=_ROUNDING):
             return self._shared, own
         query = own if own >= 0 else len(self._rows)
         positions, rows = np.array([query]), vector[None]
@@ -172,6 +172,11 @@ class Ranker:
 
 def _projection(vectors: Vectors, method: Method) -> Projection | None:
     return None if method.width is None else Projection.fit(vectors, method.width, method.whitening)
+
+
+def _themselves(own: Positions) -> list[Positions]:
+    """The positions of each query itself: one, or none."""
+    return [np.array([at] if at >= 0 else [], np.int64) for at in own.tolist()]
 
 
 def _mask(rows: Sequence[Positions], n_images: int) -> NDArray[np.bool_]:

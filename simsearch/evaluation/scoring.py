@@ -39,6 +39,7 @@ _ALL = slice(None)
 class Scored:
     """The scores of a row: by metric (q,), NaN where a grade has no right answer; see `results.Row` for the rest."""
 
+    width: int
     per_query: Mapping[str, NDArray[np.float64]]
     precision_recall: NDArray[np.float64]
     precision_at: NDArray[np.float64]
@@ -67,6 +68,7 @@ def score(task: Task, ranker: Ranker, queries: Vectors) -> Scored:
     curves = [joined.pop(name) for name in ("precision_recall", "precision_at")]
     first, similarities = (np.concatenate(some) for some in zip(*firsts, strict=True))
     return Scored(
+        ranker.width,
         {name: joined[name] for name in metric_names(task)},
         curves[0].mean(axis=0),
         curves[1].mean(axis=0),

@@ -9,7 +9,7 @@ import io
 import os
 import stat
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, Unreadable
+from simsearch.images.metadata import Metadata, facts
 
 Resize = Literal["squash", "crop", "pad", "nearest"]
 """How a picture of any shape becomes a square.
@@ -64,6 +65,7 @@ class Picture:
     width: int
     height: int
     format: str
+    metadata: Metadata = field(default_factory=Metadata)
 
 
 def default_max_pixels() -> int:
@@ -130,11 +132,12 @@ def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = N
         stored = image.size
         is_reduced = target_px is not None and image.draft(None, (target_px, target_px)) is not None
         image.load()
+        metadata = facts(image)
         lies_on_its_side = _turn_upright(image)
         full = image.size
         if is_reduced:
             full = stored[::-1] if lies_on_its_side else stored
-        return Picture(_to_rgb(image), full[0], full[1], image.format or "unknown")
+        return Picture(_to_rgb(image), full[0], full[1], image.format or "unknown", metadata)
     except MemoryError as error:
         raise _too_large(path, _megapixels(image.size), max_pixels) from error
     except Exception as error:  # readers raise whatever they stumble over; it is one file's failure

@@ -81,6 +81,7 @@ def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
     built or its weights do not fit, or when the engine that was asked for by name cannot run it.
     """
     opening = opening or Opening()
+    check_embeds(model)
     if model.runtime == "histogram":
         return HistogramEmbedder(model)
     if model.runtime == "builtin" and opening.graph is None and model.weights != shipped_digest():
@@ -103,6 +104,13 @@ def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
         graph = network.GRAPH if model.runtime == "builtin" else None
         return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many)
     return _open_converted(openvino_runtime, model, opening)
+
+
+def check_embeds(model: Model) -> None:
+    """Raises `ModelError` for a model whose vectors were imported: nothing here could make others."""
+    if model.runtime == "imported":
+        problem = f"the vectors of {model.backbone} were imported: no other picture can be embedded with it"
+        raise ModelError(problem, "ask with an image of the collection (--id), or with another --backbone")
 
 
 def shipped_digest() -> str:

@@ -28,7 +28,8 @@ Precision = Literal["f32", "bf16", "int8"]
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-Runtime = Literal["builtin", "histogram", "keras-zoo", "keras-file", "saved-model", "onnx"]
+Runtime = Literal["builtin", "histogram", "keras-zoo", "keras-file", "saved-model", "onnx", "imported"]
+"""`imported`: vectors that another tool made; no picture can be embedded here."""
 
 
 @dataclass(frozen=True, slots=True)

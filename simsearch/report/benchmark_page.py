@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simsearch.evaluation.results import HEADLINE, Benchmark, Cost, Failure, Row
+from simsearch.images.thumbnails import thumbnail
 from simsearch.report import findings, wording
 from simsearch.report.inline_svg import inline_svg
 from simsearch.report.page import render
 from simsearch.report.plots import PALETTE, Plot
 from simsearch.report.robustness import Grid, robustness_grid
-from simsearch.report.thumbnails import thumbnail
 
 _MOST_FAILURES, _MOST_ANSWERS = 8, 8
 _MOST_OTHERS, _MOST_OTHER_FAILURES = 4, 4

@@ -13,6 +13,7 @@ import jinja2
 from simsearch.report import wording
 from simsearch.report.wording import clean
 
+_HERE = "simsearch.report"
 _FILTERS = (
     wording.amount,
     wording.difference,
@@ -34,13 +35,18 @@ def render(template: str, **values: Any) -> str:
     """
     script = _source("table.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _environment().get_template(template).render(**values, script=script, script_digest=digest)
+    return _environment(_HERE).get_template(template).render(**values, script=script, script_digest=digest)
+
+
+def render_from(package: str, template: str, **values: Any) -> str:
+    """A page from a template in the folder `templates` of another package, by the same rules; without a script."""
+    return _environment(package).get_template(template).render(**values)
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment(package: str) -> jinja2.Environment:
     made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
+        loader=jinja2.FunctionLoader(functools.partial(_source, package=package)),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -51,8 +57,8 @@ def _environment() -> jinja2.Environment:
     return made
 
 
-def _source(name: str) -> str:
-    return (resources.files("simsearch.report") / "templates" / name).read_text("utf-8")
+def _source(name: str, package: str = _HERE) -> str:
+    return (resources.files(package) / "templates" / name).read_text("utf-8")
 
 
 def _showable(value: Any) -> Any:

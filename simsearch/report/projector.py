@@ -55,8 +55,8 @@ def export_projector(
     when it cannot be written.
     """
     with reading(catalog, stored, originals_only=True) as found, whole_folder(folder) as workshop:
-        ids = found.view_ids()
-        chosen = _sample(ids, min(n_most, MOST_POINTS), seed)
+        n_images = len(found.view_ids())
+        chosen = found.sample(min(n_most, MOST_POINTS), seed)
         if not len(chosen):
             problem = f"{catalog.folder} has no image of {stored.model.backbone} to show"
             raise ModelNotIndexed(str(catalog.folder), problem, "index a folder into it first")
@@ -65,7 +65,7 @@ def export_projector(
         sheet = sprite_sheet(len(records))
         _write_sprite((record.path for record in records), sheet, workshop / _SPRITE)
         _write_settings(stored, len(records), sheet, workshop)
-    return Projected(folder, len(records), len(ids), sheet.side_px)
+    return Projected(folder, len(records), n_images, sheet.side_px)
 
 
 def sprite_sheet(n: int) -> Sheet:
@@ -73,12 +73,6 @@ def sprite_sheet(n: int) -> Sheet:
     columns = math.ceil(math.sqrt(n))
     side_px = min(_MOST_TILE_PX, SPRITE_PX // columns)
     return Sheet(side_px, columns, math.ceil(n / columns))
-
-
-def _sample(ids: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
-    if len(ids) <= n:
-        return ids
-    return np.sort(np.random.default_rng(seed).choice(ids, n, replace=False))
 
 
 def _write_vectors(found: Reading, chosen: NDArray[np.int64], file: Path) -> list[Record]:

@@ -13,12 +13,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.images.thumbnails import data_address, thumbnail
 from simsearch.report.feature_maps import map_grid
 from simsearch.report.page import render
 from simsearch.report.pairs import FEW_IMAGES
 from simsearch.report.study_files import Making, Pieces
 from simsearch.report.study_findings import image_names, sensitivity, summary
-from simsearch.report.thumbnails import data_address, thumbnail
 from simsearch.study.augmented import AugmentedSimilarities, Separation
 from simsearch.study.features import Block, Features
 from simsearch.study.study import Study

@@ -6,14 +6,15 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
+from simsearch.images.metadata import Metadata
 from simsearch.images.sources import FoundFile, Skip
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
@@ -30,6 +31,9 @@ from simsearch.store.connection import (
     stored_path,
     translated,
 )
+
+if TYPE_CHECKING:
+    from simsearch.store.where import Sql
 
 _MANY = 500
 """How many values go into one statement."""
@@ -52,11 +56,12 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What decoding told of an image: upright size in px, format."""
+    """What decoding told of an image: upright size in px, format, what the camera noted."""
 
     width: int
     height: int
     format: str
+    metadata: Metadata = field(default_factory=Metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,10 +285,15 @@ class Catalog:
 
     def digest_vector(self, digest: str, stored: StoredModel) -> NDArray[np.float32] | None:
         """The vector (d,) of the image of that content, or None where it has none of the model."""
+        view_id = self.view_of_content(digest, stored)
+        return None if view_id is None else self.vector(stored, view_id)
+
+    def view_of_content(self, digest: str, stored: StoredModel) -> int | None:
+        """The id of the original view of the image of that content, where the model has a vector of it."""
         query = """SELECT view_id FROM images JOIN views ON image_id = images.id AND kind = 'original'
                    JOIN vectors ON view_id = views.id AND model_id = ? WHERE digest = ?"""
-        row = next(self._rows(query, (stored.id, digest)), None)
-        return None if row is None else self.vector(stored, row[0])
+        row = self._one(query, (stored.id, digest))
+        return None if row is None else int(row[0])
 
     def vector(self, stored: StoredModel, view_id: int) -> NDArray[np.float32] | None:
         """The vector (d,) of a view, or None where it has none of the model."""
@@ -308,6 +318,26 @@ class Catalog:
         """The view ids that the model has vectors of, ascending."""
         rows = self._rows("SELECT view_id FROM vectors WHERE model_id = ? ORDER BY view_id", (model_id,))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def original_ids(self, model_id: int) -> NDArray[np.int64]:
+        """Those of `vector_ids` that are original views, ascending."""
+        query = """SELECT view_id FROM vectors JOIN views ON views.id = view_id
+                   WHERE model_id = ? AND kind = 'original' ORDER BY view_id"""
+        return np.fromiter((row[0] for row in self._rows(query, (model_id,))), dtype=np.int64)
+
+    def matching_ids(self, model_id: int, condition: Sql) -> NDArray[np.int64]:
+        """Those of `vector_ids` that are views of an image with a file of which the condition holds, ascending."""
+        query = f"""SELECT view_id FROM vectors JOIN views ON views.id = view_id WHERE model_id = ? AND image_id IN (
+                    SELECT files.image_id FROM files JOIN images ON images.id = files.image_id
+                    WHERE {condition.text}) ORDER BY view_id"""
+        rows = self._rows(query, (model_id, *condition.parameters))
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def projection(self, model_id: int, method: str) -> tuple[int, bytes] | None:
+        """A projection of the model's vectors, as bytes, with how many vectors there were when it was fitted."""
+        query = "SELECT n_vectors, projection FROM projections WHERE model_id = ? AND method = ?"
+        row = self._one(query, (model_id, method))
+        return None if row is None else (int(row[0]), bytes(row[1]))
 
     def view_numbers(self, model_id: int) -> NDArray[np.int64]:
         """For every vector of the model its view's id, image's id and number (0: the original), (n, 3), by view id."""
@@ -361,6 +391,14 @@ class Catalog:
                 view.paths.append(loaded_path(path))
         return views
 
+    def original_views(self, image_ids: Sequence[int]) -> dict[int, int]:
+        """The id of the original view of each of those images."""
+        found: dict[int, int] = {}
+        for some in _chunks(image_ids):
+            query = f"SELECT image_id, id FROM views WHERE kind = 'original' AND image_id IN ({_marks(some)})"
+            found |= dict(self._all(query, some))
+        return found
+
     def original_view(self, image_id: int) -> int | None:
         """The id of an image's original view, or None where there is no such image with a file."""
         row = self._connection.execute(
@@ -369,6 +407,27 @@ class Catalog:
             (image_id,),
         ).fetchone()
         return row and int(row[0])
+
+    # What its owner noted
+
+    def setting(self, name: str) -> str | None:
+        """What was set, or None where nothing was."""
+        row = self._one("SELECT value FROM settings WHERE name = ?", (name,))
+        return None if row is None else str(row[0])
+
+    def columns(self) -> dict[str, int]:
+        """The names of the user's own columns, in their order, each with how many images have a value."""
+        return dict(self._all("SELECT name, count(*) FROM annotations GROUP BY name ORDER BY name"))
+
+    def rejected_pairs(self) -> set[tuple[int, int]]:
+        """The pairs of images, the smaller id first, that a person said are no duplicates."""
+        return set(self._all("SELECT image_a, image_b FROM rejected_pairs"))
+
+    def n_noted(self) -> dict[str, int]:
+        """Of how many images with a file the date and the camera are known."""
+        query = """SELECT count(taken_at), count(camera) FROM images
+                   WHERE EXISTS (SELECT 1 FROM files WHERE image_id = images.id)"""
+        return dict(zip(("taken", "camera"), self._one(query), strict=True))
 
     def damage(self) -> list[str]:
         """What SQLite itself finds wrong, one line each."""

@@ -21,7 +21,7 @@ from simsearch.errors import (
 )
 
 CATALOG_NAME = "catalog.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _APPLICATION_ID = 1936289139
 
 

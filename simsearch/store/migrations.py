@@ -97,6 +97,34 @@ def _rankings(db: Database) -> None:
         db.execute(statement)
 
 
+@_steps(name="0003_questions")
+def _questions(db: Database) -> None:
+    for statement in (
+        # When and by what a picture was taken, as its EXIF says: `YYYY-MM-DDTHH:MM:SS` on the camera's clock.
+        # NULL: not known, or indexed by an older simsearch and not decoded since.
+        "ALTER TABLE images ADD COLUMN taken_at TEXT",
+        "ALTER TABLE images ADD COLUMN camera TEXT",
+        # Columns of the user's own. A value is what it was given as: INTEGER, REAL or TEXT.
+        """CREATE TABLE annotations (
+            image_id INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+            name TEXT NOT NULL,
+            value NOT NULL,
+            PRIMARY KEY (image_id, name)) WITHOUT ROWID""",
+        "CREATE INDEX annotations_by_name ON annotations(name)",
+        # Pairs that look alike and that a person said are no duplicates; the smaller id first.
+        """CREATE TABLE rejected_pairs (
+            image_a INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+            image_b INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+            PRIMARY KEY (image_a, image_b),
+            CHECK (image_a < image_b)) WITHOUT ROWID""",
+        "CREATE INDEX rejected_pairs_by_b ON rejected_pairs(image_b)",
+        # What the owner of the collection chose, such as the method that answers are ranked by.
+        "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "PRAGMA user_version = 3",
+    ):
+        db.execute(statement)
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Take every step that the catalog behind `connection` has not taken yet, each in a transaction."""
     _steps.apply(Database(connection))

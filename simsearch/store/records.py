@@ -60,6 +60,22 @@ class Reading:
         rows = self._connection.execute(query, (self.stored.id,))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
+    def sample(self, n_most: int, seed: int = 0) -> NDArray[np.int64]:
+        """The ids of at most that many views, rising; of more, those drawn with the seed."""
+        ids = self.view_ids()
+        if len(ids) <= n_most:
+            return ids
+        return np.sort(np.random.default_rng(seed).choice(ids, n_most, replace=False))
+
+    def gather(self, chosen: NDArray[np.int64]) -> tuple[list[Record], NDArray[np.float32]]:
+        """The records of those views (rising ids) and their vectors (n, d), all in memory."""
+        records: list[Record] = []
+        vectors = np.empty((len(chosen), self.stored.width), np.float32)
+        for block, rows in self.blocks(chosen):
+            vectors[len(records) : len(records) + len(rows)] = rows
+            records += block
+        return records, vectors
+
     def blocks(self, chosen: NDArray[np.int64] | None = None) -> Iterator[tuple[list[Record], NDArray[np.float32]]]:
         """Records and their unit vectors (n, d), 500 at a time; of all views, or of those `chosen` by rising id.
 

@@ -12,10 +12,11 @@ from typing import Self
 
 import filelock
 
+from simsearch.images.metadata import Metadata
 from simsearch.images.sources import Skip
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
-from simsearch.store.catalog import Catalog, EmbeddedView, Entry, StoredModel
+from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
 from simsearch.store.connection import lock, not_writable, prepared_for_writing, stored_path, translated
 
 
@@ -77,6 +78,30 @@ class CatalogWriter(Catalog):
         """Keep what was made of the model on the collection's own pictures."""
         query = "INSERT INTO graphs (model_id, definition, weights) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         self._connection.execute(query, (model_id, graph.definition, graph.weights))
+
+    def keep_projection(self, model_id: int, method: str, n_vectors: int, projection: bytes) -> None:
+        """Keep a projection of the model's vectors, fitted when there were so many."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO projections (model_id, method, n_vectors, projection) VALUES (?, ?, ?, ?)",
+            (model_id, method, n_vectors, projection),
+        )
+
+    def set_setting(self, name: str, value: str | None) -> None:
+        """Set something for this collection; None takes it back."""
+        if value is None:
+            self._connection.execute("DELETE FROM settings WHERE name = ?", (name,))
+        else:
+            self._connection.execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", (name, value))
+
+    def annotate(self, values: Iterable[tuple[int, str, str | float]]) -> None:
+        """Note values in columns of the user's own, as (image id, name, value); what was there before goes."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO annotations (image_id, name, value) VALUES (?, ?, ?)", values
+        )
+
+    def clear_column(self, name: str) -> int:
+        """Delete a column of the user's own; of how many images it was."""
+        return self._connection.execute("DELETE FROM annotations WHERE name = ?", (name,)).rowcount
 
     def begin_run(self, model_id: int, sources: Sequence[str]) -> int:
         """Note that a run begins; its id."""
@@ -161,6 +186,16 @@ class CatalogWriter(Catalog):
         assert current is not None  # it was just written
         return current
 
+    def reject(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Remember pairs of images, the smaller id first, as no duplicates."""
+        query = "INSERT INTO rejected_pairs (image_a, image_b) VALUES (?, ?) ON CONFLICT DO NOTHING"
+        self._connection.executemany(query, pairs)
+
+    def unreject(self, pairs: Iterable[tuple[int, int]]) -> int:
+        """Forget that of pairs; how many were remembered."""
+        query = "DELETE FROM rejected_pairs WHERE image_a = ? AND image_b = ?"
+        return max(0, self._connection.executemany(query, pairs).rowcount)
+
     def forget_model(self, model_id: int) -> None:
         """Delete a model with its vectors and runs."""
         self._connection.execute("DELETE FROM models WHERE id = ?", (model_id,))
@@ -174,13 +209,32 @@ class CatalogWriter(Catalog):
     def _image_id(self, entry: Entry) -> int:
         row = self._connection.execute("SELECT id FROM images WHERE digest = ?", (entry.digest,)).fetchone()
         if row is not None:
+            self._note_metadata(int(row[0]), entry.facts)
             return int(row[0])
         assert entry.facts is not None  # an image that is not in the catalog was decoded
+        facts, noted = entry.facts, entry.facts.metadata
         cursor = self._connection.execute(
-            "INSERT INTO images (digest, width, height, format, size_bytes) VALUES (?, ?, ?, ?, ?)",
-            (entry.digest, entry.facts.width, entry.facts.height, entry.facts.format, entry.file.size_bytes),
+            """INSERT INTO images (digest, width, height, format, size_bytes, taken_at, camera)
+               VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            (
+                entry.digest,
+                facts.width,
+                facts.height,
+                facts.format,
+                entry.file.size_bytes,
+                noted.taken_at,
+                noted.camera,
+            ),
         )
         return int(cursor.lastrowid or 0)
+
+    def _note_metadata(self, image_id: int, facts: ImageFacts | None) -> None:
+        """What the camera noted, of an image that an older simsearch recorded without it."""
+        if facts is not None and facts.metadata != Metadata():
+            self._connection.execute(
+                "UPDATE images SET taken_at = ?, camera = ? WHERE id = ? AND taken_at IS NULL AND camera IS NULL",
+                (facts.metadata.taken_at, facts.metadata.camera, image_id),
+            )
 
     def _view_id(self, image_id: int, view: EmbeddedView) -> int:
         key = (image_id, view.kind, view.parameters)

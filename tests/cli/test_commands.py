@@ -15,7 +15,7 @@ from PIL import Image
 from simsearch.cli.commands import app
 from tests.conftest import ROOT, draw_picture
 
-COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
 def run(*arguments: object, cwd: Path, stdin: bytes = b"", env: dict | None = None) -> subprocess.CompletedProcess:

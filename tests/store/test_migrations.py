@@ -42,7 +42,7 @@ def test_the_schema_is_what_the_architecture_documents():
     }
     assert columns == {
         "collection": ["uuid", "created_at"],
-        "images": ["id", "digest", "width", "height", "format", "size_bytes"],
+        "images": ["id", "digest", "width", "height", "format", "size_bytes", "taken_at", "camera"],
         "files": ["id", "path", "size_bytes", "mtime_ns", "image_id"],
         "views": ["id", "image_id", "kind", "parameters"],
         "models": ["id", "fingerprint", "backbone", "width", "details", "generation", "augmentation"],
@@ -51,6 +51,9 @@ def test_the_schema_is_what_the_architecture_documents():
         "graphs": ["model_id", "definition", "weights"],
         "runs": ["id", "model_id", "sources", "process", "started_at", "ended_at", "embedded", "reused"],
         "skips": ["id", "path", "reason"],
+        "annotations": ["image_id", "name", "value"],
+        "rejected_pairs": ["image_a", "image_b"],
+        "settings": ["name", "value"],
     }
 
 
@@ -59,7 +62,10 @@ def test_a_catalog_of_an_older_simsearch_is_brought_up_to_date_when_it_is_opened
     Collection.ingest(collection, [photos], HISTOGRAM)
     with sqlite3.connect(collection / CATALOG_NAME) as connection:  # back to the first step
         connection.execute("ALTER TABLE models DROP COLUMN augmentation")
-        connection.execute("DROP TABLE projections")
+        for column in ("taken_at", "camera"):
+            connection.execute(f"ALTER TABLE images DROP COLUMN {column}")
+        for table in ("projections", "annotations", "rejected_pairs", "settings"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_collection'")
         connection.execute("PRAGMA user_version = 1")
     connection.close()

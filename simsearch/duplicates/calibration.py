@@ -1,0 +1,98 @@
+"""Thresholds for one model from one collection's own pictures: no number that was right for somebody else's.
+
+What is asked of a threshold is how often it gives an image a wrong partner. That cannot be read from the
+similarities alone: the nearest other image of a picture may well be its duplicate. So the pixels are the second
+witness (`overlay.py`): the nearest other that cannot be laid over the picture is the nearest *different* one. Of a
+sample of images these rivals tell how many come close by the model; how high their likenesses reach tells how many
+would also pass the overlay. A pair is `near` when both witnesses agree, so the rate to expect is the product.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from simsearch.duplicates.edits import EDITS
+from simsearch.duplicates.evidence import Edited, Rivals, Sight, edited, rivals
+from simsearch.duplicates.linking import Floats
+from simsearch.duplicates.overlay import SAME_PICTURE
+from simsearch.duplicates.results import Calibration, DuplicateQuestion, EditRecall
+
+N_EDITED = 100
+"""Images that are edited. Each costs as many embeddings as there are edits."""
+
+N_COMPARED = 200
+"""Images whose nearest different picture is looked for."""
+
+_FLOOR_SHARE = 0.005
+"""The share of edits that may lie below the threshold when false positives would allow a lower one."""
+
+_HIGHEST = 0.999  # atanh(1) is infinite
+
+
+def calibrate(sight: Sight, question: DuplicateQuestion) -> Calibration:
+    """Where `near` and `similar` begin for this model on these images. The same seed gives the same answer.
+
+    Raises `Unreadable` when no picture of the sample can be read.
+    """
+    random = np.random.default_rng(question.seed)
+    sample = random.permutation(len(sight.originals))[:N_COMPARED]
+    edits = edited(sight, sample[:N_EDITED], random)
+    different = rivals(sight, sample)
+    overlaid_share = share_overlaid(different.likenesses)
+    near = max(
+        float(np.quantile(edits.similarities, _FLOOR_SHARE)),
+        exceeded_by(different.similarities, question.false_positive_rate / overlaid_share),
+    )
+    similar = question.min_similarity
+    if similar is None:
+        similar = exceeded_by(different.similarities, question.similar_share)
+    return Calibration(
+        near_similarity=near,
+        similar_similarity=similar,
+        least_likeness=SAME_PICTURE,
+        n_edited=len(edits.names) // len(EDITS),
+        n_compared=len(different.similarities),
+        close_share=_share_close(different, near),
+        overlaid_share=overlaid_share,
+        recalls=_recalls(edits, near),
+    )
+
+
+def exceeded_by(similarities: Floats, share: float) -> float:
+    """The least similarity that at most that share of them (m,) reaches; -1 where all may."""
+    falling = np.sort(similarities)[::-1]
+    n_allowed = int(share * len(falling))
+    if n_allowed >= len(falling):
+        return -1.0
+    return float(np.nextafter(falling[n_allowed], np.float32(np.inf)))
+
+
+def share_overlaid(likenesses: Floats) -> float:
+    """How many different pictures can be laid over each other all the same, from above, by those (m,) that cannot.
+
+    By construction none of them can, so the tail is extrapolated. Fisher's z = atanh of a correlation is about normal
+    (R. A. Fisher, On the "probable error" of a coefficient of correlation, Metron 1, 1921); the upper half of the
+    sample tells its middle and spread. Never less than one in as many as were looked at.
+    """
+    if not len(likenesses):
+        return 1.0
+    z = np.arctanh(np.clip(likenesses, -_HIGHEST, _HIGHEST))
+    middle, upper = np.quantile(z, [0.5, 0.8413])  # a standard deviation apart
+    spread = max(float(upper - middle), 1e-6)
+    beyond = 0.5 * math.erfc((math.atanh(SAME_PICTURE) - float(middle)) / spread / math.sqrt(2))
+    return min(1.0, max(beyond, 1 / len(likenesses)))
+
+
+def _share_close(different: Rivals, near: float) -> float:
+    return float(np.mean(different.similarities >= near)) if len(different.similarities) else 0.0
+
+
+def _recalls(edits: Edited, near: float) -> tuple[EditRecall, ...]:
+    names = np.array(edits.names)
+    is_close = edits.similarities >= near
+    is_found = is_close & (edits.likenesses >= SAME_PICTURE)
+    return tuple(
+        EditRecall(name, float(is_close[names == name].mean()), float(is_found[names == name].mean())) for name in EDITS
+    )

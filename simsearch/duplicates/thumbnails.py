@@ -1,0 +1,89 @@
+"""Small renditions of images for laying them over each other, read from their files when they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from simsearch.duplicates.holdings import HeldImage, Holdings
+from simsearch.duplicates.overlay import SIDE_PX, likeness
+from simsearch.errors import ImageError
+from simsearch.images.decode import Picture, Pixels, decode, read
+
+_N_KEPT = 40_000  # of 3 kB each
+_N_PAIRS_LOADED, _N_PAIRS_COMPARED = 8192, 128
+
+
+def thumbnail(picture: Picture) -> Pixels:
+    """The picture squashed to (32, 32, 3), every pixel of it counted once."""
+    return np.asarray(picture.image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
+
+
+class Thumbnails:
+    """The thumbnails of images by id. Those used last are kept, so memory has a bound.
+
+    `unread` are files of images none of whose files could be read, or whose content is another by now.
+    """
+
+    def __init__(self, holdings: Holdings, max_pixels: int) -> None:
+        self.max_pixels = max_pixels
+        self.unread: dict[int, str] = {}
+        self._holdings = holdings
+        self._kept: OrderedDict[int, Pixels] = OrderedDict()
+
+    def load(self, image_ids: Sequence[int]) -> dict[int, Pixels]:
+        """The thumbnails of those images; what cannot be read is absent."""
+        wanted = list(dict.fromkeys(image_ids))
+        missing = [image_id for image_id in wanted if image_id not in self._kept and image_id not in self.unread]
+        images = self._holdings.images(missing)
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for image, found in zip(images.values(), pool.map(self._read, images.values()), strict=True):
+                if found is None:
+                    self.unread[image.image_id] = image.files[0].path
+                else:
+                    self._kept[image.image_id] = found
+        loaded = {image_id: self._kept[image_id] for image_id in wanted if image_id in self._kept}
+        for image_id in loaded:
+            self._kept.move_to_end(image_id)
+        while len(self._kept) > _N_KEPT:
+            self._kept.popitem(last=False)
+        return loaded
+
+    def likenesses(self, pairs: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+        """How well the images of each pair of ids (p,) can be laid over each other: (p,), NaN for what is unread."""
+        found = np.full(len(pairs), np.nan, np.float32)
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for start in range(0, len(pairs), _N_PAIRS_LOADED):
+                some = pairs[start : start + _N_PAIRS_LOADED]
+                loaded = self.load([image_id for pair in some for image_id in pair])
+                rows = [row for row, (a, b) in enumerate(some) if a in loaded and b in loaded]
+                batches = [rows[first : first + _N_PAIRS_COMPARED] for first in range(0, len(rows), _N_PAIRS_COMPARED)]
+                a, b = ([np.stack([loaded[some[row][side]] for row in batch]) for batch in batches] for side in (0, 1))
+                for batch, likenesses in zip(batches, pool.map(likeness, a, b), strict=True):
+                    found[start + np.array(batch)] = likenesses
+        return found
+
+    def _read(self, image: HeldImage) -> Pixels | None:
+        picture = read_image(image, 2 * SIDE_PX, self.max_pixels)
+        return None if picture is None else thumbnail(picture)
+
+
+def read_image(image: HeldImage, target_px: int, max_pixels: int) -> Picture | None:
+    """The image from the first of its files that can be read, perhaps at a reduced scale.
+
+    None where there is none: a file may be gone, or hold another picture than when it was indexed.
+    """
+    for file in image.files:
+        try:
+            raw = read(file.path, claims_picture=True, max_pixels=max_pixels)
+            if raw.digest == image.digest:
+                return decode(raw.data, file.path, max_pixels=max_pixels, target_px=target_px)
+        except ImageError:
+            continue
+    return None

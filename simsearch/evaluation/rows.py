@@ -1,0 +1,88 @@
+"""Scores made into rows: with names that tell them apart, intervals, costs, and what differs by more than chance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.evaluation.opened import Speeds, bytes_an_image, weights_facts
+from simsearch.evaluation.ranking import Ranker
+from simsearch.evaluation.results import HEADLINE, Cost, Row, Score
+from simsearch.evaluation.scoring import Scored
+from simsearch.evaluation.statistics import bootstrap_interval, holm, paired_test
+from simsearch.rerank.method import Method
+from simsearch.store.catalog import StoredModel
+
+_N_ANSWERS = 10
+
+
+def cost_of(stored: StoredModel, ranker: Ranker, speeds: Speeds, n_views: int) -> Cost:
+    """What a row costs; milliseconds are of a query's decoding, embedding and answer, one by one."""
+    seconds = []
+    for vector, embed_s in zip(speeds.query_vectors, speeds.query_s.tolist(), strict=True):
+        started = time.perf_counter()
+        ranker.answer(vector, _N_ANSWERS)
+        seconds.append(embed_s + time.perf_counter() - started)
+    p50, p99 = np.percentile(np.array(seconds[1:] or seconds) * 1e3, [50, 99])  # the first one makes the index
+    on_disk, in_memory = bytes_an_image(stored.width, ranker.width, n_views)
+    parameters, weights_bytes = weights_facts(stored)
+    return Cost(
+        embedded_per_second=speeds.embedded_per_second / (1 + n_views),
+        images_per_second=speeds.images_per_second[n_views],
+        query_ms_p50=float(p50), query_ms_p99=float(p99),
+        disk_bytes_per_image=on_disk, memory_bytes_per_image=in_memory,
+        parameters=parameters, weights_bytes=weights_bytes,
+    )  # fmt: skip
+
+
+def row_of(stored: StoredModel, method: Method, *, n_views: int, scored: Scored, cost: Cost, seed: int) -> Row:
+    """A row under the name of its backbone, not compared with others yet."""
+    model = stored.model
+    return Row(
+        name=model.backbone, backbone=model.backbone, model=stored.fingerprint, precision=model.precision,
+        layer=model.layer, pooling=model.pooling, augment=n_views, rerank=str(method), width=scored.width,
+        scores={name: _score(values, seed) for name, values in scored.per_query.items()},
+        per_query=scored.per_query, p_value=None, precision_recall=scored.precision_recall,
+        precision_at=scored.precision_at, per_class=scored.per_class, worst=scored.worst, cost=cost,
+    )  # fmt: skip
+
+
+def _score(values: NDArray[np.float64], seed: int) -> Score:
+    judged = values[~np.isnan(values)]
+    if not len(judged):
+        return Score(float("nan"), float("nan"), float("nan"))
+    return Score(float(judged.mean()), *bootstrap_interval(judged, seed=seed))
+
+
+def named(rows: Sequence[Row]) -> list[Row]:
+    """The rows with names that tell them apart: the backbone, and whatever else is not the same in all of its rows."""
+    found = []
+    for row in rows:
+        others = [other for other in rows if other.backbone == row.backbone]
+        parts = [row.backbone]
+        differing = [
+            field for field in ("precision", "layer", "pooling") if len({getattr(other, field) for other in others}) > 1
+        ]
+        parts += [str(getattr(row, field) or "default") for field in differing]
+        told = {(other.precision, other.layer, other.pooling) for other in others}
+        if len({other.model for other in others}) > len(told):
+            parts.append(row.model[-6:])
+        if row.augment:
+            parts.append(f"+{row.augment} views")
+        if row.rerank != "none":
+            parts.append(row.rerank)
+        found.append(replace(row, name=" ".join(parts)))
+    return found
+
+
+def compared(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows with the p-value of their difference from the best one, corrected for their number."""
+    best = max(rows, key=lambda row: row.scores[HEADLINE].mean)
+    others = [row for row in rows if row is not best]
+    p_values = [paired_test(row.per_query[HEADLINE], best.per_query[HEADLINE], seed=seed) for row in others]
+    corrected = dict(zip((row.name for row in others), holm(np.array(p_values)).tolist(), strict=True))
+    return [replace(row, p_value=corrected.get(row.name)) for row in rows]

@@ -1,0 +1,217 @@
+"""What a collection holds more than once, as a page with pictures, as a table, and as one JSON document."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simsearch.duplicates.results import TIERS, DuplicateReport, Group, Member, Tier
+from simsearch.errors import UsageError
+from simsearch.images.thumbnails import thumbnail
+from simsearch.report.page import render
+from simsearch.report.wording import listed
+from simsearch.report.writing import make_folder, write_whole
+
+MOST_PICTURES = 1_500
+"""So many pictures are on a page, which makes about 8 MB; the table and the JSON have all groups."""
+
+MOST_IN_GROUP = 24
+_PICTURE_PX = 220
+_N_THREADS = 4
+_COLUMNS = ("group", "tier", "suggestion", "path", "image_id", "similarity", "width", "height", "size_bytes")
+
+TITLES: dict[Tier, str] = {"exact": "The same bytes", "near": "The same picture, edited", "similar": "Alike"}
+EXPLANATIONS: dict[Tier, str] = {
+    "exact": "Files that are equal to the last byte. Any one of them is as good as the others.",
+    "near": "One picture saved again, resized, mirrored, slightly cropped, turned or brightened: the network finds "
+    "them close, and their pixels can be laid over each other.",
+    "similar": "Different pictures that look much alike, such as a burst of shots. All are suggested to be kept.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which collection was asked, by which model, and with which command."""
+
+    collection: str
+    backbone: str
+    model: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A picture of the page: an image by its files, the first of which is kept or could go."""
+
+    member: Member
+    data: str | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A group of the page, with its number in the report and the pictures that are shown of it."""
+
+    number: int
+    group: Group
+    tiles: tuple[Tile, ...]
+    ids: str
+
+
+def check_place(file: str | os.PathLike[str]) -> None:
+    """Before work is done for it: whether a report can be written under that name. Raises `UsageError`."""
+    if Path(file).suffix.lower() not in (".html", ".csv", ".json"):
+        raise UsageError(f"{os.fspath(file)} is no kind of report there is", "end its name in .html, .csv or .json")
+
+
+def write_duplicates(report: DuplicateReport, about: About, file: str | os.PathLike[str]) -> None:
+    """Write the report as its name's extension says: .html, .csv or .json.
+
+    Raises `UsageError` on another extension, `SimsearchError` when it cannot be written.
+    """
+    check_place(file)
+    place = Path(file)
+    kind = place.suffix.lower()
+    if kind == ".html":
+        content = duplicates_page(report, about).encode("utf-8")
+    elif kind == ".csv":
+        content = duplicates_table(report).encode("utf-8", "surrogateescape")  # a path that is no UTF-8 as its bytes
+    else:
+        content = (json.dumps(duplicates_document(report, about), indent=2) + "\n").encode()
+    make_folder(place.parent)
+    write_whole(place, content)
+
+
+def duplicates_document(report: DuplicateReport, about: About) -> dict[str, Any]:
+    """Plain lists, texts and numbers; groups in the order of the report, numbered from 1."""
+    calibration = report.calibration
+    return {
+        "collection": about.collection,
+        "backbone": about.backbone,
+        "model": about.model,
+        "images": report.n_images,
+        "question": dataclasses.asdict(report.question),
+        "groups": [_group_document(number, group) for number, group in enumerate(report.groups, start=1)],
+        "removable": len(removable(report)),
+        "freed_bytes": freed_bytes(report),
+        "calibration": calibration
+        and {
+            **dataclasses.asdict(calibration),
+            "false_positive_rate": calibration.false_positive_rate,
+            "recall": calibration.recall,
+        },
+        "unread": list(report.unread),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+    }
+
+
+def removable(report: DuplicateReport) -> tuple[str, ...]:
+    """The files that could go, each once: a copy may be in an exact group and in a near one."""
+    return tuple(dict.fromkeys(path for group in report.groups for path in group.remove))
+
+
+def freed_bytes(report: DuplicateReport) -> int:
+    """How much room those files take."""
+    sizes = {path: member.size_bytes for group in report.groups for member in group.members for path in member.paths}
+    return sum(sizes[path] for path in removable(report))
+
+
+def duplicates_table(report: DuplicateReport) -> str:
+    """CSV, a row a file: the number and tier of its group, `keep`, `remove` or `look`, the path, and facts."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(_COLUMNS)
+    for number, group in enumerate(report.groups, start=1):
+        for member in group.members:
+            facts = (f"{member.similarity:.6f}", member.width, member.height, member.size_bytes)
+            for path in member.paths:
+                writer.writerow((number, group.tier, suggestion(group, path), path, member.image_id, *facts))
+    return stream.getvalue()
+
+
+def duplicates_page(report: DuplicateReport, about: About) -> str:
+    """One HTML page that needs nothing else: within a tier the groups that free most come first."""
+    blocks = list(_blocks(report))
+    return render(
+        "duplicates.html.j2",
+        report=report,
+        about=about,
+        sentences=summary(report),
+        sections=[
+            (tier, TITLES[tier], EXPLANATIONS[tier], [block for block in blocks if block.group.tier == tier])
+            for tier in TIERS
+            if report.of_tier(tier)
+        ],
+        n_removable=len(removable(report)),
+        freed=freed_bytes(report),
+        collection_quoted=shlex.quote(about.collection),
+        n_hidden=len(report.groups) - len(blocks),
+        most_in_group=MOST_IN_GROUP,
+    )
+
+
+def summary(report: DuplicateReport) -> list[str]:
+    """What was found, in sentences."""
+    n_files, counts = len(removable(report)), {tier: len(report.of_tier(tier)) for tier in TIERS}
+    if not report.groups:
+        return [f"No duplicates among {report.n_images:,} images."]
+    kinds = {"exact": "of equal files", "near": "of edited pictures", "similar": "of look-alikes"}
+    found = [f"{_counted(n, 'group')} {kinds[tier]}" for tier, n in counts.items() if n]
+    sentences = [f"{listed(found)}."]
+    if n_files:
+        sentences.append(f"{_counted(n_files, 'file')} could go. Nothing was deleted.")
+    else:
+        sentences.append("No file is suggested to go. Nothing was deleted.")
+    return sentences
+
+
+def suggestion(group: Group, path: str) -> str:
+    """`keep`, `remove`, or `look` where the pictures are different ones."""
+    if group.tier == "similar":
+        return "look"
+    return "keep" if path in group.keep else "remove"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def _group_document(number: int, group: Group) -> dict[str, Any]:
+    return {
+        "group": number,
+        "tier": group.tier,
+        "keep": list(group.keep),
+        "remove": list(group.remove),
+        "freed_bytes": group.freed_bytes,
+        "members": [dataclasses.asdict(member) for member in group.members],
+    }
+
+
+def _blocks(report: DuplicateReport) -> Iterator[Block]:
+    """The groups that are shown, with their pictures, until there are enough of these."""
+    numbered = sorted(
+        enumerate(report.groups, start=1),
+        key=lambda pair: (TIERS.index(pair[1].tier), -pair[1].freed_bytes, pair[0]),
+    )
+    n_pictures = 0
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        for number, group in numbered:
+            shown = group.members[:MOST_IN_GROUP]
+            n_pictures += len(shown)
+            if n_pictures > MOST_PICTURES:
+                return
+            pictures = pool.map(lambda member: thumbnail(member.paths[0], _PICTURE_PX), shown)
+            tiles = tuple(
+                Tile(member, data, suggestion(group, member.paths[0]))
+                for member, data in zip(shown, pictures, strict=True)
+            )
+            yield Block(number, group, tiles, ",".join(str(member.image_id) for member in group.members))

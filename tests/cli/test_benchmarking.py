@@ -1,0 +1,143 @@
+"""`simsearch benchmark`, as scripts and people meet it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import document, run
+from tests.conftest import draw_picture
+
+QUICK = ["--backbone", "histogram", "--robustness", 0]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with photos/ of two classes, and things that are none."""
+    folder = tmp_path_factory.mktemp("cli")
+    for seed in range(12):
+        draw_picture(folder / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
+    (folder / "photos" / "a" / "torn.jpg").write_bytes(b"\xff\xd8\xff")
+    draw_picture(folder / "flat" / "1.png", 50)
+    draw_picture(folder / "flat" / "2.png", 51)
+    (folder / "empty").mkdir()
+    (folder / "notes.txt").write_text("to do")
+    (folder / "lists.json").write_text('[{"query": "a/picture_00.png"}]')
+    return folder
+
+
+def test_json_answers_as_the_contract_says_and_the_report_is_written(home: Path):
+    told = document(
+        "benchmark", "photos", "--backbone", "histogram", "--augment", 0, "--augment", 1, "--rerank", "none",
+        "--rerank", "pca4+dba2", "--robustness", 3, "--out", "report", "--seed", 4, cwd=home,
+    )  # fmt: skip
+    assert told["dataset"] == {
+        "source": "photos", "protocol": "leave-one-out", "labels": "folder", "n_images": 12, "n_classes": 2,
+        "n_queries": 12, "n_queries_of": 12,
+        "exclusions": [
+            {
+                "rule": "a file that cannot be read, or embedded by every backbone, takes no part", "count": 1,
+                "examples": [str(home / "photos" / "a" / "torn.jpg")],
+            }
+        ],
+    }  # fmt: skip
+    assert [row["name"] for row in told["rows"]] == [
+        "histogram", "histogram pca4+dba2", "histogram +1 views", "histogram +1 views pca4+dba2",
+    ]  # fmt: skip
+    for row in told["rows"]:
+        assert row.keys() >= {
+            "backbone", "precision", "d", "p_at_1", "p_at_5", "p_at_10", "recall_at_10", "map", "mrr", "ndcg_at_10",
+            "images_per_second", "query_ms_p50", "bytes_per_image", "augment", "rerank", "p_value", "worst",
+        }  # fmt: skip
+        assert all(0 <= row[metric] <= 1 for metric in told["metrics"])
+    assert (told["seed"], told["robustness_images"], len(told["robustness"])) == (4, 3, 12)
+    assert told["command"].endswith("benchmark photos --backbone histogram --augment 0 --augment 1 --rerank none "
+        "--rerank pca4+dba2 --robustness 3 --out report --seed 4 --json")  # fmt: skip
+    assert json.loads((home / "report" / "report.json").read_text()) == told
+    for name in ("report.html", "report.md", "per_query.csv", "plots"):
+        assert (home / "report" / name).exists()
+
+
+def test_people_get_a_table_and_what_took_no_part_and_where_the_report_is(home: Path):
+    done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--out", "told", cwd=home, env={"COLUMNS": "120"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "photos: 12 images, 12 queries, 2 classes (leave-one-out, labels from folder)" in done.stdout
+    assert re.search(r"1: a file that cannot be read.*, such as photos/a/torn\.jpg", done.stdout)
+    assert re.search(r"row +mAP +interval", done.stdout)
+    assert f"Report: {Path('told') / 'report.html'}" in done.stdout
+
+
+def test_without_out_it_says_how_to_get_the_report_and_vectors_stay_where_they_are_wanted(home: Path):
+    done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--into", "elsewhere", cwd=home)
+    assert done.stdout.endswith("Write the whole report with --out DIR.\n")
+    assert document("info", "--in", "elsewhere", cwd=home)["images"] == 12
+
+
+def test_the_default_methods_are_plain_and_three_improvements(home: Path):
+    told = document("benchmark", "photos", *QUICK, "--sample", 3, cwd=home)
+    assert [row["rerank"] for row in told["rows"]] == ["none", "pca256", "pca256+dba5", "pca256+dba5+aqe5"]
+    assert (told["dataset"]["n_queries"], told["dataset"]["n_queries_of"]) == (3, 12)
+
+
+def test_labels_may_come_from_names_and_a_method_named_in_two_ways_is_one_row(home: Path):
+    told = document(
+        "benchmark", "photos", *QUICK, "--rerank", "dba+pca8", "--rerank", "PCA8+DBA5", "--group-by", r"picture_(\d)",
+        cwd=home,
+    )  # fmt: skip
+    assert [row["rerank"] for row in told["rows"]] == ["pca8+dba5"]
+    assert (told["dataset"]["n_classes"], told["dataset"]["labels"]) == (2, r"regular expression picture_(\d)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere"], 1, "nowhere does not exist; check the path"),
+        (["empty"], 1, "no images in empty"),
+        (["flat"], 2, "nothing says which images belong together; sort them into a folder for each class"),
+        (["photos", "--backbone", "resnet5"], 1, "did you mean resnet50"),
+        (["photos", "--backbone", "builtin", "--weights", "x.h5"], 2, "--weights is for one backbone"),
+        (["photos", "--pooling", "mean"], 2, "choose one of avg, max, gem"),
+        (["photos", "--rerank", "dbaa"], 2, "no improvement is called 'dbaa'; did you mean dba"),
+        (["photos", "--sample", "0"], 2, "--sample is 0; give 1 or more"),
+        (["photos", "--robustness", "-1"], 2, "--robustness is -1; give 0 or more"),
+        (["photos", "--group-by", "("], 2, "'(' is no regular expression"),
+        (["photos", "--labels", "nowhere.csv"], 2, "nowhere.csv cannot be read (No such file or directory)"),
+        (["photos", "--labels", "lists.json"], 2, "lists.json has a query without its positives"),
+        (["photos", "--queries", "flat"], 2, "no query has a right answer in the database"),
+        (["photos", "--out", "notes.txt"], 2, "notes.txt"),
+        (["photos", "--into", "photos"], 1, "holds other things"),
+        ([], 2, "Missing argument"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: int, message: str):
+    done = run("benchmark", *QUICK, *arguments, cwd=home)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in re.sub(r"\s+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+    if "Usage" not in done.stderr:
+        assert done.stderr.count("\n") == 1
+    assert not (home / "indexes" / "flat").exists()
+
+
+@pytest.mark.long
+def test_stopped_by_the_user_it_says_that_nothing_is_lost_and_goes_on(tmp_path: Path):
+    for seed in range(400):
+        draw_picture(tmp_path / "photos" / "ab"[seed % 2] / f"{seed}.png", seed, side_px=300)
+    command = [sys.executable, "-m", "simsearch", "benchmark", "photos", "--backbone", "builtin", "--rerank", "none"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("indexes/photos/catalog.db-wal")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, messages = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert "stopped; what was embedded is safe in indexes/photos, the same command goes on from there" in messages
+    assert "Traceback" not in messages
+    done = subprocess.run([*command, "--json", "--robustness", "0"], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(done.stdout)["dataset"]["n_images"] == 400

@@ -1,0 +1,217 @@
+"""`simsearch map`, `clusters`, `duplicates`, `export` and `import`, as scripts and people meet them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from simsearch import Collection
+from tests.cli.test_commands import document, run
+from tests.conftest import draw_picture
+from tests.report.pages import Elements
+
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos/ in two folders, one name hostile, indexed with the histogram under indexes/. Only read."""
+    base = tmp_path_factory.mktemp("home")
+    for seed in range(12):
+        draw_picture(base / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
+    draw_picture(base / "photos" / "b" / "x.png", 40).rename(base / "photos" / "b" / HOSTILE)
+    document("index", "photos", "--backbone", "histogram", cwd=base)
+    return base
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen pictures, a copy of one, a smaller one, one saved again; indexed with builtin. Only read."""
+    base = tmp_path_factory.mktemp("edited")
+    for seed in range(16):
+        draw_picture(base / "photos" / f"picture_{seed:02}.png", seed, side_px=96)
+    shutil.copy(base / "photos" / "picture_00.png", base / "photos" / HOSTILE)
+    os.utime(base / "photos" / HOSTILE, (2e9, 2e9))
+    with Image.open(base / "photos" / "picture_01.png") as image:
+        image.resize((64, 65)).save(base / "photos" / "smaller.jpg", quality=80)
+    with Image.open(base / "photos" / "picture_02.png") as image:
+        image.save(base / "photos" / "again.jpg", quality=60)
+    document("index", "photos", "--precision", "f32", cwd=base)
+    return base
+
+
+def test_a_map_is_a_page_by_default_and_a_picture_by_its_name(home: Path, tmp_path: Path):
+    where = ["--in", home / "indexes" / "photos"]
+    told = document("map", *where, "--clusters", 3, cwd=tmp_path)
+    assert (told["images"], told["of_images"], told["clusters"], told["files"]) == (13, 13, 3, ["map.html"])
+    page = (tmp_path / "map.html").read_text("utf-8")
+    assert HOSTILE not in page
+    assert '"n":13' in page
+    done = run("map", *where, "--out", "x/m.png", "--out", "x/m.html", "--where", "class = a", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"6 images in \d clusters: x/m\.png, x/m\.html\n", done.stdout)
+    with Image.open(tmp_path / "x" / "m.png") as image:
+        assert image.width >= 480
+    assert (tmp_path / "x" / "m.html").is_file()
+
+
+def test_clusters_are_a_table_a_document_and_a_sheet(home: Path, tmp_path: Path):
+    told = document("clusters", "-k", 2, "--sheet", tmp_path / "c.png", cwd=home)
+    assert [cluster["cluster"] for cluster in told["clusters"]] == [1, 2]
+    assert sum(cluster["size"] for cluster in told["clusters"]) == 13
+    listed = [image["path"] for cluster in told["clusters"] for image in cluster["images"]]
+    assert sorted(listed) == sorted(map(str, (home / "photos").rglob("*.png")))
+    with Image.open(tmp_path / "c.png") as image:
+        assert image.width > 900
+    shown = run("clusters", "-k", 2, cwd=home, env={"COLUMNS": "80"}).stdout
+    first = told["clusters"][0]
+    assert re.search(rf"1 +{first['size']} +{first['tightness']:.3f} +{first['label']} \d+%", shown)
+
+
+def test_duplicates_finds_copies_and_edits_and_deletes_nothing(edited: Path, tmp_path: Path):
+    before = sorted((edited / "photos").iterdir())
+    told = document("duplicates", "--out", tmp_path / "d.html", "--out", tmp_path / "d.csv", cwd=edited)
+    photos = edited / "photos"
+    exact = [group for group in told["groups"] if group["tier"] == "exact"]
+    near = {frozenset(group["keep"] + group["remove"]) for group in told["groups"] if group["tier"] == "near"}
+    assert [sorted(group["keep"] + group["remove"]) for group in exact] == [
+        sorted([str(photos / "picture_00.png"), str(photos / HOSTILE)])
+    ]
+    assert frozenset({str(photos / "picture_01.png"), str(photos / "smaller.jpg")}) in near
+    assert frozenset({str(photos / "picture_02.png"), str(photos / "again.jpg")}) in near
+    assert 0 < told["calibration"]["recall"] <= 1
+    assert sorted(photos.iterdir()) == before
+    page = Elements((tmp_path / "d.html").read_text("utf-8"))
+    assert HOSTILE in page.text
+    assert all(image["src"].startswith("data:") for image in page.of("img"))
+    with (tmp_path / "d.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["path"] for row in rows if row["suggestion"] == "remove"} == {
+        path for group in told["groups"] for path in group["remove"]
+    }
+
+
+def test_what_is_kept_follows_the_rule(edited: Path):
+    def kept(rule: str) -> list[str]:
+        told = document("duplicates", "--tier", "exact", "--keep", rule, cwd=edited)
+        return [Path(path).name for group in told["groups"] for path in group["keep"]]
+
+    assert kept("newest") == [HOSTILE]
+    assert kept("shortest-path") == ["picture_00.png"]
+
+
+def test_exact_duplicates_need_no_network(edited: Path):
+    done = run("duplicates", "--tier", "exact", cwd=edited)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"keep +1\.000 .*picture_00\.png", done.stdout) or HOSTILE in done.stdout
+    assert "1 group of equal files. 1 file could go. Nothing was deleted." in done.stdout
+
+
+def test_a_rejected_group_does_not_come_again_until_it_is_taken_back(edited: Path, tmp_path: Path):
+    shutil.copytree(edited / "indexes", tmp_path / "indexes")
+
+    def near() -> list[list[int]]:
+        with Collection.open(tmp_path / "indexes" / "photos") as opened:
+            groups = opened.duplicates().of_tier("near")
+        return [sorted(member.image_id for member in group.members) for group in groups]
+
+    first, *others = near()
+    ids = ",".join(map(str, first))
+    assert document("duplicates", "--reject", ids, cwd=tmp_path)["rejected_pairs"] == 1
+    assert near() == others
+    assert document("duplicates", "--unreject", ids, cwd=tmp_path)["forgotten_pairs"] == 1
+    assert near() == [first, *others]
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e"])
+def test_what_was_exported_and_imported_answers_the_same(home: Path, tmp_path: Path, name: str):
+    exported = document("export", tmp_path / name, cwd=home)
+    assert (exported["rows"], exported["backbone"]) == (13, "histogram")
+    told = document("import", tmp_path / name, "--into", tmp_path / "again", "--name", "brought", cwd=tmp_path)
+    assert (told["rows"], told["added"], told["images"], told["skipped"]) == (13, 13, 13, [])
+    asked = [home / "photos" / "b" / "picture_09.png", "-k", 13]
+    own = document("query", *asked, "--in", home / "indexes" / "photos", cwd=tmp_path)
+    brought = document("query", *asked, "--in", tmp_path / "again", cwd=tmp_path)
+    assert brought["backbone"] == "brought"
+    assert [hit["path"] for hit in brought["hits"]] == [hit["path"] for hit in own["hits"]]
+    similarities = [hit["similarity"] for hit in own["hits"]]
+    assert [hit["similarity"] for hit in brought["hits"]] == pytest.approx(similarities, abs=2e-6)
+    assert "imported" in run("info", "--in", tmp_path / "again", cwd=tmp_path).stdout
+
+
+def test_relative_paths_begin_where_the_root_is(home: Path, tmp_path: Path):
+    (tmp_path / "v.csv").write_text('path,vector\na/picture_00.png,"[1, 0]"\na/none.png,"[0, 1]"\n')
+    done = run("import", "v.csv", "--into", "i", "--name", "x", "--root", home / "photos", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == "i: 1 images with a vector of x, 2 d (1 vectors added, 1 skipped)\n"
+    assert re.search(r"skipped .*none\.png: No such file", done.stderr)
+
+
+def test_the_projector_gets_its_folder(home: Path, tmp_path: Path):
+    told = document("export", tmp_path / "p", "--format", "projector", cwd=home)
+    assert (told["format"], told["rows"], told["of_images"]) == ("projector", 13, 13)
+    assert {"tensors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt"} <= {
+        file.name for file in (tmp_path / "p").iterdir()
+    }
+
+
+def test_without_pyarrow_the_extra_is_named(home: Path, tmp_path: Path):
+    code = (
+        "import sys\nsys.modules['pyarrow'] = None\nfrom simsearch.cli import main\n"
+        f"sys.argv = ['simsearch', 'export', {str(tmp_path / 'e.parquet')!r}]\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pip install 'simsearch[parquet]'" in done.stderr
+    assert not (tmp_path / "e.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["map", "--out", "m.pdf"], 2, "m.pdf is no kind of map"),
+        (["map", "--clusters", "99"], 2, "13 images cannot be shared out to 99 clusters"),
+        (["clusters", "--where", "class ="], 2, "class"),
+        (["clusters", "--sheet", "c.txt"], 2, "no extension of a picture"),
+        (["clusters", "--backbone", "vgg16"], 1, "was not indexed with vgg16"),
+        (["duplicates", "--tier", "far"], 2, "there is no tier 'far'"),
+        (["duplicates", "--keep", "best"], 2, "there is no rule 'best'"),
+        (["duplicates", "--out", "d.xlsx"], 2, "end its name in .html, .csv or .json"),
+        (["duplicates", "--reject", "one"], 2, "--reject one is no list of images"),
+        (["duplicates", "--reject", "3"], 2, "one image makes no pair"),
+        (["duplicates", "--reject", "3,99"], 1, "no image 99"),
+        (["duplicates", "--false-positive-rate", "2"], 2, "the false positive rate is 2"),
+        (["export", "e.xml"], 2, "does not say which format"),
+        (["export", "e", "--format", "hdf5"], 2, "choose one of parquet, npy, csv, jsonl, projector"),
+        (["export", "e.csv", "--vectors", "int8"], 2, "choose one of float32, float16, none"),
+        (["export", "photos"], 2, "there is something at photos already"),
+        (["import", "none.csv", "--into", "i", "--name", "x"], 1, "there is no none.csv"),
+        (["import", "none.csv", "--into", "i", "--name", "vgg16"], 2, "a backbone of simsearch is called vgg16"),
+        (["import", "none.csv", "--name", "x"], 2, "Missing option"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: int, message: str):
+    done = run(*arguments, cwd=home)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in re.sub(r"\s+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+    if "Usage" not in done.stderr:
+        assert done.stderr.count("\n") == 1
+
+
+def test_groups_are_told_as_json_that_json_can_read(edited: Path, tmp_path: Path):
+    document("duplicates", "--tier", "similar", "--min-similarity", 0.2, "--out", tmp_path / "d.json", cwd=edited)
+    told = json.loads((tmp_path / "d.json").read_text())
+    assert told["question"]["min_similarity"] == 0.2
+    similar = [group for group in told["groups"] if group["tier"] == "similar"]
+    assert all(group["remove"] == [] for group in similar)
+    assert all(member["similarity"] >= 0.2 for group in similar for member in group["members"])

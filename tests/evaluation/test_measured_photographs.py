@@ -1,0 +1,157 @@
+"""A benchmark of real photographs and real networks: the figures that the project promises.
+
+All is computed again here in NumPy from the stored vectors: similarities in float64, the principal axes by singular
+values, and for every query a database blended without it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simsearch import ModelChoice
+from simsearch.evaluation.benchmark import benchmark
+from simsearch.evaluation.question import Question
+from simsearch.evaluation.results import Benchmark
+from simsearch.rerank.method import Method
+from tests.conftest import SHARED
+
+pytestmark = [
+    pytest.mark.skipif(not SHARED.is_dir(), reason="../shared, with real photographs, is not on this machine"),
+    pytest.mark.long,
+]
+SOURCE = SHARED / "photos" / "caltech101_small"
+WEIGHTS = {
+    "builtin": None,
+    "mobilenet_v2": str(SHARED / "weights" / "mobilenet_v2.weights.h5"),
+    "mobilenet": str(SHARED / "weights" / "mobilenet_notop.weights.h5"),
+}
+METRICS = ("p_at_1", "p_at_10", "map")
+Features = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("indexes") / "caltech"
+
+
+@pytest.fixture(scope="module")
+def found(collection: Path) -> Benchmark:
+    choices = tuple(
+        ModelChoice(backbone=name, weights=weights, precision="f32", offline=True) for name, weights in WEIGHTS.items()
+    )
+    methods = tuple(Method.parse(text) for text in ("none", "pca", "pca+dba"))
+    return benchmark(
+        Question(source=str(SOURCE), into=str(collection), choices=choices, methods=methods, n_robustness=20)
+    )
+
+
+@pytest.fixture(scope="module")
+def features(found: Benchmark, collection: Path) -> Features:
+    """The vectors (1200, d) of each backbone and the classes (1200,) of their files, read with nothing of ours."""
+    connection = sqlite3.connect(collection / "catalog.db")
+    query = """SELECT path, vector FROM vectors JOIN models ON models.id = model_id JOIN views ON views.id = view_id
+               JOIN files USING (image_id) WHERE fingerprint = ? ORDER BY path"""
+    rows = {row.backbone: connection.execute(query, (row.model,)).fetchall() for row in found.rows}
+    connection.close()
+    return {
+        backbone: (
+            np.array([np.frombuffer(blob, "<f4") for _, blob in some], np.float64),
+            np.array([Path(path).parent.name for path, _ in some]),
+        )
+        for backbone, some in rows.items()
+    }
+
+
+def _scores(similarities: np.ndarray, labels: np.ndarray) -> list[float]:
+    """P@1, P@10 and mAP of (n, n) similarities, leave-one-out."""
+    np.fill_diagonal(similarities, -np.inf)
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :-1]
+    right = labels[order] == labels[:, None]
+    precision = np.cumsum(right, axis=1) / np.arange(1, len(labels))
+    average = (precision * right).sum(axis=1) / right.sum(axis=1)
+    return [right[:, 0].mean(), right[:, :10].mean(), average.mean()]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def _projected(vectors: np.ndarray) -> np.ndarray:
+    centred = vectors - vectors.mean(axis=0)
+    return _unit(centred @ np.linalg.svd(centred, full_matrices=False)[2][:256].T)
+
+
+def _against_blended(rows: np.ndarray) -> np.ndarray:
+    """Every row against all others, each blended with its five nearest, the one that asks being none of them."""
+    similarities = rows @ rows.T
+    np.fill_diagonal(similarities, -1)
+    order = np.argsort(-similarities, axis=1)[:, :6]
+    found = np.empty_like(similarities)
+    for query in range(len(rows)):
+        first = np.argsort(order == query, axis=1, kind="stable")[:, :5]  # the one that asks goes to the end
+        near = np.take_along_axis(order, first, 1)
+        weights = np.maximum(np.take_along_axis(similarities, near, 1), 0) ** 3
+        found[query] = _unit(rows + np.einsum("nm,nmd->nd", weights, rows[near])) @ rows[query]
+    return found
+
+
+def _told(found: Benchmark, backbone: str, method: str) -> list[float]:
+    (row,) = (row for row in found.rows if (row.backbone, row.rerank) == (backbone, method))
+    return [row.scores[metric].mean for metric in METRICS]
+
+
+def test_all_photographs_take_part(found: Benchmark):
+    facts = found.dataset
+    assert (facts.n_images, facts.n_queries, facts.n_classes, facts.exclusions) == (1200, 1200, 100, ())
+    assert len(found.rows) == 9
+
+
+@pytest.mark.parametrize("backbone", WEIGHTS)
+def test_plain_features_score_as_numpy_finds(found: Benchmark, features: Features, backbone: str):
+    vectors, labels = features[backbone]
+    np.testing.assert_allclose(_told(found, backbone, "none"), _scores(vectors @ vectors.T, labels), atol=0.001)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "measured"), [("mobilenet_v2", [0.841, 0.646, 0.665]), ("mobilenet", [0.780, 0.547, 0.555])]
+)
+def test_plain_features_score_as_was_measured_elsewhere(found: Benchmark, backbone: str, measured: list[float]):
+    np.testing.assert_allclose(_told(found, backbone, "none"), measured, atol=0.01)
+
+
+@pytest.mark.parametrize("backbone", WEIGHTS)
+def test_projected_features_score_as_numpy_finds(found: Benchmark, features: Features, backbone: str):
+    vectors, labels = features[backbone]
+    rows = _projected(vectors)
+    np.testing.assert_allclose(_told(found, backbone, "pca256"), _scores(rows @ rows.T, labels), atol=0.001)
+
+
+def test_a_blended_database_scores_as_numpy_finds(found: Benchmark, features: Features):
+    vectors, labels = features["mobilenet_v2"]
+    expected = _scores(_against_blended(_projected(vectors)), labels)
+    np.testing.assert_allclose(_told(found, "mobilenet_v2", "pca256+dba5"), expected, atol=0.001)
+
+
+def test_the_improvements_gain_as_promised(found: Benchmark):
+    plain, projected, blended = (_told(found, "mobilenet_v2", text)[2] for text in ("none", "pca256", "pca256+dba5"))
+    assert projected - plain >= 0.03
+    assert blended - plain >= 0.07
+
+
+def test_differences_that_are_not_chance_are_called_so(found: Benchmark):
+    by_name = {(row.backbone, row.rerank): row.p_value for row in found.rows}
+    assert found.best.p_value is None
+    assert by_name["mobilenet", "none"] < 0.001
+
+
+def test_networks_take_small_changes_better_than_large_ones(found: Benchmark):
+    for backbone in WEIGHTS:
+        model = next(row.model for row in found.rows if row.backbone == backbone)
+        changes = {(c.kind, c.strength): c for c in found.robustness if c.model == model}
+        assert len(changes) == 12
+        assert changes["rotation", "10 deg"].similarity > changes["rotation", "25 deg"].similarity
+        assert changes["flip", "mirrored"].hit_at_1[0] >= 0.9

@@ -1,0 +1,142 @@
+"""The report of duplicates: the page with names that hurt, the table, the document."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from simsearch.duplicates.results import (
+    Calibration,
+    DuplicateQuestion,
+    DuplicateReport,
+    EditRecall,
+    Group,
+    Member,
+)
+from simsearch.errors import SimsearchError, UsageError
+from simsearch.report.duplicates import (
+    MOST_IN_GROUP,
+    About,
+    check_place,
+    duplicates_document,
+    duplicates_page,
+    duplicates_table,
+    freed_bytes,
+    removable,
+    summary,
+    write_duplicates,
+)
+from tests.conftest import draw_picture
+from tests.report.pages import Elements
+
+HOSTILE = '<img src=x onerror=alert(1)>"&.png'
+NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
+ABOUT = About("in <b>dexes</b>; rm -rf x", "builtin", "builtin-0123", "simsearch duplicates --in '<b>'")
+
+
+def member(image_id: int, *paths: object, size_bytes: int = 1000, similarity: float = 1.0) -> Member:
+    return Member(image_id, tuple(map(str, paths)), 640, 480, size_bytes, similarity)
+
+
+def report_of(*groups: Group, **facts) -> DuplicateReport:
+    calibration = Calibration(0.81, 0.62, 0.965, 100, 300, 0.01, 0.005, (EditRecall("mirrored", 1.0, 0.97),))
+    known = {"calibration": calibration, "n_images": 40, "unread": (), "seconds": {"exact": 0.01}}
+    return DuplicateReport(DuplicateQuestion(down_to="similar"), groups, **(known | facts))
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> DuplicateReport:
+    """A group of each tier; image 1 has a copy and stands in two of them."""
+    kept, hostile = draw_picture(tmp_path / "kept.png", 1), draw_picture(tmp_path / "x.png", 2)
+    hostile = hostile.rename(tmp_path / HOSTILE)
+    alike = draw_picture(tmp_path / "alike.png", 3)
+    lost = os.path.join(os.fspath(tmp_path), NOT_UTF8)
+    return report_of(
+        Group("exact", (member(2, hostile, lost),)),
+        Group("near", (member(1, kept), member(2, hostile, lost, size_bytes=300, similarity=0.93))),
+        Group("similar", (member(1, kept), member(7, alike, similarity=0.7))),
+        unread=(lost,),
+    )
+
+
+def test_a_file_that_could_go_counts_once(found: DuplicateReport, tmp_path: Path):
+    hostile, lost = str(tmp_path / HOSTILE), os.path.join(os.fspath(tmp_path), NOT_UTF8)
+    assert removable(found) == (lost, hostile)
+    assert freed_bytes(found) == 600
+    assert summary(found) == [
+        "1 group of equal files, 1 group of edited pictures and 1 group of look-alikes.",
+        "2 files could go. Nothing was deleted.",
+    ]
+
+
+def test_nothing_found_is_a_page_too():
+    page = Elements(duplicates_page(report_of(calibration=None), ABOUT))
+    assert "No duplicates among 40 images." in page.text
+    assert page.of("img") == []
+
+
+def test_the_page_shows_each_group_with_what_is_suggested(found: DuplicateReport):
+    page = Elements(duplicates_page(found, ABOUT))
+    assert len(page.of("article")) == 3
+    pictures = page.of("img")
+    assert len(pictures) == 5
+    assert all(image["src"].startswith("data:image/webp;base64,") for image in pictures)
+    classes = [tile["class"].split()[1] for tile in page.classed("tile")]
+    assert classes == ["keep", "keep", "remove", "look", "look"]
+    assert "97 %" in page.text
+    assert "--reject 1,2" in page.text
+    assert "--reject 1,7" in page.text
+
+
+def test_names_on_the_page_are_text_and_nothing_is_fetched(found: DuplicateReport):
+    html = duplicates_page(found, ABOUT)
+    page = Elements(html)
+    assert HOSTILE in page.text
+    assert "caf\ufffd.png" in page.text
+    assert page.of("script") == page.of("b") or not page.of("script")
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert not any(attributes.get("href", "#").startswith("http") for attributes in page.of("a"))
+    assert "--in 'in <b>dexes</b>; rm -rf x'" in page.text
+    html.encode("utf-8")
+
+
+def test_a_large_group_is_cut_and_says_so(tmp_path: Path):
+    picture = draw_picture(tmp_path / "one.png", 1)
+    group = Group("near", tuple(member(number, picture) for number in range(1, MOST_IN_GROUP + 4)))
+    page = Elements(duplicates_page(report_of(group), ABOUT))
+    assert len(page.classed("tile")) == MOST_IN_GROUP
+    assert f"The first {MOST_IN_GROUP} of {MOST_IN_GROUP + 3} images." in page.text
+
+
+def test_the_table_has_a_row_for_each_file(found: DuplicateReport, tmp_path: Path):
+    write_duplicates(found, ABOUT, tmp_path / "out" / "d.csv")
+    written = (tmp_path / "out" / "d.csv").read_bytes().decode("utf-8", "surrogateescape")
+    assert written == duplicates_table(found)
+    rows = list(csv.DictReader(io.StringIO(written, newline="")))
+    assert [row["suggestion"] for row in rows] == ["keep", "remove", "keep", "remove", "remove", "look", "look"]
+    assert rows[0]["path"] == str(tmp_path / HOSTILE)
+    assert os.fsencode(rows[1]["path"]).endswith(b"caf\xe9.png")
+    assert [row["group"] for row in rows] == ["1", "1", "2", "2", "2", "3", "3"]
+
+
+def test_the_document_is_what_was_found(found: DuplicateReport, tmp_path: Path):
+    write_duplicates(found, ABOUT, tmp_path / "d.json")
+    told = json.loads((tmp_path / "d.json").read_text())
+    assert told == json.loads(json.dumps(duplicates_document(found, ABOUT)))
+    assert [group["tier"] for group in told["groups"]] == ["exact", "near", "similar"]
+    assert told["groups"][2]["remove"] == []
+    assert (told["removable"], told["freed_bytes"]) == (2, 600)
+    assert told["calibration"]["false_positive_rate"] == pytest.approx(5e-5)
+
+
+def test_a_name_of_no_kind_and_a_place_that_cannot_be_are_said(found: DuplicateReport, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"end its name in \.html, \.csv or \.json"):
+        check_place("report.pdf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SimsearchError, match="cannot be a folder"):
+        write_duplicates(found, ABOUT, tmp_path / "file" / "d.html")

@@ -1,0 +1,79 @@
+"""A web server on this machine that behaves well and badly, for tests that fetch."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+BODY = b"0123456789" * 1000
+
+
+class _Handler(BaseHTTPRequestHandler):
+    pictures: dict[str, bytes] = {}
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        with contextlib.suppress(OSError):  # the other side had enough
+            if path in self.pictures:
+                self._whole(self.pictures[path])
+            elif path.startswith("/redirect/"):
+                left = int(path.rsplit("/", 1)[1])
+                self._redirect(f"/redirect/{left - 1}" if left > 1 else "/body")
+            elif path == "/ftp":
+                self._redirect("ftp://localhost/x")
+            elif path == "/file":
+                self._redirect("file:///etc/hostname")
+            elif path in ("/body", "/a%20b%C3%A9"):
+                self._whole(BODY)
+            elif path == "/short":
+                self._head(len(BODY) + 5)
+                self.wfile.write(BODY)
+            elif path == "/endless":
+                self._head(None)
+                while True:
+                    self.wfile.write(BODY)
+            elif path == "/dripping":
+                self._head(None)
+                while True:
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
+                    time.sleep(0.05)
+            elif path == "/silent":
+                time.sleep(1)
+            else:
+                self.send_error(404)
+
+    def _whole(self, body: bytes) -> None:
+        self._head(len(body))
+        self.wfile.write(body)
+
+    def _head(self, length: int | None) -> None:
+        self.send_response(200)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def _redirect(self, place: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", place)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def serving(pictures: dict[str, bytes] | None = None) -> Iterator[str]:
+    """The address of a server; `pictures` are by path, such as `/a.png`."""
+    handler = type("Handler", (_Handler,), {"pictures": pictures or {}})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
