@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,8 @@ class Clustering:
     backbone: str
     model: str
     n_images: int
-    images: tuple[Shown, ...]
-    clusters: tuple[Cluster, ...]
+    images: tuple[Shown, ...] = field(repr=False)
+    clusters: tuple[Cluster, ...] = field(repr=False)
 
     def typical(self, found: Cluster) -> tuple[Shown, ...]:
         """The five most typical images of one of the clusters, the most typical first."""
@@ -71,7 +71,7 @@ class Clustering:
 class Arrangement(Clustering):
     """The same with a place for each of `images` on a grid, near those that are alike."""
 
-    grid: Grid
+    grid: Grid = field(repr=False)
 
 
 def clustered(catalog: Catalog, stored: StoredModel, k: int | None, selection: Selection) -> Clustering:

@@ -32,6 +32,9 @@ _BLOCK_CELLS = 2_000_000
 _N_CANDIDATES = 100
 """How many first answers k-reciprocal re-ranking puts in order."""
 
+_N_MARGIN = 16
+"""So many more than wanted are put in order, so that those that are as similar as the last are among them."""
+
 _ROUNDING = 1e-5
 
 
@@ -146,7 +149,7 @@ class Ranker:
         candidates = similarities.copy()
         inside = np.flatnonzero(own >= 0)
         candidates[inside, own[inside]] = -1  # weighs nothing, should all others be near
-        near = ranked(candidates, _mask(_themselves(own), len(self._rows)))[:, : self._method.aqe]
+        near = _first(candidates, self._method.aqe or 0)
         neighbours = self._rows[near]
         for row, correction in enumerate(corrections):
             if correction is not None and len(correction.positions):
@@ -168,6 +171,14 @@ class Ranker:
 
     def _projected(self, vectors: Vectors) -> Vectors:
         return vectors if self._projection is None else self._projection.apply(np.ascontiguousarray(vectors))
+
+
+def _first(similarities: Vectors, n: int) -> Positions:
+    """The n first positions of each row of similarities (q, m), in order; sorting all of each would take far longer."""
+    n_most = min(n + _N_MARGIN, similarities.shape[1])
+    shortlist = np.sort(np.argpartition(similarities, -n_most, axis=1)[:, -n_most:], axis=1)
+    order = ranked(np.take_along_axis(similarities, shortlist, 1))[:, :n]
+    return np.take_along_axis(shortlist, order, 1)
 
 
 def _projection(vectors: Vectors, method: Method) -> Projection | None:

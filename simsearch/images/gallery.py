@@ -28,7 +28,8 @@ class Card:
 def gallery(title: str, cards: Sequence[Card]) -> str:
     """The pictures, whole and 112 px at most, below a title; one that cannot be read any more has its name alone.
 
-    Everything is escaped, and styles stand in the elements: a notebook has no place of its own for them.
+    Everything is escaped, and styles stand in the elements: a notebook has no place of its own for them. Of a path only
+    the file's name and its folder's are told: notebooks are shared.
     """
     shown = "".join(_figure(card) for card in cards)
     return f'<p style="margin:6px 0">{_text(title)}</p><div style="{_ROW}">{shown}</div>'
@@ -40,7 +41,7 @@ def _figure(card: Card) -> str:
     bold = f"<b>{_text(card.caption)}</b><br>" if card.caption else ""
     name = _text(os.path.join(*Path(card.path).parts[-2:]) if card.path else "")
     caption = f'<figcaption>{bold}<span style="{_NAME}">{name}</span></figcaption>'
-    return f'<figure style="{_CARD}" title="{_text(card.path)}"><div style="{_FRAME}">{image}</div>{caption}</figure>'
+    return f'<figure style="{_CARD}"><div style="{_FRAME}">{image}</div>{caption}</figure>'
 
 
 def _text(text: str) -> str:

@@ -39,7 +39,7 @@ class Methods:
     def __init__(self, catalog: Catalog, cache: IndexCache) -> None:
         self._catalog = catalog
         self._cache = cache
-        self._projections: dict[tuple[str, str], tuple[int, Projection]] = {}
+        self._projections: dict[tuple[str, str], _Fitted] = {}
         self._points: _Points | None = None
 
     def ready(self, stored: StoredModel, method: Method) -> Ready:
@@ -47,34 +47,34 @@ class Methods:
 
         Raises `UsageError` when there are no two different pictures to fit a projection to, `CollectionDamaged`.
         """
-        projection = self._projection(stored, method) if method.width is not None else None
-        index = self._cache.index(stored.fingerprint, _derivation(stored, method, projection))
+        fitted = self._projection(stored, method) if method.width is not None else None
+        index = self._cache.index(stored.fingerprint, _derivation(stored, method, fitted))
         points = None
         if method.k_reciprocal is not None:
             points = self._points_of(index, stored, method.k_reciprocal)
-        return Ready(method, index, projection, self._catalog, points)
+        return Ready(method, index, fitted and fitted.projection, self._catalog, points)
 
-    def _projection(self, stored: StoredModel, method: Method) -> Projection:
+    def _projection(self, stored: StoredModel, method: Method) -> _Fitted:
         """Fitted to the original vectors, anew when there are twice or half as many as then; kept if it can be."""
         name = str(Method(pca=method.pca, whiten=method.whiten))
+        key = stored.fingerprint, name
         n_vectors = self._catalog.n_vectors(stored.id)
-        kept = self._catalog.projection(stored.id, name)
-        held = self._projections.get((stored.fingerprint, name))
-        if kept is not None and _is_near(kept[0], n_vectors):
-            if held is None or held[0] != kept[0]:
-                held = kept[0], Projection.from_bytes(kept[1])
-        elif held is None or not _is_near(held[0], n_vectors):
-            held = n_vectors, self._fitted(stored, method)
+        n_kept, held = self._catalog.n_fitted(stored.id, name), self._projections.get(key)
+        if n_kept is not None and _is_near(n_kept, n_vectors) and (held is None or held.n_vectors != n_kept):
+            with contextlib.suppress(ValueError):  # damaged: as if there were none
+                held = _Fitted.of(n_kept, Projection.from_bytes(self._catalog.projection(stored.id, name)))
+        if held is None or not _is_near(held.n_vectors, n_vectors):
+            held = _Fitted.of(n_vectors, self._fit(stored, method))
             self._keep(stored, name, held)
-        self._projections[stored.fingerprint, name] = held
-        return held[1]
+        self._projections[key] = held
+        return held
 
-    def _fitted(self, stored: StoredModel, method: Method) -> Projection:
+    def _fit(self, stored: StoredModel, method: Method) -> Projection:
         ids = self._catalog.original_ids(stored.id)
         blocks = (vectors for _, vectors in self._catalog.vectors(stored, ids))
         return Projection.fit(blocks, method.width or stored.width, method.whitening)
 
-    def _keep(self, stored: StoredModel, name: str, fitted: tuple[int, Projection]) -> None:
+    def _keep(self, stored: StoredModel, name: str, fitted: _Fitted) -> None:
         """In the catalog, unless another process writes or the place cannot be written to: then for this time only."""
         with (
             contextlib.suppress(CollectionBusy, CollectionNotWritable, DiskFull),
@@ -82,12 +82,25 @@ class Methods:
             writer.transaction(),
         ):
             if writer.find_model(stored.fingerprint) is not None:
-                writer.keep_projection(stored.id, name, fitted[0], fitted[1].to_bytes())
+                writer.keep_projection(stored.id, name, fitted.n_vectors, fitted.projection.to_bytes())
 
     def _points_of(self, index: AnnIndex, stored: StoredModel, k1: int) -> _Points:
         if self._points is None or self._points.index is not index or self._points.settings.k1 != k1:
             self._points = _points(index, self._catalog.original_ids(stored.id), k1)
         return self._points
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    """A projection, its digest, and how many vectors there were when it was fitted."""
+
+    n_vectors: int
+    projection: Projection
+    digest: str
+
+    @classmethod
+    def of(cls, n_vectors: int, projection: Projection) -> _Fitted:
+        return cls(n_vectors, projection, projection.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +194,17 @@ def _points(index: AnnIndex, original_ids: Ids, k1: int) -> _Points:
     return _Points(index, database, ids[order], order, settings, Reciprocal(database, settings))
 
 
-def _derivation(stored: StoredModel, method: Method, projection: Projection | None) -> Derivation | None:
+def _derivation(stored: StoredModel, method: Method, fitted: _Fitted | None) -> Derivation | None:
     """What the method makes of vectors before any query; None where it searches them as they are."""
-    if projection is None and method.dba is None:
+    if fitted is None and method.dba is None:
         return None
     name = str(Method(pca=method.pca, whiten=method.whiten, dba=method.dba))
-    digest = f"{_VERSION}" if projection is None else f"{_VERSION} {projection.digest}"
-    width = stored.width if projection is None else projection.width
+    digest = f"{_VERSION}" if fitted is None else f"{_VERSION} {fitted.digest}"
+    width = stored.width if fitted is None else fitted.projection.width
     n_blended = method.dba
 
     def each(vectors: Vectors) -> Vectors:
-        return vectors if projection is None else projection.apply(vectors)
+        return vectors if fitted is None else fitted.projection.apply(vectors)
 
     def together(rows: Vectors) -> Vectors:
         assert n_blended is not None  # else nothing is blended

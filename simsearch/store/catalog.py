@@ -333,11 +333,15 @@ class Catalog:
         rows = self._rows(query, (model_id, *condition.parameters))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
-    def projection(self, model_id: int, method: str) -> tuple[int, bytes] | None:
-        """A projection of the model's vectors, as bytes, with how many vectors there were when it was fitted."""
-        query = "SELECT n_vectors, projection FROM projections WHERE model_id = ? AND method = ?"
-        row = self._one(query, (model_id, method))
-        return None if row is None else (int(row[0]), bytes(row[1]))
+    def n_fitted(self, model_id: int, method: str) -> int | None:
+        """How many vectors the model had when the projection that is kept was fitted, or None where there is none."""
+        row = self._one("SELECT n_vectors FROM projections WHERE model_id = ? AND method = ?", (model_id, method))
+        return None if row is None else int(row[0])
+
+    def projection(self, model_id: int, method: str) -> bytes:
+        """A projection of the model's vectors; empty where there is none."""
+        row = self._one("SELECT projection FROM projections WHERE model_id = ? AND method = ?", (model_id, method))
+        return b"" if row is None else bytes(row[0])
 
     def view_numbers(self, model_id: int) -> NDArray[np.int64]:
         """For every vector of the model its view's id, image's id and number (0: the original), (n, 3), by view id."""

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from simsearch import Collection
 from tests.cli.test_commands import document, run
-from tests.conftest import draw_picture
+from tests.conftest import ROOT, draw_picture
 from tests.report.pages import Elements
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
@@ -35,16 +35,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen pictures, a copy of one, a smaller one, one saved again; indexed with builtin. Only read."""
+    """Two objects of each kind, a copy of one, a smaller one, a mirrored one; indexed with builtin. Only read."""
     base = tmp_path_factory.mktemp("edited")
-    for seed in range(16):
-        draw_picture(base / "photos" / f"picture_{seed:02}.png", seed, side_px=96)
-    shutil.copy(base / "photos" / "picture_00.png", base / "photos" / HOSTILE)
+    (base / "photos").mkdir()
+    for picture in (ROOT / "data" / "objects").glob("*/*_0[12].jpg"):
+        shutil.copy(picture, base / "photos")
+    shutil.copy(base / "photos" / "bell_01.jpg", base / "photos" / HOSTILE)
     os.utime(base / "photos" / HOSTILE, (2e9, 2e9))
-    with Image.open(base / "photos" / "picture_01.png") as image:
-        image.resize((64, 65)).save(base / "photos" / "smaller.jpg", quality=80)
-    with Image.open(base / "photos" / "picture_02.png") as image:
-        image.save(base / "photos" / "again.jpg", quality=60)
+    with Image.open(base / "photos" / "lamp_01.jpg") as image:
+        image.resize((image.width // 2, image.height // 2)).save(base / "photos" / "smaller.jpg")
+    with Image.open(base / "photos" / "vase_02.jpg") as image:
+        ImageOps.mirror(image).save(base / "photos" / "mirrored.jpg", quality=60)
     document("index", "photos", "--precision", "f32", cwd=base)
     return base
 
@@ -84,10 +85,10 @@ def test_duplicates_finds_copies_and_edits_and_deletes_nothing(edited: Path, tmp
     exact = [group for group in told["groups"] if group["tier"] == "exact"]
     near = {frozenset(group["keep"] + group["remove"]) for group in told["groups"] if group["tier"] == "near"}
     assert [sorted(group["keep"] + group["remove"]) for group in exact] == [
-        sorted([str(photos / "picture_00.png"), str(photos / HOSTILE)])
+        sorted([str(photos / "bell_01.jpg"), str(photos / HOSTILE)])
     ]
-    assert frozenset({str(photos / "picture_01.png"), str(photos / "smaller.jpg")}) in near
-    assert frozenset({str(photos / "picture_02.png"), str(photos / "again.jpg")}) in near
+    assert frozenset({str(photos / "lamp_01.jpg"), str(photos / "smaller.jpg")}) in near
+    assert frozenset({str(photos / "vase_02.jpg"), str(photos / "mirrored.jpg")}) in near
     assert 0 < told["calibration"]["recall"] <= 1
     assert sorted(photos.iterdir()) == before
     page = Elements((tmp_path / "d.html").read_text("utf-8"))
@@ -106,16 +107,17 @@ def test_what_is_kept_follows_the_rule(edited: Path):
         return [Path(path).name for group in told["groups"] for path in group["keep"]]
 
     assert kept("newest") == [HOSTILE]
-    assert kept("shortest-path") == ["picture_00.png"]
+    assert kept("shortest-path") == ["bell_01.jpg"]
 
 
 def test_exact_duplicates_need_no_network(edited: Path):
     done = run("duplicates", "--tier", "exact", cwd=edited)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"keep +1\.000 .*picture_00\.png", done.stdout) or HOSTILE in done.stdout
+    assert re.search(r"keep +1\.000 .*bell_01\.jpg\n +could go +1\.000 .*<img src=x", done.stdout)
     assert "1 group of equal files. 1 file could go. Nothing was deleted." in done.stdout
 
 
+@pytest.mark.long
 def test_a_rejected_group_does_not_come_again_until_it_is_taken_back(edited: Path, tmp_path: Path):
     shutil.copytree(edited / "indexes", tmp_path / "indexes")
 
@@ -132,6 +134,7 @@ def test_a_rejected_group_does_not_come_again_until_it_is_taken_back(edited: Pat
     assert near() == [first, *others]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["e.csv", "e"])
 def test_what_was_exported_and_imported_answers_the_same(home: Path, tmp_path: Path, name: str):
     exported = document("export", tmp_path / name, cwd=home)
@@ -208,6 +211,7 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_groups_are_told_as_json_that_json_can_read(edited: Path, tmp_path: Path):
     document("duplicates", "--tier", "similar", "--min-similarity", 0.2, "--out", tmp_path / "d.json", cwd=edited)
     told = json.loads((tmp_path / "d.json").read_text())

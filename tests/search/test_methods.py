@@ -252,7 +252,7 @@ def test_a_place_that_cannot_be_written_to_is_asked_all_the_same(own: Path, tmp_
         own.chmod(0o755)
 
 
-@pytest.mark.parametrize("harm", ["tear", "other projection", "blended differently"])
+@pytest.mark.parametrize("harm", ["tear", "other projection", "damaged projection", "blended differently"])
 def test_a_harmed_or_foreign_derived_index_changes_no_answer(own: Path, harm: str):
     methods = ["pca16", "dba3", "dba5"]
     with Collection.open(own) as opened:
@@ -264,9 +264,10 @@ def test_a_harmed_or_foreign_derived_index_changes_no_answer(own: Path, harm: st
             file.write_bytes(file.read_bytes()[:-3])
         with Collection.open(own) as opened:
             assert len(opened.verify().notes) == 3
-    elif harm == "other projection":
+    elif harm.endswith("projection"):
+        changes = {"other": "DELETE FROM projections", "damaged": "UPDATE projections SET projection = x'0000000000'"}
         with sqlite3.connect(own / "catalog.db") as connection:
-            connection.execute("DELETE FROM projections")
+            connection.execute(changes[harm.split()[0]])
         connection.close()
         with Collection.open(own) as opened:
             opened.search(3, rerank="pca16")

@@ -49,6 +49,47 @@ def test_asking_for_more_than_there_is_gives_what_there_is(index: AnnIndex):
     assert index.search(_unit(1), 1000)[1].shape == (1, 200)
 
 
+@pytest.mark.parametrize("n", [0, 1, 40, 512, 513, 1500])
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_a_part_of_an_index_answers_as_if_there_were_nothing_else(tmp_path: Path, n: int, is_mapped: bool):
+    """Few vectors are taken out, of many the others are skipped: both give what NumPy finds."""
+    vectors, random = _unit(1500), np.random.default_rng(n)
+    ids = random.permutation(np.arange(1500) * 3 + 5)
+    index = AnnIndex.empty(24)
+    index.add(ids, vectors)
+    if is_mapped:
+        index.save(tmp_path / "x.faiss", STAMP)
+        index = AnnIndex.map(tmp_path / "x.faiss")
+    chosen = np.sort(random.choice(1500, n, replace=False))
+    part = index.only(np.sort(np.append(ids[chosen], [0, 6, 10**6])))  # three that are not here
+    query = _unit(1, seed=9)
+    products = vectors[chosen] @ query[0]
+    order = np.argsort(-products)[:20]
+    similarities, found = part.search(query, 20)
+    assert len(part) == n
+    np.testing.assert_array_equal(found[0], ids[chosen][order])
+    np.testing.assert_allclose(similarities[0], products[order], atol=1e-6)
+    similarities, found = part.within(query[0], 0.2)
+    assert set(found.tolist()) == set(ids[chosen][products > 0.2].tolist())
+    assert similarities.min(initial=1) >= 0.2
+
+
+def test_all_above_a_threshold_are_found(index: AnnIndex, vectors: np.ndarray):
+    similarities, ids = index.within(vectors[0], 0.1)
+    products = vectors @ vectors[0]
+    assert set(ids.tolist()) == set((np.flatnonzero(products > 0.1) * 3 + 5).tolist())
+    np.testing.assert_allclose(similarities, products[(ids - 5) // 3].clip(-1, 1), atol=1e-6)
+
+
+def test_rows_lie_where_their_ids_say_after_every_change(index: AnnIndex, vectors: np.ndarray):
+    np.testing.assert_array_equal(index.rows[index.positions_of(np.array([8, 5]))], vectors[[1, 0]])
+    index.remove(np.array([5]))
+    index.add(np.array([2]), -vectors[:1])
+    np.testing.assert_array_equal(index.rows[index.positions_of(np.array([2, 8]))], [-vectors[0], vectors[1]])
+    with pytest.raises(ValueError, match="read-only"):
+        index.rows[0] = 0
+
+
 def test_room_that_was_reserved_holds_no_vectors(index: AnnIndex, vectors: np.ndarray):
     index.reserve(500)
     assert len(index) == 200
