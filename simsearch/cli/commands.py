@@ -18,6 +18,7 @@ from simsearch.cli.querying import query
 from simsearch.cli.serving import serve
 from simsearch.cli.study import study
 from simsearch.cli.studying import compare, features, predict
+from simsearch.cli.tuning import tune
 from simsearch.cli.upkeep import backbones, info, prune, rebuild, remove, verify
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ for command in (
     query,
     annotate,
     benchmark,
+    tune,
     info,
     backbones,
     verify,
