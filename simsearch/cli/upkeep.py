@@ -28,15 +28,17 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
         f"{shown_size(facts['size_bytes'])}"
     )
     for number, model in enumerate(facts["models"]):
-        details = ", ".join(str(x) for x in (model["precision"], model["layer"], model["side_px"] and f"{model['side_px']} px") if x)
-        if not model["side_px"]:
-            details = "imported"
+        side = f"{model['side_px']} px" if model["side_px"] else "imported"  # those see no pictures
+        details = ", ".join(str(x) for x in (model["precision"], model["layer"], side) if x)
         if model["augment"]:
             details += f", {model['augment']} augmented views an image"
         default = "  <- asked by default" if number == 0 else ""
         typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
     if facts["rerank"] != "none":
         typer.echo(f"  answers are ranked by {facts['rerank']} unless a query says otherwise (--rerank none)")
+    if any(facts["metadata"].values()):
+        known = facts["metadata"]
+        typer.echo(f"  {known['taken']:,} images tell when they were taken, {known['camera']:,} by which camera")
     if facts["columns"]:
         typer.echo(f"  columns of yours: {', '.join(f'{name} ({n:,})' for name, n in facts['columns'].items())}")
     if facts["orphans"]:

@@ -10,6 +10,7 @@ would also pass the overlay. A pair is `near` when both witnesses agree, so the 
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 
@@ -29,6 +30,7 @@ _FLOOR_SHARE = 0.005
 """The share of edits that may lie below the threshold when false positives would allow a lower one."""
 
 _HIGHEST = 0.999  # atanh(1) is infinite
+_N_ROUNDS = 20
 
 
 def calibrate(sight: Sight, question: DuplicateQuestion) -> Calibration:
@@ -70,19 +72,24 @@ def exceeded_by(similarities: Floats, share: float) -> float:
 
 
 def share_overlaid(likenesses: Floats) -> float:
-    """How many different pictures can be laid over each other all the same, from above, by those (m,) that cannot.
+    """How many different pictures can be laid over each other all the same, from those (m,) that cannot.
 
     By construction none of them can, so the tail is extrapolated. Fisher's z = atanh of a correlation is about normal
-    (R. A. Fisher, On the "probable error" of a coefficient of correlation, Metron 1, 1921); the upper half of the
-    sample tells its middle and spread. Never less than one in as many as were looked at.
+    (R. A. Fisher, On the "probable error" of a coefficient of correlation, Metron 1, 1921), here with the share in
+    question cut off at its upper end; the median and the upper sixth tell its middle and spread. Never less than one
+    in as many as were looked at.
     """
     if not len(likenesses):
         return 1.0
     z = np.arctanh(np.clip(likenesses, -_HIGHEST, _HIGHEST))
-    middle, upper = np.quantile(z, [0.5, 0.8413])  # a standard deviation apart
-    spread = max(float(upper - middle), 1e-6)
-    beyond = 0.5 * math.erfc((math.atanh(SAME_PICTURE) - float(middle)) / spread / math.sqrt(2))
-    return min(1.0, max(beyond, 1 / len(likenesses)))
+    levels = np.array([0.5, 0.8413])
+    middle, upper = np.quantile(z, levels)
+    normal, beyond = statistics.NormalDist(), 0.0
+    for _ in range(_N_ROUNDS):  # what is cut off moves the levels, and the levels tell what is cut off
+        low, high = (normal.inv_cdf(float(level)) for level in levels * (1 - beyond))
+        spread = max(float(upper - middle), 1e-6) / (high - low)
+        beyond = 1 - normal.cdf((math.atanh(SAME_PICTURE) - float(middle)) / spread + low)
+    return max(beyond, 1 / len(likenesses))
 
 
 def _share_close(different: Rivals, near: float) -> float:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from simsearch.duplicates.edits import EDITS
-from simsearch.duplicates.holdings import HeldImage, Holdings
+from simsearch.duplicates.holdings import Holdings
 from simsearch.duplicates.linking import Floats, Originals, Places
 from simsearch.duplicates.overlay import SAME_PICTURE, likeness
 from simsearch.duplicates.thumbnails import Thumbnails, read_image, thumbnail
 from simsearch.errors import Unreadable
 from simsearch.images.decode import Picture, Pixels, fit
 from simsearch.models.embedder import Embedder
+from simsearch.models.model import Model
 
 _N_NEAREST = 48
 _STEPS = ((0, 2), (2, 6), (6, 12), (12, 24), (24, _N_NEAREST))  # few images have many duplicates
@@ -55,32 +56,29 @@ def edited(sight: Sight, sample: Places, random: np.random.Generator) -> Edited:
     """
     image_ids = sight.originals.image_ids[sample].tolist()
     images = sight.holdings.images(image_ids)
-    originals = sight.thumbnails.load(image_ids)
-    rows = [row for row, image_id in enumerate(image_ids) if image_id in originals]
-    if not rows:
-        advice = "index again where the pictures are now, or look for exact duplicates only"
-        raise Unreadable(images[image_ids[0]].files[0].path, "nor can the others of the collection's sample", advice)
-    seeds = random.integers(2**63, size=len(image_ids))
+    seeds = random.integers(2**63, size=len(image_ids)).tolist()
 
-    def measured(row: int) -> tuple[Floats, Floats]:
-        squares, thumbnails = _edits_of(images[image_ids[row]], sight, int(seeds[row]))
-        vectors = sight.embedder.embed(squares)
-        original = np.broadcast_to(originals[image_ids[row]], thumbnails.shape)
-        return vectors @ sight.originals.vectors(sample[row : row + 1])[0], likeness(original, thumbnails)
+    def measured(row: int) -> tuple[Floats, Floats] | None:
+        picture = read_image(images[image_ids[row]], 2 * sight.embedder.model.side_px, sight.thumbnails.max_pixels)
+        if picture is None:
+            return None
+        squares, thumbnails = _edits_of(picture, sight.embedder.model, np.random.default_rng(seeds[row]))
+        similarities = sight.embedder.embed(squares) @ sight.originals.vectors(sample[row : row + 1])[0]
+        return similarities, likeness(np.broadcast_to(thumbnail(picture), thumbnails.shape), thumbnails)
 
     with ThreadPoolExecutor(max_workers=max(1, sight.embedder.n_parallel)) as pool:
-        found = list(pool.map(measured, rows))
+        found = [of_image for of_image in pool.map(measured, range(len(image_ids))) if of_image is not None]
+    if not found:
+        problem = "it is gone, or another picture by now, and so are all others that were tried"
+        advice = "index the pictures where they are now, or look for exact duplicates only"
+        raise Unreadable(images[image_ids[0]].files[0].path, problem, advice)
     similarities, likenesses = (np.concatenate(some) for some in zip(*found, strict=True))
-    return Edited(list(EDITS) * len(rows), np.clip(similarities, -1, 1), likenesses)
+    return Edited(list(EDITS) * len(found), np.clip(similarities, -1, 1), likenesses)
 
 
-def _edits_of(image: HeldImage, sight: Sight, seed: int) -> tuple[Pixels, Pixels]:
-    """Squares (m, side, side, 3) for the model and thumbnails (m, 32, 32, 3) of all edits of an image."""
-    model, random = sight.embedder.model, np.random.default_rng(seed)
-    picture = read_image(image, 2 * model.side_px, sight.thumbnails.max_pixels)
-    if picture is None:  # it was readable for its thumbnail a moment ago
-        raise Unreadable(image.files[0].path, "it changed while it was read", "run again when nothing is written there")
-    edits = [Picture(edit(picture.image, random), 0, 0, picture.format) for edit in EDITS.values()]
+def _edits_of(picture: Picture, model: Model, random: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Squares (m, side, side, 3) for the model and thumbnails (m, 32, 32, 3) of all edits of a picture."""
+    edits = [replace(picture, image=edit(picture.image, random)) for edit in EDITS.values()]
     squares = np.stack([fit(some, model.side_px, model.resize) for some in edits])
     return squares, np.stack([thumbnail(some) for some in edits])
 

@@ -22,8 +22,8 @@ SIDE_PX = 32
 SAME_PICTURE = 0.965
 """The least likeness of two pictures that are held to be the same one.
 
-Measured (`bench/RESULTS.md`, Duplicates): of the edits in `edits.py` 97 % and more are above it, and of the 1,500 pairs
-of `caltech101_small` that MobileNetV2 finds most alike none that shows two things.
+Of each edit in `edits.py`, made of 500 photographs, 98 % and more are above it. Of the 1,500 pairs of
+`caltech101_small` that MobileNetV2 finds most alike 13 are, all of them the same picture twice; the next is 0.962.
 """
 
 Floats = NDArray[np.float32]

@@ -52,7 +52,7 @@ class Methods:
         points = None
         if method.k_reciprocal is not None:
             points = self._points_of(index, stored, method.k_reciprocal)
-        return Ready(method, index, fitted and fitted.projection, self._catalog, points)
+        return Ready(method, index, None if fitted is None else fitted.projection, self._catalog, points)
 
     def _projection(self, stored: StoredModel, method: Method) -> _Fitted:
         """Fitted to the original vectors, anew when there are twice or half as many as then; kept if it can be."""

@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from simsearch.duplicates.results import (
+    Calibration,
+    DuplicateQuestion,
+    DuplicateReport,
+    EditRecall,
+    Group,
+    Member,
+)
 from simsearch.evaluation.results import Benchmark
 from simsearch.report.benchmark import write_report
+from simsearch.report.duplicates import About, write_duplicates
 from simsearch.report.study import StudyReport
+from tests.conftest import draw_picture
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
@@ -80,8 +90,31 @@ def test_the_page_of_a_study_loads_without_an_error_or_a_request_and_fits_a_tele
     _, console = _load(chromium, study_report.page, tmp_path / "profile")
     assert console == []
 
+    width, shown = _on_a_telephone(chromium, study_report.page, tmp_path)
+    assert width == 360
+    assert shown == study_report.page.read_text("utf-8").count("<img ")
+
+
+@pytest.mark.long
+def test_the_page_of_duplicates_loads_without_an_error_or_a_request_and_fits_a_telephone(chromium: str, tmp_path: Path):
+    folder = tmp_path / "photos"
+    names = ('<img src=x onerror=alert(1)>"&.png', "a_name_without_any_place_to_break_it_" * 4 + ".png", "plain.png")
+    paths = [str(draw_picture(folder / f"{seed}.png", seed).rename(folder / name)) for seed, name in enumerate(names)]
+    members = tuple(Member(number, (path,), 48, 48, 900, 0.9) for number, path in enumerate(paths, start=1))
+    groups = (Group("exact", (Member(1, tuple(paths), 48, 48, 900, 1.0),)), Group("near", members * 3))
+    calibration = Calibration(0.8, 0.6, 0.965, 100, 300, 0.01, 0.005, (EditRecall("mirrored", 1.0, 0.97),))
+    report = DuplicateReport(DuplicateQuestion(), groups, calibration, 3, (), {"exact": 0.1})
+    page = tmp_path / "duplicates.html"
+    write_duplicates(report, About(str(folder), "builtin", "builtin-0123", "simsearch duplicates"), page)
+    _, console = _load(chromium, page, tmp_path / "profile")
+    assert console == []
+    assert _on_a_telephone(chromium, page, tmp_path) == (360, 10)
+
+
+def _on_a_telephone(chromium: str, page: Path, tmp_path: Path) -> tuple[int, int]:
+    """How wide the page is on a screen of 360 px, and how many of its pictures are shown."""
     # The page's policy lets no script run, so that the one that measures needs a page without it.
-    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^\n]*', "", study_report.page.read_text("utf-8"))
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^\n]*', "", page.read_text("utf-8"))
     measure = """<script>
         document.documentElement.style.width = "360px";
         document.body.dataset.width = document.body.scrollWidth;
@@ -93,5 +126,4 @@ def test_the_page_of_a_study_loads_without_an_error_or_a_request_and_fits_a_tele
     command = [chromium, *flags, "--dump-dom", measuring.as_uri()]
     seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     width, shown = (int(re.search(rf'data-{what}="(\d+)"', seen)[1]) for what in ("width", "pictures"))
-    assert width == 360
-    assert shown == free.count("<img ")
+    return width, shown

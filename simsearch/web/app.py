@@ -1,0 +1,81 @@
+"""The app: the API and the page behind the guard, with one way of saying what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import anyio.to_thread
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from simsearch import __version__
+from simsearch.errors import SimsearchError
+from simsearch.web import api, door, pages
+from simsearch.web.engine import Engine
+from simsearch.web.fetching import Fetcher
+from simsearch.web.guard import App, Guard
+from simsearch.web.problems import refusal
+
+_log = logging.getLogger("simsearch.web")
+
+_ABOUT = """Search a collection of images by example. The calls are those of the command line.
+
+Where the server wants a token, send it as `Authorization: Bearer TOKEN`."""
+
+
+def make_app(engine: Engine, fetcher: Fetcher | None = None) -> App:
+    """The ASGI app of a started engine, which it closes when it stops."""
+    settings, metrics = engine.settings, engine.metrics
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await anyio.to_thread.run_sync(engine.close)
+
+    app = FastAPI(
+        title="simsearch", version=__version__, description=_ABOUT, lifespan=lifespan,
+        openapi_url=f"{api.PREFIX}/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.engine, app.state.metrics = engine, metrics
+    app.state.fetcher = fetcher or Fetcher(most_bytes=settings.max_body_bytes)
+    app.include_router(api.router)
+    app.include_router(api.plain)
+    app.include_router(pages.router)
+    app.include_router(door.router)
+    for kind in (SimsearchError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _said)
+    if settings.token is not None:
+        _describe_token(app)
+    return Guard(app, settings, metrics)
+
+
+def _said(request: Request, error: Exception) -> Response:
+    """A page for who looks, a document for programs."""
+    said = refusal(error)
+    if said.status == 500:
+        _log.error("%s %s", request.method, request.url.path, exc_info=error)
+    headers = said.headers | dict((error.headers or {}) if isinstance(error, HTTPException) else {})
+    if said.status == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+    if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api"):
+        return door.problem_page(request, said, headers)
+    return JSONResponse({"problem": said.problem, "advice": said.advice}, said.status, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that the path is asked with: several routes may share it."""
+    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+
+
+def _describe_token(app: FastAPI) -> None:
+    """Tell of the token in the API's description."""
+    described = app.openapi()
+    described.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    described["security"] = [{"token": []}]
+    described["paths"][f"{api.PREFIX}/health"]["get"]["security"] = []

@@ -1,0 +1,15 @@
+"""Templates to answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import HTMLResponse, Response
+
+from simsearch.report.page import render_from
+
+
+def rendered(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:
+    """A page that may be kept, but is asked for again each time."""
+    html = render_from("simsearch.web", template, **values)
+    return HTMLResponse(html, status, {"Cache-Control": "private, no-cache", **(headers or {})})

@@ -1,0 +1,87 @@
+"""Servers on loopback, over a small collection with a name that is no text and one that is a script."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from simsearch import Collection
+from simsearch.web.engine import Engine
+from simsearch.web.fetching import Fetcher
+from simsearch.web.server import listen, make_server
+from simsearch.web.settings import Settings
+from tests.conftest import HISTOGRAM, draw_picture
+
+SCRIPT_NAME = "<img src=x onerror=alert(1)>&quot;'\"<script>alert(2)</script>.png".replace("/", "\N{DIVISION SLASH}")
+TOKEN = "correct-horse-battery-staple"
+
+
+@contextlib.contextmanager
+def serving(settings: Settings, fetcher: Fetcher | None = None) -> Iterator[str]:
+    """The address of a server that runs in a thread meanwhile, as `simsearch serve` runs it."""
+    is_ready, engine = threading.Event(), Engine(settings)
+    engine.start()
+    taken = listen(settings)
+    server = make_server(engine, is_ready.set, fetcher)
+    thread = threading.Thread(target=server.run, args=([taken],))
+    thread.start()
+    try:
+        assert is_ready.wait(30)
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        taken.close()
+        assert not thread.is_alive()
+
+
+def jpeg(seed: int, size: tuple[int, int] = (96, 72)) -> bytes:
+    """A picture that is in no collection."""
+    coarse = np.random.default_rng(1000 + seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen images in two folders; one has a copy, one a script for a name, one a name that is no UTF-8."""
+    home = tmp_path_factory.mktemp("served")
+    for seed in range(14):
+        draw_picture(home / "photos" / ("lamp" if seed < 7 else "vase") / f"picture_{seed:02}.png", seed)
+    draw_picture(home / "photos" / "odd" / SCRIPT_NAME, 100)
+    strange = draw_picture(home / "photos" / "odd" / "strange.png", 101)
+    os.rename(strange, os.fsencode(strange.parent) + b"/stra\xffnge.png")
+    shutil.copy(home / "photos" / "lamp" / "picture_00.png", home / "photos" / "vase" / "copy.png")
+    Collection.ingest(home / "ix", [home / "photos"], HISTOGRAM)
+    return home / "ix"
+
+
+@pytest.fixture(scope="session")
+def address(collection: Path) -> Iterator[str]:
+    """A server for this machine only."""
+    with serving(Settings(collection=str(collection), port=0, body_s=2.0, max_body_bytes=2_000_000)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def guarded(collection: Path) -> Iterator[str]:
+    """A server that wants a token."""
+    with serving(Settings(collection=str(collection), port=0, token=TOKEN)) as found:
+        yield found
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=30) as made:
+        yield made

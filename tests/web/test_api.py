@@ -1,0 +1,190 @@
+"""The API gives what the library gives, and says what it means when it does not."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from simsearch import Collection
+from simsearch.collection import Example
+from simsearch.web.settings import Settings
+from tests.conftest import HISTOGRAM, draw_picture
+from tests.web.conftest import jpeg, serving
+
+SEARCH = "/api/v1/search"
+
+
+def found(answer: httpx.Response) -> list[tuple[int, float]]:
+    assert answer.status_code == 200, answer.text
+    return [(hit["image_id"], hit["similarity"]) for hit in answer.json()["hits"]]
+
+
+def expected(collection: Path, examples: list[Example], **options: object) -> list[tuple[int, float]]:
+    with Collection.open(collection) as opened:
+        answer = opened.search(examples, **options)  # type: ignore[arg-type]
+    return [(hit.image_id, hit.similarity) for hit in answer.hits]
+
+
+def test_a_search_by_id_is_that_of_the_library(client: httpx.Client, collection: Path):
+    answer = client.get(SEARCH, params={"id": 3, "k": 7})
+    assert found(answer) == expected(collection, [Example(3)], k=7)
+    assert answer.json()["backbone"] == "histogram"
+
+
+def test_a_search_by_an_uploaded_picture_is_that_of_the_library(client: httpx.Client, collection: Path):
+    for seed in range(5):
+        answer = client.post(SEARCH, files={"image": jpeg(seed)}, data={"k": "9"})
+        assert found(answer) == expected(collection, [Example(jpeg(seed))], k=9)
+
+
+def test_pictures_to_be_unlike_and_ids_count_together(client: httpx.Client, collection: Path):
+    files = [("image", jpeg(1)), ("unlike_image", jpeg(2))]
+    answer = client.post(SEARCH, files=files, data={"id": ["4", "5"], "unlike_id": "6"})
+    examples = [Example(jpeg(1)), Example(4), Example(5), Example(jpeg(2), -1.0), Example(6, -1.0)]
+    assert found(answer) == expected(collection, examples, k=20)
+
+
+def test_every_option_is_handed_on(client: httpx.Client, collection: Path):
+    options = {"k": 3, "offset": 1, "min_similarity": 0.1, "exclude_self": True, "where": "class = 'lamp'"}
+    wanted = expected(collection, [Example(2)], **options)
+    assert len(wanted) == 3
+    assert found(client.get(SEARCH, params={"id": 2} | options)) == wanted
+    data = {name: str(value) for name, value in options.items()} | {"id": "2"}
+    assert found(client.post(SEARCH, data=data)) == wanted
+
+
+def test_a_crop_is_of_the_first_picture(client: httpx.Client, collection: Path):
+    from simsearch.collection import Crop
+
+    crop = "0.5,0,0.5,0.5"
+    answer = client.post(SEARCH, files={"image": jpeg(3)}, data={"crop": crop})
+    assert found(answer) == expected(collection, [Example(jpeg(3), crop=Crop.parse(crop))], k=20)
+    assert found(answer) != found(client.post(SEARCH, files={"image": jpeg(3)}))
+
+
+def test_many_at_once_get_each_their_own_answer(client: httpx.Client, collection: Path):
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda seed: client.post(SEARCH, files={"image": jpeg(seed)}), range(36)))
+    with Collection.open(collection) as opened:
+        for seed, answer in enumerate(answers):
+            hits = opened.search(jpeg(seed), k=20).hits
+            assert found(answer) == [(hit.image_id, hit.similarity) for hit in hits]
+
+
+def test_an_image_says_its_size_its_files_and_their_copies(client: httpx.Client):
+    document = client.get("/api/v1/images/1").json()
+    assert (document["width"], document["height"], document["format"]) == (48, 48, "PNG")
+    names = [Path(file["path"]).name for file in document["files"]]
+    assert sorted(names) == ["copy.png", "picture_00.png"]
+    assert all(file["size_bytes"] > 100 and file["modified_at"] for file in document["files"])
+
+
+def test_a_name_that_is_no_text_is_shown_with_a_sign_in_place_of_the_byte(client: httpx.Client):
+    hits = client.get(SEARCH, params={"id": 1, "k": 100}).json()["hits"]
+    assert any(hit["path"].endswith("/stra\N{REPLACEMENT CHARACTER}nge.png") for hit in hits)
+
+
+@pytest.mark.parametrize("side", [160, 640])
+def test_a_thumbnail_shows_the_whole_picture_and_is_kept_by_its_etag(client: httpx.Client, side: int):
+    address = f"/api/v1/images/4/thumbnail?side={side}"
+    answer = client.get(address)
+    assert answer.headers["content-type"] == "image/webp"
+    assert Image.open(io.BytesIO(answer.content)).size == (48, 51)
+    assert "immutable" in answer.headers["cache-control"]
+    again = client.get(address, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = client.get("/api/v1/images/5/thumbnail", headers={"If-None-Match": answer.headers["etag"]})
+    assert other.status_code == 200
+
+
+def test_a_file_comes_back_to_the_last_byte_and_is_saved_rather_than_shown(client: httpx.Client, collection: Path):
+    answer = client.get("/api/v1/images/2/file")
+    assert answer.content == (collection.parent / "photos" / "lamp" / "picture_01.png").read_bytes()
+    assert answer.headers["content-disposition"].startswith("attachment")
+
+
+def test_stats_health_and_readiness(client: httpx.Client):
+    stats = client.get("/api/v1/stats").json()
+    assert (stats["images"], stats["files"]) == (16, 17)
+    assert [model["backbone"] for model in stats["models"]] == ["histogram"]
+    assert client.get("/api/v1/health").json() == {"status": "ok"}
+    assert client.get("/api/v1/ready").json() == {"status": "ready"}
+
+
+def test_metrics_count_requests_by_route_and_stages_of_searches(client: httpx.Client):
+    client.get(SEARCH, params={"id": 3})
+    client.get("/api/v1/images/999999")
+    lines = client.get("/metrics").text.splitlines()
+    counted = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[:1] != "#"}
+    assert counted['simsearch_requests_total{method="GET",route="/api/v1/search",status="200"}'] >= 1
+    assert counted['simsearch_requests_total{method="GET",route="/api/v1/images/{image_id}",status="404"}'] >= 1
+    assert counted['simsearch_search_stage_seconds_count{stage="search"}'] >= 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [
+        ({}, 422),
+        ({"id": 0}, 422),
+        ({"id": 2**63}, 422),
+        ({"id": "one"}, 422),
+        ({"id": 1, "k": 0}, 422),
+        ({"id": 1, "k": 100_000}, 422),
+        ({"id": 1, "min_similarity": 2}, 422),
+        ({"id": 1, "min_similarity": "nan"}, 422),
+        ({"id": 999_999}, 404),
+        ({"id": 1, "backbone": "vgg16"}, 404),
+        ({"id": 1, "crop": "0,0,0,0"}, 400),
+        ({"id": 1, "crop": "a,b"}, 400),
+        ({"id": 1, "where": "width >"}, 400),
+        ({"id": 1, "rerank": "dba10"}, 422),
+        ({"id": 1, "unlike_id": 1}, 400),
+    ],
+)
+def test_a_wrong_question_gets_its_status_the_problem_and_what_to_do(
+    client: httpx.Client, parameters: dict[str, object], status: int
+):
+    answer = client.get(SEARCH, params=parameters)  # type: ignore[arg-type]
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"problem", "advice"}
+    assert answer.json()["problem"]
+    assert answer.json()["advice"]
+
+
+def test_nothing_sent_is_nothing_to_ask_with(client: httpx.Client):
+    answer = client.post(SEARCH, data={"k": "3"})
+    assert answer.status_code == 400
+    assert "nothing to ask" in answer.json()["problem"]
+
+
+def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path):
+    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    with (
+        serving(Settings(collection=str(tmp_path / "ix"), port=0)) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        assert len(found(client.get(SEARCH, params={"id": 1, "k": 50}))) == 12
+        new = draw_picture(photos / "new.png", 77)
+        (photos / "a" / "picture_03.png").unlink()
+        Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+        answer = client.post(SEARCH, files={"image": new.read_bytes()}, data={"k": "50"})
+        assert len(found(answer)) == 12
+        assert answer.json()["hits"][0]["path"] == str(new)
+        assert answer.json()["hits"][0]["similarity"] == 1.0
+        assert client.get("/api/v1/images/4/thumbnail").status_code == 404  # it was removed
+
+
+def test_an_image_whose_file_was_overwritten_is_not_served_as_if_it_were_it(tmp_path: Path, photos: Path):
+    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    (photos / "a" / "picture_00.png").write_bytes(b"secret of another program")
+    with serving(Settings(collection=str(tmp_path / "ix"), port=0)) as address:
+        for what in ("file", "thumbnail"):
+            answer = httpx.get(f"{address}/api/v1/images/1/{what}")
+            assert answer.status_code == 422
+            assert b"secret" not in answer.content
+            assert "changed since it was indexed" in answer.json()["problem"]

@@ -1,0 +1,398 @@
+"""The page in a real Chromium: what visitors do, on a screen and on a phone, with a mouse, by keys, and unscripted."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from simsearch import Collection, ModelChoice
+from simsearch.collection import Crop, Example
+from simsearch.web.settings import Settings
+from tests.conftest import HISTOGRAM, ROOT
+from tests.web.conftest import serving
+
+pytestmark = pytest.mark.long
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+OBJECTS = ROOT / "data" / "objects"
+LAMP = OBJECTS / "lamp" / "lamp_03.jpg"
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+SCREEN = {"viewport": {"width": 1440, "height": 900}}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine to load the page in: `make browser` installs it")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures in data/objects under two backbones; the built-in one answers by default."""
+    folder = tmp_path_factory.mktemp("indexes") / "objects"
+    Collection.ingest(folder, [OBJECTS], HISTOGRAM)
+    Collection.ingest(folder, [OBJECTS], ModelChoice(backbone="builtin"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(objects: Path) -> Iterator[str]:
+    with serving(Settings(collection=str(objects), port=0)) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(chromium: Any, place: str) -> Iterator[Callable[..., Any]]:
+    """Open a page as some visitor. At the end, nothing was refused by its policy, and no other host was asked."""
+    contexts, complaints = [], []
+
+    def said(message: Any) -> None:
+        if message.type in ("error", "warning") and "status of 4" not in message.text:
+            complaints.append(message.text)
+
+    def asked(request: Any) -> None:
+        if not request.url.startswith((place, "blob:", "data:")):
+            complaints.append(f"asked for {request.url}")
+
+    def open_page(path: str = "/", **visitor: Any) -> Any:
+        context = chromium.new_context(**(SCREEN | visitor))
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", said)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", asked)
+        page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
+        page.goto(place + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def edited() -> bytes:
+    """The lamp as somebody else saved it: smaller, at another quality."""
+    file = io.BytesIO()
+    Image.open(LAMP).resize((250, 200)).save(file, "JPEG", quality=70)
+    return file.getvalue()
+
+
+def names(page: Any, side: int = 0) -> list[str]:
+    grid = page.locator(".answer .grid").nth(side)
+    return [str(name) for name in grid.locator(".tile img").evaluate_all("all => all.map((one) => one.alt)")]
+
+
+def expected(objects: Path, examples: list[Example], **options: Any) -> list[str]:
+    with Collection.open(objects) as opened:
+        hits = opened.search(examples, **({"k": 48} | options)).hits
+    return [Path(hit.path).name for hit in hits]
+
+
+def image_id(objects: Path, name: str) -> int:
+    with Collection.open(objects) as opened:
+        hits = opened.search(str(next(OBJECTS.rglob(name))), k=1).hits
+    return hits[0].image_id
+
+
+def carry(page: Any, kind: str, data: bytes, name: str = "rose.jpg") -> None:
+    """Drop or paste a file, as a browser tells a page of it."""
+    with page.expect_navigation():
+        page.evaluate(
+            """([kind, text, name]) => {
+                const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+                const carrier = new DataTransfer();
+                carrier.items.add(new File([bytes], name, { type: "image/jpeg" }));
+                const init = { bubbles: true, cancelable: true };
+                if (kind === "paste") document.body.dispatchEvent(new ClipboardEvent("paste", { ...init, clipboardData: carrier }));
+                else for (const step of ["dragenter", "dragover", "drop"])
+                    document.body.dispatchEvent(new DragEvent(step, { ...init, dataTransfer: carrier }));
+            }""",  # noqa: E501
+            [kind, base64.b64encode(data).decode(), name],
+        )
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_that_is_dropped_or_pasted_finds_what_the_library_finds(visit: Any, objects: Path, kind: str):
+    page = visit()
+    carry(page, kind, edited())
+    assert "like=u-" in page.url
+    assert names(page) == expected(objects, [Example(edited())])
+    assert names(page)[0] == LAMP.name
+    shown = page.locator(".example img")
+    assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [250, 200]
+
+
+def test_a_picture_that_is_chosen_is_asked_with_at_once_and_its_address_can_be_handed_on(visit: Any):
+    page = visit()
+    with page.expect_navigation():
+        page.set_input_files("input[type=file]", LAMP)
+    found = names(page)
+    assert found[0] == LAMP.name
+    assert page.locator(".tile .score").first.inner_text() == "1.000"
+    other = visit(page.url.partition("/?")[2] and "/?" + page.url.partition("/?")[2])
+    assert names(other) == found
+
+
+def test_a_text_that_is_dropped_as_a_picture_is_told_so(visit: Any):
+    page = visit()
+    page.set_input_files("input[type=file]", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"})
+    assert page.locator(".ask .complaint").inner_text() == "That is no picture."
+
+
+def test_a_click_asks_with_that_picture_and_back_is_back(visit: Any, objects: Path):
+    page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
+    first = names(page)
+    second = first[3]
+    page.locator(".tile .open").nth(3).click()
+    page.wait_for_url(f"**like={image_id(objects, second)}")
+    assert names(page) == expected(objects, [Example(image_id(objects, second))], exclude_self=True)
+    page.go_back()
+    assert names(page)[:48] == first[:48]
+
+
+def test_a_rectangle_drawn_on_the_picture_asks_with_that_part(visit: Any, objects: Path):
+    lamp = image_id(objects, "lamp_03.jpg")
+    page = visit(f"/?like={lamp}")
+    box = page.locator(".example .frame").bounding_box()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.6 * box["height"])
+    with page.expect_navigation():
+        page.mouse.up()
+    crop = page.evaluate("new URLSearchParams(location.search).get('crop')")
+    assert [float(number) for number in crop.split(",")] == pytest.approx([0.2, 0.1, 0.5, 0.5], abs=0.02)
+    assert names(page) == expected(objects, [Example(lamp, crop=Crop.parse(crop))], exclude_self=True)
+    assert page.locator(".cut").is_visible()
+    page.get_by_text("Use the whole picture").click()
+    assert "crop" not in page.url
+
+
+def test_a_part_can_be_chosen_by_keys(visit: Any, objects: Path):
+    page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
+    page.keyboard.press("c")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowDown")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert page.evaluate("new URLSearchParams(location.search).get('crop')") == "0.21,0.25,0.5,0.54"
+
+
+def test_a_filter_leaves_what_it_says_and_one_that_is_wrong_says_where(visit: Any, objects: Path):
+    page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
+    page.keyboard.press("/")
+    page.keyboard.type("class = 'vase'")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert len(names(page)) == 10
+    assert all(name.startswith("vase") for name in names(page))
+    page.fill("#where", "class =")
+    with page.expect_navigation():
+        page.press("#where", "Enter")
+    assert "column" in page.locator("#complaint").inner_text()
+    assert page.input_value("#where") == "class ="
+
+
+def test_the_slider_hides_at_once_and_then_asks(visit: Any, objects: Path):
+    lamp = image_id(objects, "lamp_03.jpg")
+    page = visit(f"/?like={lamp}")
+    slide = "([slider, value, kind]) => { slider.value = value; slider.dispatchEvent(new Event(kind)); }"
+    slider = page.locator("#min").element_handle()
+    page.evaluate(slide, [slider, "0.6", "input"])
+    wanted = expected(objects, [Example(lamp)], exclude_self=True, min_similarity=0.6)
+    assert 0 < len(wanted) < 20
+    assert page.locator(".tile:visible").count() == len(wanted)
+    with page.expect_navigation():
+        page.evaluate(slide, [slider, "0.6", "change"])
+    assert "min=0.6" in page.url
+    assert names(page) == wanted
+
+
+def test_more_and_less_like_it_can_be_picked_and_left_out(visit: Any, objects: Path):
+    lamp, bell, vase = (image_id(objects, name) for name in ("lamp_03.jpg", "bell_01.jpg", "vase_02.jpg"))
+    page = visit(f"/?like={lamp}&where=id+in+({bell},{vase},{lamp})")
+    bells = page.locator(".tile", has=page.locator("img[alt='bell_01.jpg']"))
+    bells.hover()
+    bells.locator(".more-like").click()
+    page.wait_for_url(lambda address: f"&like={bell}&" in address)
+    page.goto(page.url.partition("&where")[0] + f"&unlike={vase}")
+    examples = [Example(lamp), Example(bell), Example(vase, -1.0)]
+    assert names(page) == expected(objects, examples, exclude_self=True)
+    assert page.locator(".picks li").count() == 3
+    page.get_by_label("Leave out bell_01.jpg").click()
+    page.wait_for_url(lambda address: address.endswith(f"/?like={lamp}&unlike={vase}"))
+    assert names(page) == expected(objects, [examples[0], examples[2]], exclude_self=True)
+
+
+def test_another_backbone_answers_and_two_stand_side_by_side(visit: Any, objects: Path):
+    lamp = image_id(objects, "lamp_03.jpg")
+    page = visit(f"/?like={lamp}")
+    with page.expect_navigation():
+        page.select_option("#backbone", "histogram")
+    by_histogram = expected(objects, [Example(lamp)], exclude_self=True, backbone="histogram")
+    assert names(page) == by_histogram
+    with page.expect_navigation():
+        page.select_option("#beside", "builtin")
+    by_builtin = expected(objects, [Example(lamp)], exclude_self=True, backbone="builtin")
+    assert [names(page, 0)[:48], names(page, 1)[:48]] == [by_histogram, by_builtin]
+    assert by_histogram != by_builtin
+    both = next(name for name in by_histogram if name in by_builtin)
+    tile = page.locator(".answer").nth(0).locator(".tile", has=page.locator(f"img[alt='{both}']"))
+    assert tile.locator(".beside").inner_text() == f"№ {by_builtin.index(both) + 1}"
+    lefts = [page.locator(".answer").nth(side).bounding_box()["x"] for side in (0, 1)]
+    assert lefts[0] < lefts[1]
+
+
+def test_as_one_scrolls_more_comes_until_all_is_there(visit: Any, objects: Path):
+    lamp = image_id(objects, "lamp_03.jpg")
+    page = visit(f"/?like={lamp}")
+    for _ in range(40):
+        page.mouse.wheel(0, 3000)
+        page.wait_for_timeout(60)
+        if page.locator(".tile").count() == 119:
+            break
+    assert names(page) == expected(objects, [Example(lamp)], exclude_self=True, k=200)
+    assert page.locator(".pager .more").count() == 0
+
+
+def test_the_keyboard_goes_from_picture_to_picture(visit: Any, objects: Path):
+    page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
+    found = names(page)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.querySelector('img').alt") == found[1]
+    page.keyboard.press("ArrowDown")
+    below = page.evaluate("document.activeElement.querySelector('img').alt")
+    assert found.index(below) > 1
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("i")
+    page.wait_for_url("**/images/*")
+    page.go_back()
+    page.keyboard.press("?")
+    assert page.locator("dialog.keys").is_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("-")
+    page.wait_for_url("**unlike=*")
+
+
+def test_an_image_tells_what_is_known_of_it(visit: Any, objects: Path):
+    page = visit(f"/images/{image_id(objects, 'lamp_03.jpg')}")
+    said = page.locator(".facts-of").inner_text()
+    for part in ("lamp_03.jpg", "400 \N{MULTIPLICATION SIGN} 320 px, JPEG", "13.8 kB", str(LAMP), "modified 20"):
+        assert part in said
+    with page.expect_download() as download:
+        page.get_by_text("Save the file").click()
+    assert Path(download.value.path()).read_bytes() == LAMP.read_bytes()
+    page.get_by_text("Search with this picture").click()
+    assert "like=" in page.url
+
+
+def test_the_map_is_drawn_and_leads_to_pictures_of_this_server(visit: Any):
+    page = visit("/map")
+    page.wait_for_selector("iframe.map", timeout=60_000)
+    frame = page.frame_locator("iframe.map")
+    frame.locator("#map").focus()
+    page.keyboard.press("Enter")
+    link = frame.locator("#chosen-link")
+    link.wait_for()
+    assert "/images/" in link.get_attribute("href")
+    frame.locator("#original").wait_for(state="visible")
+    assert frame.locator("#original").evaluate("image => image.naturalWidth") > 200
+
+
+def test_duplicates_are_looked_for_and_shown(visit: Any):
+    page = visit("/duplicates?tier=similar")
+    page.wait_for_selector("h1:text-is('Duplicates')", timeout=120_000)
+    assert "among 120 images" in page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_holds_on_a_phone_of_360_px(visit: Any, objects: Path, scheme: str):
+    lamp, vase = image_id(objects, "lamp_03.jpg"), image_id(objects, "vase_02.jpg")
+    wide = f"/?like={lamp}&like={vase}&unlike=5&crop=0.1,0.1,0.5,0.5&where=width+>+{'1' * 60}"
+    beside = f"/?like={lamp}&beside=histogram"
+    for path in ("/", f"/?like={lamp}", wide, beside, f"/images/{lamp}", "/nothing", "/duplicates"):
+        page = visit(path, **PHONE, color_scheme=scheme)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert dark == ("rgb(21, 24, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
+
+
+def test_on_a_phone_a_finger_finds_and_picks(visit: Any, objects: Path):
+    page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}", **PHONE)
+    assert page.locator(".tile").first.bounding_box()["y"] < 740  # an answer is on the first screen
+    page.locator(".options > summary").tap()
+    page.fill("#where", "class = 'bell'")
+    with page.expect_navigation():
+        page.press("#where", "Enter")
+    assert len(names(page)) == 10
+    page.locator(".tile .more-like").first.tap()
+    page.wait_for_url("**like=*&like=*")
+
+
+def test_without_scripts_it_searches_filters_and_goes_on(visit: Any, objects: Path):
+    lamp = image_id(objects, "lamp_03.jpg")
+    page = visit("/", java_script_enabled=False)
+    page.set_input_files("input[type=file]", LAMP)
+    page.get_by_role("button", name="Search").click()
+    assert names(page)[0] == LAMP.name
+    page.goto(page.url.partition("?")[0] + f"?like={lamp}&crop=0.2,0.1,0.5,0.5")
+    assert page.locator(".cut").is_visible()
+    page.fill("#where", "class != 'lamp'")
+    page.get_by_role("button", name="Apply").click()
+    assert not any(name.startswith("lamp") for name in names(page))
+    page.get_by_role("link", name="More", exact=True).click()
+    assert len(names(page)) == 48
+    page.get_by_role("link", name="Earlier ones").click()
+    page.locator(".tile .open").first.click()
+    assert len(names(page)) == 48
+
+
+def test_scripts_in_names_of_files_stay_names(chromium: Any, address: str):
+    page, heard = chromium.new_page(), []
+    page.on("dialog", lambda dialog: heard.append(dialog.message))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    for path in ("/", "/?like=1", "/images/15", "/duplicates", "/map"):
+        page.goto(address + path)
+        page.wait_for_load_state("networkidle")
+    page.wait_for_selector("iframe.map", timeout=60_000)
+    page.wait_for_timeout(300)
+    assert heard == []
+    assert page.locator("text=onerror").count() == 0  # on the map it is drawn
+    page.close()
+
+
+def test_pictures_of_the_page_for_its_readme(visit: Any, objects: Path, tmp_path: Path):
+    """Kept where $SIMSEARCH_SCREENSHOTS says; `make screenshots` keeps them in docs/."""
+    out = Path(os.environ.get("SIMSEARCH_SCREENSHOTS") or tmp_path)
+    lamp, bowl = image_id(objects, "lamp_03.jpg"), image_id(objects, "bowl_02.jpg")
+    crop = f"/?like={bowl}&crop=0.1,0.2,0.55,0.5"
+    shots = [
+        ("serve-search.png", f"/?like={lamp}", SCREEN),
+        ("serve-dark.png", crop, SCREEN | {"color_scheme": "dark"}),
+        ("serve-beside.png", f"/?like={lamp}&backbone=builtin&beside=histogram", SCREEN),
+        ("serve-phone.png", f"/?like={lamp}", PHONE),
+    ]
+    for name, path, visitor in shots:
+        page = visit(path, **visitor)
+        page.wait_for_load_state("networkidle")
+        raw = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        raw.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG).save(out / name, optimize=True)
+        assert (out / name).stat().st_size < 400_000, name

@@ -1,0 +1,58 @@
+"""The OpenAPI description is true: whatever is made up from it gets an answer that it describes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.web.conftest import TOKEN
+
+_EXPECTATIONS = """
+[checks]
+# A text that fits the schema may still be no filter, a file no picture, an id nobody's.
+positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 422]
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("has_token", [False, True])
+def test_what_is_made_up_from_the_description_finds_no_fault(
+    address: str, guarded: str, tmp_path: Path, has_token: bool
+):
+    (tmp_path / "schemathesis.toml").write_text(_EXPECTATIONS)
+    server = guarded if has_token else address
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server}/api/v1/openapi.json"]
+    command += ["--max-examples", "20", "--generation-deterministic", "--no-color"]
+    command += ["-H", f"Authorization: Bearer {TOKEN}"] if has_token else []
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "No issues found" in done.stdout
+
+
+def test_the_description_is_the_same_with_a_token_but_for_the_token(address: str, guarded: str):
+    plain = httpx.get(f"{address}/api/v1/openapi.json").json()
+    secured = httpx.get(f"{guarded}/api/v1/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    assert secured.pop("security") == [{"token": []}]
+    assert secured["components"].pop("securitySchemes") == {"token": {"type": "http", "scheme": "bearer"}}
+    assert secured["paths"]["/api/v1/health"]["get"].pop("security") == []
+    assert secured == plain
+
+
+def test_every_way_in_is_described_and_nothing_of_the_page(address: str):
+    paths = httpx.get(f"{address}/api/v1/openapi.json").json()["paths"]
+    assert set(paths) == {
+        "/api/v1/search",
+        "/api/v1/images/{image_id}",
+        "/api/v1/images/{image_id}/thumbnail",
+        "/api/v1/images/{image_id}/file",
+        "/api/v1/stats",
+        "/api/v1/health",
+        "/api/v1/ready",
+        "/metrics",
+    }
+    assert "multipart/form-data" in json.dumps(paths["/api/v1/search"]["post"])

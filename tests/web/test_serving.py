@@ -1,0 +1,110 @@
+"""`simsearch serve` as a process: it says where it serves, answers, stops cleanly, and says why it does not start."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from simsearch import Collection
+from tests.conftest import HISTOGRAM, draw_picture
+from tests.web.conftest import jpeg
+
+pytestmark = pytest.mark.long
+
+SERVE = [sys.executable, "-m", "simsearch", "serve"]
+
+
+def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen([*SERVE, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    found = re.search(r"at (http://\S+)", line)
+    assert found, line + process.stderr.read()
+    return process, found[1]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_serves_and_stops_without_a_word_when_told(collection: Path, stop: signal.Signals):
+    process, address = start("--in", str(collection), "--port", "0")
+    assert httpx.get(f"{address}api/v1/ready").status_code == 200
+    process.send_signal(stop)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_what_was_begun_is_finished_before_it_stops(collection: Path):
+    process, address = start("--in", str(collection), "--port", "0")
+    answers: list[int] = []
+
+    def ask() -> None:
+        answers.append(httpx.post(f"{address}api/v1/search", files={"image": jpeg(1, (4000, 4000))}).status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while b'route="/api/v1/search"' not in httpx.get(f"{address}metrics").content and not answers:
+        if b"simsearch_searches_waiting 1.0" in httpx.get(f"{address}metrics").content:
+            break
+    process.send_signal(signal.SIGTERM)
+    asking.join(30)
+    assert process.wait(30) == 0
+    assert answers == [200]
+    process.communicate()
+
+
+def test_an_address_for_others_gets_a_token_of_its_own(collection: Path):
+    process, entry = start("--in", str(collection), "--host", "0.0.0.0", "--port", "0")
+    token = entry.partition("login?token=")[2]
+    address = entry.partition("/login")[0].replace("0.0.0.0", "127.0.0.1")
+    assert len(token) >= 32
+    assert httpx.get(f"{address}/api/v1/stats").status_code == 401
+    assert httpx.get(f"{address}/api/v1/stats", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    with httpx.Client(follow_redirects=True) as browser:
+        assert browser.get(f"{address}/login", params={"token": token}).url == f"{address}/"
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--in", "nowhere"], 1, "there is no collection at nowhere"),
+        (["--in", "COLLECTION", "--token", "short"], 2, "the token has 5 characters"),
+        (["--in", "COLLECTION", "--host", "192.0.2.1"], 2, "cannot serve at 192.0.2.1"),
+        (["--in", "COLLECTION", "--backbone", "vgg16", "--port", "0"], 1, "vgg16"),
+    ],
+)
+def test_it_says_in_a_line_why_it_does_not_start(collection: Path, arguments: list[str], code: int, said: str):
+    command = [str(collection) if one == "COLLECTION" else one for one in arguments]
+    done = subprocess.run([*SERVE, *command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_is_told(collection: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [*SERVE, "--in", str(collection), "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "Address already in use" in done.stderr
+
+
+def test_another_process_indexes_while_it_serves(tmp_path: Path, photos: Path):
+    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    process, address = start("--in", str(tmp_path / "ix"), "--port", "0")
+    command = [sys.executable, "-m", "simsearch", "index", str(photos), "--into", str(tmp_path / "ix")]
+    for number in range(3):
+        draw_picture(photos / f"new_{number}.png", 50 + number)
+        subprocess.run(command, check=True, capture_output=True)
+        hits = httpx.get(f"{address}api/v1/search", params={"id": 1, "k": 50}).json()["hits"]
+        assert len(hits) == 13 + number
+    process.terminate()
+    process.communicate(timeout=30)
