@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from simsearch.errors import SimsearchError
     from simsearch.models.resolve import ModelChoice
     from simsearch.search import Hit, View
+    from simsearch.search.examples import Crop, Example
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
     "Collection",
+    "Crop",
+    "Example",
     "Hit",
     "IngestReport",
     "ModelChoice",
@@ -35,6 +38,8 @@ __all__ = [
 _HOMES = {
     "Answer": "collection",
     "Collection": "collection",
+    "Crop": "search.examples",
+    "Example": "search.examples",
     "Hit": "search",
     "IngestReport": "collection",
     "ModelChoice": "models.resolve",

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from simsearch import upkeep
-from simsearch.duplicates.asking import ask as ask_for_duplicates
-from simsearch.duplicates.asking import reject, unreject
-from simsearch.duplicates.results import KEEP_RULES, TIERS, DuplicateQuestion, DuplicateReport
 from simsearch.errors import ImageError, ModelNotIndexed, NoImages, NotAPicture
 from simsearch.exchange.annotations import Noted, annotate, clear
-from simsearch.exchange.export import FORMATS, Exported, Format, VectorKind, export
-from simsearch.exchange.intake import Imported, Intake, import_embeddings
 from simsearch.images.decode import Pixels, default_max_pixels
 from simsearch.images.fetch import fetch, is_url
 from simsearch.images.gallery import Card, gallery
@@ -27,7 +23,6 @@ from simsearch.models.embedder import Embedder, Opening, open_embedder
 from simsearch.models.precision import Agreement
 from simsearch.models.resolve import ModelChoice, list_backbones, relocate
 from simsearch.models.weights import WeightsOrder
-from simsearch.overview import Arrangement, Clustering, Selection, arranged, clustered
 from simsearch.plan import check_any_picture, check_place, discard, plan
 from simsearch.rerank.method import Method
 from simsearch.search import Hit
@@ -39,6 +34,12 @@ from simsearch.store.cache import IndexCache
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 from simsearch.upkeep import Verification
+
+if TYPE_CHECKING:
+    from simsearch.duplicates.results import KEEP_RULES, TIERS, DuplicateQuestion, DuplicateReport
+    from simsearch.exchange.export import FORMATS, Exported, Format, VectorKind
+    from simsearch.exchange.intake import Imported
+    from simsearch.overview import Arrangement, Clustering, Selection
 
 __all__ = [
     "FORMATS",
@@ -77,6 +78,20 @@ _RERANK = "rerank"
 """The setting that holds a collection's default method."""
 
 _SHOWN_IN_NOTEBOOK = 20
+
+_HOMES = {
+    **dict.fromkeys(("KEEP_RULES", "TIERS", "DuplicateQuestion", "DuplicateReport"), "duplicates.results"),
+    **dict.fromkeys(("FORMATS", "Exported", "VectorKind"), "exchange.export"),
+    "Imported": "exchange.intake",
+    **dict.fromkeys(("Arrangement", "Clustering", "Selection"), "overview"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what looks at a whole collection when it is first asked for: a query starts sooner without."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'simsearch.collection' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"simsearch.{_HOMES[name]}"), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,12 +385,16 @@ class Collection:
 
         Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
         """
+        from simsearch.overview import Selection, clustered
+
         return clustered(self._catalog, self._stored_model(backbone), k, selection or Selection())
 
     def arrangement(
         self, k: int | None = None, *, backbone: str | None = None, selection: Selection | None = None
     ) -> Arrangement:
         """The same with a place for each image in the plane, near those that are alike: what a map is drawn from."""
+        from simsearch.overview import Selection, arranged
+
         return arranged(self._catalog, self._stored_model(backbone), k, selection or Selection())
 
     def duplicates(
@@ -390,7 +409,10 @@ class Collection:
 
         Raises `Unreadable` when the pictures are out of reach, or a `ModelError`.
         """
-        return ask_for_duplicates(
+        from simsearch.duplicates.asking import ask
+        from simsearch.duplicates.results import DuplicateQuestion
+
+        return ask(
             self._catalog, self._cache, self._stored_model(backbone), question=question or DuplicateQuestion(),
             order=weights or WeightsOrder(), progress=progress,
         )  # fmt: skip
@@ -401,11 +423,15 @@ class Collection:
 
         Raises `UsageError` on fewer than two images, `ImageNotFound`.
         """
+        from simsearch.duplicates.asking import reject
+
         return reject(Path(folder), image_ids)
 
     @classmethod
     def unreject_duplicates(cls, folder: str | os.PathLike[str], image_ids: Sequence[int]) -> int:
         """Forget that again; how many pairs were remembered. Raises the same."""
+        from simsearch.duplicates.asking import unreject
+
         return unreject(Path(folder), image_ids)
 
     # To and from other tools
@@ -422,6 +448,8 @@ class Collection:
 
         Raises `UsageError` on an unknown extension or a folder in use, `MissingExtra`, or another `SimsearchError`.
         """
+        from simsearch.exchange.export import export
+
         return export(self._catalog, self._stored_model(backbone), Path(place), format=format, vectors=vectors)
 
     @classmethod
@@ -440,6 +468,8 @@ class Collection:
 
         Raises `SourceError`, `UsageError`, `MissingExtra` or a `CollectionError`; nothing is written then.
         """
+        from simsearch.exchange.intake import Intake, import_embeddings
+
         intake = Intake(
             source=Path(source), name=name, root=Path(root), metadata=Path(metadata) if metadata else None,
             max_pixels=max_pixels or default_max_pixels(),

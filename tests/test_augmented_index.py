@@ -149,8 +149,7 @@ def test_an_answer_is_an_image_by_its_best_view_which_is_named(photos: Path, col
     """A turned picture finds its original through the view that was turned like it."""
     _index(collection, photos, ViewChoice(6))
     original = sorted(photos.rglob("*.png"))[3]
-    with Catalog.open(collection) as catalog:
-        digest = _read(original).digest
+    digest = _read(original).digest
     turned = apply(np.asarray(Image.open(original).convert("RGB")), draw(Ranges(), 0, digest, 4))
     Image.fromarray(turned).save(tmp_path / "turned.png")
     with Collection.open(collection) as opened:

@@ -241,7 +241,7 @@ async def fetched(url: str, engine: Engine, fetcher: Fetcher) -> bytes:
     """A picture from the web, where that is allowed."""
     if not engine.settings.allow_url:
         raise UsageError("this server fetches nothing from the web", "send the picture itself")
-    return await engine.read(lambda: fetcher.fetch(url))
+    return await engine.wait_for(lambda: fetcher.fetch(url))
 
 
 async def _sent(file: UploadFile) -> tuple[str, bytes]:

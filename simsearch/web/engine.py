@@ -29,6 +29,7 @@ RETRY_S = 1
 _FRESH_S = 1.0
 _N_PAINTERS = 2
 _N_WAITING_PICTURES = 512  # a page asks for dozens at once
+_N_FETCHERS, _N_WAITING_FETCHES = 4, 8
 
 
 class Busy(SimsearchError):
@@ -97,6 +98,7 @@ class Engine:
         self._opened: list[Collection] = []
         self._askers = _Lane("ask", settings.n_workers, settings.n_waiting)
         self._painters = _Lane("paint", _N_PAINTERS, _N_WAITING_PICTURES)
+        self._fetchers = _Lane("fetch", _N_FETCHERS, _N_WAITING_FETCHES)
         self._told: tuple[float, dict[str, Any]] | None = None
         self._overviews = Overviews(settings)
         metrics.watch_queue(lambda: self._askers.n)
@@ -116,6 +118,7 @@ class Engine:
         self.is_ready = False
         self._askers.close()
         self._painters.close()
+        self._fetchers.close()
         self._overviews.close()
         for collection in self._opened:
             collection.close()
@@ -139,8 +142,12 @@ class Engine:
         return await self._askers.run(lambda: work(self._collection()), self.settings.answer_s)
 
     async def read(self, work: Callable[[], T]) -> T:
-        """What takes reading, decoding or waiting, but no collection, in a thread."""
+        """What takes reading or decoding, but no collection, in a thread."""
         return await self._painters.run(work, self.settings.answer_s)
+
+    async def wait_for(self, work: Callable[[], T]) -> T:
+        """What waits for another server, in a thread that holds up nobody else."""
+        return await self._fetchers.run(work, self.settings.answer_s)
 
     async def info(self) -> dict[str, Any]:
         """`Collection.info`, at most a second old."""

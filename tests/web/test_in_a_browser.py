@@ -382,17 +382,18 @@ def test_scripts_in_names_of_files_stay_names(chromium: Any, address: str):
 def test_pictures_of_the_page_for_its_readme(visit: Any, objects: Path, tmp_path: Path):
     """Kept where $SIMSEARCH_SCREENSHOTS says; `make screenshots` keeps them in docs/."""
     out = Path(os.environ.get("SIMSEARCH_SCREENSHOTS") or tmp_path)
-    lamp, bowl = image_id(objects, "lamp_03.jpg"), image_id(objects, "bowl_02.jpg")
-    crop = f"/?like={bowl}&crop=0.1,0.2,0.55,0.5"
+    lamp, vase = image_id(objects, "lamp_03.jpg"), image_id(objects, "amphora_06.jpg")
+    window = {"viewport": {"width": 1200, "height": 740}}
     shots = [
-        ("serve-search.png", f"/?like={lamp}", SCREEN),
-        ("serve-dark.png", crop, SCREEN | {"color_scheme": "dark"}),
-        ("serve-beside.png", f"/?like={lamp}&backbone=builtin&beside=histogram", SCREEN),
+        ("serve-search.png", f"/?like={lamp}", window),
+        ("serve-dark.png", f"/?like={vase}&crop=0.24,0.22,0.52,0.42", window | {"color_scheme": "dark"}),
+        ("serve-beside.png", f"/?like={lamp}&backbone=builtin&beside=histogram", window),
         ("serve-phone.png", f"/?like={lamp}", PHONE),
     ]
     for name, path, visitor in shots:
         page = visit(path, **visitor)
         page.wait_for_load_state("networkidle")
         raw = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        raw.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG).save(out / name, optimize=True)
+        palette = raw.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4)
+        raw.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(out / name, optimize=True)
         assert (out / name).stat().st_size < 400_000, name
