@@ -52,7 +52,7 @@ def measure() -> str:
         seconds, peak_mb = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         rows.append([str(width), method, f"{float(seconds):.1f} s", f"{float(peak_mb):,.0f} MB"])
     return (
-        "## Evaluation\n\n20,000 images, 100 classes, 2,000 queries, 3 backbones one after the other (made-up vectors), "
-        "all metrics: seconds of ranking and judging, peak memory of the process.\n\n"
+        "## Evaluation\n\n20,000 images, 100 classes, 2,000 queries, 3 backbones one after the other (made-up "
+        "vectors), all metrics: seconds of ranking and judging, peak memory of the process.\n\n"
         + table(["width", "re-ranking", "seconds for 3 backbones", "peak memory"], rows)
     )

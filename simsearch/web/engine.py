@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 RETRY_S = 1
 _FRESH_S = 1.0
+_N_FINDERS = 2  # more would only take Python's lock from each other
 _N_PAINTERS = 2
 _N_WAITING_PICTURES = 512  # a page asks for dozens at once
 _N_FETCHERS, _N_WAITING_FETCHES = 4, 8
@@ -97,11 +98,12 @@ class Engine:
         self._own = threading.local()
         self._opened: list[Collection] = []
         self._askers = _Lane("ask", settings.n_workers, settings.n_waiting)
+        self._finders = _Lane("find", _N_FINDERS, settings.n_waiting)
         self._painters = _Lane("paint", _N_PAINTERS, _N_WAITING_PICTURES)
         self._fetchers = _Lane("fetch", _N_FETCHERS, _N_WAITING_FETCHES)
         self._told: tuple[float, dict[str, Any]] | None = None
         self._overviews = Overviews(settings)
-        metrics.watch_queue(lambda: self._askers.n)
+        metrics.watch_queue(lambda: self._askers.n + self._finders.n)
 
     def start(self) -> None:
         """Load the model that most will ask, and run it once, so that the first visitor does not wait for it.
@@ -117,6 +119,7 @@ class Engine:
         """Finish what was begun and close the collections."""
         self.is_ready = False
         self._askers.close()
+        self._finders.close()
         self._painters.close()
         self._fetchers.close()
         self._overviews.close()
@@ -133,13 +136,15 @@ class Engine:
             order, limit = WeightsOrder(offline=self.settings.offline), self.settings.max_pixels
             return collection.search(examples, weights=order, max_pixels=limit, **options)
 
-        answer = await self._askers.run(work, self.settings.answer_s)
+        is_stored = all(isinstance(example.picture, int) and example.crop is None for example in examples)
+        lane = self._finders if is_stored else self._askers  # where nothing is to be decoded or embedded
+        answer = await lane.run(work, self.settings.answer_s)
         self.metrics.time_stages(answer.milliseconds)
         return answer
 
     async def call(self, work: Callable[[Collection], T]) -> T:
         """Anything else that is asked of the collection, in a thread."""
-        return await self._askers.run(lambda: work(self._collection()), self.settings.answer_s)
+        return await self._finders.run(lambda: work(self._collection()), self.settings.answer_s)
 
     async def read(self, work: Callable[[], T]) -> T:
         """What takes reading or decoding, but no collection, in a thread."""
