@@ -8,7 +8,7 @@ import sys
 
 from bench.setup import ROOT, machine
 
-PARTS = ("ingest", "decode", "augment", "query", "growth", "quality", "evaluation")
+PARTS = ("ingest", "decode", "augment", "query", "growth", "quality", "evaluation", "duplicates")
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def serve(
     try:
         from simsearch.web.server import listen, made_token, serve_at
         from simsearch.web.settings import LOOPBACK, Settings
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtra("the web server", "web") from error
     settings = Settings(
         collection=folder, host=host, port=port, token=token or (None if host in LOOPBACK else made_token()),

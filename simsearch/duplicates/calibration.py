@@ -48,8 +48,8 @@ def calibrate(sight: Sight, question: DuplicateQuestion) -> Calibration:
         exceeded_by(different.similarities, question.false_positive_rate / overlaid_share),
     )
     similar = question.min_similarity
-    if similar is None:
-        similar = exceeded_by(different.similarities, question.similar_share)
+    if similar is None:  # without anything different there is nothing to call similar
+        similar = exceeded_by(different.similarities, question.similar_share) if len(different.similarities) else near
     return Calibration(
         near_similarity=near,
         similar_similarity=similar,

@@ -1,8 +1,9 @@
 """From components to groups in which every image was compared with one and the same: no chain drifts away.
 
-In a component a may be alike to b and b to c while a and c are different pictures. So a group is a star: a centre,
-the image that most others are alike to, and those that hold against it directly. What is left of a component forms
-further groups the same way; who is alone at the end is in none.
+In a component a may be alike to b and b to c while a and c are different pictures. Of 18,000 photographs from many
+places the built-in network put 1,094 into one component, and some 30 of all 18,000 are there twice. So a group is a
+star: a centre, the image that most others are alike to, and those that hold against it directly. What is left of a
+component forms further groups the same way; who is alone at the end is in none.
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ class Calibration:
 
     `near_similarity` and `similar_similarity` are where pairs are looked at as `near` and told as `similar`.
     `n_edited` images were edited. Of `n_compared` images the nearest *different* picture was found; the share
-    `close_share` of those lies above `near_similarity`, and of those the share `overlaid_share`, which is an upper
-    estimate, can be laid over the image all the same. The product is the rate of false positives to expect.
+    `close_share` of those lies above `near_similarity`, and of those the share `overlaid_share`, which is estimated,
+    can be laid over the image all the same. The product is the rate of false positives to expect.
     """
 
     near_similarity: float

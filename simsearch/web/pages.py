@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import os
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from simsearch.collection import Answer, Crop
@@ -26,7 +27,7 @@ from simsearch.web.images import THUMBNAIL_SIDES, rendition, stored_image, store
 from simsearch.web.problems import Gone, refusal
 from simsearch.web.rendering import rendered
 from simsearch.web.screen import Pick, Screen
-from simsearch.web.tiles import beginnings, compared, group_tiles, tiles_of
+from simsearch.web.tiles import Tile, beginnings, compared, group_tiles, tiles_of
 
 N_ANSWERS = 48
 _N_RELATED = 12
@@ -58,7 +59,6 @@ async def search_page(request: Request) -> Response:
     queries = await engine.read(lambda: _queries(screen, engine))
     try:
         answers = [await _answer(screen, engine, backbone) for backbone in screen.backbones]
-        cut = Crop.parse(screen.crop) if screen.crop else None
     except (UsageError, ModelNotIndexed) as error:  # said beside the question, which can then be put right
         said = refusal(error)
         values = _NO_ANSWER | {"queries": queries, "complaint": said}
@@ -68,7 +68,7 @@ async def search_page(request: Request) -> Response:
         tiles = [compared(tiles[0], tiles[1]), compared(tiles[1], tiles[0])]
     has_more = any(len(answer.hits) == N_ANSWERS for answer in answers) and screen.offset + N_ANSWERS <= MOST_OFFSET
     return await _page(
-        request, "search.html.j2", screen=screen, answers=answers, tiles=tiles, queries=queries, cut=cut,
+        request, "search.html.j2", screen=screen, answers=answers, tiles=tiles, queries=queries, cut=_cut(screen),
         has_more=has_more, complaint=None,
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ async def search_page(request: Request) -> Response:
 @router.post("/pictures")
 async def take_pictures(
     request: Request,
-    picture: list[UploadFile] = [],  # noqa: B006
+    picture: Annotated[list[UploadFile], File(default_factory=list)],
     url: Annotated[str, Form(max_length=2000)] = "",
     state: Annotated[str, Form(max_length=10_000)] = "",
 ) -> Response:
@@ -110,8 +110,10 @@ async def image_page(request: Request, image_id: ImageId) -> Response:
     if request.headers.get("sec-fetch-dest") == "image":
         return RedirectResponse(f"/api/v1/images/{image_id}/thumbnail?side={THUMBNAIL_SIDES[-1]}", 303)
     image = await engine.read(lambda: stored_image(engine.folder, image_id))
-    answer = await answered(Question(like=[image_id], k=_N_RELATED, exclude_self=True), engine)
-    related = await engine.read(lambda: tiles_of(engine, answer))
+    related: list[Tile] = []
+    with contextlib.suppress(ModelNotIndexed):  # an image that the model has no vector of has no neighbours
+        answer = await answered(Question(like=[image_id], k=_N_RELATED, exclude_self=True), engine)
+        related = await engine.read(lambda: tiles_of(engine, answer))
     image_name = shown(Path(image.files[0].path).name)
     files = [FileDocument.model_validate(asdict(file) | {"path": shown(file.path)}) for file in image.files]
     return await _page(
@@ -189,6 +191,13 @@ async def _answer(screen: Screen, engine: Engine, backbone: str) -> Answer:
         ),
         engine,
     )  # fmt: skip
+
+
+def _cut(screen: Screen) -> Crop | None:
+    """The part that is asked with, where it is in fractions: one in px is no part of a picture of unknown size."""
+    crop = Crop.parse(screen.crop) if screen.crop else None
+    is_fraction = crop is not None and max(crop.x, crop.y, crop.width, crop.height) <= 1
+    return crop if is_fraction else None
 
 
 def _given(pick: Pick, engine: Engine) -> int | tuple[str, bytes]:

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from simsearch import Collection
-from simsearch.collection import Example
+from simsearch import Collection, ModelChoice
+from simsearch.collection import Crop, Example
 from simsearch.web.settings import Settings
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.web.conftest import jpeg, serving
@@ -59,8 +59,6 @@ def test_every_option_is_handed_on(client: httpx.Client, collection: Path):
 
 
 def test_a_crop_is_of_the_first_picture(client: httpx.Client, collection: Path):
-    from simsearch.collection import Crop
-
     crop = "0.5,0,0.5,0.5"
     answer = client.post(SEARCH, files={"image": jpeg(3)}, data={"crop": crop})
     assert found(answer) == expected(collection, [Example(jpeg(3), crop=Crop.parse(crop))], k=20)
@@ -154,6 +152,26 @@ def test_a_wrong_question_gets_its_status_the_problem_and_what_to_do(
     assert set(answer.json()) == {"problem", "advice"}
     assert answer.json()["problem"]
     assert answer.json()["advice"]
+
+
+def test_a_part_in_pixels_is_asked_with_though_the_page_cannot_draw_it(client: httpx.Client):
+    page = client.get("/", params={"like": 1, "crop": "4,4,20,20"})
+    assert page.status_code == 200
+    assert 'class="cut"' in page.text
+    assert 'aria-hidden="true" hidden>' in page.text
+
+
+def test_the_page_of_an_image_that_the_backbone_has_not_seen_is_shown_without_neighbours(tmp_path: Path, photos: Path):
+    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    new = draw_picture(photos / "new.png", 77)
+    Collection.ingest(tmp_path / "ix", [new.parent], ModelChoice(backbone="builtin"))
+    settings = Settings(collection=str(tmp_path / "ix"), port=0, backbone="histogram")
+    with serving(settings) as address, httpx.Client(base_url=address) as client:
+        assert "Nearest to it" in client.get("/images/1").text
+        page = client.get("/images/13")
+        assert page.status_code == 200
+        assert "new.png" in page.text
+        assert "Nearest to it" not in page.text
 
 
 def test_nothing_sent_is_nothing_to_ask_with(client: httpx.Client):

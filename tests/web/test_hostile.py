@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from simsearch.errors import UsageError
+from simsearch.web.server import HEAD_S
 from simsearch.web.settings import Settings
 from tests.web.conftest import SCRIPT_NAME, TOKEN, jpeg, serving
 
@@ -35,15 +36,12 @@ def nothing_is_left_behind(collection: Path):
     assert left == set()
 
 
-def raw(address: str, request: bytes, *, pause_s: float = 0.0, rest: bytes = b"") -> bytes:
+def raw(address: str, request: bytes) -> bytes:
     """What comes back when exactly these bytes are sent."""
     parts = urllib.parse.urlsplit(address)
     with socket.create_connection((parts.hostname, parts.port), 20) as connection:
         connection.sendall(request)
         answer = b""
-        if rest:
-            time.sleep(pause_s)
-            connection.sendall(rest)
         while chunk := connection.recv(65536):
             answer += chunk
         return answer
@@ -175,6 +173,14 @@ def test_a_body_that_trickles_is_not_waited_for(address: str):
     answer = raw(address, (head + "Content-Length: 1000\r\n\r\n--x").encode())
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - started < 15
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
+def test_a_head_that_never_ends_is_hung_up_on(address: str, head: bytes):
+    started = time.monotonic()
+    assert raw(address, head) == b""
+    assert HEAD_S - 1 < time.monotonic() - started < HEAD_S + 8
 
 
 @pytest.mark.parametrize("body", [b"", b"--x", b"--y\r\n\r\n", b"\0" * 50, b"--x\r\nContent-Disposition: bad\r\n\r\n"])

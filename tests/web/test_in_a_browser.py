@@ -286,7 +286,9 @@ def test_the_keyboard_goes_from_picture_to_picture(visit: Any, objects: Path):
     page.keyboard.press("?")
     assert page.locator("dialog.keys").is_visible()
     page.keyboard.press("Escape")
+    page.locator("dialog.keys").wait_for(state="hidden")
     page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.closest('.tile') !== null")
     page.keyboard.press("-")
     page.wait_for_url("**unlike=*")
 

@@ -89,6 +89,18 @@ def test_it_says_in_a_line_why_it_does_not_start(collection: Path, arguments: li
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_without_the_extra_it_says_how_to_install_it(collection: Path):
+    for missing in ("fastapi", "uvicorn", "prometheus_client", "httptools"):
+        code = (
+            f"import sys\nsys.modules[{missing!r}] = None\nfrom simsearch.cli import main\n"
+            f"sys.argv = ['simsearch', 'serve', '--in', {str(collection)!r}]\nmain()"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert "pip install 'simsearch[web]'" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_port_in_use_is_told(collection: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [*SERVE, "--in", str(collection), "--port", str(taken.getsockname()[1])]
