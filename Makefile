@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint types check bench clean
+.PHONY: help demo test test-quick lint types check bench browser screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -32,6 +32,12 @@ check: lint types test ## everything that must hold before a commit
 bench: .venv/dev ## measure on this machine what bench/RESULTS.md states (half an hour)
 	$(BIN)/python -m pip install -q -e '.[dev,bench]'
 	$(BIN)/python -m bench
+
+browser: ## install Chromium for the tests of the page (Debian; needs root)
+	apt-get update && apt-get install -y --no-install-recommends chromium
+
+screenshots: .venv/dev ## draw the page's pictures in docs/ anew
+	SIMSEARCH_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/web/test_in_a_browser.py -k readme
 
 clean: ## remove the environment and what runs left
 	rm -rf .venv indexes/* .mypy_cache .pytest_cache .ruff_cache

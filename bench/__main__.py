@@ -8,7 +8,7 @@ import sys
 
 from bench.setup import ROOT, machine
 
-PARTS = ("ingest", "decode", "augment", "query", "growth", "quality", "evaluation", "duplicates")
+PARTS = ("ingest", "decode", "augment", "query", "growth", "quality", "evaluation", "duplicates", "serve")
 
 
 def main() -> None:

@@ -32,6 +32,9 @@ OWNERS = {
     "matplotlib": {"report/plots.py"},
     "jinja2": {"report/page.py"},
     "pyarrow": {"exchange/tables.py"},
+    "fastapi": {f"web/{name}.py" for name in ("api", "app", "door", "guard", "pages", "problems", "rendering")},
+    "uvicorn": {"web/server.py"},
+    "prometheus_client": {"web/metrics.py"},
     "sqlite_utils": {"store/migrations.py"},
 }
 
@@ -90,7 +93,7 @@ def test_an_unknown_public_name_is_an_attribute_error():
 
 @pytest.mark.parametrize("command", [["--help"], ["index", "--help"], ["query", "--help"], ["--version"]])
 def test_help_loads_neither_a_network_nor_an_index(command: list[str]):
-    heavy = ["tensorflow", "keras", "openvino", "faiss", "numpy", "PIL", "sqlite_utils"]
+    heavy = ["tensorflow", "keras", "openvino", "faiss", "numpy", "PIL", "sqlite_utils", "fastapi", "uvicorn"]
     code = (
         "import sys\nfrom simsearch.cli import main\n"
         f"sys.argv = ['simsearch', *{command!r}]\n"
