@@ -93,6 +93,7 @@ def edited() -> bytes:
 
 
 def names(page: Any, side: int = 0) -> list[str]:
+    page.wait_for_load_state()  # a page that is still coming in has fewer tiles
     grid = page.locator(".answer .grid").nth(side)
     return [str(name) for name in grid.locator(".tile img").evaluate_all("all => all.map((one) => one.alt)")]
 
@@ -353,17 +354,22 @@ def test_without_scripts_it_searches_filters_and_goes_on(visit: Any, objects: Pa
     lamp = image_id(objects, "lamp_03.jpg")
     page = visit("/", java_script_enabled=False)
     page.set_input_files("input[type=file]", LAMP)
-    page.get_by_role("button", name="Search").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Search").click()
     assert names(page)[0] == LAMP.name
     page.goto(page.url.partition("?")[0] + f"?like={lamp}&crop=0.2,0.1,0.5,0.5")
     assert page.locator(".cut").is_visible()
     page.fill("#where", "class != 'lamp'")
-    page.get_by_role("button", name="Apply").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Apply").click()
     assert not any(name.startswith("lamp") for name in names(page))
-    page.get_by_role("link", name="More", exact=True).click()
+    with page.expect_navigation():
+        page.get_by_role("link", name="More", exact=True).click()
     assert len(names(page)) == 48
-    page.get_by_role("link", name="Earlier ones").click()
-    page.locator(".tile .open").first.click()
+    with page.expect_navigation():
+        page.get_by_role("link", name="Earlier ones").click()
+    with page.expect_navigation():
+        page.locator(".tile .open").first.click()
     assert len(names(page)) == 48
 
 
