@@ -8,10 +8,8 @@ files ─▶ read, digest, decode, augment (threads, a bounded number of files a
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, NotAPicture, Unreadable
-from simsearch.images.decode import Pixels, decode_square, read
 from simsearch.images.sources import FoundFile, Scan, Skip
 from simsearch.images.views import Augmentation
 from simsearch.models.embedder import Embedder
 from simsearch.models.model import Model
-from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts
+from simsearch.prepare import NO_PIXELS, Preparation, Prepared, StageClock, prepare
+from simsearch.store.catalog import Catalog, EmbeddedView, Entry
 from simsearch.store.writer import CatalogWriter
 
 BATCH_SIZE = 32
@@ -39,7 +37,6 @@ _ENTRIES_PER_COMMIT = 512
 _LOOK_AHEAD = 3 * BATCH_SIZE
 _BATCHES_WAITING = 2
 _KNOWN_AT_ONCE = 500
-_NO_PIXELS = np.empty((0, 0, 0, 3), np.uint8)
 _SIGHTLESS = "the backbone sees nothing in it (no direction in its features); try another backbone"
 
 
@@ -64,27 +61,6 @@ class Job:
     progress: Callable[[Progress], None] = lambda _: None
 
 
-class StageClock:
-    """Busy seconds of each stage, summed over its threads, and seconds that one stage waited for another."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.seconds = dict.fromkeys(
-            ("read", "decode", "augment", "embed", "write", "wait_decode", "wait_embed", "wait_write"), 0.0
-        )
-
-    @contextlib.contextmanager
-    def on(self, stage: str) -> Iterator[None]:
-        """Count the time inside to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - started
-            with self._lock:
-                self.seconds[stage] += elapsed
-
-
 @dataclass(slots=True)
 class Tally:
     """What a run did."""
@@ -94,21 +70,6 @@ class Tally:
     n_gone: int = 0
     skips: list[Skip] = field(default_factory=list)
     clock: StageClock = field(default_factory=StageClock)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A file, read. Without pixels it needs no embedding; with a failure it cannot have any.
-
-    `pixels` (n, side, side, 3) are the views of `numbers` (n), those that have no vector yet.
-    """
-
-    file: FoundFile
-    digest: str = ""
-    facts: ImageFacts | None = None
-    numbers: Sequence[int] = ()
-    pixels: Pixels = field(default_factory=lambda: _NO_PIXELS)
-    failure: ImageError | None = None
 
 
 def ingest(scan: Scan, writer: CatalogWriter, job: Job) -> Tally:
@@ -166,41 +127,20 @@ def _changed(
         yield from (file for file in some if file.path not in unchanged)
 
 
-def _prepare_all(files: Iterable[FoundFile], lookup: _Lookup, job: Job, clock: StageClock) -> Iterator[_Prepared]:
+def _prepare_all(files: Iterable[FoundFile], lookup: _Lookup, job: Job, clock: StageClock) -> Iterator[Prepared]:
     """Each file read and decoded, in the order given, in threads that run a bounded number of files ahead."""
-    waiting: collections.deque[Future[_Prepared]] = collections.deque()
+    preparation = Preparation(job.model, job.augmentation, lookup.missing_views, job.max_pixels)
+    waiting: collections.deque[Future[Prepared]] = collections.deque()
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="decode") as pool:
         try:
             for file in files:
-                waiting.append(pool.submit(_prepare, file, lookup, job, clock))
+                waiting.append(pool.submit(prepare, file, preparation, clock))
                 if len(waiting) >= _LOOK_AHEAD:
                     yield _result(waiting.popleft(), clock, "wait_decode")
             while waiting:
                 yield _result(waiting.popleft(), clock, "wait_decode")
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _prepare(file: FoundFile, lookup: _Lookup, job: Job, clock: StageClock) -> _Prepared:
-    try:
-        with clock.on("read"):
-            raw = read(file.path, claims_picture=file.claims_picture, max_pixels=job.max_pixels)
-    except ImageError as failure:
-        return _Prepared(file, failure=failure)
-    as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns)
-    missing = lookup.missing_views(raw.digest)
-    if not missing:
-        return _Prepared(as_read, raw.digest)
-    try:
-        with clock.on("decode"):
-            model = job.model
-            picture, square = decode_square(raw, model.side_px, model.resize, max_pixels=job.max_pixels)
-    except ImageError as failure:
-        return _Prepared(as_read, failure=failure)
-    with clock.on("augment"):
-        pixels = job.augmentation.views(square, raw.digest, missing)
-    facts = ImageFacts(picture.width, picture.height, picture.format, picture.metadata)
-    return _Prepared(as_read, raw.digest, facts, missing, pixels)
 
 
 def _result(future: Future[Any], clock: StageClock, stage: str) -> Any:
@@ -212,8 +152,8 @@ def _result(future: Future[Any], clock: StageClock, stage: str) -> Any:
 class _Batch:
     """Files that are committed together, those of them with new views by content, and paths without a picture."""
 
-    files: list[_Prepared] = field(default_factory=list)
-    new: dict[str, _Prepared] = field(default_factory=dict)
+    files: list[Prepared] = field(default_factory=list)
+    new: dict[str, Prepared] = field(default_factory=dict)
     n_views: int = 0
     forgotten: list[str] = field(default_factory=list)
 
@@ -256,14 +196,14 @@ class _Batches:
         self._tally.n_reused += n
         self._advance(n)
 
-    def add(self, prepared: _Prepared) -> None:
+    def add(self, prepared: Prepared) -> None:
         """Take a file in; a full batch goes on its way."""
         self._advance(1)
         if prepared.failure is not None:
             self._add_failure(prepared, prepared.failure)
             return
         if len(prepared.pixels) and self._is_known(prepared.digest):
-            prepared = replace(prepared, pixels=_NO_PIXELS)  # a copy of it went on its way after this one was decoded
+            prepared = replace(prepared, pixels=NO_PIXELS)  # a copy of it went on its way after this one was decoded
         self._open.files.append(prepared)
         if len(prepared.pixels):
             self._open.new[prepared.digest] = prepared
@@ -275,7 +215,7 @@ class _Batches:
     def _is_known(self, digest: str) -> bool:
         return digest in self._under_way or not self._lookup.missing_views(digest)
 
-    def _add_failure(self, prepared: _Prepared, failure: ImageError) -> None:
+    def _add_failure(self, prepared: Prepared, failure: ImageError) -> None:
         if not isinstance(failure, NotAPicture) or prepared.file.claims_picture:
             # else a text, a film: nobody said that it was a picture
             self._tally.skips.append(Skip(prepared.file.path, failure.reason))

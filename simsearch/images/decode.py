@@ -55,6 +55,7 @@ class RawFile:
     digest: str
     size_bytes: int
     mtime_ns: int
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

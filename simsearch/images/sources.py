@@ -29,12 +29,14 @@ class FoundFile:
     """A file that may hold a picture.
 
     `path` is absolute; bytes that are no valid UTF-8 are kept as Python's surrogate escapes, so that
-    `open(path)` works on every name.
+    `open(path)` works on every name. `etag` is what an object store calls the state of the content; None for a file
+    on a disk, whose state is its modification time.
     """
 
     path: str
     size_bytes: int
     mtime_ns: int
+    etag: str | None = None
 
     @property
     def claims_picture(self) -> bool:

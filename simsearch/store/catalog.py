@@ -47,10 +47,13 @@ class KnownFile:
 
     size_bytes: int
     mtime_ns: int
+    etag: str | None
     n_vectors: int
 
     def is_unchanged(self, file: FoundFile) -> bool:
-        """Whether size and modification time are what they were."""
+        """Whether the size is what it was, and the ETag, or the modification time where there is none."""
+        if file.etag is not None:
+            return (self.size_bytes, self.etag) == (file.size_bytes, file.etag)
         return (self.size_bytes, self.mtime_ns) == (file.size_bytes, file.mtime_ns)
 
 
@@ -267,13 +270,13 @@ class Catalog:
         known: dict[str, KnownFile] = {}
         for some in _chunks([stored_path(path) for path in paths]):
             rows = self._rows(
-                f"""SELECT path, size_bytes, mtime_ns, (
+                f"""SELECT path, size_bytes, mtime_ns, etag, (
                         SELECT count(*) FROM views JOIN vectors ON view_id = views.id AND model_id = ?
                         WHERE views.image_id = files.image_id)
                     FROM files WHERE path IN ({_marks(some)})""",
                 (model_id, *some),
             )
-            known |= {loaded_path(path): KnownFile(size, mtime, n) for path, size, mtime, n in rows}
+            known |= {loaded_path(path): KnownFile(*facts) for path, *facts in rows}
         return known
 
     def embedded_views(self, digest: str, model_id: int) -> set[int]:

@@ -21,7 +21,7 @@ from simsearch.errors import (
 )
 
 CATALOG_NAME = "catalog.db"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _APPLICATION_ID = 1936289139
 
 

@@ -125,6 +125,24 @@ def _questions(db: Database) -> None:
         db.execute(statement)
 
 
+@_steps(name="0004_past_one_machine")
+def _past_one_machine(db: Database) -> None:
+    for statement in (
+        # What an object store calls the state in which it holds the content. NULL: a file on a disk, or no answer.
+        "ALTER TABLE files ADD COLUMN etag TEXT",
+        # What is searched in the place of a model's vectors, how it was made, and how often it is right.
+        # `method` is what was made of the vectors first, as in `projections`; '' for the vectors as they are.
+        """CREATE TABLE indexes (
+            model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
+            method TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            details TEXT NOT NULL,
+            PRIMARY KEY (model_id, method)) WITHOUT ROWID""",
+        "PRAGMA user_version = 4",
+    ):
+        db.execute(statement)
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Take every step that the catalog behind `connection` has not taken yet, each in a transaction."""
     _steps.apply(Database(connection))

@@ -132,10 +132,10 @@ class CatalogWriter(Catalog):
                 )
             path = stored_path(entry.file.path)
             self._connection.execute(
-                """INSERT INTO files (path, size_bytes, mtime_ns, image_id) VALUES (?, ?, ?, ?)
+                """INSERT INTO files (path, size_bytes, mtime_ns, etag, image_id) VALUES (?, ?, ?, ?, ?)
                    ON CONFLICT (path) DO UPDATE SET size_bytes = excluded.size_bytes,
-                       mtime_ns = excluded.mtime_ns, image_id = excluded.image_id""",
-                (path, entry.file.size_bytes, entry.file.mtime_ns, image_id),
+                       mtime_ns = excluded.mtime_ns, etag = excluded.etag, image_id = excluded.image_id""",
+                (path, entry.file.size_bytes, entry.file.mtime_ns, entry.file.etag, image_id),
             )
         if adds_vectors:
             self._connection.execute("UPDATE models SET generation = generation + 1 WHERE id = ?", (model_id,))

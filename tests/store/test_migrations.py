@@ -43,7 +43,7 @@ def test_the_schema_is_what_the_architecture_documents():
     assert columns == {
         "collection": ["uuid", "created_at"],
         "images": ["id", "digest", "width", "height", "format", "size_bytes", "taken_at", "camera"],
-        "files": ["id", "path", "size_bytes", "mtime_ns", "image_id"],
+        "files": ["id", "path", "size_bytes", "mtime_ns", "image_id", "etag"],
         "views": ["id", "image_id", "kind", "parameters"],
         "models": ["id", "fingerprint", "backbone", "width", "details", "generation", "augmentation"],
         "vectors": ["id", "model_id", "view_id", "vector"],
@@ -54,6 +54,7 @@ def test_the_schema_is_what_the_architecture_documents():
         "annotations": ["image_id", "name", "value"],
         "rejected_pairs": ["image_a", "image_b"],
         "settings": ["name", "value"],
+        "indexes": ["model_id", "method", "kind", "details"],
     }
 
 
@@ -64,7 +65,8 @@ def test_a_catalog_of_an_older_simsearch_is_brought_up_to_date_when_it_is_opened
         connection.execute("ALTER TABLE models DROP COLUMN augmentation")
         for column in ("taken_at", "camera"):
             connection.execute(f"ALTER TABLE images DROP COLUMN {column}")
-        for table in ("projections", "annotations", "rejected_pairs", "settings"):
+        connection.execute("ALTER TABLE files DROP COLUMN etag")
+        for table in ("projections", "annotations", "rejected_pairs", "settings", "indexes"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_collection'")
         connection.execute("PRAGMA user_version = 1")
