@@ -8,7 +8,7 @@ import sys
 
 from bench.setup import ROOT, machine
 
-PARTS = ("ingest", "decode", "augment", "query", "growth", "quality", "evaluation", "duplicates", "serve")
+PARTS = ("ingest", "remote", "decode", "augment", "query", "growth", "quality", "evaluation", "duplicates", "serve")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.setup import multiply, photographs, seconds, table, weights_of
 from simsearch import Collection, ModelChoice
 from simsearch.images.decode import decode_square, default_max_pixels, read
-from simsearch.ingest import BATCH_SIZE
+from simsearch.embed import BATCH_SIZE
 from simsearch.models.embedder import Embedder
 from simsearch.models.precision import Wish
 from simsearch.plan import plan

@@ -49,7 +49,7 @@ def _weights(backbone: str) -> str | None:
 
 def _scores(collection: Path) -> tuple[float, float, float]:
     with Catalog.open(collection) as catalog:
-        index = IndexCache(catalog).index(catalog.models()[0].fingerprint)
+        index = IndexCache(catalog).exact(catalog.models()[0].fingerprint)
         ids, vectors = index.ids, index.vectors
         views = catalog.live_views(ids.tolist())
     labels = np.array([Path(views[view_id].paths[0]).parent.name for view_id in ids.tolist()])

@@ -7,31 +7,37 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from simsearch import upkeep
 from simsearch.errors import ImageError, ModelNotIndexed, NoImages, NotAPicture
 from simsearch.exchange.annotations import Noted, annotate, clear
+from simsearch.images.addresses import is_remote, is_url
 from simsearch.images.decode import Pixels, default_max_pixels
-from simsearch.images.fetch import fetch, is_url
+from simsearch.images.fetch import fetch
 from simsearch.images.gallery import Card, gallery
-from simsearch.images.sources import Skip, scan
+from simsearch.images.sources import Scan, Skip, name_of_source, scan
 from simsearch.images.views import ViewChoice, parse_ranges
 from simsearch.ingest import Job, Progress, ingest
 from simsearch.models.embedder import Embedder, Opening, open_embedder
 from simsearch.models.precision import Agreement
 from simsearch.models.resolve import ModelChoice, list_backbones, relocate
 from simsearch.models.weights import WeightsOrder
-from simsearch.plan import check_any_picture, check_place, discard, plan
+from simsearch.plan import check_any_picture, check_place, discard, plan, unless_in_vain
+from simsearch.record import Tally
 from simsearch.rerank.method import Method
 from simsearch.search import Hit
 from simsearch.search.asking import Question, ask
 from simsearch.search.examples import Crop, Example, Picture
-from simsearch.search.looking import Reach, shown_file
+from simsearch.search.looking import Reach, refuse_network, shown_file
 from simsearch.search.methods import Methods
-from simsearch.store.cache import IndexCache
+from simsearch.store.ann.kinds import KindChoice
+from simsearch.store.cache import choose_kind
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.indexes import open_indexes
+from simsearch.store.milvus.place import StoreChoice, move
 from simsearch.store.writer import CatalogWriter
 from simsearch.upkeep import Verification
 
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
     from simsearch.exchange.export import FORMATS, Exported, Format, VectorKind
     from simsearch.exchange.intake import Imported
     from simsearch.overview import Arrangement, Clustering, Selection
+    from simsearch.store.milvus.pushing import Pushed
 
 __all__ = [
     "FORMATS",
@@ -56,26 +63,37 @@ __all__ = [
     "Exported",
     "Imported",
     "IngestReport",
+    "KindChoice",
     "ModelChoice",
     "Noted",
     "Progress",
+    "Pushed",
     "Selection",
     "Skip",
+    "StoreChoice",
     "VectorKind",
     "Verification",
     "ViewChoice",
     "WeightsOrder",
     "fetch",
+    "is_remote",
     "is_url",
     "list_backbones",
+    "name_of_source",
     "parse_ranges",
+    "refuse_network",
 ]
 
 Query = Picture | Example
-"""A path, a URL, the id of a stored image, the bytes of a file, or one of these with a weight and a crop."""
+"""A path, an address in a store or on the web, the id of a stored image, the bytes of a file, or one of these with a
+weight and a crop."""
 
 _RERANK = "rerank"
 """The setting that holds a collection's default method."""
+
+_CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
+"""Never looked into by a run: whoever closes a file loses the locks that SQLite in the same process has on it, and what
+another process then does to the catalog ends this one with SIGBUS, or worse."""
 
 _SHOWN_IN_NOTEBOOK = 20
 
@@ -83,6 +101,7 @@ _HOMES = {
     **dict.fromkeys(("KEEP_RULES", "TIERS", "DuplicateQuestion", "DuplicateReport"), "duplicates.results"),
     **dict.fromkeys(("FORMATS", "Exported", "VectorKind"), "exchange.export"),
     "Imported": "exchange.intake",
+    "Pushed": "store.milvus.pushing",
     **dict.fromkeys(("Arrangement", "Clustering", "Selection"), "overview"),
 }
 
@@ -162,7 +181,7 @@ class Collection:
     def __init__(self, folder: Path, catalog: Catalog) -> None:
         self.folder = folder
         self._catalog = catalog
-        self._cache = IndexCache(catalog)
+        self._cache = open_indexes(catalog)
         self._methods = Methods(catalog, self._cache)
         self._embedders: dict[str, Embedder] = {}
 
@@ -175,7 +194,8 @@ class Collection:
         return cls(Path(folder), Catalog.open(Path(folder)))
 
     def close(self) -> None:
-        """Close the catalog."""
+        """Close the catalog, and let go of the indexes."""
+        self._cache.close()
         self._catalog.close()
 
     def __enter__(self) -> Collection:
@@ -197,26 +217,39 @@ class Collection:
         stdin: bytes = b"",
         max_pixels: int | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
+        embedders: dict[str, Embedder] | None = None,
+        ray: str | None = None,
+        store: StoreChoice | None = None,
+        kind: KindChoice | None = None,
     ) -> IngestReport:
         """Bring the collection in `folder` up to date with `sources`; it is made if it is not there.
 
         Unchanged files cost a stat, moved and copied ones a hash. Killed at any instant, the same call goes on
         where it stopped. Without a backbone in `choice` the collection's last model is used, in a new
         collection the default backbone. `augment` says which augmented views of every image are embedded beside
-        the original; without it a model keeps those that it has.
+        the original; without it a model keeps those that it has. A network that is loaded stays in `embedders`,
+        by fingerprint, for the next run. With `ray` the workers of a Ray cluster embed, to the same catalog: those at
+        an address (`host:port`), `auto` (the cluster that this machine is part of), or `local` (one started for this
+        run). `store` says where vectors are searched from now on, and `kind` by which kind of index.
 
-        Raises `SourceError`, `NoImages`, `ModelError` or `CollectionError`; none of them leaves a half-made
-        collection.
+        Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
+        half-made collection.
         """
         started = time.perf_counter()
+        settle = ingest if ray is None else _on_cluster(ray)
         named = [os.fspath(source) for source in sources]
         folder, limit_px = Path(folder), max_pixels or default_max_pixels()
         found = scan(named, stdin)
+        found.files = [file for file in found.files if os.path.basename(file.path) not in _CATALOG_FILES]
         check_any_picture(found, named, limit_px)
         is_new = check_place(folder)
+        if store is not None:
+            _check_store(folder, store)
         planned = plan(folder, choice or ModelChoice(), found, limit_px)
+        if embedders is not None:
+            planned.opened = embedders
         model, width = planned.model, planned.width
-        with CatalogWriter.open_or_create(folder) as writer:
+        with unless_in_vain(folder, is_new=is_new), CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
                 stored = writer.add_model(model, width, planned.fingerprint)
                 views = (augment or ViewChoice()).over(stored.augmentation)
@@ -224,14 +257,19 @@ class Collection:
                     stored = writer.set_augmentation(stored, views)
                 if planned.graph is not None:
                     writer.keep_graph(stored.id, planned.graph)
+                if store is not None:
+                    move(writer, store)
                 run_id = writer.begin_run(stored.id, named)
             job = Job(model, stored.id, stored.augmentation, planned.open_embedder, limit_px, progress)
-            tally = ingest(found, writer, job)
+            tally = settle(found, writer, job)
             with writer.transaction():
                 writer.end_run(run_id, embedded=tally.n_embedded, reused=tally.n_reused)
             counts = writer.counts()
             if not (is_new and counts["files"] == 0):
-                IndexCache(writer).refresh(stored.fingerprint)
+                with tally.clock.on("index"), open_indexes(writer) as indexes:
+                    if kind is not None and choose_kind(writer, kind):
+                        indexes.discard()
+                    indexes.refresh(stored.fingerprint)
             n_views = writer.n_vectors(stored.id)
         if is_new and counts["files"] == 0:
             discard(folder)
@@ -244,7 +282,7 @@ class Collection:
         return IngestReport(
             str(folder), stored.fingerprint, model.backbone, model.precision, counts["files"], counts["images"],
             n_views, tally.n_embedded, tally.n_reused, tally.n_gone, tuple(tally.skips),
-            time.perf_counter() - started, tally.clock.seconds, planned.agreement, planned.notes,
+            time.perf_counter() - started, tally.clock.seconds, planned.agreement, (*planned.notes, *tally.notes),
         )  # fmt: skip
 
     # Asking it
@@ -265,10 +303,10 @@ class Collection:
     ) -> Answer:
         """The k images nearest to the queries, or all with k None, after the first `offset`.
 
-        A query is a path, an http(s) URL (not with `WeightsOrder(offline=True)`), the id of a stored image, or the
-        bytes of a file. Of several the unit vectors are summed, each times its weight: equal ones are averaged, those
-        that an `Example` gives a weight below 0 are subtracted. A picture whose content is in the collection is not
-        embedded again. `exclude_self` leaves out images of the same content as a query.
+        A query is a path, an address in a store or on the web (not with `WeightsOrder(offline=True)`), the id of a
+        stored image, or the bytes of a file. Of several the unit vectors are summed, each times its weight: equal ones
+        are averaged, those that an `Example` gives a weight below 0 are subtracted. A picture whose content is in the
+        collection is not embedded again. `exclude_self` leaves out images of the same content as a query.
 
         `where` filters before anything is ranked: k answers come back whenever k images match. `rerank` is a method
         such as `pca256+dba5+aqe5+k-reciprocal20`; None is the collection's default, `none` is none. Under a method
@@ -298,7 +336,10 @@ class Collection:
 
         What cannot be read is a skip in its place. Raises what `search` raises otherwise, and `SourceError`.
         """
-        found = scan([os.fspath(source) for source in sources])
+        named = [os.fspath(source) for source in sources]
+        if (weights := options.get("weights")) is not None and weights.offline:
+            refuse_network(named)
+        found = scan(named)
         yield from found.skips
         for file in found.files:
             try:
@@ -321,16 +362,19 @@ class Collection:
 
     def info(self) -> dict[str, Any]:
         """What is here: counts, models with their coverage, sizes in bytes, last runs, skips."""
-        return upkeep.describe(self._catalog)
+        return upkeep.describe(self._catalog, self._cache)
 
     def verify(self) -> Verification:
         """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
         return upkeep.verify(self._catalog, self._cache)
 
     @classmethod
-    def rebuild(cls, folder: str | os.PathLike[str]) -> list[str]:
-        """Make every cache anew from the catalog, and delete those of no model; the names of those made."""
-        return upkeep.rebuild(Path(folder))
+    def rebuild(cls, folder: str | os.PathLike[str], kind: KindChoice | None = None) -> list[str]:
+        """Make every index anew from the catalog, and delete those of no model; where those are that were made.
+
+        With a `kind` they are of that kind from now on.
+        """
+        return upkeep.rebuild(Path(folder), kind)
 
     @classmethod
     def remove(cls, folder: str | os.PathLike[str], paths: Sequence[str]) -> int:
@@ -349,6 +393,25 @@ class Collection:
         Returns counts: `images`, `models` and `views` deleted, and `freed_bytes`.
         """
         return upkeep.prune(Path(folder), backbone, only_augmented=only_augmented)
+
+    @classmethod
+    def push(
+        cls,
+        folder: str | os.PathLike[str],
+        choice: StoreChoice | None = None,
+        *,
+        drops: bool = False,
+        progress: Callable[[int, int], object] = lambda _n_done, _n_all: None,
+    ) -> Pushed:
+        """Copy every vector to where it is to be searched, a Milvus or FAISS files, and search it there from then on.
+
+        Without a choice the Milvus of the collection is compared row by row and put right. `drops`: a Milvus that is
+        left forgets the collection. Raises `UsageError`, `StoreUnavailable`, `MissingExtra` or a `CollectionError`;
+        the collection is then searched where it was.
+        """
+        from simsearch.store.milvus.pushing import push
+
+        return push(Path(folder), choice, drops=drops, progress=progress)
 
     # Noting things in it
 
@@ -503,6 +566,25 @@ class Collection:
             )
             self._embedders[fingerprint] = open_embedder(stored.model, opening)
         return self._embedders[fingerprint]
+
+
+def _on_cluster(address: str) -> Callable[[Scan, CatalogWriter, Job], Tally]:
+    """What brings a catalog up to date with the workers of a Ray cluster.
+
+    Raises `MissingExtra`, or `ClusterError` when nothing answers at the address.
+    """
+    from simsearch.scale.cluster import check
+
+    check(address)
+    from simsearch.scale.driver import ingest_on
+
+    return partial(ingest_on, address)
+
+
+def _check_store(folder: Path, store: StoreChoice) -> None:
+    from simsearch.store.milvus.pushing import check
+
+    check(folder, store)
 
 
 def _examples(queries: Query | Sequence[Query]) -> list[Example]:

@@ -13,6 +13,7 @@
     │   ├── WeightsMissing            looked everywhere, found none
     │   ├── WeightsMismatch           the file is not what the network wants
     │   └── MissingExtra              an optional package is not installed
+    ├── ClusterError                a Ray cluster cannot be reached, or its workers cannot do their work
     └── CollectionError             something about the folder under indexes/
         ├── CollectionNotFound
         ├── CollectionBusy            another run is writing
@@ -20,6 +21,8 @@
         ├── CollectionDamaged         the catalog is not a readable catalog
         ├── CollectionNotWritable     read-only place, no permission
         ├── DiskFull
+        ├── StoreUnavailable          the Milvus that is searched cannot be reached, refuses, or fails
+        │   └── StoreOccupied             what it holds under the collection's name is not the collection's
         ├── ModelNotIndexed           the collection holds no vectors of the model asked for
         └── ImageNotFound             no image of that id
 
@@ -134,6 +137,10 @@ class MissingExtra(ModelError):
         super().__init__(f"{what} needs an optional package", f"install it: pip install 'simsearch[{extra}]'")
 
 
+class ClusterError(SimsearchError):
+    """A Ray cluster cannot be reached, or its workers cannot do their work; what was merged before is safe."""
+
+
 class CollectionError(SimsearchError):
     """Something about a collection, the folder under indexes/."""
 
@@ -164,6 +171,14 @@ class CollectionNotWritable(CollectionError):
 
 class DiskFull(CollectionError):
     """No space was left while writing; what was committed before is safe."""
+
+
+class StoreUnavailable(CollectionError):
+    """The Milvus that a collection is searched in cannot be reached, refuses, or fails; the catalog is safe."""
+
+
+class StoreOccupied(StoreUnavailable):
+    """What Milvus holds under the name of the collection is something else; it is left alone."""
 
 
 class ModelNotIndexed(CollectionError):

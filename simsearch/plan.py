@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
-from simsearch.images.decode import Pixels, decode_square, read
+from simsearch.errors import ClusterError, CollectionError, ImageError, NoImages, UsageError
+from simsearch.images.decode import Pixels, RawFile, decode_square, read
+from simsearch.images.reading import Reading
 from simsearch.images.sources import FoundFile, Scan
 from simsearch.models.embedder import Embedder, Engine, Opening, open_embedder
 from simsearch.models.model import GraphBytes, Model
@@ -20,13 +21,17 @@ from simsearch.models.precision import Agreement, n_sample, settle
 from simsearch.models.resolve import ModelChoice, relocate, resolve
 from simsearch.models.weights import WeightsOrder
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.connection import SHARDS_NAME
+
+_LOOKED_INTO = 128
 
 
 @dataclass(slots=True)
 class Plan:
     """The model of a run, and how to load it.
 
-    `stored` is None for a model that is new to the catalog; `graph` is to be kept with such a one.
+    `stored` is None for a model that is new to the catalog; `graph` is to be kept with such a one. `opened` are
+    embedders by fingerprint, this model's among them once it is loaded.
     """
 
     model: Model
@@ -35,13 +40,13 @@ class Plan:
     graph: GraphBytes | None = None
     agreement: Agreement | None = None
     settled_notes: tuple[str, ...] = ()
-    embedder: Embedder | None = None
+    opened: dict[str, Embedder] = field(default_factory=dict)
 
     def open_embedder(self) -> Embedder:
-        """The embedder, loaded when it is first needed, once."""
-        if self.embedder is None:
-            self.embedder = self.open()
-        return self.embedder
+        """The embedder, loaded when it is first needed, once for all runs that share what is `opened`."""
+        if self.fingerprint not in self.opened:
+            self.opened[self.fingerprint] = self.open()
+        return self.opened[self.fingerprint]
 
     @property
     def width(self) -> int:
@@ -56,8 +61,8 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the model was loaded."""
-        opened = self.embedder.notes if self.embedder else ()
-        return tuple(dict.fromkeys((*self.settled_notes, *opened)))
+        embedder = self.opened.get(self.fingerprint)
+        return tuple(dict.fromkeys((*self.settled_notes, *(embedder.notes if embedder else ()))))
 
 
 def plan(folder: Path, choice: ModelChoice, found: Scan, max_pixels: int) -> Plan:
@@ -94,15 +99,17 @@ def sample(found: Scan, model: Model, n: int, max_pixels: int) -> Pixels:
     files = [file for file in found.files if file.claims_picture]
     rows = sorted(set(np.linspace(0, len(files) - 1, min(n, len(files))).astype(int).tolist())) if files else []
 
-    def pixels_of(row: int) -> Pixels | None:
+    def pixels_of(raw: RawFile | None) -> Pixels | None:
+        if raw is None:
+            return None
         try:
-            raw = read(files[row].path, claims_picture=True, max_pixels=max_pixels)
             return decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels)[1]
         except ImageError:  # it becomes a skip when its turn comes
             return None
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        good = [pixels for pixels in pool.map(pixels_of, rows) if pixels is not None]
+    with Reading() as reading:
+        jobs = [reading.submit(files[row], partial(_content, files[row], max_pixels), pixels_of) for row in rows]
+        good = [pixels for job in jobs if (pixels := job.result()) is not None]
     return np.stack(good) if good else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
 
 
@@ -133,7 +140,7 @@ def check_any_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> N
     """A source without a picture is a mistake, and no reason to empty a collection."""
     if not sources:
         raise UsageError("there is nothing to index", "name a folder, a picture or a list of paths")
-    if any(file.claims_picture or _is_picture(file, max_pixels) for file in found.files):
+    if any(file.claims_picture for file in found.files) or _holds_picture(found.files, max_pixels):
         return
     named = ", ".join(sources)
     if found.skips:
@@ -141,12 +148,22 @@ def check_any_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> N
     raise NoImages(named, f"no images in {named}", "check the path; the collection stays as it is")
 
 
-def _is_picture(file: FoundFile, max_pixels: int) -> bool:
+def _holds_picture(files: Sequence[FoundFile], max_pixels: int) -> bool:
+    """Whether one of the files is a picture, whatever it is called; looked into a few at a time."""
+    with Reading() as reading:
+        for start in range(0, len(files), _LOOKED_INTO):
+            some = files[start : start + _LOOKED_INTO]
+            jobs = [reading.submit(file, partial(_content, file, max_pixels), bool) for file in some]
+            if any(job.result() for job in jobs):
+                return True
+    return False
+
+
+def _content(file: FoundFile, max_pixels: int) -> RawFile | None:
     try:
-        read(file.path, claims_picture=False, max_pixels=max_pixels)
+        return read(file.path, claims_picture=file.claims_picture, max_pixels=max_pixels)
     except ImageError:
-        return False
-    return True
+        return None
 
 
 def check_place(folder: Path) -> bool:
@@ -155,7 +172,7 @@ def check_place(folder: Path) -> bool:
         return False
     if folder.exists() and not folder.is_dir():
         raise CollectionError(str(folder), f"{folder} is a file", "choose a folder with --into")
-    strange = [file.name for file in folder.glob("*") if not file.name.startswith("catalog.")]
+    strange = [file.name for file in folder.glob("*") if not _is_ours(file.name)]
     if strange:
         raise CollectionError(
             str(folder),
@@ -165,9 +182,29 @@ def check_place(folder: Path) -> bool:
     return True
 
 
+def _is_ours(name: str) -> bool:
+    """Whether a run that was killed while it made a collection may have left a file of that name."""
+    return name.startswith("catalog.") or name == SHARDS_NAME
+
+
+@contextlib.contextmanager
+def unless_in_vain(folder: Path, *, is_new: bool) -> Iterator[None]:
+    """Take a new collection back when no cluster could be reached to fill it; one with shards of it is kept."""
+    try:
+        yield
+    except ClusterError:
+        if is_new and not (folder / SHARDS_NAME).exists():
+            with Catalog.open(folder) as catalog:
+                is_empty = catalog.counts()["files"] == 0
+            if is_empty:
+                discard(folder)
+        raise
+
+
 def discard(folder: Path) -> None:
     """Take back a collection that was made in vain."""
     for file in folder.glob("catalog.*"):
         file.unlink()
+    shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import Pixels, decode_square, read
+from simsearch.images.decode import Pixels, RawFile, decode_square, read
 from simsearch.images.sources import FoundFile
 from simsearch.images.views import Augmentation
 from simsearch.models.model import Model
@@ -26,7 +26,7 @@ class StageClock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.seconds = dict.fromkeys(
-            ("read", "decode", "augment", "embed", "write", "wait_decode", "wait_embed", "wait_write"), 0.0
+            ("read", "decode", "augment", "embed", "write", "index", "wait_decode", "wait_embed", "wait_write"), 0.0
         )
 
     @contextlib.contextmanager
@@ -52,6 +52,14 @@ class Preparation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A file with its content, or with why that could not be read."""
+
+    file: FoundFile
+    raw: RawFile | ImageError
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A file, read. Without pixels it needs no embedding; with a failure it cannot have any.
 
@@ -68,12 +76,24 @@ class Prepared:
 
 def prepare(file: FoundFile, preparation: Preparation, clock: StageClock) -> Prepared:
     """Read a file, and decode it where a view of it has no vector. What cannot be read is a failure in its place."""
-    max_pixels = preparation.max_pixels
+    return prepare_read(read_file(file, preparation, clock), preparation, clock)
+
+
+def read_file(file: FoundFile, preparation: Preparation, clock: StageClock) -> ReadFile:
+    """The first half of `prepare`, which waits for a disk or a network."""
     try:
         with clock.on("read"):
-            raw = read(file.path, claims_picture=file.claims_picture, max_pixels=max_pixels)
+            raw = read(file.path, claims_picture=file.claims_picture, max_pixels=preparation.max_pixels)
     except ImageError as failure:
-        return Prepared(file, failure=failure)
+        return ReadFile(file, failure)
+    return ReadFile(file, raw)
+
+
+def prepare_read(done: ReadFile, preparation: Preparation, clock: StageClock) -> Prepared:
+    """The second half of `prepare`, which keeps a processor busy."""
+    file, raw = done.file, done.raw
+    if isinstance(raw, ImageError):
+        return Prepared(file, failure=raw)
     as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns, raw.etag)
     missing = preparation.missing_views(raw.digest)
     if not missing:
@@ -81,7 +101,7 @@ def prepare(file: FoundFile, preparation: Preparation, clock: StageClock) -> Pre
     try:
         with clock.on("decode"):
             model = preparation.model
-            picture, square = decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels)
+            picture, square = decode_square(raw, model.side_px, model.resize, max_pixels=preparation.max_pixels)
     except ImageError as failure:
         return Prepared(as_read, failure=failure)
     with clock.on("augment"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from simsearch.errors import CollectionDamaged, ModelNotIndexed, UsageError
+from simsearch.images.addresses import absolute, canonical, is_below, is_remote
 from simsearch.images.views import NO_AUGMENTATION
-from simsearch.store.cache import IndexCache
+from simsearch.store.ann.kinds import KindChoice
+from simsearch.store.cache import Indexes, choose_kind
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.connection import SHARDS_NAME
+from simsearch.store.indexes import open_indexes
 from simsearch.store.writer import CatalogWriter
 
 _UNIT_TOLERANCE = 1e-3
@@ -27,8 +32,8 @@ class Verification:
     notes: tuple[str, ...]
 
 
-def describe(catalog: Catalog) -> dict[str, Any]:
-    """What is in a collection: counts, models with their coverage, sizes in bytes, last runs, skips."""
+def describe(catalog: Catalog, indexes: Indexes) -> dict[str, Any]:
+    """What is in a collection: counts, models with their coverage and index, sizes in bytes, last runs, skips."""
     models = []
     for stored in catalog.models():
         model = stored.model
@@ -39,6 +44,7 @@ def describe(catalog: Catalog) -> dict[str, Any]:
                 "augment": stored.augmentation.n_views,
                 "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
                 "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
+                "index": indexes.describe(stored),
             }
         )  # fmt: skip
     return {
@@ -54,7 +60,7 @@ def describe(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def verify(catalog: Catalog, cache: IndexCache) -> Verification:
+def verify(catalog: Catalog, cache: Indexes) -> Verification:
     """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
     problems = catalog.damage()
     notes: list[str] = []
@@ -62,7 +68,10 @@ def verify(catalog: Catalog, cache: IndexCache) -> Verification:
         for stored in catalog.models():
             problems += _wrong_vectors(catalog, stored)
             notes += cache.complaints(stored)
-    missing = [path for path in catalog.paths() if not os.path.exists(path)]
+    here = [path for path in catalog.paths() if not is_remote(path)]
+    missing = [path for path in here if not os.path.exists(path)]
+    if n_elsewhere := catalog.counts()["files"] - len(here):
+        notes.append(f"{n_elsewhere} files are not on this machine and were not looked for; index again to do so")
     if missing:
         notes.append(f"{len(missing)} files are gone, such as {missing[0]}; index again to take them out of answers")
     if orphans := catalog.counts()["orphans"]:
@@ -70,16 +79,21 @@ def verify(catalog: Catalog, cache: IndexCache) -> Verification:
     return Verification(tuple(problems), tuple(notes))
 
 
-def rebuild(folder: Path) -> list[str]:
-    """Make every cache anew from the catalog, and delete those of no model; the names of those made."""
+def rebuild(folder: Path, choice: KindChoice | None = None) -> list[str]:
+    """Make every index anew from the catalog, and delete those of no model; where those are that were made.
+
+    `choice` says of which kind, from now on; without one it is the kind that was chosen before.
+    """
     Catalog.open(folder).close()
     with CatalogWriter.open_or_create(folder) as writer:
-        cache = IndexCache(writer)
-        cache.discard()
-        fingerprints = [stored.fingerprint for stored in writer.models()]
-        for fingerprint in fingerprints:
-            cache.refresh(fingerprint)
-        return [cache.file(fingerprint).name for fingerprint in fingerprints]
+        if choice is not None:
+            choose_kind(writer, choice)
+        with open_indexes(writer) as indexes:
+            indexes.discard()
+            fingerprints = [stored.fingerprint for stored in writer.models()]
+            for fingerprint in fingerprints:
+                indexes.refresh(fingerprint)
+            return [indexes.place(fingerprint) for fingerprint in fingerprints]
 
 
 def remove(folder: Path, paths: Sequence[str]) -> int:
@@ -123,15 +137,16 @@ def prune(folder: Path, backbone: str | None, *, only_augmented: bool) -> dict[s
                 for stored in meant:
                     writer.forget_model(stored.id)
         n_views -= writer.counts()["views"]
+        shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)  # of runs on a cluster that were killed
         writer.compact()
-        cache = IndexCache(writer)
-        kept = {stored.fingerprint for stored in writer.models()}
-        for stored in meant:
-            if stored.fingerprint not in kept:
-                cache.discard(stored.fingerprint)
-        for fingerprint in kept:
-            cache.refresh(fingerprint)
-        cache.discard_stale()
+        with open_indexes(writer) as indexes:
+            kept = {stored.fingerprint for stored in writer.models()}
+            for stored in meant:
+                if stored.fingerprint not in kept:
+                    indexes.discard(stored.fingerprint)
+            for fingerprint in kept:
+                indexes.refresh(fingerprint)
+            indexes.discard_stale()
     freed = max(0, before - _size_bytes(folder))
     return {"images": n_images, "models": n_models, "views": n_views, "freed_bytes": freed}
 
@@ -173,9 +188,10 @@ def _wrong_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:
 
 
 def _is_meant(file: str, path: str) -> bool:
-    whole = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
-    return file == whole or file.startswith(os.path.join(os.path.realpath(path), ""))
+    if is_remote(path):
+        return is_below(file, canonical(path))
+    return file == absolute(path) or file.startswith(os.path.join(os.path.realpath(path), ""))
 
 
 def _size_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

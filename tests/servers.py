@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +14,21 @@ BODY = b"0123456789" * 1000
 
 class _Handler(BaseHTTPRequestHandler):
     pictures: dict[str, bytes] = {}
+    asked: list[str] = []
+    knows_head = True
+
+    def do_HEAD(self) -> None:
+        self.asked.append(f"HEAD {self.path}")
+        path = self.path.partition("?")[0]
+        if not self.knows_head:
+            self.send_error(501)
+        elif path in self.pictures:
+            self._head(len(self.pictures[path]), self.pictures[path])
+        else:
+            self.send_error(404)
 
     def do_GET(self) -> None:
+        self.asked.append(f"GET {self.path}")
         path = self.path.partition("?")[0]
         with contextlib.suppress(OSError):  # the other side had enough
             if path in self.pictures:
@@ -47,11 +61,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(404)
 
     def _whole(self, body: bytes) -> None:
-        self._head(len(body))
+        self._head(len(body), body if body in self.pictures.values() else None)
         self.wfile.write(body)
 
-    def _head(self, length: int | None) -> None:
+    def _head(self, length: int | None, content: bytes | None = None) -> None:
         self.send_response(200)
+        if content is not None:
+            self.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')
+            self.send_header("Last-Modified", "Sun, 01 Nov 2026 08:00:00 GMT")
         if length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
@@ -67,9 +84,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(pictures: dict[str, bytes] | None = None) -> Iterator[str]:
-    """The address of a server; `pictures` are by path, such as `/a.png`."""
-    handler = type("Handler", (_Handler,), {"pictures": pictures or {}})
+def serving(
+    pictures: dict[str, bytes] | None = None, asked: list[str] | None = None, *, knows_head: bool = True
+) -> Iterator[str]:
+    """The address of a server; `pictures` are by path, such as `/a.png`. Notes in `asked` what it was asked for."""
+    facts = {"pictures": pictures if pictures is not None else {}, "asked": asked if asked is not None else []}
+    handler = type("Handler", (_Handler,), facts | {"knows_head": knows_head})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

@@ -13,13 +13,16 @@ from simsearch.cli.benchmarking import benchmark
 from simsearch.cli.duplicates import duplicates
 from simsearch.cli.exchanging import export, import_
 from simsearch.cli.indexing import index
+from simsearch.cli.optional_address import RayCommand
 from simsearch.cli.overview import clusters, map_
+from simsearch.cli.pushing import push
 from simsearch.cli.querying import query
 from simsearch.cli.serving import serve
 from simsearch.cli.study import study
 from simsearch.cli.studying import compare, features, predict
 from simsearch.cli.tuning import tune
 from simsearch.cli.upkeep import backbones, info, prune, rebuild, remove, verify
+from simsearch.cli.watching import watch
 
 app = typer.Typer(
     name="simsearch",
@@ -47,8 +50,9 @@ def simsearch(
     """
 
 
+app.command(cls=RayCommand)(index)
 for command in (
-    index,
+    watch,
     query,
     annotate,
     benchmark,
@@ -67,6 +71,7 @@ for command in (
     clusters,
     duplicates,
     export,
+    push,
     serve,
 ):
     app.command()(command)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +12,14 @@ import typer
 from simsearch.cli.terminal import (
     AsJson,
     Backbone,
+    IndexKind,
     MaxMegapixels,
+    MilvusUri,
     ProgressBar,
     Ranges,
+    Recall,
     Seed,
+    Store,
     max_pixels,
     new_collection,
     print_json,
@@ -22,7 +28,7 @@ from simsearch.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from simsearch.collection import IngestReport
+    from simsearch.collection import IngestReport, Skip
 
 _SKIPS_SHOWN = 20
 
@@ -32,7 +38,9 @@ def index(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Folders, pictures, text files that list paths, or - for a list on stdin.",
+            help="Folders, pictures, text files that list paths, or - for a list on stdin. Also such in a store: "
+            "s3://bucket/folder, gs://, az://, with the credentials that its own tools use (AWS_PROFILE, "
+            "AWS_ENDPOINT_URL, ...); and pictures and lists on the web: https://host/list.txt.",
         ),
     ],
     into: Annotated[
@@ -64,6 +72,19 @@ def index(
     seed: Seed = None,
     megapixels: MaxMegapixels = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="[ADDRESS]",
+            help="Embed with the workers of a Ray cluster: host:port, auto (the one of this machine) or local (one "
+            "started for this run); without an address: $RAY_ADDRESS, else local. Every machine needs this simsearch.",
+        ),
+    ] = None,
+    kind: IndexKind = None,
+    recall: Recall = None,
+    store: Store = None,
+    milvus_uri: MilvusUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Index pictures. Run it again to bring the collection up to date: what is unchanged costs nothing.
@@ -71,33 +92,44 @@ def index(
     A run that is stopped, or killed, goes on where it was when the same command is given again.
 
     Example:  simsearch index ~/photos --backbone resnet50
-    """
-    from simsearch.collection import Collection, ModelChoice, ViewChoice, parse_ranges
 
+    Example:  simsearch index ~/photos --ray head-node:6379
+
+    Example:  simsearch index ~/photos --store milvus --milvus-uri http://localhost:19530
+
+    Example:  simsearch index s3://bucket/photos
+    """
+    from simsearch.collection import Collection, KindChoice, ModelChoice, StoreChoice, ViewChoice, parse_ranges
+
+    if ray == "":
+        ray = os.environ.get("RAY_ADDRESS") or "local"
     choice = ModelChoice.checked(
         backbone=backbone, weights=weights, layer=layer, pooling=pooling, resize=resize,
         precision=precision, engine=engine, offline=offline,
     )  # fmt: skip
     views = ViewChoice(augment, seed, None if ranges is None else parse_ranges(ranges))
+    searched, asked_kind = StoreChoice.checked(store, milvus_uri), KindChoice.asked(kind, recall)
     folder = into or new_collection(sources[0])
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     try:
         with ProgressBar() as bar:
             report = Collection.ingest(
-                folder, sources, choice, augment=views, stdin=stdin, max_pixels=max_pixels(megapixels), progress=bar
-            )
+                folder, sources, choice, augment=views, stdin=stdin, max_pixels=max_pixels(megapixels), progress=bar,
+                ray=ray, store=searched, kind=asked_kind,
+            )  # fmt: skip
     except KeyboardInterrupt:
         tell(f"simsearch: stopped; what was indexed is safe in {folder}, the same command goes on from there")
         raise typer.Exit(130) from None
     for note in report.notes:
         tell(f"simsearch: {note}")
     if as_json:
-        print_json(_document(report))
+        print_json(ingest_document(report))
     else:
         _print(report)
 
 
-def _document(report: IngestReport) -> dict[str, object]:
+def ingest_document(report: IngestReport) -> dict[str, object]:
+    """What a run did, as scripts read it."""
     return {
         "collection": report.collection,
         "model": report.model,
@@ -137,8 +169,13 @@ def _print(report: IngestReport) -> None:
             f"  {report.agreement.precision} agrees with f32 here: mean cosine {report.agreement.cosine:.4f}, "
             f"{report.agreement.top_10:.0%} of the ten nearest in common"
         )
-    for skip in report.skips[:_SKIPS_SHOWN]:
+    tell_skips(report.skips, report.collection)
+
+
+def tell_skips(skips: Sequence[Skip], collection: str) -> None:
+    """The first files that could not be read, each in a line."""
+    for skip in skips[:_SKIPS_SHOWN]:
         tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
-    if len(report.skips) > _SKIPS_SHOWN:
-        rest = len(report.skips) - _SKIPS_SHOWN
-        tell(f"  and {rest:,} more: `simsearch info --in {report.collection} --json` lists them all")
+    if len(skips) > _SKIPS_SHOWN:
+        rest = len(skips) - _SKIPS_SHOWN
+        tell(f"  and {rest:,} more: `simsearch info --in {collection} --json` lists them all")

@@ -36,7 +36,9 @@ _EXPANSION = "aqe"
 Images = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="IMAGE", help="Files, URLs, or - for a picture on stdin. Several are averaged; 2:a.jpg counts twice."
+        metavar="IMAGE",
+        help="Files, addresses (https://, s3://, ...), or - for a picture on stdin. "
+        "Several are averaged; 2:a.jpg counts twice.",
     ),
 ]
 Like = Annotated[
@@ -168,7 +170,7 @@ def query(
 
     Example:  simsearch query vase.jpg -k 5 --sheet hits.png
     """
-    from simsearch.collection import Collection, WeightsOrder
+    from simsearch.collection import Collection, WeightsOrder, refuse_network
 
     named = [*(images or []), *(like or [])]
     if each or list_file is not None:
@@ -199,6 +201,8 @@ def query(
                 examples = [_fetched(example) for example in examples]
             answer = collection.search(examples, **options)
             if sheet or show:
+                if offline:
+                    refuse_network(hit.path for hit in answer.hits)
                 _draw(collection, examples, answer, sheet, show)
             _tell_notes([answer])
             if as_json:

@@ -27,6 +27,23 @@ _QUIET_S = 1.0
 """A bar appears when something has taken this long."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+IndexKind = Annotated[
+    str | None,
+    typer.Option(
+        "--index-kind",
+        metavar="KIND",
+        help="What is searched: auto (exact up to 256 MB of vectors, then ivf-sq8), flat (exact), flat-fp16, flat-sq8, "
+        "ivf, ivf-sq8, ivf-pq, ivf-rabitq or hnsw. It stays so until another is named.",
+    ),
+]
+Recall = Annotated[
+    float | None,
+    typer.Option(
+        "--recall",
+        metavar="SHARE",
+        help="The recall@10 that such an index is tuned to: how many of the ten nearest it finds; default 0.99.",
+    ),
+]
 In = Annotated[
     str | None,
     typer.Option(
@@ -54,6 +71,23 @@ Where = Annotated[
         "--where",
         metavar="CONDITION",
         help='Only images of which this holds: "class in (lamp, vase) and width >= 800 and taken > 2024-05".',
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="faiss|milvus",
+        help="What is searched from now on: faiss (files in the collection, the default) or milvus.",
+    ),
+]
+MilvusUri = Annotated[
+    str | None,
+    typer.Option(
+        "--milvus-uri",
+        metavar="URI",
+        help="Where Milvus is: http://host:19530, with a database http://host:19530/name, or a path that ends in .db "
+        "(Milvus Lite). A token, or user:password, goes into $MILVUS_TOKEN.",
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
@@ -90,6 +124,10 @@ def new_collection(source: str) -> str:
     """Where a source is indexed into if the user does not say: indexes/ and the source's name."""
     if source == "-":
         raise UsageError("a list on stdin has no name", "say where to index it with --into DIR")
+    from simsearch.collection import is_remote, name_of_source
+
+    if is_remote(source):
+        return str(INDEXES / name_of_source(source))
     path = Path(os.path.abspath(source))
     return str(INDEXES / (path.name if path.is_dir() else path.stem or "images"))
 
@@ -133,7 +171,9 @@ def shown_size(n_bytes: float) -> str:
 class ProgressBar:
     """Rate and time left on stderr, from the first second on; nothing where stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "indexing", unit: str = "files") -> None:
+        self._doing = doing
+        self._unit = unit
         self._started = time.monotonic()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
@@ -147,20 +187,24 @@ class ProgressBar:
 
     def __call__(self, progress: Progress) -> None:
         """Show how far it is."""
+        self.show(progress.n_done, progress.n_files)
+
+    def show(self, n_done: int, n_all: int) -> None:
+        """Show that so many of all are done."""
         if self._bar is None:
             if not sys.stderr.isatty() or time.monotonic() - self._started < _QUIET_S:
                 return
-            self._bar = _new_bar()
-            self._task = self._bar.add_task("indexing", total=progress.n_files, rate="")
+            self._bar = _new_bar(self._doing)
+            self._task = self._bar.add_task(self._doing, total=n_all, rate="")
             self._bar.start()
         if self._task is not None:
-            rate = progress.n_done / max(1e-9, time.monotonic() - self._started)
-            self._bar.update(self._task, completed=progress.n_done, total=progress.n_files, rate=f"{rate:.0f} files/s")
+            rate = n_done / max(1e-9, time.monotonic() - self._started)
+            self._bar.update(self._task, completed=n_done, total=n_all, rate=f"{rate:.0f} {self._unit}/s")
 
 
-def _new_bar() -> Bar:
+def _new_bar(doing: str) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    return Progress(TextColumn("indexing"), *columns, console=Console(stderr=True))
+    return Progress(TextColumn(doing), *columns, console=Console(stderr=True))

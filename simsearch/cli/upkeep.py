@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from simsearch.cli.terminal import AsJson, In, chosen_collection, print_json, shown_path, shown_size, tell
+from simsearch.cli.terminal import (
+    AsJson,
+    In,
+    IndexKind,
+    Recall,
+    chosen_collection,
+    print_json,
+    shown_path,
+    shown_size,
+    tell,
+)
 
 _ROOM_FOR_PAPERS = 120
 
@@ -34,6 +44,8 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
             details += f", {model['augment']} augmented views an image"
         default = "  <- asked by default" if number == 0 else ""
         typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
+        if model["index"]["kind"] != "flat":
+            typer.echo(f"  {'':<20} searched by {_described(model['index'])}")
     if facts["rerank"] != "none":
         typer.echo(f"  answers are ranked by {facts['rerank']} unless a query says otherwise (--rerank none)")
     if any(facts["metadata"].values()):
@@ -45,6 +57,23 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
         typer.echo(f"  {facts['orphans']:,} images without a file: `simsearch prune` deletes their vectors")
     for skip in facts["skipped"][:20]:
         typer.echo(f"  skipped {shown_path(skip['path'])}: {skip['reason']}")
+
+
+def _described(index: dict[str, Any]) -> str:
+    """A kind of index, what it reached, and what came since it was built."""
+    parts = [f"Milvus at {index['uri']}" if "uri" in index else index["kind"]]
+    if index.get("problem"):
+        parts.append(f"which does not answer: {index['problem']}")
+    if index.get("is_current") is False:
+        parts.append("which lags behind: the next query brings it in step")
+    if index.get("n_queries"):
+        reached = f"recall@10 {index['recall_at_10']:.3f}"
+        parts.append(f"{reached} with {index['n_queries']} of {index['n_vectors']:,} vectors")
+    if index.get("build_s"):
+        parts.append(f"built in {index['build_s']:.1f} s")
+    if index.get("recent") or index.get("removed"):
+        parts.append(f"since then {index['recent']:,} added and {index['removed']:,} removed")
+    return ", ".join(parts)
 
 
 def verify(in_: In = None, as_json: AsJson = False) -> None:
@@ -68,22 +97,31 @@ def verify(in_: In = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def rebuild(in_: In = None, as_json: AsJson = False) -> None:
-    """Make the FAISS files of a collection anew from its catalog.
+def rebuild(in_: In = None, kind: IndexKind = None, recall: Recall = None, as_json: AsJson = False) -> None:
+    """Make the indexes of a collection anew from its catalog, of another kind where one is named.
 
     Example:  simsearch rebuild --in indexes/photos
-    """
-    from simsearch.collection import Collection
 
-    made = Collection.rebuild(chosen_collection(in_))
+    Example:  simsearch rebuild --in indexes/photos --index-kind hnsw --recall 0.98
+    """
+    from simsearch.collection import Collection, KindChoice
+
+    folder = chosen_collection(in_)
+    made = Collection.rebuild(folder, KindChoice.asked(kind, recall))
+    with Collection.open(folder) as collection:
+        models = collection.info()["models"]
     if as_json:
-        print_json({"rebuilt": made})
-    else:
-        typer.echo(f"rebuilt {', '.join(made) or 'nothing: no model is indexed'}")
+        print_json({"rebuilt": made, "indexes": [model["index"] for model in models]})
+        return
+    typer.echo(f"rebuilt {', '.join(made) or 'nothing: no model is indexed'}")
+    for model in models:
+        typer.echo(f"  {model['backbone']}: {_described(model['index'])}")
 
 
 def remove(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, or folders with all below.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, or folders with all below, also s3://bucket/folder.")
+    ],
     in_: In = None,
     as_json: AsJson = False,
 ) -> None:

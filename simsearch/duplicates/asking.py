@@ -11,7 +11,7 @@ from simsearch.duplicates.results import DuplicateQuestion, DuplicateReport
 from simsearch.errors import ImageNotFound, ModelError, UsageError
 from simsearch.models.weights import WeightsOrder
 from simsearch.plan import open_stored
-from simsearch.store.cache import IndexCache
+from simsearch.store.cache import Indexes
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
@@ -20,7 +20,7 @@ StageProgress = Callable[[str, float], None]
 
 
 def ask(
-    catalog: Catalog, cache: IndexCache, stored: StoredModel, *,
+    catalog: Catalog, cache: Indexes, stored: StoredModel, *,
     question: DuplicateQuestion, order: WeightsOrder, progress: StageProgress,
 ) -> DuplicateReport:  # fmt: skip
     """What a collection holds more than once; pairs that were rejected are never put together again.
@@ -31,7 +31,7 @@ def ask(
         problem = f"the vectors of {stored.model.backbone} were imported: edited pictures cannot be embedded with it"
         raise ModelError(problem, "name another --backbone, or look for exact duplicates only (--tier exact)")
     model = SearchedModel(
-        stored, cache.index(stored.fingerprint), lambda: open_stored(stored, catalog, order, for_many=True)
+        stored, cache.exact(stored.fingerprint), lambda: open_stored(stored, catalog, order, for_many=True)
     )
     return find_duplicates(catalog, model, question, rejected=catalog.rejected_pairs(), progress=progress)
 

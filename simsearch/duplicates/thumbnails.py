@@ -15,6 +15,7 @@ from simsearch.duplicates.holdings import HeldImage, Holdings
 from simsearch.duplicates.overlay import SIDE_PX, likeness
 from simsearch.errors import ImageError
 from simsearch.images.decode import Picture, Pixels, decode, read
+from simsearch.images.reading import n_threads
 
 _N_KEPT = 40_000  # of 3 kB each
 _N_PAIRS_LOADED, _N_PAIRS_COMPARED = 8192, 128
@@ -42,7 +43,7 @@ class Thumbnails:
         wanted = list(dict.fromkeys(image_ids))
         missing = [image_id for image_id in wanted if image_id not in self._kept and image_id not in self.unread]
         images = self._holdings.images(missing)
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(n_threads(image.files[0].path for image in images.values())) as pool:
             for image, found in zip(images.values(), pool.map(self._read, images.values()), strict=True):
                 if found is None:
                     self.unread[image.image_id] = image.files[0].path

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from simsearch.errors import UsageError
 from simsearch.evaluation.labels import Groups, ListedQuery, Lists, noted, root_of
 from simsearch.evaluation.results import Exclusion
+from simsearch.images.addresses import canonical, is_remote, joined
 
 _FILE_COLUMNS = ("path", "file", "filename", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "group", "category")
@@ -67,8 +68,7 @@ class _Names:
         """The file that is meant, or None, which is remembered."""
         for form in dict.fromkeys((name, name.replace("\\", "/"))):  # as Windows writes it
             for root in self._roots:
-                path = os.path.normpath(os.path.join(root, form))
-                if path in self._files:
+                if (path := _at(root, form)) in self._files:
                     return path
         if name in self._by_bare_name:
             return self._by_bare_name[name]
@@ -78,6 +78,13 @@ class _Names:
     def find_all(self, names: Iterable[str]) -> frozenset[str]:
         """Those files that are meant."""
         return frozenset(found for name in names if (found := self.find(name)))
+
+
+def _at(root: str, name: str) -> str:
+    """Where a name leads that is relative to a folder, or whole."""
+    if is_remote(name):
+        return canonical(name)
+    return joined(f"{root}/", name) if is_remote(root) else os.path.normpath(os.path.join(root, name))
 
 
 def _load(file: str) -> Any:

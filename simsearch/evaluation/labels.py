@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from simsearch.errors import UsageError
 from simsearch.evaluation.results import Exclusion
+from simsearch.images.addresses import canonical, common_folder, is_below, is_remote
 
 _N_EXAMPLES = 5
 
@@ -102,7 +103,9 @@ def root_of(source: str, files: Sequence[str]) -> str:
     """The folder that names are relative to: `source`, or where that is a list, the one that holds all its files."""
     if os.path.isdir(source):
         return os.path.realpath(source)
-    return os.path.commonpath([os.path.dirname(file) for file in files]) if files else os.path.dirname(source)
+    if is_remote(source) and all(is_below(file, canonical(source)) for file in files):
+        return canonical(source)
+    return common_folder(files) if files else os.path.dirname(source)
 
 
 def noted(rule: str, names: Sequence[str]) -> tuple[Exclusion, ...]:
@@ -111,4 +114,6 @@ def noted(rule: str, names: Sequence[str]) -> tuple[Exclusion, ...]:
 
 
 def _relative(file: str, root: str) -> str:
+    if is_remote(file):
+        return file.removeprefix(root if root.endswith("/") else f"{root}/")
     return os.path.relpath(file, root).replace(os.sep, "/")

@@ -21,6 +21,7 @@ from simsearch.evaluation.results import HEADLINE, Score
 from simsearch.evaluation.robustness import chosen
 from simsearch.evaluation.scoring import score
 from simsearch.evaluation.statistics import bootstrap_interval, holm, paired_test
+from simsearch.images.addresses import common_folder
 from simsearch.images.augment import Ranges, apply, draw
 from simsearch.images.decode import default_max_pixels
 from simsearch.models.weights import WeightsOrder
@@ -108,7 +109,7 @@ _Asked = tuple[Task, Embedded, Vectors]
 def _by_labels(items: Sequence[Item], catalog: Catalog, opened: Opened, n: int, seed: int) -> _Asked | None:
     """Images among those of their folder; None where folders say nothing."""
     paths = [path for item in items for path in item.paths]
-    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else "."
+    root = common_folder(paths) or "."
     try:
         task = sampled(leave_one_out(items, replace(by_folder(paths, root), exclusions=()), "leave-one-out"), n, seed)
     except UsageError:  # one folder, or a picture in each

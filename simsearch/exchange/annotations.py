@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from simsearch.errors import SourceError, UsageError
+from simsearch.images.addresses import absolute
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
@@ -107,7 +108,7 @@ class _Known:
         if isinstance(name, int):
             return name if name in self._ids else None
         for path in (name, os.path.join(self._beside, name)):
-            place = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+            place = absolute(path)
             if (image_id := self._by_path.get(place)) is not None:
                 return image_id
         return None

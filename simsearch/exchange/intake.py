@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, SourceError, Unreadable, UsageError
 from simsearch.exchange.embeddings import EmbeddingBlock, Embeddings, open_embeddings
+from simsearch.images.addresses import absolute, is_remote, is_url
 from simsearch.images.decode import decode, read
-from simsearch.images.fetch import is_url
 from simsearch.images.sources import FoundFile, Skip
 from simsearch.images.views import NO_AUGMENTATION
 from simsearch.ingest import Progress
 from simsearch.models.model import SCALINGS, Model
 from simsearch.models.resolve import backbone_names
 from simsearch.plan import check_place, discard
-from simsearch.store.cache import IndexCache
 from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
+from simsearch.store.indexes import open_indexes
 from simsearch.store.writer import CatalogWriter
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -123,7 +123,8 @@ def import_embeddings(folder: Path, intake: Intake, progress: Callable[[Progress
             writer.forget_skips(lambda path: path in read)
             writer.record_skips(tally.skips if tally.n_files else ())
         if tally.n_files:
-            IndexCache(writer).refresh(stored.fingerprint)
+            with open_indexes(writer) as indexes:
+                indexes.refresh(stored.fingerprint)
         n_images = writer.n_images_of(stored.id)
     if tally.n_files == 0:
         if is_new:
@@ -161,10 +162,7 @@ def _check_name(folder: Path, model: Model, width: int) -> None:
 
 def _place(path: str, root: Path) -> str:
     """Where a path of the source leads to, as `simsearch index` would name it; a URL is left alone."""
-    if is_url(path):
-        return path
-    folder, name = os.path.split(os.path.join(root, path))
-    return os.path.join(os.path.realpath(folder or "."), name)
+    return path if is_url(path) else absolute(path if is_remote(path) else os.path.join(root, path))
 
 
 def _last_rows(embeddings: Embeddings, root: Path) -> tuple[int, dict[str, int]]:
@@ -211,7 +209,7 @@ def _read(path: str, max_pixels: int) -> _Read:
     except ImageError as error:
         return _Read(path, reason=error.reason)
     facts = ImageFacts(picture.width, picture.height, picture.format, picture.metadata)
-    return _Read(path, FoundFile(path, raw.size_bytes, raw.mtime_ns), raw.digest, facts)
+    return _Read(path, FoundFile(path, raw.size_bytes, raw.mtime_ns, raw.etag), raw.digest, facts)
 
 
 def _entries(

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, Unreadable
+from simsearch.images import remote
+from simsearch.images.addresses import is_remote
 from simsearch.images.metadata import Metadata, facts
+from simsearch.images.transfer import TooLarge
 
 Resize = Literal["squash", "crop", "pad", "nearest"]
 """How a picture of any shape becomes a square.
@@ -38,6 +41,9 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG200
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+_HEAD_BYTES = 16_384
+"""Of what lies elsewhere under a name that claims nothing, so much is read to see what it is."""
 
 _MIN_PIXELS_LIMIT = 100_000_000
 _BYTES_PER_PIXEL = 8  # the widest pixel read: four channels of 16 bits
@@ -71,10 +77,11 @@ class Picture:
 
 def default_max_pixels() -> int:
     """A sixteenth of this machine's memory at eight bytes a pixel, and at least 100 megapixels."""
-    return max(_MIN_PIXELS_LIMIT, _memory_bytes() // 16 // _BYTES_PER_PIXEL)
+    return max(_MIN_PIXELS_LIMIT, memory_bytes() // 16 // _BYTES_PER_PIXEL)
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
+    """The memory of this machine, or of the control group that this process is in; 0 where it is not known."""
     try:
         installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -92,11 +99,14 @@ def digest_of(data: bytes) -> str:
 
 
 def read(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
-    """Read a file whole. One whose name claims nothing is looked into first, so that a film is not read.
+    """Read a file whole, or what is at an address. One whose name claims nothing is looked into first, so that a film
+    is not read.
 
     Raises `ImageError` when it cannot be read, is too large, or changed meanwhile, `NotAPicture` on a foreign
     content under a foreign name.
     """
+    if is_remote(path):
+        return _read_remote(path, claims_picture=claims_picture, max_pixels=max_pixels)
     try:
         if not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a pipe is to wait for its writer
             what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
@@ -117,6 +127,24 @@ def read(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
         raise Unreadable(path, "it changed while it was read", "run again when it is complete")
     return RawFile(path, data, digest_of(data), after.st_size, after.st_mtime_ns)
+
+
+def _read_remote(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
+    most_bytes = max_pixels * _BYTES_PER_PIXEL
+    try:
+        content = None if claims_picture else remote.read(path, first=_HEAD_BYTES, most_bytes=most_bytes)
+        if content is not None and content.data and not _may_be_picture(content.data):
+            raise _unidentified(path, content.data[:64])
+        if content is None or len(content.data) != content.state.size_bytes:
+            content = remote.read(path, most_bytes=most_bytes)
+    except TooLarge as error:
+        raise _too_large(path, f"{error.size_bytes / 1e6:.0f} MB", max_pixels) from error
+    except MissingExtra as error:
+        raise Unreadable(path, error.problem, error.advice) from error
+    if not claims_picture:
+        _open(io.BytesIO(content.data), path, max_pixels)
+    state = content.state
+    return RawFile(path, content.data, digest_of(content.data), state.size_bytes, state.mtime_ns, state.etag)
 
 
 def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = None) -> Picture:
@@ -258,6 +286,11 @@ def _starts_a_picture(head: bytes) -> bool:
     return in_container or head.startswith(_STARTS)
 
 
+def _may_be_picture(head: bytes) -> bool:
+    """Whether a content that begins like this is worth reading whole; some formats begin with only two signs."""
+    return _starts_a_picture(head) or head.startswith((*_TIFF_STARTS, *_WEAK_STARTS))
+
+
 def _cause(error: Exception) -> str:
     """What a reader said, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -265,6 +298,7 @@ def _cause(error: Exception) -> str:
 
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
+_WEAK_STARTS = (b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF", b"Py", b"\0\0\0\x0cjP")
 _FOREIGN_CONTENTS = (
     (b"version https://git-lfs", "a Git LFS pointer"),
     (b"<!DOCTYPE", "a web page"),

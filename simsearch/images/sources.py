@@ -1,4 +1,4 @@
-"""Folders, files and lists, turned into files in a stable order."""
+"""Folders, files and lists, here or in a store or on the web, turned into files in a stable order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from simsearch.errors import SourceError
+from simsearch.errors import SourceError, Unreadable
+from simsearch.images.addresses import absolute, canonical, is_below, is_remote, joined, name_of, path_of, scheme_of
+from simsearch.images.remote import Listing, look_up, look_up_each, read
+from simsearch.images.transfer import Missing, State
 
 _READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib")
 _READ_TOO = (".heic", ".heif", ".hif", ".jp2", ".ppm", ".pgm", ".pbm")
@@ -20,6 +23,8 @@ is told. What a file *is* is decided by its content."""
 
 LIST_EXTENSIONS = frozenset({".txt", ".lst", ".list"})
 
+_LONGEST_LIST_BYTES = 256_000_000
+
 _FOREIGN_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 """Folders that systems write their own thumbnails and leftovers into."""
 
@@ -28,9 +33,9 @@ _FOREIGN_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volu
 class FoundFile:
     """A file that may hold a picture.
 
-    `path` is absolute; bytes that are no valid UTF-8 are kept as Python's surrogate escapes, so that
-    `open(path)` works on every name. `etag` is what an object store calls the state of the content; None for a file
-    on a disk, whose state is its modification time.
+    `path` is absolute, or the address of what is elsewhere; bytes that are no valid UTF-8 are kept as Python's
+    surrogate escapes, so that `open(path)` works on every name. `etag` is what an object store calls the state of the
+    content; None for a file on a disk, whose state is its modification time. What a server does not tell is 0.
     """
 
     path: str
@@ -56,8 +61,8 @@ class Skip:
 class Scan:
     """Everything found at some sources, in order.
 
-    A folder that was listed speaks for everything below it: what it no longer holds is gone. Folders that
-    could not be opened are `silent`: nothing is known about what they hold.
+    A folder that was listed, here or in a store, speaks for everything below it: what it no longer holds is gone.
+    Folders that could not be opened are `silent`: nothing is known about what they hold.
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -78,24 +83,58 @@ class Scan:
 def scan(sources: Sequence[str], stdin: bytes = b"") -> Scan:
     """List the files at `sources`: folders, pictures, text files that list paths, `-` for `stdin`.
 
-    Within a folder, entries come in the order of their names, folders in their place among the files. A file
-    reached twice is listed once. Relative paths in a list are relative to the current folder.
+    Each of them may be an address: of a folder, an object or a list in a store (`s3://`, `gs://`, `az://`), of a
+    picture or a list on the web (`http://`, `https://`).
 
-    Raises `SourceError` when a source is not there.
+    Within a folder, entries come in the order of their names, folders in their place among the files. A file
+    reached twice is listed once. Relative paths in a list are relative to the current folder, or to where the list
+    lies if that is elsewhere.
+
+    Raises `SourceError` when a source is not there, `MissingExtra` when its store needs an optional package.
     """
     found = _Walk()
     for source in sources:
         if source == "-":
             found.add_list(stdin)
+        elif is_remote(source):
+            _add_address(found, canonical(source))
         elif os.path.isdir(source):
             found.add_folder(_canonical(source))
-        elif os.path.splitext(source)[1].lower() in LIST_EXTENSIONS and os.path.isfile(source):
+        elif _is_list(source) and os.path.isfile(source):
             found.add_list(_read_list(source))
         elif os.path.lexists(source):
             found.add_file(_canonical(source))
         else:
-            raise SourceError(source, f"{source} does not exist", "check the path")
+            raise _no_source(source)
     return found.scan
+
+
+def _add_address(found: _Walk, address: str) -> None:
+    try:
+        there = look_up(address)
+        if isinstance(there, State) and _is_list(address):
+            found.add_list(read(address, most_bytes=_LONGEST_LIST_BYTES).data, base=address)
+        else:
+            found.add_remote(address, there)
+    except Unreadable as failure:
+        raise SourceError(address, f"{address} cannot be read: {failure.problem}", failure.advice) from failure
+
+
+def _no_source(source: str) -> SourceError:
+    if (scheme := scheme_of(source)) is None:
+        return SourceError(source, f"{source} does not exist", "check the path")
+    advice = "give an address of s3://, gs://, az://, http:// or https://, or fetch what is there"
+    return SourceError(source, f"{source} does not exist, and {scheme}:// is no address that is read", advice)
+
+
+def _is_list(source: str) -> bool:
+    return os.path.splitext(path_of(source))[1].lower() in LIST_EXTENSIONS
+
+
+def name_of_source(address: str) -> str:
+    """What a folder on a disk may be called after an address of a source: as after a folder or a file here."""
+    stem, extension = os.path.splitext(name := name_of(address))
+    return stem if extension.lower() in LIST_EXTENSIONS | PICTURE_EXTENSIONS else name
 
 
 def _read_list(source: str) -> bytes:
@@ -110,15 +149,16 @@ def _canonical(path: str) -> str:
     """The path with its folder resolved; a link at the very end stays itself, as it is what was named."""
     if os.path.isdir(path):
         return os.path.realpath(path)
-    folder, name = os.path.split(path)
-    return os.path.join(os.path.realpath(folder or "."), name)
+    return absolute(path)
 
 
 def _claims_picture(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in PICTURE_EXTENSIONS
+    return os.path.splitext(path_of(path))[1].lower() in PICTURE_EXTENSIONS
 
 
 def _below(path: str, folder: str) -> bool:
+    if is_remote(folder):
+        return path != folder and is_below(path, folder)
     return path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
 
 
@@ -130,17 +170,41 @@ class _Walk:
         self._paths: set[str] = set()
         self._folders: set[tuple[int, int]] = set()
 
-    def add_list(self, content: bytes) -> None:
-        content = content.removeprefix(codecs.BOM_UTF8)  # Windows' editors begin a text with one
-        has_nul = b"\0" in content
-        for line in content.split(b"\0" if has_nul else b"\n"):
-            path = os.fsdecode(line if has_nul else line.rstrip(b"\r"))
-            if not path.strip():
-                continue
-            if os.path.isdir(path):
-                self.add_folder(_canonical(path))
+    def add_list(self, content: bytes, base: str | None = None) -> None:
+        """Add what a list names, in its order. One that lies at an address `base` names nothing of this machine."""
+        lines = _lines(content) if base is None else [joined(base, line) for line in _lines(content)]
+        addresses = [canonical(line) for line in lines if is_remote(line)]
+        looked_up = zip(addresses, look_up_each(addresses) if addresses else (), strict=True)
+        for line in lines:
+            if is_remote(line):
+                self.add_remote(*next(looked_up))
+            elif base is not None:
+                self._skip(line, "no address that is read; correct the list")
+            elif os.path.isdir(line):
+                self.add_folder(_canonical(line))
             else:
-                self.add_file(_canonical(path))
+                self.add_file(_canonical(line))
+
+    def add_remote(self, address: str, found: State | Listing | Unreadable) -> None:
+        """Add an object, all that lies in a folder of a store, or why it is not known what is there."""
+        if isinstance(found, Listing):
+            self.scan.folders.append(found.folder)
+            for inner, state in found.objects:
+                if _is_seen(inner.removeprefix(found.folder)):
+                    self._add_object(inner, state)
+        elif isinstance(found, State):
+            self._add_object(address, found)
+        else:
+            if isinstance(found, Missing):
+                self.scan.gone.add(address)
+            else:
+                self.scan.silent.append(address)
+            self._skip(address, found.reason)
+
+    def _add_object(self, address: str, state: State) -> None:
+        if address not in self._paths:
+            self._paths.add(address)
+            self.scan.files.append(FoundFile(address, state.size_bytes, state.mtime_ns, state.etag))
 
     def add_folder(self, folder: str) -> None:
         self.scan.folders.append(folder)
@@ -199,6 +263,22 @@ class _Walk:
 
     def _skip(self, path: str, reason: str) -> None:
         self.scan.skips.append(Skip(path, reason))
+
+
+def _lines(content: bytes) -> list[str]:
+    """What the lines of a list name; blank ones are left out."""
+    content = content.removeprefix(codecs.BOM_UTF8)  # Windows' editors begin a text with one
+    if b"\0" in content:
+        return [path for path in map(os.fsdecode, content.split(b"\0")) if path.strip()]
+    return [path for path in (os.fsdecode(line.rstrip(b"\r")) for line in content.split(b"\n")) if path.strip()]
+
+
+def _is_seen(inner: str) -> bool:
+    """Whether nothing on the way from a folder to an object in it is hidden, or a system's own."""
+    *folders, name = inner.split("/")
+    return not name.startswith(".") and not any(
+        folder.startswith(".") or folder in _FOREIGN_FOLDERS for folder in folders
+    )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

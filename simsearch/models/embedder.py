@@ -48,7 +48,8 @@ class Opening:
 
     `for_many`: for a run and not for one question. `locate` finds the weights, when they are needed at all.
     `graph` is what the catalog keeps of an int8 model. `pixels` are pictures (n, side, side, 3) that a newly
-    converted graph is checked on; without them it is noise.
+    converted graph is checked on; without them it is noise. `n_threads` are what OpenVINO may use, all where it is
+    None.
     """
 
     engine: Engine = "auto"
@@ -56,6 +57,7 @@ class Opening:
     locate: Callable[[Model], Model] = lambda model: model
     graph: GraphBytes | None = None
     pixels: NDArray[np.uint8] | None = None
+    n_threads: int | None = None
 
 
 class HistogramEmbedder:
@@ -99,7 +101,9 @@ def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
         return _open_keras(model, opening, [f"OpenVINO cannot be loaded ({error}); TensorFlow serves, slower"])
     if opening.graph is not None:
         graph = openvino_runtime.from_bytes(opening.graph)
-        return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many)
+        return openvino_runtime.OpenVinoEmbedder(
+            model, graph, for_many=opening.for_many, n_threads=opening.n_threads
+        )
     if model.runtime in ("builtin", "onnx"):
         graph = network.GRAPH if model.runtime == "builtin" else None
         return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many)

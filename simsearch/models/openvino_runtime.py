@@ -34,19 +34,30 @@ class OpenVinoEmbedder:
     """A graph compiled for this processor.
 
     `graph` is a graph, or the path of one; without it the model's own ONNX file is read. `for_many` compiles it to run
-    as many batches at once as there are streams, else for the quickest answer to one.
+    as many batches at once as there are streams, else for the quickest answer to one. It runs in `n_threads`, all that
+    the processor has where it is None.
     """
 
     engine = "openvino"
 
-    def __init__(self, model: Model, graph: Any = None, *, for_many: bool = False, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: Model,
+        graph: Any = None,
+        *,
+        for_many: bool = False,
+        n_threads: int | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
         self.model = model
         self.notes = tuple(notes)
-        settings = {
+        settings: dict[str, Any] = {
             # int8 is in the graph itself; what is left of it runs in f32.
             "INFERENCE_PRECISION_HINT": "bf16" if model.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "THROUGHPUT" if for_many else "LATENCY",
         }
+        if n_threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = n_threads
         self.graph = graph or read_onnx(model)
         try:
             self._compiled = ov.Core().compile_model(self.graph, "CPU", settings)
@@ -69,6 +80,12 @@ class OpenVinoEmbedder:
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         units: NDArray[np.float32] = np.divide(rows, lengths, where=lengths > 0.5, out=np.zeros_like(rows))
         return units
+
+    def graph_bytes(self) -> GraphBytes:
+        """The graph as bytes, to be run elsewhere."""
+        if isinstance(self.graph, Path):
+            return GraphBytes(self.graph.read_bytes(), self.graph.with_suffix(".bin").read_bytes())
+        return to_bytes(self.graph)
 
     def _try(self) -> None:
         """Embed a black picture: whether a foreign network takes the side of its JSON may show only when it runs."""

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from simsearch.clusters import Cluster
 from simsearch.errors import UsageError
 from simsearch.exchange.whole import whole_file
+from simsearch.images.addresses import common_folder
 from simsearch.layout import Grid
 from simsearch.report.tiles import Sheet, tiles
 
@@ -229,10 +230,7 @@ def _numbered(labels: Iterable[str | None]) -> tuple[list[str], list[int]]:
 
 def _common_folder(paths: Sequence[str]) -> str:
     """The folder that all paths lie in, with its separator, or nothing."""
-    try:
-        common = os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:  # absolute and relative ones, or other drives
-        return ""
+    common = common_folder(paths)
     return os.path.join(common, "") if common else ""
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image, ImageDraw, ImageOps
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import decode, default_max_pixels, read
+from simsearch.images.decode import RawFile, decode, default_max_pixels, read
+from simsearch.images.reading import Reading
+from simsearch.images.remote import N_READERS
+from simsearch.images.sources import FoundFile
 
 _N_THREADS = 4
-_AHEAD = 4 * _N_THREADS
+_AHEAD = N_READERS + 4 * _N_THREADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +44,29 @@ def tiles(paths: Iterable[str], side_px: int) -> Iterator[Image.Image]:
     Decoded in threads, a few ahead, so that memory does not grow with their number.
     """
     limit_px = default_max_pixels()
-    with ThreadPoolExecutor(_N_THREADS) as pool:
+    work = partial(_tile, side_px=side_px, limit_px=limit_px)
+    with Reading(_N_THREADS) as reading:
         waiting: deque[Future[Image.Image]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(_tile, path, side_px, limit_px))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
+        for path in paths:
+            waiting.append(reading.submit(FoundFile(path, 0, 0), partial(_content, path, limit_px), work))
+            if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def _tile(path: str, side_px: int, limit_px: int) -> Image.Image:
+def _content(path: str, limit_px: int) -> RawFile | None:
     try:
-        raw = read(path, claims_picture=True, max_pixels=limit_px)
-        picture = decode(raw.data, path, max_pixels=limit_px, target_px=side_px).image
+        return read(path, claims_picture=True, max_pixels=limit_px)
+    except ImageError:
+        return None
+
+
+def _tile(raw: RawFile | None, side_px: int, limit_px: int) -> Image.Image:
+    if raw is None:
+        return _missing(side_px)
+    try:
+        picture = decode(raw.data, raw.path, max_pixels=limit_px, target_px=side_px).image
     except ImageError:
         return _missing(side_px)
     return ImageOps.fit(picture, (side_px, side_px), Image.Resampling.LANCZOS)

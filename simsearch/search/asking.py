@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, UsageError
 from simsearch.images.decode import Pixels
-from simsearch.ingest import SHORTEST_UNIT
 from simsearch.models.embedder import Embedder
+from simsearch.record import SHORTEST_UNIT
 from simsearch.rerank.method import Method
 from simsearch.search.examples import Example, direction
 from simsearch.search.hits import Hit, Limits
 from simsearch.search.looking import Reach, Seen, look
 from simsearch.search.methods import Methods, Own
-from simsearch.store.ann import AnnIndex, Searchable
+from simsearch.store.ann import Index, Searchable
 from simsearch.store.catalog import Catalog, StoredModel
 
 
@@ -93,21 +93,22 @@ def ask(question: Question, catalog: Catalog, methods: Methods, *, load: Callabl
     limits = Limits(question.k, question.min_similarity, own.digests if question.exclude_self else (), question.offset)
     hits = ready.answers(query, own, part, limits)
     watch.ends("search")
-    notes = embedder.notes if embedder else ()
-    if len(ready.index) and not len(part):
+    notes = (*(embedder.notes if embedder else ()), *ready.index.notes)
+    if not hits and len(ready.index) and not len(part):
         notes = (*notes, f"no image with a vector of {stored.model.backbone} matches the condition")
     return Asked(tuple(hits), watch.milliseconds, notes)
 
 
-def _part(index: AnnIndex, question: Question, catalog: Catalog) -> Searchable:
+def _part(index: Index, question: Question, catalog: Catalog) -> Searchable:
     """The part of the index that answers may come from."""
     if question.where is None:
         return index
     from simsearch.store.where import compile as compile_condition  # 0.02 s that only a filter needs
     from simsearch.store.where import parse
 
-    condition = compile_condition(parse(question.where), catalog.columns())
-    return index.only(catalog.matching_ids(question.stored.id, condition))
+    condition = parse(question.where)
+    compiled = compile_condition(condition, catalog.columns())  # at once: what is wrong in it is to be told
+    return index.matching(condition, lambda: catalog.matching_ids(question.stored.id, compiled))
 
 
 def _vector(example: Example, seen: Seen, embedder: Embedder | None) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from simsearch.errors import UsageError
 from simsearch.images.decode import Box
 
 Picture = str | os.PathLike[str] | int | bytes
-"""A path, a URL (http or https), the id of a stored image, or the bytes of a file."""
+"""A path, an address in a store or on the web, the id of a stored image, or the bytes of a file."""
 
 _WEIGHTED = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+):(.+)", re.DOTALL)
 _SHORTEST = 1e-4

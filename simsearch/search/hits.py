@@ -94,9 +94,9 @@ def first(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limit
         similarities, ids = index.search(query[None], n)
         rounded = _rounded(similarities[0], ids[0])
         ranked = _in_order(_best_views(rounded, catalog, limits))[:n_wanted]
-        if n >= len(index) or rounded[-1][1] < limits.min_similarity:
-            return ranked
         if len(ranked) == n_wanted and rounded[-1][1] < ranked[-1].similarity:
+            return ranked
+        if n >= len(index) or rounded[-1][1] < limits.min_similarity:  # to count a part may take a question
             return ranked
         n *= _GROWTH
 

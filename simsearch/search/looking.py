@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, ImageNotFound, ModelNotIndexed, UsageError
+from simsearch.images.addresses import is_remote, is_url
 from simsearch.images.decode import Picture, Pixels, RawFile, decode, decode_square, digest_of, fit, read
-from simsearch.images.fetch import fetch, is_url
+from simsearch.images.fetch import fetch
 from simsearch.models.embedder import check_embeds
 from simsearch.models.model import Model
 from simsearch.search.examples import Example
@@ -71,14 +73,14 @@ def stored_image(image_id: int, catalog: Catalog) -> LiveView:
 
 
 def shown_file(example: Example, catalog: Catalog, reach: Reach, folder: Path) -> str:
-    """A file of an example to be looked at: its own, or one made in `folder` of a crop, of bytes, or of a URL.
+    """A file of an example to be looked at: its own, or one made in `folder` of a crop, of bytes, or from an address.
 
     Raises `ImageError`, `ImageNotFound`, `UsageError`.
     """
     picture = example.picture
     if isinstance(picture, int):
         picture = stored_image(picture, catalog).paths[0]
-    if example.crop is None and not isinstance(picture, bytes) and not is_url(os.fspath(picture)):
+    if example.crop is None and not isinstance(picture, bytes) and not is_remote(os.fspath(picture)):
         return os.fspath(picture)
     raw = _raw(example, catalog, reach)
     image = _cut_out(decode(raw.data, raw.path, max_pixels=reach.max_pixels), example).image
@@ -87,6 +89,13 @@ def shown_file(example: Example, catalog: Catalog, reach: Reach, folder: Path) -
     place.mkdir()
     image.save(place / name, "PNG")
     return str(place / name)
+
+
+def refuse_network(paths: Iterable[str]) -> None:
+    """Raises `UsageError` when one of them is an address in a store or on the web."""
+    for path in paths:
+        if is_remote(path):
+            raise UsageError(f"{path} is on the network", "ask with a file, or without --offline")
 
 
 def _stored(image_id: int, catalog: Catalog, stored: StoredModel) -> Seen:
@@ -105,11 +114,12 @@ def _raw(example: Example, catalog: Catalog, reach: Reach) -> RawFile:
     picture = example.picture
     if isinstance(picture, int):
         picture = stored_image(picture, catalog).paths[0]
-    if not isinstance(picture, bytes) and not is_url(path := os.fspath(picture)):
-        return read(path, claims_picture=True, max_pixels=reach.max_pixels)
     if not isinstance(picture, bytes):
+        path = os.fspath(picture)
         if reach.offline:
-            raise UsageError(f"{path} is on the network", "ask with a file, or without --offline")
+            refuse_network([path])
+        if not is_url(path):
+            return read(path, claims_picture=True, max_pixels=reach.max_pixels)
         picture = fetch(path)
     return RawFile(str(example), picture, digest_of(picture), len(picture), 0)
 

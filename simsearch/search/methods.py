@@ -22,8 +22,8 @@ from simsearch.rerank.neighbours import Database, nearest_others
 from simsearch.rerank.projection import Projection
 from simsearch.rerank.reciprocal import Reciprocal, Settings
 from simsearch.search.hits import Found, Hit, Limits, first, nearest, numbered
-from simsearch.store.ann import AnnIndex, Ids, Searchable, Vectors
-from simsearch.store.cache import Derivation, IndexCache
+from simsearch.store.ann import AnnIndex, Ids, Index, Searchable, Vectors
+from simsearch.store.cache import Derivation, Indexes
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
@@ -36,7 +36,7 @@ _N_CANDIDATES = 100
 class Methods:
     """The methods of an open collection, each made ready when it is first asked for and kept for the next query."""
 
-    def __init__(self, catalog: Catalog, cache: IndexCache) -> None:
+    def __init__(self, catalog: Catalog, cache: Indexes) -> None:
         self._catalog = catalog
         self._cache = cache
         self._projections: dict[tuple[str, str], _Fitted] = {}
@@ -48,10 +48,12 @@ class Methods:
         Raises `UsageError` when there are no two different pictures to fit a projection to, `CollectionDamaged`.
         """
         fitted = self._projection(stored, method) if method.width is not None else None
-        index = self._cache.index(stored.fingerprint, _derivation(stored, method, fitted))
+        derivation = _derivation(stored, method, fitted)
+        index = self._cache.index(stored.fingerprint, derivation)
         points = None
         if method.k_reciprocal is not None:
-            points = self._points_of(index, stored, method.k_reciprocal)
+            whole = self._cache.exact(stored.fingerprint, derivation)
+            points = self._points_of(whole, stored, method.k_reciprocal)
         return Ready(method, index, None if fitted is None else fitted.projection, self._catalog, points)
 
     def _projection(self, stored: StoredModel, method: Method) -> _Fitted:
@@ -116,7 +118,7 @@ class Ready:
     """A method made ready: the index that is searched, and what is done to queries and answers."""
 
     method: Method
-    index: AnnIndex
+    index: Index
     projection: Projection | None
     catalog: Catalog
     points: _Points | None
@@ -146,7 +148,7 @@ class Ready:
         near = first(query, self.index, self.catalog, Limits(n, excluded_digests=own.digests))
         if not near:
             return query
-        rows = self.index.rows[self.index.positions_of(self._originals(near))]
+        rows = self.index.vectors_of(self._originals(near))
         return expand(query, rows, np.array([found.similarity for found in near], np.float32))
 
     def _reordered(self, points: _Points, query: Vectors, own: Own, found: list[Found]) -> list[Found]:

@@ -286,6 +286,13 @@ class Catalog:
                    WHERE digest = ?"""
         return {int(number) for (number,) in self._all(query, (model_id, digest))}
 
+    def embedded_contents(self, model_id: int) -> Iterator[tuple[str, int]]:
+        """The digest and the number of every view that has a vector of the model, those of one digest together."""
+        query = """SELECT digest, ifnull(json_extract(parameters, '$.number'), 0) FROM images
+                   JOIN views ON image_id = images.id JOIN vectors ON view_id = views.id AND model_id = ?
+                   ORDER BY images.id"""
+        yield from self._rows(query, (model_id,))
+
     def digest_vector(self, digest: str, stored: StoredModel) -> NDArray[np.float32] | None:
         """The vector (d,) of the image of that content, or None where it has none of the model."""
         view_id = self.view_of_content(digest, stored)
@@ -322,6 +329,10 @@ class Catalog:
         rows = self._rows("SELECT view_id FROM vectors WHERE model_id = ? ORDER BY view_id", (model_id,))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
+    def last_view_id(self, model_id: int) -> int:
+        """The largest of `vector_ids`, 0 where there are none."""
+        return int(self._one("SELECT ifnull(max(view_id), 0) FROM vectors WHERE model_id = ?", (model_id,))[0])
+
     def original_ids(self, model_id: int) -> NDArray[np.int64]:
         """Those of `vector_ids` that are original views, ascending."""
         query = """SELECT view_id FROM vectors JOIN views ON views.id = view_id
@@ -335,6 +346,11 @@ class Catalog:
                     WHERE {condition.text}) ORDER BY view_id"""
         rows = self._rows(query, (model_id, *condition.parameters))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def index_facts(self, model_id: int, method: str) -> dict[str, Any] | None:
+        """How the index of a model's vectors, or of what a method makes of them, was built; None where none was."""
+        row = self._one("SELECT details FROM indexes WHERE model_id = ? AND method = ?", (model_id, method))
+        return None if row is None else dict(json.loads(row[0]))
 
     def n_fitted(self, model_id: int, method: str) -> int | None:
         """How many vectors the model had when the projection that is kept was fitted, or None where there is none."""
@@ -421,6 +437,10 @@ class Catalog:
         """What was set, or None where nothing was."""
         row = self._one("SELECT value FROM settings WHERE name = ?", (name,))
         return None if row is None else str(row[0])
+
+    def last_change(self) -> int:
+        """The number of the last change of an image, as counted where the collection is searched in Milvus."""
+        return int(self._one("SELECT ifnull(max(number), 0) FROM changes")[0])
 
     def columns(self) -> dict[str, int]:
         """The names of the user's own columns, in their order, each with how many images have a value."""

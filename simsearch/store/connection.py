@@ -21,7 +21,10 @@ from simsearch.errors import (
 )
 
 CATALOG_NAME = "catalog.db"
-SCHEMA_VERSION = 4
+SHARDS_NAME = "shards"
+"""The folder beside the catalog for what workers elsewhere embedded and is not in the catalog yet."""
+
+SCHEMA_VERSION = 5
 _APPLICATION_ID = 1936289139
 
 

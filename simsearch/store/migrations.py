@@ -143,6 +143,39 @@ def _past_one_machine(db: Database) -> None:
         db.execute(statement)
 
 
+@_steps(name="0005_changes")
+def _changes(db: Database) -> None:
+    # Which images have changed, whatever wrote them, since the collection is searched in Milvus: what it has to be
+    # told. Each counts up from the largest number before; an image has the number of its last change. Outer
+    # statements say what to do on a conflict, and SQLite obeys them within triggers too: only an upsert is its own.
+    is_told = "WHEN EXISTS (SELECT 1 FROM settings WHERE name = 'milvus')"
+    number = "(SELECT ifnull(max(number), 0) + 1 FROM changes)"
+    upsert = "ON CONFLICT (image_id) DO UPDATE SET number = excluded.number"
+    events = (
+        ("files_added", "INSERT ON files", "NEW.image_id"),
+        ("files_moved_to", "UPDATE ON files", "NEW.image_id"),
+        ("files_moved_from", "UPDATE ON files", "OLD.image_id"),
+        ("files_gone", "DELETE ON files", "OLD.image_id"),
+        ("images_noted", "UPDATE ON images", "NEW.id"),
+        ("annotations_added", "INSERT ON annotations", "NEW.image_id"),
+        ("annotations_changed", "UPDATE ON annotations", "NEW.image_id"),
+        ("annotations_gone", "DELETE ON annotations", "OLD.image_id"),
+        ("views_gone", "DELETE ON views", "OLD.image_id"),
+        ("vectors_added", "INSERT ON vectors", "(SELECT image_id FROM views WHERE id = NEW.view_id)"),
+    )
+    for statement in (
+        "CREATE TABLE changes (image_id INTEGER PRIMARY KEY, number INTEGER NOT NULL)",
+        "CREATE INDEX changes_by_number ON changes(number)",
+        *(
+            f"""CREATE TRIGGER {name} AFTER {event} {is_told} BEGIN
+                INSERT INTO changes (image_id, number) VALUES ({image_id}, {number}) {upsert}; END"""
+            for name, event, image_id in events
+        ),
+        "PRAGMA user_version = 5",
+    ):
+        db.execute(statement)
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Take every step that the catalog behind `connection` has not taken yet, each in a transaction."""
     _steps.apply(Database(connection))

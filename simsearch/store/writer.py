@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import filelock
 
@@ -84,6 +84,13 @@ class CatalogWriter(Catalog):
         self._connection.execute(
             "INSERT OR REPLACE INTO projections (model_id, method, n_vectors, projection) VALUES (?, ?, ?, ?)",
             (model_id, method, n_vectors, projection),
+        )
+
+    def keep_index_facts(self, model_id: int, method: str, facts: Mapping[str, Any]) -> None:
+        """Keep how the index of a model's vectors, or of what a method makes of them, was built."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO indexes (model_id, method, kind, details) VALUES (?, ?, ?, ?)",
+            (model_id, method, facts["kind"], json.dumps(facts)),
         )
 
     def set_setting(self, name: str, value: str | None) -> None:

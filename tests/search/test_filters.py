@@ -18,7 +18,7 @@ from simsearch.images.metadata import Metadata
 from simsearch.images.sources import FoundFile
 from simsearch.models.resolve import resolve
 from simsearch.search import Hit
-from simsearch.store import ann
+from simsearch.store.ann import exact
 from simsearch.store.catalog import EmbeddedView, Entry, ImageFacts
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
@@ -162,8 +162,8 @@ def test_answers_under_random_filters_are_those_of_brute_force(synthetic: Rows, 
             assert_equal(opened.search(image_id, k=k, where=text).hits, ranked, slice(k))
             n_matching.append(sum(map(holds, synthetic.rows)))
     assert min(n_matching) == 0
-    assert any(0 < 2 * n <= ann._FEW for n in n_matching)  # both ways of searching a part are taken
-    assert max(n_matching) > ann._FEW
+    assert any(0 < 2 * n <= exact._FEW for n in n_matching)  # both ways of searching a part are taken
+    assert max(n_matching) > exact._FEW
 
 
 def test_one_in_a_thousand_is_found_exactly(synthetic: Rows):

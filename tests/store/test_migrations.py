@@ -55,6 +55,7 @@ def test_the_schema_is_what_the_architecture_documents():
         "rejected_pairs": ["image_a", "image_b"],
         "settings": ["name", "value"],
         "indexes": ["model_id", "method", "kind", "details"],
+        "changes": ["image_id", "number"],
     }
 
 
@@ -62,11 +63,13 @@ def test_a_catalog_of_an_older_simsearch_is_brought_up_to_date_when_it_is_opened
     collection = tmp_path / "old"
     Collection.ingest(collection, [photos], HISTOGRAM)
     with sqlite3.connect(collection / CATALOG_NAME) as connection:  # back to the first step
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
         connection.execute("ALTER TABLE models DROP COLUMN augmentation")
         for column in ("taken_at", "camera"):
             connection.execute(f"ALTER TABLE images DROP COLUMN {column}")
         connection.execute("ALTER TABLE files DROP COLUMN etag")
-        for table in ("projections", "annotations", "rejected_pairs", "settings", "indexes"):
+        for table in ("projections", "annotations", "rejected_pairs", "settings", "indexes", "changes"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_collection'")
         connection.execute("PRAGMA user_version = 1")

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from simsearch.errors import UsageError
+from simsearch.images.addresses import is_remote
 from simsearch.store.connection import stored_path
 from simsearch.store.where.condition import (
     FORMATS,
@@ -189,7 +190,7 @@ def _in_time(field: Field, expression: str, operator: str, moment: Moment) -> Sq
     """A time is compared as far as the other is given: a second with a month by its month."""
     if field.is_own or field.name == "taken":
         return _compared(f"substr({expression}, 1, {len(str(moment))})", operator, str(moment))
-    low, high = _mtime_ns(moment.start), _mtime_ns(moment.end)
+    low, high = mtime_ns(moment.start), mtime_ns(moment.end)
     match operator:
         case "<":
             return Sql(f"{expression} < ?", (low,))
@@ -203,7 +204,7 @@ def _in_time(field: Field, expression: str, operator: str, moment: Moment) -> Sq
             return Sql(f"({expression} >= ? AND {expression} < ?)", (low, high))
 
 
-def _mtime_ns(moment: datetime.datetime) -> int:
+def mtime_ns(moment: datetime.datetime) -> int:
     """Of a local time, within what SQLite can hold."""
     return max(-_INT64_MAX, min(int(moment.timestamp()) * 10**9, _INT64_MAX))
 
@@ -221,13 +222,18 @@ def _part_of_path(field: str, value: str) -> Sql:
             return Sql("FALSE")
         return _joined("AND", [_fits(f"*{_SEP}{_literal(value)}{_SEP}*"), _ends_with(_FOLDER, _SEP + value + _SEP)])
     if field == "path":
-        if os.path.isabs(value):
+        if _is_whole(value):
             return Sql("files.path = ?", (stored_path(value),))
         return _ends_with(_PATH, _SEP + value)
     value = value.rstrip(_SEP) + _SEP
-    if os.path.isabs(value):
+    if _is_whole(value):
         return _joined("AND", [_below(value), _compared(_FOLDER, "=", value)])
     return _joined("AND", [_fits(f"*{_SEP}{_literal(value)}*"), _ends_with(_FOLDER, _SEP + value)])
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a path, or a pattern of one, says where it begins."""
+    return os.path.isabs(path) or is_remote(path)
 
 
 def _ends_with(expression: str, end: str) -> Sql:
@@ -270,14 +276,15 @@ def _match(test: Match, expression: str) -> Sql:
 
 
 def _from_any_folder(glob: str) -> str:
-    return glob if os.path.isabs(glob) or glob.startswith("*") else f"*{_SEP}{glob}"
+    says_where = _is_whole(glob) or glob.startswith("*") or "://" in glob  # an address, perhaps in any case
+    return glob if says_where else f"*{_SEP}{glob}"
 
 
 def _known_beginning(glob: str) -> Iterable[Sql]:
     """The folder that all paths which fit begin with, where there is one."""
     literal = glob[: min((glob.index(sign) for sign in "*?[" if sign in glob), default=len(glob))]
     folder = literal[: literal.rfind(_SEP) + 1]
-    return [_below(folder)] if os.path.isabs(glob) and folder.strip(_SEP) else []
+    return [_below(folder)] if _is_whole(glob) and folder.strip(_SEP) else []
 
 
 def _glob(test: Match) -> str:

@@ -1,0 +1,73 @@
+"""`simsearch push`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simsearch.cli.terminal import (
+    AsJson,
+    In,
+    MilvusUri,
+    ProgressBar,
+    Store,
+    chosen_collection,
+    print_json,
+    shown_path,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from simsearch.collection import Pushed
+
+
+def push(
+    in_: In = None,
+    store: Store = None,
+    milvus_uri: MilvusUri = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Delete what the Milvus that is left has of the collection.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a collection's vectors to Milvus, and search it there from then on; --store faiss moves it back.
+
+    The catalog stays where it is, and every command works as before. A push that is stopped, or killed, goes on where
+    it was when the same command is given again. Without a URI the Milvus of the collection is compared row by row,
+    and put right.
+
+    Example:  simsearch push --in indexes/photos --milvus-uri http://localhost:19530
+
+    Example:  simsearch push --in indexes/photos --store faiss --drop
+    """
+    from simsearch.collection import Collection, StoreChoice
+
+    choice = StoreChoice.checked(store, milvus_uri)
+    folder = chosen_collection(in_)
+    try:
+        with ProgressBar("pushing", "vectors") as bar:
+            done = Collection.push(folder, choice, drops=drop, progress=bar.show)
+    except KeyboardInterrupt:
+        tell(f"simsearch: stopped; {folder} is searched where it was, the same command goes on from there")
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(_document(done))
+    else:
+        _print(done)
+
+
+def _document(done: Pushed) -> dict[str, object]:
+    return {
+        "collection": done.collection,
+        "store": "faiss" if done.uri is None else "milvus",
+        "uri": done.uri,
+        "models": [{"model": model, "vectors": n} for model, n in done.vectors.items()],
+        "vectors": done.n_vectors,
+        "seconds": round(done.elapsed_s, 3),
+    }
+
+
+def _print(done: Pushed) -> None:
+    place = "FAISS files in its folder" if done.uri is None else f"Milvus at {shown_path(done.uri)}"
+    typer.echo(f"{done.collection}: {done.n_vectors:,} vectors, searched in {place} ({done.elapsed_s:.1f} s)")

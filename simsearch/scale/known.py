@@ -1,0 +1,53 @@
+"""Which contents a catalog has vectors of, small enough to be sent to every worker."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_KNOWN = 5_000_000
+"""So many contents are sent to the workers: 20 bytes each. Beyond that they embed moved files again, for nothing."""
+
+_DIGEST = np.dtype("S16")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownContents:
+    """The numbers of the views that contents have a vector of, by digest.
+
+    `digests` (n,) rise; `sets` (n,) say which of the few different `numbers` each has.
+    """
+
+    digests: NDArray[np.bytes_] = field(default_factory=lambda: np.empty(0, _DIGEST))
+    sets: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    numbers: tuple[frozenset[int], ...] = ()
+
+    @classmethod
+    def of(cls, views: Iterable[tuple[str, int]]) -> KnownContents:
+        """From digests with the number of one view each, those of one digest behind each other."""
+        digests, sets = bytearray(), array("i")
+        places: dict[frozenset[int], int] = {}
+        for digest, rows in itertools.groupby(views, key=lambda view: view[0]):
+            digests += bytes.fromhex(digest)
+            numbers = frozenset(number for _, number in rows)
+            sets.append(places.setdefault(numbers, len(places)))
+        held = np.frombuffer(bytes(digests), _DIGEST)
+        order = np.argsort(held)
+        return cls(held[order], np.array(sets, np.int32)[order], tuple(places))
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def missing(self, digest: str, numbers: Sequence[int]) -> list[int]:
+        """Those of the numbers that the content of that digest has no vector under."""
+        wanted = np.frombuffer(bytes.fromhex(digest), _DIGEST)
+        place = int(np.searchsorted(self.digests, wanted)[0])
+        if place == len(self.digests) or self.digests[place] != wanted[0]:
+            return list(numbers)
+        held = self.numbers[self.sets[place]]
+        return [number for number in numbers if number not in held]

@@ -1,0 +1,164 @@
+"""Building a coded index: trained on a sample, filled block by block, tuned to a recall that is measured."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import faiss
+import numpy as np
+
+from simsearch.store.ann.coded import CodedIndex, Facts
+from simsearch.store.ann.kinds import FETCH_NS, POINTS_PER_LIST, Kind, n_lists
+from simsearch.store.ann.searching import Ids, RowsOf, Vectors
+
+_DEPTH = 10
+_N_QUERIES = 200
+_LEAST_SAMPLE = 10_000
+_BLOCK = 16_384
+
+_POINTS_PER_CODE = 1024
+_REFINES = (1, 2, 3, 4, 6, 8, 12, 16)
+_FETCHED = 18
+"""So many vectors are asked for where ten answers are wanted."""
+
+_STALLED = 1e-3
+"""What doubling the effort must add to the recall to be worth going on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What an index is built of: ids (n,), their vectors' width, and two ways to the vectors.
+
+    `blocks` gives all of them, ids (b,) and vectors (b, d), in any order; `rows_of` those of some ids.
+    """
+
+    ids: Ids
+    width: int
+    blocks: Callable[[], Iterator[tuple[Ids, Vectors]]]
+    rows_of: RowsOf
+
+
+def build(kind: Kind, material: Material, recall: float) -> CodedIndex:
+    """A coded index of a kind, with the least effort that finds a recall@10, or the most that helps.
+
+    The vectors are never in memory as a whole: of a sample the quantizers are trained, then blocks are added, and
+    meanwhile compared with held-back vectors, whose true neighbours the recall is measured by.
+    """
+    started = time.perf_counter()
+    random = np.random.default_rng(0)
+    mixed = random.permutation(material.ids)
+    held, rest = np.sort(mixed[: min(_N_QUERIES, len(mixed) // 10)]), mixed[len(mixed) // 10 :]
+    index = faiss.index_factory(material.width, kind.recipe(len(mixed), material.width), faiss.METRIC_INNER_PRODUCT)
+    _train(index, kind, material.rows_of(np.sort(rest[: _n_sample(len(mixed))])))
+    truth = _Truth(held, material.rows_of(held))
+    for ids, vectors in _gathered(material.blocks()):
+        index.add_with_ids(np.ascontiguousarray(vectors), ids)
+        truth.see(ids, vectors)
+    facts = Facts(kind.name, len(mixed), wanted=recall, n_queries=len(held))
+    made = CodedIndex(index, facts, material.rows_of)
+    made.facts = _tuned(made, truth)
+    made.facts = replace(made.facts, build_s=round(time.perf_counter() - started, 3))
+    return made
+
+
+def extend(made: CodedIndex, removed: Ids, material: Material) -> None:
+    """Take vectors out of an index that was read, and add the material's, with what it was trained to.
+
+    A graph cannot forget: `removed` must be empty there.
+    """
+    if len(removed):
+        made.faiss.remove_ids(removed)
+    for ids, vectors in _gathered(material.blocks()):
+        made.faiss.add_with_ids(np.ascontiguousarray(vectors), ids)
+
+
+def _n_sample(n: int) -> int:
+    return max(_LEAST_SAMPLE, POINTS_PER_LIST * n_lists(n))
+
+
+def _train(index: Any, kind: Kind, sample: Vectors) -> None:
+    if kind.family == "ivf":
+        lists = faiss.extract_index_ivf(index)
+        # A sample of this size was chosen for it: without the first FAISS draws another, without the second it warns.
+        settings = [lists.cp] + ([faiss.downcast_index(lists).pq.cp] if kind.name == "ivf-pq" else [])
+        for clustering in settings:
+            clustering.niter, clustering.min_points_per_centroid, clustering.seed = 10, 1, 1234
+        lists.cp.max_points_per_centroid = len(sample)
+        if kind.name == "ivf-pq":
+            settings[1].max_points_per_centroid = _POINTS_PER_CODE
+    index.train(np.ascontiguousarray(sample))
+
+
+def _gathered(blocks: Iterator[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, Vectors]]:
+    """The same in blocks of at least 16,384, which FAISS adds faster."""
+    while some := list(itertools.islice(blocks, 1)):
+        n = len(some[0][0])
+        while n < _BLOCK and (block := next(blocks, None)) is not None:
+            some.append(block)
+            n += len(block[0])
+        yield np.concatenate([ids for ids, _ in some]), np.concatenate([vectors for _, vectors in some])
+
+
+class _Truth:
+    """The ten nearest others of held-back vectors, of all that were seen."""
+
+    def __init__(self, held: Ids, queries: Vectors) -> None:
+        self.held, self.queries = held, queries
+        self._similarities = np.full((len(held), _DEPTH), -2, np.float32)
+        self._ids = np.full((len(held), _DEPTH), -1, np.int64)
+
+    def see(self, ids: Ids, vectors: Vectors) -> None:
+        similarities = self.queries @ vectors.T
+        similarities[ids == self.held[:, None]] = -2
+        similarities = np.concatenate([self._similarities, similarities], axis=1)
+        ids = np.concatenate([self._ids, np.broadcast_to(ids, (len(self.held), len(ids)))], axis=1)
+        best = np.argpartition(-similarities, _DEPTH - 1, axis=1)[:, :_DEPTH]
+        self._similarities = np.take_along_axis(similarities, best, 1)
+        self._ids = np.take_along_axis(ids, best, 1)
+
+    def recall(self, index: CodedIndex) -> float:
+        """The share of the ten nearest others that the index finds. One as similar as the tenth counts as found."""
+        similarities, ids = index.search(self.queries, _DEPTH + 1)
+        least = self._similarities.min(axis=1, keepdims=True) - 1e-6
+        n_found = ((similarities >= least) & (ids != self.held[:, None])).sum(axis=1)
+        share: np.floating[Any] = np.mean(np.minimum(n_found, _DEPTH) / _DEPTH)
+        return float(share)
+
+
+def _tuned(made: CodedIndex, truth: _Truth) -> Facts:
+    """The facts with the cheapest refinement and effort that reach the wanted recall, or with the best that was met."""
+    best = replace(made.facts, recall_at_10=-1.0)
+    reached: dict[int, float] = {}
+    stalled: set[int] = set()
+    for refine, effort in sorted(itertools.product(_REFINES, _efforts(made)), key=lambda pair: _cost_ns(made, *pair)):
+        if refine in stalled:
+            continue
+        made.facts = replace(made.facts, refine=refine, effort=effort)
+        recall = truth.recall(made)
+        if recall > best.recall_at_10:
+            best = replace(made.facts, recall_at_10=recall)
+        if recall >= made.facts.wanted:
+            break
+        if recall - reached.get(refine, -1.0) < _STALLED:
+            stalled.add(refine)  # the codes hold no more, however far they are searched
+        reached[refine] = recall
+    return best
+
+
+def _cost_ns(made: CodedIndex, refine: int, effort: int) -> float:
+    """About what a query costs: numbers scanned, and vectors fetched."""
+    n, width, kind = len(made), made.faiss.d, made.kind
+    scanned = {"flat": n, "ivf": n * effort / n_lists(n), "hnsw": effort}[kind.family]
+    return scanned * width * kind.scan_ns + FETCH_NS * _FETCHED * refine
+
+
+def _efforts(made: CodedIndex) -> Sequence[int]:
+    """1, 2, 4 and so on, up to everything; a flat scan knows no effort."""
+    if made.kind.family == "flat":
+        return (1,)
+    first, most = (1, made.faiss.nlist) if made.kind.family == "ivf" else (16, 1024)
+    return [first << step for step in range(most.bit_length()) if first << step <= most]

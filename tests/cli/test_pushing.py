@@ -1,0 +1,220 @@
+"""`simsearch push` and `index --store milvus`, and every verb on a collection that is searched in Milvus."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simsearch import Collection, ModelChoice
+from simsearch.collection import StoreChoice, Verification, ViewChoice
+from tests.conftest import HISTOGRAM, draw_picture
+
+ASKED = ("photos/a/picture_00.png", "photos/b/picture_07.png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures, and a collection of them with a backbone and its augmented views, and one with another."""
+    root = tmp_path_factory.mktemp("pushing")
+    for seed in range(12):
+        draw_picture(root / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
+    Collection.ingest(root / "files", [root / "photos"], ModelChoice(backbone="builtin"))
+    Collection.ingest(root / "files", [root / "photos"], HISTOGRAM, augment=ViewChoice(2))
+    (root / "prices.csv").write_text("path,price\n" + "".join(f"photos/a/picture_{n:02}.png,{n}\n" for n in range(6)))
+    Collection.annotate(root / "files", root / "prices.csv")
+    return root
+
+
+@pytest.fixture
+def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the collection that is searched in Milvus Lite; commands run beside the pictures."""
+    monkeypatch.chdir(root)
+    copied = shutil.copytree(root / "files", tmp_path / "in_milvus")
+    Collection.push(copied, StoreChoice.checked("milvus", str(tmp_path / "vectors.db")))
+    return copied
+
+
+def run(root: Path, command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as it is typed, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "simsearch", *map(str, command)],
+        cwd=root, capture_output=True, text=True, timeout=120, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def told(root: Path, command: Sequence[str | Path]) -> Any:
+    """The document of a command that went well and wrote nothing else."""
+    done = run(root, [*command, "--json"])
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return json.loads(done.stdout)
+
+
+def hits(folder: Path, query: str, **options: Any) -> list[tuple[int, float, str]]:
+    with Collection.open(folder) as collection:
+        answer = collection.search(query, **options)
+        assert not any("lags" in note for note in answer.notes)
+        return [(hit.image_id, hit.similarity, hit.view.kind) for hit in answer.hits]
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {},
+    {"k": None},
+    {"k": 3, "offset": 4},
+    {"exclude_self": True},
+    {"min_similarity": 0.9, "k": None},
+    {"where": "class = b"},
+    {"where": "price between 2 and 4"},
+    {"where": "name ~ '_0'", "k": 100},
+    {"where": "price > 100"},
+    {"backbone": "builtin"},
+    {"backbone": "builtin", "where": "not price = 3", "k": 20},
+    {"rerank": "aqe5"},
+    {"rerank": "pca4+dba2"},
+    {"rerank": "k-reciprocal4"},
+    {"rerank": "aqe3", "where": "class = a"},
+]
+
+
+@pytest.mark.parametrize("asked", QUESTIONS, ids=str)
+def test_every_question_has_the_answer_that_files_give(root: Path, folder: Path, asked: dict[str, Any]):
+    for query in ASKED:
+        in_milvus, in_files = hits(folder, query, **asked), hits(root / "files", query, **asked)
+        assert [(image, view) for image, _, view in in_milvus] == [(image, view) for image, _, view in in_files]
+        assert [near for _, near, _ in in_milvus] == pytest.approx([near for _, near, _ in in_files], abs=1.5e-6)
+
+
+def test_other_verbs_work_as_before(folder: Path):
+    with Collection.open(folder) as collection:
+        assert collection.verify() == Verification((), ())
+        model = collection.info()["models"][0]["index"]
+        assert (model["kind"], model["vectors"], model["is_current"]) == ("milvus", 36, True)
+        collection.duplicates()
+        assert collection.export(folder / "out.csv").n_rows == 36
+
+
+def test_what_is_indexed_removed_annotated_and_pruned_later_is_followed(root: Path, folder: Path, tmp_path: Path):
+    own = shutil.copytree(root / "photos", tmp_path / "own")
+    Collection.ingest(folder, [own], HISTOGRAM)
+    draw_picture(own / "c" / "new.png", 99)
+    report = Collection.ingest(folder, [own], HISTOGRAM)
+    assert report.n_embedded == 1
+    assert hits(folder, ASKED[0], where="class = c")[0][0] == 13
+    Collection.remove(folder, [str(own / "c")])
+    assert hits(folder, ASKED[0], where="class = c") == []
+    assert 13 not in [image for image, _, _ in hits(folder, ASKED[0], k=None)]
+    (tmp_path / "more.csv").write_text(f"path,price\n{own}/b/picture_07.png,7\n")
+    Collection.annotate(folder, tmp_path / "more.csv")
+    assert [image for image, _, _ in hits(folder, ASKED[0], where="price = 7")] == [8]
+    Collection.clear_columns(folder, ["price"])
+    Collection.annotate(folder, tmp_path / "more.csv")
+    assert [image for image, _, _ in hits(folder, ASKED[0], where="price is present")] == [8]
+    assert Collection.prune(folder)["images"] == 1
+    assert Collection.prune(folder, only_augmented=True)["views"] == 24
+    assert Collection.prune(folder, "builtin")["models"] == 1
+    with Collection.open(folder) as collection:
+        assert collection.verify().notes == ()
+        assert [model["index"]["vectors"] for model in collection.info()["models"]] == [12]
+    made = Collection.rebuild(folder)
+    assert len(made) == 1
+    assert "vectors.db" in made[0]
+    assert len(hits(folder, ASKED[0], k=None)) == 12
+
+
+# The commands, as they are typed
+
+
+@pytest.mark.long
+def test_a_collection_can_be_made_in_milvus_asked_moved_back_and_forgotten_there(root: Path, tmp_path: Path):
+    into, uri = tmp_path / "made", tmp_path / "lite" / "vectors.db"
+    index = ["index", "photos", "--into", into, "--backbone", "histogram", "--store", "milvus", "--milvus-uri", uri]
+    assert told(root, index)["embedded"] == 12
+    assert not list(into.glob("*.faiss"))
+    asked = told(root, ["query", ASKED[0], "--in", into, "-k", "3", "--where", "class = a"])
+    assert asked["hits"][0]["path"].endswith(ASKED[0])
+    assert len(asked["hits"]) == 3
+    assert told(root, ["info", "--in", into])["models"][0]["index"]["uri"] == str(uri)
+    assert told(root, ["verify", "--in", into]) == {"problems": [], "notes": []}
+    assert told(root, ["index", "photos", "--into", into, "--backbone", "histogram"])["embedded"] == 0
+    back = told(root, ["push", "--in", into, "--store", "faiss", "--drop"])
+    assert (back["store"], back["uri"], back["vectors"]) == ("faiss", None, 12)
+    assert not list((uri / "collections").iterdir())
+    assert told(root, ["query", ASKED[0], "--in", into, "-k", "3", "--where", "class = a"])["hits"] == asked["hits"]
+
+
+@pytest.mark.long
+def test_a_push_says_what_it_did_and_may_be_given_again(root: Path, tmp_path: Path):
+    folder = shutil.copytree(root / "files", tmp_path / "collection")
+    push = ["push", "--in", folder, "--milvus-uri", folder / "vectors.db"]
+    done = told(root, push)
+    assert (done["collection"], done["store"], done["vectors"]) == (str(folder), "milvus", 48)
+    assert sorted(model["vectors"] for model in done["models"]) == [12, 36]
+    assert told(root, ["push", "--in", folder])["vectors"] == 48
+    said = run(root, push)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith(f"{folder}: 48 vectors, searched in Milvus at ")
+    assert said.stdout.count("\n") == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("command", "code", "line"),
+    [
+        (["push", "--in", "files"], 2, "--milvus-uri"),
+        (["push", "--in", "files", "--store", "milvus"], 2, "--milvus-uri"),
+        (["push", "--in", "nowhere", "--milvus-uri", "x.db"], 1, "no collection at nowhere"),
+        (["push", "--in", "files", "--milvus-uri", "http://a:b@host"], 2, "MILVUS_TOKEN"),
+        (["index", "photos", "--into", "never", "--store", "faiss", "--milvus-uri", "x.db"], 2, "--store milvus"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(root: Path, command: list[str], code: int, line: str):
+    done = run(root, command)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (root / "never").exists()
+
+
+@pytest.mark.long
+def test_a_server_that_is_not_there_is_told_in_a_line_and_nothing_is_made_or_moved(root: Path):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{held.getsockname()[1]}"
+        for command in (["push", "--in", "files"], ["index", "photos", "--into", "never"]):
+            done = run(root, [*command, "--milvus-uri", uri])
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"{uri} cannot be reached" in done.stderr
+            assert done.stderr.count("\n") == 1
+    assert not (root / "never").exists()
+    assert told(root, ["info", "--in", "files"])["models"][0]["index"]["kind"] != "milvus"
+
+
+@pytest.mark.long
+def test_without_pymilvus_a_line_names_the_extra_and_files_still_work(root: Path, tmp_path: Path):
+    """A folder before all others on the path holds a pymilvus that cannot be imported, as if it were not there."""
+    (tmp_path / "absent" / "pymilvus").mkdir(parents=True)
+    (tmp_path / "absent" / "pymilvus" / "__init__.py").write_text("raise ImportError('not installed')")
+    done = run(root, ["push", "--in", "files", "--milvus-uri", tmp_path / "x.db"], PYTHONPATH=str(tmp_path / "absent"))
+    assert done.returncode == 1
+    assert "simsearch[milvus]" in done.stderr
+    assert done.stderr.count("\n") == 1
+    done = run(root, ["query", ASKED[0], "--in", "files"], PYTHONPATH=str(tmp_path / "absent"))
+    assert done.returncode == 0
+
+
+def test_a_query_of_files_imports_nothing_of_milvus(root: Path):
+    code = (
+        "import sys\nfrom simsearch import Collection\n"
+        f"with Collection.open('files') as collection:\n    collection.search({ASKED[0]!r})\n"
+        "print([name for name in ('pymilvus', 'milvus_lite', 'grpc') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
