@@ -349,7 +349,7 @@ class IndexCache:
         few = max(_LEAST_RECENT, int(_RECENT_SHARE * len(held)))
         if not is_small and len(missing) <= few and len(surplus) <= _REMOVED_SHARE * len(held):
             return self._layered(source, seal, missing, surplus)
-        is_outgrown = seal.facts and len(wanted) > _OUTGROWN * seal.facts["n_vectors"]
+        is_outgrown = seal.facts and len(wanted) > _OUTGROWN * seal.facts["n_trained"]
         kind = self._wanted_kind(source, len(wanted))
         if not is_intact(source.file) or kind.name != seal.stamp.kind or is_outgrown:
             return self._anew(source, wanted)
@@ -362,8 +362,8 @@ class IndexCache:
         if len(surplus) and kind.family == "hnsw":
             return self._anew(source, wanted)
         coded = CodedIndex.read(source.file, seal, lambda ids: self._rows_of(source, ids))
-        extend(coded, surplus, self._material(source, missing))
-        return self._whole(source, coded)
+        coded = extend(coded, self._material(source, wanted), surplus)
+        return self._whole(source, coded, dataclasses.asdict(coded.facts))
 
     def _layered(self, source: _Source, seal: Seal, missing: Ids, surplus: Ids) -> _Made:
         recent = AnnIndex.empty(source.width)

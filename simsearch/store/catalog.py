@@ -268,10 +268,11 @@ class Catalog:
     def known_files(self, paths: Sequence[str], model_id: int) -> dict[str, KnownFile]:
         """What is known of each of `paths`; unknown ones are absent."""
         known: dict[str, KnownFile] = {}
+        # CROSS JOIN: without it SQLite walks all vectors of the model for each file.
         for some in _chunks([stored_path(path) for path in paths]):
             rows = self._rows(
                 f"""SELECT path, size_bytes, mtime_ns, etag, (
-                        SELECT count(*) FROM views JOIN vectors ON view_id = views.id AND model_id = ?
+                        SELECT count(*) FROM views CROSS JOIN vectors ON view_id = views.id AND model_id = ?
                         WHERE views.image_id = files.image_id)
                     FROM files WHERE path IN ({_marks(some)})""",
                 (model_id, *some),

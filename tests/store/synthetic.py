@@ -1,81 +1,56 @@
-"""Catalogs of vectors that are drawn, without pictures, and the Milvus Lite that some of them are searched in."""
+"""Collections of made-up vectors, written through the real catalog."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simsearch.images.metadata import Metadata
+from simsearch.collection import KindChoice
 from simsearch.images.sources import FoundFile
 from simsearch.models.resolve import resolve
-from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
-from simsearch.store.milvus.indexes import MilvusIndexes
-from simsearch.store.milvus.place import Place, StoreChoice, move
+from simsearch.store.cache import IndexCache, choose_kind
+from simsearch.store.catalog import EmbeddedView, Entry, ImageFacts
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 
-FINGERPRINT = "synthetic-0"
+WIDTH = 32
 
 
-def unit_rows(n: int, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Directions drawn evenly."""
-    rows = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+def clustered(n: int, seed: int) -> np.ndarray:
+    """Unit rows (n, 32) around two hundred centres, as those of photographs are."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((200, WIDTH))
+    rows = centres[random.integers(0, len(centres), n)] + 0.5 * random.standard_normal((n, WIDTH))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def add_images(writer: CatalogWriter, vectors: NDArray[np.float32], *, first: int = 1, copies: int = 1) -> StoredModel:
-    """One image a vector, in as many files as are said; numbers begin at `first`."""
-    stored = writer.add_model(resolve(HISTOGRAM), vectors.shape[1], FINGERPRINT)
+class Filled(NamedTuple):
+    """A collection in a folder and its vectors (n, 32); that of image and view n + 1 is in row n."""
+
+    folder: Path
+    vectors: np.ndarray
+
+
+def record(writer: CatalogWriter, vectors: np.ndarray, first: int) -> None:
+    """Add an image, with one file, for each of some vectors."""
+    model = resolve(HISTOGRAM)
     with writer.transaction():
-        writer.record(
-            (
-                entry(f"/photos/{number % 7}/{number:06}{'' if not copy else f'-{copy}'}.png", number, [vector])
-                for number, vector in enumerate(vectors, start=first)
-                for copy in range(copies)
-            ),
-            stored.id,
-        )
-    return stored
+        model_id = writer.add_model(model, vectors.shape[1], model.fingerprint).id
+        entries = (
+            Entry(
+                FoundFile(f"/pictures/{number:06}.png", 1000, number), f"{number:032x}", ImageFacts(64, 64, "PNG"),
+                [EmbeddedView("original", "{}", row)],
+            )
+            for number, row in enumerate(vectors, start=first)
+        )  # fmt: skip
+        writer.record(entries, model_id)
 
 
-def entry(path: str, number: int, vectors: Sequence[NDArray[np.float32]], **facts: Any) -> Entry:
-    """A file of the image of that number, the first vector of its original and the others of augmented views."""
-    told = {"width": 100 + number % 50, "height": 100, "format": "PNG"} | facts
-    metadata = Metadata(told.pop("taken", None), told.pop("camera", None))
-    views = [
-        EmbeddedView("augmented" if at else "original", f'{{"number": {at}}}' if at else "{}", vector)
-        for at, vector in enumerate(vectors)
-    ]
-    size, mtime = told.pop("size", 1000 + number), told.pop("mtime_ns", 1_700_000_000 * 10**9)
-    return Entry(FoundFile(path, size, mtime), f"{number:032x}", ImageFacts(**told, metadata=metadata), views)
-
-
-def move_to_milvus(folder: Path, uri: str) -> Place:
-    """Say that a collection is searched in Milvus; nothing is copied."""
+def fill(folder: Path, vectors: np.ndarray, kind: KindChoice) -> Filled:
     with CatalogWriter.open_or_create(folder) as writer:
-        with writer.transaction():
-            move(writer, StoreChoice.checked("milvus", uri) or StoreChoice())
-        place = Place.of(writer)
-    assert place is not None
-    return place
-
-
-@contextlib.contextmanager
-def searched(folder: Path) -> Iterator[tuple[Catalog, MilvusIndexes]]:
-    """A catalog and its indexes in Milvus, open."""
-    with Catalog.open(folder) as catalog:
-        place = Place.of(catalog)
-        assert place is not None
-        with MilvusIndexes(catalog, place) as indexes:
-            yield catalog, indexes
-
-
-def annotate(folder: Path, values: Iterable[tuple[int, str, Any]]) -> None:
-    """Note values as (image id, name, value)."""
-    with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        writer.annotate(values)
+        choose_kind(writer, kind)
+        record(writer, vectors, 0)
+        IndexCache(writer).refresh(resolve(HISTOGRAM).fingerprint)
+    return Filled(folder, vectors)

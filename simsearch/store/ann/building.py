@@ -11,7 +11,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from simsearch.store.ann.coded import CodedIndex, Facts
+from simsearch.store.ann.coded import LEAST_ASKED, CodedIndex, Facts
+from simsearch.store.ann.exact import is_among
 from simsearch.store.ann.kinds import FETCH_NS, POINTS_PER_LIST, Kind, n_lists
 from simsearch.store.ann.searching import Ids, RowsOf, Vectors
 
@@ -22,9 +23,6 @@ _BLOCK = 16_384
 
 _POINTS_PER_CODE = 1024
 _REFINES = (1, 2, 3, 4, 6, 8, 12, 16)
-_FETCHED = 18
-"""So many vectors are asked for where ten answers are wanted."""
-
 _STALLED = 1e-3
 """What doubling the effort must add to the recall to be worth going on."""
 
@@ -48,32 +46,47 @@ def build(kind: Kind, material: Material, recall: float) -> CodedIndex:
     The vectors are never in memory as a whole: of a sample the quantizers are trained, then blocks are added, and
     meanwhile compared with held-back vectors, whose true neighbours the recall is measured by.
     """
-    started = time.perf_counter()
-    random = np.random.default_rng(0)
-    mixed = random.permutation(material.ids)
-    held, rest = np.sort(mixed[: min(_N_QUERIES, len(mixed) // 10)]), mixed[len(mixed) // 10 :]
-    index = faiss.index_factory(material.width, kind.recipe(len(mixed), material.width), faiss.METRIC_INNER_PRODUCT)
-    _train(index, kind, material.rows_of(np.sort(rest[: _n_sample(len(mixed))])))
-    truth = _Truth(held, material.rows_of(held))
-    for ids, vectors in _gathered(material.blocks()):
-        index.add_with_ids(np.ascontiguousarray(vectors), ids)
-        truth.see(ids, vectors)
-    facts = Facts(kind.name, len(mixed), wanted=recall, n_queries=len(held))
-    made = CodedIndex(index, facts, material.rows_of)
-    made.facts = _tuned(made, truth)
-    made.facts = replace(made.facts, build_s=round(time.perf_counter() - started, 3))
-    return made
+    started, n = time.perf_counter(), len(material.ids)
+    held, rest = _held_back(material.ids)
+    index = faiss.index_factory(material.width, kind.recipe(n, material.width), faiss.METRIC_INNER_PRODUCT)
+    _train(index, kind, material.rows_of(np.sort(rest[: _n_sample(n)])))
+    made = CodedIndex(index, Facts(kind.name, n, n_trained=n, wanted=recall), material.rows_of)
+    return _completed(made, held, material, material.ids, started)
 
 
-def extend(made: CodedIndex, removed: Ids, material: Material) -> None:
-    """Take vectors out of an index that was read, and add the material's, with what it was trained to.
+def extend(made: CodedIndex, material: Material, removed: Ids) -> CodedIndex:
+    """Bring an index that was read to the material: what is `removed` goes, what is missing comes, what it was trained
+    to stays, and the recall is tuned and measured anew.
 
     A graph cannot forget: `removed` must be empty there.
     """
+    started = time.perf_counter()
+    missing = np.setdiff1d(material.ids, made.ids)
     if len(removed):
         made.faiss.remove_ids(removed)
+    held, _ = _held_back(material.ids)
+    extended = CodedIndex(made.faiss, replace(made.facts, n_vectors=len(material.ids)), material.rows_of)
+    return _completed(extended, held, material, missing, started)
+
+
+def _held_back(ids: Ids) -> tuple[Ids, Ids]:
+    """The rising ids of the vectors that recall is measured with, and others in any order, to train on."""
+    mixed = np.random.default_rng(0).permutation(ids)
+    n = len(mixed) // 10
+    return np.sort(mixed[: min(_N_QUERIES, n)]), mixed[n:]
+
+
+def _completed(made: CodedIndex, held: Ids, material: Material, missing: Ids, started: float) -> CodedIndex:
+    """Add what is missing, while all goes by, and tune."""
+    truth = _Truth(held, material.rows_of(held))
     for ids, vectors in _gathered(material.blocks()):
-        made.faiss.add_with_ids(np.ascontiguousarray(vectors), ids)
+        truth.see(ids, vectors)
+        is_new = is_among(ids, missing)
+        if is_new.any():
+            made.faiss.add_with_ids(np.ascontiguousarray(vectors[is_new]), ids[is_new])
+    made.facts = replace(made.facts, n_queries=len(held))
+    made.facts = replace(_tuned(made, truth), build_s=round(time.perf_counter() - started, 3))
+    return made
 
 
 def _n_sample(n: int) -> int:
@@ -125,8 +138,7 @@ class _Truth:
         similarities, ids = index.search(self.queries, _DEPTH + 1)
         least = self._similarities.min(axis=1, keepdims=True) - 1e-6
         n_found = ((similarities >= least) & (ids != self.held[:, None])).sum(axis=1)
-        share: np.floating[Any] = np.mean(np.minimum(n_found, _DEPTH) / _DEPTH)
-        return float(share)
+        return float(np.minimum(n_found, _DEPTH).sum()) / (_DEPTH * len(self.held))
 
 
 def _tuned(made: CodedIndex, truth: _Truth) -> Facts:
@@ -153,7 +165,7 @@ def _cost_ns(made: CodedIndex, refine: int, effort: int) -> float:
     """About what a query costs: numbers scanned, and vectors fetched."""
     n, width, kind = len(made), made.faiss.d, made.kind
     scanned = {"flat": n, "ivf": n * effort / n_lists(n), "hnsw": effort}[kind.family]
-    return scanned * width * kind.scan_ns + FETCH_NS * _FETCHED * refine
+    return scanned * width * kind.scan_ns + FETCH_NS * LEAST_ASKED * refine
 
 
 def _efforts(made: CodedIndex) -> Sequence[int]:

@@ -32,6 +32,9 @@ _SPARSE = 0.1
 
 _MOST_EFFORT = 4_096
 
+LEAST_ASKED = 18
+"""Candidates are found for so many answers at least: what a query for ten asks for (`search.hits`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -39,11 +42,13 @@ class Facts:
 
     `effort` is how many lists are looked into, or candidates a graph is walked with; `refine` how many candidates an
     answer is chosen from. `recall_at_10` is the share of the ten nearest others of `n_queries` vectors of the
-    collection that is found when there were `n_vectors`; `wanted` the one that was asked for.
+    collection that is found when there were `n_vectors`; `wanted` the one that was asked for. The index
+    was trained when there were `n_trained`.
     """
 
     kind: str
     n_vectors: int
+    n_trained: int = 0
     effort: int = 1
     refine: int = 1
     wanted: float = 1.0
@@ -122,7 +127,7 @@ class CodedIndex:
     def search_part(self, queries: Vectors, n: int, part: CodedPart | None) -> tuple[Vectors, Ids]:
         """The n nearest of a part, or of all: exact where few are left or many are wanted."""
         n_there = len(self) if part is None else len(part)
-        n, n_candidates = min(n, n_there), n * self.facts.refine
+        n, n_candidates = min(n, n_there), max(n, LEAST_ASKED) * self.facts.refine
         if n_there > _FEW and 2 * n_candidates < n_there:
             candidates = self._candidates(queries, n_candidates, part)
             if (candidates >= 0).all():  # else a graph that a filter broke apart
