@@ -8,7 +8,20 @@ import sys
 
 from bench.setup import ROOT, machine
 
-PARTS = ("ingest", "remote", "decode", "augment", "query", "growth", "quality", "evaluation", "duplicates", "serve")
+PARTS = (
+    "ingest",
+    "remote",
+    "decode",
+    "augment",
+    "query",
+    "growth",
+    "ann",
+    "quality",
+    "evaluation",
+    "duplicates",
+    "serve",
+    "scale",
+)
 
 
 def main() -> None:

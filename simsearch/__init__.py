@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simsearch.models.resolve import ModelChoice
     from simsearch.search import Hit, View
     from simsearch.search.examples import Crop, Example
+    from simsearch.store.milvus.place import StoreChoice
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "IngestReport",
     "ModelChoice",
     "SimsearchError",
+    "StoreChoice",
     "Verification",
     "View",
     "__version__",
@@ -44,6 +46,7 @@ _HOMES = {
     "IngestReport": "collection",
     "ModelChoice": "models.resolve",
     "SimsearchError": "errors",
+    "StoreChoice": "store.milvus.place",
     "Verification": "collection",
     "View": "search",
 }

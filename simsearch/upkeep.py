@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -194,4 +195,8 @@ def _is_meant(file: str, path: str) -> bool:
 
 
 def _size_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    n_bytes = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a Milvus Lite may tidy up in there meanwhile
+            n_bytes += file.stat().st_size if file.is_file() else 0
+    return n_bytes

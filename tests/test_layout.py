@@ -118,7 +118,7 @@ def test_an_unknown_public_name_is_an_attribute_error():
 @pytest.mark.parametrize("command", [["--help"], ["index", "--help"], ["query", "--help"], ["--version"]])
 def test_help_loads_neither_a_network_nor_an_index(command: list[str]):
     heavy = ["tensorflow", "keras", "openvino", "faiss", "numpy", "PIL", "sqlite_utils", "fastapi", "uvicorn"]
-    heavy += ["watchfiles"]
+    heavy += ["watchfiles", "pymilvus"]
     code = (
         "import sys\nfrom simsearch.cli import main\n"
         f"sys.argv = ['simsearch', *{command!r}]\n"

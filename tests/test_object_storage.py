@@ -30,6 +30,7 @@ from tests.web.conftest import serving as web_server
 
 OBJECTS = ROOT / "data" / "objects"
 KINDS = ("bell", "vase")
+N_MANY = 300
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +234,7 @@ def test_a_missing_bucket_and_a_prefix_without_pictures_make_no_collection(bucke
 
 @pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_collection(bucket: Bucket, between: Proxy, tmp_path: Path):
-    for seed in range(120):
+    for seed in range(N_MANY):
         bucket.put(f"many/{seed:03}.png", draw_picture(tmp_path / "one.png", seed).read_bytes())
     source = f"{bucket.address}/many"
     ingest(tmp_path / "whole", source)
@@ -243,16 +244,16 @@ def test_a_killed_run_goes_on_to_the_same_collection(bucket: Bucket, between: Pr
         between.seen.clear()
         between.mood = lambda method, path: "wait 0.15"
         process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        n_read, deadline = moments.randint(60, 110), time.monotonic() + 30
+        n_read, deadline = moments.randint(150, N_MANY - 20), time.monotonic() + 30
         while len(between.of("GET", ".png")) < n_read and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait(30)
         with contextlib.suppress(sqlite3.OperationalError):  # killed before the first table
-            n_partial += 0 < len(content(tmp_path / "ix", source)["images"]) < 120
+            n_partial += 0 < len(content(tmp_path / "ix", source)["images"]) < N_MANY
         between.mood = lambda method, path: "pass"
     report = ingest(tmp_path / "ix", source)
-    assert report.n_files == 120
+    assert report.n_files == N_MANY
     assert content(tmp_path / "ix", source) == content(tmp_path / "whole", source)
     assert n_partial, "no kill fell between two batches: the test would show nothing"
 

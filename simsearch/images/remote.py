@@ -52,12 +52,13 @@ def look_up(address: str) -> State | Listing:
         return _web_state(address)
     place = Place.of(address)
     store, retries = _store_of(place)
-    if place.key and not place.key.endswith("/"):
-        found = _head(store, retries, place.key)
-        if found is not None and found.size_bytes:
-            return found
+    found = None if place.key.endswith("/") or not place.key else _head(store, retries, place.key)
+    if found is not None and found.size_bytes:
+        return found
     folder = replace(place, key=f"{place.key}/" if place.key and not place.key.endswith("/") else place.key)
     keys = _keys(store, retries, folder.key)
+    if not keys and found is not None:
+        return found
     if not keys and folder.key:
         raise Missing(address, "there is no such object or folder", "check the address")
     base = folder.address if folder.key else f"{folder.address}/"

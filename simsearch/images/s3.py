@@ -16,7 +16,7 @@ import botocore.exceptions as failures
 
 from simsearch.errors import Unreadable
 from simsearch.images.addresses import Place
-from simsearch.images.transfer import Content, Denied, Missing, Passing, State, TooLarge
+from simsearch.images.transfer import Content, Denied, Missing, Passing, State, TooLarge, cause_of
 
 T = TypeVar("T")
 
@@ -143,11 +143,13 @@ class S3Store:
         except (TimeoutError, failures.ConnectTimeoutError, failures.ReadTimeoutError) as error:
             raise Passing(address, "it takes too long", _LOOK_AT_NETWORK) from error
         except failures.SSLError as error:
-            raise Unreadable(address, f"the connection is not safe ({_cause(error)})", "check AWS_CA_BUNDLE") from error
+            raise Unreadable(
+                address, f"the connection is not safe ({cause_of(error)})", "check AWS_CA_BUNDLE"
+            ) from error
         except _CONNECTION_FAILURES as error:
-            raise Passing(address, f"the connection failed ({_cause(error)})", _LOOK_AT_NETWORK) from error
+            raise Passing(address, f"the connection failed ({cause_of(error)})", _LOOK_AT_NETWORK) from error
         except (failures.BotoCoreError, ValueError) as error:
-            raise Unreadable(address, _cause(error), "check the address and the settings of AWS") from error
+            raise Unreadable(address, cause_of(error), "check the address and the settings of AWS") from error
 
     def _refusal(self, error: failures.ClientError, address: str) -> Unreadable:
         answer = error.response
@@ -181,8 +183,3 @@ class _NoSuchPart(Unreadable):
 def _state(answer: dict[str, Any], size_bytes: int) -> State:
     etag = answer.get("ETag")
     return State(size_bytes, round(answer["LastModified"].timestamp() * 1e9), etag and etag.strip('"'))
-
-
-def _cause(error: BaseException) -> str:
-    """What a library said, in one line; aiohttp and asyncio often say nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,7 +13,7 @@ import fsspec
 
 from simsearch.errors import MissingExtra, Unreadable
 from simsearch.images.addresses import Place
-from simsearch.images.transfer import Content, Denied, Missing, Passing, Retries, State, TooLarge
+from simsearch.images.transfer import Content, Denied, Missing, Passing, Retries, State, TooLarge, cause_of
 
 Page = tuple[list[tuple[str, State]], str | None]
 """Keys with their states, and what to ask for those after them; None where there are no more."""
@@ -105,16 +105,16 @@ def translated(address: str, scheme: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise Missing(address, "there is no such object or bucket", "check the address") from error
     except PermissionError as error:
-        raise Denied(address, f"access is denied ({_cause(error)})", _NO_CREDENTIALS[scheme]) from error
+        raise Denied(address, f"access is denied ({cause_of(error)})", _NO_CREDENTIALS[scheme]) from error
     except Exception as error:  # each of these libraries has a tree of its own
         status = _status(error)
         if status in (401, 403) or "credentials" in str(error).lower() or "auth" in type(error).__module__:
-            raise Denied(address, f"access is denied ({_cause(error)})", _NO_CREDENTIALS[scheme]) from error
+            raise Denied(address, f"access is denied ({cause_of(error)})", _NO_CREDENTIALS[scheme]) from error
         if status == 404:
             raise Missing(address, "there is no such object or bucket", "check the address") from error
         if status in (408, 429) or status >= 500 or (not status and isinstance(error, OSError)):
-            raise Passing(address, f"the store fails ({_cause(error)})", _LOOK_AT_NETWORK) from error
-        raise Unreadable(address, _cause(error), "check the address and the credentials") from error
+            raise Passing(address, f"the store fails ({cause_of(error)})", _LOOK_AT_NETWORK) from error
+        raise Unreadable(address, cause_of(error), "check the address and the credentials") from error
 
 
 _opened: dict[tuple[Any, ...], tuple[Store, Retries]] = {}
@@ -175,7 +175,3 @@ def _status(error: Exception) -> int:
         if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
             return int(value)
     return 0
-
-
-def _cause(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

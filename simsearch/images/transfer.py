@@ -58,6 +58,11 @@ class TooLarge(ImageError):
         super().__init__(path, f"it has {size_bytes / 1e6:.1f} MB", "save a smaller picture")
 
 
+def cause_of(error: BaseException) -> str:
+    """What a library said, in one line; many say nothing when a connection ends."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How often a store is asked the same, and for how long altogether.

@@ -56,11 +56,14 @@ def check(address: str) -> None:
 
     Raises `MissingExtra` when Ray is not installed, `ClusterError` when nothing answers at the address.
     """
-    if importlib.util.find_spec("ray") is None:
+    if any(importlib.util.find_spec(name) is None for name in ("ray", "pyarrow")):
         raise MissingExtra("distributed ingest", "ray")
     if address in (LOCAL, AUTO):
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):  # Ray Data needs a driver that is part of the cluster
+        problem = f"{address} is an address for Ray's client, which cannot index"
+        raise ClusterError(problem, "run this on a machine of the cluster, with --ray auto or host:port")
+    host, _, port = address.rpartition(":")
     if not (host and port.isdigit() and int(port) < 1 << 16):
         raise ClusterError(f"{address!r} is no address of a Ray cluster", "write host:port, auto or local")
     problem = _no_answer(host.strip("[]"), int(port))
@@ -102,8 +105,11 @@ def connected(address: str) -> Iterator[None]:
 def _ray() -> Any:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    import ray
-    import ray.data
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:  # Ray is here without what its extra [data] brings
+        raise MissingExtra("distributed ingest", "ray") from error
 
     return ray
 
@@ -140,7 +146,10 @@ def _unreachable(address: str, detail: str) -> ClusterError:
         return ClusterError(f"Ray cannot start here ({detail})", "run without --ray, or name a cluster")
     if address == AUTO:
         return ClusterError("this machine is in no Ray cluster that answers", "start one: ray start --head")
-    return ClusterError(f"the Ray cluster at {address} cannot be joined ({detail})", "check it with `ray status`")
+    return ClusterError(
+        f"the Ray cluster at {address} cannot be joined ({detail})",
+        "check it with `ray status`; where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
+    )
 
 
 def crew() -> Crew:

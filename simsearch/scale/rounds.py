@@ -122,15 +122,20 @@ def _watch(ledger: Any) -> Iterator[None]:
 def _give_up_lost(ledger: Any, over: threading.Event) -> None:
     lost_since: dict[tuple[str, str], float] = {}
     while not over.wait(_LOOK_S):
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        workers = ray.get(ledger.workers.remote())
-        if not any(node in alive for _, node, _ in workers):
-            continue
-        for worker, node, handle in workers:
-            if node not in alive:
-                since = lost_since.setdefault((worker, node), time.monotonic())
-                if time.monotonic() - since > _PATIENCE_S:
-                    ray.kill(handle)
+        with contextlib.suppress(ray.exceptions.RayError):  # the next look may tell more
+            _look(ledger, lost_since)
+
+
+def _look(ledger: Any, lost_since: dict[tuple[str, str], float]) -> None:
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    workers = ray.get(ledger.workers.remote())
+    if not any(node in alive for _, node, _ in workers):
+        return
+    for worker, node, handle in workers:
+        if node not in alive:
+            since = lost_since.setdefault((worker, node), time.monotonic())
+            if time.monotonic() - since > _PATIENCE_S:
+                ray.kill(handle)
 
 
 @contextlib.contextmanager

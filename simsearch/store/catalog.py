@@ -120,6 +120,7 @@ class Catalog:
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self._connection = connection
+        self._n_vectors: dict[int, tuple[int, int]] = {}
         self._check_schema()
 
     @classmethod
@@ -235,8 +236,15 @@ class Catalog:
         return None if row is None else GraphBytes(*row)
 
     def n_vectors(self, model_id: int) -> int:
-        """How many vectors of the model there are."""
-        return int(self._one("SELECT count(*) FROM vectors WHERE model_id = ?", (model_id,))[0])
+        """How many vectors of the model there are: counted once for each of its generations, as it takes a while."""
+        generation = self._one("SELECT generation FROM models WHERE id = ?", (model_id,))
+        if generation is None:
+            return 0
+        known = self._n_vectors.get(model_id)
+        if known is None or known[0] != generation[0]:
+            (n,) = self._one("SELECT count(*) FROM vectors WHERE model_id = ?", (model_id,))
+            known = self._n_vectors[model_id] = (generation[0], n)
+        return known[1]
 
     def n_images_of(self, model_id: int) -> int:
         """How many images with a file the model has a vector of."""

@@ -16,6 +16,7 @@ from simsearch.errors import (
     ModelError,
     ModelNotIndexed,
     SimsearchError,
+    StoreUnavailable,
     UsageError,
 )
 from simsearch.web.engine import RETRY_S, Busy, NotReady, TooSlow
@@ -27,6 +28,7 @@ _STATUS: tuple[tuple[type[SimsearchError], int], ...] = (
     (ImageNotFound, 404),
     (ModelNotIndexed, 404),
     (CollectionBusy, 503),
+    (StoreUnavailable, 503),
     (CollectionError, 500),
     (ImageError, 422),
     (UsageError, 400),

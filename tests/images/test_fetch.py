@@ -9,8 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from simsearch.errors import Unreadable
-from simsearch.images.fetch import fetch, is_url
+from simsearch.images.addresses import is_url
+from simsearch.images.fetch import ask, fetch
+from simsearch.images.transfer import Denied, Missing, Passing
 from tests.servers import BODY, serving
+from tests.stores import proxy
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,24 @@ def test_a_server_that_takes_too_long_is_left(server: str, path: str):
     with pytest.raises(Unreadable, match="takes too long"):
         fetch(server + path, most_s=0.3)
     assert time.monotonic() - started < 20  # a hang, not a speed
+
+
+@pytest.mark.parametrize(
+    ("mood", "kind"),
+    [("503", Passing), ("429", Passing), ("408", Passing), ("drop", Passing), ("tear", Passing), ("501", Unreadable),
+     ("403", Denied), ("401", Denied), ("404", Missing), ("410", Missing), ("400", Unreadable)],
+)  # fmt: skip
+def test_failures_are_told_by_whether_asking_again_may_help(server: str, mood: str, kind: type):
+    with proxy(server, lambda method, path: mood) as between:
+        with pytest.raises(Unreadable) as caught:
+            fetch(f"{between.address}/body")
+        assert type(caught.value) is kind
+        assert len(between.seen) == 1
+
+
+def test_the_first_bytes_are_read_of_servers_that_know_ranges_and_of_those_that_do_not(server: str):
+    assert ask(f"{server}/body", first=16).data == BODY[:16]
+    assert ask(f"{server}/endless", first=16).data == BODY[:16]
 
 
 def test_a_server_that_is_not_there_is_told():

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from simsearch.errors import ImageError, NotAPicture, SourceError, Unreadable
-from simsearch.images.decode import digest_of, read
+from simsearch.images.decode import decode, digest_of, read
 from simsearch.images.sources import Scan, scan
 from tests.conftest import draw_picture
 from tests.images.test_addresses import ODD_KEYS
 from tests.servers import serving
-from tests.stores import Bucket, configure, new_bucket, proxy, s3_server
+from tests.stores import Bucket, configure, half, new_bucket, proxy, s3_server
 
 LIMIT = 10**6
 MANY = [f"many/{number:04}.jpg" for number in range(1001)]
@@ -98,6 +98,14 @@ def test_an_object_that_is_named_is_that_object(bucket: Bucket):
     found = scan([f"{bucket.address}/pre/a.jpg", f"{bucket.address}/scan"])
     assert [file.path for file in found.files] == [f"{bucket.address}/pre/a.jpg", f"{bucket.address}/scan"]
     assert found.folders == []
+
+
+def test_an_empty_object_that_is_named_is_there(bucket: Bucket):
+    bucket.put("empty.jpg", b"")
+    (file,) = scan([f"{bucket.address}/empty.jpg"]).files
+    assert (file.path, file.size_bytes) == (f"{bucket.address}/empty.jpg", 0)
+    with pytest.raises(NotAPicture, match="the file is empty"):
+        decode(read(file.path, claims_picture=True, max_pixels=LIMIT).data, file.path, max_pixels=LIMIT)
 
 
 def test_size_time_and_etag_are_those_of_the_object(bucket: Bucket):
@@ -331,6 +339,15 @@ def test_a_list_on_the_web_names_pictures_from_where_it_lies(picture: bytes):
         for lost in ("lists/missing.png", "etc/passwd")
     }
     assert found.missed(f"{web}/lists/missing.png")
+
+
+def test_a_server_on_the_web_that_fails_half_of_all_requests_is_read_whole(picture: bytes):
+    names = [f"/{number}.png" for number in range(12)]
+    with serving(dict.fromkeys(names, picture)) as web, proxy(web, half(3)) as between:
+        files = scan(["-"], "\n".join(between.address + name for name in names).encode()).files
+        assert len(files) == 12
+        assert {read(file.path, claims_picture=True, max_pixels=LIMIT).etag for file in files} == {files[0].etag}
+        assert len(between.seen) > 24, "the proxy made no trouble: the test would show nothing"
 
 
 def test_what_is_not_on_the_web_is_an_error():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -275,6 +277,18 @@ def test_a_store_whose_package_is_not_installed_names_the_extra(address: str, ex
     assert done.stdout == f"{extra}:// needs an optional package; install it: pip install 'simsearch[{extra}]'\n"
 
 
+def test_a_stored_picture_whose_store_cannot_be_opened_here_is_unreadable_and_says_why():
+    code = (
+        "import sys\nsys.modules['fsspec'] = None\n"
+        "from simsearch.images.decode import read\n"
+        "from simsearch.errors import Unreadable\n"
+        "try:\n    read('s3://bucket/a.jpg', claims_picture=True, max_pixels=10)\n"
+        "except Unreadable as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "s3:// needs an optional package; install it: pip install 'simsearch[s3]'" in done.stdout
+
+
 def test_without_fsspec_s3_names_its_extra():
     code = (
         "import sys\nsys.modules['fsspec'] = None\n"
@@ -352,3 +366,43 @@ def test_an_error_of_ours_passes_through():
     with pytest.raises(ImportError), translated("az://box/a.jpg", "az"):
         raise ImportError("adlfs")
     assert issubclass(MissingExtra, Exception)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_asks_through_a_connection_of_its_own(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    configure(server, monkeypatch, tmp_path)
+    bucket = new_bucket(server)
+    bucket.put("a.jpg", b"content")
+    code = (
+        "import os\nfrom simsearch.images.remote import read\n"
+        f"ask = lambda: read('{bucket.address}/a.jpg', most_bytes=100).data.decode()\n"
+        "print(ask(), flush=True)\n"
+        "child = os.fork()\n"
+        "print(ask(), flush=True)\n"
+        "os.waitpid(child, 0) if child else os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("content\n" * 3, "")
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_the_environment_says_where_s3_is(server: str, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    bucket = new_bucket(server)
+    bucket.put("a.jpg", b"content")
+    configure("http://127.0.0.1:9", monkeypatch, tmp_path)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(variable, server)
+    assert read(f"{bucket.address}/a.jpg", most_bytes=100).data == b"content"
+
+
+def test_many_threads_ask_one_store_at_once(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    bucket = new_bucket(server)
+    for number in range(10):
+        bucket.put(f"{number}.jpg", str(number).encode())
+    with proxy(server, lambda method, path: "wait 0.05") as between:
+        configure(between.address, monkeypatch, tmp_path)
+        with ThreadPoolExecutor(32) as pool:
+            found = list(pool.map(lambda n: read(f"{bucket.address}/{n % 10}.jpg", most_bytes=10).data, range(200)))
+    assert found == [str(number % 10).encode() for number in range(200)]

@@ -15,6 +15,7 @@ import pytest
 import typer.main
 import xxhash
 
+from simsearch import Collection
 from simsearch.cli.commands import app
 from simsearch.errors import ClusterError, ImageError, NotAPicture, Unreadable
 from simsearch.images.metadata import Metadata
@@ -26,6 +27,7 @@ from simsearch.scale.cluster import check
 from simsearch.scale.known import KnownContents
 from simsearch.scale.shards import ShardContent, ShardFolder, decode, encode
 from simsearch.store.catalog import ImageFacts
+from tests.conftest import HISTOGRAM
 
 
 def digest(number: int) -> str:
@@ -134,6 +136,17 @@ def test_shards_of_another_run_are_neither_seen_nor_deleted_nor_overwritten(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_shards_of_a_killed_run_count_as_the_collections_own(photos: Path, collection: Path):
+    kept = ShardFolder(collection, "builtin-1").keep(0, bytes(10_000))
+    Collection.ingest(collection, [photos], HISTOGRAM)  # a place that holds nothing else is free
+    with Collection.open(collection) as opened:
+        size_bytes = opened.info()["size_bytes"]
+        assert size_bytes == sum(file.stat().st_size for file in collection.rglob("*") if file.is_file())
+        assert opened.verify().problems == ()
+    assert Collection.prune(collection)["freed_bytes"] >= 10_000
+    assert not kept.parent.parent.exists()
+
+
 def test_an_address_where_nothing_listens_is_one_line_at_once():
     started = time.monotonic()
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*refused"):
@@ -165,6 +178,11 @@ def test_another_server_is_no_cluster():
 def test_what_is_no_address_is_said(address: str):
     with pytest.raises(ClusterError, match=r"is no address of a Ray cluster.*host:port"):
         check(address)
+
+
+def test_an_address_for_rays_client_is_refused_with_what_to_do():
+    with pytest.raises(ClusterError, match=r"Ray's client, which cannot index; run this on a machine of the cluster"):
+        check("ray://127.0.0.1:10001")
 
 
 @pytest.mark.parametrize("options", [["--ray"], ["--ray=auto"]])

@@ -291,6 +291,19 @@ def test_a_killed_driver_goes_on_from_the_shards_that_are_there(
     assert not (collection / SHARDS_NAME).exists()
 
 
+def test_ctrl_c_stops_it_as_it_stops_a_run_here(machines: Machines, large: Path, tmp_path: Path):
+    words = command(large, tmp_path / "ix", "--ray", machines.address)
+    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(working)
+    os.killpg(driver.pid, signal.SIGINT)
+    output, errors = driver.communicate(timeout=60)
+    assert (driver.returncode, output) == (130, "")
+    assert errors == (
+        f"simsearch: stopped; what was indexed is safe in {tmp_path / 'ix'}, the same command goes on from there\n"
+    )
+    wait_for(lambda: not working())
+
+
 def test_a_run_with_nothing_to_embed_does_not_load_ray(large: Path, expected: dict[str, list], tmp_path: Path):
     Collection.ingest(tmp_path / "ix", [large], HISTOGRAM)
     code = (

@@ -13,7 +13,7 @@ from simsearch.store.milvus.expression import expression
 from simsearch.store.where import compile, parse
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
-from tests.store.synthetic import FINGERPRINT, entry, move_to_milvus, searched, unit_rows
+from tests.store.milvus_catalogs import FINGERPRINT, entry, move_to_milvus, searched, unit_rows
 from tests.store.test_where_sql import COLUMNS, ROWS, drawn_condition
 
 WIDTH = 8
@@ -158,3 +158,41 @@ def test_the_deepest_condition_that_may_be_written_is_answered(milvus):
 def test_five_hundred_values_are_answered(milvus):
     text = f"id in ({', '.join(map(str, range(1, 500)))})"
     np.testing.assert_array_equal(found(milvus, text), wanted(milvus[0], text))
+
+
+ODD = [
+    ({"camera": ""}, "camera = ''", "camera is missing"),
+    ({"taken": "some day"}, "taken > 2024", "taken is missing"),
+    ({"taken": "2024-02-31T00:00:00"}, "taken = 2024-02", "taken > 2024-03"),
+    ({"camera": "a\0b"}, "camera > 'a'", "camera is present"),
+]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory):
+    """An image for each oddity that Milvus cannot keep as the catalog has it, and one of a plain kind."""
+    folder = tmp_path_factory.mktemp("odd") / "collection"
+    with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
+        stored = writer.add_model(resolve(HISTOGRAM), WIDTH, FINGERPRINT)
+        for number, facts in enumerate([{}, *(facts for facts, *_ in ODD), {}, {}, {}]):
+            writer.record([entry(f"/p/{number}.png", number, unit_rows(1, WIDTH, number), **facts)], stored.id)
+        writer.annotate(
+            [(6, "price", 2**53 + 1), (7, "price", float("inf")), (8, "colour", "a\0b"), (1, "price", 2**53)]
+        )
+    move_to_milvus(folder, str(folder / "vectors.db"))
+    with searched(folder) as (catalog, indexes):
+        yield catalog, indexes.index(FINGERPRINT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text for _, *texts in ODD for text in texts]
+    + [f"price > {2**53}", f"price = {2**53 + 1}", f"price >= {2**53}", "price > 1e299", "price is present"]
+    + ["colour > 'a'", "colour = 'a'", "width > 0", "not price > 3", "not camera = 'X'", "not taken > 2024"],
+)
+def test_oddities_that_milvus_cannot_keep_are_answered_by_the_catalog(odd, text: str):
+    catalog, index = odd
+    stored = catalog.find_model(FINGERPRINT)
+    ids = catalog.matching_ids(stored.id, compile(parse(text), catalog.columns()))
+    part = index.matching(parse(text), lambda: ids)
+    np.testing.assert_array_equal(np.sort(part.within(np.eye(WIDTH, dtype=np.float32)[0], BELOW_ALL)[1]), ids)

@@ -14,7 +14,7 @@ from simsearch.store.cache import IndexCache
 from simsearch.store.catalog import Catalog
 from simsearch.store.where import compile, parse
 from simsearch.store.writer import CatalogWriter
-from tests.store.synthetic import FINGERPRINT, add_images, move_to_milvus, searched, unit_rows
+from tests.store.milvus_catalogs import FINGERPRINT, add_images, move_to_milvus, searched, unit_rows
 
 N, WIDTH = 500, 16
 VECTORS = unit_rows(N, WIDTH)

@@ -24,8 +24,7 @@ from simsearch.store.milvus.server import Server
 from simsearch.store.milvus.syncing import differences
 from simsearch.store.where import compile, parse
 from simsearch.store.writer import CatalogWriter
-from tests.store.milvus_servers import free_port, refusing, serving
-from tests.store.synthetic import (
+from tests.store.milvus_catalogs import (
     FINGERPRINT,
     add_images,
     annotate,
@@ -34,6 +33,7 @@ from tests.store.synthetic import (
     searched,
     unit_rows,
 )
+from tests.store.milvus_servers import free_port, refusing, serving
 
 WIDTH = 8
 VECTORS = unit_rows(40, WIDTH)
@@ -193,7 +193,7 @@ def test_rows_that_somebody_else_deleted_or_changed_are_told_by_verify_and_put_r
         assert "are missing" in told
         assert "1 rows" in told
         assert "1 vectors" in told
-        assert "rebuild" in told
+        assert "; `simsearch push` puts it right" in told
     with CatalogWriter.open_or_create(folder) as writer, MilvusIndexes(writer, Place.of(writer)) as indexes:
         assert indexes.push(FINGERPRINT) == 40
         assert indexes.complaints(writer.models()[0]) == []
@@ -223,8 +223,12 @@ def test_a_deleted_model_leaves_nothing_in_milvus(folder: Path):
         name, server = table.name, table.server
         with writer.transaction():
             writer.forget_model(writer.models()[0].id)
+        server.table(f"{name}_x", WIDTH)
         indexes.discard(FINGERPRINT)
         assert not server.holds(name)
+        assert server.holds(f"{name}_x")
+        indexes.discard_stale()  # of a model that was deleted while the server was away
+        assert not server.holds(f"{name}_x")
 
 
 # Interrupted
@@ -372,6 +376,30 @@ def test_a_file_in_the_place_of_milvus_lite_is_left_alone(folder: Path, tmp_path
     with searched(folder) as (_, indexes), pytest.raises(StoreUnavailable, match="is a file"):
         indexes.index(FINGERPRINT)
     assert (tmp_path / "old.db").read_text() == "somebody's"
+
+
+def test_what_was_killed_before_it_had_an_index_gets_one(folder: Path):
+    with searched(folder) as (catalog, indexes):
+        table = indexes._table(catalog.models()[0])
+        table._client.release_collection(table.name)
+        table._client.drop_index(table.name, table._client.list_indexes(table.name)[0])
+    with searched(folder) as (catalog, indexes):
+        assert indexes.index(FINGERPRINT).search(VECTORS[:1], 1)[1].tolist() == [[1]]
+        assert indexes.describe(catalog.models()[0])["index"] == "FLAT"
+
+
+def test_an_index_that_its_owner_made_is_kept_and_told(folder: Path):
+    with searched(folder) as (catalog, indexes):
+        table = indexes._table(catalog.models()[0])
+        table._client.release_collection(table.name)
+        table._client.drop_index(table.name, table._client.list_indexes(table.name)[0])
+        params = table._client.prepare_index_params()
+        params.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": 2})
+        table._client.create_index(table.name, params)
+    with searched(folder) as (catalog, indexes):
+        index = indexes.index(FINGERPRINT)
+        assert index.search(VECTORS[:1], 1)[1].tolist() == [[1]]
+        assert "IVF_FLAT" in index.notes[0]
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

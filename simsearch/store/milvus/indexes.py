@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from simsearch.errors import CollectionBusy, CollectionNotWritable, ModelNotIndexed, StoreUnavailable
@@ -53,7 +54,7 @@ class MilvusIndexes:
             return held[1]
         table = self._table(stored)
         is_current = self._is_current(table, stored) or self._caught_up(stored)
-        index = MilvusIndex(table, self._catalog, stored, is_current=is_current, notes=self._notes(is_current))
+        index = MilvusIndex(table, self._catalog, stored, is_current=is_current, notes=self._notes(table, is_current))
         if is_current and (record := Record.of(self._catalog, fingerprint)) is not None:
             self._held[fingerprint] = record, index
         return index
@@ -84,16 +85,21 @@ class MilvusIndexes:
         self.drop(fingerprint)
 
     def drop(self, fingerprint: str | None = None) -> None:
-        """Delete what Milvus has of a model, or of all models that the catalog has."""
-        all_of_them = [stored.fingerprint for stored in self._catalog.models()]
-        for each in all_of_them if fingerprint is None else [fingerprint]:
-            self._held.pop(each, None)
-            self._tables.pop(each, None)
-            self._connected().drop(self._name(each))
+        """Delete what Milvus has of a model, or all that it has of the collection."""
+        every = self._connected().names(self._name(""))
+        self._drop([name for name in every if fingerprint is None or name == self._name(fingerprint)])
 
     def discard_stale(self) -> None:
-        """Delete what was made of vectors that the catalog has no more."""
+        """Delete what was made of vectors that the catalog has no more, and what Milvus has of models that are gone."""
         self._files.discard_stale()
+        wanted = {self._name(stored.fingerprint) for stored in self._catalog.models()}
+        self._drop([name for name in self._connected().names(self._name("")) if name not in wanted])
+
+    def _drop(self, names: Sequence[str]) -> None:
+        self._held.clear()
+        self._tables.clear()
+        for name in names:
+            self._connected().drop(name)
 
     def place(self, fingerprint: str) -> str:
         """Where a model's index is, for a person."""
@@ -101,13 +107,15 @@ class MilvusIndexes:
 
     def complaints(self, stored: StoredModel) -> list[str]:
         """What is wrong with what Milvus has of a model, a line each: every row and some vectors are compared."""
-        remedy = "the next query, or `simsearch rebuild`, puts it right"
         try:
             if not self._connected().holds(self._name(stored.fingerprint)):
-                return [f"{self._place.shown} has nothing of {stored.fingerprint}; {remedy}", *self._of_files(stored)]
-            found = self._compared(self._table(stored), stored)
+                found, is_current = [f"nothing of {stored.fingerprint} is there"], False
+            else:
+                table = self._table(stored)
+                found, is_current = self._compared(table, stored), self._is_current(table, stored)
         except StoreUnavailable as error:
             return [str(error), *self._of_files(stored)]
+        remedy = "`simsearch push` puts it right" if is_current else "the next query puts it right"
         return [f"{self._place.shown}: {line}; {remedy}" for line in found] + self._of_files(stored)
 
     def describe(self, stored: StoredModel) -> dict[str, Any]:
@@ -118,7 +126,7 @@ class MilvusIndexes:
                 return {**told, "vectors": 0, "is_current": False}
             table = self._table(stored)
             is_current = self._is_current(table, stored)
-            return {**told, "index": table.server.index_kind, "vectors": table.count(), "is_current": is_current}
+            return {**told, "index": table.kind, "vectors": table.count(), "is_current": is_current}
         except StoreUnavailable as error:
             return {**told, "problem": str(error)}
 
@@ -161,15 +169,15 @@ class MilvusIndexes:
             return False
         return True
 
-    def _notes(self, is_current: bool) -> tuple[str, ...]:
+    def _notes(self, table: Table, is_current: bool) -> tuple[str, ...]:
         notes = []
         if not is_current:
             notes.append(
                 f"{self._place.shown} lags behind the catalog, which another run writes to or which cannot be written "
                 "to here: what is new is not among the answers yet"
             )
-        if not self._place.is_lite:
-            notes.append(f"{self._place.shown} answers by a graph (HNSW), which may miss some of the nearest")
+        if not table.is_exact:
+            notes.append(f"{self._place.shown} answers by an index ({table.kind}) that may miss some of the nearest")
         return tuple(notes)
 
     def _compared(self, table: Table, stored: StoredModel) -> list[str]:

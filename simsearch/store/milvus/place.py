@@ -57,7 +57,7 @@ def _checked(uri: str) -> str:
             problem = "the URI of Milvus holds a password, which would be kept in the collection"
             raise UsageError(problem, f"leave it out, and put user:password, or a token, into ${TOKEN_VARIABLE}")
         return uri
-    if _is_lite(uri) and not parts.scheme:
+    if _is_lite(uri):
         return os.path.abspath(uri)
     raise UsageError(f"{uri!r} is no URI of Milvus", f"write one {_EXAMPLES}")
 

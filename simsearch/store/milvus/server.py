@@ -40,6 +40,7 @@ _BATCH_BYTES = 8_000_000  # a server refuses messages of more than 64 MB
 _BATCH_ROWS = 1000
 _TOKEN = "simsearch.token"
 _METRIC = "IP"  # of unit vectors it is the cosine, and it is what FAISS computes: COSINE would scale them once more
+_EXACT = ("FLAT", "BRUTE_FORCE")
 _GRAPH = {"M": 16, "efConstruction": 200}
 _FAILED = "the catalog is safe: run the same command again, it goes on from there"
 
@@ -85,8 +86,7 @@ class Server:
                 self._make(name, width)
         found = Table(self, self._client, name)
         found.check(width)
-        with self.translated():
-            self._client.load_collection(name, timeout=_LOAD_S)
+        found.ready()
         return found
 
     def drop(self, name: str) -> None:
@@ -96,15 +96,15 @@ class Server:
             with self.translated():
                 self._client.drop_collection(name, timeout=_WRITE_S)
 
+    def names(self, beginning: str) -> list[str]:
+        """The names that begin so, under which anything is kept."""
+        with self.translated():
+            return [name for name in self._client.list_collections(timeout=_ASK_S) if name.startswith(beginning)]
+
     def holds(self, name: str) -> bool:
         """Whether anything is kept under a name."""
         with self.translated():
             return bool(self._client.has_collection(name, timeout=_ASK_S))
-
-    @property
-    def index_kind(self) -> str:
-        """Exact in Milvus Lite, a graph of neighbours in a server."""
-        return "FLAT" if self.place.is_lite else "HNSW"
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
@@ -140,13 +140,9 @@ class Server:
             schema.add_field(column, DataType.JSON)
         schema.add_field(fields.COMPLETE, DataType.BOOL)
         schema.add_field(fields.VECTOR, DataType.FLOAT_VECTOR, dim=width)
-        params = self._client.prepare_index_params()
-        graph = {} if self.place.is_lite else _GRAPH
-        params.add_index(fields.VECTOR, index_type=self.index_kind, metric_type=_METRIC, params=graph)
         self._client.create_collection(
-            name, schema=schema, index_params=params, consistency_level="Strong",
-            properties={_TOKEN: ""}, timeout=_WRITE_S,
-        )  # fmt: skip
+            name, schema=schema, consistency_level="Strong", properties={_TOKEN: ""}, timeout=_WRITE_S
+        )
 
 
 class Table:
@@ -155,7 +151,28 @@ class Table:
     def __init__(self, server: Server, client: MilvusClient, name: str) -> None:
         self.server = server
         self.name = name
+        self.kind = ""
         self._client = client
+
+    def ready(self) -> None:
+        """Have it indexed and loaded; `kind` is then that of its index: ours, or the one that its owner made there.
+
+        Ours is exact in Milvus Lite, and a graph in a server.
+        """
+        with self.server.translated():
+            if not (names := self._client.list_indexes(self.name, field_name=fields.VECTOR)):
+                params = self._client.prepare_index_params()
+                kind, details = ("FLAT", {}) if self.server.place.is_lite else ("HNSW", _GRAPH)
+                params.add_index(fields.VECTOR, index_type=kind, metric_type=_METRIC, params=details)
+                self._client.create_index(self.name, params, timeout=_WRITE_S)
+                names = self._client.list_indexes(self.name, field_name=fields.VECTOR)
+            self.kind = str(self._client.describe_index(self.name, names[0], timeout=_ASK_S)["index_type"])
+            self._client.load_collection(self.name, timeout=_LOAD_S)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all of the nearest are found, always."""
+        return self.kind in _EXACT
 
     def check(self, width: int | None = None) -> None:
         """Raises `StoreOccupied` when it is not what simsearch makes, for vectors of that width where one is given."""
@@ -237,7 +254,7 @@ class Table:
         `where`: of which that expression is true; `least`: that are more similar than that.
         """
         ranged = {} if least is None else {"radius": float(least)}
-        breadth = {} if self.server.place.is_lite else {"ef": max(2 * n, 128)}
+        breadth = {"ef": max(2 * n, 128)} if self.kind.startswith("HNSW") else {}
         with self.server.translated():
             found = self._client.search(
                 self.name, list(np.ascontiguousarray(queries, np.float32)), limit=n, filter=where,

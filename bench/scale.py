@@ -1,0 +1,71 @@
+"""Indexing with the workers of a Ray cluster on this machine, against the same without one: what `--ray` costs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from bench.setup import multiply, table, weights_of
+from simsearch import Collection, ModelChoice
+from simsearch.collection import IngestReport
+
+N_PICTURES = 1000
+N_FEW = 32
+BACKBONES = ("builtin", "mobilenet_v2")
+
+
+def measure() -> str:
+    """The section of the report."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        pictures = multiply(N_PICTURES, Path(name) / "pictures")
+        few = multiply(N_FEW, Path(name) / "few")
+        for backbone in BACKBONES:
+            rows.append(_row(backbone, pictures, few, Path(name)))
+            print("   ", rows[-1], flush=True)
+    headings = ["backbone", "here", "`--ray`", "start", "`--ray` without the start", "vectors"]
+    return "\n\n".join(
+        [
+            "## Ray",
+            f"Images a second for {N_PICTURES:,} pictures at f32, model settled before: `simsearch index` here, and "
+            f"with `--ray` on a cluster started for the run, a worker for each of the {os.cpu_count()} cores. The "
+            f"start is what `--ray` takes for {N_FEW} pictures beyond what they take here: the cluster, two workers, their "
+            "libraries and the model. One machine gains nothing from it; each further one adds its workers.",
+            table(headings, rows),
+        ]
+    )
+
+
+def _row(backbone: str, pictures: Path, few: Path, place: Path) -> list[str]:
+    weights = None if backbone == "builtin" else weights_of(backbone)
+    choice = ModelChoice(backbone=backbone, weights=weights, precision="f32")
+    here, there = place / f"{backbone}-here", place / f"{backbone}-there"
+    Collection.ingest(place / f"{backbone}-first", [few], choice)  # converts the network, once
+    start_s = -Collection.ingest(place / f"{backbone}-few", [few], choice).elapsed_s
+    start_s += Collection.ingest(place / f"{backbone}-few-there", [few], choice, ray="local").elapsed_s
+    local, distributed = (
+        Collection.ingest(folder, [pictures], choice, ray=address)
+        for folder, address in ((here, None), (there, "local"))
+    )
+    return [
+        backbone,
+        _rate(local, local.elapsed_s),
+        _rate(distributed, distributed.elapsed_s),
+        f"{start_s:.1f} s",
+        _rate(distributed, distributed.elapsed_s - start_s),
+        "equal" if _vectors(here) == _vectors(there) else "other",
+    ]
+
+
+def _rate(report: IngestReport, elapsed_s: float) -> str:
+    return f"{report.n_embedded / elapsed_s:.1f}"
+
+
+def _vectors(collection: Path) -> list[tuple[int, bytes]]:
+    connection = sqlite3.connect(collection / "catalog.db")
+    try:
+        return connection.execute("SELECT view_id, vector FROM vectors ORDER BY view_id").fetchall()
+    finally:
+        connection.close()
