@@ -31,8 +31,8 @@ def measure() -> str:
             "## Ray",
             f"Images a second for {N_PICTURES:,} pictures at f32, model settled before: `simsearch index` here, and "
             f"with `--ray` on a cluster started for the run, a worker for each of the {os.cpu_count()} cores. The "
-            f"start is what `--ray` takes for {N_FEW} pictures beyond what they take here: the cluster, two workers, their "
-            "libraries and the model. One machine gains nothing from it; each further one adds its workers.",
+            f"start is what `--ray` takes for {N_FEW} pictures beyond what they take here: the cluster, its workers, "
+            "their libraries and the model. One machine gains nothing from it; each further one adds its workers.",
             table(headings, rows),
         ]
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -65,8 +65,8 @@ def ingest(scan: Scan, writer: CatalogWriter, job: Job) -> Tally:
         lookup = Lookup(reader, job)
         embedding = Embedding(job.open_embedder, lookup.has_all, tally.clock)
         preparation = Preparation(job.model, job.augmentation, lookup.missing_views, job.max_pixels)
-        prepared = prepare_all(changed(scan.files, lookup, count), preparation, tally.clock)
         with (
+            contextlib.closing(prepare_all(changed(scan.files, lookup, count), preparation, tally.clock)) as prepared,
             _Pen(recorder, embedding.under_way, tally.clock) as pen,
             contextlib.closing(embed_all(count.each(prepared), embedding)) as batches,
         ):
@@ -146,7 +146,7 @@ def changed(files: Sequence[FoundFile], lookup: Lookup, count: Count) -> Iterato
 
 def prepare_all(
     files: Iterable[FoundFile], preparation: Preparation, clock: StageClock, n_threads: int | None = None
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """Each file read and decoded, in the order given, in threads that run a bounded number of files ahead.
 
     `n_threads` decode, as many as there are processors where it is None.

@@ -345,7 +345,7 @@ def _document(answer: Answer) -> dict[str, Any]:
             for hit in answer.hits
         ],
         "milliseconds": {stage: round(value, 2) for stage, value in answer.milliseconds.items()},
-        "notes": list(answer.notes),
+        **({"notes": list(answer.notes)} if answer.notes else {}),
     }
 
 

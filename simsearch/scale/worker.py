@@ -121,10 +121,12 @@ class Worker:
         order = self._order
         preparation = Preparation(order.model, order.augmentation, self._missing_views, order.max_pixels)
         embedding = Embedding(lambda: self._embedder, lambda _: False, clock)
-        prepared = prepare_all(iter(files), preparation, clock, order.n_cpus)
         done: list[Prepared] = []
         new: dict[str, NewViews] = {}
-        with contextlib.closing(embed_all(prepared, embedding)) as batches:
+        with (
+            contextlib.closing(prepare_all(files, preparation, clock, order.n_cpus)) as prepared,
+            contextlib.closing(embed_all(prepared, embedding)) as batches,
+        ):
             for batch in batches:
                 done += batch.files
                 new |= batch.new

@@ -34,13 +34,23 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the collection that is searched in Milvus Lite; commands run beside the pictures."""
-    monkeypatch.chdir(root)
-    copied = shutil.copytree(root / "files", tmp_path / "in_milvus")
-    Collection.push(copied, StoreChoice.checked("milvus", str(tmp_path / "vectors.db")))
+@pytest.fixture(scope="module")
+def in_milvus(root: Path) -> Path:
+    """A copy of the collection that is searched in Milvus Lite, to be asked."""
+    copied = shutil.copytree(root / "files", root / "in_milvus")
+    Collection.push(copied, StoreChoice.checked("milvus", str(copied / "vectors.db")))
     return copied
+
+
+@pytest.fixture
+def folder(in_milvus: Path, tmp_path: Path) -> Path:
+    """A copy of that, to be changed."""
+    return shutil.copytree(in_milvus, tmp_path / "collection")
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
 
 
 def run(root: Path, command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -85,11 +95,11 @@ QUESTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("asked", QUESTIONS, ids=str)
-def test_every_question_has_the_answer_that_files_give(root: Path, folder: Path, asked: dict[str, Any]):
+def test_every_question_has_the_answer_that_files_give(root: Path, in_milvus: Path, asked: dict[str, Any]):
     for query in ASKED:
-        in_milvus, in_files = hits(folder, query, **asked), hits(root / "files", query, **asked)
-        assert [(image, view) for image, _, view in in_milvus] == [(image, view) for image, _, view in in_files]
-        assert [near for _, near, _ in in_milvus] == pytest.approx([near for _, near, _ in in_files], abs=1.5e-6)
+        found, wanted = hits(in_milvus, query, **asked), hits(root / "files", query, **asked)
+        assert [(image, view) for image, _, view in found] == [(image, view) for image, _, view in wanted]
+        assert [near for _, near, _ in found] == pytest.approx([near for _, near, _ in wanted], abs=1.5e-6)
 
 
 def test_other_verbs_work_as_before(folder: Path):

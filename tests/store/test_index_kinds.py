@@ -157,14 +157,14 @@ def test_an_answer_says_that_it_is_approximate_and_an_exact_one_says_nothing(tmp
         record(writer, rows / np.linalg.norm(rows, axis=1, keepdims=True), 0)
     runner = CliRunner()
     asked = ["query", str(tmp_path / "photos" / "0.png"), "--in", str(collection), "--json"]
-    assert json.loads(runner.invoke(app, asked).stdout)["notes"] == []
+    assert "notes" not in json.loads(runner.invoke(app, asked).stdout)
     rebuilt = runner.invoke(app, ["rebuild", "--in", str(collection), "--index-kind", "ivf-sq8", "--recall", "0.9"])
     assert "ivf-sq8, recall@10 " in rebuilt.stdout
     (note,) = json.loads(runner.invoke(app, asked).stdout)["notes"]
     assert note.startswith("approximate: ivf-sq8 index, recall@10 ")
     assert "ivf-sq8, recall@10 " in runner.invoke(app, ["info", "--in", str(collection)]).stdout
     runner.invoke(app, ["rebuild", "--in", str(collection), "--index-kind", "flat"])
-    assert json.loads(runner.invoke(app, asked).stdout)["notes"] == []
+    assert "notes" not in json.loads(runner.invoke(app, asked).stdout)
 
 
 def test_an_index_kind_that_there_is_not_is_told_with_those_there_are(tmp_path: Path):
