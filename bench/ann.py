@@ -50,10 +50,10 @@ def vectors(data: str, n: int) -> np.ndarray:
     file = PLACE / f"{data}-{n}.npy"
     if not file.exists():
         PLACE.mkdir(parents=True, exist_ok=True)
-        rows = np.lib.format.open_memmap(file.with_suffix(".part"), "w+", np.float32, (n + N_QUERIES, WIDTH))
+        made = np.lib.format.open_memmap(file.with_suffix(".part"), "w+", np.float32, (n + N_QUERIES, WIDTH))
         for start, block in _made(data, n + N_QUERIES):
-            rows[start : start + len(block)] = block
-        rows.flush()
+            made[start : start + len(block)] = block
+        made.flush()
         file.with_suffix(".part").rename(file)
     rows: np.ndarray = np.load(file, mmap_mode="r")
     return rows

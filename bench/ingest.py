@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from bench.setup import multiply, photographs, seconds, table, weights_of
 from simsearch import Collection, ModelChoice
-from simsearch.images.decode import decode_square, default_max_pixels, read
 from simsearch.embed import BATCH_SIZE
+from simsearch.images.decode import decode_square, default_max_pixels, read
 from simsearch.models.embedder import Embedder
 from simsearch.models.precision import Wish
 from simsearch.plan import plan

@@ -101,9 +101,7 @@ def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
         return _open_keras(model, opening, [f"OpenVINO cannot be loaded ({error}); TensorFlow serves, slower"])
     if opening.graph is not None:
         graph = openvino_runtime.from_bytes(opening.graph)
-        return openvino_runtime.OpenVinoEmbedder(
-            model, graph, for_many=opening.for_many, n_threads=opening.n_threads
-        )
+        return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many, n_threads=opening.n_threads)
     if model.runtime in ("builtin", "onnx"):
         graph = network.GRAPH if model.runtime == "builtin" else None
         return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many)

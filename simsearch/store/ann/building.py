@@ -17,7 +17,7 @@ from simsearch.store.ann.kinds import FETCH_NS, POINTS_PER_LIST, Kind, n_lists
 from simsearch.store.ann.searching import Ids, RowsOf, Vectors
 
 _DEPTH = 10
-_N_QUERIES = 200
+_N_QUERIES = 500
 _LEAST_SAMPLE = 10_000
 _BLOCK = 16_384
 
@@ -138,7 +138,7 @@ class _Truth:
         similarities, ids = index.search(self.queries, _DEPTH + 1)
         least = self._similarities.min(axis=1, keepdims=True) - 1e-6
         n_found = ((similarities >= least) & (ids != self.held[:, None])).sum(axis=1)
-        return float(np.minimum(n_found, _DEPTH).sum()) / (_DEPTH * len(self.held))
+        return float(np.minimum(n_found, _DEPTH).mean() / _DEPTH)
 
 
 def _tuned(made: CodedIndex, truth: _Truth) -> Facts:
@@ -146,7 +146,8 @@ def _tuned(made: CodedIndex, truth: _Truth) -> Facts:
     best = replace(made.facts, recall_at_10=-1.0)
     reached: dict[int, float] = {}
     stalled: set[int] = set()
-    for refine, effort in sorted(itertools.product(_REFINES, _efforts(made)), key=lambda pair: _cost_ns(made, *pair)):
+    refines = (1,) if made.kind.holds_vectors else _REFINES
+    for refine, effort in sorted(itertools.product(refines, _efforts(made)), key=lambda pair: _cost_ns(made, *pair)):
         if refine in stalled:
             continue
         made.facts = replace(made.facts, refine=refine, effort=effort)
@@ -163,7 +164,7 @@ def _tuned(made: CodedIndex, truth: _Truth) -> Facts:
 
 def _cost_ns(made: CodedIndex, refine: int, effort: int) -> float:
     """About what a query costs: numbers scanned, and vectors fetched."""
-    n, width, kind = len(made), made.faiss.d, made.kind
+    n, width, kind = len(made), int(made.faiss.d), made.kind
     scanned = {"flat": n, "ivf": n * effort / n_lists(n), "hnsw": effort}[kind.family]
     return scanned * width * kind.scan_ns + FETCH_NS * LEAST_ASKED * refine
 

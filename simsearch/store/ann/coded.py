@@ -129,24 +129,26 @@ class CodedIndex:
         n_there = len(self) if part is None else len(part)
         n, n_candidates = min(n, n_there), max(n, LEAST_ASKED) * self.facts.refine
         if n_there > _FEW and 2 * n_candidates < n_there:
-            candidates = self._candidates(queries, n_candidates, part)
+            similarities, candidates = self._candidates(queries, n_candidates, part)
             if (candidates >= 0).all():  # else a graph that a filter broke apart
+                if self.kind.holds_vectors:
+                    return similarities[:, :n], candidates[:, :n]
                 return self._in_order(queries, candidates, n)
         return nearest_rows(queries, n, self.ids if part is None else part.ids, self.rows_of)
 
-    def _candidates(self, queries: Vectors, n: int, part: CodedPart | None) -> Ids:
-        """The ids (q, n) that the codes say are nearest; -1 where fewer were found with all effort."""
+    def _candidates(self, queries: Vectors, n: int, part: CodedPart | None) -> tuple[Vectors, Ids]:
+        """What the codes say is nearest, (q, n) each; the id -1 where fewer were found with all effort."""
         if self.kind.family == "flat":
-            return search(self.faiss, queries, n, _plain(part))[1]
+            return search(self.faiss, queries, n, _plain(part))
         share = 1.0 if part is None else len(part) / len(self)
         if part is not None and self.kind.family == "hnsw" and share < _SPARSE:
             return self._scanned(queries, n, part)
         # As many candidates pass the filter as there would be without one.
         effort = int(np.ceil(self.facts.effort / share))
         while True:
-            ids = search(self.faiss, queries, n, self._parameters(min(effort, self._most_effort), part))[1]
-            if effort >= self._most_effort or (ids >= 0).all():
-                return ids
+            found = search(self.faiss, queries, n, self._parameters(min(effort, self._most_effort), part))
+            if effort >= self._most_effort or (found[1] >= 0).all():
+                return found
             effort *= 4
 
     @property
@@ -159,12 +161,12 @@ class CodedIndex:
             return faiss.SearchParametersIVF(nprobe=effort, sel=selector)
         return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
 
-    def _scanned(self, queries: Vectors, n: int, part: CodedPart) -> Ids:
+    def _scanned(self, queries: Vectors, n: int, part: CodedPart) -> tuple[Vectors, Ids]:
         """As `_candidates`, over the codes that a graph joins."""
         ids = self._ids_in_order()
         seen = faiss.SearchParameters(sel=bitmap(np.flatnonzero(is_among(ids, part.ids))))
-        found = search(faiss.downcast_index(self.faiss.index).storage, queries, n, seen)[1]
-        return np.where(found < 0, -1, ids[found])
+        similarities, found = search(faiss.downcast_index(self.faiss.index).storage, queries, n, seen)
+        return similarities, np.where(found < 0, -1, ids[found])
 
     def _in_order(self, queries: Vectors, candidates: Ids, n: int) -> tuple[Vectors, Ids]:
         similarities, ids = np.empty((len(queries), n), np.float32), np.empty((len(queries), n), np.int64)

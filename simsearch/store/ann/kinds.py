@@ -56,6 +56,11 @@ class Kind:
         """Whether its answers may be other than those of a scan of the vectors as they are."""
         return self.name != "flat"
 
+    @property
+    def holds_vectors(self) -> bool:
+        """Whether its codes are the vectors as they are."""
+        return self.codes == "Flat"
+
     def recipe(self, n: int, width: int) -> str:
         """What FAISS's index factory makes it from, for n vectors of a width."""
         codes = self.codes.format(parts=_parts(width))
