@@ -34,7 +34,7 @@ from simsearch.store.writer import CatalogWriter
 PLACE = ROOT / "build" / "ann"
 SIZES = (100_000, 1_000_000)
 WIDTH, N_QUERIES, WANTED = 256, 500, 0.97
-OURS = ("flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw")
+OURS = ("flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw", "hnsw-sq8")
 OTHERS = ("hnswlib", "usearch f32", "usearch i8")
 _BLOCK = 50_000
 
@@ -346,7 +346,7 @@ def _table(cells: dict[str, dict[str, Any]], n: int) -> str:
 def _extrapolated() -> str:
     """Ten million, along the slopes from 100,000 to 1,000,000."""
     rows = []
-    for kind in ("flat", "ivf-sq8", "ivf-rabitq", "hnsw"):
+    for kind in ("flat", "ivf-sq8", "ivf-rabitq", "hnsw", "hnsw-sq8"):
         small, large = (_kept("real", n, kind) for n in SIZES)
         slopes = {key: large[key] * (large[key] / small[key]) for key in ("p50_ms", "build_s", "bytes")}
         rows.append(

@@ -33,7 +33,7 @@ IndexKind = Annotated[
         "--index-kind",
         metavar="KIND",
         help="What is searched: auto (exact up to 256 MB of vectors, then ivf-sq8), flat (exact), flat-fp16, flat-sq8, "
-        "ivf, ivf-sq8, ivf-pq, ivf-rabitq or hnsw. It stays so until another is named.",
+        "ivf, ivf-sq8, ivf-pq, ivf-rabitq, hnsw or hnsw-sq8. It stays so until another is named.",
     ),
 ]
 Recall = Annotated[

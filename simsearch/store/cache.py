@@ -22,8 +22,9 @@ from simsearch.images.decode import memory_bytes
 from simsearch.store.ann import WORKSHOP_PREFIX, AnnIndex, Ids, Index, Stamp, Vectors, is_intact, read_stamp
 from simsearch.store.ann.building import Material, build, extend
 from simsearch.store.ann.coded import CodedIndex
+from simsearch.store.ann.exact import is_among
 from simsearch.store.ann.files import Seal, read_removed, read_seal
-from simsearch.store.ann.kinds import KINDS, Kind, KindChoice
+from simsearch.store.ann.kinds import AUTO, KINDS, Kind, KindChoice
 from simsearch.store.ann.layered import LayeredIndex
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import disk_full
@@ -42,6 +43,9 @@ _REWRITTEN_BYTES = 64 << 20
 _RECENT_SHARE = 0.01
 _LEAST_RECENT = 1_000
 _REMOVED_SHARE = 0.1
+_SAMPLING = 0.01
+"""By so much a measured recall may be off; `auto` stays exact where more is missing."""
+
 _OUTGROWN = 2
 """An index that has grown so many times since it was trained is trained anew."""
 
@@ -344,7 +348,7 @@ class IndexCache:
     def _caught_up(self, source: _Source, seal: Seal, wanted: Ids) -> _Made:
         """Add what the catalog has more, take out what it has less: a vector never changes under its id."""
         held = self._base(source, seal).ids
-        missing, surplus = np.setdiff1d(wanted, held), np.setdiff1d(held, wanted)
+        missing, surplus = wanted[~is_among(wanted, np.sort(held))], held[~is_among(held, wanted)]
         is_small = seal.stamp.kind == "flat" and 4 * source.width * len(held) <= self._rewritten_bytes
         few = max(_LEAST_RECENT, int(_RECENT_SHARE * len(held)))
         if not is_small and len(missing) <= few and len(surplus) <= _REMOVED_SHARE * len(held):
@@ -376,7 +380,7 @@ class IndexCache:
         kind, choice = self._wanted_kind(source, len(ids)), self.choice
         if kind.is_coded:
             coded = build(kind, self._material(source, ids), choice.recall)
-            if choice.name != "auto" or coded.facts.recall_at_10 >= choice.recall:
+            if choice.name != AUTO or coded.facts.recall_at_10 >= choice.recall - _SAMPLING:
                 return self._whole(source, coded, dataclasses.asdict(coded.facts))
         index = AnnIndex.empty(source.width)
         self._fill(index, source, ids)

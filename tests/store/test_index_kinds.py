@@ -62,6 +62,15 @@ def test_the_wanted_recall_is_reached_with_queries_that_were_not_held_back(fille
     assert recall(ids, truth(filled.vectors, queries, EVERYTHING, 10)[1]) >= 0.95
 
 
+def test_a_query_finds_the_same_whether_it_is_asked_alone_or_with_others(filled: Filled):
+    queries = clustered(60, seed=2)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        together = index.search(queries, 40)[1]
+        alone = [index.search(query[None], 40)[1][0] for query in queries]
+    assert [set(row) for row in together.tolist()] == [set(row.tolist()) for row in alone]
+
+
 def test_similarities_are_those_of_the_vectors_whatever_the_codes_are(filled: Filled):
     queries = clustered(20, seed=3)
     catalog, index = open_index(filled.folder)
@@ -142,7 +151,7 @@ def test_the_recall_that_is_told_is_that_of_brute_force(kind: str, tmp_path: Pat
     others = [[found for found in row if found != own + 1][:10] for row, own in zip(ids, rows, strict=True)]
     true_others = [[near for near in row if near != own + 1] for row, own in zip(true, rows, strict=True)]
     measured = recall(np.array(others), np.array(true_others))
-    assert facts["recall_at_10"] >= 0.97
+    assert facts["recall_at_10"] >= 0.95
     assert measured == pytest.approx(facts["recall_at_10"], abs=0.02)
 
 
@@ -294,7 +303,7 @@ def test_an_index_that_has_outgrown_its_training_is_trained_anew(tmp_path: Path)
     with Collection.open(filled.folder) as collection:
         facts = collection.info()["models"][0]["index"]
     assert (facts["n_vectors"], facts["recent"]) == (4_000, 0)
-    assert facts["recall_at_10"] >= 0.97
+    assert facts["recall_at_10"] >= 0.95
 
 
 @pytest.mark.parametrize("harm", ["torn", "gone", "of_another_base"])

@@ -17,7 +17,9 @@ from simsearch.store.ann.kinds import FETCH_NS, POINTS_PER_LIST, Kind, n_lists
 from simsearch.store.ann.searching import Ids, RowsOf, Vectors
 
 _DEPTH = 10
-_N_QUERIES = 500
+_N_TUNED, _N_MEASURED = 200, 300
+"""With so many held-back vectors the effort is chosen, and with so many others the recall measured that is told."""
+
 _LEAST_SAMPLE = 10_000
 _BLOCK = 16_384
 
@@ -70,10 +72,10 @@ def extend(made: CodedIndex, material: Material, removed: Ids) -> CodedIndex:
 
 
 def _held_back(ids: Ids) -> tuple[Ids, Ids]:
-    """The rising ids of the vectors that recall is measured with, and others in any order, to train on."""
+    """The ids, in any order, of the vectors that recall is measured with, and of others, to train on."""
     mixed = np.random.default_rng(0).permutation(ids)
     n = len(mixed) // 10
-    return np.sort(mixed[: min(_N_QUERIES, n)]), mixed[n:]
+    return mixed[: min(_N_TUNED + _N_MEASURED, n)], mixed[n:]
 
 
 def _completed(made: CodedIndex, held: Ids, material: Material, missing: Ids, started: float) -> CodedIndex:
@@ -84,8 +86,12 @@ def _completed(made: CodedIndex, held: Ids, material: Material, missing: Ids, st
         is_new = is_among(ids, missing)
         if is_new.any():
             made.faiss.add_with_ids(np.ascontiguousarray(vectors[is_new]), ids[is_new])
-    made.facts = replace(made.facts, n_queries=len(held))
-    made.facts = replace(_tuned(made, truth), build_s=round(time.perf_counter() - started, 3))
+    chosen, measured = truth.split(_N_TUNED if len(held) > 2 * _N_TUNED else len(held) // 2)
+    made.facts = _tuned(made, chosen)
+    made.facts = replace(
+        made.facts, recall_at_10=round(measured.recall(made), 4), n_queries=len(measured),
+        build_s=round(time.perf_counter() - started, 3),
+    )  # fmt: skip
     return made
 
 
@@ -132,6 +138,18 @@ class _Truth:
         best = np.argpartition(-similarities, _DEPTH - 1, axis=1)[:, :_DEPTH]
         self._similarities = np.take_along_axis(similarities, best, 1)
         self._ids = np.take_along_axis(ids, best, 1)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def split(self, n: int) -> tuple[_Truth, _Truth]:
+        """The first n held-back vectors, and the others."""
+        return self._part(slice(n)), self._part(slice(n, None))
+
+    def _part(self, rows: slice) -> _Truth:
+        part = _Truth(self.held[rows], self.queries[rows])
+        part._similarities, part._ids = self._similarities[rows], self._ids[rows]
+        return part
 
     def recall(self, index: CodedIndex) -> float:
         """The share of the ten nearest others that the index finds. One as similar as the tenth counts as found."""

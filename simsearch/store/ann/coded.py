@@ -144,12 +144,16 @@ class CodedIndex:
         if part is not None and self.kind.family == "hnsw" and share < _SPARSE:
             return self._scanned(queries, n, part)
         # As many candidates pass the filter as there would be without one.
-        effort = int(np.ceil(self.facts.effort / share))
-        while True:
-            found = search(self.faiss, queries, n, self._parameters(min(effort, self._most_effort), part))
-            if effort >= self._most_effort or (found[1] >= 0).all():
-                return found
-            effort *= 4
+        return self._with_effort(queries, n, part, int(np.ceil(self.facts.effort / share)))
+
+    def _with_effort(self, queries: Vectors, n: int, part: CodedPart | None, effort: int) -> tuple[Vectors, Ids]:
+        """As `_candidates`; queries that find fewer than n are asked again with more effort, and they alone."""
+        effort = min(effort, self._most_effort)
+        similarities, ids = search(self.faiss, queries, n, self._parameters(effort, part))
+        short = (ids < 0).any(axis=1)
+        if short.any() and effort < self._most_effort:
+            similarities[short], ids[short] = self._with_effort(queries[short], n, part, 4 * effort)
+        return similarities, ids
 
     @property
     def _most_effort(self) -> int:

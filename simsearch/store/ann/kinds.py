@@ -59,7 +59,7 @@ class Kind:
     @property
     def holds_vectors(self) -> bool:
         """Whether its codes are the vectors as they are."""
-        return self.codes == "Flat"
+        return self.codes in ("Flat", "HNSW24")
 
     def recipe(self, n: int, width: int) -> str:
         """What FAISS's index factory makes it from, for n vectors of a width."""
@@ -81,7 +81,8 @@ KINDS = {
         Kind("ivf-sq8", "ivf", "SQ8", "a byte a number, in lists", 0.1),
         Kind("ivf-pq", "ivf", "PQ{parts}x4fs", "half a byte for two numbers, in lists", 0.03),
         Kind("ivf-rabitq", "ivf", "RaBitQ2", "two bits a number, in lists", 0.05),
-        Kind("hnsw", "hnsw", "HNSW24_SQ8", "a byte a number, in a graph of neighbours", 5.0),
+        Kind("hnsw", "hnsw", "HNSW24", "vectors as they are, in a graph of neighbours", 6.0),
+        Kind("hnsw-sq8", "hnsw", "HNSW24_SQ8", "a byte a number, in a graph of neighbours", 5.0),
     )
 }
 
