@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,9 @@ _NO_CREDENTIALS = {
     "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
     "az": "set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
+_CHATTY = {"gs": ("gcsfs", "google"), "az": ("adlfs", "azure")}
+"""Libraries that print what they raise as well, each attempt of it; we tell it once."""
+
 _ETAGS = ("ETag", "etag", "md5Hash", "generation", "content_md5")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 _LOOK_AT_NETWORK = "check the network and try again"
@@ -151,6 +155,8 @@ def _open(place: Place) -> Store:
 
             unkept |= {"config_kwargs": settings()}
             return S3Store(place.bucket, lambda **who: fsspec.filesystem("s3", **who, **unkept))
+        for library in _CHATTY[place.scheme]:
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         with translated(place.address, place.scheme):
             files, root = fsspec.core.url_to_fs(place.store, **unkept)
             return FileStore(place.bucket, place.scheme, files, root)
