@@ -282,7 +282,8 @@ class Collection:
         return IngestReport(
             str(folder), stored.fingerprint, model.backbone, model.precision, counts["files"], counts["images"],
             n_views, tally.n_embedded, tally.n_reused, tally.n_gone, tuple(tally.skips),
-            time.perf_counter() - started, tally.clock.seconds, planned.agreement, (*planned.notes, *tally.notes),
+            time.perf_counter() - started, tally.clock.seconds, planned.agreement,
+            (*planned.notes, *tally.notes, *(kind.notes(n_views) if kind else ())),
         )  # fmt: skip
 
     # Asking it

@@ -189,6 +189,11 @@ def test_a_recall_is_a_share(share: float):
         KindChoice(recall=share)
 
 
+def test_whoever_may_read_the_catalog_may_read_the_index(tmp_path: Path):
+    folder = fill(tmp_path / "ix", clustered(1_200, seed=1), KindChoice("ivf-sq8", 0.9)).folder
+    assert base_of(folder).stat().st_mode == (folder / "catalog.db").stat().st_mode
+
+
 # Which kind it is
 
 
@@ -210,6 +215,7 @@ def test_auto_goes_by_count_memory_and_recall(n: int, width: int, memory: int, r
 
 @pytest.mark.parametrize("kind", CODED)
 def test_a_small_collection_is_exact_whatever_is_asked_for(kind: str, tmp_path: Path):
+    assert f"{kind} begins at 1,000 vectors; with 300 the index is exact" in KindChoice(kind).notes(300)
     fill(tmp_path / "small", clustered(300, seed=1), KindChoice(kind))
     with Collection.open(tmp_path / "small") as collection:
         assert collection.info()["models"][0]["index"]["kind"] == "flat"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,9 +71,9 @@ def write(
     Raises `OSError`.
     """
     removed = np.empty(0, np.int64) if removed is None else removed
-    handle, workshop = tempfile.mkstemp(prefix=WORKSHOP_PREFIX, dir=file.parent)
+    workshop = file.with_name(f"{WORKSHOP_PREFIX}{secrets.token_hex(8)}")  # not tempfile: others may read what we write
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with workshop.open("xb") as stream:
             n_bytes, digest = _write(index, stream, removed)
             seal = Seal(stamp, n_bytes, digest, len(removed), facts or {})
             text = json.dumps(dataclasses.asdict(seal)).encode()
@@ -82,7 +82,7 @@ def write(
             os.fsync(stream.fileno())
         os.replace(workshop, file)
     except BaseException:
-        Path(workshop).unlink(missing_ok=True)
+        workshop.unlink(missing_ok=True)
         raise
     return seal
 

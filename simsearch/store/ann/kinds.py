@@ -112,6 +112,12 @@ class KindChoice:
             return None
         return cls(name or AUTO, DEFAULT_RECALL if recall is None else recall)
 
+    def notes(self, n: int) -> tuple[str, ...]:
+        """What a person should know who asks for it over n vectors."""
+        if n >= LEAST_CODED or self.name in (AUTO, "flat"):
+            return ()
+        return (f"{self.name} begins at {LEAST_CODED:,} vectors; with {n:,} the index is exact",)
+
     def kind_for(self, n: int, width: int, memory_bytes: int) -> Kind:
         """The kind for n vectors of a width, on a machine of so much memory (0: not known)."""
         if n < LEAST_CODED:
