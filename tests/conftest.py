@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,13 @@ HISTOGRAM = ModelChoice(backbone="histogram")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_interrupts() -> None:
+    """Ctrl-C reaches the commands under test, also where the suite itself was started in the background (`&`)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # else children inherit that it is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
