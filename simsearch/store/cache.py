@@ -66,6 +66,11 @@ class Derivation:
     each: Callable[[Vectors], Vectors]
     together: Callable[[Vectors], Vectors] | None = None
 
+    @property
+    def mark(self) -> str:
+        """What a stamp calls it."""
+        return f"{self.name} {self.digest}"
+
 
 class Indexes(Protocol):
     """The indexes of a collection's models, each as the catalog has it now."""
@@ -276,7 +281,7 @@ class IndexCache:
 
     def _source(self, fingerprint: str, derivation: Derivation | None) -> _Source:
         stored = self._find(fingerprint)
-        stamp = self._stamp(stored, "" if derivation is None else f"{derivation.name} {derivation.digest}")
+        stamp = self._stamp(stored, "" if derivation is None else derivation.mark)
         return _Source(stored, derivation, stamp, self.file(fingerprint, derivation))
 
     def _find(self, fingerprint: str) -> StoredModel:
@@ -307,7 +312,7 @@ class IndexCache:
         if held is None:
             return None
         stamp, index = held
-        meant = "" if derivation is None else f"{derivation.name} {derivation.digest}"
+        meant = "" if derivation is None else derivation.mark
         now = (self._catalog.uuid, self._find(fingerprint).generation, meant)
         return index if (stamp.collection, stamp.generation, stamp.derivation) == now else None
 

@@ -123,21 +123,17 @@ def _gathered(blocks: Iterator[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, Vect
 
 
 class _Truth:
-    """The ten nearest others of held-back vectors, of all that were seen."""
+    """How similar the ten nearest others of held-back vectors are, of all that were seen."""
 
     def __init__(self, held: Ids, queries: Vectors) -> None:
         self.held, self.queries = held, queries
         self._similarities = np.full((len(held), _DEPTH), -2, np.float32)
-        self._ids = np.full((len(held), _DEPTH), -1, np.int64)
 
     def see(self, ids: Ids, vectors: Vectors) -> None:
         similarities = self.queries @ vectors.T
         similarities[ids == self.held[:, None]] = -2
         similarities = np.concatenate([self._similarities, similarities], axis=1)
-        ids = np.concatenate([self._ids, np.broadcast_to(ids, (len(self.held), len(ids)))], axis=1)
-        best = np.argpartition(-similarities, _DEPTH - 1, axis=1)[:, :_DEPTH]
-        self._similarities = np.take_along_axis(similarities, best, 1)
-        self._ids = np.take_along_axis(ids, best, 1)
+        self._similarities = np.partition(similarities, -_DEPTH, axis=1)[:, -_DEPTH:]
 
     def __len__(self) -> int:
         return len(self.held)
@@ -148,7 +144,7 @@ class _Truth:
 
     def _part(self, rows: slice) -> _Truth:
         part = _Truth(self.held[rows], self.queries[rows])
-        part._similarities, part._ids = self._similarities[rows], self._ids[rows]
+        part._similarities = self._similarities[rows]
         return part
 
     def recall(self, index: CodedIndex) -> float:
