@@ -24,10 +24,10 @@ import numpy as np
 from bench.growth import _entry
 from bench.setup import ROOT, SHARED, multiply, seconds, table, weights_of
 from simsearch import Collection, ModelChoice
-from simsearch.models.resolve import resolve
+from simsearch.index.cache import IndexCache, choose_kind
+from simsearch.index.kinds import KindChoice
+from simsearch.models.choice import resolve
 from simsearch.search import Limits, nearest
-from simsearch.store.ann.kinds import KindChoice
-from simsearch.store.cache import IndexCache, choose_kind
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
@@ -217,7 +217,7 @@ def _usearch(engine: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Ca
         index.add(np.arange(start, start + len(block)), np.array(block), threads=os.cpu_count() or 1)
 
     def search_with(effort: int) -> Search:
-        index.expansion_search = effort  # type: ignore[misc]  # its setter has another signature
+        index.expansion_search = effort
         return lambda query: np.asarray(index.search(query, 10, threads=1).keys)
 
     return search_with, index.save

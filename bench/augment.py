@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.setup import photographs, seconds, table
-from simsearch.images.augment import Ranges, Transformation, apply, draw
+from simsearch.images.augmentation import Ranges, Transformation, apply, draw
 
 Pixels = NDArray[np.uint8]
 View = Callable[[Pixels, Transformation], NDArray[Any]]

@@ -14,8 +14,8 @@ from PIL import Image
 
 from bench.setup import photographs, seconds, table, weights_of
 from simsearch.images.decode import RawFile, decode_square, digest_of
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.models.embedder import Opening, open_embedder
-from simsearch.models.resolve import ModelChoice, resolve
 
 Pixels = NDArray[np.uint8]
 _SIDE = 224

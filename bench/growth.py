@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.setup import child, multiply, seconds, table, weights_of
-from simsearch.images.sources import FoundFile
-from simsearch.models.resolve import ModelChoice, resolve
+from simsearch.index.cache import IndexCache
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.search import Limits, nearest
-from simsearch.store.cache import IndexCache
+from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts
 from simsearch.store.writer import CatalogWriter
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from bench.setup import multiply, photographs, seconds, table, weights_of
 from simsearch import Collection, ModelChoice
-from simsearch.embed import BATCH_SIZE
 from simsearch.images.decode import decode_square, default_max_pixels, read
+from simsearch.ingest.embed import BATCH_SIZE
+from simsearch.ingest.plan import plan
 from simsearch.models.embedder import Embedder
 from simsearch.models.precision import Wish
-from simsearch.plan import plan
 
 N_TO_SETTLE = 320
 PARTS: list[tuple[str, int, tuple[Wish, ...]]] = [
@@ -54,7 +54,7 @@ def _row(backbone: str, precision: Wish, n: int) -> list[str]:
         collection, first = Path(folder) / "ix", multiply(N_TO_SETTLE, Path(folder) / "first")
         settled = Collection.ingest(collection, [first], choice)
         files = sorted(multiply(n + N_TO_SETTLE, Path(folder) / "all").iterdir())[N_TO_SETTLE:]
-        from simsearch.images.sources import scan
+        from simsearch.sources.scan import scan
 
         embedder = plan(collection, choice, scan([str(first)]), default_max_pixels()).open_embedder()
         decode_s, pixels = _decode_only(files, embedder)

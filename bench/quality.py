@@ -9,8 +9,8 @@ import numpy as np
 
 from bench.setup import SHARED, photographs, table
 from simsearch import Collection, ModelChoice
+from simsearch.index.cache import IndexCache
 from simsearch.models.precision import Wish
-from simsearch.store.cache import IndexCache
 from simsearch.store.catalog import Catalog
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.setup import SIMSEARCH, multiply, photographs, seconds, table, weights_of
 from simsearch import Collection, ModelChoice
+from simsearch.index.cache import IndexCache
 from simsearch.search import Limits, nearest
-from simsearch.store.cache import IndexCache
 from simsearch.store.catalog import Catalog
 
 N_IMAGES = 10_000

@@ -20,8 +20,8 @@ from xml.sax.saxutils import escape
 from bench.setup import multiply, seconds, table
 from simsearch import Collection, ModelChoice
 from simsearch.images.decode import RawFile, decode_square, default_max_pixels, read
-from simsearch.images.reading import Reading
-from simsearch.images.sources import FoundFile, scan
+from simsearch.sources.reader import Reading
+from simsearch.sources.scan import FoundFile, scan
 
 N_PICTURES = 1280
 DELAY_S = 0.05

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simsearch.collection import Answer, Collection, IngestReport, Verification
     from simsearch.errors import SimsearchError
-    from simsearch.models.resolve import ModelChoice
+    from simsearch.index.milvus.config import StoreChoice
+    from simsearch.models.choice import ModelChoice
     from simsearch.search import Hit, View
     from simsearch.search.examples import Crop, Example
-    from simsearch.store.milvus.place import StoreChoice
 
 __version__ = "0.1.0"
 
@@ -44,9 +44,9 @@ _HOMES = {
     "Example": "search.examples",
     "Hit": "search",
     "IngestReport": "collection",
-    "ModelChoice": "models.resolve",
+    "ModelChoice": "models.choice",
     "SimsearchError": "errors",
-    "StoreChoice": "store.milvus.place",
+    "StoreChoice": "index.milvus.config",
     "Verification": "collection",
     "View": "search",
 }

@@ -11,42 +11,42 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from simsearch import upkeep
+from simsearch import maintenance
 from simsearch.errors import ImageError, ModelNotIndexed, NoImages, NotAPicture
-from simsearch.exchange.annotations import Noted, annotate, clear
-from simsearch.images.addresses import is_remote, is_url
 from simsearch.images.decode import Pixels, default_max_pixels
-from simsearch.images.fetch import fetch
-from simsearch.images.gallery import Card, gallery
-from simsearch.images.sources import Scan, Skip, name_of_source, scan
 from simsearch.images.views import ViewChoice, parse_ranges
-from simsearch.ingest import Job, Progress, ingest
+from simsearch.index.backends import open_indexes
+from simsearch.index.cache import choose_kind
+from simsearch.index.kinds import KindChoice
+from simsearch.index.milvus.config import StoreChoice, move
+from simsearch.ingest.pipeline import Job, Progress, ingest
+from simsearch.ingest.plan import check_any_picture, check_place, discard, plan, unless_in_vain
+from simsearch.ingest.record import Tally
+from simsearch.interchange.annotations import Noted, annotate, clear
+from simsearch.maintenance import Verification
+from simsearch.models.choice import ModelChoice, list_backbones, relocate
 from simsearch.models.embedder import Embedder, Opening, open_embedder
 from simsearch.models.precision import Agreement
-from simsearch.models.resolve import ModelChoice, list_backbones, relocate
 from simsearch.models.weights import WeightsOrder
-from simsearch.plan import check_any_picture, check_place, discard, plan, unless_in_vain
-from simsearch.record import Tally
+from simsearch.notebook import Card, gallery
 from simsearch.rerank.method import Method
 from simsearch.search import Hit
-from simsearch.search.asking import Question, ask
 from simsearch.search.examples import Crop, Example, Picture
-from simsearch.search.looking import Reach, refuse_network, shown_file
-from simsearch.search.methods import Methods
-from simsearch.store.ann.kinds import KindChoice
-from simsearch.store.cache import choose_kind
+from simsearch.search.query_vectors import Reach, refuse_network, shown_file
+from simsearch.search.reranking import Methods
+from simsearch.search.search import Question, ask
+from simsearch.sources.addresses import is_remote, is_url
+from simsearch.sources.scan import Scan, Skip, name_of_source, scan
+from simsearch.sources.web import fetch
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.indexes import open_indexes
-from simsearch.store.milvus.place import StoreChoice, move
 from simsearch.store.writer import CatalogWriter
-from simsearch.upkeep import Verification
 
 if TYPE_CHECKING:
     from simsearch.duplicates.results import KEEP_RULES, TIERS, DuplicateQuestion, DuplicateReport
-    from simsearch.exchange.export import FORMATS, Exported, Format, VectorKind
-    from simsearch.exchange.intake import Imported
-    from simsearch.overview import Arrangement, Clustering, Selection
-    from simsearch.store.milvus.pushing import Pushed
+    from simsearch.index.milvus.migrate import Pushed
+    from simsearch.interchange.exporter import FORMATS, Exported, Format, VectorKind
+    from simsearch.interchange.importer import Imported
+    from simsearch.visualization.overview import Arrangement, Clustering, Selection
 
 __all__ = [
     "FORMATS",
@@ -99,10 +99,10 @@ _SHOWN_IN_NOTEBOOK = 20
 
 _HOMES = {
     **dict.fromkeys(("KEEP_RULES", "TIERS", "DuplicateQuestion", "DuplicateReport"), "duplicates.results"),
-    **dict.fromkeys(("FORMATS", "Exported", "VectorKind"), "exchange.export"),
-    "Imported": "exchange.intake",
-    "Pushed": "store.milvus.pushing",
-    **dict.fromkeys(("Arrangement", "Clustering", "Selection"), "overview"),
+    **dict.fromkeys(("FORMATS", "Exported", "VectorKind"), "interchange.exporter"),
+    "Imported": "interchange.importer",
+    "Pushed": "index.milvus.migrate",
+    **dict.fromkeys(("Arrangement", "Clustering", "Selection"), "visualization.overview"),
 }
 
 
@@ -363,11 +363,11 @@ class Collection:
 
     def info(self) -> dict[str, Any]:
         """What is here: counts, models with their coverage, sizes in bytes, last runs, skips."""
-        return upkeep.describe(self._catalog, self._cache)
+        return maintenance.describe(self._catalog, self._cache)
 
     def verify(self) -> Verification:
         """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
-        return upkeep.verify(self._catalog, self._cache)
+        return maintenance.verify(self._catalog, self._cache)
 
     @classmethod
     def rebuild(cls, folder: str | os.PathLike[str], kind: KindChoice | None = None) -> list[str]:
@@ -375,7 +375,7 @@ class Collection:
 
         With a `kind` they are of that kind from now on.
         """
-        return upkeep.rebuild(Path(folder), kind)
+        return maintenance.rebuild(Path(folder), kind)
 
     @classmethod
     def remove(cls, folder: str | os.PathLike[str], paths: Sequence[str]) -> int:
@@ -383,7 +383,7 @@ class Collection:
 
         The files themselves are not touched. Raises `UsageError` when the collection has none of a path.
         """
-        return upkeep.remove(Path(folder), paths)
+        return maintenance.remove(Path(folder), paths)
 
     @classmethod
     def prune(
@@ -393,7 +393,7 @@ class Collection:
 
         Returns counts: `images`, `models` and `views` deleted, and `freed_bytes`.
         """
-        return upkeep.prune(Path(folder), backbone, only_augmented=only_augmented)
+        return maintenance.prune(Path(folder), backbone, only_augmented=only_augmented)
 
     @classmethod
     def push(
@@ -410,7 +410,7 @@ class Collection:
         left forgets the collection. Raises `UsageError`, `StoreUnavailable`, `MissingExtra` or a `CollectionError`;
         the collection is then searched where it was.
         """
-        from simsearch.store.milvus.pushing import push
+        from simsearch.index.milvus.migrate import push
 
         return push(Path(folder), choice, drops=drops, progress=progress)
 
@@ -449,7 +449,7 @@ class Collection:
 
         Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
         """
-        from simsearch.overview import Selection, clustered
+        from simsearch.visualization.overview import Selection, clustered
 
         return clustered(self._catalog, self._stored_model(backbone), k, selection or Selection())
 
@@ -457,7 +457,7 @@ class Collection:
         self, k: int | None = None, *, backbone: str | None = None, selection: Selection | None = None
     ) -> Arrangement:
         """The same with a place for each image in the plane, near those that are alike: what a map is drawn from."""
-        from simsearch.overview import Selection, arranged
+        from simsearch.visualization.overview import Selection, arranged
 
         return arranged(self._catalog, self._stored_model(backbone), k, selection or Selection())
 
@@ -512,7 +512,7 @@ class Collection:
 
         Raises `UsageError` on an unknown extension or a folder in use, `MissingExtra`, or another `SimsearchError`.
         """
-        from simsearch.exchange.export import export
+        from simsearch.interchange.exporter import export
 
         return export(self._catalog, self._stored_model(backbone), Path(place), format=format, vectors=vectors)
 
@@ -532,7 +532,7 @@ class Collection:
 
         Raises `SourceError`, `UsageError`, `MissingExtra` or a `CollectionError`; nothing is written then.
         """
-        from simsearch.exchange.intake import Intake, import_embeddings
+        from simsearch.interchange.importer import Intake, import_embeddings
 
         intake = Intake(
             source=Path(source), name=name, root=Path(root), metadata=Path(metadata) if metadata else None,
@@ -552,7 +552,7 @@ class Collection:
     # Models and caches
 
     def _stored_model(self, backbone: str | None) -> StoredModel:
-        models = self._catalog.models() if backbone is None else upkeep.matching(self._catalog, backbone)
+        models = self._catalog.models() if backbone is None else maintenance.matching(self._catalog, backbone)
         if not models:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
@@ -574,16 +574,16 @@ def _on_cluster(address: str) -> Callable[[Scan, CatalogWriter, Job], Tally]:
 
     Raises `MissingExtra`, or `ClusterError` when nothing answers at the address.
     """
-    from simsearch.scale.cluster import check
+    from simsearch.ingest.ray_cluster.cluster import check
 
     check(address)
-    from simsearch.scale.driver import ingest_on
+    from simsearch.ingest.ray_cluster.driver import ingest_on
 
     return partial(ingest_on, address)
 
 
 def _check_store(folder: Path, store: StoreChoice) -> None:
-    from simsearch.store.milvus.pushing import check
+    from simsearch.index.milvus.migrate import check
 
     check(folder, store)
 

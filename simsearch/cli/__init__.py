@@ -9,7 +9,7 @@ from simsearch.errors import SimsearchError, UsageError
 
 def main() -> None:
     """Run a command. Exit 0 fine, 1 expected failure, 2 usage, 130 stopped by the user."""
-    from simsearch.cli.commands import app
+    from simsearch.cli.app import app
 
     try:
         app()

@@ -22,7 +22,7 @@ from simsearch.cli.studying import (
 from simsearch.cli.terminal import AsJson, MaxMegapixels, Ranges, Seed, max_pixels, print_json, shown_path
 
 if TYPE_CHECKING:
-    from simsearch.report.study import StudyReport
+    from simsearch.report.study.writer import StudyReport
 
 
 def study(
@@ -51,7 +51,7 @@ def study(
 
     Example:  simsearch study vase.jpg vase2.jpg flowerpot.jpg --backbone vgg16 --backbone resnet50 --out report
     """
-    from simsearch.report.study import write_study
+    from simsearch.report.study.writer import write_study
     from simsearch.report.writing import make_folder
     from simsearch.study.study import default_choices, study
     from simsearch.study.views import augmentation

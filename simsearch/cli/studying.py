@@ -13,7 +13,7 @@ from simsearch.cli.terminal import AsJson, Backbone, MaxMegapixels, max_pixels, 
 
 if TYPE_CHECKING:
     from simsearch import ModelChoice
-    from simsearch.report.pairs import Drawn
+    from simsearch.report.drawing.comparison import Drawn
     from simsearch.study.compare import Comparison
     from simsearch.study.features import Features
     from simsearch.study.predict import Predictions
@@ -55,8 +55,8 @@ def predict(
 
     Example:  simsearch predict vase.jpg --backbone vgg16 --backbone resnet50 --top 5 --sheet classes.png
     """
-    from simsearch.report.canvas import check_extension
-    from simsearch.report.predictions import MOST_IMAGES, draw_predictions
+    from simsearch.report.drawing.canvas import check_extension
+    from simsearch.report.drawing.predictions import MOST_IMAGES, draw_predictions
     from simsearch.study.predict import predict
 
     if sheet is not None:
@@ -100,8 +100,8 @@ def features(
 
     Example:  simsearch features vase.jpg --backbone vgg16 --layer block1_conv2 --layer 17
     """
-    from simsearch.report.canvas import check_extension
-    from simsearch.report.feature_maps import draw_feature_maps
+    from simsearch.report.drawing.canvas import check_extension
+    from simsearch.report.drawing.feature_maps import draw_feature_maps
     from simsearch.study.features import features
 
     if out is not None:
@@ -147,7 +147,7 @@ def compare(
 
     Example:  simsearch compare vase.jpg vase2.jpg flowerpot.jpg --backbone vgg16 --backbone resnet50
     """
-    from simsearch.report.pairs import MOST_PAIRS, draw_comparison
+    from simsearch.report.drawing.comparison import MOST_PAIRS, draw_comparison
     from simsearch.study.compare import compare
 
     choices = choices_of(

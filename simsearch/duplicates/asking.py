@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from simsearch.duplicates.finding import SearchedModel, find_duplicates
 from simsearch.duplicates.results import DuplicateQuestion, DuplicateReport
+from simsearch.duplicates.search import SearchedModel, find_duplicates
 from simsearch.errors import ImageNotFound, ModelError, UsageError
+from simsearch.index.cache import Indexes
+from simsearch.ingest.plan import open_stored
 from simsearch.models.weights import WeightsOrder
-from simsearch.plan import open_stored
-from simsearch.store.cache import Indexes
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 

@@ -14,11 +14,11 @@ import statistics
 
 import numpy as np
 
+from simsearch.duplicates.alignment import SAME_PICTURE
+from simsearch.duplicates.calibration_samples import Edited, Rivals, Sight, edited, rivals
 from simsearch.duplicates.edits import EDITS
-from simsearch.duplicates.evidence import Edited, Rivals, Sight, edited, rivals
-from simsearch.duplicates.linking import Floats
-from simsearch.duplicates.overlay import SAME_PICTURE
 from simsearch.duplicates.results import Calibration, DuplicateQuestion, EditRecall
+from simsearch.duplicates.similarity_graph import Floats
 
 N_EDITED = 100
 """Images that are edited. Each costs as many embeddings as there are edits."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from simsearch.duplicates.linking import Links, Originals, Places, Rejections
+from simsearch.duplicates.similarity_graph import Links, Originals, Places, Rejections
 
 _FIRST_ASKED = 8
 _MOST_ASKED = 512

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from simsearch.duplicates.alignment import SIDE_PX, likeness
 from simsearch.duplicates.holdings import HeldImage, Holdings
-from simsearch.duplicates.overlay import SIDE_PX, likeness
 from simsearch.errors import ImageError
 from simsearch.images.decode import Picture, Pixels, decode, read
-from simsearch.images.reading import n_threads
+from simsearch.sources.reader import n_threads
 
 _N_KEPT = 40_000  # of 3 kB each
 _N_PAIRS_LOADED, _N_PAIRS_COMPARED = 8192, 128

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from simsearch.evaluation.embedding import Embedded, Vectors, embedded_digests, items_below, load
-from simsearch.evaluation.gathering import Found, embed
+from simsearch.evaluation.inputs import Found, embed
 from simsearch.evaluation.labels import noted
 from simsearch.evaluation.machine import machine, versions
-from simsearch.evaluation.opened import Opened
+from simsearch.evaluation.model_probe import Opened
 from simsearch.evaluation.protocol import Item, Task, sampled
-from simsearch.evaluation.question import Question, Watching
 from simsearch.evaluation.ranking import Ranker
 from simsearch.evaluation.results import Benchmark, Dataset, Robustness, Row
 from simsearch.evaluation.robustness import chosen, robustness
 from simsearch.evaluation.rows import compared, cost_of, named, row_of
 from simsearch.evaluation.scoring import metric_names, score
+from simsearch.evaluation.spec import Question, Watching
 from simsearch.images.decode import default_max_pixels
 from simsearch.models.weights import WeightsOrder
 from simsearch.store.catalog import Catalog, StoredModel

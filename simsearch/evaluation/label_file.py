@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from simsearch.errors import UsageError
 from simsearch.evaluation.labels import Groups, ListedQuery, Lists, noted, root_of
 from simsearch.evaluation.results import Exclusion
-from simsearch.images.addresses import canonical, is_remote, joined
+from simsearch.sources.addresses import canonical, is_remote, joined
 
 _FILE_COLUMNS = ("path", "file", "filename", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "group", "category")

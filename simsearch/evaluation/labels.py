@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from simsearch.errors import UsageError
 from simsearch.evaluation.results import Exclusion
-from simsearch.images.addresses import canonical, common_folder, is_below, is_remote
+from simsearch.sources.addresses import canonical, common_folder, is_below, is_remote
 
 _N_EXAMPLES = 5
 

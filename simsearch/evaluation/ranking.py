@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from simsearch.evaluation.embedding import Embedded, Vectors
 from simsearch.evaluation.metrics import ranked
 from simsearch.evaluation.protocol import Positions
-from simsearch.rerank.amended import Amended
-from simsearch.rerank.blending import Corrected, LeaveOneOut, blend
-from simsearch.rerank.expansion import expand
+from simsearch.index import AnnIndex
+from simsearch.rerank.database_augmentation import Corrected, LeaveOneOut, blend
+from simsearch.rerank.k_reciprocal import Reciprocal, Settings
 from simsearch.rerank.method import Method
-from simsearch.rerank.neighbours import Database
+from simsearch.rerank.neighbors import Database
+from simsearch.rerank.patched_database import Amended
 from simsearch.rerank.projection import Projection
-from simsearch.rerank.reciprocal import Reciprocal, Settings
-from simsearch.store.ann import AnnIndex
+from simsearch.rerank.query_expansion import expand
 
 _BLOCK_CELLS = 2_000_000
 """Queries times images in a block: 50 MB in all that is held of it."""

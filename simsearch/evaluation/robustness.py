@@ -9,10 +9,10 @@ import numpy as np
 
 from simsearch.errors import ImageError
 from simsearch.evaluation.embedding import Embedded, Vectors
-from simsearch.evaluation.opened import Opened
+from simsearch.evaluation.model_probe import Opened
 from simsearch.evaluation.protocol import Item
 from simsearch.evaluation.results import Robustness
-from simsearch.images.augment import Ranges, Transformation, apply, draw
+from simsearch.images.augmentation import Ranges, Transformation, apply, draw
 
 _UNSEEN_SEED = 20_241_122
 """Views of this seed are in no index, unless somebody asks for it."""

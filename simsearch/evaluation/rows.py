@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.evaluation.opened import Speeds, bytes_an_image, weights_facts
+from simsearch.evaluation.model_probe import Speeds, bytes_an_image, weights_facts
 from simsearch.evaluation.ranking import Ranker
 from simsearch.evaluation.results import HEADLINE, Cost, Row, Score
 from simsearch.evaluation.scoring import Scored

@@ -14,20 +14,20 @@ from simsearch.collection import Collection
 from simsearch.errors import CollectionError, ImageError, UsageError
 from simsearch.evaluation.embedding import Embedded, Vectors, embedded_digests, items_below, load
 from simsearch.evaluation.labels import by_folder
-from simsearch.evaluation.opened import Opened
+from simsearch.evaluation.model_probe import Opened
 from simsearch.evaluation.protocol import Asked, Item, Task, Truth, leave_one_out, sampled
 from simsearch.evaluation.ranking import Ranker
 from simsearch.evaluation.results import HEADLINE, Score
 from simsearch.evaluation.robustness import chosen
 from simsearch.evaluation.scoring import score
 from simsearch.evaluation.statistics import bootstrap_interval, holm, paired_test
-from simsearch.images.addresses import common_folder
-from simsearch.images.augment import Ranges, apply, draw
+from simsearch.images.augmentation import Ranges, apply, draw
 from simsearch.images.decode import default_max_pixels
+from simsearch.maintenance import matching
 from simsearch.models.weights import WeightsOrder
 from simsearch.rerank.method import Method
+from simsearch.sources.addresses import common_folder
 from simsearch.store.catalog import Catalog
-from simsearch.upkeep import matching
 
 TRIED = ("none", "pca", "dba", "aqe", "pca+dba", "pca+aqe", "pca+dba+aqe", "k-reciprocal", "pca+k-reciprocal")
 N_QUERIES = 500

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, Unreadable
-from simsearch.images import remote
-from simsearch.images.addresses import is_remote
 from simsearch.images.metadata import Metadata, facts
-from simsearch.images.transfer import TooLarge
+from simsearch.sources import remote
+from simsearch.sources.addresses import is_remote
+from simsearch.sources.retry import TooLarge
 
 Resize = Literal["squash", "crop", "pad", "nearest"]
 """How a picture of any shape becomes a square.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simsearch.errors import UsageError
-from simsearch.images.augment import Ranges, apply, draw
+from simsearch.images.augmentation import Ranges, apply, draw
 from simsearch.images.decode import Pixels
 
 ORIGINAL, AUGMENTED = "original", "augmented"

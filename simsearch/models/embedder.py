@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, SimsearchError, WeightsMismatch
-from simsearch.models import graphs, histogram
+from simsearch.models import graph_cache, histogram
 from simsearch.models.builtin import network
 from simsearch.models.model import GraphBytes, Model
 from simsearch.models.weights import digest_of_file
@@ -147,7 +147,7 @@ def _open_converted(openvino_runtime: Any, model: Model, opening: Opening) -> Em
     notes: list[str] = []
     key = graph_key(model, openvino_runtime.VERSION)
     try:
-        if file := graphs.find(key):
+        if file := graph_cache.find(key):
             return openvino_runtime.OpenVinoEmbedder(model, file, for_many=opening.for_many)  # type: ignore[no-any-return]
     except (ValueError, SimsearchError) as error:
         notes.append(f"the converted {model.backbone} in the cache was damaged and is made anew ({error})")
@@ -162,7 +162,7 @@ def _open_converted(openvino_runtime: Any, model: Model, opening: Opening) -> Em
     if not agreement >= LEAST_AGREEMENT:
         return _fallen_back(keras, opening, f"gives other vectors for {model.backbone} (cosine {agreement:.4f})")
     try:
-        graph = graphs.keep(key, lambda path: openvino_runtime.save(graph, path))
+        graph = graph_cache.keep(key, lambda path: openvino_runtime.save(graph, path))
     except OSError as error:
         notes.append(f"the cache cannot be written to ({error}); {model.backbone} is converted each time")
     return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many, notes=notes)  # type: ignore[no-any-return]

@@ -17,8 +17,8 @@ from typing import Any
 from simsearch.duplicates.results import TIERS, DuplicateReport, Group, Member, Tier
 from simsearch.errors import UsageError
 from simsearch.images.thumbnails import thumbnail
-from simsearch.report.page import render
-from simsearch.report.wording import listed
+from simsearch.report.format import listed
+from simsearch.report.html import render
 from simsearch.report.writing import make_folder, write_whole
 
 MOST_PICTURES = 1_500

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from simsearch.clusters import Cluster
 from simsearch.errors import UsageError
-from simsearch.exchange.whole import whole_file
-from simsearch.images.addresses import common_folder
-from simsearch.layout import Grid
-from simsearch.report.tiles import Sheet, tiles
+from simsearch.files import whole_file
+from simsearch.report.drawing.tiles import Sheet, tiles
+from simsearch.sources.addresses import common_folder
+from simsearch.visualization.clusters import Cluster
+from simsearch.visualization.tsne import Grid
 
 MOST_IMAGES = 50_000
 """More pictures than this are not readable on one map; a caller draws a sample of them."""

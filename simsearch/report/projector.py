@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simsearch.clusters import folder_labels
 from simsearch.errors import ModelNotIndexed
-from simsearch.exchange.whole import whole_folder
-from simsearch.report.tiles import Sheet, tiles
+from simsearch.files import whole_folder
+from simsearch.report.drawing.tiles import Sheet, tiles
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.records import Reading, Record, reading
+from simsearch.store.snapshot import Reading, Record, reading
+from simsearch.visualization.clusters import folder_labels
 
 MOST_POINTS = 100_000
 """The projector shows no more; of a larger collection a sample is written."""

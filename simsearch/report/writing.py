@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.report.wording import clean
+from simsearch.report.format import clean
 
 
 def make_folder(folder: str | Path, *inner: str) -> None:

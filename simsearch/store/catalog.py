@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
 from simsearch.images.metadata import Metadata
-from simsearch.images.sources import FoundFile, Skip
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
+from simsearch.sources.scan import FoundFile, Skip
 from simsearch.store.connection import (
     CATALOG_NAME,
     SCHEMA_VERSION,
@@ -33,7 +33,7 @@ from simsearch.store.connection import (
 )
 
 if TYPE_CHECKING:
-    from simsearch.store.where import Sql
+    from simsearch.filters import Sql
 
 _MANY = 500
 """How many values go into one statement."""

@@ -13,9 +13,9 @@ from typing import Any, Self
 import filelock
 
 from simsearch.images.metadata import Metadata
-from simsearch.images.sources import Skip
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
+from simsearch.sources.scan import Skip
 from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
 from simsearch.store.connection import lock, not_writable, prepared_for_writing, stored_path, translated
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.images.augment import Transformation, draw
+from simsearch.images.augmentation import Transformation, draw
 from simsearch.images.views import Augmentation
 from simsearch.study.vectors import Embedded
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import UnknownLayer, UsageError
-from simsearch.images.sources import Skip
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models import histogram
+from simsearch.models.choice import BUILTIN, ModelChoice, resolve
 from simsearch.models.model import Model
-from simsearch.models.resolve import BUILTIN, ModelChoice, resolve
+from simsearch.sources.scan import Skip
 from simsearch.study.vectors import Embedded, ImagePath, Pictures, distinct, embed, names_of
 
 MOST_IMAGES = 1000

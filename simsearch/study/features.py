@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UsageError
 from simsearch.images.decode import Pixels, decode_square, default_max_pixels, read
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.models.layers import LayerMaps, without_maps
 from simsearch.models.model import Model
-from simsearch.models.resolve import ModelChoice, resolve
 from simsearch.models.weights import RANDOM
 from simsearch.models.zoo import BACKBONES
 from simsearch.study.vectors import ImagePath

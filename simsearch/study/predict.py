@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UsageError, WeightsMismatch, WeightsMissing
 from simsearch.images.decode import Resize
-from simsearch.images.sources import Skip
 from simsearch.models import weights
+from simsearch.models.choice import ModelChoice, backbone_names, resolve
+from simsearch.models.custom_model import is_model_file
 from simsearch.models.imagenet import ImageNetClass, classes
 from simsearch.models.model import Model
-from simsearch.models.model_file import is_model_file
-from simsearch.models.resolve import ModelChoice, backbone_names, resolve
 from simsearch.models.zoo import BACKBONES
+from simsearch.sources.scan import Skip
 from simsearch.study.vectors import ImagePath, Pictures, distinct, embed, names_of
 
 DEFAULT_BACKBONE = "mobilenet_v2"

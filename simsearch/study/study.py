@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from simsearch.errors import ModelError, Unreadable, UsageError
 from simsearch.images.views import Augmentation
 from simsearch.models import histogram, weights
+from simsearch.models.choice import BUILTIN, ModelChoice
 from simsearch.models.imagenet import classes
-from simsearch.models.resolve import BUILTIN, ModelChoice
 from simsearch.models.zoo import BACKBONES
 from simsearch.study import predict as predicting
 from simsearch.study.augmented import AugmentedSimilarities, Separation, augmented_similarities, separations

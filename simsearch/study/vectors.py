@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, UsageError
 from simsearch.images.decode import Pixels, Resize, decode_square, default_max_pixels, read
-from simsearch.images.sources import Skip
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
+from simsearch.models.choice import DEFAULT_BACKBONE, ModelChoice
 from simsearch.models.embedder import Embedder, Opening
 from simsearch.models.model import Model
 from simsearch.models.precision import n_sample, settle
-from simsearch.models.resolve import DEFAULT_BACKBONE, ModelChoice
 from simsearch.models.weights import RANDOM
+from simsearch.sources.scan import Skip
 
 _BATCH = 32
 

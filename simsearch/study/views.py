@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.images.augment import Transformation, apply, draw
+from simsearch.images.augmentation import Transformation, apply, draw
 from simsearch.images.decode import decode, default_max_pixels, read
 from simsearch.images.views import NO_AUGMENTATION, Augmentation, ViewChoice, parse_ranges
 

@@ -12,7 +12,9 @@ from fastapi import APIRouter, File, Form, Header, Path, Query, Request, Respons
 from simsearch.errors import UsageError
 from simsearch.images.decode import default_max_pixels
 from simsearch.web import metrics
-from simsearch.web.asking import (
+from simsearch.web.engine import Engine, NotReady
+from simsearch.web.images import THUMBNAIL_SIDES, original, stored_image
+from simsearch.web.query import (
     LARGEST_ID,
     LONGEST_WHERE,
     MOST_ANSWERS,
@@ -22,7 +24,8 @@ from simsearch.web.asking import (
     Rerank,
     answered,
 )
-from simsearch.web.documents import (
+from simsearch.web.safe_fetch import Fetcher
+from simsearch.web.schemas import (
     AnswerDocument,
     ImageDocument,
     Problem,
@@ -32,9 +35,6 @@ from simsearch.web.documents import (
     image_document,
     stats_document,
 )
-from simsearch.web.engine import Engine, NotReady
-from simsearch.web.fetching import Fetcher
-from simsearch.web.images import THUMBNAIL_SIDES, original, stored_image
 
 PREFIX = "/api/v1"
 _KEPT = "private, max-age=31536000, immutable"  # an id never comes to mean another content

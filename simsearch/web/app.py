@@ -15,11 +15,11 @@ from starlette.routing import Match
 
 from simsearch import __version__
 from simsearch.errors import SimsearchError
-from simsearch.web import api, door, pages
+from simsearch.web import api, pages
 from simsearch.web.engine import Engine
-from simsearch.web.fetching import Fetcher
-from simsearch.web.guard import App, Guard
-from simsearch.web.problems import refusal
+from simsearch.web.errors import refusal
+from simsearch.web.middleware import App, Guard
+from simsearch.web.safe_fetch import Fetcher
 
 _log = logging.getLogger("simsearch.web")
 
@@ -46,7 +46,7 @@ def make_app(engine: Engine, fetcher: Fetcher | None = None) -> App:
     app.include_router(api.router)
     app.include_router(api.plain)
     app.include_router(pages.router)
-    app.include_router(door.router)
+    app.include_router(login.router)
     for kind in (SimsearchError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _said)
     if settings.token is not None:
@@ -63,7 +63,7 @@ def _said(request: Request, error: Exception) -> Response:
     if said.status == 405:
         headers["Allow"] = ", ".join(_methods(request))
     if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api"):
-        return door.problem_page(request, said, headers)
+        return login.problem_page(request, said, headers)
     return JSONResponse({"problem": said.problem, "advice": said.advice}, said.status, headers)
 
 

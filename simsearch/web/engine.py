@@ -16,10 +16,10 @@ from simsearch.collection import Answer, Collection, Example, WeightsOrder
 from simsearch.duplicates.results import DuplicateReport, Tier
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import default_max_pixels
-from simsearch.web.embedding import SharedEmbedders
+from simsearch.web.batching import SharedEmbedders
 from simsearch.web.images import Renditions, original, rendition, stored_image
+from simsearch.web.jobs import Making, Overviews
 from simsearch.web.metrics import Metrics
-from simsearch.web.overviews import Making, Overviews
 from simsearch.web.settings import Settings
 from simsearch.web.uploads import Uploads
 

@@ -20,13 +20,13 @@ from simsearch.collection import Answer, Crop
 from simsearch.duplicates.results import TIERS, Tier
 from simsearch.errors import ModelNotIndexed, UsageError
 from simsearch.web.api import ImageId, engine_of, fetched
-from simsearch.web.asking import MOST_EXAMPLES, MOST_OFFSET, Question, answered
-from simsearch.web.documents import FileDocument, shown
 from simsearch.web.engine import Engine
+from simsearch.web.errors import Gone, refusal
 from simsearch.web.images import THUMBNAIL_SIDES, rendition, stored_image, stored_images
-from simsearch.web.problems import Gone, refusal
+from simsearch.web.page_state import Pick, Screen
+from simsearch.web.query import MOST_EXAMPLES, MOST_OFFSET, Question, answered
 from simsearch.web.rendering import rendered
-from simsearch.web.screen import Pick, Screen
+from simsearch.web.schemas import FileDocument, shown
 from simsearch.web.tiles import Tile, beginnings, compared, group_tiles, tiles_of
 
 N_ANSWERS = 48

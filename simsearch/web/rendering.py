@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse, Response
 
-from simsearch.report.page import render_from
+from simsearch.report.html import render_from
 
 
 def rendered(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from simsearch.errors import UsageError
 from simsearch.web.app import make_app
 from simsearch.web.engine import Engine
-from simsearch.web.fetching import Fetcher
+from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.settings import Settings
 
 HEAD_S = 10.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from simsearch.collection import Answer
 from simsearch.duplicates.results import Group
-from simsearch.web.documents import shown
 from simsearch.web.engine import Engine
 from simsearch.web.images import StoredImage, spread_ids, stored_images
+from simsearch.web.schemas import shown
 
 _N_BEGINNINGS = 48
 _MOST_IN_GROUP = 24

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from simsearch.cli.commands import app
+from simsearch.cli.app import app
 from tests.conftest import ROOT, draw_picture
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]

@@ -14,9 +14,9 @@ from simsearch import Collection, ModelChoice
 from simsearch.collection import Progress, ViewChoice
 from simsearch.errors import ImageError, NoImages, SimsearchError, SourceError, UsageError
 from simsearch.evaluation.benchmark import benchmark
-from simsearch.evaluation.question import Question, Truths, Watching, combinations
 from simsearch.evaluation.results import Benchmark, Row
 from simsearch.evaluation.rows import compared, named
+from simsearch.evaluation.spec import Question, Truths, Watching, combinations
 from simsearch.images.decode import decode_square, read
 from simsearch.models.histogram import histogram_vectors
 from simsearch.rerank.method import Method

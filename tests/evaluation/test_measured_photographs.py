@@ -14,8 +14,8 @@ import pytest
 
 from simsearch import ModelChoice
 from simsearch.evaluation.benchmark import benchmark
-from simsearch.evaluation.question import Question
 from simsearch.evaluation.results import Benchmark
+from simsearch.evaluation.spec import Question
 from simsearch.rerank.method import Method
 from tests.conftest import SHARED
 

@@ -10,9 +10,9 @@ import pytest
 
 from simsearch.evaluation.embedding import Embedded
 from simsearch.evaluation.ranking import Ranker
+from simsearch.rerank.k_reciprocal import Reciprocal, Settings
 from simsearch.rerank.method import Method
-from simsearch.rerank.neighbours import Database
-from simsearch.rerank.reciprocal import Reciprocal, Settings
+from simsearch.rerank.neighbors import Database
 from tests.rerank.conftest import clustered, unit
 
 N_ROWS, N_QUERIES, WIDTH = 130, 300, 24

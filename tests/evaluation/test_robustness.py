@@ -11,14 +11,14 @@ import pytest
 from simsearch import Collection
 from simsearch.collection import ViewChoice
 from simsearch.evaluation.embedding import Embedded, items_below, load
-from simsearch.evaluation.opened import Opened
+from simsearch.evaluation.model_probe import Opened
 from simsearch.evaluation.protocol import Item
 from simsearch.evaluation.robustness import CHANGES, chosen, robustness
-from simsearch.images.augment import Ranges, apply, draw
+from simsearch.images.augmentation import Ranges, apply, draw
 from simsearch.images.decode import decode_square, read
-from simsearch.images.sources import scan
 from simsearch.models.histogram import SIDE_PX, histogram_vectors
 from simsearch.models.weights import WeightsOrder
+from simsearch.sources.scan import scan
 from simsearch.store.catalog import Catalog
 from tests.conftest import HISTOGRAM, draw_picture
 

@@ -13,7 +13,7 @@ import xxhash
 
 from simsearch.errors import ImageError, NotAPicture, Unreadable
 from simsearch.images.decode import decode, digest_of, read
-from tests.images.conftest import as_bound_user
+from tests.conftest import as_bound_user
 from tests.images.pictures import (
     LIMIT,
     encode,

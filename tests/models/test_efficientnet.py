@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.models.keras_runtime import build_graph, keras
 from simsearch.models.model import Model
-from simsearch.models.resolve import ModelChoice, resolve
 
 
 def test_a_file_gets_the_input_scaling_that_keras_adds_to_imagenet_weights(tmp_path: Path):

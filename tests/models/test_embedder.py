@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from simsearch.errors import MissingExtra, ModelError
-from simsearch.models import graphs
+from simsearch.models import graph_cache
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.models.embedder import LEAST_AGREEMENT, Opening, mean_cosine, open_embedder
 from simsearch.models.model import Model
 from simsearch.models.precision import settle
-from simsearch.models.resolve import ModelChoice, resolve
 from tests.conftest import SHARED
 
 
@@ -243,7 +243,7 @@ def test_mobilenet_v2_agrees_with_keras_on_photographs(shared: Path):
     pixels = np.stack([decode_square(raw, 224, "squash", max_pixels=10**8)[1] for raw in raws])
     converted, reference = open_embedder(model), open_embedder(model, Opening(engine="tensorflow"))
     assert np.sum(converted.embed(pixels) * reference.embed(pixels), axis=1).min() >= LEAST_AGREEMENT
-    assert graphs.find(f"{model.fingerprint}-openvino-{_openvino_version()}") is not None
+    assert graph_cache.find(f"{model.fingerprint}-openvino-{_openvino_version()}") is not None
 
 
 def _openvino_version() -> str:

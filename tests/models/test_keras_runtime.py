@@ -15,9 +15,9 @@ import pytest
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
 from simsearch.images.decode import decode, fit
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.models.keras_runtime import KerasEmbedder
 from simsearch.models.model import POOLINGS, SCALINGS
-from simsearch.models.resolve import ModelChoice, resolve
 from tests.conftest import SHARED
 from tests.models.conftest import pooled, random_pixels, scaled, unit
 
@@ -137,7 +137,7 @@ def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
     code = (
         "import sys, numpy as np\n"
         "from simsearch.models.keras_runtime import KerasEmbedder\n"
-        "from simsearch.models.resolve import ModelChoice, resolve\n"
+        "from simsearch.models.choice import ModelChoice, resolve\n"
         "embedder = KerasEmbedder(resolve(ModelChoice(backbone='mobilenet', weights='random')))\n"
         "np.save(sys.argv[2], embedder.embed(np.load(sys.argv[1])))\n"
     )

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from simsearch.errors import ModelError, UnknownLayer
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.models.embedder import open_embedder
 from simsearch.models.model import POOLINGS, SCALINGS
-from simsearch.models.resolve import ModelChoice, resolve
 from tests.models.conftest import pooled, random_pixels, scaled, unit
 
 SIDE_PX = 12

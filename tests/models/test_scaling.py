@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from simsearch.models.choice import ModelChoice, resolve
 from simsearch.models.keras_runtime import build_graph
 from simsearch.models.model import SCALINGS
-from simsearch.models.resolve import ModelChoice, resolve
 from simsearch.models.zoo import BACKBONES
 from tests.models.conftest import pooled, random_pixels, scaled, unit
 

@@ -7,8 +7,8 @@ import pytest
 from simsearch import ModelChoice
 from simsearch.evaluation.results import Benchmark
 from simsearch.images.views import Augmentation
-from simsearch.report.plots import Plot, draw_plots
-from simsearch.report.study import StudyReport, write_study
+from simsearch.report.benchmark.plots import Plot, draw_plots
+from simsearch.report.study.writer import StudyReport, write_study
 from simsearch.study.study import Study, study
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.report.benchmarks import HOSTILE, NOT_UTF8, SCRIPT, awkward_benchmark

@@ -12,10 +12,10 @@ import pytest
 
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.evaluation.results import Benchmark
-from simsearch.report.benchmark import Report, prepare_folder, write_report
-from simsearch.report.document import document
-from simsearch.report.markdown import markdown
-from simsearch.report.plots import Plot
+from simsearch.report.benchmark.document import document
+from simsearch.report.benchmark.markdown import markdown
+from simsearch.report.benchmark.plots import Plot
+from simsearch.report.benchmark.writer import Report, prepare_folder, write_report
 from tests.report.benchmarks import METRICS, benchmark, row
 
 

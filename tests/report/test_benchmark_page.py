@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from simsearch.evaluation.results import Benchmark, Row
-from simsearch.report.benchmark_page import benchmark_page
-from simsearch.report.plots import Plot, draw_plots
+from simsearch.report.benchmark.html import benchmark_page
+from simsearch.report.benchmark.plots import Plot, draw_plots
 from tests.report.benchmarks import benchmark, row
 from tests.report.pages import Elements
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.report.canvas import EMPTY, Canvas, check_extension, cut, font_for, framed, printable, ramp
+from simsearch.report.drawing.canvas import EMPTY, Canvas, check_extension, cut, font_for, framed, printable, ramp
 
 LONG = "a very long name of a picture that nobody reads to its end, number 0001.jpg"
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from simsearch.evaluation.results import Benchmark, Score
-from simsearch.report.document import document
+from simsearch.report.benchmark.document import document
 from tests.report.benchmarks import METRICS, NOT_UTF8, benchmark, row
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.models.resolve import resolve
-from simsearch.report.canvas import ramp
-from simsearch.report.feature_maps import draw_feature_maps, scaled
+from simsearch.models.choice import resolve
+from simsearch.report.drawing.canvas import ramp
+from simsearch.report.drawing.feature_maps import draw_feature_maps, scaled
 from simsearch.study.features import Block, Features
 from tests.conftest import HISTOGRAM
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simsearch.evaluation.results import Benchmark
-from simsearch.report.findings import (
+from simsearch.report.benchmark.findings import (
     class_extremes,
     class_sentence,
     pareto_front,

@@ -19,9 +19,9 @@ from simsearch.duplicates.results import (
     Member,
 )
 from simsearch.evaluation.results import Benchmark
-from simsearch.report.benchmark import write_report
+from simsearch.report.benchmark.writer import write_report
 from simsearch.report.duplicates import About, write_duplicates
-from simsearch.report.study import StudyReport
+from simsearch.report.study.writer import StudyReport
 from tests.conftest import draw_picture
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from simsearch.report.label_places import Box, LabelPlaces
+from simsearch.report.benchmark.label_placement import Box, LabelPlaces
 
 FRAME = Box(0, 0, 500, 300)
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.clusters import Cluster, cluster
 from simsearch.collection import Collection
 from simsearch.errors import ModelNotIndexed, SimsearchError, UsageError
-from simsearch.layout import snap
+from simsearch.report.drawing.tiles import tiles
 from simsearch.report.map import MOST_IMAGES, CollectionMap, MapImage, draw_map, group_colours, write_map_page
 from simsearch.report.projector import SPRITE_PX, export_projector, sprite_sheet
-from simsearch.report.tiles import tiles
 from simsearch.store.catalog import Catalog
+from simsearch.visualization.clusters import Cluster, cluster
+from simsearch.visualization.tsne import snap
 from tests.conftest import HISTOGRAM, draw_picture
 
 EVIL = "</script><script>alert('x')&amp;.png"

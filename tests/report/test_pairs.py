@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from simsearch.errors import SimsearchError
-from simsearch.models.resolve import resolve
-from simsearch.report.canvas import ramp
-from simsearch.report.pairs import MOST_PAIRS, draw_comparison, draw_heat_map
+from simsearch.models.choice import resolve
+from simsearch.report.drawing.canvas import ramp
+from simsearch.report.drawing.comparison import MOST_PAIRS, draw_comparison, draw_heat_map
 from simsearch.study.compare import Comparison
 from tests.conftest import HISTOGRAM, draw_picture
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from simsearch.evaluation.results import Benchmark
-from simsearch.report.inline_svg import inline_svg
-from simsearch.report.plots import Plot, draw_plots
+from simsearch.report.benchmark.inline_svg import inline_svg
+from simsearch.report.benchmark.plots import Plot, draw_plots
 from tests.report.benchmarks import benchmark, cost, robustness, row
 
 ALL = ["quality_speed", "precision_recall", "precision_at_k", "per_class", "robustness"]
@@ -87,6 +87,6 @@ def test_in_a_page_colours_follow_the_page_and_ids_meet_no_others(plots: tuple[P
 
 
 def test_drawing_touches_no_state_of_pyplot():
-    code = "import sys, simsearch.report.plots; print('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, simsearch.report.benchmark.plots; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

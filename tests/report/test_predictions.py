@@ -7,10 +7,10 @@ import pytest
 from PIL import Image, ImageColor
 
 from simsearch.errors import UsageError
+from simsearch.models.choice import resolve
 from simsearch.models.imagenet import classes
-from simsearch.models.resolve import resolve
-from simsearch.report.canvas import ACCENT
-from simsearch.report.predictions import MOST_IMAGES, draw_predictions
+from simsearch.report.drawing.canvas import ACCENT
+from simsearch.report.drawing.predictions import MOST_IMAGES, draw_predictions
 from simsearch.study.predict import Guess, Prediction, Predictions
 from tests.conftest import HISTOGRAM, draw_picture
 

@@ -16,8 +16,8 @@ from PIL import Image
 from simsearch import ModelChoice
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
-from simsearch.report.study import StudyReport, write_study
-from simsearch.report.study_findings import image_names, summary
+from simsearch.report.study.findings import image_names, summary
+from simsearch.report.study.writer import StudyReport, write_study
 from simsearch.study.augmented import Separation
 from simsearch.study.study import Study, study
 from tests.conftest import HISTOGRAM, draw_picture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from simsearch.evaluation.results import Benchmark
-from simsearch.report.tables import terminal_table
+from simsearch.report.benchmark.terminal import terminal_table
 from tests.report.benchmarks import benchmark, row
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from simsearch import Collection, ModelChoice
-from simsearch.rerank.amended import Amended
-from simsearch.rerank.blending import LeaveOneOut, blend
-from simsearch.rerank.expansion import expand
-from simsearch.rerank.neighbours import Database, nearest_others
+from simsearch.rerank.database_augmentation import LeaveOneOut, blend
+from simsearch.rerank.k_reciprocal import Reciprocal
+from simsearch.rerank.neighbors import Database, nearest_others
+from simsearch.rerank.patched_database import Amended
 from simsearch.rerank.projection import Projection
-from simsearch.rerank.reciprocal import Reciprocal
+from simsearch.rerank.query_expansion import expand
 from tests.conftest import SHARED
 
 WEIGHTS = SHARED / "weights" / "mobilenet_v2.weights.h5"

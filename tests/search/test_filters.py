@@ -15,10 +15,10 @@ from simsearch import Collection
 from simsearch.collection import ViewChoice
 from simsearch.errors import UsageError
 from simsearch.images.metadata import Metadata
-from simsearch.images.sources import FoundFile
-from simsearch.models.resolve import resolve
+from simsearch.index import exact
+from simsearch.models.choice import resolve
 from simsearch.search import Hit
-from simsearch.store.ann import exact
+from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import EmbeddedView, Entry, ImageFacts
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture

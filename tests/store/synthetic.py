@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from simsearch.collection import KindChoice
-from simsearch.images.sources import FoundFile
-from simsearch.models.resolve import resolve
-from simsearch.store.cache import IndexCache, choose_kind
+from simsearch.index.cache import IndexCache, choose_kind
+from simsearch.models.choice import resolve
+from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import EmbeddedView, Entry, ImageFacts
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM

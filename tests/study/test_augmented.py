@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from simsearch import ModelChoice
-from simsearch.images.augment import Ranges, Transformation
+from simsearch.images.augmentation import Ranges, Transformation
 from simsearch.images.views import Augmentation
 from simsearch.study.augmented import AugmentedSimilarities, Separation, separations
 from simsearch.study.study import study

@@ -11,9 +11,9 @@ import pytest
 from simsearch import ModelChoice
 from simsearch.errors import ImageError, ModelError, UnknownLayer, UsageError
 from simsearch.models.builtin import network as builtin
+from simsearch.models.choice import resolve
 from simsearch.models.embedder import open_embedder
 from simsearch.models.keras_runtime import FeatureMaps
-from simsearch.models.resolve import resolve
 from simsearch.study.features import Features, features
 from tests.conftest import draw_picture
 from tests.study.networks import SIDE_PX, save, small_network

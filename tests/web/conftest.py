@@ -17,7 +17,7 @@ from PIL import Image
 
 from simsearch import Collection
 from simsearch.web.engine import Engine
-from simsearch.web.fetching import Fetcher
+from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.server import listen, make_server
 from simsearch.web.settings import Settings
 from tests.conftest import HISTOGRAM, draw_picture

@@ -1,0 +1,377 @@
+"""`simsearch query`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simsearch.cli.terminal import (
+    AsJson,
+    Backbone,
+    In,
+    MaxMegapixels,
+    Offline,
+    Where,
+    chosen_collection,
+    max_pixels,
+    print_json,
+    shown_path,
+    tell,
+)
+from simsearch.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    from simsearch.collection import Answer, Collection, Example, SearchOptions, Skip
+
+_ASKING, _RANKING, _SHOWING = "What is asked with", "Which answers, in which order", "How they are shown"
+_EXPANSION = "aqe"
+
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="IMAGE",
+        help="Files, addresses (https://, s3://, ...), or - for a picture on stdin. "
+        "Several are averaged; 2:a.jpg counts twice.",
+    ),
+]
+Like = Annotated[
+    list[str] | None,
+    typer.Option("--like", metavar="IMAGE", help="The same; may be repeated.", rich_help_panel=_ASKING),
+]
+Unlike = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unlike",
+        metavar="IMAGE",
+        help="Subtracted: what answers are not to be like; may be repeated.",
+        rich_help_panel=_ASKING,
+    ),
+]
+Ids = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--id", metavar="N", help="A stored image instead of a file; may be repeated.", rich_help_panel=_ASKING
+    ),
+]
+CropText = Annotated[
+    str | None,
+    typer.Option(
+        "--crop",
+        metavar="X,Y,W,H",
+        help="Ask with this part of the picture: in pixels, or in fractions if no number is above 1.",
+        rich_help_panel=_ASKING,
+    ),
+]
+Each = Annotated[
+    bool,
+    typer.Option(
+        "--each",
+        help="Ask with each picture by itself, and with all in folders; --json gives a line each.",
+        rich_help_panel=_ASKING,
+    ),
+]
+ListFile = Annotated[
+    str | None,
+    typer.Option(
+        "--list", metavar="FILE", help="A text file of paths: one answer for each of them.", rich_help_panel=_ASKING
+    ),
+]
+HowMany = Annotated[int, typer.Option("-k", metavar="N", help="How many images to find.", rich_help_panel=_RANKING)]
+All = Annotated[
+    bool,
+    typer.Option("--all", help="Find all, such as all above --min-similarity.", rich_help_panel=_RANKING),
+]
+Offset = Annotated[
+    int,
+    typer.Option("--offset", metavar="N", help="Leave out the first N: the next page.", rich_help_panel=_RANKING),
+]
+MinSimilarity = Annotated[
+    float,
+    typer.Option(
+        "--min-similarity",
+        metavar="X",
+        help="Leave out what is less similar, from -1 to 1.",
+        rich_help_panel=_RANKING,
+    ),
+]
+ExcludeSelf = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-self", help="Leave out images with the very content of the query.", rich_help_panel=_RANKING
+    ),
+]
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="METHOD",
+        help="pca, whiten, dba, aqe, k-reciprocal, with a number or without, joined by +: pca256+dba5. Ranks by the "
+        "cosine in the space so made; k-reciprocal changes the order alone. none: not even the collection's default.",
+        rich_help_panel=_RANKING,
+    ),
+]
+Expand = Annotated[
+    bool,
+    typer.Option(
+        "--expand",
+        help="Ask again with the query moved towards its five nearest (alpha-QE); --rerank aqe10: ten.",
+        rich_help_panel=_RANKING,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH", help="Where the weights lie now, if they were moved."),
+]
+Sheet = Annotated[
+    str | None,
+    typer.Option(
+        "--sheet",
+        metavar="FILE",
+        help="Draw query and hits into a picture, such as out.png.",
+        rich_help_panel=_SHOWING,
+    ),
+]
+Show = Annotated[bool, typer.Option("--open", help="Show that picture.", rich_help_panel=_SHOWING)]
+
+
+def query(
+    images: Images = None,
+    like: Like = None,
+    unlike: Unlike = None,
+    ids: Ids = None,
+    crop: CropText = None,
+    each: Each = False,
+    list_file: ListFile = None,
+    in_: In = None,
+    backbone: Backbone = None,
+    k: HowMany = 10,
+    all_: All = False,
+    offset: Offset = 0,
+    min_similarity: MinSimilarity = -1.0,
+    exclude_self: ExcludeSelf = False,
+    where: Where = None,
+    rerank: Rerank = None,
+    expand: Expand = False,
+    weights: Weights = None,
+    sheet: Sheet = None,
+    show: Show = False,
+    megapixels: MaxMegapixels = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the images most similar to a picture, by cosine similarity from -1 to 1.
+
+    Example:  simsearch query vase.jpg -k 5 --sheet hits.png
+    """
+    from simsearch.collection import Collection, WeightsOrder, refuse_network
+
+    named = [*(images or []), *(like or [])]
+    if each or list_file is not None:
+        has_others = bool(unlike or ids or crop or sheet or show or (each and list_file))
+        _check_many("--each" if each else "--list", named, has_others=has_others)
+    with Collection.open(chosen_collection(in_)) as collection:
+        if expand:
+            base = collection.default_rerank if rerank is None else rerank
+            rerank = _EXPANSION if base == "none" else f"{base}+{_EXPANSION}"
+        options: SearchOptions = {
+            "k": None if all_ else k,
+            "offset": offset,
+            "min_similarity": min_similarity,
+            "exclude_self": exclude_self,
+            "where": where,
+            "rerank": rerank,
+            "backbone": backbone,
+            "weights": WeightsOrder(weights, offline),
+            "max_pixels": max_pixels(megapixels),
+        }
+        if each:
+            _answer_each(collection, named, options, as_json=as_json)
+        elif list_file is not None:
+            _answer_list(collection, _read_list(list_file), options, as_json=as_json)
+        else:
+            examples = _examples(named, unlike or [], ids or [], crop)
+            if (sheet or show) and not offline:
+                examples = [_fetched(example) for example in examples]
+            answer = collection.search(examples, **options)
+            if sheet or show:
+                if offline:
+                    refuse_network(hit.path for hit in answer.hits)
+                _draw(collection, examples, answer, sheet, show)
+            _tell_notes([answer])
+            if as_json:
+                print_json(_document(answer))
+            else:
+                _print(answer)
+
+
+def _check_many(flag: str, named: Sequence[str], *, has_others: bool) -> None:
+    """Refuse what makes no sense where many pictures are asked with, each by itself."""
+    if flag == "--list" and named:
+        raise UsageError("--list comes with pictures of its own", "name either the list or the pictures")
+    if has_others:
+        advice = f"give {flag} without other pictures, --crop, --sheet or --open"
+        raise UsageError(f"{flag} asks with whole pictures by themselves", advice)
+
+
+def _examples(likes: Sequence[str], unlikes: Sequence[str], ids: Sequence[str], crop: str | None) -> list[Example]:
+    """What is asked with, in the order given: files first, then stored images, then what answers are to be unlike."""
+    from simsearch.collection import Crop, Example
+
+    examples = [_example(text) for text in likes]
+    for text in ids:
+        parsed = Example.parse(text)
+        if not str(parsed.picture).isdecimal():
+            raise UsageError(f"--id {text} is no id of a stored image", "answers show the ids: numbers from 1")
+        examples.append(Example(int(str(parsed.picture)), parsed.weight))
+    if crop is not None:
+        if len(examples) != 1:
+            raise UsageError(f"--crop is a part of one picture, not of {len(examples)}", "name one to ask with")
+        examples = [replace(examples[0], crop=Crop.parse(crop))]
+    negative = [_example(text) for text in unlikes]
+    return [*examples, *(replace(example, weight=-example.weight) for example in negative)]
+
+
+def _example(text: str) -> Example:
+    """A file, a URL, or what comes on stdin."""
+    from simsearch.collection import Example
+
+    example = Example.parse(text)
+    if example.picture == "-":
+        return replace(example, picture=sys.stdin.buffer.read(), name="-")
+    if isinstance(example.picture, str) and os.path.isdir(example.picture):
+        raise UsageError(f"{example.picture} is a folder", "--each asks with every picture in it")
+    return example
+
+
+def _fetched(example: Example) -> Example:
+    """The example with what is at its URL, which is wanted twice: to ask with and to draw."""
+    from simsearch.collection import fetch, is_url
+
+    if isinstance(example.picture, str) and is_url(example.picture):
+        return replace(example, picture=fetch(example.picture), name=str(example))
+    return example
+
+
+def _answer_each(collection: Collection, named: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
+    """An answer to each picture, as they come; one that cannot be read is told in its place and stops nothing."""
+    if not named:
+        raise UsageError("there is nothing to ask", "name pictures, or folders of them")
+    n_answers = n_skips = 0
+    for found in collection.search_each(named, **options):
+        if (answer := _as_answer(found)) is None:
+            n_skips += 1
+        else:
+            n_answers += 1
+        if as_json:
+            typer.echo(json.dumps(_each_document(found)))
+        elif answer is not None:
+            _print(answer)
+        else:
+            tell(f"  skipped {_each_document(found)['query'][0]}: {_each_document(found)['error']}")
+    if not n_answers:
+        problem = "none of the pictures could be read" if n_skips else f"there is no picture in {', '.join(named)}"
+        raise SourceError(named[0], problem, "check the paths")
+
+
+def _as_answer(found: Answer | Skip) -> Answer | None:
+    from simsearch.collection import Answer
+
+    return found if isinstance(found, Answer) else None
+
+
+def _each_document(found: Answer | Skip) -> dict[str, Any]:
+    from simsearch.collection import Answer
+
+    return _document(found) if isinstance(found, Answer) else {"query": [found.path], "error": found.reason}
+
+
+def _answer_list(collection: Collection, paths: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
+    answers = [collection.search(path, **options) for path in paths]
+    _tell_notes(answers)
+    if as_json:
+        print_json({"answers": [_document(answer) for answer in answers]})
+    else:
+        for answer in answers:
+            _print(answer)
+
+
+def _tell_notes(answers: Iterable[Answer]) -> None:
+    for note in dict.fromkeys(note for answer in answers for note in answer.notes):
+        tell(f"simsearch: {note}")
+
+
+def _read_list(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise SourceError(path, f"{path} cannot be read ({error.strerror})", "check the path") from error
+    return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def _draw(collection: Collection, examples: Sequence[Example], answer: Answer, sheet: str | None, show: bool) -> None:
+    from simsearch.report.drawing.contact_sheet import draw_sheet
+
+    with tempfile.TemporaryDirectory(prefix="simsearch-") as folder:
+        liked = [example for example in examples if example.weight > 0] or list(examples)
+        file = sheet or os.path.join(tempfile.mkdtemp(prefix="simsearch-"), "hits.png")
+        draw_sheet(collection.files_of(liked, folder), answer.hits, answer.backbone, file)
+    if show:
+        typer.launch(file)
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    return {
+        "query": list(answer.queries),
+        "backbone": answer.backbone,
+        "model": answer.model,
+        **({"rerank": answer.rerank} if answer.rerank != "none" else {}),
+        "hits": [
+            {
+                "rank": hit.rank,
+                "similarity": hit.similarity,
+                "image_id": hit.image_id,
+                "path": hit.path,
+                "paths": list(hit.paths),
+                "view": {"kind": hit.view.kind, **hit.view.parameters},
+            }
+            for hit in answer.hits
+        ],
+        "milliseconds": {stage: round(value, 2) for stage, value in answer.milliseconds.items()},
+        **({"notes": list(answer.notes)} if answer.notes else {}),
+    }
+
+
+def _print(answer: Answer) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    names = ", ".join(shown_path(name) for name in answer.queries)
+    console = Console()
+    if not answer.hits:
+        console.print(Text(f"{names}: nothing as similar as that"))
+        return
+    how = answer.backbone if answer.rerank == "none" else f"{answer.backbone}, {answer.rerank}"
+    table = Table(title=Text(f"{names}  ({how})"), title_justify="left", box=None, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("similarity", justify="right")
+    table.add_column("id", justify="right")
+    table.add_column("image", overflow="fold")
+    for hit in answer.hits:
+        copies = f"  (and {len(hit.paths) - 1} more)" if len(hit.paths) > 1 else ""
+        view = "" if hit.view.kind == "original" else f"  ({hit.view.kind}: {hit.view.description})"
+        table.add_row(
+            str(hit.rank),
+            f"{hit.similarity:.4f}",
+            str(hit.image_id),
+            Text(shown_path(hit.path) + copies + view),
+        )
+    console.print(table)

@@ -1,0 +1,144 @@
+"""`simsearch watch`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simsearch.cli.index import ingest_document, tell_skips
+from simsearch.cli.terminal import Backbone, MaxMegapixels, ProgressBar, max_pixels, new_collection, tell
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from simsearch.collection import IngestReport
+    from simsearch.watch import Turn
+
+
+def watch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folders, pictures, text files that list paths; also such in a store: s3://bucket/folder.",
+        ),
+    ],
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="DIR", help="The collection; default: indexes/<name of the source>."),
+    ] = None,
+    backbone: Backbone = None,
+    weights: Annotated[str | None, typer.Option("--weights", metavar="PATH", help="A weights file.")] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="auto (fastest that changes no answer much), f32, bf16 or int8.")
+    ] = "auto",
+    augment: Annotated[
+        int | None,
+        typer.Option("--augment", metavar="N", help="Embed N augmented views of every image too; 0 removes them."),
+    ] = None,
+    settle: Annotated[
+        float | None,
+        typer.Option("--settle", metavar="SECONDS", min=0.05, help="Index when all has rested so long; default: 2."),
+    ] = None,
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            "--poll",
+            metavar="SECONDS",
+            min=0.05,
+            help="Look that often instead of being told by the system; default: only where it cannot tell, every 10 s.",
+        ),
+    ] = None,
+    megapixels: MaxMegapixels = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON on stdout for each run that changed something.")
+    ] = False,
+) -> None:
+    """Keep a collection current: index pictures now, and again whenever some are added, changed, moved or deleted.
+
+    Goes on until Ctrl-C. What cannot be reached for a while stays in the collection.
+
+    Example:  simsearch watch photos --into indexes/photos
+    """
+    stop = _Stop()
+    folder = into
+    try:
+        from simsearch.collection import Collection, ModelChoice, ViewChoice
+        from simsearch.watch import Ears, Pace, check_sources
+        from simsearch.watch import watch as keep_current
+
+        choice = ModelChoice.checked(backbone=backbone, weights=weights, precision=precision, offline=offline)
+        check_sources(sources)
+        collection = folder = into or new_collection(sources[0])
+        embedders: dict[str, Any] = {}
+
+        def run(present: Sequence[str]) -> IngestReport:
+            with ProgressBar() as bar:
+                return Collection.ingest(
+                    collection, present, choice, augment=ViewChoice(augment), max_pixels=max_pixels(megapixels),
+                    progress=bar, embedders=embedders,
+                )  # fmt: skip
+
+        how = "" if poll is None else f", looking every {poll:g} s"
+        tell(f"simsearch: watching {', '.join(sources)} into {folder}{how}  (Ctrl-C stops it)")
+        ears = Ears(show=_Shown(as_json=as_json), tell=lambda message: tell(f"simsearch: {message}"))
+        pace = Pace(poll_s=poll) if settle is None else Pace(settle, poll)
+        keep_current(collection, sources, run, ears, pace=pace)
+    except KeyboardInterrupt:
+        safe = f"; what was indexed is safe in {folder}" if folder else ""
+        tell(f"simsearch: stopped{safe}")
+        raise typer.Exit(stop.status) from None
+
+
+class _Stop:
+    """SIGTERM stops like Ctrl-C. After the first of either, others wait for nothing: it is ending already."""
+
+    def __init__(self) -> None:
+        self.status = 128 + signal.SIGINT
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)
+        self.status = 128 + number
+        raise KeyboardInterrupt
+
+
+class _Shown:
+    """Turns as they are printed: a line each; what a person should know of the model once."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._noted: set[str] = set()
+
+    def __call__(self, turn: Turn) -> None:
+        for note in turn.report.notes:
+            if note not in self._noted:
+                tell(f"simsearch: {note}")
+                self._noted.add(note)
+        if self._as_json:
+            print(json.dumps(ingest_document(turn.report)), flush=True)  # noqa: T201 - a document for each run
+        else:
+            tell(_line(turn))
+            tell_skips(turn.new_skips, turn.report.collection)
+
+
+def _line(turn: Turn) -> str:
+    report = turn.report
+    counts = {
+        "added": turn.n_added or 0,
+        "embedded": report.n_embedded,
+        "gone": report.n_gone,
+        "skipped": len(turn.new_skips),
+    }
+    parts = [f"{n:,} {name}" for name, n in counts.items() if n or (name == "embedded" and turn.n_added is None)]
+    return (
+        f"{report.collection}: {', '.join(parts)}; now {report.n_images:,} images in {report.n_files:,} files "
+        f"({report.elapsed_s:.1f} s)"
+    )

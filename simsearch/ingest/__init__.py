@@ -1,0 +1,1 @@
+"""From files to vectors in the catalog: plan, read, embed, record."""

@@ -1,0 +1,157 @@
+"""What a worker made of a block, as a Parquet file: a row a file. Shards wait in a folder beside the catalog.
+
+Workers encode shards and the driver puts them into the folder: so no storage has to be shared with the cluster.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from simsearch.errors import ImageError, NotAPicture, Unreadable
+from simsearch.images.metadata import Metadata
+from simsearch.ingest.prepare import Prepared
+from simsearch.ingest.record import NewViews
+from simsearch.sources.scan import FoundFile
+from simsearch.store.catalog import ImageFacts
+from simsearch.store.connection import SHARDS_NAME
+
+_FAILURES: dict[str, type[ImageError]] = {
+    "not a picture": NotAPicture,
+    "unreadable": Unreadable,
+    "broken": ImageError,
+}
+"""Kinds of failures, those that are kinds of others first."""
+
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.binary()),  # a name need not be UTF-8
+        ("size_bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("etag", pa.string()),
+        ("digest", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("taken_at", pa.string()),
+        ("camera", pa.string()),
+        ("numbers", pa.list_(pa.int32())),
+        ("vectors", pa.list_(pa.float32())),  # of all the numbers, one behind the other
+        ("failure", pa.string()),
+        ("problem", pa.string()),
+        ("advice", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardContent:
+    """Files without their pixels, in their order, and the new views of each content among them."""
+
+    files: Sequence[Prepared]
+    new: Mapping[str, NewViews]
+
+
+def encode(content: ShardContent) -> bytes:
+    """A shard as the bytes of its file."""
+    left = dict(content.new)
+    rows = [_row(file, left.pop(file.digest, None)) for file in content.files]
+    sink = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(rows, _SCHEMA), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def decode(shard: Path) -> ShardContent:
+    """What `encode` was given.
+
+    Raises `ValueError` where the file is no whole shard.
+    """
+    try:
+        table = parquet.read_table(shard)
+        if table.schema != _SCHEMA:
+            raise ValueError(f"{shard} has other columns")
+        numbers, vectors = table["numbers"].to_pylist(), table["vectors"].combine_chunks()
+        rows = table.drop_columns(["numbers", "vectors"]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{shard} is no whole shard ({error})") from error
+    new = {}
+    for place, row in enumerate(rows):
+        if numbers[place]:
+            flat: Any = vectors[place].values.to_numpy(zero_copy_only=False)
+            new[row["digest"]] = NewViews(numbers[place], flat.reshape(len(numbers[place]), -1))
+    return ShardContent([_prepared(row) for row in rows], new)
+
+
+def _row(file: Prepared, new: NewViews | None) -> dict[str, Any]:
+    found, facts, failure = file.file, file.facts, file.failure
+    noted = facts.metadata if facts else Metadata()
+    kind = next((kind for kind, error in _FAILURES.items() if isinstance(failure, error)), None)
+    return {
+        "path": os.fsencode(found.path), "size_bytes": found.size_bytes, "mtime_ns": found.mtime_ns,
+        "etag": found.etag, "digest": file.digest,
+        "width": facts and facts.width, "height": facts and facts.height, "format": facts and facts.format,
+        "taken_at": noted.taken_at, "camera": noted.camera,
+        "numbers": list(new.numbers) if new else [], "vectors": new.vectors.ravel() if new else [],
+        "failure": kind, "problem": failure and failure.problem, "advice": failure and failure.advice,
+    }  # fmt: skip
+
+
+def _prepared(row: Mapping[str, Any]) -> Prepared:
+    file = FoundFile(os.fsdecode(row["path"]), row["size_bytes"], row["mtime_ns"], row["etag"])
+    if row["failure"] is not None:
+        failure = _FAILURES[row["failure"]](file.path, row["problem"], row["advice"])
+        return Prepared(file, failure=failure)
+    metadata = Metadata(row["taken_at"], row["camera"])
+    facts = None if row["width"] is None else ImageFacts(row["width"], row["height"], row["format"], metadata)
+    return Prepared(file, row["digest"], facts)
+
+
+class ShardFolder:
+    """The shards of a collection that are of one model, its views and the same limits: those of `key`."""
+
+    def __init__(self, collection: Path, key: str) -> None:
+        self._place = collection / SHARDS_NAME / key
+
+    def shards(self) -> Iterator[Path]:
+        """Those that are there, in the order of their names."""
+        yield from sorted(self._place.glob("block-*.parquet"))
+
+    def keep(self, number: int, shard: bytes) -> Path:
+        """Put the shard of a block into the folder; it appears whole or not at all.
+
+        A new name for each, so that those of a killed run stay. Raises `OSError`.
+        """
+        self._place.mkdir(parents=True, exist_ok=True)
+        handle, workshop = tempfile.mkstemp(prefix=".shard-", dir=self._place)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(shard)
+            place = self._free_name(number)
+            os.replace(workshop, place)
+        except BaseException:
+            Path(workshop).unlink(missing_ok=True)
+            raise
+        return place
+
+    def _free_name(self, number: int) -> Path:
+        place, attempt = self._place / f"block-{number:06}.parquet", 1
+        while place.exists():
+            place, attempt = self._place / f"block-{number:06}-{attempt}.parquet", attempt + 1
+        return place
+
+    def clear(self) -> None:
+        """Delete all of them: they are in the catalog, or of a state that is no more."""
+        shutil.rmtree(self._place, ignore_errors=True)
+        try:
+            self._place.parent.rmdir()
+        except OSError:  # there are those of another model, or none at all
+            return

@@ -1,0 +1,213 @@
+"""A model's vectors, and all that the catalog knows of their views, into files of other tools.
+
+| format | what is written |
+|---|---|
+| `parquet` | one file: a row a view, `vector` a list of fixed length |
+| `npy` | a folder as clip-retrieval writes it: `img_emb/img_emb_0000.npy` (n, d), and its rows in
+  `metadata/metadata_0000.parquet` with `image_path`; embedding-reader and autofaiss read it |
+| `csv`, `jsonl` | one file of text: a row or a line a view, `vector` a JSON list |
+
+Rows are by rising view id. A path that is no valid UTF-8 has U+FFFD in its text, and its bytes in hexadecimal
+digits in `path_hex`, which is empty for all others.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.errors import UsageError
+from simsearch.files import whole_file, whole_folder
+from simsearch.interchange.tables import TableWriter
+from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.snapshot import Reading, Record, reading
+
+Format = Literal["parquet", "npy", "csv", "jsonl"]
+VectorKind = Literal["float32", "float16", "none"]
+"""How vectors are written: as they are, rounded to half the space, or not at all."""
+
+FORMATS: tuple[str, ...] = get_args(Format)
+N_IN_PART = 250_000
+"""Rows of one .npy file of the `npy` layout."""
+
+Block = tuple[list[dict[str, Any]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """How vectors are written, and how many go into one .npy file."""
+
+    vectors: VectorKind
+    n_in_part: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written: where, and how many rows."""
+
+    path: Path
+    format: Format
+    n_rows: int
+
+
+def export(
+    catalog: Catalog,
+    stored: StoredModel,
+    place: Path,
+    *,
+    format: Format | None = None,
+    vectors: VectorKind = "float32",
+    n_in_part: int = N_IN_PART,
+) -> Exported:
+    """Write a model's views to `place`; without a format, the one that its extension names, or `npy` without any.
+
+    Memory does not grow with the collection. Augmented views are among the rows, with `kind` and `parameters`.
+
+    Raises `UsageError` on an unknown extension or a folder that is in use, `MissingExtra` without pyarrow,
+    `SimsearchError` when the place cannot be written.
+    """
+    chosen = format or _format_of(place)
+    if chosen == "npy" and vectors == "none":
+        raise UsageError("the npy layout is made of vectors", "leave them in, or choose csv, jsonl or parquet")
+    with reading(catalog, stored) as found:
+        n_rows = _WRITERS[chosen](found, place, _Order(vectors, n_in_part))
+    return Exported(place, chosen, n_rows)
+
+
+def _format_of(place: Path) -> Format:
+    formats: dict[str, Format] = {
+        ".parquet": "parquet",
+        ".csv": "csv",
+        ".jsonl": "jsonl",
+        ".ndjson": "jsonl",
+        "": "npy",
+    }
+    try:
+        return formats[place.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"{place} does not say which format is meant",
+            f"end it in .parquet, .csv or .jsonl, or name one of {FORMATS}",
+        ) from None
+
+
+def path_fields(path: str) -> tuple[str, str | None]:
+    """A path as text that is valid everywhere, and its bytes in hexadecimal where the text is not all of it."""
+    raw = os.fsencode(path)
+    text = raw.decode("utf-8", "replace")
+    return text, None if os.fsencode(text) == raw else raw.hex()
+
+
+def _row(record: Record, facts: Iterator[str], path_name: str) -> dict[str, Any]:
+    text, raw = path_fields(record.path)
+    return {
+        "view_id": record.view_id,
+        "image_id": record.image_id,
+        path_name: text,
+        "path_hex": raw,
+        "paths": [path_fields(path)[0] for path in record.paths],
+        "kind": record.kind,
+        "parameters": record.parameters,
+        **dict(zip(facts, record.facts, strict=True)),
+    }
+
+
+def _blocks(found: Reading, path_name: str, chosen: NDArray[np.int64] | None = None) -> Iterator[Block]:
+    for records, vectors in found.blocks(chosen):
+        yield [_row(record, iter(found.facts), path_name) for record in records], vectors
+
+
+def _columns(found: Reading, path_name: str) -> dict[str, str]:
+    """The columns and their types in SQL, in the order of `_row`."""
+    texts = {path_name: "TEXT", "path_hex": "TEXT", "paths": "TEXTS", "kind": "TEXT", "parameters": "TEXT"}
+    return {"view_id": "INTEGER", "image_id": "INTEGER", **texts, **found.facts}
+
+
+def _about(found: Reading) -> dict[str, str]:
+    model = found.stored.model
+    return {
+        "simsearch.model": found.stored.fingerprint,
+        "simsearch.backbone": model.backbone,
+        "simsearch.details": model.to_json(),
+    }
+
+
+def _write_parquet(found: Reading, place: Path, order: _Order) -> int:
+    width = None if order.vectors == "none" else (found.stored.width, order.vectors)
+    n_rows = 0
+    with whole_file(place) as workshop, TableWriter(workshop, _columns(found, "path"), width, _about(found)) as table:
+        for rows, vectors in _blocks(found, "path"):
+            table.write(rows, vectors)
+            n_rows += len(rows)
+    return n_rows
+
+
+def _write_npy(found: Reading, place: Path, order: _Order) -> int:
+    ids = found.view_ids()
+    parts = [ids[start : start + order.n_in_part] for start in range(0, len(ids), order.n_in_part)] or [ids]
+    with whole_folder(place) as workshop:
+        (workshop / "img_emb").mkdir()
+        (workshop / "metadata").mkdir()
+        for number, part in enumerate(parts):
+            table_file = workshop / "metadata" / f"metadata_{number:04}.parquet"
+            with (
+                (workshop / "img_emb" / f"img_emb_{number:04}.npy").open("wb") as stream,
+                TableWriter(table_file, _columns(found, "image_path"), None, _about(found)) as table,
+            ):
+                descr = np.lib.format.dtype_to_descr(np.dtype(order.vectors).newbyteorder("<"))
+                header = {"descr": descr, "fortran_order": False, "shape": (len(part), found.stored.width)}
+                np.lib.format.write_array_header_1_0(stream, header)
+                for rows, vectors in _blocks(found, "image_path", part):
+                    stream.write(vectors.astype(descr).tobytes())
+                    table.write(rows, vectors)
+    return len(ids)
+
+
+def _write_csv(found: Reading, place: Path, order: _Order) -> int:
+    columns = [*_columns(found, "path"), *([] if order.vectors == "none" else ["vector"])]
+    n_rows = 0
+    with whole_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        for rows, vectors in _blocks(found, "path"):
+            for row, text in zip(rows, _texts(vectors, order.vectors), strict=True):
+                filled = row | {"paths": json.dumps(row["paths"], ensure_ascii=False)}
+                writer.writerow(filled if text is None else filled | {"vector": text})
+            n_rows += len(rows)
+    return n_rows
+
+
+def _write_jsonl(found: Reading, place: Path, order: _Order) -> int:
+    n_rows = 0
+    with whole_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="\n") as stream:
+        for rows, vectors in _blocks(found, "path"):
+            for row, text in zip(rows, _texts(vectors, order.vectors), strict=True):
+                line = json.dumps(row | {"parameters": json.loads(row["parameters"])}, ensure_ascii=False)
+                stream.write((line if text is None else f'{line[:-1]}, "vector": {text}}}') + "\n")
+            n_rows += len(rows)
+    return n_rows
+
+
+def _texts(vectors: NDArray[np.float32], kind: VectorKind) -> list[str] | list[None]:
+    """Each vector as a JSON list, with as many digits as bring back every bit: 9 for float32, 5 for float16."""
+    if kind == "none":
+        return [None] * len(vectors)
+    digits = "%.9g" if kind == "float32" else "%.5g"
+    form = "[" + ", ".join([digits] * vectors.shape[1]) + "]"
+    return [form % tuple(row) for row in vectors.astype(kind).tolist()]
+
+
+_WRITERS: dict[Format, Callable[[Reading, Path, _Order], int]] = {
+    "parquet": _write_parquet,
+    "npy": _write_npy,
+    "csv": _write_csv,
+    "jsonl": _write_jsonl,
+}

@@ -1,0 +1,236 @@
+"""Vectors that another tool made, taken into a collection beside those of its own models."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.errors import ImageError, SourceError, Unreadable, UsageError
+from simsearch.images.decode import decode, read
+from simsearch.images.views import NO_AUGMENTATION
+from simsearch.index.backends import open_indexes
+from simsearch.ingest.pipeline import Progress
+from simsearch.ingest.plan import check_place, discard
+from simsearch.interchange.embeddings import EmbeddingBlock, Embeddings, open_embeddings
+from simsearch.models.choice import backbone_names
+from simsearch.models.model import SCALINGS, Model
+from simsearch.sources.addresses import absolute, is_remote, is_url
+from simsearch.sources.scan import FoundFile, Skip
+from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
+from simsearch.store.writer import CatalogWriter
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ANY_PX = 64
+"""A picture is decoded to be sure that it is one; how large is of no matter."""
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What to take in: the source, the name its vectors get, where relative paths begin, the table beside a .npy.
+
+    Raises `UsageError` on a name that cannot be, or that a backbone of simsearch has.
+    """
+
+    source: Path
+    name: str
+    root: Path = field(default_factory=Path)
+    metadata: Path | None = None
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"{self.name!r} is no name for a backbone", "letters, digits, dots, - and _, such as clip")
+        if self.name in backbone_names():
+            raise UsageError(f"a backbone of simsearch is called {self.name}", "give imported vectors another name")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was taken in.
+
+    Of `n_rows` rows `n_repeated` named a path that a later one names too. `n_added` vectors are new; `n_kept` images
+    keep another vector of this name that they had. `n_images` have one now. `skips` are files that could not be read.
+    """
+
+    collection: str
+    model: str
+    backbone: str
+    width: int
+    n_rows: int
+    n_repeated: int
+    n_added: int
+    n_kept: int
+    n_images: int
+    skips: tuple[Skip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file as it is now, with what is known of its content, or why it cannot be read."""
+
+    path: str
+    file: FoundFile | None = None
+    digest: str = ""
+    facts: ImageFacts | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Tally:
+    n_files: int = 0
+    n_added: int = 0
+    n_kept: int = 0
+    skips: list[Skip] = field(default_factory=list)
+
+
+def import_embeddings(folder: Path, intake: Intake, progress: Callable[[Progress], None] = lambda _: None) -> Imported:
+    """Take vectors into a collection, which is made if it is not there. Of rows of one path the last counts.
+
+    Every picture is read: its content says which image it is, as with `simsearch index`. A vector never changes in a
+    collection: an image that has another one of this name keeps it. The same call goes on where a killed one stopped.
+
+    Raises `SourceError` when the source is not what it should be or none of its pictures can be read, `UsageError`
+    when the name is taken, `MissingExtra`, or a `CollectionError`; nothing is written then.
+    """
+    embeddings = open_embeddings(intake.source, metadata=intake.metadata)
+    n_rows, last = _last_rows(embeddings, intake.root)
+    is_new = check_place(folder)
+    model = _model(intake, embeddings.width)
+    if not is_new:
+        _check_name(folder, model, embeddings.width)
+    with CatalogWriter.open_or_create(folder) as writer:
+        was_there = writer.find_model(model.fingerprint) is not None
+        with writer.transaction():
+            stored = writer.add_model(model, embeddings.width, model.fingerprint)
+            run_id = writer.begin_run(stored.id, [str(intake.source)])
+        tally = _take_in(writer, stored, intake, embeddings, last, progress)
+        if tally.n_files == 0 and not was_there:
+            with writer.transaction():
+                writer.forget_model(stored.id)
+        with writer.transaction():
+            if tally.n_files:
+                writer.end_run(run_id, embedded=tally.n_added, reused=tally.n_files - tally.n_added)
+            read = last.keys() - {skip.path for skip in tally.skips}
+            writer.forget_skips(lambda path: path in read)
+            writer.record_skips(tally.skips if tally.n_files else ())
+        if tally.n_files:
+            with open_indexes(writer) as indexes:
+                indexes.refresh(stored.fingerprint)
+        n_images = writer.n_images_of(stored.id)
+    if tally.n_files == 0:
+        if is_new:
+            discard(folder)
+        first = tally.skips[0]
+        problem = f"none of {len(last):,} pictures could be read, such as {first.path}: {first.reason}"
+        raise SourceError(str(intake.source), problem, "say with --root where relative paths begin")
+    return Imported(
+        str(folder), stored.fingerprint, intake.name, embeddings.width, n_rows, n_rows - len(last), tally.n_added,
+        tally.n_kept, n_images, tuple(sorted(tally.skips, key=lambda skip: skip.path)),
+    )  # fmt: skip
+
+
+def _model(intake: Intake, width: int) -> Model:
+    return Model(
+        backbone=intake.name,
+        runtime="imported",
+        weights=f"imported-{width}",
+        file=os.path.abspath(intake.source),
+        side_px=0,
+        resize="squash",
+        scaling=SCALINGS["none"],
+        layer=None,
+        pooling="avg",
+    )
+
+
+def _check_name(folder: Path, model: Model, width: int) -> None:
+    with Catalog.open(folder) as catalog:
+        for stored in catalog.models():
+            if stored.model.backbone == model.backbone and stored.fingerprint != model.fingerprint:
+                problem = f"{folder} has vectors of {model.backbone} with {stored.width} numbers, these have {width}"
+                raise UsageError(problem, "give these another --name")
+
+
+def _place(path: str, root: Path) -> str:
+    """Where a path of the source leads to, as `simsearch index` would name it; a URL is left alone."""
+    return path if is_url(path) else absolute(path if is_remote(path) else os.path.join(root, path))
+
+
+def _last_rows(embeddings: Embeddings, root: Path) -> tuple[int, dict[str, int]]:
+    """How many rows there are, and of each place the number of its last one. All of the source is checked by it."""
+    n_rows, last = 0, {}
+    for block in embeddings.blocks():
+        for number, path in enumerate(block.paths, start=n_rows):
+            last[_place(path, root)] = number
+        n_rows += len(block.paths)
+    return n_rows, last
+
+
+def _take_in(
+    writer: CatalogWriter, stored: StoredModel, intake: Intake, embeddings: Embeddings,
+    last: dict[str, int], progress: Callable[[Progress], None],
+) -> _Tally:  # fmt: skip
+    tally, first, n_done = _Tally(), 0, 0
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for block in embeddings.blocks():
+            rows, places = _wanted(block, first, intake.root, last)
+            first += len(block.paths)
+            found = list(pool.map(lambda path: _read(path, intake.max_pixels), places))
+            entries = _entries(writer, stored, list(zip(found, block.vectors[rows], strict=True)), tally)
+            with writer.transaction():
+                writer.record(entries, stored.id)
+            n_done += len(places)
+            progress(Progress(n_done, len(last), tally.n_added))
+    return tally
+
+
+def _wanted(block: EmbeddingBlock, first: int, root: Path, last: dict[str, int]) -> tuple[list[int], list[str]]:
+    """Those rows of a block that are the last of their place, and the places."""
+    places = [_place(path, root) for path in block.paths]
+    rows = [row for row, place in enumerate(places) if last[place] == first + row]
+    return rows, [places[row] for row in rows]
+
+
+def _read(path: str, max_pixels: int) -> _Read:
+    try:
+        if is_url(path):
+            raise Unreadable(path, "it is on the network", "fetch it, and name the file in its place")
+        raw = read(path, claims_picture=True, max_pixels=max_pixels)
+        picture = decode(raw.data, path, max_pixels=max_pixels, target_px=_ANY_PX)
+    except ImageError as error:
+        return _Read(path, reason=error.reason)
+    facts = ImageFacts(picture.width, picture.height, picture.format, picture.metadata)
+    return _Read(path, FoundFile(path, raw.size_bytes, raw.mtime_ns, raw.etag), raw.digest, facts)
+
+
+def _entries(
+    writer: CatalogWriter, stored: StoredModel, rows: Sequence[tuple[_Read, Vector]], tally: _Tally
+) -> list[Entry]:
+    """What is to be recorded; an image that has a vector of the model gets no other."""
+    entries: list[Entry] = []
+    new: dict[str, Vector] = {}
+    for found, vector in rows:
+        if found.file is None:
+            tally.skips.append(Skip(found.path, found.reason))
+            continue
+        held = new.get(found.digest)
+        if held is None:
+            held = writer.digest_vector(found.digest, stored)
+        views: tuple[EmbeddedView, ...] = ()
+        if held is None:
+            new[found.digest] = vector
+            views = (EmbeddedView(*NO_AUGMENTATION.description(found.digest, 0), vector),)
+        tally.n_files += 1
+        tally.n_added += len(views)
+        tally.n_kept += held is not None and not np.allclose(held, vector, atol=1e-6)
+        entries.append(Entry(found.file, found.digest, found.facts, views))
+    return entries

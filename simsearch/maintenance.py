@@ -1,0 +1,202 @@
+"""What looks after a collection: what it holds, whether it is whole, and giving back what nothing needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simsearch.errors import CollectionDamaged, ModelNotIndexed, UsageError
+from simsearch.images.views import NO_AUGMENTATION
+from simsearch.index.backends import open_indexes
+from simsearch.index.cache import Indexes, choose_kind
+from simsearch.index.kinds import KindChoice
+from simsearch.sources.addresses import absolute, canonical, is_below, is_remote
+from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.connection import SHARDS_NAME
+from simsearch.store.writer import CatalogWriter
+
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """`problems` are damage, `notes` are what its owner may want to know."""
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def describe(catalog: Catalog, indexes: Indexes) -> dict[str, Any]:
+    """What is in a collection: counts, models with their coverage and index, sizes in bytes, last runs, skips."""
+    models = []
+    for stored in catalog.models():
+        model = stored.model
+        models.append(
+            {
+                "backbone": model.backbone, "model": stored.fingerprint, "width": stored.width,
+                "images": catalog.n_images_of(stored.id), "views": catalog.n_vectors(stored.id),
+                "augment": stored.augmentation.n_views,
+                "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
+                "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
+                "index": indexes.describe(stored),
+            }
+        )  # fmt: skip
+    return {
+        "collection": str(catalog.folder),
+        **catalog.counts(),
+        "metadata": catalog.n_noted(),
+        "columns": catalog.columns(),
+        "rerank": catalog.setting("rerank") or "none",
+        "size_bytes": _size_bytes(catalog.folder),
+        "models": models,
+        "runs": catalog.runs(5),
+        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in catalog.skips()],
+    }
+
+
+def verify(catalog: Catalog, cache: Indexes) -> Verification:
+    """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
+    problems = catalog.damage()
+    notes: list[str] = []
+    if not problems:
+        for stored in catalog.models():
+            problems += _wrong_vectors(catalog, stored)
+            notes += cache.complaints(stored)
+    here = [path for path in catalog.paths() if not is_remote(path)]
+    missing = [path for path in here if not os.path.exists(path)]
+    if n_elsewhere := catalog.counts()["files"] - len(here):
+        notes.append(f"{n_elsewhere} files are not on this machine and were not looked for; index again to do so")
+    if missing:
+        notes.append(f"{len(missing)} files are gone, such as {missing[0]}; index again to take them out of answers")
+    if orphans := catalog.counts()["orphans"]:
+        notes.append(f"{orphans} images have no file any more; `simsearch prune` deletes their vectors")
+    return Verification(tuple(problems), tuple(notes))
+
+
+def rebuild(folder: Path, choice: KindChoice | None = None) -> list[str]:
+    """Make every index anew from the catalog, and delete those of no model; where those are that were made.
+
+    `choice` says of which kind, from now on; without one it is the kind that was chosen before.
+    """
+    Catalog.open(folder).close()
+    with CatalogWriter.open_or_create(folder) as writer:
+        if choice is not None:
+            choose_kind(writer, choice)
+        with open_indexes(writer) as indexes:
+            indexes.discard()
+            fingerprints = [stored.fingerprint for stored in writer.models()]
+            for fingerprint in fingerprints:
+                indexes.refresh(fingerprint)
+            return [indexes.place(fingerprint) for fingerprint in fingerprints]
+
+
+def remove(folder: Path, paths: Sequence[str]) -> int:
+    """Take files, or all files below folders, out of the answers; how many.
+
+    Raises `UsageError` when the collection has none of a path.
+    """
+    Catalog.open(folder).close()
+    with CatalogWriter.open_or_create(folder) as writer:
+        known = list(writer.paths())
+        meant: list[str] = []
+        for path in paths:
+            below = [file for file in known if _is_meant(file, path)]
+            if not below:
+                raise UsageError(f"{folder} has no file {path}", "`simsearch query` and `info` show what it has")
+            meant += below
+        with writer.transaction():
+            return writer.forget_files(dict.fromkeys(meant))
+
+
+def prune(folder: Path, backbone: str | None, *, only_augmented: bool) -> dict[str, int]:
+    """Delete what no file needs any more, or what is said, and give the space back.
+
+    With a backbone everything of it goes, or only its augmented views; those of all models without one. Returns
+    counts: `images`, `models` and `views` deleted, and `freed_bytes`.
+    """
+    with Catalog.open(folder) as catalog:
+        meant = catalog.models() if backbone is None else matching(catalog, backbone)
+    before = _size_bytes(folder)
+    with CatalogWriter.open_or_create(folder) as writer:
+        n_views = writer.counts()["views"]
+        n_images = n_models = 0
+        with writer.transaction():
+            if only_augmented:
+                for stored in meant:
+                    writer.set_augmentation(stored, NO_AUGMENTATION)
+            elif backbone is None:
+                n_images = writer.forget_orphans()
+            else:
+                n_models = len(meant)
+                for stored in meant:
+                    writer.forget_model(stored.id)
+        n_views -= writer.counts()["views"]
+        shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)  # of runs on a cluster that were killed
+        writer.compact()
+        with open_indexes(writer) as indexes:
+            kept = {stored.fingerprint for stored in writer.models()}
+            for stored in meant:
+                if stored.fingerprint not in kept:
+                    indexes.discard(stored.fingerprint)
+            for fingerprint in kept:
+                indexes.refresh(fingerprint)
+            indexes.discard_stale()
+    freed = max(0, before - _size_bytes(folder))
+    return {"images": n_images, "models": n_models, "views": n_views, "freed_bytes": freed}
+
+
+def matching(catalog: Catalog, backbone: str) -> list[StoredModel]:
+    """The models of a backbone's name, of a fingerprint, or of a model file, the last indexed first.
+
+    Raises `ModelNotIndexed` when there is none.
+    """
+    models = catalog.models()
+    file = os.path.abspath(backbone)
+    found = [
+        stored
+        for stored in models
+        if backbone in (stored.model.backbone, stored.fingerprint) or stored.model.file == file
+    ]
+    if found:
+        return found
+    held = ", ".join(dict.fromkeys(stored.model.backbone for stored in models)) or "nothing"
+    raise ModelNotIndexed(
+        str(catalog.folder),
+        f"{catalog.folder} was not indexed with {backbone}; it holds {held}",
+        f"ask with one of those, or run `simsearch index ... --into {catalog.folder} --backbone {backbone}`",
+    )
+
+
+def _wrong_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:
+    n_wrong = 0
+    try:
+        for _, vectors in catalog.vectors(stored, catalog.vector_ids(stored.id)):
+            lengths = np.linalg.norm(vectors, axis=1)
+            n_wrong += int(np.sum(~(np.abs(lengths - 1) < _UNIT_TOLERANCE)))
+    except CollectionDamaged as error:
+        return [str(error)]
+    if not n_wrong:
+        return []
+    name = stored.model.backbone
+    return [f"{n_wrong} vectors of {name} are not of unit length; prune --backbone {name} and index again"]
+
+
+def _is_meant(file: str, path: str) -> bool:
+    if is_remote(path):
+        return is_below(file, canonical(path))
+    return file == absolute(path) or file.startswith(os.path.join(os.path.realpath(path), ""))
+
+
+def _size_bytes(folder: Path) -> int:
+    n_bytes = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a Milvus Lite may tidy up in there meanwhile
+            n_bytes += file.stat().st_size if file.is_file() else 0
+    return n_bytes

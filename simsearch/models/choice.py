@@ -1,0 +1,192 @@
+"""From what a user asks for to a model with every detail fixed, without loading a network."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMismatch
+from simsearch.images.decode import Resize
+from simsearch.models import histogram, weights
+from simsearch.models.builtin import network
+from simsearch.models.custom_model import digest_of_model, is_model_file, read_model_file
+from simsearch.models.embedder import ENGINES, Engine, shipped_digest
+from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime
+from simsearch.models.precision import WISHES, Wish
+from simsearch.models.weights import RANDOM, WeightsOrder
+from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
+
+BUILTIN = "builtin"
+DEFAULT_BACKBONE = BUILTIN
+_WORDS = {"pooling": POOLINGS, "resize": RESIZES, "precision": WISHES, "engine": ENGINES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """What a user asks for. None means the default of the backbone.
+
+    `backbone` is a row of the zoo, `builtin`, `histogram`, or the path of a model file; `weights` the path of a weights
+    file or `random`; `layer` the name of any layer of the network.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    layer: str | None = None
+    pooling: Pooling | None = None
+    resize: Resize | None = None
+    precision: Wish = "auto"
+    engine: Engine = "auto"
+    offline: bool = False
+
+    @classmethod
+    def checked(cls, **words: str | bool | None) -> ModelChoice:
+        """A choice from words that somebody typed.
+
+        Raises `UsageError` on a pooling, a resize rule, a precision or an engine that there is none of.
+        """
+        for what, allowed in _WORDS.items():
+            word = words.get(what)
+            if word is not None and word not in allowed:
+                raise UsageError(f"there is no {what} {word!r}", f"choose one of {', '.join(allowed)}")
+        return cls(**words)  # type: ignore[arg-type]  # words were checked
+
+    @property
+    def names_a_model(self) -> bool:
+        """Whether anything but the backbone that tells models apart is asked for."""
+        return any(x is not None for x in (self.weights, self.layer, self.pooling, self.resize))
+
+
+def list_backbones() -> list[dict[str, Any]]:
+    """Every backbone as plain data; `weights_path` is where weights were found, None where there are none here."""
+    shipped = {
+        BUILTIN: (network.SIDE_PX, network.WIDTH, network.PARAMETERS, str(network.GRAPH), "see its CARD.md"),
+        histogram.NAME: (histogram.SIDE_PX, histogram.WIDTH, 0, None, "counts of colours and edges: the baseline"),
+    }
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name, "side_px": side_px, "width": width, "parameters": parameters, "layer": None,
+            "licence": "Apache-2.0", "paper": paper, "weights_path": file, "weights_url": None,
+        }
+        for name, (side_px, width, parameters, file, paper) in shipped.items()
+    ]  # fmt: skip
+    rows += [
+        {
+            "name": row.name, "side_px": row.side_px, "width": row.width, "parameters": row.parameters,
+            "layer": row.layer, "licence": row.licence, "paper": row.paper,
+            "weights_path": weights.find_here(row, with_head=False), "weights_url": row.notop.url,
+        }
+        for row in BACKBONES.values()
+    ]  # fmt: skip
+    return rows
+
+
+def backbone_names() -> list[str]:
+    """Every name that `ModelChoice.backbone` knows, in the order of the table."""
+    return [BUILTIN, histogram.NAME, *BACKBONES]
+
+
+def resolve(choice: ModelChoice) -> Model:
+    """Fix every detail: find the weights (downloading them if that is allowed), digest them, fill in defaults.
+
+    Raises `UnknownBackbone`, `WeightsMissing`, or another `ModelError`.
+    """
+    name = choice.backbone or DEFAULT_BACKBONE
+    if name == histogram.NAME:
+        return _shipped(choice, histogram.NAME, "histogram", histogram.SIDE_PX, "none")
+    if name == BUILTIN:
+        return _shipped(choice, BUILTIN, "builtin", network.SIDE_PX, shipped_digest())
+    if name in BACKBONES:
+        return _zoo_model(BACKBONES[name], choice)
+    if is_model_file(name):
+        if choice.weights is not None:
+            raise _brings_its_own(name)
+        return read_model_file(name, layer=choice.layer, pooling=choice.pooling, resize=choice.resize)
+    raise UnknownBackbone(name, difflib.get_close_matches(name.lower(), backbone_names(), n=3))
+
+
+def relocate(model: Model, order: WeightsOrder) -> Model:
+    """The same model with its weights found again, wherever they lie now.
+
+    Raises `WeightsMismatch` when what is found is not what the model was, `WeightsMissing` when nothing is.
+    """
+    if model.file is None:
+        return model
+    if order.path is None and Path(model.file).exists() and _digest(model) == model.weights:
+        return model
+    if model.backbone not in BACKBONES or model.runtime != "keras-zoo":
+        if order.path is not None:
+            raise _brings_its_own(model.file)
+        raise WeightsMismatch(
+            f"{model.file} is missing or is not the model that was indexed with",
+            f"put the file back, or index again with --backbone {model.file}",
+        )
+    row = BACKBONES[model.backbone]
+    if order.path is None:
+        for file in weights.all_here(row, with_head=False):
+            if weights.digest_of_file(file) == model.weights:
+                return replace(model, file=file)
+    found = weights.find(row, order, with_head=weights.has_head(model.file), download=_download)
+    if weights.digest_of_file(found) != model.weights:
+        raise WeightsMismatch(
+            f"{found} holds other weights than the collection was indexed with",
+            "name the right file with --weights, or index again",
+        )
+    return replace(model, file=found)
+
+
+def _digest(model: Model) -> str:
+    if model.file is None:
+        return model.weights
+    if model.runtime == "keras-zoo":
+        return weights.digest_of_file(model.file)
+    return digest_of_model(model.file)
+
+
+def _brings_its_own(name: str) -> ModelError:
+    return ModelError(f"{name} brings its own weights", "leave --weights out")
+
+
+def _shipped(choice: ModelChoice, name: str, runtime: Runtime, side_px: int, digest: str) -> Model:
+    """A backbone that is complete as it is: nothing is to be found, nothing to be cut."""
+    for option, value in (("--weights", choice.weights), ("--layer", choice.layer), ("--pooling", choice.pooling)):
+        if value is not None:
+            raise ModelError(f"{name} is complete as it is", f"leave {option} out, or name a --backbone")
+    return Model(
+        backbone=name,
+        runtime=runtime,
+        weights=digest,
+        file=None,
+        side_px=side_px,
+        resize=choice.resize or "squash",
+        scaling=SCALINGS["none"],
+        layer=None,
+        pooling="avg",
+    )
+
+
+def _zoo_model(row: Backbone, choice: ModelChoice) -> Model:
+    layer = choice.layer or row.layer
+    file, digest = None, RANDOM
+    if choice.weights != RANDOM:
+        order = WeightsOrder(choice.weights, choice.offline)
+        file = weights.find(row, order, with_head=layer in row.head_layers, download=_download)
+        digest = weights.digest_of_file(file)
+    return Model(
+        backbone=row.name,
+        runtime="keras-zoo",
+        weights=digest,
+        file=file,
+        side_px=row.side_px,
+        resize=choice.resize or "squash",
+        scaling=SCALINGS[row.scaling],
+        layer=layer,
+        pooling=choice.pooling or "avg",
+    )
+
+
+def _download(wanted: WeightsFile, url: str, folder: Path) -> None:
+    from simsearch.models.keras_runtime import download
+
+    download(wanted, url, folder)

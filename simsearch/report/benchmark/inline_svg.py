@@ -1,0 +1,46 @@
+"""A plot's SVG made part of a page: its colours follow the page's, light or dark, and its ids meet no others."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from simsearch.report.benchmark.plots import FAINT, INK, PALETTE, PAPER, REST, RULE, Plot
+
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_VARIABLES = {
+    PAPER: "var(--paper)",
+    INK: "var(--ink)",
+    FAINT: "var(--faint)",
+    RULE: "var(--rule)",
+    REST: "var(--rest)",
+    **{colour: f"var(--s{number})" for number, colour in enumerate(PALETTE)},
+}
+_COLOUR = re.compile("#[0-9a-f]{6}")
+_REFERENCE = re.compile(r"url\(#")
+
+ElementTree.register_namespace("", _SVG)
+ElementTree.register_namespace("xlink", _XLINK)
+
+
+def inline_svg(plot: Plot) -> str:
+    """An `<svg>` element of the plot's own width, as an image with a title for those who do not see it."""
+    root = ElementTree.fromstring(plot.svg)
+    for clutter in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(clutter)
+    for element in root.iter():
+        _adapt(element.attrib, plot.name)
+    width, _ = root.attrib.pop("width"), root.attrib.pop("height")
+    root.attrib.update({"role": "img", "aria-label": plot.title, "style": f"width: {width}"})
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _adapt(attributes: dict[str, str], prefix: str) -> None:
+    for name, value in attributes.items():
+        if name == "id":
+            attributes[name] = f"{prefix}-{value}"
+        elif name == f"{{{_XLINK}}}href" and value.startswith("#"):
+            attributes[name] = f"#{prefix}-{value[1:]}"
+        else:
+            coloured = _COLOUR.sub(lambda found: _VARIABLES.get(found[0], found[0]), value)
+            attributes[name] = _REFERENCE.sub(f"url(#{prefix}-", coloured)

@@ -1,0 +1,294 @@
+"""The plots of a benchmark, as SVG and PNG. The only import of matplotlib; nothing here touches pyplot's state."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
+
+from simsearch.evaluation.results import HEADLINE, Benchmark, Row
+from simsearch.report.benchmark.findings import class_extremes, has_speed, headline, pareto_front, ranked, series
+from simsearch.report.benchmark.label_placement import Box, LabelPlaces, Point
+from simsearch.report.benchmark.robustness import Grid, robustness_grid
+from simsearch.report.format import amount, clean, metric_label
+
+PAPER, INK, FAINT, RULE = "#ffffff", "#1d1f23", "#6b7280", "#e2e5e9"
+PALETTE = ("#2f6f8f", "#c8643c", "#5b8a3c", "#8a5a9e", "#b8902a", "#3c8f86", "#a84a68")
+"""Colours of the series, the best series first; `REST` is for those after them."""
+REST = "#8b929c"
+
+_MARKERS = "osD^vPX"
+_DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.6)),
+    (0, (1.4, 1.2)),
+    (0, (6, 1.5, 1.4, 1.5)),
+    (0, (3, 1)),
+    (0, (8, 2)),
+    (0, (1, 2)),
+)
+_MOST_LABELS = 24
+_MOST_NAME = 40
+_MOST_MARKED = 4
+_PNG_DPI = 160
+_FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic")
+_LAYOUT: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small, found by a search, and set in the font of the page
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot: a name for files, a title that says what is seen, an SVG document and a PNG."""
+
+    name: str
+    title: str
+    svg: str
+    png: bytes
+
+
+def draw_plots(benchmark: Benchmark) -> tuple[Plot, ...]:
+    """Those plots that the benchmark has numbers for, always in the same order; the same benchmark, the same bytes."""
+    with matplotlib.rc_context({**_LAYOUT, "font.family": _families()}), warnings.catch_warnings():
+        # A name in a script that no installed font has is boxes in the PNG; the SVG has it whole.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        return tuple(Plot(name, title, *_saved(figure, name)) for name, title, figure in _figures(benchmark))
+
+
+def _families() -> list[str]:
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
+
+
+def _figures(benchmark: Benchmark) -> Iterator[tuple[str, str, Figure]]:
+    label = metric_label(HEADLINE)
+    if any(has_speed(row) for row in benchmark.rows):
+        yield "quality_speed", f"{label} against images indexed a second", _quality_speed(benchmark)
+    yield "precision_recall", "Precision against recall", _precision_recall(benchmark)
+    yield "precision_at_k", "Precision at k", _precision_at_k(benchmark)
+    if benchmark.best.per_class:
+        yield "per_class", f"{label} by class", _per_class(benchmark)
+    if benchmark.robustness:
+        yield "robustness", "Similarity and hit@1 after changes of the picture", _robustness(benchmark)
+
+
+def _saved(figure: Figure, name: str) -> tuple[str, bytes]:
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is settled now, and costs more than the drawing
+    svg, png = io.StringIO(), io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # ids that do not change from run to run
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "simsearch"}, transparent=True)
+    figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor=PAPER, metadata={"Software": "simsearch"})
+    return svg.getvalue(), png.getvalue()
+
+
+def _canvas(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", length=0)
+    return figure, axes
+
+
+def _titled(axes: Axes, across: str, up: str) -> None:
+    """Axis titles for which nobody turns the head: the vertical one lies on top of its axis."""
+    axes.set_xlabel(across)
+    axes.set_title(up, loc="left", fontsize=10, color=FAINT, pad=10)
+
+
+def _colour(number: int) -> str:
+    return PALETTE[number] if number < len(PALETTE) else REST
+
+
+def _marks(number: int) -> dict[str, Any]:
+    marker = _MARKERS[number % len(_MARKERS)]
+    return {"color": _colour(number), "marker": marker, "edgecolor": PAPER, "linewidth": 0.8, "zorder": 3}
+
+
+def _named(row: Row) -> str:
+    return _cut(row.name, _MOST_NAME)
+
+
+def _cut(name: str, most: int) -> str:
+    """A name cut in its middle: its beginning and its end tell names apart."""
+    name = clean(name)
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
+
+
+def _quality_speed(benchmark: Benchmark) -> Figure:
+    figure, axes = _canvas(7.4, 4.6)
+    rows = [row for row in ranked(benchmark) if has_speed(row)]
+    front = pareto_front(rows)
+    axes.plot(*zip(*map(_point, front), strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for number, (_, members) in enumerate(series(benchmark)):
+        if timed := [_point(row) for row in members if has_speed(row)]:
+            across, up = zip(*timed, strict=True)
+            axes.scatter(across, up, s=56, **_marks(number))
+    axes.set_xscale("log")
+    _widen(axes, [_point(row) for row in rows])
+    _titled(axes, "images/s, from files to stored vectors", f"{metric_label(HEADLINE)} (up and to the right is better)")
+    labelled = rows if len(rows) <= _MOST_LABELS else sorted(front, key=headline, reverse=True)
+    _label(figure, labelled, rows=rows, front=front)
+    return figure
+
+
+def _point(row: Row) -> Point:
+    return row.cost.images_per_second, headline(row)
+
+
+def _widen(axes: Axes, points: Sequence[Point]) -> None:
+    """Room for names right of the points, and a logarithmic axis with plain numbers on it."""
+    across, up = zip(*points, strict=True)
+    axes.set_xlim(min(across) / 1.5, max(max(across) * 1.9, min(across) * 4))
+    margin = max(0.02, 0.12 * (max(up) - min(up)))
+    axes.set_ylim(min(up) - margin, max(up) + margin)
+    left, right = axes.get_xlim()
+    powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
+    ticks = [base * 10.0**power for power in powers for base in (1, 2, 5)]
+    axes.set_xticks([tick for tick in ticks if left <= tick <= right])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else amount(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _label(figure: Figure, labelled: Sequence[Row], *, rows: Sequence[Row], front: Sequence[Row]) -> None:
+    """Names beside points, the first one bold; one for which there is no room is left out."""
+    (axes,) = figure.axes
+    figure.draw_without_rendering()  # settles the layout that the places depend on
+    scale = 72 / figure.dpi
+    seen = {row.name: _seen(axes, _point(row), scale) for row in rows}
+    frame = axes.get_window_extent()
+    box = Box(frame.x0 * scale + 2, frame.y0 * scale - 4, frame.x1 * scale + 4, frame.y1 * scale + 4)
+    places = LabelPlaces(box, list(seen.values()), [seen[row.name] for row in front])
+    line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+    for number, row in enumerate(labelled):
+        style: dict[str, Any] = {"fontweight": "normal" if number else "bold", "fontsize": 9, "va": "center"}
+        text = axes.annotate(_named(row), _point(row), (0, 0), textcoords="offset points", arrowprops=line, **style)
+        extent = text.get_window_extent()
+        place = places.take(seen[row.name], extent.width * scale, extent.height * scale)
+        text.set_visible(place is not None)
+        if place and text.arrow_patch:
+            text.set_position((place.left, place.up))
+            text.arrow_patch.set_visible(place.is_away)
+
+
+def _seen(axes: Axes, point: Point, scale: float) -> Point:
+    x, y = axes.transData.transform(point) * scale
+    return float(x), float(y)
+
+
+def _curves(axes: Axes, benchmark: Benchmark, curves: dict[str, NDArray[np.float64]]) -> None:
+    """A curve a row, (n, 2): the best row of each series as a strong line with its name, the others thin."""
+    for number, (_, members) in reversed(list(enumerate(series(benchmark)))):
+        for row in members[1:]:
+            axes.plot(*curves[row.name].T, color=_colour(number), linewidth=0.9, alpha=0.4, zorder=2)
+        dash = _DASHES[number % len(_DASHES)]
+        shown = _named(members[0]) if number < len(PALETTE) else None
+        axes.plot(*curves[members[0].name].T, color=_colour(number), linestyle=dash, linewidth=2, label=shown, zorder=4)
+    axes.set_ylim(0, 1.02)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], frameon=False, labelcolor=INK, fontsize=9, handlelength=3)
+
+
+def _precision_recall(benchmark: Benchmark) -> Figure:
+    figure, axes = _canvas(5.6, 4.2)
+    recall = np.linspace(0, 1, 101)
+    _curves(axes, benchmark, {row.name: np.stack([recall, row.precision_recall], axis=1) for row in benchmark.rows})
+    axes.set_xlim(0, 1)
+    _titled(axes, "recall", "precision (interpolated, mean over the queries)")
+    return figure
+
+
+def _precision_at_k(benchmark: Benchmark) -> Figure:
+    figure, axes = _canvas(5.6, 4.2)
+    ranks = {row.name: np.arange(1, len(row.precision_at) + 1) for row in benchmark.rows}
+    _curves(axes, benchmark, {row.name: np.stack([ranks[row.name], row.precision_at], 1) for row in benchmark.rows})
+    most = max(len(row.precision_at) for row in benchmark.rows)
+    axes.set_xlim(1, max(2, most))
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, most) if most / step <= 12)
+    axes.set_xticks(sorted({1, *range(step, most + 1, step)} - ({2} if step == 2 else set())))
+    _titled(axes, "k", "precision of the first k answers")
+    return figure
+
+
+def _per_class(benchmark: Benchmark) -> Figure:
+    """Bars for the best row, marks for the best rows of the next series."""
+    shown, n_between = class_extremes(benchmark.best.per_class)
+    gap = len(shown) // 2 if n_between else len(shown)  # the place of the classes left out stays empty
+    places = [number + (number >= gap) for number in range(len(shown))]
+    figure, axes = _canvas(7.4, 1.0 + 0.24 * (len(shown) + bool(n_between)))
+    values = [benchmark.best.per_class[name] for name in shown]
+    handles: list[Any] = [axes.barh(places, values, height=0.66, color=PALETTE[0], alpha=0.5, zorder=2)]
+    rows = [members[0] for _, members in series(benchmark)][:_MOST_MARKED]
+    for number, row in enumerate(rows[1:], start=1):
+        marks = [row.per_class.get(name, math.nan) for name in shown]
+        handles.append(axes.scatter(marks, places, s=30, clip_on=False, **_marks(number)))
+    if n_between:
+        axes.text(0.005, gap, f"… {n_between:,} more between …", va="center", fontsize=9, color=FAINT)
+    axes.set_yticks(places, [_cut(name, 32) for name in shown], color=INK, fontsize=9)
+    axes.set_ylim(max(places) + 0.7, -0.7)
+    axes.set_xlim(0, max(1.0, *values))
+    axes.grid(visible=False, axis="y")
+    axes.grid(axis="x", color=RULE, linewidth=0.8)
+    axes.set_xlabel(f"{metric_label(HEADLINE)} of the queries of a class")
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": 2}
+    figure.legend(handles, [_named(row) for row in rows], loc="outside upper left", **style)
+    return figure
+
+
+def _robustness(benchmark: Benchmark) -> Figure:
+    grid = robustness_grid(benchmark)
+    cells = np.array([[grid.value(change, column) for column in grid.columns] for change in grid.changes])
+    figure, axes = _canvas(2.2 + 0.72 * len(grid.columns), 1.6 + 0.27 * len(grid.changes))
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    low = min(0.9, float(np.nanmin(cells)))
+    shades = LinearSegmentedColormap.from_list("accent", ["#f4f7f9", PALETTE[0]])
+    axes.pcolormesh(np.ma.masked_invalid(cells), cmap=shades, vmin=low, vmax=1, edgecolor=PAPER, linewidth=1)
+    for (down, across), value in np.ndenumerate(cells):
+        if math.isfinite(value):
+            style: dict[str, Any] = {"color": PAPER if value > (low + 1) / 2 else INK, "ha": "center", "va": "center"}
+            axes.text(across + 0.5, down + 0.5, f"{value:.2f}", fontsize=8.5, **style)
+    changes = [clean(f"{kind} {strength}") for kind, strength in grid.changes]
+    axes.set_yticks(np.arange(len(changes)) + 0.5, changes, color=INK)
+    axes.invert_yaxis()
+    _heads(axes, grid)
+    return figure
+
+
+def _heads(axes: Axes, grid: Grid) -> None:
+    """Over the columns their measures, over these the models, and a gap between models."""
+    titles = [column.title.replace(", ", "\n") for column in grid.columns]
+    axes.set_xticks(np.arange(len(titles)) + 0.5, titles, fontsize=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    start = 0
+    for model, name in grid.names.items():
+        n_columns = len(grid.of(model))
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(_cut(name, 28), (start + n_columns / 2, 1), (0, 30), fontweight="bold", **place)
+        start += n_columns
+        if start < len(titles):
+            axes.axvline(start, color=PAPER, linewidth=4)

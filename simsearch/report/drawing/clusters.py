@@ -1,0 +1,49 @@
+"""Clusters as a picture: a row for each, with its size, its commonest class and its most typical images."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from simsearch.report.drawing.canvas import ACCENT, FAINT, INK, RULE, Canvas, Place, framed
+from simsearch.visualization.clusters import Cluster
+from simsearch.visualization.overview import Clustering
+
+MOST_CLUSTERS = 100
+"""So many rows are drawn, of the largest clusters."""
+
+_CELL_PX, _GAP_PX, _MARGIN_PX, _TEXT_PX = 132, 12, 28, 232
+_ROW_PX = _TEXT_PX + 5 * (_CELL_PX + _GAP_PX) - _GAP_PX
+_FEW_CLUSTERS = 8
+"""More of them are drawn in two columns."""
+
+
+def draw_clusters(clustering: Clustering, file: str | os.PathLike[str]) -> None:
+    """Draw the clusters, the larger ones first, and save the drawing by its extension.
+
+    Raises `UsageError` when the extension means no picture format, `SimsearchError` when it cannot be saved.
+    """
+    shown = clustering.clusters[:MOST_CLUSTERS]
+    n_columns = 1 if len(shown) <= _FEW_CLUSTERS else 2
+    n_rows = math.ceil(len(shown) / n_columns)
+    step = (_ROW_PX + 2 * _MARGIN_PX, _CELL_PX + 2 * _GAP_PX)
+    canvas = Canvas(n_columns * step[0], 2 * _MARGIN_PX + n_rows * step[1] - 2 * _GAP_PX)
+    for number, found in enumerate(shown):
+        column, row = divmod(number, n_rows)
+        left, top = _MARGIN_PX + column * step[0], _MARGIN_PX + row * step[1]
+        if row:
+            canvas.draw.line([(left, top - _GAP_PX), (left + _ROW_PX, top - _GAP_PX)], RULE, 1)
+        _caption(canvas, found, (left, top))
+        for cell, image in enumerate(clustering.typical(found)):
+            canvas.paste(framed(image.path, _CELL_PX), (left + _TEXT_PX + cell * (_CELL_PX + _GAP_PX), top))
+    canvas.save(file)
+
+
+def _caption(canvas: Canvas, found: Cluster, place: Place) -> None:
+    left, top = place
+    room = _TEXT_PX - _GAP_PX
+    canvas.text((left, top + 6), f"{found.size:,} {'image' if found.size == 1 else 'images'}", 22, INK)
+    if found.label is not None:
+        canvas.name((left, top + 38), f"{found.label_share:.0%} {found.label}", 17, room, ACCENT)
+    canvas.text((left, top + 66), f"cluster {found.number}, tightness {found.tightness:.2f}", 14, FAINT)
+    canvas.bar((left, top + 90), found.tightness, room - 24)

@@ -1,0 +1,67 @@
+"""The pictures of a study as files: pairs side by side, feature maps, augmented views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from simsearch.report.drawing.comparison import draw_comparison
+from simsearch.report.drawing.feature_maps import draw_feature_maps
+from simsearch.study.study import Study
+from simsearch.study.views import short_stem, write_views
+
+_VIEW_PX = 640
+"""The longer side of views in a report; `simsearch augment` writes them whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What a study was asked with, on what, when."""
+
+    command: str
+    machine: str
+    versions: Mapping[str, str]
+    made_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Files, relative to the folder of the report and with slashes.
+
+    `pairs` by positions and model's name, as far as they were drawn; `heat_maps` and `features` by model's name;
+    `views` of each image in the order of their numbers, empty where there are none.
+    """
+
+    pairs: Mapping[tuple[int, int], Mapping[str, str]]
+    heat_maps: Mapping[str, str]
+    features: Mapping[str, str]
+    views: tuple[tuple[str, ...], ...]
+
+
+def draw_pieces(study: Study, folder: Path, max_pixels: int | None = None) -> Pieces:
+    """Draw cos_sim/<model>/<a>_<b>.jpg, features/<model>/<first image>.png and augmented/<image>_view<number>.
+
+    Raises `ImageError` when a picture is gone by now, `SimsearchError` when a file cannot be written.
+    """
+    drawn = draw_comparison(study.comparison, folder)
+    pairs: dict[tuple[int, int], dict[str, str]] = {}
+    for name, files in drawn.pairs.items():
+        for pair, file in files.items():
+            pairs.setdefault(pair, {})[name] = file.relative_to(folder).as_posix()
+    features = {}
+    for name, found in study.features.items():
+        features[name] = f"features/{name}/{short_stem(found.path)}.png"
+        draw_feature_maps(found, folder / features[name])
+    heat_maps = {name: file.relative_to(folder).as_posix() for name, file in drawn.heat_maps.items()}
+    return Pieces(pairs, heat_maps, features, _views(study, folder, max_pixels))
+
+
+def _views(study: Study, folder: Path, max_pixels: int | None) -> tuple[tuple[str, ...], ...]:
+    if study.augmented is None:
+        return ()
+    paths, augmentation = study.comparison.paths, study.augmented.augmentation
+    written = write_views(paths, str(folder / "augmented"), augmentation, max_pixels, longest_px=_VIEW_PX)
+    files = [Path(view.file).relative_to(folder).as_posix() for view in written]
+    n = augmentation.n_views
+    return tuple(tuple(files[start : start + n]) for start in range(0, len(files), n))

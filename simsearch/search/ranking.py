@@ -1,0 +1,128 @@
+"""From a query vector to ranked hits: one answer for each image, in an order that never wavers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.images.augmentation import Transformation
+from simsearch.index import Searchable
+from simsearch.store.catalog import Catalog, LiveView
+
+_DECIMALS = 6
+"""Similarities are rounded to this before they are compared: float32 cannot tell more."""
+
+_ROUNDING = 1e-5
+_MARGIN = 8
+_GROWTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The rendition of an image that was nearest: `original`, or an augmented one with its parameters."""
+
+    kind: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def description(self) -> str:
+        """What was done to the image, in a few words; nothing for the original."""
+        return Transformation.from_parameters(self.parameters).describe() if self.parameters else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer: an image by its best view. `paths` are all its files, `path` the first of them.
+
+    Under a method `similarity` is the cosine in the space that was searched, to the expanded query where there is
+    one. k-reciprocal re-ranking changes ranks and leaves it as it is, so that it need not fall from rank to rank.
+    """
+
+    rank: int
+    similarity: float
+    image_id: int
+    path: str
+    paths: tuple[str, ...]
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which answers are wanted: how many (None: all), after how many others, how close, and which contents not."""
+
+    k: int | None = 10
+    min_similarity: float = -1.0
+    excluded_digests: Collection[str] = ()
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image by its best view, before it is known which rank it has."""
+
+    similarity: float
+    view: LiveView
+
+
+def nearest(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: Limits) -> list[Hit]:
+    """The nearest images to a unit vector (d,), by falling cosine similarity, then by rising image id."""
+    return numbered(first(query, index, catalog, limits), limits)
+
+
+def numbered(found: Sequence[Found], limits: Limits) -> list[Hit]:
+    """What is in order from the first on, with ranks, and without what comes before or after the limits."""
+    end = None if limits.k is None else limits.offset + limits.k
+    return [_hit(rank, some) for rank, some in enumerate(found[limits.offset : end], start=limits.offset + 1)]
+
+
+def first(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: Limits) -> list[Found]:
+    """The first images in the order of `nearest`, those before the offset among them.
+
+    More is fetched until the last of them is certain: views of one image share an answer, images without a file
+    and excluded ones give none, and equal similarities must all be seen before they are put in order.
+    """
+    if limits.k is None:
+        similarities, ids = index.within(query, limits.min_similarity - _ROUNDING)
+        return _in_order(_best_views(_rounded(similarities, ids), catalog, limits))
+    n_wanted = limits.offset + limits.k
+    n = n_wanted + _MARGIN
+    while True:
+        similarities, ids = index.search(query[None], n)
+        rounded = _rounded(similarities[0], ids[0])
+        ranked = _in_order(_best_views(rounded, catalog, limits))[:n_wanted]
+        if len(ranked) == n_wanted and rounded[-1][1] < ranked[-1].similarity:
+            return ranked
+        if n >= len(index) or rounded[-1][1] < limits.min_similarity:  # to count a part may take a question
+            return ranked
+        n *= _GROWTH
+
+
+def _rounded(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[int, float]]:
+    rounded = np.round(similarities.astype(np.float64), _DECIMALS)
+    return list(zip(ids.tolist(), rounded.tolist(), strict=True))
+
+
+def _in_order(found: Iterable[Found]) -> list[Found]:
+    return sorted(found, key=lambda some: (-some.similarity, some.view.image_id))
+
+
+def _best_views(found: Iterable[tuple[int, float]], catalog: Catalog, limits: Limits) -> Iterable[Found]:
+    """The nearest view of each image, with its similarity; among equally near ones the first made."""
+    near = {view_id: similarity for view_id, similarity in found if similarity >= limits.min_similarity}
+    best: dict[int, Found] = {}
+    for view_id, view in sorted(catalog.live_views(list(near)).items()):
+        if view.digest in limits.excluded_digests:
+            continue
+        if view.image_id not in best or near[view_id] > best[view.image_id].similarity:
+            best[view.image_id] = Found(near[view_id], view)
+    return best.values()
+
+
+def _hit(rank: int, found: Found) -> Hit:
+    view = found.view
+    shown = View(view.kind, view.parameters)
+    return Hit(rank, found.similarity, view.image_id, view.paths[0], tuple(view.paths), shown)

@@ -1,0 +1,150 @@
+"""Pictures and lists from the web, with limits: how large, how long it takes, and how often one is sent elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from simsearch.errors import Unreadable
+from simsearch.sources.addresses import escaped, is_url
+from simsearch.sources.retry import Content, Denied, Missing, Passing, State
+
+if TYPE_CHECKING:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+MOST_BYTES = 64_000_000
+_MOST_S = 30.0
+_SILENT_S = 10.0
+_MOST_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 16
+_SENT_ON = (301, 302, 303, 307, 308)
+_BUSY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})  # those two will never know how
+
+
+def fetch(url: str, *, most_bytes: int = MOST_BYTES, most_s: float = _MOST_S) -> bytes:
+    """What is at a URL, http or https. Raises what `ask` raises."""
+    return ask(url, most_bytes=most_bytes, most_s=most_s).data
+
+
+def head(url: str, *, most_s: float = _MOST_S) -> State:
+    """The state of what is at a URL, its size 0 where the server does not say. Raises what `ask` raises."""
+    return ask(url, method="HEAD", most_s=most_s).state
+
+
+def ask(
+    url: str, *, method: str = "GET", first: int | None = None, most_bytes: int = MOST_BYTES, most_s: float = _MOST_S
+) -> Content:
+    """What is at a URL, http or https, whole or its first bytes, with the state that the server tells of it.
+
+    Raises `Unreadable` when the server answers with an error, sends on more than five times or elsewhere than to
+    http and https, is silent for ten seconds, or when there is more, or it takes longer, than allowed. Of these
+    `Missing`, `Denied` and `Passing` say that there is nothing, that it is not for everybody, and that the same
+    question may be answered in a moment.
+    """
+    import http.client  # these take 0.02 s that only an address needs
+    import urllib.error
+    import urllib.request
+
+    deadline = time.monotonic() + most_s
+    headers = {"User-Agent": "simsearch"} | ({} if first is None else {"Range": f"bytes=0-{first - 1}"})
+    try:
+        request = urllib.request.Request(escaped(url), headers=headers, method=method)
+        with _opener().open(request, timeout=min(most_s, _SILENT_S)) as response:
+            data = b"" if method == "HEAD" else _read(response, url, deadline, first=first, most_bytes=most_bytes)
+            return Content(data, _state(response.headers))
+    except TimeoutError as error:
+        raise _too_slow(url) from error
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and first is not None:  # what is empty has no first bytes
+            return ask(url, most_bytes=most_bytes, most_s=most_s)
+        raise _refusal(error, url) from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise _too_slow(url) from error
+        cause = getattr(error.reason, "strerror", None) or str(error.reason)
+        kind = Passing if isinstance(error.reason, OSError) else Unreadable
+        raise kind(url, f"no connection ({cause})", "check the address and the network") from error
+    except ValueError as error:
+        raise Unreadable(url, f"the connection failed ({error})", "check the address") from error
+    except (OSError, http.client.HTTPException) as error:
+        cause = str(error) or type(error).__name__
+        raise Passing(url, f"the connection failed ({cause})", "check the address and try again") from error
+
+
+def _refusal(error: urllib.error.HTTPError, url: str) -> Unreadable:
+    if error.code in _SENT_ON:
+        problem = f"it is sent on more than {_MOST_REDIRECTS} times, or to no web address"
+        return Unreadable(url, problem, "give the address that it ends at")
+    problem = f"the server answers {error.code} {error.reason}"
+    if error.code in _BUSY:
+        after = error.headers.get("Retry-After", "")
+        return Passing(url, problem, "check the address", float(after) if after.isdecimal() else 0.0)
+    kind = {401: Denied, 403: Denied, 404: Missing, 410: Missing}.get(error.code, Unreadable)
+    return kind(url, problem, "check the address")
+
+
+def _state(headers: Any) -> State:
+    """Size, time and ETag as far as a server tells them; of a part, the size of the whole."""
+    import email.utils  # as above
+
+    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+    try:
+        mtime_s = email.utils.parsedate_to_datetime(headers.get("Last-Modified", "")).timestamp()
+    except (ValueError, OverflowError):
+        mtime_s = 0.0
+    etag = headers.get("ETag")
+    return State(int(size) if size.isdecimal() else 0, round(mtime_s * 1e9), etag and etag.strip('"'))
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """One that knows http and https, and no other way of opening anything."""
+    import urllib.error
+    import urllib.request
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        max_redirections = _MOST_REDIRECTS
+
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            """The next request; none to ftp, which Python's own handler would follow."""
+            if not is_url(newurl):
+                raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+        Redirects,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _read(
+    response: http.client.HTTPResponse, url: str, deadline: float, *, first: int | None, most_bytes: int
+) -> bytes:
+    chunks, n_bytes = [], 0
+    while chunk := response.read1(_CHUNK_BYTES):
+        n_bytes += len(chunk)
+        chunks.append(chunk)
+        if first is not None and n_bytes >= first:  # a server may send all of it in spite of what was asked
+            return b"".join(chunks)[:first]
+        if n_bytes > most_bytes:
+            problem = f"there is more of it than {most_bytes / 1e6:g} MB"
+            raise Unreadable(url, problem, "save a smaller picture and ask with the file")
+        if time.monotonic() > deadline:
+            raise _too_slow(url)
+    if response.length:  # less came than was announced
+        raise Passing(url, "it ends before its end", "try again")
+    return b"".join(chunks)
+
+
+def _too_slow(url: str) -> Unreadable:
+    return Passing(url, "it takes too long", "try again, or save the picture and ask with the file")

@@ -1,0 +1,129 @@
+"""A collection looked at as a whole: its images in clusters, and laid out in the plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsearch.errors import ModelNotIndexed, UsageError
+from simsearch.filters import compile as compile_condition
+from simsearch.filters import parse
+from simsearch.notebook import Card, gallery
+from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.snapshot import reading
+from simsearch.visualization.clusters import Cluster, cluster, folder_labels
+from simsearch.visualization.tsne import Grid, snap, spread
+
+MOST_IMAGES = 50_000
+"""Of more images a sample is taken, the same for the same seed."""
+
+_SHOWN_IN_NOTEBOOK = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which images are looked at: those of which a condition holds, at most `n_most`, drawn with the seed."""
+
+    where: str | None = None
+    n_most: int = MOST_IMAGES
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An image by its first file. `label` is the name of its folder, None where folders say nothing."""
+
+    image_id: int
+    path: str
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clustering:
+    """Images in clusters, the larger ones first; the clusters hold row numbers of `images`.
+
+    `n_images` is how many there were to look at: more than `images` where only a sample of them was.
+    """
+
+    backbone: str
+    model: str
+    n_images: int
+    images: tuple[Shown, ...] = field(repr=False)
+    clusters: tuple[Cluster, ...] = field(repr=False)
+
+    def typical(self, found: Cluster) -> tuple[Shown, ...]:
+        """The five most typical images of one of the clusters, the most typical first."""
+        return tuple(self.images[row] for row in found.typical)
+
+    def members(self, found: Cluster) -> tuple[Shown, ...]:
+        """All images of one of the clusters, the most typical first."""
+        return tuple(self.images[row] for row in found.members)
+
+    def _repr_html_(self) -> str:
+        """The first clusters with their most typical pictures, for a notebook."""
+        return "".join(_row(self, found) for found in self.clusters[:_SHOWN_IN_NOTEBOOK])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrangement(Clustering):
+    """The same with a place for each of `images` on a grid, near those that are alike."""
+
+    grid: Grid = field(repr=False)
+
+
+def clustered(catalog: Catalog, stored: StoredModel, k: int | None, selection: Selection) -> Clustering:
+    """The images of a model in k clusters, or in as many as are found.
+
+    Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
+    """
+    n_images, images, vectors = _gathered(catalog, stored, selection)
+    found = cluster(vectors, k, _labels(images), seed=selection.seed)
+    return Clustering(stored.model.backbone, stored.fingerprint, n_images, images, tuple(found))
+
+
+def arranged(catalog: Catalog, stored: StoredModel, k: int | None, selection: Selection) -> Arrangement:
+    """The same, laid out. Raises what `clustered` raises."""
+    n_images, images, vectors = _gathered(catalog, stored, selection)
+    found = cluster(vectors, k, _labels(images), seed=selection.seed)
+    grid = snap(spread(vectors, seed=selection.seed))
+    return Arrangement(stored.model.backbone, stored.fingerprint, n_images, images, tuple(found), grid)
+
+
+def _gathered(
+    catalog: Catalog, stored: StoredModel, selection: Selection
+) -> tuple[int, tuple[Shown, ...], NDArray[np.float32]]:
+    """How many images there are, and of those that are looked at what is shown and the vectors (n, d)."""
+    with reading(catalog, stored, originals_only=True) as found:
+        ids = found.view_ids()
+        if not len(ids):
+            problem = f"{catalog.folder} has no image of {stored.model.backbone} to look at"
+            raise ModelNotIndexed(str(catalog.folder), problem, "index a folder into it first")
+        if selection.where is not None:
+            condition = compile_condition(parse(selection.where), catalog.columns())
+            ids = np.intersect1d(ids, catalog.matching_ids(stored.id, condition))
+        if not len(ids):
+            raise UsageError(f"no image of {catalog.folder} matches the condition", "ask for others with --where")
+        chosen = ids
+        if len(ids) > selection.n_most:
+            chosen = np.sort(np.random.default_rng(selection.seed).choice(ids, selection.n_most, replace=False))
+        records, vectors = found.gather(chosen)
+    labels = folder_labels([record.path for record in records])
+    shown = (
+        Shown(record.image_id, record.path, None if labels is None else labels[row])
+        for row, record in enumerate(records)
+    )
+    return len(ids), tuple(shown), vectors
+
+
+def _labels(images: Iterable[Shown]) -> list[str] | None:
+    labels = [image.label for image in images if image.label is not None]
+    return labels or None
+
+
+def _row(clustering: Clustering, found: Cluster) -> str:
+    name = "" if found.label is None else f" · {found.label} {found.label_share:.0%}"
+    title = f"{found.number}: {found.size:,} images{name}"
+    return gallery(title, [Card(image.path) for image in clustering.typical(found)])

@@ -1,0 +1,352 @@
+"""Kinds of index: what they find against brute force, what they say of themselves, and how they keep up with change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from simsearch import Collection
+from simsearch.cli.app import app
+from simsearch.collection import KindChoice
+from simsearch.errors import UsageError
+from simsearch.index import is_intact
+from simsearch.index.cache import IndexCache
+from simsearch.index.kinds import KINDS
+from simsearch.models.choice import resolve
+from simsearch.store.catalog import Catalog
+from simsearch.store.writer import CatalogWriter
+from tests.conftest import HISTOGRAM, draw_picture
+from tests.store.synthetic import WIDTH, Filled, clustered, fill, record
+
+N = 4_000
+CODED = [name for name, kind in KINDS.items() if kind.is_coded]
+GIGABYTES = 1 << 30
+
+
+def open_index(folder: Path):
+    """The index of the only model as a query would open it, with its catalog."""
+    catalog = Catalog.open(folder)
+    return catalog, IndexCache(catalog).index(catalog.models()[0].fingerprint)
+
+
+def truth(vectors: np.ndarray, queries: np.ndarray, among: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The similarities and ids (q, n) of the nearest among rows, by brute force in float64."""
+    similarities = queries.astype(np.float64) @ vectors[among].T.astype(np.float64)
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :n]
+    return np.take_along_axis(similarities, order, 1), among[order] + 1
+
+
+def recall(found: np.ndarray, true: np.ndarray) -> float:
+    return float(np.mean([len(set(row) & set(wanted)) / len(wanted) for row, wanted in zip(found, true, strict=True)]))
+
+
+@pytest.fixture(scope="module", params=["flat", *CODED])
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """A collection of each kind; tests of this fixture change nothing in it."""
+    folder = tmp_path_factory.mktemp("kinds") / request.param
+    return fill(folder, clustered(N, seed=1), KindChoice(request.param, 0.97))
+
+
+EVERYTHING = np.arange(N)
+
+
+def test_the_wanted_recall_is_reached_with_queries_that_were_not_held_back(filled: Filled):
+    queries = clustered(300, seed=2)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        _, ids = index.search(queries, 10)
+    assert recall(ids, truth(filled.vectors, queries, EVERYTHING, 10)[1]) >= 0.95
+
+
+def test_a_query_finds_the_same_whether_it_is_asked_alone_or_with_others(filled: Filled):
+    queries = clustered(60, seed=2)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        together = index.search(queries, 40)[1]
+        alone = [index.search(query[None], 40)[1][0] for query in queries]
+    assert [set(row) for row in together.tolist()] == [set(row.tolist()) for row in alone]
+
+
+def test_similarities_are_those_of_the_vectors_whatever_the_codes_are(filled: Filled):
+    queries = clustered(20, seed=3)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        similarities, ids = index.search(queries, 25)
+    assert similarities.shape == ids.shape == (20, 25)
+    assert (np.diff(similarities, axis=1) <= 0).all()
+    exact = np.take_along_axis(queries @ filled.vectors.T, ids - 1, 1)
+    assert np.abs(similarities - exact).max() < 1e-6
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.02, 0.005])
+def test_a_filter_does_not_cost_recall(filled: Filled, share: float):
+    random = np.random.default_rng(4)
+    among = np.sort(random.choice(N, int(N * share), replace=False))
+    queries = clustered(100, seed=5)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        part = index.only(among + 1)
+        assert len(part) == len(among)
+        _, ids = part.search(queries, 10)
+    assert set(ids.ravel().tolist()) <= set((among + 1).tolist())
+    assert recall(ids, truth(filled.vectors, queries, among, 10)[1]) >= 0.95
+
+
+def test_all_are_found_when_all_are_asked_for(filled: Filled):
+    query = clustered(1, seed=6)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        similarities, ids = index.search(query, N + 5)
+        assert len(index) == N
+    expected, _ = truth(filled.vectors, query, EVERYTHING, N)
+    assert sorted(ids[0].tolist()) == list(range(1, N + 1))
+    assert np.abs(similarities - expected).max() < 1e-6
+
+
+def test_a_threshold_misses_nothing(filled: Filled):
+    query = clustered(1, seed=7)[0]
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        similarities, ids = index.within(query, 0.3)
+        few_similarities, few = index.only(np.arange(1, N, 2)).within(query, 0.3)
+    exact = filled.vectors @ query
+    assert sorted(ids.tolist()) == (np.flatnonzero(exact > 0.3) + 1).tolist()
+    assert np.abs(similarities - exact[ids - 1]).max() < 1e-6
+    assert sorted(few.tolist()) == [number for number in sorted(ids.tolist()) if number % 2]
+    assert np.abs(few_similarities - exact[few - 1]).max() < 1e-6
+
+
+def test_vectors_are_given_as_they_were_recorded(filled: Filled):
+    ids = np.array([7, 3000, 12])
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        assert (index.vectors_of(ids) == filled.vectors[ids - 1]).all()
+
+
+def test_all_vectors_are_at_hand_for_what_must_be_exact(filled: Filled):
+    with Catalog.open(filled.folder) as catalog:
+        whole = IndexCache(catalog).exact(catalog.models()[0].fingerprint)
+        order = np.argsort(whole.ids)
+        assert (whole.rows[order] == filled.vectors).all()
+
+
+# What an index says of itself
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_the_recall_that_is_told_is_that_of_brute_force(kind: str, tmp_path: Path):
+    filled = fill(tmp_path / kind, clustered(N, seed=1), KindChoice(kind, 0.97))
+    with Collection.open(filled.folder) as collection:
+        facts = collection.info()["models"][0]["index"]
+    assert (facts["kind"], facts["n_vectors"], facts["recent"], facts["removed"]) == (kind, N, 0, 0)
+    rows = np.random.default_rng(8).choice(N, 300, replace=False)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        _, ids = index.search(filled.vectors[rows], 11)
+    _, true = truth(filled.vectors, filled.vectors[rows], EVERYTHING, 11)
+    others = [[found for found in row if found != own + 1][:10] for row, own in zip(ids, rows, strict=True)]
+    true_others = [[near for near in row if near != own + 1] for row, own in zip(true, rows, strict=True)]
+    measured = recall(np.array(others), np.array(true_others))
+    assert facts["recall_at_10"] >= 0.95
+    assert measured == pytest.approx(facts["recall_at_10"], abs=0.02)
+
+
+def test_an_answer_says_that_it_is_approximate_and_an_exact_one_says_nothing(tmp_path: Path):
+    for seed in range(3):
+        draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
+    collection = tmp_path / "indexes"
+    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    random = np.random.default_rng(0)
+    with CatalogWriter.open_or_create(collection) as writer:
+        rows = random.random((1_500, writer.models()[0].width)).astype(np.float32)
+        record(writer, rows / np.linalg.norm(rows, axis=1, keepdims=True), 0)
+    runner = CliRunner()
+    asked = ["query", str(tmp_path / "photos" / "0.png"), "--in", str(collection), "--json"]
+    assert "notes" not in json.loads(runner.invoke(app, asked).stdout)
+    rebuilt = runner.invoke(app, ["rebuild", "--in", str(collection), "--index-kind", "ivf-sq8", "--recall", "0.9"])
+    assert "ivf-sq8, recall@10 " in rebuilt.stdout
+    (note,) = json.loads(runner.invoke(app, asked).stdout)["notes"]
+    assert note.startswith("approximate: ivf-sq8 index, recall@10 ")
+    assert "ivf-sq8, recall@10 " in runner.invoke(app, ["info", "--in", str(collection)]).stdout
+    runner.invoke(app, ["rebuild", "--in", str(collection), "--index-kind", "flat"])
+    assert "notes" not in json.loads(runner.invoke(app, asked).stdout)
+
+
+def test_an_index_kind_that_there_is_not_is_told_with_those_there_are(tmp_path: Path):
+    told = CliRunner().invoke(app, ["index", str(tmp_path), "--index-kind", "ivf-sq9"])
+    assert isinstance(told.exception, UsageError)
+    assert "'ivf-sq9'" in str(told.exception)
+    assert "ivf-sq8" in str(told.exception)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, float("nan")])
+def test_a_recall_is_a_share(share: float):
+    with pytest.raises(UsageError, match="recall"):
+        KindChoice(recall=share)
+
+
+def test_whoever_may_read_the_catalog_may_read_the_index(tmp_path: Path):
+    folder = fill(tmp_path / "ix", clustered(1_200, seed=1), KindChoice("ivf-sq8", 0.9)).folder
+    assert base_of(folder).stat().st_mode == (folder / "catalog.db").stat().st_mode
+
+
+# Which kind it is
+
+
+@pytest.mark.parametrize(
+    ("n", "width", "memory", "recall", "kind"),
+    [
+        (10_000, 1280, 24 * GIGABYTES, 0.99, "flat"),
+        (250_000, 256, 24 * GIGABYTES, 0.99, "flat"),
+        (1_000_000, 256, 24 * GIGABYTES, 0.99, "ivf-sq8"),
+        (1_000_000, 256, 24 * GIGABYTES, 1.0, "flat"),
+        (100_000, 256, GIGABYTES // 2, 0.99, "ivf-sq8"),
+        (100_000_000, 256, 24 * GIGABYTES, 0.99, "ivf-rabitq"),
+        (1_000_000, 256, 0, 0.99, "ivf-sq8"),
+    ],
+)
+def test_auto_goes_by_count_memory_and_recall(n: int, width: int, memory: int, recall: float, kind: str):
+    assert KindChoice("auto", recall).kind_for(n, width, memory).name == kind
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_a_small_collection_is_exact_whatever_is_asked_for(kind: str, tmp_path: Path):
+    assert f"{kind} begins at 1,000 vectors; with 300 the index is exact" in KindChoice(kind).notes(300)
+    fill(tmp_path / "small", clustered(300, seed=1), KindChoice(kind))
+    with Collection.open(tmp_path / "small") as collection:
+        assert collection.info()["models"][0]["index"]["kind"] == "flat"
+
+
+def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tmp_path: Path):
+    filled = fill(tmp_path / "ix", clustered(1_500, seed=1), KindChoice("ivf", 0.95))
+    fingerprint = resolve(HISTOGRAM).fingerprint
+    with CatalogWriter.open_or_create(filled.folder) as writer:
+        record(writer, clustered(10, seed=9), 1_500)
+        cache = IndexCache(writer)
+        cache.refresh(fingerprint)
+        assert cache.describe(writer.models()[0])["kind"] == "ivf"
+    Collection.rebuild(filled.folder, KindChoice("hnsw", 0.95))
+    Collection.rebuild(filled.folder)
+    with Collection.open(filled.folder) as collection:
+        assert collection.info()["models"][0]["index"]["kind"] == "hnsw"
+
+
+# Change
+
+
+def change(folder: Path, added: np.ndarray, n_before: int, removed: list[int]) -> None:
+    """Add images and prune others, as runs do, and bring the index up to date, which keeps even a small base."""
+    with CatalogWriter.open_or_create(folder) as writer:
+        record(writer, added, n_before)
+        with writer.transaction():
+            writer.forget_files([f"/pictures/{number:06}.png" for number in removed])
+            writer.forget_orphans()
+        IndexCache(writer, rewritten_bytes=0).refresh(resolve(HISTOGRAM).fingerprint)
+
+
+@pytest.fixture(params=["flat", *CODED])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Filled:
+    """A collection of each kind, to be changed."""
+    return fill(tmp_path / request.param, clustered(2_000, seed=1), KindChoice(request.param, 0.97))
+
+
+def base_of(folder: Path) -> Path:
+    return folder / f"{resolve(HISTOGRAM).fingerprint}.faiss"
+
+
+def test_a_few_changes_lie_beside_the_base_and_answers_are_those_of_all(kept: Filled):
+    before = base_of(kept.folder).stat()
+    added, removed = clustered(50, seed=10), list(range(0, 150))
+    change(kept.folder, added, 2_000, removed)
+    assert base_of(kept.folder).stat().st_ino == before.st_ino
+    assert base_of(kept.folder).with_suffix(".recent").stat().st_size < 50 * WIDTH * 4 + 150 * 8 + 5_000
+    whole, among = np.concatenate([kept.vectors, added]), np.arange(150, 2_050)
+    queries = np.concatenate([added, clustered(100, seed=11), kept.vectors[:100]])
+    catalog, index = open_index(kept.folder)
+    with catalog:
+        assert len(index) == len(among)
+        similarities, ids = index.search(queries, 10)
+        part = index.only(np.arange(1, 2_051, 2)).search(queries, 5)[1]
+        near = index.within(added[0], 0.5)[1]
+        rows = index.vectors_of(np.array([2_050, 1_000, 2_001]))
+        assert len(IndexCache(catalog).exact(catalog.models()[0].fingerprint)) == len(among)
+    assert (ids[:50, 0] == np.arange(2_001, 2_051)).all()
+    assert ids.min() > 150
+    assert np.abs(similarities - np.take_along_axis(queries @ whole.T, ids - 1, 1)).max() < 1e-6
+    assert recall(ids, truth(whole, queries, among, 10)[1]) >= 0.95
+    assert (part % 2 == 1).all()
+    assert part.min() > 150
+    assert sorted(near.tolist()) == [at + 1 for at in np.flatnonzero(whole @ added[0] > 0.5) if at >= 150]
+    assert (rows == whole[[2_049, 999, 2_000]]).all()
+    with Collection.open(kept.folder) as collection:
+        facts = collection.info()["models"][0]["index"]
+        assert (facts["recent"], facts["removed"]) == (50, 150)
+        assert not [note for note in collection.verify().notes if ".faiss" in note]
+
+
+def test_many_changes_are_written_into_the_base(kept: Filled):
+    added, removed = clustered(1_100, seed=12), list(range(0, 400))
+    change(kept.folder, added, 2_000, removed)
+    assert not base_of(kept.folder).with_suffix(".recent").exists()
+    assert is_intact(base_of(kept.folder))
+    whole, among = np.concatenate([kept.vectors, added]), np.arange(400, 3_100)
+    queries = clustered(200, seed=13)
+    catalog, index = open_index(kept.folder)
+    with catalog:
+        assert len(index) == len(among)
+        similarities, ids = index.search(queries, 10)
+    assert np.abs(similarities - np.take_along_axis(queries @ whole.T, ids - 1, 1)).max() < 1e-6
+    assert recall(ids, truth(whole, queries, among, 10)[1]) >= 0.94
+
+
+def test_an_index_that_has_outgrown_its_training_is_trained_anew(tmp_path: Path):
+    filled = fill(tmp_path / "ix", clustered(1_500, seed=1), KindChoice("ivf-sq8", 0.97))
+    change(filled.folder, clustered(2_500, seed=2), 1_500, [])
+    with Collection.open(filled.folder) as collection:
+        facts = collection.info()["models"][0]["index"]
+    assert (facts["n_vectors"], facts["recent"]) == (4_000, 0)
+    assert facts["recall_at_10"] >= 0.95
+
+
+@pytest.mark.parametrize("harm", ["torn", "gone", "of_another_base"])
+def test_what_lies_beside_the_base_is_made_anew_when_it_is_harmed(kept: Filled, harm: str):
+    added = clustered(50, seed=10)
+    change(kept.folder, added, 2_000, [])
+    recent = base_of(kept.folder).with_suffix(".recent")
+    if harm == "torn":
+        recent.write_bytes(recent.read_bytes()[:-7])
+    elif harm == "gone":
+        recent.unlink()
+    else:
+        recent.write_bytes(recent.read_bytes().replace(b'"base": "', b'"base": "0', 1))
+    with Collection.open(kept.folder) as collection:
+        assert "rebuild" in collection.verify().notes[0]
+    catalog, index = open_index(kept.folder)
+    with catalog:
+        assert (index.search(added, 1)[1][:, 0] == np.arange(2_001, 2_051)).all()
+
+
+def test_a_base_that_came_back_from_an_older_state_is_caught_up(kept: Filled):
+    old = base_of(kept.folder).read_bytes()
+    added = clustered(1_100, seed=12)
+    change(kept.folder, added, 2_000, [5])
+    base_of(kept.folder).write_bytes(old)
+    catalog, index = open_index(kept.folder)
+    with catalog:
+        assert len(index) == 3_099
+        assert (index.search(added, 1)[1][:, 0] == np.arange(2_001, 3_101)).mean() > 0.99
+
+
+def test_a_query_that_is_under_way_keeps_its_index_while_another_process_writes_the_next(kept: Filled):
+    catalog, index = open_index(kept.folder)
+    with catalog:
+        before = index.search(kept.vectors[:20], 5)
+        change(kept.folder, clustered(1_100, seed=12), 2_000, list(range(1_000, 1_400)))
+        after = index.search(kept.vectors[:20], 5)
+    is_kept = ~((before[1] > 1_000) & (before[1] <= 1_400)).any(axis=1)
+    assert is_kept.any()
+    assert (before[1][is_kept] == after[1][is_kept]).all()

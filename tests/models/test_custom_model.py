@@ -1,0 +1,261 @@
+"""The user's own model and the JSON beside it, without any network being loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from simsearch.errors import ModelError
+from simsearch.models.custom_model import digest_of_model, is_model_file, read_model_file
+from simsearch.models.model import SCALINGS, Scaling
+
+WELL = {"side": 96, "scaling": "torch"}
+OWN = {"channels": "bgr", "scale": [0.5, 1, 2], "offset": [0, -1.5, 3]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    """An `.onnx` file (of no network: nothing looks into it here) with settings that are well."""
+    (tmp_path / "flowers.onnx").write_bytes(b"a network, as it were")
+    (tmp_path / "flowers.json").write_text(json.dumps(WELL))
+    return tmp_path / "flowers.onnx"
+
+
+def read(path, **choice):
+    return read_model_file(str(path), **({"layer": None, "pooling": None, "resize": None} | choice))
+
+
+def settle(path, settings):
+    text = settings if isinstance(settings, str) else json.dumps(settings)
+    path.with_suffix(".json").write_text(text, encoding="utf-8")
+
+
+def saved_model(folder, content=b"a graph, as it were"):
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(content)
+    (folder / "variables" / "variables.data").write_bytes(b"numbers")
+    settle(folder, WELL)
+    return folder
+
+
+# What is read --------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_json_does_not_say_has_defaults(path):
+    model = read(path)
+    assert (model.backbone, model.runtime, model.file) == ("flowers", "onnx", str(path))
+    assert (model.side_px, model.scaling) == (96, SCALINGS["torch"])
+    assert (model.resize, model.layer, model.pooling) == ("squash", None, "avg")
+
+
+def test_the_json_says_all_that_a_file_cannot(path):
+    settle(path, {"side": 32, "scaling": "caffe", "resize": "pad", "layer": "features", "pooling": "gem"})
+    model = read(path)
+    assert (model.side_px, model.scaling) == (32, SCALINGS["caffe"])
+    assert (model.resize, model.layer, model.pooling) == ("pad", "features", "gem")
+
+
+def test_what_the_caller_names_goes_before_the_json(path):
+    settle(path, WELL | {"resize": "pad", "layer": "features", "pooling": "gem"})
+    model = read(path, resize="crop", layer="other", pooling="max")
+    assert (model.resize, model.layer, model.pooling) == ("crop", "other", "max")
+
+
+@pytest.mark.parametrize(
+    ("own", "scaling"),
+    [
+        (OWN, Scaling("bgr", (0.5, 1.0, 2.0), (0.0, -1.5, 3.0))),
+        ({"scale": [1, 2, 3]}, Scaling("rgb", (1.0, 2.0, 3.0), (0.0, 0.0, 0.0))),
+    ],
+    ids=["whole", "shortest"],
+)
+def test_a_scaling_can_be_written_in_numbers(path, own, scaling):
+    settle(path, WELL | {"scaling": own})
+    assert read(path).scaling == scaling
+
+
+@pytest.mark.parametrize(("name", "runtime"), [("flowers.keras", "keras-file"), ("flowers.onnx", "onnx")])
+def test_the_ending_tells_what_a_file_is(tmp_path, name, runtime):
+    (tmp_path / name).write_bytes(b"")
+    settle(tmp_path / name, WELL)
+    assert read(tmp_path / name).runtime == runtime
+
+
+def test_a_folder_with_a_saved_model_is_one(tmp_path):
+    model = read(saved_model(tmp_path / "flowers"))
+    assert (model.backbone, model.runtime, model.file) == ("flowers", "saved-model", str(tmp_path / "flowers"))
+
+
+def test_a_slash_behind_a_folder_changes_nothing(tmp_path):
+    folder = saved_model(tmp_path / "flowers")
+    assert read(f"{folder}/") == read(folder)
+
+
+def test_a_name_becomes_one_that_every_file_system_takes(path):
+    odd = path.with_name("my flowers (größer).onnx")
+    shutil.copy(path, odd)
+    settle(odd, WELL)
+    assert read(odd).backbone == "my_flowers_gr_er_"
+
+
+def test_the_file_of_a_relative_path_is_absolute(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    assert read("flowers.onnx") == read(path)
+
+
+@pytest.mark.parametrize("name", ["flowers.onnx", "flowers.keras", "somewhere/flowers"])
+def test_a_path_or_an_ending_means_a_model_file(name):
+    assert is_model_file(name)
+
+
+def test_a_bare_name_means_a_model_file_only_where_it_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not is_model_file("flowers")
+    saved_model(tmp_path / "flowers")
+    assert is_model_file("flowers")
+
+
+# Digests -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_of_the_content_and_not_of_the_place(path, tmp_path):
+    before = read(path)
+    moved = tmp_path / "elsewhere" / "flowers.onnx"
+    moved.parent.mkdir()
+    shutil.copy(path, moved)
+    shutil.copy(path.with_suffix(".json"), moved.with_suffix(".json"))
+    assert read(moved).fingerprint == before.fingerprint
+    path.write_bytes(b"another network")
+    assert read(path).weights != before.weights
+
+
+def test_every_file_of_a_saved_model_counts(tmp_path):
+    folder = saved_model(tmp_path / "flowers")
+    digests = {digest_of_model(str(folder))}
+    (folder / "variables" / "variables.data").write_bytes(b"other numbers")
+    digests.add(digest_of_model(str(folder)))
+    (folder / "variables" / "variables.data").rename(folder / "variables" / "variables.old")
+    digests.add(digest_of_model(str(folder)))
+    (folder / "assets").write_bytes(b"")
+    digests.add(digest_of_model(str(folder)))
+    assert len(digests) == 4
+    assert digest_of_model(str(shutil.copytree(folder, tmp_path / "copy"))) in digests
+
+
+# What is refused -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scaling": "torch"}, "side is None; give the input's side in pixels"),
+        (WELL | {"side": 0}, "side is 0; give the input's side in pixels"),
+        (WELL | {"side": -8}, "side is -8; give the input's side in pixels"),
+        (WELL | {"side": 22.5}, "side is 22.5; give the input's side in pixels"),
+        (WELL | {"side": "224"}, "side is '224'; give the input's side in pixels"),
+        (WELL | {"side": True}, "side is True; give the input's side in pixels"),
+        (WELL | {"side": [224, 224]}, "side is [224, 224]; give the input's side in pixels"),
+        (WELL | {"resize": "stretch"}, "resize is 'stretch'; choose one of squash, crop, pad, nearest"),
+        (WELL | {"resize": None}, "resize is None; choose one of squash, crop, pad, nearest"),
+        (WELL | {"pooling": ["avg"]}, "pooling is ['avg']; choose one of avg, max, gem"),
+        (WELL | {"layer": 7}, "layer is 7; give a layer's name or null"),
+        (
+            WELL | {"sides": 3, "mean": 0},
+            "unknown fields ['mean', 'sides']; known are ['layer', 'pooling', 'resize', 'scaling', 'side']",
+        ),
+    ],
+    ids=str,
+)
+def test_each_wrong_field_gets_one_clear_message(path, settings, message):
+    settle(path, settings)
+    with pytest.raises(ModelError) as caught:
+        read(path)
+    assert str(caught.value) == f"{path.with_suffix('.json')}: {message}"
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        None,
+        "imagenet",
+        127.5,
+        [1, 1, 1],
+        {},
+        OWN | {"channels": "gbr"},
+        OWN | {"channels": None},
+        OWN | {"scale": 0.5},
+        OWN | {"scale": [1, 1]},
+        OWN | {"scale": [1, 1, "1"]},
+        OWN | {"scale": [1, 1, True]},
+        OWN | {"scale": [1, 1, 0]},
+        OWN | {"scale": [1, 1, float("nan")]},
+        OWN | {"offset": [0, 0, float("inf")]},
+        OWN | {"offset": None},
+        OWN | {"mean": [0, 0, 0]},
+    ],
+    ids=str,
+)
+def test_a_wrong_scaling_is_answered_with_the_names_and_an_example(path, scaling):
+    settle(path, WELL | {"scaling": scaling})
+    with pytest.raises(ModelError) as caught:
+        read(path)
+    assert caught.value.problem == f"{path.with_suffix('.json')}: scaling is {scaling!r}"
+    names, _, example = caught.value.advice.partition(", or write ")
+    assert names == "choose one of none, unit, tf, torch, caffe"
+    settle(path, WELL | {"scaling": json.loads(example)})
+    assert read(path).scaling.channels == "rgb"
+
+
+def test_a_missing_json_is_answered_with_an_example_that_works(path):
+    path.with_suffix(".json").unlink()
+    with pytest.raises(ModelError) as caught:
+        read(path)
+    assert caught.value.problem == f"{path.with_suffix('.json')} is missing"
+    settle(path, caught.value.advice.removeprefix("write what the model expects, such as "))
+    assert read(path).side_px == 224
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"flowers\.json cannot be read \(.*\); write a JSON object such as"),
+        ("{'side': 224}", r"flowers\.json cannot be read \(.*\); write a JSON object such as"),
+        ("[224]", r"flowers\.json holds no JSON object; write one such as"),
+        ("null", r"flowers\.json holds no JSON object; write one such as"),
+    ],
+)
+def test_a_text_that_is_no_json_object_is_refused(path, text, message):
+    settle(path, text)
+    with pytest.raises(ModelError, match=message):
+        read(path)
+
+
+def test_a_json_in_another_encoding_is_refused(path):
+    path.with_suffix(".json").write_bytes('{"side": 224, "layer": "größer"}'.encode("latin-1"))
+    with pytest.raises(ModelError, match=r"flowers\.json cannot be read"):
+        read(path)
+
+
+def test_a_folder_in_the_place_of_the_json_is_refused(path):
+    path.with_suffix(".json").unlink()
+    path.with_suffix(".json").mkdir()
+    with pytest.raises(ModelError, match=r"flowers\.json cannot be read"):
+        read(path)
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"there is no model at .*flowers\.onnx; check the path"):
+        read(tmp_path / "flowers.onnx")
+
+
+def test_a_file_of_another_kind_is_no_model(tmp_path):
+    (tmp_path / "flowers.txt").write_text("no network")
+    with pytest.raises(ModelError, match=r"flowers\.txt is no model that is read; give a \.keras file"):
+        read(tmp_path / "flowers.txt")
+
+
+def test_a_folder_of_pictures_is_no_model(photos):
+    with pytest.raises(ModelError, match=r"photos is no model that is read; give a \.keras file, a SavedModel folder"):
+        read(photos)

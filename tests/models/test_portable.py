@@ -1,0 +1,102 @@
+"""A model goes to another machine by value: there it needs no file of this one, and gives the same vectors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simsearch.ingest.plan import sample
+from simsearch.models.choice import ModelChoice, resolve
+from simsearch.models.embedder import Embedder, Opening, open_embedder
+from simsearch.models.portable import pack, unpack
+from simsearch.models.precision import settle
+from simsearch.sources.scan import scan
+from tests.conftest import ROOT
+from tests.models.conftest import random_pixels
+from tests.models.test_openvino_runtime import planar
+
+pytestmark = pytest.mark.long
+ELSEWHERE = """
+import pickle, sys
+import numpy as np
+from simsearch.models.portable import unpack
+shipment, pixels = pickle.load(open(sys.argv[1], 'rb'))
+embedder = unpack(shipment, n_threads=1)
+np.save(sys.argv[2], embedder.embed(pixels))
+print(embedder.engine)
+"""
+
+
+@pytest.fixture
+def keras_file(tmp_path: Path) -> Path:
+    """A small network of a user's, with the JSON beside it."""
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    maps = keras.layers.Conv2D(8, 3, activation="relu")(inputs)
+    keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(maps)).save(tmp_path / "net.keras")
+    (tmp_path / "net.json").write_text('{"side": 16, "scaling": "unit"}')
+    return tmp_path / "net.keras"
+
+
+def elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str, np.ndarray]:
+    """The engine and the vectors of a process that has a cache of its own, empty, and is told of no weights."""
+    (folder / "parcel").write_bytes(pickle.dumps((pack(embedder), pixels)))
+    if embedder.model.file is not None:
+        Path(embedder.model.file).unlink()
+    own = {"SIMSEARCH_CACHE": str(folder / "empty"), "SIMSEARCH_WEIGHTS": "", "KERAS_HOME": "/none"}
+    words = [sys.executable, "-c", ELSEWHERE, str(folder / "parcel"), str(folder / "vectors.npy")]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | own, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), np.load(folder / "vectors.npy")
+
+
+@pytest.mark.parametrize("backbone", ["histogram", "builtin"])
+def test_what_ships_with_simsearch_is_the_same_there(backbone: str, tmp_path: Path):
+    model = resolve(ModelChoice(backbone=backbone))
+    here, pixels = open_embedder(model, Opening(for_many=True)), random_pixels(5, model.side_px)
+    engine, vectors = elsewhere(here, pixels, tmp_path)
+    assert engine == here.engine
+    assert vectors.tobytes() == here.embed(pixels).tobytes()
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_a_network_of_the_users_needs_no_file_there(engine: str, keras_file: Path, tmp_path: Path):
+    here = open_embedder(resolve(ModelChoice(backbone=str(keras_file))), Opening(engine=engine, for_many=True))
+    pixels = random_pixels(5, 16)
+    assert here.engine == engine
+    ran, vectors = elsewhere(here, pixels, tmp_path)
+    assert ran == engine
+    np.testing.assert_allclose(vectors, here.embed(pixels), atol=0 if engine == "openvino" else 1e-6)
+
+
+def test_an_onnx_file_travels_as_its_graph(tmp_path: Path):
+    model = resolve(ModelChoice(backbone=str(planar().save(tmp_path / "mine.onnx"))))
+    here, pixels = open_embedder(model, Opening(for_many=True)), random_pixels(5, model.side_px)
+    engine, vectors = elsewhere(here, pixels, tmp_path)
+    assert engine == "openvino"
+    assert vectors.tobytes() == here.embed(pixels).tobytes()
+
+
+def test_an_int8_graph_travels_as_it_was_calibrated(tmp_path: Path):
+    pytest.importorskip("nncf", reason="the extra [int8] is not installed")
+    model = resolve(ModelChoice(backbone="builtin"))
+    pixels = sample(scan([str(ROOT / "data" / "objects")]), model, 40, 10**8)
+    settled = settle(model, "int8", Opening(for_many=True, pixels=pixels))
+    assert settled.model.precision == "int8", settled.notes
+    engine, vectors = elsewhere(settled.embedder, pixels, tmp_path)
+    assert engine == "openvino"
+    assert vectors.tobytes() == settled.embedder.embed(pixels).tobytes()
+
+
+def test_many_threads_or_one_give_the_same_vectors():
+    model = resolve(ModelChoice(backbone="builtin"))
+    shipment, pixels = pack(open_embedder(model, Opening(for_many=True))), random_pixels(70, model.side_px)
+    one, two = (unpack(shipment, n_threads=n).embed(pixels) for n in (1, 2))
+    assert one.tobytes() == two.tobytes()

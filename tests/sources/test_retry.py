@@ -1,0 +1,101 @@
+"""Asking again: when, how often, how long, and when no more."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from simsearch.errors import Unreadable
+from simsearch.sources.retry import Denied, Missing, Passing, Patience, Retries, heed
+
+QUICK = Patience(most_attempts=5, first_pause_s=0.001, longest_pause_s=0.004)
+
+
+class Flaky:
+    """Fails so often, then answers."""
+
+    def __init__(self, n_failures: int, after_s: float = 0.0) -> None:
+        self.n_left, self.n_asked, self._after_s = n_failures, 0, after_s
+
+    def __call__(self) -> str:
+        self.n_asked += 1
+        self.n_left -= 1
+        if self.n_left >= 0:
+            raise Passing("s3://b/k", "the store answers 503", "try again later", self._after_s)
+        return "answer"
+
+
+def test_what_passes_is_asked_again_until_it_is_answered():
+    asked = Flaky(4)
+    assert Retries(QUICK)(asked) == "answer"
+    assert asked.n_asked == 5
+
+
+def test_it_is_asked_only_so_often_and_the_failure_tells_how_often():
+    asked = Flaky(100)
+    with pytest.raises(Passing, match=r"cannot read s3://b/k: the store answers 503 \(5 times\); try again later"):
+        Retries(QUICK)(asked)
+    assert asked.n_asked == 5
+
+
+@pytest.mark.parametrize("kind", [Missing, Denied, Unreadable])
+def test_what_does_not_pass_is_asked_once(kind: type[Unreadable]):
+    asked = []
+
+    def attempt() -> None:
+        asked.append(1)
+        raise kind("s3://b/k", "no", "check")
+
+    with pytest.raises(kind):
+        Retries(QUICK)(attempt)
+    assert len(asked) == 1
+
+
+def test_no_attempt_begins_after_the_time_is_up():
+    asked = Flaky(100)
+    with pytest.raises(Passing):
+        Retries(Patience(most_attempts=100, first_pause_s=0.2, most_s=0.1))(asked)
+    assert asked.n_asked == 1
+
+
+def test_pauses_double_up_to_a_limit_and_are_drawn_from_their_upper_half():
+    patience = Patience(first_pause_s=0.1, longest_pause_s=1.0)
+    for n_failed, longest in [(1, 0.1), (2, 0.2), (3, 0.4), (4, 0.8), (5, 1.0), (60, 1.0)]:
+        pauses = [patience.pause_s(n_failed, 0.0) for _ in range(50)]
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
+
+
+def test_a_store_is_left_alone_as_long_as_it_wishes_but_not_for_ever():
+    assert Patience(longest_wish_s=30.0).pause_s(1, 5.0) == 5.0
+    assert Patience(longest_wish_s=30.0).pause_s(1, 3600.0) == 30.0
+
+
+def test_a_store_that_is_out_is_asked_once_for_each_object_until_it_answers():
+    retries = Retries(QUICK)
+    for _ in range(20):
+        with pytest.raises(Passing):
+            retries(Flaky(100))
+    out = Flaky(100)
+    with pytest.raises(Passing, match="the store answers 503; try"):
+        retries(out)
+    assert out.n_asked == 1
+    assert retries(Flaky(0)) == "answer"
+    assert retries(Flaky(3)) == "answer"
+
+
+def test_a_thread_that_is_to_stop_asks_no_more():
+    stop, ended = threading.Event(), []
+
+    def ask() -> None:
+        heed(stop)
+        with pytest.raises(Passing):
+            Retries(Patience(first_pause_s=60.0, longest_pause_s=60.0))(Flaky(100))
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    stop.set()
+    thread.join(20)
+    assert len(ended) == 1

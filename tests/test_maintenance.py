@@ -1,0 +1,173 @@
+"""Looking after a collection: verify, rebuild, remove, prune, and caches that are missing, foreign or torn."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from simsearch import Collection, ModelChoice, index
+from simsearch.errors import CollectionNotFound, ModelNotIndexed, UsageError
+from tests.conftest import HISTOGRAM, draw_picture
+
+
+@pytest.fixture
+def indexed(photos: Path, collection: Path) -> Path:
+    Collection.ingest(collection, [photos], HISTOGRAM)
+    return collection
+
+
+def cache_of(collection: Path) -> Path:
+    (file,) = collection.glob("*.faiss")
+    return file
+
+
+def answers(collection: Path) -> list:
+    with Collection.open(collection) as opened:
+        return [opened.search(number, k=12).hits for number in range(1, 13)]
+
+
+def change(collection: Path, statement: str) -> None:
+    with sqlite3.connect(collection / "catalog.db") as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_a_fresh_collection_is_in_order(indexed: Path):
+    with Collection.open(indexed) as opened:
+        found = opened.verify()
+    assert (found.problems, found.notes) == ((), ())
+
+
+def test_a_fresh_cache_is_used_and_not_made_anew(indexed: Path):
+    before = cache_of(indexed).stat()
+    answers(indexed)
+    assert cache_of(indexed).stat() == before
+
+
+@pytest.mark.parametrize("harm", ["delete", "tear", "empty", "flip", "lfs", "foreign"])
+def test_a_harmed_cache_changes_no_answer_and_is_made_anew(indexed: Path, photos: Path, tmp_path: Path, harm: str):
+    expected, file = answers(indexed), cache_of(indexed)
+    content = file.read_bytes()
+    if harm == "delete":
+        file.unlink()
+    elif harm == "foreign":
+        draw_picture(tmp_path / "others" / "x.png", 70)
+        Collection.ingest(tmp_path / "other", [tmp_path / "others"], HISTOGRAM)
+        shutil.copy(cache_of(tmp_path / "other"), file)
+    else:
+        flipped = content[:40] + bytes([content[40] ^ 255]) + content[41:]
+        harmed = {"tear": content[:-5], "empty": b"", "flip": flipped, "lfs": b"version https://git-lfs.github.com/"}
+        file.write_bytes(harmed[harm])
+    with Collection.open(indexed) as opened:
+        assert "rebuild" in opened.verify().notes[0]
+    if harm == "flip":  # only reading every byte shows this one; a query trusts the stamp
+        assert Collection.rebuild(indexed) == [file.name]
+    assert answers(indexed) == expected
+    assert index.is_intact(file)
+
+
+def test_a_cache_left_behind_by_a_killed_run_is_caught_up(indexed: Path, photos: Path):
+    old = cache_of(indexed).read_bytes()
+    for seed in range(20, 25):
+        draw_picture(photos / f"new_{seed}.png", seed)
+    Collection.ingest(indexed, [photos], HISTOGRAM)
+    expected = answers(indexed)
+    cache_of(indexed).write_bytes(old)
+    assert answers(indexed) == expected
+    with Collection.open(indexed) as opened:
+        assert opened.verify().notes == ()
+
+
+def test_rebuild_deletes_caches_of_no_model(indexed: Path):
+    (indexed / "resnet50-000000000000.faiss").write_bytes(b"x")
+    names = Collection.rebuild(indexed)
+    assert [file.name for file in indexed.glob("*.faiss")] == names
+
+
+def test_remove_takes_a_folder_out_of_the_answers_and_leaves_the_files(indexed: Path, photos: Path):
+    assert Collection.remove(indexed, [str(photos / "a")]) == 6
+    with Collection.open(indexed) as opened:
+        names = {Path(hit.path).parent.name for hit in opened.search(str(photos / "a" / "picture_00.png"), k=12).hits}
+    assert names == {"b"}
+    assert len(list((photos / "a").iterdir())) == 6
+    assert Collection.ingest(indexed, [photos], HISTOGRAM).n_embedded == 0
+
+
+def test_remove_of_an_unknown_path_is_told_and_removes_nothing(indexed: Path, photos: Path):
+    with pytest.raises(UsageError, match="has no file"):
+        Collection.remove(indexed, [str(photos / "a"), "elsewhere"])
+    with Collection.open(indexed) as opened:
+        assert opened.info()["files"] == 12
+
+
+def test_prune_deletes_what_no_file_needs_and_ids_are_not_used_again(indexed: Path, photos: Path):
+    (photos / "b" / "picture_11.png").unlink()
+    Collection.ingest(indexed, [photos], HISTOGRAM)
+    assert Collection.prune(indexed)["images"] == 1
+    with Collection.open(indexed) as opened:
+        assert (opened.info()["orphans"], opened.info()["models"][0]["views"]) == (0, 11)
+        assert opened.verify().notes == ()
+    new = draw_picture(photos / "new.png", 40)
+    Collection.ingest(indexed, [photos], HISTOGRAM)
+    with Collection.open(indexed) as opened:
+        assert opened.search(new, k=1).hits[0].image_id == 13
+
+
+def test_prune_of_a_backbone_deletes_its_vectors_and_its_cache_only(indexed: Path, photos: Path):
+    other = Collection.ingest(indexed, [photos], ModelChoice(backbone="histogram", resize="pad"))
+    assert Collection.prune(indexed, other.model)["models"] == 1
+    with Collection.open(indexed) as opened:
+        assert [model["resize"] for model in opened.info()["models"]] == ["squash"]
+    assert len(list(indexed.glob("*.faiss"))) == 1
+
+
+def test_prune_of_an_unknown_backbone_is_told(indexed: Path):
+    with pytest.raises(ModelNotIndexed, match="not indexed with resnet50"):
+        Collection.prune(indexed, "resnet50")
+
+
+def test_verify_tells_of_damage(indexed: Path):
+    change(indexed, "UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id = 3")
+    with Collection.open(indexed) as opened:
+        assert "1 vectors of histogram are not of unit length" in opened.verify().problems[0]
+
+
+def test_verify_tells_of_a_vector_of_a_wrong_width(indexed: Path):
+    change(indexed, "UPDATE vectors SET vector = zeroblob(8) WHERE id = 3")
+    with Collection.open(indexed) as opened:
+        assert "wrong length" in opened.verify().problems[0]
+
+
+def test_verify_tells_of_dangling_rows(indexed: Path):
+    change(indexed, "DELETE FROM images WHERE id = 3")
+    with Collection.open(indexed) as opened:
+        assert any("missing row of images" in line for line in opened.verify().problems)
+
+
+def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
+    Collection.remove(indexed, [str(photos / "a" / "picture_00.png")])
+    (photos / "a" / "picture_01.png").unlink()
+    with Collection.open(indexed) as opened:
+        notes = " ".join(opened.verify().notes)
+    assert "1 files are gone" in notes
+    assert "1 images have no file" in notes
+
+
+@pytest.mark.parametrize(
+    "verb", [Collection.rebuild, Collection.prune, lambda folder: Collection.remove(folder, ["x"])]
+)
+def test_no_verb_makes_a_collection_where_there_is_none(tmp_path: Path, verb):
+    with pytest.raises(CollectionNotFound):
+        verb(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_the_tables_open_in_sqlite_utils(indexed: Path):
+    from sqlite_utils import Database
+
+    with Database(indexed / "catalog.db") as database:
+        assert database["images"].count == 12
+        assert {"width", "height", "digest", "format"} <= set(database["images"].columns_dict)

@@ -1,0 +1,256 @@
+"""Seeing that sources change, and outliving what goes wrong meanwhile; the command is in tests/cli/test_watching.py."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from simsearch import Collection
+from simsearch.collection import IngestReport
+from simsearch.errors import ModelError, SourceError, UsageError
+from simsearch.watch import Ears, Pace, Turn, check_sources, watch
+from simsearch.watch.filesystems import file_system, is_shared, why_unheard
+from simsearch.watch.watcher import Eyes
+from tests.conftest import HISTOGRAM, draw_picture
+from tests.test_crash import small_disk
+
+DEADLINE_S = 30.0
+QUIET_S = 0.5
+
+MOUNTS = r"""/dev/vda / ext4 rw,relatime 0 0
+proc /proc proc rw 0 0
+nas:/export /mnt/nas nfs4 rw,vers=4.2 0 0
+//nas/photos /mnt/my\040photos cifs rw 0 0
+/dev/sdb1 /mnt/usb fuseblk rw 0 0
+me@host:/ /mnt/host fuse.sshfs rw 0 0
+tmpfs /mnt/nas/scratch tmpfs rw 0 0
+/dev/vdb /srv ext4 rw 0 0
+nas:/srv /srv nfs rw 0 0
+C:\134 /mnt/c 9p rw,aname=drvfs 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "shared"),
+    [
+        ("/home/me/photos", "ext4", False),
+        ("/mnt/nas", "nfs4", True),
+        ("/mnt/nas/2024/photos", "nfs4", True),
+        ("/mnt/nas2", "ext4", False),
+        ("/mnt/my photos/a", "cifs", True),
+        ("/mnt/usb/DCIM", "fuseblk", False),
+        ("/mnt/host/photos", "fuse.sshfs", True),
+        ("/mnt/nas/scratch/x", "tmpfs", False),
+        ("/srv/photos", "nfs", True),
+        ("/mnt/c/Users", "9p", True),
+        ("/", "ext4", False),
+    ],
+)
+def test_a_place_that_others_change_unheard_is_known_by_its_file_system(path: str, kind: str, shared: bool):
+    assert file_system(path, MOUNTS) == kind
+    assert is_shared(kind) == shared
+
+
+def test_addresses_and_lists_are_looked_at_and_folders_here_are_not(tmp_path: Path):
+    (tmp_path / "list.txt").write_text("a.png\n")
+    assert why_unheard("s3://bucket/photos")
+    assert why_unheard(str(tmp_path / "list.txt"))
+    assert why_unheard(str(tmp_path)) is None
+
+
+def test_what_cannot_be_watched_is_refused_before_anything_is_done(tmp_path: Path):
+    check_sources([str(tmp_path), "s3://bucket/photos"])
+    with pytest.raises(SourceError, match="nowhere does not exist"):
+        check_sources([str(tmp_path), "nowhere"])
+    with pytest.raises(UsageError, match="list on stdin"):
+        check_sources(["-"])
+
+
+class Watcher:
+    """Eyes on a folder, and what they had to say."""
+
+    def __init__(self, *sources: Path, poll_s: float | None = None) -> None:
+        self.said: list[str] = []
+        collection = str(sources[0] / "ix")
+        self.eyes = Eyes([str(source) for source in sources], collection, self.said.append, poll_s=poll_s)
+
+    def sees(self, change: Callable[[], object]) -> bool:
+        change()
+        return not self.eyes.rests(QUIET_S)
+
+
+@pytest.fixture(params=[None, 0.1], ids=["told", "polling"])
+def watcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Watcher]:
+    draw_picture(tmp_path / "photos" / "sub" / "first.png", 0)
+    one = Watcher(tmp_path / "photos", poll_s=request.param)
+    yield one
+    one.eyes.close()
+
+
+def test_every_kind_of_change_is_seen_and_rest_is_rest(watcher: Watcher, tmp_path: Path):
+    photos = tmp_path / "photos"
+    assert watcher.eyes.rests(QUIET_S)
+    assert watcher.sees(lambda: draw_picture(photos / "new.png", 1))
+    assert watcher.eyes.rests(QUIET_S)
+    assert watcher.sees(lambda: draw_picture(photos / "new.png", 2))
+    assert watcher.sees(lambda: (photos / "new.png").rename(photos / "sub" / "moved.png"))
+    assert watcher.sees(lambda: shutil.rmtree(photos / "sub"))
+    assert watcher.eyes.rests(QUIET_S)
+    assert watcher.said == []
+
+
+def test_what_a_scan_passes_over_is_no_change(watcher: Watcher, tmp_path: Path):
+    photos = tmp_path / "photos"
+    assert not watcher.sees(lambda: (photos / ".DS_Store").write_bytes(b"x"))
+    assert not watcher.sees(lambda: draw_picture(photos / "ix" / "catalog.db.png", 4))
+
+
+def test_a_source_that_is_replaced_by_another_folder_is_seen_on(watcher: Watcher, tmp_path: Path):
+    photos = tmp_path / "photos"
+    shutil.copytree(photos, tmp_path / "copy")
+    assert watcher.sees(lambda: photos.rename(tmp_path / "away"))
+    (tmp_path / "copy").rename(photos)
+    deadline = time.monotonic() + DEADLINE_S
+    while not watcher.eyes.rests(2 * QUIET_S):
+        assert time.monotonic() < deadline
+    assert watcher.sees(lambda: draw_picture(photos / "new.png", 5))
+
+
+def test_what_is_mounted_over_a_source_is_seen(tmp_path: Path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    one = Watcher(photos)
+    with contextlib.closing(one.eyes):
+        photos.rmdir()  # small_disk makes it again
+        with small_disk(photos, 1000):
+            assert not one.eyes.rests(2 * QUIET_S)
+            assert one.eyes.rests(2 * QUIET_S)
+            assert one.sees(lambda: draw_picture(photos / "new.png", 6))
+
+
+def test_what_is_seen_after_distrust_is_a_change(tmp_path: Path):
+    draw_picture(tmp_path / "photos" / "first.png", 0)
+    one = Watcher(tmp_path / "photos", poll_s=0.1)
+    assert one.eyes.rests(QUIET_S)
+    one.eyes.distrust(str(tmp_path / "photos"))
+    assert not one.eyes.rests(QUIET_S)
+    assert one.eyes.rests(QUIET_S)
+    one.eyes.close()
+
+
+class Kept:
+    """A watch of a folder in this process; it ends when a run has found a file of a certain name."""
+
+    def __init__(self, photos: Path, last: str) -> None:
+        self.photos, self.collection = photos, photos.parent / "disk" / "ix"
+        self.told: list[str] = []
+        self.turns: list[Turn] = []
+        self._last = last
+
+    def go(self, run: Callable[[Sequence[str]], IngestReport]) -> None:
+        ears = Ears(show=self._show, tell=self.told.append)
+        late = threading.Timer(DEADLINE_S, lambda: draw_picture(self.photos / self._last, 99))
+        late.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            watch(str(self.collection), [str(self.photos)], run, ears, pace=Pace(0.1))
+        late.cancel()
+        assert time.monotonic() - started < DEADLINE_S, self.told
+
+    def ingest(self, present: Sequence[str]) -> IngestReport:
+        return Collection.ingest(self.collection, present, HISTOGRAM)
+
+    def _show(self, turn: Turn) -> None:
+        self.turns.append(turn)
+        with Collection.open(self.collection) as opened:
+            if any(path.endswith(self._last) for path in opened.catalog.paths()):
+                raise KeyboardInterrupt
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    draw_picture(tmp_path / "photos" / "first.png", 0)
+    return Kept(tmp_path / "photos", last="last.png")
+
+
+def test_a_mistake_of_ours_in_one_run_is_told_and_the_next_one_goes_on(kept: Kept):
+    n_runs = 0
+
+    def run(present: Sequence[str]) -> IngestReport:
+        nonlocal n_runs
+        n_runs += 1
+        draw_picture(kept.photos / ("second.png" if n_runs == 1 else "last.png"), n_runs)
+        if n_runs == 2:
+            raise IndexError("list index out of range")
+        return kept.ingest(present)
+
+    kept.go(run)
+    assert kept.told == [
+        "a run ended unexpectedly (IndexError: list index out of range); the watch goes on and tries again",
+        "indexing again",
+    ]
+    assert [turn.report.n_embedded for turn in kept.turns] == [2, 1]
+
+
+def test_a_full_disk_is_told_once_and_waited_out(kept: Kept, tmp_path: Path):
+    with small_disk(tmp_path / "disk", 4000) as disk:
+        filler, n_full = disk / "filler", 0
+
+        def run(present: Sequence[str]) -> IngestReport:
+            nonlocal n_full
+            if not kept.turns:
+                draw_picture(kept.photos / "second.png", 1)
+                return kept.ingest(present)
+            if n_full < 2:
+                n_full += 1
+                fill(filler)
+                draw_picture(kept.photos / f"more_{n_full}.png", 10 + n_full)  # the next try comes sooner
+            else:
+                filler.unlink(missing_ok=True)
+                draw_picture(kept.photos / "last.png", 2)
+            return kept.ingest(present)
+
+        kept.go(run)
+        with Collection.open(kept.collection) as opened:
+            assert opened.info()["images"] == 5
+    assert [line.partition(" to ")[0] for line in kept.told] == ["no room left", "indexing again"]
+
+
+def fill(file: Path) -> None:
+    """Take the room that a disk has, but for what it takes to open a catalog."""
+    with contextlib.suppress(OSError), file.open("ab", buffering=0) as room:
+        while room.write(bytes(4096)):
+            pass
+    os.truncate(file, file.stat().st_size - 44_000)
+
+
+def test_a_model_that_cannot_be_had_ends_the_watch_at_its_first_run(kept: Kept):
+    def run(present: Sequence[str]) -> IngestReport:
+        raise ModelError("no weights for it", "fetch them")
+
+    with pytest.raises(ModelError, match="no weights"):
+        watch(str(kept.collection), [str(kept.photos)], run, Ears(kept.turns.append, kept.told.append))
+
+
+def test_a_network_is_loaded_once_for_many_runs(photos: Path, collection: Path):
+    class Counting(dict):
+        n_set = 0
+
+        def __setitem__(self, key: str, value: object) -> None:
+            self.n_set += 1
+            super().__setitem__(key, value)
+
+    embedders = Counting()
+    for seed in range(3):
+        draw_picture(photos / f"new_{seed}.png", 50 + seed)
+        report = Collection.ingest(collection, [photos], HISTOGRAM, embedders=embedders)
+    assert report.n_embedded == 1
+    assert list(embedders) == [report.model]
+    assert embedders.n_set == 1

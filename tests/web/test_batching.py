@@ -1,0 +1,78 @@
+"""One model for many threads: everyone gets their own vectors, and what waits goes together."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from simsearch.models.choice import ModelChoice, resolve
+from simsearch.models.embedder import HistogramEmbedder
+from simsearch.web.batching import BatchingEmbedder, SharedEmbedders
+
+
+class _Held:
+    """An embedder that is busy until it is let go, and notes its batches."""
+
+    model, width, engine, n_parallel, notes = None, 2, "numpy", 1, ()
+
+    def __init__(self) -> None:
+        self.begun, self.may_go = threading.Event(), threading.Event()
+        self.batches: list[int] = []
+
+    def embed(self, batch: np.ndarray) -> np.ndarray:
+        self.begun.set()
+        assert self.may_go.wait(20)
+        self.batches.append(len(batch))
+        if (batch == 255).any():
+            raise ValueError("white")
+        return batch.reshape(len(batch), -1)[:, :2].astype(np.float32)
+
+
+def picture(number: int) -> np.ndarray:
+    return np.full((1, 2, 2, 3), number, np.uint8)
+
+
+def test_what_comes_while_the_engine_is_busy_goes_into_one_batch():
+    held, told = _Held(), []
+    embedder = BatchingEmbedder(held, told.append)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(embedder.embed, picture(0))
+        assert held.begun.wait(20)
+        others = [pool.submit(embedder.embed, picture(number)) for number in range(1, 9)]
+        while len(embedder._waiting) < 8:
+            pass
+        held.may_go.set()
+        found = [future.result()[0, 0] for future in [first, *others]]
+    assert found == list(range(9))
+    assert held.batches == [1, 8]
+    assert told == held.batches
+
+
+def test_a_failure_reaches_those_whose_batch_it_was_and_the_next_one_works():
+    held = _Held()
+    held.may_go.set()
+    embedder = BatchingEmbedder(held)
+    with pytest.raises(ValueError, match="white"):
+        embedder.embed(picture(255))
+    assert embedder.embed(picture(7)).tolist() == [[7, 7]]
+
+
+def test_under_load_every_vector_is_that_of_its_own_picture():
+    real = HistogramEmbedder(resolve(ModelChoice(backbone="histogram")))
+    embedder, side = BatchingEmbedder(real), real.model.side_px
+    pictures = np.random.default_rng(0).integers(0, 256, (200, 1, side, side, 3), dtype=np.uint8)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(embedder.embed, pictures))
+    assert np.array_equal(np.concatenate(found), real.embed(np.concatenate(pictures)))
+
+
+def test_the_first_of_two_that_load_a_model_at_once_serves_both():
+    shared, held = SharedEmbedders(), _Held()
+    shared["a"], shared["a"] = held, _Held()
+    assert shared["a"]._embedder is held
+    assert list(shared) == ["a"]
+    del shared["a"]
+    assert len(shared) == 0

@@ -1,0 +1,54 @@
+"""Everything that a page shows has an address, and every link on it leads where it says."""
+
+from __future__ import annotations
+
+import urllib.parse
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simsearch.errors import UsageError
+from simsearch.web.page_state import Screen
+
+UPLOAD = "0123456789abcdef" * 2
+picks = st.one_of(st.integers(1, 2**63 - 1), st.text("0123456789abcdef", min_size=32, max_size=32))
+screens = st.builds(
+    Screen,
+    like=st.lists(picks, unique=True, max_size=8).map(tuple),
+    unlike=st.lists(picks, unique=True, max_size=8).map(tuple),
+    crop=st.sampled_from(["", "0.1,0.2,0.3,0.4"]),
+    where=st.text(max_size=60).map(str.strip),
+    least=st.one_of(st.just(-1.0), st.floats(0.01, 1).map(lambda number: round(number, 3))),
+    backbone=st.sampled_from(["", "builtin", "a&b=c#d"]),
+    beside=st.sampled_from(["", "histogram"]),
+    offset=st.integers(0, 10_000),
+)
+
+
+def read(address: str) -> Screen:
+    return Screen.parse(urllib.parse.parse_qsl(urllib.parse.urlsplit(address).query, keep_blank_values=True))
+
+
+@given(screens)
+def test_an_address_says_all_of_it(screen: Screen):
+    assert read(screen.address(offset=screen.offset)) == screen
+
+
+def test_links_lead_to_the_same_question_with_one_thing_changed():
+    screen = Screen(like=(3, UPLOAD), unlike=(7,), crop="0,0,0.5,0.5", where="width > 5", offset=96)
+    assert read(screen.more_like(7)) == Screen(like=(3, UPLOAD, 7), crop="0,0,0.5,0.5", where="width > 5")
+    assert read(screen.less_like(3)).like == (UPLOAD,)
+    assert read(screen.less_like(3)).unlike == (7, 3)
+    assert read(screen.without(3)) == Screen(like=(UPLOAD,), unlike=(7,), where="width > 5")  # the crop was of it
+    assert read(screen.asking(9)) == Screen(like=(9,), where="width > 5")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["like=0", "like=-1", "like=9999999999999999999", "like=u-xyz", f"like={UPLOAD}", "like=%00", "like=1.5",
+     "min=2", "min=x", "from=-1", "from=99999999", "from=%C2%B2", "where=" + "x" * 3000, "backbone=" + "x" * 300],
+)  # fmt: skip
+def test_what_is_no_address_of_ours_is_a_usage_error(query: str):
+    with pytest.raises(UsageError):
+        read("/?" + query)

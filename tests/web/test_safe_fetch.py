@@ -1,0 +1,192 @@
+"""Addresses that visitors give lead to the open internet or nowhere, however they are written and wherever they lead.
+
+No test here leaves this machine. What stands for the open internet is one port of this machine, which a fetcher of the
+tests is allowed; all else of it is as forbidden as always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from simsearch.errors import Unreadable
+from simsearch.web.safe_fetch import Address, Fetcher, Refused, is_public
+from simsearch.web.settings import Settings
+from tests.web.conftest import jpeg, serving
+
+
+class _Web:
+    """A web server, and what it was asked for."""
+
+    def __init__(self, answers: Callable[[BaseHTTPRequestHandler], None]) -> None:
+        self.asked: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(inner) -> None:  # noqa: N805 - `self` is the web server's
+                self.asked.append(inner.path)
+                with contextlib.suppress(OSError):
+                    answers(inner)
+
+            def log_message(inner, *_: object) -> None:  # noqa: N805
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+
+
+@contextlib.contextmanager
+def web(answers: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[_Web]:
+    made = _Web(answers)
+    threading.Thread(target=made.server.serve_forever, daemon=True).start()
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        made.server.server_close()
+
+
+def say(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def fetcher(*ports: int, most_bytes: int = 1_000_000, most_s: float = 5.0) -> Fetcher:
+    """One to which these ports of this machine are the open internet."""
+
+    def allows(address: Address, port: int) -> bool:
+        return port in ports or is_public(address, port)
+
+    return Fetcher(most_bytes=most_bytes, most_s=most_s, allows=allows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1", "127.9.9.9", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+     "224.0.0.1", "255.255.255.255", "240.0.0.1", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1",
+     "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2002:c0a8:101::",
+     "2001:db8::1", "2001:0:7f00:1::80ff:fffe"],
+)  # fmt: skip
+def test_private_addresses_are_not_public_in_whatever_wrapping(text: str):
+    assert not is_public(ipaddress.ip_address(text), 443)
+
+
+@pytest.mark.parametrize("text", ["93.184.216.34", "1.1.1.1", "2606:4700:4700::1111", "64:ff9b::101:101"])
+def test_public_addresses_are_public_at_the_ports_of_the_web_alone(text: str):
+    address = ipaddress.ip_address(text)
+    assert is_public(address, 80)
+    assert is_public(address, 443)
+    assert not any(is_public(address, port) for port in (22, 25, 3306, 6379, 8080))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1/", "http://localhost/", "http://[::1]/", "http://0/", "http://2130706433/", "http://0x7f.1/",
+     "http://127.1/", "http://017700000001/", "http://[::ffff:127.0.0.1]/", "http://169.254.169.254/latest/meta-data/",
+     "https://localhost/", "http://localhost:22/", "file:///etc/passwd", "ftp://localhost/a.jpg", "gopher://x/", "//x/",
+     "/etc/passwd", "data:image/png;base64,AAAA", "http://user:word@example.org/", "http:///a.jpg", "http://[::1", ""],
+)  # fmt: skip
+def test_what_is_on_this_machine_or_no_web_address_is_refused(url: str):
+    with pytest.raises(Refused):
+        Fetcher(most_bytes=1000).fetch(url)
+
+
+def test_a_picture_is_fetched_after_a_redirect():
+    def answers(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/there":
+            say(handler, 302, Location="/a%20b.jpg?size=2")
+        else:
+            say(handler, 200, jpeg(1))
+
+    with web(answers) as open_web:
+        assert fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/there") == jpeg(1)
+        assert open_web.asked == ["/there", "/a%20b.jpg?size=2"]
+
+
+def test_a_redirect_to_a_private_address_is_not_followed():
+    with web(lambda handler: say(handler, 200, b"secret")) as private:
+        for place in (f"http://127.0.0.1:{private.port}/", f"http://localhost:{private.port}/", "file:///etc/passwd"):
+            with (
+                web(lambda handler, place=place: say(handler, 302, Location=place)) as open_web,
+                pytest.raises(Refused),
+            ):
+                fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/a.jpg")
+        assert private.asked == []
+
+
+def test_redirects_without_end_end():
+    with (
+        web(lambda handler: say(handler, 302, Location=handler.path + "x")) as open_web,
+        pytest.raises(Unreadable, match="more than 5 times"),
+    ):
+        fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
+    assert len(open_web.asked) == 6
+
+
+def test_what_has_no_end_in_bytes_or_in_time_is_given_up():
+    def answers(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(bytes(50_000) if handler.path == "/large" else b".")
+            time.sleep(0.0 if handler.path == "/large" else 0.1)
+
+    with web(answers) as open_web:
+        ours = fetcher(open_web.port, most_s=1.0)
+        with pytest.raises(Unreadable, match="more than 1 MB"):
+            ours.fetch(f"http://127.0.0.1:{open_web.port}/large")
+        with pytest.raises(Unreadable, match="takes too long"):
+            ours.fetch(f"http://127.0.0.1:{open_web.port}/slow")
+
+
+def test_an_error_of_the_other_server_is_told():
+    with web(lambda handler: say(handler, 404, b"no")) as open_web, pytest.raises(Unreadable, match="answers 404"):
+        fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
+    with pytest.raises(Unreadable, match="no connection"):
+        fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
+
+
+def test_a_server_asks_for_no_address_unless_it_was_told_that_it_may(client: httpx.Client):
+    with web(lambda handler: say(handler, 200, jpeg(1))) as open_web:
+        url = f"http://127.0.0.1:{open_web.port}/"
+        assert client.post("/api/v1/search", data={"url": url}).status_code == 400
+        assert client.post("/pictures", data={"url": url}).status_code == 400
+        assert open_web.asked == []
+
+
+def test_a_server_that_may_finds_what_is_like_a_picture_of_the_web_and_never_one_of_its_own_network(collection: Path):
+    def answers(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/inside":
+            say(handler, 302, Location="http://127.0.0.1:9/")
+        else:
+            say(handler, 200, jpeg(1) if handler.path == "/rose.jpg" else b"no picture")
+
+    settings = Settings(collection=str(collection), port=0, allow_url=True)
+    with web(answers) as open_web, serving(settings, fetcher(open_web.port)) as address:
+        outside = f"http://127.0.0.1:{open_web.port}"
+        by_url = httpx.post(f"{address}/api/v1/search", data={"url": f"{outside}/rose.jpg"})
+        by_bytes = httpx.post(f"{address}/api/v1/search", files={"image": jpeg(1)})
+        assert by_url.status_code == 200
+        assert by_url.json()["hits"] == by_bytes.json()["hits"]
+        for url, status in (
+            (f"{outside}/inside", 400),
+            (f"{address}/api/v1/stats", 400),
+            (f"{outside}/text", 422),
+            ("http://169.254.169.254/", 400),
+        ):
+            assert httpx.post(f"{address}/api/v1/search", data={"url": url}).status_code == status, url
+            assert httpx.post(f"{address}/pictures", data={"url": url}).status_code == status, url
+        kept = httpx.post(f"{address}/pictures", data={"url": f"{outside}/rose.jpg"})
+        assert kept.status_code == 303
+        assert "like=u-" in kept.headers["location"]
