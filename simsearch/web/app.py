@@ -15,7 +15,7 @@ from starlette.routing import Match
 
 from simsearch import __version__
 from simsearch.errors import SimsearchError
-from simsearch.web import api, pages
+from simsearch.web import api, login, pages
 from simsearch.web.engine import Engine
 from simsearch.web.errors import refusal
 from simsearch.web.middleware import App, Guard
