@@ -1,0 +1,51 @@
+"""A collection made by version 0.1 opens, and answers as version 0.1 did.
+
+`fixtures/version_0_1/catalog.db` was written by commit 72f4691: twelve pictures of `data/objects` and a copy of one, two
+backbones (`builtin` with one augmented view of each image, `histogram`), columns of the user's, a rejected pair, a
+skipped file and a deleted one. `answers.json` holds what that commit printed with `--json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+FIXTURE = Path(__file__).parent / "fixtures" / "version_0_1"
+ANSWERS = json.loads((FIXTURE / "answers.json").read_text())
+VOLATILE = {"milliseconds", "notes", "size_bytes"}
+
+
+def stable_part(document: Any) -> Any:
+    """The document without durations, file sizes and sentences."""
+    if isinstance(document, dict):
+        return {key: stable_part(value) for key, value in document.items() if key not in VOLATILE}
+    return [stable_part(value) for value in document] if isinstance(document, list) else document
+
+
+def print_json(folder: Path, command: list[str]) -> tuple[int, Any]:
+    """Run a command on the collection `old` in `folder`; its exit status and JSON document."""
+    done = subprocess.run(
+        [sys.executable, "-m", "simsearch", *(word.replace("{objects}", str(ROOT / "data/objects")) for word in command)]
+        + ["--in", "old", "--json"],
+        cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: " ".join(answer["command"]))
+def test_a_collection_of_the_previous_version_answers_as_it_did(tmp_path: Path, answer: dict[str, Any]):
+    shutil.copytree(FIXTURE, tmp_path / "old", ignore=shutil.ignore_patterns("*.json"))
+    status, document = print_json(tmp_path, answer["command"])
+    if "query" in document:
+        document["query"] = [name.replace(str(ROOT / "data/objects"), "{objects}") for name in document["query"]]
+    assert status == answer["exit"]
+    assert stable_part(document) == stable_part(answer["document"])
