@@ -6,7 +6,7 @@ import datetime
 import importlib
 import sys
 
-from bench.setup import ROOT, machine
+from bench.setup import ROOT, describe_machine
 
 PARTS = (
     "ingest",
@@ -33,7 +33,7 @@ def main() -> None:
         sections.append(importlib.import_module(f"bench.{part}").measure())
         print(sections[-1], flush=True)
     if named == list(PARTS):
-        head = f"# Measured on {datetime.date.today()}\n\n{machine()}.\nCommand: `make bench`."
+        head = f"# Measured on {datetime.date.today()}\n\n{describe_machine()}.\nCommand: `make bench`."
         (ROOT / "bench" / "RESULTS.md").write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
 
 

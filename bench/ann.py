@@ -21,19 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.growth import _entry
-from bench.setup import ROOT, SHARED, multiply, seconds, table, weights_of
+from bench.growth import make_entry
+from bench.setup import ROOT, SHARED, find_weights, format_table, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
-from simsearch.index.cache import IndexCache, choose_kind
-from simsearch.index.kinds import KindChoice
-from simsearch.models.choice import resolve
-from simsearch.search import Limits, nearest
+from simsearch.index.cache import IndexCache, write_kind_choice
+from simsearch.index.kinds import IndexKindChoice
+from simsearch.models.choice import resolve_model
+from simsearch.search import RankingLimits, rank_hits
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
-PLACE = ROOT / "build" / "ann"
+CACHE_FOLDER = ROOT / "build" / "ann"
 SIZES = (100_000, 1_000_000)
-WIDTH, N_QUERIES, WANTED = 256, 500, 0.97
+WIDTH, N_QUERIES, TARGET_RECALL = 256, 500, 0.97
 OURS = ("flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw", "hnsw-sq8")
 OTHERS = ("hnswlib", "usearch f32", "usearch i8")
 _BLOCK = 50_000
@@ -45,13 +45,13 @@ Search = Callable[[np.ndarray], np.ndarray]
 # Vectors
 
 
-def vectors(data: str, n: int) -> np.ndarray:
+def load_vectors(data: str, n: int) -> np.ndarray:
     """Unit rows (500 + n, 256), mapped: noisy copies of `real` embeddings, or `random` ones; 500 queries first."""
-    file = PLACE / f"{data}-{n}.npy"
+    file = CACHE_FOLDER / f"{data}-{n}.npy"
     if not file.exists():
-        PLACE.mkdir(parents=True, exist_ok=True)
+        CACHE_FOLDER.mkdir(parents=True, exist_ok=True)
         made = np.lib.format.open_memmap(file.with_suffix(".part"), "w+", np.float32, (n + N_QUERIES, WIDTH))
-        for start, block in _made(data, n + N_QUERIES):
+        for start, block in _generate_blocks(data, n + N_QUERIES):
             made[start : start + len(block)] = block
         made.flush()
         file.with_suffix(".part").rename(file)
@@ -59,9 +59,9 @@ def vectors(data: str, n: int) -> np.ndarray:
     return rows
 
 
-def _made(data: str, n: int) -> Iterator[tuple[int, np.ndarray]]:
+def _generate_blocks(data: str, n: int) -> Iterator[tuple[int, np.ndarray]]:
     random = np.random.default_rng(n)
-    real = None if data == "random" else _real()
+    real = None if data == "random" else _load_real()
     for start in range(0, n, _BLOCK):
         m = min(_BLOCK, n - start)
         rows = random.standard_normal((m, WIDTH)).astype(np.float32)
@@ -72,9 +72,9 @@ def _made(data: str, n: int) -> Iterator[tuple[int, np.ndarray]]:
         yield start, rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _real() -> np.ndarray:
+def _load_real() -> np.ndarray:
     """MobileNetV2 features of photographs, centred, their first 256 principal components, unit rows."""
-    file = PLACE / "real.npy"
+    file = CACHE_FOLDER / "real.npy"
     if not file.exists():
         with tempfile.TemporaryDirectory() as folder:
             if (SHARED / "pool.tar").is_file():
@@ -82,10 +82,10 @@ def _real() -> np.ndarray:
                     archive.extractall(folder, filter="data")
             else:
                 multiply(5_000, Path(folder) / "pictures")
-            choice = ModelChoice(backbone="mobilenet_v2", weights=weights_of("mobilenet_v2"))
+            choice = ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2"))
             Collection.ingest(Path(folder) / "indexes", [folder], choice)
             with Catalog.open(Path(folder) / "indexes") as catalog:
-                rows = IndexCache(catalog).exact(catalog.models()[0].fingerprint).vectors
+                rows = IndexCache(catalog).open_exact_index(catalog.list_models()[0].fingerprint).vectors
         rows = rows - rows.mean(axis=0)
         some = np.random.default_rng(0).choice(len(rows), min(len(rows), 4 * rows.shape[1]), replace=False)
         axes = np.linalg.svd(rows[some], full_matrices=False)[2][:WIDTH]
@@ -95,11 +95,11 @@ def _real() -> np.ndarray:
     return np.asarray(rows)
 
 
-def _truth(data: str, n: int) -> np.ndarray:
+def _load_truth(data: str, n: int) -> np.ndarray:
     """The row numbers (q, 10) of the nearest of each query, by brute force."""
-    file = PLACE / f"{data}-{n}-truth.npy"
+    file = CACHE_FOLDER / f"{data}-{n}-truth.npy"
     if not file.exists():
-        rows = vectors(data, n)
+        rows = load_vectors(data, n)
         best, at = np.full((N_QUERIES, 10), -2, np.float32), np.zeros((N_QUERIES, 10), np.int64)
         for start in range(N_QUERIES, n + N_QUERIES, _BLOCK):
             block = rows[start : start + _BLOCK]
@@ -118,16 +118,20 @@ def _truth(data: str, n: int) -> np.ndarray:
 
 def measure_cell(data: str, n: int, engine: str) -> dict[str, Any]:
     """What a process of its own finds out about one engine: seconds, bytes, recall@10, and one query at a time."""
-    rows = vectors(data, n)
+    rows = load_vectors(data, n)
     queries, rows = np.array(rows[:N_QUERIES]), rows[N_QUERIES:]
-    return _ours(data, n, engine, queries, rows) if engine in OURS else _theirs(data, n, engine, queries, rows)
+    return (
+        _measure_ours(data, n, engine, queries, rows)
+        if engine in OURS
+        else _measure_theirs(data, n, engine, queries, rows)
+    )
 
 
-def _asked(search: Search, queries: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _measure_search(search: Search, queries: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     for query in queries[:20]:
         search(query)
     found: list[np.ndarray] = []
-    times = _each_ms(lambda query: found.append(search(query)), queries)
+    times = _time_each_ms(lambda query: found.append(search(query)), queries)
     hits = [len(set(some.tolist()) & set(true.tolist())) for some, true in zip(found, truth, strict=True)]
     return {
         "recall": sum(hits) / truth.size,
@@ -136,61 +140,63 @@ def _asked(search: Search, queries: np.ndarray, truth: np.ndarray) -> dict[str, 
     }
 
 
-def _ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-    folder = PLACE / f"{data}-{n}"
-    model = resolve(ModelChoice(backbone="histogram"))
+def _measure_ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    folder = CACHE_FOLDER / f"{data}-{n}"
+    model = resolve_model(ModelChoice(backbone="histogram"))
     if not (folder / "catalog.db").exists():
-        _write(folder, rows)
+        _write_catalog(folder, rows)
     with CatalogWriter.open_or_create(folder) as writer:
-        choose_kind(writer, KindChoice(kind, WANTED))
+        write_kind_choice(writer, IndexKindChoice(kind, TARGET_RECALL))
         cache = IndexCache(writer)
         cache.discard()
-        build_s, before_mb = seconds(lambda: cache.refresh(model.fingerprint)), _memory("VmRSS")
-        size = cache.file(model.fingerprint).stat().st_size
-        facts = cache.describe(writer.models()[0])
-    peak_mb = _memory("VmHWM")
+        build_s, before_mb = measure_seconds(lambda: cache.refresh(model.fingerprint)), _read_memory_mb("VmRSS")
+        size = cache.locate_file(model.fingerprint).stat().st_size
+        facts = cache.describe(writer.list_models()[0])
+    peak_mb = _read_memory_mb("VmHWM")
     with Catalog.open(folder) as catalog:
         opened = IndexCache(catalog)
-        open_s = seconds(lambda: opened.index(model.fingerprint))
-        index = opened.index(model.fingerprint)
-        truth = _truth(data, n)
-        found = _asked(lambda query: index.search(query[None], 10)[1][0] - 1, queries, truth)
-        limits = Limits(10)
-        whole = _each_ms(lambda query: nearest(query, index, catalog, limits), queries)
+        open_s = measure_seconds(lambda: opened.open_index(model.fingerprint))
+        index = opened.open_index(model.fingerprint)
+        truth = _load_truth(data, n)
+        found = _measure_search(lambda query: index.search(query[None], 10)[1][0] - 1, queries, truth)
+        limits = RankingLimits(10)
+        whole = _time_each_ms(lambda query: rank_hits(query, index, catalog, limits), queries)
     told = {"bytes": size, "build_s": build_s, "peak_mb": peak_mb, "rss_mb": before_mb, "open_s": open_s}
     return told | found | {"answer_p50_ms": statistics.median(whole), "told_recall": facts.get("recall_at_10", 1.0)}
 
 
-def _write(folder: Path, rows: np.ndarray) -> None:
+def _write_catalog(folder: Path, rows: np.ndarray) -> None:
     """A catalog of an image for every row; image and view n + 1 is row n."""
     part = folder.with_suffix(".part")
     with CatalogWriter.open_or_create(part) as writer:
-        model = resolve(ModelChoice(backbone="histogram"))
+        model = resolve_model(ModelChoice(backbone="histogram"))
         with writer.transaction():
             model_id = writer.add_model(model, WIDTH, model.fingerprint).id
         for start in range(0, len(rows), 5_000):
             with writer.transaction():
-                writer.record((_entry(start + at, row) for at, row in enumerate(rows[start : start + 5_000])), model_id)
+                writer.record_files(
+                    (make_entry(start + at, row) for at, row in enumerate(rows[start : start + 5_000])), model_id
+                )
     part.rename(folder)
 
 
-def _theirs(data: str, n: int, engine: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+def _measure_theirs(data: str, n: int, engine: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
     """Others, with the least effort at which they find what is wanted."""
-    file, truth, found = PLACE / f"{data}-{n}.{engine.replace(' ', '-')}", _truth(data, n), {}
+    file, truth, found = CACHE_FOLDER / f"{data}-{n}.{engine.replace(' ', '-')}", _load_truth(data, n), {}
     started = time.perf_counter()
-    search_with, save = (_hnswlib if engine == "hnswlib" else _usearch)(engine, rows)
+    search_with, save = (_build_hnswlib if engine == "hnswlib" else _build_usearch)(engine, rows)
     build_s = time.perf_counter() - started
     save(str(file))
     size = file.stat().st_size
     file.unlink()
     for effort in (16, 32, 64, 128, 256, 512, 1024):
-        found = _asked(search_with(effort), queries, truth) | {"effort": effort}
-        if found["recall"] >= WANTED:
+        found = _measure_search(search_with(effort), queries, truth) | {"effort": effort}
+        if found["recall"] >= TARGET_RECALL:
             break
-    return {"bytes": size, "build_s": build_s, "peak_mb": _memory("VmHWM")} | found
+    return {"bytes": size, "build_s": build_s, "peak_mb": _read_memory_mb("VmHWM")} | found
 
 
-def _hnswlib(_: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Callable[[str], object]]:
+def _build_hnswlib(_: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Callable[[str], object]]:
     import hnswlib
 
     index = hnswlib.Index("ip", WIDTH)
@@ -208,7 +214,7 @@ def _hnswlib(_: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Callabl
     return search_with, index.save_index
 
 
-def _usearch(engine: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Callable[[str], object]]:
+def _build_usearch(engine: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Callable[[str], object]]:
     from usearch.index import Index
 
     index = Index(ndim=WIDTH, metric="ip", dtype=engine.split()[1], connectivity=16, expansion_add=100)
@@ -223,7 +229,7 @@ def _usearch(engine: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Ca
     return search_with, index.save
 
 
-def _each_ms(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> list[float]:
+def _time_each_ms(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> list[float]:
     """How long each query takes, one after the other."""
     times = []
     for query in queries:
@@ -233,7 +239,7 @@ def _each_ms(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> list[f
     return times
 
 
-def _memory(line: str) -> float:
+def _read_memory_mb(line: str) -> float:
     status = dict(text.split(":", 1) for text in Path("/proc/self/status").read_text().splitlines())
     return int(status[line].split()[0]) / 1e3
 
@@ -243,26 +249,29 @@ def _memory(line: str) -> float:
 
 def measure_growth() -> dict[str, float]:
     """A collection of a million: opened in a fresh process, and 1,000 images added."""
-    folder, model = PLACE / "real-1000000", resolve(ModelChoice(backbone="histogram"))
+    folder, model = CACHE_FOLDER / "real-1000000", resolve_model(ModelChoice(backbone="histogram"))
     with CatalogWriter.open_or_create(folder) as writer:
-        choose_kind(writer, KindChoice())
+        write_kind_choice(writer, IndexKindChoice())
         cache = IndexCache(writer)
         cache.discard()
         cache.refresh(model.fingerprint)
-    opened = json.loads(_child("opening"))
+    opened = json.loads(_run_child("opening"))
     base = folder / f"{model.fingerprint}.faiss"
-    inode, rows = base.stat().st_ino, np.array(vectors("real", 1_000_000)[:1_000])
+    inode, rows = base.stat().st_ino, np.array(load_vectors("real", 1_000_000)[:1_000])
     with CatalogWriter.open_or_create(folder) as writer:
-        model_id = writer.models()[0].id
+        model_id = writer.list_models()[0].id
 
         def write() -> None:
             with writer.transaction():
-                writer.record((_entry(10_000_000 + at, row) for at, row in enumerate(rows)), model_id)
+                writer.record_files((make_entry(10_000_000 + at, row) for at, row in enumerate(rows)), model_id)
 
-        write_s, refresh_s = seconds(write), seconds(lambda: IndexCache(writer).refresh(model.fingerprint))
+        write_s, refresh_s = (
+            measure_seconds(write),
+            measure_seconds(lambda: IndexCache(writer).refresh(model.fingerprint)),
+        )
         recent = base.with_suffix(".recent").stat().st_size
         assert base.stat().st_ino == inode
-        after = json.loads(_child("opening"))
+        after = json.loads(_run_child("opening"))
         with writer.transaction():
             writer.forget_files([f"/pictures/{10_000_000 + at:07}.jpg" for at in range(len(rows))])
             writer.forget_orphans()
@@ -275,13 +284,13 @@ def measure_growth() -> dict[str, float]:
 
 def measure_opening() -> dict[str, float]:
     """A fresh process opens the million and asks."""
-    queries = np.array(vectors("real", 1_000_000)[:200])
+    queries = np.array(load_vectors("real", 1_000_000)[:200])
     started = time.perf_counter()
-    with Collection.open(PLACE / "real-1000000") as collection:
-        index = IndexCache(collection.catalog).index(collection.model().fingerprint)
+    with Collection.open(CACHE_FOLDER / "real-1000000") as collection:
+        index = IndexCache(collection.catalog).open_index(collection.model().fingerprint)
         open_s = time.perf_counter() - started
-        limits = Limits(10)
-        times = _each_ms(lambda query: nearest(query, index, collection.catalog, limits), queries)
+        limits = RankingLimits(10)
+        times = _time_each_ms(lambda query: rank_hits(query, index, collection.catalog, limits), queries)
     return {"open_s": open_s, "first_ms": times[0], "p50_ms": statistics.median(times)}
 
 
@@ -289,14 +298,14 @@ def measure_threads() -> dict[str, float]:
     """Exact search of one query among a million, in one thread and in all: FAISS 1.15 can split the database."""
     import faiss
 
-    rows = vectors("real", 1_000_000)
+    rows = load_vectors("real", 1_000_000)
     index = faiss.IndexFlatIP(WIDTH)
     for start in range(N_QUERIES, len(rows), _BLOCK):
         index.add(np.ascontiguousarray(rows[start : start + _BLOCK]))
     found = {}
     for n_threads in (1, os.cpu_count() or 1):
         faiss.omp_set_num_threads(n_threads)
-        times = _each_ms(lambda query: index.search(query[None], 10), np.array(rows[:30]))
+        times = _time_each_ms(lambda query: index.search(query[None], 10), np.array(rows[:30]))
         found[f"threads_{n_threads}"] = statistics.median(times)
     return found
 
@@ -309,27 +318,29 @@ def measure() -> str:
     sections = [
         "## Kinds of index",
         f"One query at a time in one thread, k = 10, {N_QUERIES} queries that are not in the index; every engine tuned "
-        f"to recall@10 >= {WANTED}. Ours fetch the candidates' vectors from the catalog and rank by them.",
+        f"to recall@10 >= {TARGET_RECALL}. Ours fetch the candidates' vectors from the catalog and rank by them.",
     ]
     for data in ("real", "random"):
         for n in SIZES:
-            cells = {engine: _kept(data, n, engine) for engine in (*OURS, *OTHERS)}
+            cells = {engine: _load_cell(data, n, engine) for engine in (*OURS, *OTHERS)}
             name = "MobileNetV2 features, PCA, noise added" if data == "real" else "random"
-            sections += [f"{n:,} x {WIDTH} d, {name}:", _table(cells, n)]
-    threads = ", ".join(f"{key.split('_')[1]} threads {value:.0f} ms" for key, value in _kept_json("threads").items())
+            sections += [f"{n:,} x {WIDTH} d, {name}:", _format_cells(cells, n)]
+    threads = ", ".join(
+        f"{key.split('_')[1]} threads {value:.0f} ms" for key, value in _load_or_measure("threads").items()
+    )
     sections.append(f"Exact search of one query among 1,000,000, p50: {threads}.")
-    grown = _kept_json("growth")
+    grown = _load_or_measure("growth")
     sections.append(
         f"The kind that `auto` picks for 1,000,000: opened in {grown['open_s']:.2f} s by a fresh process, first answer "
         f"{grown['first_ms']:.0f} ms, then p50 {grown['p50_ms']:.2f} ms with all that an answer needs. 1,000 images "
         f"more: recorded in {grown['write_s']:.2f} s, index in {grown['refresh_s']:.2f} s, "
         f"{grown['written_bytes'] / 1e6:.1f} MB written beside it; p50 {grown['after_p50_ms']:.2f} ms then."
     )
-    sections.append(_extrapolated())
+    sections.append(_extrapolate())
     return "\n\n".join(sections)
 
 
-def _table(cells: dict[str, dict[str, Any]], n: int) -> str:
+def _format_cells(cells: dict[str, dict[str, Any]], n: int) -> str:
     flat = 4 * WIDTH * n
     rows = [
         [
@@ -340,39 +351,39 @@ def _table(cells: dict[str, dict[str, Any]], n: int) -> str:
         for engine, cell in cells.items()
     ]  # fmt: skip
     headings = ["", "recall@10", "p50 ms", "queries/s", "whole answer p50 ms", "build s", "bytes / float32", "peak MB"]
-    return table(headings, rows)
+    return format_table(headings, rows)
 
 
-def _extrapolated() -> str:
+def _extrapolate() -> str:
     """Ten million, along the slopes from 100,000 to 1,000,000."""
     rows = []
     for kind in ("flat", "ivf-sq8", "ivf-rabitq", "hnsw", "hnsw-sq8"):
-        small, large = (_kept("real", n, kind) for n in SIZES)
+        small, large = (_load_cell("real", n, kind) for n in SIZES)
         slopes = {key: large[key] * (large[key] / small[key]) for key in ("p50_ms", "build_s", "bytes")}
         rows.append(
             [kind, f"{slopes['p50_ms']:.1f} ms", f"{slopes['build_s'] / 60:.0f} min", f"{slopes['bytes'] / 1e9:.1f} GB"]
         )
-    return "10,000,000 x 256 d, not measured: the slopes from 100,000 to 1,000,000 carried on.\n\n" + table(
+    return "10,000,000 x 256 d, not measured: the slopes from 100,000 to 1,000,000 carried on.\n\n" + format_table(
         ["", "p50", "build", "index"], rows
     )
 
 
-def _kept(data: str, n: int, engine: str) -> dict[str, Any]:
-    return _kept_json(f"{data}-{n}-{engine.replace(' ', '_')}", "cell", data, str(n), engine)
+def _load_cell(data: str, n: int, engine: str) -> dict[str, Any]:
+    return _load_or_measure(f"{data}-{n}-{engine.replace(' ', '_')}", "cell", data, str(n), engine)
 
 
-def _kept_json(name: str, *arguments: str) -> dict[str, Any]:
+def _load_or_measure(name: str, *arguments: str) -> dict[str, Any]:
     """What a process of its own found out, now or in an earlier run."""
-    file = PLACE / f"{name}.json"
+    file = CACHE_FOLDER / f"{name}.json"
     if not file.exists():
-        PLACE.mkdir(parents=True, exist_ok=True)
-        text = _child(*(arguments or (name,)))
+        CACHE_FOLDER.mkdir(parents=True, exist_ok=True)
+        text = _run_child(*(arguments or (name,)))
         print(name, text, f"load {os.getloadavg()[0]:.1f}", flush=True)
         file.write_text(text)
     return dict(json.loads(file.read_text()))
 
 
-def _child(*arguments: str) -> str:
+def _run_child(*arguments: str) -> str:
     done = subprocess.run([sys.executable, "-m", "bench.ann", *arguments], capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"{arguments}: {done.stderr[-2000:]}")

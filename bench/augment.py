@@ -12,8 +12,13 @@ from keras.src.legacy.preprocessing.image import ImageDataGenerator
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.setup import photographs, seconds, table
-from simsearch.images.augmentation import Ranges, Transformation, apply, draw
+from bench.setup import format_table, list_photographs, measure_seconds
+from simsearch.images.augmentation import (
+    AugmentationRanges,
+    Transformation,
+    apply_transformation,
+    sample_transformation,
+)
 
 Pixels = NDArray[np.uint8]
 View = Callable[[Pixels, Transformation], NDArray[Any]]
@@ -24,7 +29,7 @@ _N_ROUNDS = 12  # the best is kept: other work on the machine only ever slows on
 _GENERATOR = ImageDataGenerator(fill_mode="nearest", interpolation_order=1)
 
 
-def _keras(pixels: NDArray[Any], made: Transformation) -> NDArray[Any]:
+def _transform_with_keras(pixels: NDArray[Any], made: Transformation) -> NDArray[Any]:
     """As `ImageDataGenerator` makes a view of a square picture; it counts shifts in pixels, the other way round."""
     parameters = {
         "theta": made.rotation_deg,
@@ -40,7 +45,7 @@ def _keras(pixels: NDArray[Any], made: Transformation) -> NDArray[Any]:
     return view
 
 
-def _opencv(pixels: Pixels, made: Transformation) -> Pixels:
+def _transform_with_opencv(pixels: Pixels, made: Transformation) -> Pixels:
     """The same warp by OpenCV, which is no dependency of the package. Its pixel centres are whole numbers."""
     side = pixels.shape[0]
     turn, lean, middle = np.deg2rad(made.rotation_deg), np.deg2rad(made.shear_deg), (side - 1) / 2
@@ -57,45 +62,49 @@ def _opencv(pixels: Pixels, made: Transformation) -> Pixels:
 
 
 WAYS: dict[str, View] = {
-    "Keras's `apply_transform` (what the others are compared with)": _keras,
-    "ours: Pillow's `transform`": apply,
-    "OpenCV's `warpAffine`": _opencv,
+    "Keras's `apply_transform` (what the others are compared with)": _transform_with_keras,
+    "ours: Pillow's `transform`": apply_transformation,
+    "OpenCV's `warpAffine`": _transform_with_opencv,
 }
 
 
 def measure() -> str:
     """The section of the report: views of photographs at the sides that networks take."""
     cv2.setNumThreads(1)
-    files = photographs()[:: max(1, len(photographs()) // _N_VIEWS)][:_N_VIEWS]
-    drawn = [draw(Ranges(), 0, str(file.name), number) for number, file in enumerate(files)]
+    files = list_photographs()[:: max(1, len(list_photographs()) // _N_VIEWS)][:_N_VIEWS]
+    drawn = [
+        sample_transformation(AugmentationRanges(), 0, str(file.name), number) for number, file in enumerate(files)
+    ]
     rows = []
     for side_px in _SIDES_PX:
         squares = [np.asarray(Image.open(file).convert("RGB").resize((side_px, side_px))) for file in files]
-        rows += _rows(side_px, squares, drawn)
+        rows += _measure_side(side_px, squares, drawn)
     headings = ["side", "views", "one thread: views/s", "two threads: views/s", "mean difference in grey levels"]
     return (
         "## Augmented views\n\nOf decoded squares, with the default ranges. The difference is to Keras's views, "
-        "which are not rounded.\n\n" + table(headings, rows)
+        "which are not rounded.\n\n" + format_table(headings, rows)
     )
 
 
-def _rows(side_px: int, squares: list[Pixels], drawn: list[Transformation]) -> list[list[str]]:
+def _measure_side(side_px: int, squares: list[Pixels], drawn: list[Transformation]) -> list[list[str]]:
     rates: dict[str, list[float]] = {name: [0.0, 0.0] for name in WAYS}
     for _ in range(_N_ROUNDS):
         for name, view in WAYS.items():
-            found = [_rate(view, squares, drawn, n_threads) for n_threads in (1, 2)]
+            found = [_measure_rate(view, squares, drawn, n_threads) for n_threads in (1, 2)]
             rates[name] = [max(pair) for pair in zip(rates[name], found, strict=True)]
     slowest = next(iter(rates.values()))
     rows = []
     for name, view in WAYS.items():
         cells = [f"{rate:.0f} ({rate / base:.1f} x)" for rate, base in zip(rates[name], slowest, strict=True)]
         pairs = zip(squares, drawn, strict=True)
-        difference = np.mean([np.abs(view(square, made) - _keras(square, made)).mean() for square, made in pairs])
+        difference = np.mean(
+            [np.abs(view(square, made) - _transform_with_keras(square, made)).mean() for square, made in pairs]
+        )
         rows.append([f"{side_px} px", name, *cells, f"{difference:.2f}"])
     return rows
 
 
-def _rate(view: View, squares: list[Pixels], drawn: list[Transformation], n_threads: int) -> float:
+def _measure_rate(view: View, squares: list[Pixels], drawn: list[Transformation], n_threads: int) -> float:
     """Views a second, each thread making its share."""
 
     def share(first: int) -> None:
@@ -109,4 +118,4 @@ def _rate(view: View, squares: list[Pixels], drawn: list[Transformation], n_thre
         for thread in threads:
             thread.join()
 
-    return len(squares) / seconds(all_threads)
+    return len(squares) / measure_seconds(all_threads)

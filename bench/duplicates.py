@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from bench.setup import SHARED, child, photographs, table, weights_of
+from bench.setup import SHARED, find_weights, format_table, list_photographs, run_child
 from simsearch import Collection, ModelChoice
 
 N_PHOTOGRAPHS = 1000
@@ -22,13 +22,13 @@ BACKBONES = ("mobilenet_v2", "builtin")
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def _cropped(share: float, image: Image.Image, random: np.random.Generator) -> Image.Image:
+def _crop(share: float, image: Image.Image, random: np.random.Generator) -> Image.Image:
     width, height = (round(length * share) for length in image.size)
     left, top = random.integers(image.width - width + 1), random.integers(image.height - height + 1)
     return image.crop((int(left), int(top), int(left) + width, int(top) + height))
 
 
-def _turned(image: Image.Image, random: np.random.Generator) -> Image.Image:
+def _rotate(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """By three degrees, with the middle nine tenths of both sides, which has no empty corner."""
     margins = (image.width * 0.05, image.height * 0.05)
     turned = image.rotate(3.0 * float(random.choice([-1, 1])), Image.Resampling.BICUBIC)
@@ -36,11 +36,11 @@ def _turned(image: Image.Image, random: np.random.Generator) -> Image.Image:
     return turned.crop((left, top, image.width - left, image.height - top))
 
 
-def _brightened(image: Image.Image, random: np.random.Generator) -> Image.Image:
+def _change_brightness(image: Image.Image, random: np.random.Generator) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(float(random.choice([0.75, 1.25])))
 
 
-def _resized(factor: float, image: Image.Image, _: np.random.Generator) -> Image.Image:
+def _resize(factor: float, image: Image.Image, _: np.random.Generator) -> Image.Image:
     width, height = (round(length * factor) for length in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
@@ -48,13 +48,13 @@ def _resized(factor: float, image: Image.Image, _: np.random.Generator) -> Image
 EDITS: dict[str, tuple[Edit, int]] = {
     "quality 50": (lambda image, _: image, 50),
     "quality 25": (lambda image, _: image, 25),
-    "half": (partial(_resized, 0.5), 85),
-    "larger": (partial(_resized, 1.5), 85),
+    "half": (partial(_resize, 0.5), 85),
+    "larger": (partial(_resize, 1.5), 85),
     "mirrored": (lambda image, _: ImageOps.mirror(image), 90),
-    "crop 95": (partial(_cropped, 0.95), 90),
-    "crop 90": (partial(_cropped, 0.90), 90),
-    "brightness": (_brightened, 90),
-    "turned": (_turned, 90),
+    "crop 95": (partial(_crop, 0.95), 90),
+    "crop 90": (partial(_crop, 0.90), 90),
+    "brightness": (_change_brightness, 90),
+    "turned": (_rotate, 90),
 }
 """What is done to a photograph, and the JPEG quality it is then stored with."""
 
@@ -69,10 +69,10 @@ def write_family(folder: Path, number: int, photograph: Path) -> None:
         edit(image, random).save(folder / f"{number:04}_{name}.jpg", quality=quality)
 
 
-def sources() -> list[Path]:
+def list_originals() -> list[Path]:
     """One photograph of each ImageNet class where they are, else what there is: pictures without duplicates."""
     folder = SHARED / "photos" / "imagenet_sample"
-    return sorted(folder.glob("*.jpg"))[:N_PHOTOGRAPHS] if folder.is_dir() else photographs()
+    return sorted(folder.glob("*.jpg"))[:N_PHOTOGRAPHS] if folder.is_dir() else list_photographs()
 
 
 _FIND = """
@@ -102,15 +102,15 @@ def measure() -> str:
     with tempfile.TemporaryDirectory() as name:
         pictures = Path(name) / "pictures"
         pictures.mkdir()
-        found = sources()
+        found = list_originals()
         with ProcessPoolExecutor() as pool:
             list(pool.map(partial(write_family, pictures), range(len(found)), found, chunksize=50))
         n_true = len(found) * (len(EDITS) + 1) * len(EDITS) // 2
         for backbone in BACKBONES:
-            weights = weights_of(backbone) if backbone != "builtin" else None
+            weights = find_weights(backbone) if backbone != "builtin" else None
             collection = Path(name) / backbone
             Collection.ingest(collection, [pictures], ModelChoice(backbone=backbone, weights=weights))
-            result = json.loads(child(_FIND, str(collection)))
+            result = json.loads(run_child(_FIND, str(collection)))
             rows.append(
                 [
                     backbone, f"{result['elapsed_s']:.1f} s", f"{result['peak_mb']:.0f} MB",
@@ -131,4 +131,4 @@ def measure() -> str:
         "expected rate (of images given a wrong partner) and recall (of an edit and its original) are what the "
         "calibration tells the user."
     )
-    return f"## Duplicates\n\n{about}\n\n{table(headings, rows)}"
+    return f"## Duplicates\n\n{about}\n\n{format_table(headings, rows)}"

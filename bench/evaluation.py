@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bench.setup import table
+from bench.setup import format_table
 
 _MEASURE = """
 import resource, sys, time
@@ -54,5 +54,5 @@ def measure() -> str:
     return (
         "## Evaluation\n\n20,000 images, 100 classes, 2,000 queries, 3 backbones one after the other (made-up "
         "vectors), all metrics: seconds of ranking and judging, peak memory of the process.\n\n"
-        + table(["width", "re-ranking", "seconds for 3 backbones", "peak memory"], rows)
+        + format_table(["width", "re-ranking", "seconds for 3 backbones", "peak memory"], rows)
     )

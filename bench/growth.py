@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.setup import child, multiply, seconds, table, weights_of
+from bench.setup import find_weights, format_table, measure_seconds, multiply, run_child
 from simsearch.index.cache import IndexCache
-from simsearch.models.choice import ModelChoice, resolve
-from simsearch.search import Limits, nearest
+from simsearch.models.choice import ModelChoice, resolve_model
+from simsearch.search import RankingLimits, rank_hits
 from simsearch.sources.scan import FoundFile
-from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts
+from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties
 from simsearch.store.writer import CatalogWriter
 
 SIZES = (1_000, 10_000, 100_000)
@@ -33,16 +33,16 @@ def measure() -> str:
     """The section of the report."""
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
-        weights = weights_of("mobilenet_v2")
-        child(_INDEX, f"{folder}/warm", str(multiply(100, Path(folder) / "warm_pictures")), weights)
+        weights = find_weights("mobilenet_v2")
+        run_child(_INDEX, f"{folder}/warm", str(multiply(100, Path(folder) / "warm_pictures")), weights)
         for n in (1_000, 10_000):
             pictures = multiply(n, Path(folder) / str(n))
-            peaks.append(float(child(_INDEX, f"{folder}/ix{n}", str(pictures), weights)))
-    memory = table(
+            peaks.append(float(run_child(_INDEX, f"{folder}/ix{n}", str(pictures), weights)))
+    memory = format_table(
         ["pictures", "peak memory of the process"],
         [["1,000", f"{peaks[0]:.0f} MB"], ["10,000", f"{peaks[1]:.0f} MB ({peaks[1] / peaks[0]:.2f} x)"]],
     )
-    rows = [_growth(n) for n in SIZES]
+    rows = [_measure_growth(n) for n in SIZES]
     headings = ["images", "write", "make the cache", "open and first answer", "warm search p50 (bare FAISS)", "on disk"]
     return "\n\n".join(
         [
@@ -50,18 +50,18 @@ def measure() -> str:
             "`index` of photographs with MobileNetV2 at bf16, converted graph in the cache:",
             memory,
             f"Synthetic vectors of {WIDTH} d written through the catalog:",
-            table(headings, rows),
+            format_table(headings, rows),
         ]
     )
 
 
-def _growth(n: int) -> list[str]:
+def _measure_growth(n: int) -> list[str]:
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
-                model = resolve(ModelChoice(backbone="histogram"))
+                model = resolve_model(ModelChoice(backbone="histogram"))
                 model_id = writer.add_model(model, WIDTH, model.fingerprint).id
 
             def write() -> None:
@@ -69,19 +69,21 @@ def _growth(n: int) -> list[str]:
                     rows = random.standard_normal((1000, WIDTH)).astype(np.float32)
                     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
                     with writer.transaction():
-                        writer.record((_entry(start + number, row) for number, row in enumerate(rows)), model_id)
+                        writer.record_files(
+                            (make_entry(start + number, row) for number, row in enumerate(rows)), model_id
+                        )
 
-            write_s = seconds(write)
-            fingerprint = writer.models()[0].fingerprint
-            cache_s = seconds(lambda: IndexCache(writer).refresh(fingerprint))
-        query = rows_like(random)
-        first_s = seconds(lambda: _ask(folder, query))
+            write_s = measure_seconds(write)
+            fingerprint = writer.list_models()[0].fingerprint
+            cache_s = measure_seconds(lambda: IndexCache(writer).refresh(fingerprint))
+        query = draw_unit_vector(random)
+        first_s = measure_seconds(lambda: _search_once(folder, query))
         with Catalog.open(folder) as catalog:
-            index = IndexCache(catalog).index(catalog.models()[0].fingerprint)
-            queries = [rows_like(random) for _ in range(100)]
-            bare = [seconds(lambda row=row: index.search(row[None], 10)) for row in queries]  # type: ignore[misc]
-            limits = Limits(10)
-            times = [seconds(lambda row=row: nearest(row, index, catalog, limits)) for row in queries]  # type: ignore[misc]
+            index = IndexCache(catalog).open_index(catalog.list_models()[0].fingerprint)
+            queries = [draw_unit_vector(random) for _ in range(100)]
+            bare = [measure_seconds(lambda row=row: index.search(row[None], 10)) for row in queries]  # type: ignore[misc]
+            limits = RankingLimits(10)
+            times = [measure_seconds(lambda row=row: rank_hits(row, index, catalog, limits)) for row in queries]  # type: ignore[misc]
         size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     return [
         f"{n:,}", f"{n / write_s:,.0f} /s", f"{cache_s:.2f} s", f"{1e3 * first_s:.1f} ms",
@@ -90,20 +92,21 @@ def _growth(n: int) -> list[str]:
     ]  # fmt: skip
 
 
-def rows_like(random: np.random.Generator) -> np.ndarray:
+def draw_unit_vector(random: np.random.Generator) -> np.ndarray:
     """A unit vector."""
     row = random.standard_normal(WIDTH).astype(np.float32)
     unit: np.ndarray = row / np.linalg.norm(row)
     return unit
 
 
-def _entry(number: int, row: np.ndarray) -> Entry:
+def make_entry(number: int, row: np.ndarray) -> FileEntry:
+    """The catalog entry of a file with one vector."""
     file = FoundFile(f"/pictures/{number:07}.jpg", 1000 + number, number)
     view = EmbeddedView("original", "{}", row)
-    return Entry(file, f"{number:032x}", ImageFacts(640, 480, "JPEG"), [view])
+    return FileEntry(file, f"{number:032x}", ImageProperties(640, 480, "JPEG"), [view])
 
 
-def _ask(folder: Path, query: np.ndarray) -> None:
+def _search_once(folder: Path, query: np.ndarray) -> None:
     with Catalog.open(folder) as catalog:
-        index = IndexCache(catalog).index(catalog.models()[0].fingerprint)
-        assert len(nearest(query, index, catalog, Limits(10))) == 10
+        index = IndexCache(catalog).open_index(catalog.list_models()[0].fingerprint)
+        assert len(rank_hits(query, index, catalog, RankingLimits(10))) == 10

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.setup import multiply, photographs, seconds, table, weights_of
+from bench.setup import find_weights, format_table, list_photographs, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
-from simsearch.images.decode import decode_square, default_max_pixels, read
+from simsearch.images.decode import compute_default_max_pixels, decode_square, read_raw_file
 from simsearch.ingest.embed import BATCH_SIZE
-from simsearch.ingest.plan import plan
+from simsearch.ingest.plan import plan_ingest
 from simsearch.models.embedder import Embedder
-from simsearch.models.precision import Wish
+from simsearch.models.precision import PrecisionOption
 
 N_TO_SETTLE = 320
-PARTS: list[tuple[str, int, tuple[Wish, ...]]] = [
+PARTS: list[tuple[str, int, tuple[PrecisionOption, ...]]] = [
     ("builtin", 4800, ("f32", "bf16")),
     ("mobilenet_v2", 6400, ("f32", "bf16", "int8")),
     ("resnet50", 640, ("f32", "bf16", "int8")),
@@ -31,9 +31,9 @@ def measure() -> str:
     rows, against = [], ""
     for backbone, n, precisions in PARTS:
         for precision in precisions:
-            rows.append(_row(backbone, precision, n))
+            rows.append(_measure_row(backbone, precision, n))
             print("   ", rows[-1], flush=True)
-    against = _against_predict()
+    against = _compare_with_predict()
     headings = ["backbone", "precision", "pictures", "decode only", "embed only", "limit", "end to end", "of the limit"]
     return "\n\n".join(
         [
@@ -41,24 +41,26 @@ def measure() -> str:
             "Images a second. The limit is 1 / (1/decode + 1/embed), both measured alone with every core in the same "
             "run. End to end is `Collection.ingest` of the pictures into a collection whose model was settled on "
             f"{N_TO_SETTLE} others before: files to committed catalog and saved FAISS file.",
-            table(headings, rows),
+            format_table(headings, rows),
             against,
         ]
     )
 
 
-def _row(backbone: str, precision: Wish, n: int) -> list[str]:
-    weights = None if backbone == "builtin" else weights_of(backbone)
+def _measure_row(backbone: str, precision: PrecisionOption, n: int) -> list[str]:
+    weights = None if backbone == "builtin" else find_weights(backbone)
     choice = ModelChoice(backbone=backbone, weights=weights, precision=precision)
     with tempfile.TemporaryDirectory() as folder:
         collection, first = Path(folder) / "ix", multiply(N_TO_SETTLE, Path(folder) / "first")
         settled = Collection.ingest(collection, [first], choice)
         files = sorted(multiply(n + N_TO_SETTLE, Path(folder) / "all").iterdir())[N_TO_SETTLE:]
-        from simsearch.sources.scan import scan
+        from simsearch.sources.scan import scan_sources
 
-        embedder = plan(collection, choice, scan([str(first)]), default_max_pixels()).open_embedder()
-        decode_s, pixels = _decode_only(files, embedder)
-        embed_s = _embed_only(embedder, pixels, n)
+        embedder = plan_ingest(
+            collection, choice, scan_sources([str(first)]), compute_default_max_pixels()
+        ).open_embedder()
+        decode_s, pixels = _time_decoding(files, embedder)
+        embed_s = _time_embedding(embedder, pixels, n)
         for file in first.iterdir():
             file.unlink()
         report = Collection.ingest(collection, [file.parent for file in files[:1]], choice)
@@ -69,13 +71,13 @@ def _row(backbone: str, precision: Wish, n: int) -> list[str]:
     return [backbone, precision, str(n), *(f"{number:.1f}" for number in numbers), f"{reached / limit:.2f}"]
 
 
-def _decode_only(files: list[Path], embedder: Embedder) -> tuple[float, NDArray[np.uint8]]:
+def _time_decoding(files: list[Path], embedder: Embedder) -> tuple[float, NDArray[np.uint8]]:
     """Seconds to read and decode the files with a thread for each core, and the first pictures."""
-    model, limit = embedder.model, default_max_pixels()
+    model, limit = embedder.model, compute_default_max_pixels()
     kept: list[NDArray[np.uint8]] = []
 
     def one(file: Path) -> NDArray[np.uint8]:
-        raw = read(str(file), claims_picture=True, max_pixels=limit)
+        raw = read_raw_file(str(file), has_picture_extension=True, max_pixels=limit)
         return decode_square(raw, model.side_px, model.resize, max_pixels=limit)[1]
 
     def all_files() -> None:
@@ -84,10 +86,10 @@ def _decode_only(files: list[Path], embedder: Embedder) -> tuple[float, NDArray[
                 if number < 10 * BATCH_SIZE:
                     kept.append(pixels)
 
-    return seconds(all_files), np.stack(kept)
+    return measure_seconds(all_files), np.stack(kept)
 
 
-def _embed_only(embedder: Embedder, pixels: NDArray[np.uint8], n: int) -> float:
+def _time_embedding(embedder: Embedder, pixels: NDArray[np.uint8], n: int) -> float:
     """Seconds to embed n pictures, with as many batches at once as the engine takes."""
     starts = [(BATCH_SIZE * number) % (len(pixels) - BATCH_SIZE + 1) for number in range(-(-n // BATCH_SIZE))]
 
@@ -97,14 +99,14 @@ def _embed_only(embedder: Embedder, pixels: NDArray[np.uint8], n: int) -> float:
                 pass
 
     embedder.embed(pixels[:BATCH_SIZE])
-    return seconds(all_batches) * n / (len(starts) * BATCH_SIZE)
+    return measure_seconds(all_batches) * n / (len(starts) * BATCH_SIZE)
 
 
-def _against_predict() -> str:
+def _compare_with_predict() -> str:
     """MobileNetV2 as tutorials run it: `predict` on batches, and on one picture at a time, decoding included."""
     import keras
 
-    files = photographs()
+    files = list_photographs()
     network = keras.applications.MobileNetV2(weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3))
 
     def load(file: Path) -> NDArray[np.float32]:
@@ -122,20 +124,20 @@ def _against_predict() -> str:
     batched(files[:BATCH_SIZE])
     one_by_one(files[:4])
     rates = {
-        "`predict`, one by one": 60 / seconds(lambda: one_by_one(files[:60])),
-        "`predict`, batches of 32": 640 / seconds(lambda: batched((files * 640)[:640])),
+        "`predict`, one by one": 60 / measure_seconds(lambda: one_by_one(files[:60])),
+        "`predict`, batches of 32": 640 / measure_seconds(lambda: batched((files * 640)[:640])),
     }
     with tempfile.TemporaryDirectory() as folder:
         pictures = multiply(3200, Path(folder) / "pictures")
         first = multiply(N_TO_SETTLE, Path(folder) / "first")
         for precision in ("f32", "bf16", "int8"):
             collection = Path(folder) / precision
-            choice = ModelChoice(backbone="mobilenet_v2", weights=weights_of("mobilenet_v2"), precision=precision)
+            choice = ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2"), precision=precision)
             Collection.ingest(collection, [first], choice)
             report = Collection.ingest(collection, [pictures], choice)
             rates[f"`simsearch index`, {precision}"] = report.n_embedded / report.elapsed_s
     single, batch = list(rates.values())[:2]
     rows = [[name, f"{rate:.1f}", f"{rate / batch:.1f} x", f"{rate / single:.1f} x"] for name, rate in rates.items()]
-    return "MobileNetV2 end to end, files to vectors:\n\n" + table(
+    return "MobileNetV2 end to end, files to vectors:\n\n" + format_table(
         ["", "images/s", "against batched", "against one by one"], rows
     )

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.setup import SHARED, photographs, table
+from bench.setup import SHARED, format_table, list_photographs
 from simsearch import Collection, ModelChoice
 from simsearch.index.cache import IndexCache
-from simsearch.models.precision import Wish
+from simsearch.models.precision import PrecisionOption
 from simsearch.store.catalog import Catalog
 
 
 def measure() -> str:
     """The section of the report."""
     rows = []
-    cases: list[tuple[str, Wish]] = [
+    cases: list[tuple[str, PrecisionOption]] = [
         ("histogram", "f32"),
         ("builtin", "f32"),
         ("builtin", "bf16"),
@@ -26,19 +26,19 @@ def measure() -> str:
     cases += [("mobilenet_v2", "f32"), ("mobilenet_v2", "bf16"), ("mobilenet_v2", "int8")]
     with tempfile.TemporaryDirectory() as folder:
         for backbone, precision in cases:
-            choice = ModelChoice(backbone=backbone, weights=_weights(backbone), precision=precision)
+            choice = ModelChoice(backbone=backbone, weights=_find_weights(backbone), precision=precision)
             collection = Path(folder) / f"{backbone}-{precision}"
-            report = Collection.ingest(collection, [photographs()[0].parent.parent], choice)
-            scores = _scores(collection)
+            report = Collection.ingest(collection, [list_photographs()[0].parent.parent], choice)
+            scores = _compute_scores(collection)
             agreement = f"{report.agreement.cosine:.4f}" if report.agreement else ""
             rows.append([backbone, report.precision, *(f"{score:.3f}" for score in scores), agreement])
     headings = ["backbone", "precision", "P@1", "P@10", "mAP", "mean cosine to f32"]
-    return "## Quality\n\n1,200 photographs of 100 classes (`caltech101_small`), leave-one-out.\n\n" + table(
+    return "## Quality\n\n1,200 photographs of 100 classes (`caltech101_small`), leave-one-out.\n\n" + format_table(
         headings, rows
     )
 
 
-def _weights(backbone: str) -> str | None:
+def _find_weights(backbone: str) -> str | None:
     """Real weights: quality cannot be measured with random ones."""
     if backbone in ("builtin", "histogram"):
         return None
@@ -47,11 +47,11 @@ def _weights(backbone: str) -> str | None:
     return next(str(folder / name) for name in names if (folder / name).is_file())
 
 
-def _scores(collection: Path) -> tuple[float, float, float]:
+def _compute_scores(collection: Path) -> tuple[float, float, float]:
     with Catalog.open(collection) as catalog:
-        index = IndexCache(catalog).exact(catalog.models()[0].fingerprint)
+        index = IndexCache(catalog).open_exact_index(catalog.list_models()[0].fingerprint)
         ids, vectors = index.ids, index.vectors
-        views = catalog.live_views(ids.tolist())
+        views = catalog.find_live_views(ids.tolist())
     labels = np.array([Path(views[view_id].paths[0]).parent.name for view_id in ids.tolist()])
     products = vectors @ vectors.T
     np.fill_diagonal(products, -np.inf)

@@ -13,10 +13,10 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from bench.setup import SIMSEARCH, multiply, photographs, seconds, table, weights_of
+from bench.setup import SIMSEARCH, find_weights, format_table, list_photographs, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
 from simsearch.index.cache import IndexCache
-from simsearch.search import Limits, nearest
+from simsearch.search import RankingLimits, rank_hits
 from simsearch.store.catalog import Catalog
 
 N_IMAGES = 10_000
@@ -26,18 +26,18 @@ def measure() -> str:
     """The section of the report."""
     with tempfile.TemporaryDirectory() as folder:
         collection, pictures = Path(folder) / "ix", multiply(N_IMAGES, Path(folder) / "pictures")
-        choice = ModelChoice(backbone="mobilenet_v2", weights=weights_of("mobilenet_v2"), precision="bf16")
+        choice = ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2"), precision="bf16")
         Collection.ingest(collection, [pictures], choice)
-        again_s = seconds(lambda: Collection.ingest(collection, [pictures]))
+        again_s = measure_seconds(lambda: Collection.ingest(collection, [pictures]))
         unknown = Path(folder) / "query.jpg"
-        unknown.write_bytes(photographs()[7].read_bytes() + b"unknown")
+        unknown.write_bytes(list_photographs()[7].read_bytes() + b"unknown")
         command = [str(SIMSEARCH), "query", str(unknown), "--in", str(collection), "--json"]
-        cold = _times(lambda: subprocess.run(command, check=True, capture_output=True), 7)
+        cold = _time_runs(lambda: subprocess.run(command, check=True, capture_output=True), 7)
         tensorflow = [sys.executable, "-c", "import tensorflow"]
         quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        imports = _times(lambda: subprocess.run(tensorflow, check=True, capture_output=True, env=quiet), 3)
-        warm = _warm(collection, Path(folder))
-        as_it_comes, bare, ours = _search_alone(collection)
+        imports = _time_runs(lambda: subprocess.run(tensorflow, check=True, capture_output=True, env=quiet), 3)
+        warm = _measure_warm_queries(collection, Path(folder))
+        as_it_comes, bare, ours = _measure_search(collection)
     rows = [
         [f"`simsearch query` on {N_IMAGES:,} images, whole process (median of 7)", f"{cold[3]:.2f} s"],
         ["for comparison: `import tensorflow` alone, whole process (median of 3)", f"{imports[1]:.2f} s"],
@@ -51,23 +51,25 @@ def measure() -> str:
         ["our search (ranking, files, ties), p50", f"{ours:.2f} ms"],
         [f"`index` of the unchanged folder of {N_IMAGES:,} files", f"{again_s:.2f} s"],
     ]
-    return "## Query\n\nMobileNetV2 at bf16.\n\n" + table(["", ""], rows)
+    return "## Query\n\nMobileNetV2 at bf16.\n\n" + format_table(["", ""], rows)
 
 
-def _times(work: object, n: int) -> list[float]:
+def _time_runs(work: object, n: int) -> list[float]:
     """Sorted seconds of n runs, after one that warms the disk's cache."""
     assert callable(work)
     work()
-    return sorted(seconds(work) for _ in range(n))
+    return sorted(measure_seconds(work) for _ in range(n))
 
 
-def _warm(collection: Path, folder: Path) -> tuple[float, float, float]:
+def _measure_warm_queries(collection: Path, folder: Path) -> tuple[float, float, float]:
     """Milliseconds of warm queries by pictures that are not in the collection: p50, p99, and p50 without decoding."""
     whole, without_decoding = [], []
     with Collection.open(collection) as opened:
         for number in range(220):
             file = folder / f"warm_{number}.jpg"
-            file.write_bytes(photographs()[number % 1200 % len(photographs())].read_bytes() + b"warm%d" % number)
+            file.write_bytes(
+                list_photographs()[number % 1200 % len(list_photographs())].read_bytes() + b"warm%d" % number
+            )
             started = time.perf_counter()
             answer = opened.search(file)
             whole.append(1e3 * (time.perf_counter() - started))
@@ -76,19 +78,19 @@ def _warm(collection: Path, folder: Path) -> tuple[float, float, float]:
     return statistics.median(whole), float(np.percentile(whole, 99)), statistics.median(without_decoding)
 
 
-def _search_alone(collection: Path) -> tuple[float, float, float]:
+def _measure_search(collection: Path) -> tuple[float, float, float]:
     """Milliseconds of a search for ten, p50: FAISS as it comes, in one thread, and ours with all an answer needs."""
     with Catalog.open(collection) as catalog:
-        stored = catalog.models()[0]
-        index = IndexCache(catalog).exact(stored.fingerprint)
+        stored = catalog.list_models()[0]
+        index = IndexCache(catalog).open_exact_index(stored.fingerprint)
         flat = faiss.IndexFlatIP(stored.width)
         flat.add(index.vectors)
         times: list[list[float]] = [[], [], []]
         for query in index.vectors[::37][:200]:  # by turns, so that all meet the same machine
             row = query[None]
             faiss.omp_set_num_threads(os.cpu_count())
-            times[0].append(seconds(lambda row=row: flat.search(row, 10)))  # type: ignore[misc]
-            times[1].append(seconds(lambda row=row: index.search(row, 10)))  # type: ignore[misc]
-            times[2].append(seconds(lambda query=query: nearest(query, index, catalog, Limits(10))))  # type: ignore[misc]
+            times[0].append(measure_seconds(lambda row=row: flat.search(row, 10)))  # type: ignore[misc]
+            times[1].append(measure_seconds(lambda row=row: index.search(row, 10)))  # type: ignore[misc]
+            times[2].append(measure_seconds(lambda query=query: rank_hits(query, index, catalog, RankingLimits(10))))  # type: ignore[misc]
     as_it_comes, bare, ours = (1e3 * statistics.median(some) for some in times)
     return as_it_comes, bare, ours

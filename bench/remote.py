@@ -17,34 +17,37 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from bench.setup import multiply, seconds, table
+from bench.setup import format_table, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
-from simsearch.images.decode import RawFile, decode_square, default_max_pixels, read
-from simsearch.sources.reader import Reading
-from simsearch.sources.scan import FoundFile, scan
+from simsearch.images.decode import RawFile, compute_default_max_pixels, decode_square, read_raw_file
+from simsearch.sources.reader import ConcurrentReader
+from simsearch.sources.scan import FoundFile, scan_sources
 
 N_PICTURES = 1280
 DELAY_S = 0.05
 SIDE_PX = 224
 READERS = (1, 2, 8, 32, 64)
-_AHEAD = 96
+_N_PENDING = 96
 
 
 def measure() -> str:
     """The section of the report."""
-    with tempfile.TemporaryDirectory() as name, _far_away(multiply(N_PICTURES, Path(name) / "pictures")) as folder:
-        found = scan(["s3://bench/pictures"]).files
+    with (
+        tempfile.TemporaryDirectory() as name,
+        _run_remote_store(multiply(N_PICTURES, Path(name) / "pictures")) as folder,
+    ):
+        found = scan_sources(["s3://bench/pictures"]).files
         assert len(found) == N_PICTURES
-        rows = [[str(n), *_rates(found[: 320 if n < 8 else None], n)] for n in READERS]
-        rows.append(["files on the disk", *_rates(scan([str(folder)]).files, 1)])
-        whole = [_end_to_end(Path(name), source) for source in ("s3://bench/pictures", str(folder))]
-        before = _end_to_end(Path(name), "s3://bench/pictures", is_new=False)
+        rows = [[str(n), *_measure_rate(found[: 320 if n < 8 else None], n)] for n in READERS]
+        rows.append(["files on the disk", *_measure_rate(scan_sources([str(folder)]).files, 1)])
+        whole = [_measure_ingest(Path(name), source) for source in ("s3://bench/pictures", str(folder))]
+        before = _measure_ingest(Path(name), "s3://bench/pictures", is_new=False)
     return "\n\n".join(
         [
             "## Object storage",
             f"{N_PICTURES} pictures behind a server on this machine that speaks S3 and waits {1000 * DELAY_S:.0f} ms "
             f"before each answer, read and decoded for {SIDE_PX} px; the server shares the cores.",
-            table(["readers at once", "images/s"], rows),
+            format_table(["readers at once", "images/s"], rows),
             f"`Collection.ingest` end to end, histogram backbone: {whole[0]:.0f} images/s from the store, "
             f"{whole[1]:.0f} from the disk. A second run from the store, which lists and reads nothing: {before:.0f} "
             "images/s.",
@@ -52,28 +55,28 @@ def measure() -> str:
     )
 
 
-def _rates(files: list[FoundFile], n_readers: int) -> list[str]:
-    return [f"{len(files) / seconds(lambda: _read_all(files, n_readers)):.0f}"]
+def _measure_rate(files: list[FoundFile], n_readers: int) -> list[str]:
+    return [f"{len(files) / measure_seconds(lambda: _read_all(files, n_readers)):.0f}"]
 
 
 def _read_all(files: list[FoundFile], n_readers: int) -> None:
-    limit = default_max_pixels()
+    limit = compute_default_max_pixels()
 
     def work(raw: RawFile) -> None:
         decode_square(raw, SIDE_PX, "squash", max_pixels=limit)
 
     waiting: deque[Future[None]] = deque()
-    with Reading(n_readers=n_readers) as reading:
+    with ConcurrentReader(n_readers=n_readers) as reading:
         for file in files:
-            one = partial(read, file.path, claims_picture=True, max_pixels=limit)
+            one = partial(read_raw_file, file.path, has_picture_extension=True, max_pixels=limit)
             waiting.append(reading.submit(file, one, work))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > _N_PENDING:
                 waiting.popleft().result()
         for job in waiting:
             job.result()
 
 
-def _end_to_end(folder: Path, source: str, *, is_new: bool = True) -> float:
+def _measure_ingest(folder: Path, source: str, *, is_new: bool = True) -> float:
     """Images a second of a whole run, into a collection of its own."""
     collection = folder / source.rpartition("/")[0].replace("/", "_")
     report = Collection.ingest(collection, [source], ModelChoice(backbone="histogram"))
@@ -82,7 +85,7 @@ def _end_to_end(folder: Path, source: str, *, is_new: bool = True) -> float:
 
 
 @contextlib.contextmanager
-def _far_away(folder: Path) -> Iterator[Path]:
+def _run_remote_store(folder: Path) -> Iterator[Path]:
     """The folder, which is the bucket `bench` of a server in a process of its own meanwhile."""
     server = subprocess.Popen([sys.executable, "-m", "bench.remote", str(folder)], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -97,7 +100,7 @@ def _far_away(folder: Path) -> Iterator[Path]:
         server.wait()
 
 
-class _Bucket(BaseHTTPRequestHandler):
+class _BucketHandler(BaseHTTPRequestHandler):
     """As much of S3 as reading needs."""
 
     protocol_version = "HTTP/1.1"
@@ -106,17 +109,17 @@ class _Bucket(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         time.sleep(DELAY_S)
-        self._answer(404, b"")
+        self._send_answer(404, b"")
 
     def do_GET(self) -> None:
         time.sleep(DELAY_S)
         path, _, query = self.path.partition("?")
         if "list-type" in query:
-            self._answer(200, self._page(urllib.parse.parse_qs(query)))
+            self._send_answer(200, self._build_listing(urllib.parse.parse_qs(query)))
         else:
-            self._answer(200, (self.folder / path.rpartition("/")[2]).read_bytes())
+            self._send_answer(200, (self.folder / path.rpartition("/")[2]).read_bytes())
 
-    def _page(self, asked: dict[str, list[str]]) -> bytes:
+    def _build_listing(self, asked: dict[str, list[str]]) -> bytes:
         files = sorted(self.folder.iterdir())
         start = int(asked.get("continuation-token", ["0"])[0])
         entries = "".join(
@@ -129,7 +132,7 @@ class _Bucket(BaseHTTPRequestHandler):
         more = more if end < len(files) else "<IsTruncated>false</IsTruncated>"
         return f"<ListBucketResult>{entries}{more}</ListBucketResult>".encode()
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _send_answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("ETag", self.path.rpartition("/")[2])
         self.send_header("Last-Modified", "Sun, 01 Nov 2026 08:00:00 GMT")
@@ -141,13 +144,13 @@ class _Bucket(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class _Server(ThreadingHTTPServer):
+class _BucketServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
 
 if __name__ == "__main__":
-    _Bucket.folder = Path(sys.argv[1])
-    with _Server(("127.0.0.1", 0), _Bucket) as server:
+    _BucketHandler.folder = Path(sys.argv[1])
+    with _BucketServer(("127.0.0.1", 0), _BucketHandler) as server:
         print(f"http://127.0.0.1:{server.server_port}", flush=True)
         server.serve_forever()

@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from bench.setup import multiply, table, weights_of
+from bench.setup import find_weights, format_table, multiply
 from simsearch import Collection, ModelChoice
 from simsearch.collection import IngestReport
 
@@ -23,7 +23,7 @@ def measure() -> str:
         pictures = multiply(N_PICTURES, Path(name) / "pictures")
         few = multiply(N_FEW, Path(name) / "few")
         for backbone in BACKBONES:
-            rows.append(_row(backbone, pictures, few, Path(name)))
+            rows.append(_measure_backbone(backbone, pictures, few, Path(name)))
             print("   ", rows[-1], flush=True)
     headings = ["backbone", "here", "`--ray`", "start", "`--ray` without the start", "vectors"]
     return "\n\n".join(
@@ -33,13 +33,13 @@ def measure() -> str:
             f"with `--ray` on a cluster started for the run, a worker for each of the {os.cpu_count()} cores. The "
             f"start is what `--ray` takes for {N_FEW} pictures beyond what they take here: the cluster, its workers, "
             "their libraries and the model. One machine gains nothing from it; each further one adds its workers.",
-            table(headings, rows),
+            format_table(headings, rows),
         ]
     )
 
 
-def _row(backbone: str, pictures: Path, few: Path, place: Path) -> list[str]:
-    weights = None if backbone == "builtin" else weights_of(backbone)
+def _measure_backbone(backbone: str, pictures: Path, few: Path, place: Path) -> list[str]:
+    weights = None if backbone == "builtin" else find_weights(backbone)
     choice = ModelChoice(backbone=backbone, weights=weights, precision="f32")
     here, there = place / f"{backbone}-here", place / f"{backbone}-there"
     Collection.ingest(place / f"{backbone}-first", [few], choice)  # converts the network, once
@@ -51,19 +51,19 @@ def _row(backbone: str, pictures: Path, few: Path, place: Path) -> list[str]:
     )
     return [
         backbone,
-        _rate(local, local.elapsed_s),
-        _rate(distributed, distributed.elapsed_s),
+        _format_rate(local, local.elapsed_s),
+        _format_rate(distributed, distributed.elapsed_s),
         f"{start_s:.1f} s",
-        _rate(distributed, distributed.elapsed_s - start_s),
-        "equal" if _vectors(here) == _vectors(there) else "other",
+        _format_rate(distributed, distributed.elapsed_s - start_s),
+        "equal" if _read_vectors(here) == _read_vectors(there) else "other",
     ]
 
 
-def _rate(report: IngestReport, elapsed_s: float) -> str:
+def _format_rate(report: IngestReport, elapsed_s: float) -> str:
     return f"{report.n_embedded / elapsed_s:.1f}"
 
 
-def _vectors(collection: Path) -> list[tuple[int, bytes]]:
+def _read_vectors(collection: Path) -> list[tuple[int, bytes]]:
     connection = sqlite3.connect(collection / "catalog.db")
     try:
         return connection.execute("SELECT view_id, vector FROM vectors ORDER BY view_id").fetchall()

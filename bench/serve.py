@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.setup import SIMSEARCH, photographs, table
+from bench.setup import SIMSEARCH, format_table, list_photographs
 from simsearch import Collection, ModelChoice
 
 N_CLIENTS = 8
@@ -35,14 +35,14 @@ Request = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadResult:
     """What clients met: seconds of each answered request, how many failed, and the whole time."""
 
     seconds: list[float]
     n_failed: int
     elapsed_s: float
 
-    def row(self, name: str) -> list[str]:
+    def to_row(self, name: str) -> list[str]:
         """As a row of the table."""
         p50, p99 = (1e3 * float(np.percentile(self.seconds, share)) for share in (50, 99))
         rate = len(self.seconds) / self.elapsed_s
@@ -54,31 +54,31 @@ def measure(upload_s: float = UPLOAD_S, by_id_s: float = BY_ID_S) -> str:
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         collection = Path(folder) / "ix"
-        Collection.ingest(collection, photographs()[:N_INDEXED], ModelChoice(backbone="builtin"))
-        with _server(collection) as (port, process):
-            by_picture, by_id = _by_picture(), _by_id()
-            _run(port, by_picture, WARM_S)
-            memory = _Memory(process.pid)
-            uploads = _run(port, by_picture, upload_s)
+        Collection.ingest(collection, list_photographs()[:N_INDEXED], ModelChoice(backbone="builtin"))
+        with _run_server(collection) as (port, process):
+            by_picture, by_id = _make_upload_request(), _make_id_request()
+            _run_clients(port, by_picture, WARM_S)
+            memory = _MemorySampler(process.pid)
+            uploads = _run_clients(port, by_picture, upload_s)
             resident = memory.stop()
-            _run(port, by_id, WARM_S)
-            ids = _run(port, by_id, by_id_s)
-    rows = [uploads.row(f"by an uploaded JPEG of 0.2 Mpx, never seen before, for {upload_s:.0f} s")]
-    rows.append(ids.row(f"by id, for {by_id_s:.0f} s"))
+            _run_clients(port, by_id, WARM_S)
+            ids = _run_clients(port, by_id, by_id_s)
+    rows = [uploads.to_row(f"by an uploaded JPEG of 0.2 Mpx, never seen before, for {upload_s:.0f} s")]
+    rows.append(ids.to_row(f"by id, for {by_id_s:.0f} s"))
     heads = ["search, k = 20", "requests/s", "p50 ms", "p99 ms", "errors", "requests"]
     fifth = max(1, len(resident) // 5)
     early, late = statistics.median(resident[fifth : 2 * fifth]), statistics.median(resident[-fifth:])
     return (
         f"## Serving\n\n{N_CLIENTS} clients on this machine, which share its {os.cpu_count()} cores with the server; "
         f"{N_INDEXED:,} photographs under the built-in backbone. Load of the machine before: {load_before:.1f}.\n\n"
-        f"{table(heads, rows)}\n\n"
+        f"{format_table(heads, rows)}\n\n"
         f"Memory of the server while pictures came: {early / 1e6:.0f} MB in the second fifth of the time, "
         f"{late / 1e6:.0f} MB in the last."
     )
 
 
 @contextmanager
-def _server(collection: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def _run_server(collection: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     command = [str(SIMSEARCH), "serve", "--in", str(collection), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -92,9 +92,9 @@ def _server(collection: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
         process.wait(30)
 
 
-def _by_picture() -> Request:
+def _make_upload_request() -> Request:
     """Photographs of 0.2 Mpx; a few bytes behind the picture's end make each content a new one."""
-    pictures = [_sized(path) for path in photographs()[:64]]
+    pictures = [_resize_photograph(path) for path in list_photographs()[:64]]
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
 
     def request(number: int) -> bytes:
@@ -107,14 +107,14 @@ def _by_picture() -> Request:
     return request
 
 
-def _by_id() -> Request:
+def _make_id_request() -> Request:
     def request(number: int) -> bytes:
         return b"GET /api/v1/search?id=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % (number % N_INDEXED + 1)
 
     return request
 
 
-def _sized(path: Path) -> bytes:
+def _resize_photograph(path: Path) -> bytes:
     image = Image.open(path).convert("RGB")
     scale = (PIXELS / (image.width * image.height)) ** 0.5
     file = io.BytesIO()
@@ -122,7 +122,7 @@ def _sized(path: Path) -> bytes:
     return file.getvalue()
 
 
-def _run(port: int, request: Request, duration_s: float) -> Load:
+def _run_clients(port: int, request: Request, duration_s: float) -> LoadResult:
     """Each client asks again as soon as it has its answer."""
     seconds: list[list[float]] = [[] for _ in range(N_CLIENTS)]
     failed = [0] * N_CLIENTS
@@ -137,7 +137,7 @@ def _run(port: int, request: Request, duration_s: float) -> Load:
                 wire = request(number)
                 asked = time.perf_counter()
                 connection.sendall(wire)
-                status, document = _answer(connection)
+                status, document = _read_response(connection)
                 seconds[own].append(time.perf_counter() - asked)
                 failed[own] += status != 200 or len(document["hits"]) != 20
 
@@ -146,10 +146,10 @@ def _run(port: int, request: Request, duration_s: float) -> Load:
         thread.start()
     for thread in threads:
         thread.join()
-    return Load([one for some in seconds for one in some], sum(failed), time.perf_counter() - started)
+    return LoadResult([one for some in seconds for one in some], sum(failed), time.perf_counter() - started)
 
 
-def _answer(connection: socket.socket) -> tuple[int, dict[str, list[object]]]:
+def _read_response(connection: socket.socket) -> tuple[int, dict[str, list[object]]]:
     data = b""
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
@@ -161,23 +161,23 @@ def _answer(connection: socket.socket) -> tuple[int, dict[str, list[object]]]:
     return int(head.split(b" ", 2)[1]), json.loads(body)
 
 
-class _Memory:
+class _MemorySampler:
     """Resident bytes of a process, each second until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._found: list[float] = []
+        self._samples: list[float] = []
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._sample)
         self._thread.start()
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while not self._stopped.wait(1.0):
             pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
-            self._found.append(pages * os.sysconf("SC_PAGE_SIZE"))
+            self._samples.append(pages * os.sysconf("SC_PAGE_SIZE"))
 
     def stop(self) -> list[float]:
         """What was found."""
         self._stopped.set()
         self._thread.join()
-        return self._found or [0.0]
+        return self._samples or [0.0]

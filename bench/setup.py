@@ -19,7 +19,7 @@ SHARED = ROOT.parent / "shared"
 SIMSEARCH = Path(sys.executable).parent / "simsearch"
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """Processor, cores, memory and versions, in one line."""
     name = platform.processor() or platform.machine()
     flags = ""
@@ -39,13 +39,13 @@ def machine() -> str:
     )
 
 
-def photographs() -> list[Path]:
+def list_photographs() -> list[Path]:
     """Real photographs where they are, else the rendered ones that ship with the project."""
     folder = SHARED / "photos" / "caltech101_small"
     return sorted((folder if folder.is_dir() else ROOT / "data" / "objects").rglob("*.jpg"))
 
 
-def weights_of(backbone: str) -> str:
+def find_weights(backbone: str) -> str:
     """Real weights where they are, else random ones, which are as fast."""
     file = SHARED / "weights" / f"{backbone}.weights.h5"
     return str(file) if file.is_file() else "random"
@@ -53,7 +53,7 @@ def weights_of(backbone: str) -> str:
 
 def multiply(n: int, folder: Path) -> Path:
     """A folder of n different pictures: photographs, and narrower and narrower crops of them."""
-    sources = photographs()
+    sources = list_photographs()
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(number: int) -> None:
@@ -70,20 +70,20 @@ def multiply(n: int, folder: Path) -> Path:
     return folder
 
 
-def seconds(work: Callable[[], object]) -> float:
+def measure_seconds(work: Callable[[], object]) -> float:
     """How long a piece of work takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def child(code: str, *arguments: str) -> str:
+def run_child(code: str, *arguments: str) -> str:
     """What a fresh Python process prints."""
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def table(headings: list[str], rows: list[list[str]]) -> str:
+def format_table(headings: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -19,27 +19,27 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scene import UP, Scene, aim, dot, unit
-from shapes import DESIGNS, Body, make
-from surfaces import CLAYS, LOOKS, PALETTES, SETTINGS, WALLS, WOODS, Array, Mask, Style, mix, srgb
+from scene import UP, Scene, aim, dot, normalize
+from shapes import DESIGNS, Body, make_body
+from surfaces import CLAYS, LOOKS, PALETTES, SETTINGS, WALLS, WOODS, Array, Mask, Style, decode_srgb, mix
 
 SEED = 2024
-COUNT = 10  # pictures in a class; also the number of finishes and of settings, so decks come out even
+PICTURES_PER_CLASS = 10  # pictures in a class; also the number of finishes and of settings, so decks come out even
 FRAMES = ((320, 400), (360, 360), (400, 320), (336, 384))
-SUPER = 2  # samples along each side of a pixel
+SUPERSAMPLING = 2  # samples along each side of a pixel
 
 
-def seed_of(*parts: object) -> int:
+def make_seed(*parts: object) -> int:
     """A seed from names: stable between runs and machines, unlike hash()."""
     return zlib.crc32("/".join(map(str, (SEED, *parts))).encode())
 
 
 def deal(name: str, deck: str, size: int, number: int) -> int:
     """Card `number` of a deck of `size` shuffled for one class."""
-    return int(np.random.default_rng(seed_of(name, deck)).permutation(size)[number % size])
+    return int(np.random.default_rng(make_seed(name, deck)).permutation(size)[number % size])
 
 
-def rotation(axis: int, angle: float) -> Array:
+def make_rotation(axis: int, angle: float) -> Array:
     """Rotation about one coordinate axis."""
     c, s = np.cos(angle), np.sin(angle)
     m = np.eye(3, dtype=np.float32)
@@ -48,7 +48,7 @@ def rotation(axis: int, angle: float) -> Array:
     return m
 
 
-def resting_side(body: Body) -> float:
+def find_resting_angle(body: Body) -> float:
     """Angle that lays a body on its side: it rests on an edge of its convex hull."""
     hull: list[Array] = []
     for point in sorted(body.outline, key=lambda q: (q[1], -q[0])):  # its right-hand chain, bottom up
@@ -66,23 +66,23 @@ def resting_side(body: Body) -> float:
     return float(np.arctan2(edge[1], edge[0]))
 
 
-def pose(name: str, body: Body, number: int, rng: np.random.Generator) -> tuple[Array, bool]:
+def choose_pose(name: str, body: Body, number: int, rng: np.random.Generator) -> tuple[Array, bool]:
     """Rotation of the body, and whether it leans on the wall. Most stand; some lie, lean or spin."""
-    spin, side = rotation(1, rng.uniform(-np.pi, np.pi)), rng.choice([-1, 1])
+    spin, side = make_rotation(1, rng.uniform(-np.pi, np.pi)), rng.choice([-1, 1])
     if name in ("teapot", "amphora"):  # the handles should show, and not always in the same plane
-        spin = rotation(1, (0 if side > 0 else np.pi) + rng.uniform(-0.75, 0.75))
-    card = deal(name, "pose", COUNT, number)
+        spin = make_rotation(1, (0 if side > 0 else np.pi) + rng.uniform(-0.75, 0.75))
+    card = deal(name, "pose", PICTURES_PER_CLASS, number)
     if name == "plate" and card < 4:
-        return rotation(0, rng.uniform(1.2, 1.32)) @ spin, True
+        return make_rotation(0, rng.uniform(1.2, 1.32)) @ spin, True
     if name == "top":
         if card < 6:
-            nod = rotation(2, side * rng.uniform(0.08, 0.3))
-            return rotation(1, rng.uniform(-0.8, 0.8)) @ nod @ spin, False
+            nod = make_rotation(2, side * rng.uniform(0.08, 0.3))
+            return make_rotation(1, rng.uniform(-0.8, 0.8)) @ nod @ spin, False
         card = 0
     lies = name in ("bell", "bottle", "vase", "goblet") and card < 2 and not body.tubes  # a loop would prop it up
     if lies or name == "top":
         away = rng.uniform(-0.9, 0.3) if side > 0 else np.pi + rng.uniform(-0.3, 0.9)
-        return rotation(1, away) @ rotation(2, -resting_side(body)) @ spin, False
+        return make_rotation(1, away) @ make_rotation(2, -find_resting_angle(body)) @ spin, False
     return spin, False
 
 
@@ -92,25 +92,25 @@ class Camera:
 
     eye: Array
     axes: Array  # rows: right, up, forward
-    centre: tuple[float, float]
+    center: tuple[float, float]
     scale: float  # half the frame's width at distance one
     size: tuple[int, int]
 
-    def rays(self, samples: int) -> Array:
+    def cast_rays(self, samples: int) -> Array:
         """Unit directions through a grid of samples a pixel, row by row."""
         w, h = (n * samples for n in self.size)
-        x = ((np.arange(w) + 0.5) / w * 2 - 1) * self.scale + self.centre[0]
-        y = (1 - (np.arange(h) + 0.5) / h * 2) * self.scale * h / w + self.centre[1]
+        x = ((np.arange(w) + 0.5) / w * 2 - 1) * self.scale + self.center[0]
+        y = (1 - (np.arange(h) + 0.5) / h * 2) * self.scale * h / w + self.center[1]
         gx, gy = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
-        return unit(np.stack([gx.ravel(), gy.ravel(), np.ones(gx.size, np.float32)], 1) @ self.axes)
+        return normalize(np.stack([gx.ravel(), gy.ravel(), np.ones(gx.size, np.float32)], 1) @ self.axes)
 
 
-def framed(points: Array, size: tuple[int, int], elevation: float, rng: np.random.Generator) -> Camera:
+def place_camera(points: Array, size: tuple[int, int], elevation: float, rng: np.random.Generator) -> Camera:
     """Place the camera, then crop so that the object fills most of the frame with room for its shadow."""
     middle = (points.min(0) + points.max(0)) / 2
     out = aim(rng.uniform(-6, 6), elevation)
     eye = middle + out * rng.uniform(4.2, 6.5)
-    right = unit(np.cross(UP, out))
+    right = normalize(np.cross(UP, out))
     axes = np.stack([right, np.cross(out, right), -out]).astype(np.float32)
     seen = (points - eye) @ axes.T
     flat = seen[:, :2] / seen[:, 2:]
@@ -127,27 +127,27 @@ def framed(points: Array, size: tuple[int, int], elevation: float, rng: np.rando
     return Camera(eye.astype(np.float32), axes, (float(centre[0]), float(centre[1])), scale, size)
 
 
-def contrasting(rng: np.random.Generator, codes: tuple[str, ...], against: Array) -> Array:
+def choose_contrasting(rng: np.random.Generator, codes: tuple[str, ...], against: Array) -> Array:
     """Of a few colours drawn, the one that sets the object off best."""
-    drawn = [srgb(str(c)) for c in rng.choice(codes, 3, replace=False)]
+    drawn = [decode_srgb(str(c)) for c in rng.choice(codes, 3, replace=False)]
     return max(drawn, key=lambda c: float(np.linalg.norm(np.sqrt(c) - np.sqrt(against))))
 
 
 def compose(name: str, number: int) -> tuple[Scene, Camera]:
     """Choose everything about one picture."""
-    rng = np.random.default_rng(seed_of(name, number))
+    rng = np.random.default_rng(make_seed(name, number))
     designs = DESIGNS[name]
     look = list(LOOKS)[deal(name, "look", len(LOOKS), number)]
     blown = look == "glass" and name in ("hourglass", "teapot")
-    body = make(designs[deal(name, "design", COUNT, number) % len(designs)], rng, blown)
-    main, light, accent = (srgb(c) for c in PALETTES[deal(name, "palette", len(PALETTES), number)])
-    style = Style(main, light, accent, srgb(str(rng.choice(CLAYS))), int(rng.integers(1 << 16)))
+    body = make_body(designs[deal(name, "design", PICTURES_PER_CLASS, number) % len(designs)], rng, blown)
+    main, light, accent = (decode_srgb(c) for c in PALETTES[deal(name, "palette", len(PALETTES), number)])
+    style = Style(main, light, accent, decode_srgb(str(rng.choice(CLAYS))), int(rng.integers(1 << 16)))
     setting = SETTINGS[deal(name, "setting", len(SETTINGS), number)]
-    wall_colour = contrasting(rng, WALLS, main)
+    wall_colour = choose_contrasting(rng, WALLS, main)
     tables = {"wood": WOODS, "plain": WALLS}.get(setting[0], WALLS[:5] + WALLS[7:9])
-    table_colour = contrasting(rng, tables, main) if setting[1] else wall_colour
-    turn, leaning = pose(name, body, number, rng)
-    points = body.surface_points() @ turn.T
+    table_colour = choose_contrasting(rng, tables, main) if setting[1] else wall_colour
+    turn, leaning = choose_pose(name, body, number, rng)
+    points = body.list_surface_points() @ turn.T
     lift = np.array([0, 0.008 - points[:, 1].min(), 0], np.float32)
     side, warmth = rng.choice([-1, 1]), rng.uniform(-0.06, 0.1)
     scene = Scene(
@@ -156,49 +156,49 @@ def compose(name: str, number: int) -> tuple[Scene, Camera]:
         lift=lift,
         look=look,
         style=style,
-        part_colour=light * 0.85 if rng.random() < 0.5 else main * 0.6 + 0.22,
+        part_color=light * 0.85 if rng.random() < 0.5 else main * 0.6 + 0.22,
         setting=setting,
-        table_colour=table_colour,
-        wall_colour=wall_colour,
+        table_color=table_colour,
+        wall_color=wall_colour,
         wall_z=float(points[:, 2].min() - 0.01) if leaning else rng.uniform(-2.6, -1.5),
         shine={"stone": 0.5, "wood": 0.3, "plain": 0.12}.get(setting[0], 0.0),
         key=aim(side * rng.uniform(35, 65), rng.uniform(38, 56)),
-        key_colour=np.array([1 + warmth, 1, 1 - warmth], np.float32),
+        key_color=np.array([1 + warmth, 1, 1 - warmth], np.float32),
         rim=aim(-side * rng.uniform(115, 150), rng.uniform(20, 40)),
         panes=bool(rng.random() < 0.4),
     )
     flat = name in ("plate", "bowl") and not leaning
     elevation = rng.uniform(22, 48) if flat else rng.uniform(8, 34)
     frame = FRAMES[deal(name, "frame", 2 * len(FRAMES), number) % len(FRAMES)]
-    return scene, framed(points + lift, frame, elevation, rng)
+    return scene, place_camera(points + lift, frame, elevation, rng)
 
 
 def expose(scene: Scene, camera: Camera) -> Array:
     """Linear light of every sample: row, sample row, column, sample column, colour."""
     w, h = camera.size
-    centre = camera.rays(1)
-    veil = scene.veil(*scene.surroundings(np.broadcast_to(camera.eye, centre.shape), centre)[:2])
-    block = [np.repeat(np.repeat(v.reshape(h, w), SUPER, 0), SUPER, 1).ravel() for v in veil]
-    d = camera.rays(SUPER)
+    centre = camera.cast_rays(1)
+    veil = scene.compute_veil(*scene.intersect_surroundings(np.broadcast_to(camera.eye, centre.shape), centre)[:2])
+    block = [np.repeat(np.repeat(v.reshape(h, w), SUPERSAMPLING, 0), SUPERSAMPLING, 1).ravel() for v in veil]
+    d = camera.cast_rays(SUPERSAMPLING)
     o = np.broadcast_to(camera.eye, d.shape)
     hit, t = scene.march(o, d)
     miss = np.ones(len(d), bool)
     miss[hit] = False
     image = np.empty_like(d)
     image[hit] = scene.shade(o[hit] + d[hit] * t[:, None], d[hit])
-    image[miss] = scene.ground(o[miss], d[miss], (block[0][miss], block[1][miss]))
+    image[miss] = scene.shade_ground(o[miss], d[miss], (block[0][miss], block[1][miss]))
     if scene.shine:
-        reflect(scene, o, d, miss, image)
-    return image.reshape(h, SUPER, w, SUPER, 3)
+        add_reflections(scene, o, d, miss, image)
+    return image.reshape(h, SUPERSAMPLING, w, SUPERSAMPLING, 3)
 
 
-def reflect(scene: Scene, o: Array, d: Array, miss: Mask, image: Array) -> None:
+def add_reflections(scene: Scene, o: Array, d: Array, miss: Mask, image: Array) -> None:
     """Add what a polished table mirrors of the body, blurred by scattering the samples a little."""
-    p, _, up_wall = scene.surroundings(o, d)
+    p, _, up_wall = scene.intersect_surroundings(o, d)
     i = np.flatnonzero(miss & ~up_wall)
     rng = np.random.default_rng(scene.style.seed)
-    n = unit(UP + rng.normal(0, 0.012, (len(i), 3)).astype(np.float32))
-    r = unit(d[i] - 2 * dot(d[i], n)[:, None] * n)
+    n = normalize(UP + rng.normal(0, 0.012, (len(i), 3)).astype(np.float32))
+    r = normalize(d[i] - 2 * dot(d[i], n)[:, None] * n)
     start = p[i] + UP * 0.002
     j, t = scene.march(start, r)
     if len(j):
@@ -227,11 +227,11 @@ def develop(light: Array, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray((np.clip(display, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
-def picture(job: tuple[str, int, Path]) -> Path:
+def render_picture(job: tuple[str, int, Path]) -> Path:
     """Render one picture to its file."""
     name, number, out = job
     scene, camera = compose(name, number)
-    image = develop(expose(scene, camera), np.random.default_rng(seed_of(name, number, "grain")))
+    image = develop(expose(scene, camera), np.random.default_rng(make_seed(name, number, "grain")))
     path = out / name / f"{name}_{number + 1:02d}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, quality=85, optimize=True)
@@ -246,9 +246,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     names = [options.only] if options.only else sorted(DESIGNS)
-    jobs = [(name, number, options.out) for name in names for number in range(COUNT)]
+    jobs = [(name, number, options.out) for name in names for number in range(PICTURES_PER_CLASS)]
     with Pool(options.jobs) as pool:
-        for path in pool.imap_unordered(picture, jobs):
+        for path in pool.imap_unordered(render_picture, jobs):
             print(path)
 
 

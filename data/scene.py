@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from shapes import Body
-from surfaces import LOOKS, Array, Coat, Mask, Spot, Style, mix, noise, smooth, table, wall
+from surfaces import LOOKS, Array, Coat, Mask, Style, SurfacePoints, mix, noise, paint_table, paint_wall, smoothstep
 
 Indices = NDArray[np.intp]
-INDEX = 1.45  # refraction of glass
+REFRACTIVE_INDEX = 1.45  # refraction of glass
 UP = np.array([0, 1, 0], np.float32)
 
 
-def unit(v: Array) -> Array:
+def normalize(v: Array) -> Array:
     """Vectors scaled to length one."""
     return np.asarray(v / np.linalg.norm(v, axis=-1, keepdims=True), np.float32)
 
@@ -39,28 +39,28 @@ class Scene:
     lift: Array  # and then the shift
     look: str
     style: Style
-    part_colour: Array
+    part_color: Array
     setting: tuple[str, str]
-    table_colour: Array
-    wall_colour: Array
+    table_color: Array
+    wall_color: Array
     wall_z: float
     shine: float  # how much the table mirrors
     key: Array  # direction toward the key light
-    key_colour: Array
+    key_color: Array
     rim: Array
     panes: bool  # key light comes through a window with bars rather than from a softbox
 
     def march(self, o: Array, d: Array, sign: int = 1, steps: int = 110) -> tuple[Indices, Array]:
         """First meeting of world rays with the body: which rays meet it, and how far along."""
         o, d = (o - self.lift) @ self.turn, d @ self.turn
-        near, far = self.box(o, d)
+        near, far = self.intersect_box(o, d)
         live = np.flatnonzero(far > near)
         t, met = near[live] + np.float32(0.0), []
         eps = np.float32(0.0007)
         for _ in range(steps):
             if not len(live):
                 break
-            s = sign * self.body.distance(o[live] + d[live] * t[:, None])
+            s = sign * self.body.measure_distance(o[live] + d[live] * t[:, None])
             hit = s < eps
             if hit.any():
                 met.append((live[hit], t[hit]))
@@ -73,23 +73,23 @@ class Scene:
         order = np.argsort(which)
         return which[order], depth[order]
 
-    def box(self, o: Array, d: Array) -> tuple[Array, Array]:
+    def intersect_box(self, o: Array, d: Array) -> tuple[Array, Array]:
         """Where rays, in the body's frame, enter and leave its bounding box."""
         inverse = 1 / np.where(np.abs(d) < 1e-7, np.float32(1e-7), d)
         a, b = (self.body.low - o) * inverse, (self.body.high - o) * inverse
         return np.maximum(np.minimum(a, b).max(1), 0), np.maximum(a, b).min(1)
 
-    def shadow(self, p: Array, start: float, size: float = 0.11) -> Array:
+    def compute_shadow(self, p: Array, start: float, size: float = 0.11) -> Array:
         """Share of the key light that reaches points: an area light, by how nearly each ray is blocked."""
         o = (p - self.lift) @ self.turn
         d = np.broadcast_to(self.key @ self.turn, o.shape)
-        near, far = self.box(o, d)
+        near, far = self.intersect_box(o, d)
         live = np.flatnonzero(far > np.maximum(near, start))
         t, open_ = np.maximum(near[live], start), np.ones(len(p), np.float32)
         for _ in range(70):
             if not len(live):
                 break
-            s = self.body.distance(o[live] + d[live] * t[:, None])
+            s = self.body.measure_distance(o[live] + d[live] * t[:, None])
             open_[live] = np.minimum(open_[live], s / (size * t))
             t = t + np.clip(s * 0.8, 0.008, 0.3)
             keep = (open_[live] > -1) & (t < far[live])
@@ -97,55 +97,55 @@ class Scene:
         open_ = np.maximum(open_, -1)
         return 0.25 * (1 + open_) ** 2 * (2 - open_)
 
-    def occlusion(self, p: Array, n: Array, reach: float) -> Array:
+    def compute_occlusion(self, p: Array, n: Array, reach: float) -> Array:
         """Share of the surroundings that points see, by the distances met on the way out along the normal."""
         o, d = (p - self.lift) @ self.turn, n @ self.turn
         total, weight = np.zeros(len(p), np.float32), 0.0
         for k in (0.07, 0.18, 0.38, 0.66, 1.0):
             h = np.float32(reach * k)
-            total += np.clip(1 - self.body.distance(o + d * h) / h, 0, 1)
+            total += np.clip(1 - self.body.measure_distance(o + d * h) / h, 0, 1)
             weight += 1
         return (1 - total / weight) ** 1.6
 
-    def sky(self, d: Array, rough: float) -> Array:
+    def shade_sky(self, d: Array, rough: float) -> Array:
         """The studio as reflections see it: a dim room, the key light, and a strip on the far side."""
-        tall = smooth(-0.3, 0.9, d[:, 1])
-        room = mix(self.wall_colour * 0.32 + 0.03, self.wall_colour * 0.2 + 0.34, tall)
-        far_side = unit(-self.rim * np.array([1, -1, -1], np.float32))
+        tall = smoothstep(-0.3, 0.9, d[:, 1])
+        room = mix(self.wall_color * 0.32 + 0.03, self.wall_color * 0.2 + 0.34, tall)
+        far_side = normalize(-self.rim * np.array([1, -1, -1], np.float32))
         edge = 0.03 + rough
         lamps = ((self.key, 0.3, 0.4, 7.0), (self.rim, 0.1, 0.7, 4.5), (far_side, 0.22, 0.6, 1.1))
         for toward, w, h, power in lamps:
-            side = unit(np.cross(UP, toward))
+            side = normalize(np.cross(UP, toward))
             ahead = np.maximum(d @ toward, 1e-3)
             x, y = np.abs(d @ side / ahead), np.abs(d @ np.cross(toward, side) / ahead)
-            lamp = (1 - smooth(w - edge / 2, w + edge, x)) * (1 - smooth(h - edge / 2, h + edge, y))
+            lamp = (1 - smoothstep(w - edge / 2, w + edge, x)) * (1 - smoothstep(h - edge / 2, h + edge, y))
             if self.panes and toward is self.key:
-                bars = np.minimum(smooth(0, 0.05, x), smooth(0, 0.05, np.abs(y - 0.04)))
+                bars = np.minimum(smoothstep(0, 0.05, x), smoothstep(0, 0.05, np.abs(y - 0.04)))
                 lamp = lamp * (bars + (1 - bars) * min(4 * rough, 1))
-            room = room + (lamp * (ahead > 0.01))[:, None] * (power / (1 + 5 * rough)) * self.key_colour
+            room = room + (lamp * (ahead > 0.01))[:, None] * (power / (1 + 5 * rough)) * self.key_color
         return room
 
-    def ground(self, o: Array, d: Array, veil: tuple[Array, Array] | None = None) -> Array:
+    def shade_ground(self, o: Array, d: Array, veil: tuple[Array, Array] | None = None) -> Array:
         """Light from the table or wall that world rays meet, with the shadows on it."""
-        p, n, up_wall = self.surroundings(o, d)
-        sun, ao = veil if veil is not None else self.veil(p, n)
+        p, n, up_wall = self.intersect_surroundings(o, d)
+        sun, ao = veil if veil is not None else self.compute_veil(p, n)
         table_kind, wall_kind = self.setting
         colour = np.empty_like(p)
         flat = ~up_wall | (wall_kind == "")
         q = p[flat].copy()
         q[:, 2] -= q[:, 1]  # a sweep's pattern carries on up the curve
-        colour[flat] = table(table_kind, q, self.table_colour, self.style.seed)
-        colour[~flat] = wall(wall_kind, p[~flat], self.wall_colour, self.style.seed)
+        colour[flat] = paint_table(table_kind, q, self.table_color, self.style.seed)
+        colour[~flat] = paint_wall(wall_kind, p[~flat], self.wall_color, self.style.seed)
         away = (p - [0.4 * self.key[0], 0.6, 0]) ** 2 @ np.array([1, 0.6, 0.5])
         pool = 0.35 + 0.65 * np.exp(-away / 5)
-        lit = (2.1 * np.maximum(n @ self.key, 0) * sun * pool)[:, None] * self.key_colour
+        lit = (2.1 * np.maximum(n @ self.key, 0) * sun * pool)[:, None] * self.key_color
         lit += (0.42 * ao * (0.4 + 0.6 * pool))[:, None]
         if wall_kind == "lights":
             lit[~flat] = 1.0
         colour *= lit
         return colour
 
-    def surroundings(self, o: Array, d: Array) -> tuple[Array, Array, Mask]:
+    def intersect_surroundings(self, o: Array, d: Array) -> tuple[Array, Array, Mask]:
         """Where world rays meet table or wall, the normals there, and which met the wall."""
         down = np.where(d[:, 1] < -1e-4, -o[:, 1] / np.minimum(d[:, 1], -1e-4), 1e4)
         back = np.where(d[:, 2] < -1e-4, (self.wall_z - o[:, 2]) / np.minimum(d[:, 2], -1e-4), 1e4)
@@ -154,14 +154,14 @@ class Scene:
         if self.setting[1]:
             bend: Array = up_wall.astype(np.float32)
         else:
-            rise, run = smooth(0, 1.4, p[:, 1]), smooth(0, 1.4, p[:, 2] - self.wall_z)
+            rise, run = smoothstep(0, 1.4, p[:, 1]), smoothstep(0, 1.4, p[:, 2] - self.wall_z)
             bend = 0.5 + 0.5 * np.where(up_wall, rise, -run)
-        normal = unit(np.stack([bend * 0, 1.001 - bend, bend], 1))
+        normal = normalize(np.stack([bend * 0, 1.001 - bend, bend], 1))
         return p, normal, up_wall
 
-    def veil(self, p: Array, n: Array) -> tuple[Array, Array]:
+    def compute_veil(self, p: Array, n: Array) -> tuple[Array, Array]:
         """Shadow and occlusion the body lays on its surroundings; glass lets some light by."""
-        sun, ao = self.shadow(p, 0.02), self.occlusion(p, n, 0.5)
+        sun, ao = self.compute_shadow(p, 0.02), self.compute_occlusion(p, n, 0.5)
         return (0.5 + 0.5 * sun, 0.55 + 0.45 * ao) if self.look == "glass" else (sun, ao)
 
     def paint(self, p: Array) -> Coat:
@@ -173,55 +173,55 @@ class Scene:
         inside = (body.solid(r, p[:, 1]) < -0.6 * body.wall) & deep
         length = np.linalg.norm(np.diff(body.outline, axis=0), axis=1).sum()
         girth = float(length / (2 * np.pi * 0.75 * body.outline[:, 0].max()))
-        spot = Spot(p, np.arctan2(p[:, 2], p[:, 0]) / np.float32(2 * np.pi) + 0.5, along, inside, girth)
+        spot = SurfacePoints(p, np.arctan2(p[:, 2], p[:, 0]) / np.float32(2 * np.pi) + 0.5, along, inside, girth)
         return LOOKS[self.look](spot, self.style)
 
-    def second_part(self, p: Array) -> Mask:
+    def is_second_part(self, p: Array) -> Mask:
         """Which points belong to the candle or the lampshade."""
         return self.body.along(np.hypot(p[:, 0], p[:, 2]), p[:, 1], beyond=False) > self.body.part
 
     def shade(self, p: Array, d: Array, deep: bool = True) -> Array:
         """Light toward the viewer from points on the body, seen along d. All in world coordinates."""
         local = (p - self.lift) @ self.turn
-        n = self.body.normal(local) @ self.turn.T
+        n = self.body.compute_normal(local) @ self.turn.T
         coat = self.paint(local)
-        out = self.refract(p, d, n, coat) if coat.clear and deep else self.lit(p, d, n, coat, deep)
-        other = self.second_part(local)
+        out = self.refract(p, d, n, coat) if coat.clear and deep else self.shade_opaque(p, d, n, coat, deep)
+        other = self.is_second_part(local)
         if other.any():
             weave = 0.9 + 0.1 * noise(local[other] * [60, 8, 60], 3)
-            plain = Coat(self.part_colour * weave[:, None], weave * 0.1, rough=0.5, glow=0.1)
-            out[other] = self.lit(p[other], d[other], n[other], plain, deep)
+            plain = Coat(self.part_color * weave[:, None], weave * 0.1, rough=0.5, glow=0.1)
+            out[other] = self.shade_opaque(p[other], d[other], n[other], plain, deep)
         return out
 
-    def lit(self, p: Array, d: Array, n: Array, coat: Coat, deep: bool) -> Array:
+    def shade_opaque(self, p: Array, d: Array, n: Array, coat: Coat, deep: bool) -> Array:
         """Opaque shading: diffuse under key, fill, rim and room light, and a reflecting coat over it."""
-        sun = self.shadow(p + n * 0.01, 0.015) if deep else np.ones(len(p), np.float32)
-        ao = self.occlusion(p, n, 0.45) if deep else np.ones(len(p), np.float32)
+        sun = self.compute_shadow(p + n * 0.01, 0.015) if deep else np.ones(len(p), np.float32)
+        ao = self.compute_occlusion(p, n, 0.45) if deep else np.ones(len(p), np.float32)
         fill = aim(-np.degrees(np.arctan2(self.key[0], self.key[2])), 20)
-        bounce = self.table_colour * 0.55 * np.clip(0.5 - 0.5 * n[:, 1:2], 0, 1)
+        bounce = self.table_color * 0.55 * np.clip(0.5 - 0.5 * n[:, 1:2], 0, 1)
         room = (0.3 + 0.22 * n[:, 1:2] + bounce + 0.28 * np.maximum(n @ fill, 0)[:, None]) * ao[:, None]
         direct = 2.0 * np.maximum(n @ self.key, 0) * sun + 0.7 * np.maximum(n @ self.rim, 0) * ao
-        diffuse = coat.albedo * (room + direct[:, None] * self.key_colour + coat.glow)
+        diffuse = coat.albedo * (room + direct[:, None] * self.key_color + coat.glow)
         facing = np.clip(-dot(n, d), 0, 1)
-        mirror = self.mirrored(p, d, n, coat.rough, deep) * (0.25 + 0.75 * ao[:, None])
+        mirror = self.shade_reflection(p, d, n, coat.rough, deep) * (0.25 + 0.75 * ao[:, None])
         fresnel = ((1 - facing) ** 5)[:, None]
         if coat.metal:
             return np.asarray(mirror * (coat.albedo + (1 - coat.albedo) * fresnel) * 1.15 + 0.12 * diffuse)
         weight = coat.gloss[:, None] * (0.045 + 0.75 * fresnel * (1 - coat.rough))
         return np.asarray(diffuse * (1 - weight) + mirror * weight)
 
-    def mirrored(self, p: Array, d: Array, n: Array, rough: float, deep: bool) -> Array:
+    def shade_reflection(self, p: Array, d: Array, n: Array, rough: float, deep: bool) -> Array:
         """What the coat reflects: the studio, the table below, or the body itself."""
-        r = unit(d - 2 * dot(d, n)[:, None] * n)
-        seen = self.sky(r, rough)
-        below = smooth(0.0, -0.25 - rough, r[:, 1])
+        r = normalize(d - 2 * dot(d, n)[:, None] * n)
+        seen = self.shade_sky(r, rough)
+        below = smoothstep(0.0, -0.25 - rough, r[:, 1])
         o = p + n * 0.012
         if below.any():
             floor = below > 0
             q = o[floor] + r[floor] * np.minimum(o[floor, 1] / np.maximum(-r[floor, 1], 0.05), 6)[:, None]
             open_ = np.ones(len(q), np.float32)
-            sun, ao = self.veil(q, np.broadcast_to(UP, q.shape)) if deep else (open_, open_)
-            light = (1.1 * sun * np.exp(-dot(q, q) / 8) + 0.35 * ao)[:, None] * self.table_colour
+            sun, ao = self.compute_veil(q, np.broadcast_to(UP, q.shape)) if deep else (open_, open_)
+            light = (1.1 * sun * np.exp(-dot(q, q) / 8) + 0.35 * ao)[:, None] * self.table_color
             seen[floor] = mix(seen[floor], light, below[floor])
         if deep and rough < 0.5:
             i, t = self.march(o, r)
@@ -234,29 +234,29 @@ class Scene:
         out, ids = np.zeros_like(p), np.arange(len(p))
         left, depth = np.ones_like(p), 5.0 if self.body.wall else 2.0
         absorb = -np.log(np.clip(coat.albedo[0], 0.02, 0.98)) * depth
-        sun = 0.5 + 0.5 * self.shadow(p + n * 0.01, 0.015)
+        sun = 0.5 + 0.5 * self.compute_shadow(p + n * 0.01, 0.015)
         for bounce in range(9):
             entering = dot(d, n) < 0
             m = np.where(entering[:, None], n, -n)
             cosine = np.clip(-dot(d, m), 0, 1)
-            ratio = np.where(entering, 1 / INDEX, INDEX).astype(np.float32)
+            ratio = np.where(entering, 1 / REFRACTIVE_INDEX, REFRACTIVE_INDEX).astype(np.float32)
             k = 1 - ratio**2 * (1 - cosine**2)
             total = k < 0
             weight = np.where(total, 0, 0.04 + 0.96 * (1 - cosine) ** 5)
             weight_seen = weight * np.where(entering, 1, 0.35) * (sun if bounce == 0 else 1)
-            out[ids] += left * self.sky(unit(d + 2 * cosine[:, None] * m), 0.03) * weight_seen[:, None]
+            out[ids] += left * self.shade_sky(normalize(d + 2 * cosine[:, None] * m), 0.03) * weight_seen[:, None]
             bent = ratio[:, None] * d + (ratio * cosine - np.sqrt(np.maximum(k, 0)))[:, None] * m
-            d = unit(np.where(total[:, None], d + 2 * cosine[:, None] * m, bent))
+            d = normalize(np.where(total[:, None], d + 2 * cosine[:, None] * m, bent))
             left = left * (1 - weight)[:, None]
             inside = entering | total
             p = p + np.where(total, 1, -1)[:, None] * m * np.float32(0.006)
-            p, n, d, left, ids = self.onward(p, d, left, ids, inside, absorb, out)
+            p, n, d, left, ids = self.advance_rays(p, d, left, ids, inside, absorb, out)
             if not len(ids):
                 return out
-        out[ids] += left * self.ground(p, d)
+        out[ids] += left * self.shade_ground(p, d)
         return out
 
-    def onward(
+    def advance_rays(
         self, p: Array, d: Array, left: Array, ids: Indices, inside: Mask, absorb: Array, out: Array
     ) -> tuple[Array, Array, Array, Array, Indices]:
         """Carry refracted rays to the next wall; those that leave for good collect the background."""
@@ -266,10 +266,10 @@ class Scene:
             reached[group[i]] = t
         gone = reached < 0
         if gone.any():
-            out[ids[gone]] += left[gone] * self.ground(p[gone], d[gone])
+            out[ids[gone]] += left[gone] * self.shade_ground(p[gone], d[gone])
         stay = ~gone
         t, d, ids = reached[stay, None], d[stay], ids[stay]
         p = p[stay] + d * t
         left = left[stay] * np.where(inside[stay, None], np.exp(-absorb * t), 1)
-        n = self.body.normal((p - self.lift) @ self.turn) @ self.turn.T
+        n = self.body.compute_normal((p - self.lift) @ self.turn) @ self.turn.T
         return p.astype(np.float32), n.astype(np.float32), d, left.astype(np.float32), ids

@@ -147,14 +147,14 @@ DESIGNS: dict[str, tuple[Recipe, ...]] = {
 }
 
 
-def parse(text: str) -> tuple[Array, NDArray[np.bool_]]:
+def parse_curve(text: str) -> tuple[Array, NDArray[np.bool_]]:
     """Read a curve's text into its points and which of them are corners."""
     words = text.split()
     points = np.array([[float(v) / 100 for v in word.rstrip("!|").split(",")] for word in words], np.float32)
     return points, np.array(["!" in word for word in words])
 
 
-def hermite(points: Array, samples: int) -> Array:
+def interpolate_hermite(points: Array, samples: int) -> Array:
     """Centripetal Catmull-Rom through the points: it neither loops nor overshoots on uneven spacing."""
     if len(points) == 2:
         return np.linspace(points[0], points[1], samples, dtype=np.float32)
@@ -172,10 +172,10 @@ def hermite(points: Array, samples: int) -> Array:
     return np.asarray(curve, np.float32)
 
 
-def spline(points: Array, corner: NDArray[np.bool_], samples: int = 14) -> Array:
+def interpolate_spline(points: Array, corner: NDArray[np.bool_], samples: int = 14) -> Array:
     """Smooth curve through the points, broken at the corners."""
     cuts = sorted({0, len(points) - 1, *np.flatnonzero(corner).tolist()})
-    spans = [hermite(points[a : b + 1], samples) for a, b in pairwise(cuts)]
+    spans = [interpolate_hermite(points[a : b + 1], samples) for a, b in pairwise(cuts)]
     return np.vstack([span[:-1] for span in spans] + [points[-1:]]).astype(np.float32)
 
 
@@ -185,7 +185,7 @@ def smooth_max(a: Array, b: Array, k: float) -> Array:
     return np.maximum(a, b) + h * h * (k / 4)
 
 
-def nearest(points: Array, path: Array) -> tuple[Array, Array]:
+def find_nearest(points: Array, path: Array) -> tuple[Array, Array]:
     """Distance from every point to a polyline, and where along it (as a fractional vertex number)."""
     a, ab = path[:-1], np.diff(path, axis=0)
     length2 = np.maximum((ab**2).sum(1), 1e-12)
@@ -201,7 +201,7 @@ def nearest(points: Array, path: Array) -> tuple[Array, Array]:
     return best, where
 
 
-def enclosed(points: Array, outline: Array) -> NDArray[np.bool_]:
+def is_enclosed(points: Array, outline: Array) -> NDArray[np.bool_]:
     """Even-odd test: a point is inside if a ray outward crosses the outline an odd number of times."""
     inside = np.zeros(len(points), bool)
     for (r0, y0), (r1, y1) in pairwise(outline):
@@ -212,14 +212,14 @@ def enclosed(points: Array, outline: Array) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class Table:
+class GridTable:
     """Values on a regular grid in a plane, read with bilinear interpolation."""
 
     origin: tuple[float, float]
     values: Array  # indexed [row of y, column of x]
 
     @classmethod
-    def nodes(cls, low: Array, high: Array) -> tuple[tuple[float, float], tuple[int, int], Array]:
+    def make_nodes(cls, low: Array, high: Array) -> tuple[tuple[float, float], tuple[int, int], Array]:
         """Origin, shape and node positions of a grid that covers a rectangle."""
         columns, rows = (int(n) for n in np.ceil((high - low) / STEP) + 1)
         y, x = np.mgrid[:rows, :columns].astype(np.float32) * np.float32(STEP)
@@ -252,26 +252,26 @@ class Tube:
     """A round bar along a curve in a half-plane through the axis, repeated `copies` times around it."""
 
     path: Array
-    centre: Table
-    radius: Table
+    center: GridTable
+    radius: GridTable
     copies: int
 
     @classmethod
     def build(cls, path: Array, start: float, end: float, copies: int) -> Tube:
         """Tabulate the distance to the centre line and the radius of its nearest point."""
-        origin, shape, nodes = Table.nodes(path.min(0) - MARGIN, path.max(0) + MARGIN)
-        distance, where = nearest(nodes, path)
+        origin, shape, nodes = GridTable.make_nodes(path.min(0) - MARGIN, path.max(0) + MARGIN)
+        distance, where = find_nearest(nodes, path)
         radius = start + (end - start) * where / (len(path) - 1)
-        return cls(path, Table(origin, distance.reshape(shape)), Table(origin, radius.reshape(shape)), copies)
+        return cls(path, GridTable(origin, distance.reshape(shape)), GridTable(origin, radius.reshape(shape)), copies)
 
-    def distance(self, p: Array) -> Array:
+    def measure_distance(self, p: Array) -> Array:
         """Signed distance; copies are had by folding the angle, not by more lookups."""
         x, z = p[:, 0], p[:, 2]
         if self.copies > 1:
             angle, r, fold = np.arctan2(z, x), np.hypot(x, z), np.float32(2 * np.pi / self.copies)
             angle -= fold * np.round(angle / fold)
             x, z = r * np.cos(angle), r * np.sin(angle)
-        return np.hypot(self.centre(x, p[:, 1]), z) - self.radius(x, p[:, 1], beyond=False)
+        return np.hypot(self.center(x, p[:, 1]), z) - self.radius(x, p[:, 1], beyond=False)
 
 
 @dataclass(frozen=True)
@@ -279,9 +279,9 @@ class Body:
     """A finished shape: the distance to it anywhere, plus what painting and placing it need to know."""
 
     outline: Array
-    section: Table
-    solid: Table  # the section before it was hollowed, which tells outside from inside walls
-    along: Table  # place along the outline, 0 at the axis below to 1 at the rim
+    section: GridTable
+    solid: GridTable  # the section before it was hollowed, which tells outside from inside walls
+    along: GridTable  # place along the outline, 0 at the axis below to 1 at the rim
     tubes: tuple[Tube, ...]
     wall: float
     part: float  # place along the outline where a second part (candle, shade) begins
@@ -291,7 +291,7 @@ class Body:
     low: Array  # corners of the box round it all
     high: Array
 
-    def distance(self, p: Array) -> Array:
+    def measure_distance(self, p: Array) -> Array:
         """Signed distance from points in the body's own frame (axis up, standing on y = 0)."""
         y = p[:, 1]
         d = self.section(np.hypot(p[:, 0], p[:, 2]), y)
@@ -301,19 +301,19 @@ class Body:
             angle = np.arctan2(p[:, 2], p[:, 0]) * self.flutes + self.twist * y
             d = d + fade * (0.012 * np.abs(np.sin(angle / 2)).astype(np.float32) ** 2)
         for tube in self.tubes:
-            d = -smooth_max(-d, -tube.distance(p), 0.045)
+            d = -smooth_max(-d, -tube.measure_distance(p), 0.045)
         return d
 
-    def normal(self, p: Array) -> Array:
+    def compute_normal(self, p: Array) -> Array:
         """Unit gradient of the distance, by differences about one table step wide."""
         n = np.zeros_like(p)
         for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
             e = np.array(corner, np.float32)
-            n += e * self.distance(p + e * np.float32(STEP * 0.7))[:, None]
+            n += e * self.measure_distance(p + e * np.float32(STEP * 0.7))[:, None]
         n /= np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-6)
         return n
 
-    def surface_points(self) -> Array:
+    def list_surface_points(self) -> Array:
         """Points all over the hull, for placing the body on the table and framing it."""
         angle = np.linspace(0, 2 * np.pi, 49)[:-1]
         r, y = self.outline[::3].T
@@ -326,12 +326,12 @@ class Body:
         return np.vstack(clouds).astype(np.float32)
 
 
-def warp(rng: np.random.Generator, top: float) -> tuple[float, ...]:
+def draw_proportions(rng: np.random.Generator, top: float) -> tuple[float, ...]:
     """Draw one individual's proportions: width, height, and a slow swelling along the height."""
     return rng.uniform(0.86, 1.16), rng.uniform(0.9, 1.12), rng.uniform(0.02, 0.1), rng.uniform(0, 6.3), top
 
 
-def bend(points: Array, proportions: tuple[float, ...]) -> Array:
+def apply_proportions(points: Array, proportions: tuple[float, ...]) -> Array:
     """Apply those proportions; profile and handles share them, so that the handles stay attached."""
     wide, tall, swell, phase, top = proportions
     r, y = points.T
@@ -344,9 +344,9 @@ def carve(recipe: Recipe, outline: Array, nodes: Array, blown: bool) -> tuple[Ar
     lean = lean / np.linalg.norm(lean)
     if recipe.wall:  # run on past the rim, so that the wall can be cut square there
         outline = np.vstack([outline, rim + lean * 0.15]).astype(np.float32)
-    distance, where = nearest(nodes, outline)
+    distance, where = find_nearest(nodes, outline)
     closed = np.vstack([outline, [0, outline[-1, 1]]])
-    solid = np.where(enclosed(nodes, closed), -distance, distance) - np.float32(ROUNDING)
+    solid = np.where(is_enclosed(nodes, closed), -distance, distance) - np.float32(ROUNDING)
     section = smooth_max(solid, -solid - 0.05, 0.01) if blown else solid
     if recipe.wall:
         hollow = smooth_max(solid + recipe.wall, recipe.floor - nodes[:, 1], 0.1)
@@ -354,7 +354,7 @@ def carve(recipe: Recipe, outline: Array, nodes: Array, blown: bool) -> tuple[Ar
     return section.astype(np.float32), solid.astype(np.float32), where / len(outline)
 
 
-def box_of(outline: Array, tubes: list[Tube]) -> tuple[Array, Array]:
+def compute_bounding_box(outline: Array, tubes: list[Tube]) -> tuple[Array, Array]:
     """Corners of a box round everything, whichever way the tubes point."""
     parts = [(outline, 0.03), *((tube.path, tube.radius.values.max() + 0.03) for tube in tubes)]
     reach = max(np.abs(path[:, 0]).max() + room for path, room in parts)
@@ -362,26 +362,26 @@ def box_of(outline: Array, tubes: list[Tube]) -> tuple[Array, Array]:
     return np.array([-reach, -0.03, -reach], np.float32), np.array([reach, top, reach], np.float32)
 
 
-def make(recipe: Recipe, rng: np.random.Generator, blown: bool = False) -> Body:
+def make_body(recipe: Recipe, rng: np.random.Generator, blown: bool = False) -> Body:
     """Turn one individual after a design. A blown one is hollow, as glass is, even where it is closed."""
-    points, corner = parse(recipe.profile)
-    proportions = warp(rng, max(float(points[:, 1].max()), 0.8))  # a plate is too flat to swell by height
+    points, corner = parse_curve(recipe.profile)
+    proportions = draw_proportions(rng, max(float(points[:, 1].max()), 0.8))  # a plate is too flat to swell by height
     points[:, 0] *= np.where(corner, 1, rng.normal(1, 0.025, len(points)).clip(0.94, 1.06))
-    outline = spline(bend(points, proportions), corner)
+    outline = interpolate_spline(apply_proportions(points, proportions), corner)
     outline[:, 0] = np.maximum(outline[:, 0], 0)
     high = outline.max(0) + MARGIN + (0.1 if recipe.wall else 0)
-    origin, shape, nodes = Table.nodes(np.array([0, outline[:, 1].min() - MARGIN], np.float32), high)
-    section, solid, along = (Table(origin, t.reshape(shape)) for t in carve(recipe, outline, nodes, blown))
+    origin, shape, nodes = GridTable.make_nodes(np.array([0, outline[:, 1].min() - MARGIN], np.float32), high)
+    section, solid, along = (GridTable(origin, t.reshape(shape)) for t in carve(recipe, outline, nodes, blown))
     tubes = []
     for text, start, end, copies in recipe.tubes:
-        path = spline(bend(parse(text)[0], proportions), parse(text)[1])
+        path = interpolate_spline(apply_proportions(parse_curve(text)[0], proportions), parse_curve(text)[1])
         tubes.append(Tube.build(path, start, end, copies))
     part = 9.0
     if "|" in recipe.profile:
-        joint = bend(points, proportions)[[("|" in word) for word in recipe.profile.split()]]
+        joint = apply_proportions(points, proportions)[[("|" in word) for word in recipe.profile.split()]]
         part = float(np.linalg.norm(outline - joint, axis=1).argmin() - 0.5) / len(outline)
     flutes = int(rng.integers(14, 30)) if recipe.fluted[1] and rng.random() < 0.4 else 0
     twist = float(rng.uniform(-4, 4) * (rng.random() < 0.5))
-    low, top = box_of(outline, tubes)
+    low, top = compute_bounding_box(outline, tubes)
     turned = (outline, section, solid, along, tuple(tubes), recipe.wall, part, recipe.fluted)
     return Body(*turned, flutes, twist, low, top)

@@ -60,13 +60,13 @@ WALLS = (
 WOODS = ("8a5a36", "5d3b27", "b98a5a", "a2714a", "3f2c22")
 
 
-def srgb(code: str) -> Array:
+def decode_srgb(code: str) -> Array:
     """Linear light from a hexadecimal display colour."""
     c = np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)], np.float32) / 255
     return np.where(c < 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def smooth(low: float, high: float, x: Array) -> Array:
+def smoothstep(low: float, high: float, x: Array) -> Array:
     """Smoothstep: 0 below low, 1 above high."""
     t: Array = np.clip((x - np.float32(low)) / np.float32(high - low), 0, 1)
     eased: Array = t * t * (3 - 2 * t)
@@ -78,7 +78,7 @@ def mix(a: Array, b: Array, t: Array) -> Array:
     return a + (b - a) * t[:, None].astype(np.float32)
 
 
-def scatter(cell: NDArray[np.int32], seed: int) -> Array:
+def hash_cells(cell: NDArray[np.int32], seed: int) -> Array:
     """A fixed random number for each integer cell."""
     key = np.full(len(cell), seed * 2654435761 & 0x7FFFFFFF, np.int32)
     for axis in range(cell.shape[1]):
@@ -94,7 +94,7 @@ def noise(p: Array, seed: int) -> Array:
     total = np.zeros(len(p), np.float32)
     for corner in product((0, 1), repeat=p.shape[1]):
         weight = np.prod(np.where(np.array(corner) == 1, f, 1 - f), axis=1)
-        total += weight * scatter(base + np.array(corner, np.int32), seed)
+        total += weight * hash_cells(base + np.array(corner, np.int32), seed)
     return total
 
 
@@ -106,22 +106,22 @@ def fbm(p: Array, seed: int, octaves: int = 4) -> Array:
     return total / (2 - 0.5 ** (octaves - 1))
 
 
-def cells(p: Array, seed: int) -> tuple[Array, Array, Array]:
+def find_nearest_cells(p: Array, seed: int) -> tuple[Array, Array, Array]:
     """Distances to the nearest and second nearest of scattered points, and a random number of the nearest."""
     base = np.floor(p).astype(np.int32)
     first, second, mark = (np.full(len(p), v, np.float32) for v in (9, 9, 0))
     for corner in product((-1, 0, 1), repeat=p.shape[1]):
         cell = base + np.array(corner, np.int32)
-        centre = np.stack([scatter(cell, seed + 11 * axis) for axis in range(p.shape[1])], 1) + cell
+        centre = np.stack([hash_cells(cell, seed + 11 * axis) for axis in range(p.shape[1])], 1) + cell
         d = np.linalg.norm(p - centre, axis=1)
         second = np.minimum(second, np.maximum(d, first))
-        mark = np.where(d < first, scatter(cell, seed + 77), mark)
+        mark = np.where(d < first, hash_cells(cell, seed + 77), mark)
         first = np.minimum(first, d)
     return first, second, mark
 
 
 @dataclass(frozen=True)
-class Spot:
+class SurfacePoints:
     """Where on a body the points to be painted are."""
 
     p: Array  # in the body's frame
@@ -159,85 +159,85 @@ class Style:
         return np.random.default_rng(self.seed)
 
 
-def even(spot: Spot, value: float) -> Array:
+def fill(spot: SurfacePoints, value: float) -> Array:
     """The same number for every point."""
     return np.full(len(spot.p), value, np.float32)
 
 
-def glaze(spot: Spot, style: Style) -> Coat:
+def glaze(spot: SurfacePoints, style: Style) -> Coat:
     """One coloured glaze, thinner where it breaks over the rim, often crackled."""
     rng = style.rng
     pool = fbm(spot.p * 3, style.seed, 3)
-    colour = mix(style.main, style.main * 0.72, smooth(0.35, 0.75, pool))
-    colour = mix(colour, style.light, 0.5 * smooth(0.93, 1.0, spot.along))
+    colour = mix(style.main, style.main * 0.72, smoothstep(0.35, 0.75, pool))
+    colour = mix(colour, style.light, 0.5 * smoothstep(0.93, 1.0, spot.along))
     if rng.random() < 0.6:
-        near, next_, _ = cells(spot.p * rng.uniform(6, 9) + 0.4 * pool[:, None], style.seed)
-        colour = mix(colour, style.accent * 0.5, 0.65 * (1 - smooth(0.015, 0.05, next_ - near)))
-    return Coat(colour, even(spot, 1))
+        near, next_, _ = find_nearest_cells(spot.p * rng.uniform(6, 9) + 0.4 * pool[:, None], style.seed)
+        colour = mix(colour, style.accent * 0.5, 0.65 * (1 - smoothstep(0.015, 0.05, next_ - near)))
+    return Coat(colour, fill(spot, 1))
 
 
-def reactive(spot: Spot, style: Style) -> Coat:
+def reactive(spot: SurfacePoints, style: Style) -> Coat:
     """Two glazes run into one another, the upper in drips."""
     rng = style.rng
     run = fbm(spot.p * [7, 1.3, 7], style.seed, 3) - 0.5
-    t = smooth(-0.12, 0.16, spot.along - rng.uniform(0.4, 0.65) + 0.5 * run)
-    fleck = smooth(0.55, 0.75, fbm(spot.p * 26, style.seed + 5, 2))
+    t = smoothstep(-0.12, 0.16, spot.along - rng.uniform(0.4, 0.65) + 0.5 * run)
+    fleck = smoothstep(0.55, 0.75, fbm(spot.p * 26, style.seed + 5, 2))
     colour = mix(mix(style.accent, style.main, t), style.light, 0.85 * 4 * t * (1 - t) * (0.5 + 0.5 * fleck))
-    return Coat(mix(colour, style.light, 0.2 * fleck), even(spot, 1))
+    return Coat(mix(colour, style.light, 0.2 * fleck), fill(spot, 1))
 
 
-def terracotta(spot: Spot, style: Style) -> Coat:
+def terracotta(spot: SurfacePoints, style: Style) -> Coat:
     """Unglazed clay with throwing lines, and sometimes bands of pale slip."""
     rng = style.rng
     grain = fbm(spot.p * 9, style.seed, 4) * 0.35 + 0.12 * noise(spot.p * [1, 70, 1], style.seed + 9) + 0.75
     colour: Array = style.clay * grain[:, None]
     if rng.random() < 0.65:
-        colour = mix(colour, style.light * 0.9 * grain[:, None], 0.85 * stripes_of(spot, style, rng))
-    return Coat(colour, even(spot, 0.12), rough=0.7)
+        colour = mix(colour, style.light * 0.9 * grain[:, None], 0.85 * draw_stripes(spot, style, rng))
+    return Coat(colour, fill(spot, 0.12), rough=0.7)
 
 
-def speckle(spot: Spot, style: Style) -> Coat:
+def speckle(spot: SurfacePoints, style: Style) -> Coat:
     """Pale stoneware with iron specks of two sizes."""
-    tint = mix(style.light, style.main, even(spot, style.rng.choice([0.08, 0.25, 0.9])))
+    tint = mix(style.light, style.main, fill(spot, style.rng.choice([0.08, 0.25, 0.9])))
     colour = tint * (0.88 + 0.2 * fbm(spot.p * 4, style.seed, 3))[:, None]
     for scale, size in ((16, 0.3), (34, 0.28)):
-        near, _, mark = cells(spot.p * scale, style.seed + scale)
-        colour = mix(colour, style.accent * 0.4, 0.8 * (1 - smooth(0.6, 1, near / (size * mark + 0.02))))
-    return Coat(colour, even(spot, 0.5), rough=0.3)
+        near, _, mark = find_nearest_cells(spot.p * scale, style.seed + scale)
+        colour = mix(colour, style.accent * 0.4, 0.8 * (1 - smoothstep(0.6, 1, near / (size * mark + 0.02))))
+    return Coat(colour, fill(spot, 0.5), rough=0.3)
 
 
-def dip(spot: Spot, style: Style) -> Coat:
+def dip(spot: SurfacePoints, style: Style) -> Coat:
     """Bare clay below, glaze above, where the pot was dipped by hand."""
     level = spot.along - style.rng.uniform(0.42, 0.68) + 0.05 * (noise(spot.p * 3.1, style.seed) - 0.5)
     level += 0.1 * spot.p[:, 0] * style.rng.uniform(-1, 1)
-    t = np.where(spot.inside, 1, smooth(-0.004, 0.004, level))
+    t = np.where(spot.inside, 1, smoothstep(-0.004, 0.004, level))
     bare = style.clay * (0.8 + 0.3 * fbm(spot.p * 11, style.seed))[:, None]
     coat = mix(style.main, style.main * 0.75, fbm(spot.p * 3, style.seed + 3))
-    coat = mix(coat, style.light, 0.5 * (1 - smooth(0, 0.03, np.abs(level))))
+    coat = mix(coat, style.light, 0.5 * (1 - smoothstep(0, 0.03, np.abs(level))))
     return Coat(mix(bare, coat, t), 0.08 + 0.92 * t, rough=0.12)
 
 
-def stripes_of(spot: Spot, style: Style, rng: np.random.Generator) -> Array:
+def draw_stripes(spot: SurfacePoints, style: Style, rng: np.random.Generator) -> Array:
     """Coverage of a few hand-drawn bands around the body."""
     way = spot.along + 0.006 * (noise(spot.p * 4, style.seed + 2) - 0.5)
     cover = np.zeros(len(way), np.float32)
     for middle in rng.uniform(0.3, 0.95) - np.arange(int(rng.integers(2, 6))) * rng.uniform(0.05, 0.12):
         half = rng.choice([0.006, 0.012, 0.026])
-        cover = np.maximum(cover, 1 - smooth(half - 0.003, half + 0.003, np.abs(way - middle)))
+        cover = np.maximum(cover, 1 - smoothstep(half - 0.003, half + 0.003, np.abs(way - middle)))
     return np.where(spot.inside, 0, cover)
 
 
-def bands(spot: Spot, style: Style) -> Coat:
+def bands(spot: SurfacePoints, style: Style) -> Coat:
     """Bands painted on the wheel over a pale ground, or the other way round."""
     rng = style.rng
     ground, first = (style.light, style.main) if rng.random() < 0.6 else (style.main, style.light)
-    zone = smooth(-0.003, 0.003, np.abs(spot.along - rng.uniform(0.5, 0.75)) - rng.uniform(0.06, 0.16))
+    zone = smoothstep(-0.003, 0.003, np.abs(spot.along - rng.uniform(0.5, 0.75)) - rng.uniform(0.06, 0.16))
     colour = mix(first, ground, np.where(spot.inside, 1, zone))
-    colour = mix(colour, style.accent, stripes_of(spot, style, rng))
-    return Coat(colour * (0.93 + 0.12 * fbm(spot.p * 6, style.seed))[:, None], even(spot, 0.9))
+    colour = mix(colour, style.accent, draw_stripes(spot, style, rng))
+    return Coat(colour * (0.93 + 0.12 * fbm(spot.p * 6, style.seed))[:, None], fill(spot, 0.9))
 
 
-def pattern(spot: Spot, style: Style) -> Coat:
+def pattern(spot: SurfacePoints, style: Style) -> Coat:
     """Checks, dots, chevrons or upright stripes, all the way round."""
     rng = style.rng
     kind, count = rng.integers(4), int(rng.choice([14, 18, 22]))
@@ -246,86 +246,86 @@ def pattern(spot: Spot, style: Style) -> Coat:
         cover = ((np.floor(x) + np.floor(y)) % 2).astype(np.float32)
     elif kind == 1:
         x = x + 0.5 * (np.floor(y) % 2)
-        cover = 1 - smooth(0.24, 0.3, np.hypot(x - np.floor(x) - 0.5, y - np.floor(y) - 0.5))
+        cover = 1 - smoothstep(0.24, 0.3, np.hypot(x - np.floor(x) - 0.5, y - np.floor(y) - 0.5))
     elif kind == 2:
-        cover = smooth(0.44, 0.5, np.abs((y * 0.7 + np.abs(x - np.floor(x) - 0.5)) % 1 - 0.5) * 2)
+        cover = smoothstep(0.44, 0.5, np.abs((y * 0.7 + np.abs(x - np.floor(x) - 0.5)) % 1 - 0.5) * 2)
     else:
-        cover = smooth(0.2, 0.24, np.abs((x + rng.uniform(-1, 1) * y * 0.5) % 1 - 0.5))
+        cover = smoothstep(0.2, 0.24, np.abs((x + rng.uniform(-1, 1) * y * 0.5) % 1 - 0.5))
     zone = (spot.along > rng.uniform(0.1, 0.3)) & (spot.along < rng.uniform(0.88, 1)) & ~spot.inside
     first, second = (style.light, style.main) if rng.random() < 0.6 else (style.main, style.light)
     colour = mix(first, second, cover * zone) * (0.95 + 0.1 * fbm(spot.p * 6, style.seed))[:, None]
-    return Coat(colour, even(spot, 0.9))
+    return Coat(colour, fill(spot, 0.9))
 
 
-def marble(spot: Spot, style: Style) -> Coat:
+def marble(spot: SurfacePoints, style: Style) -> Coat:
     """Veined stone, or marbled slips: the same swirl in quieter or louder colours."""
     rng = style.rng
     swirl = np.stack([fbm(spot.p * 1.3 + 3.7 * i, style.seed + 9 * i, 3) for i in range(3)], 1)
-    flow = spot.p @ unit_of(rng) * 1.6 + 2.4 * (swirl[:, 0] - 0.5) + 0.5 * (swirl[:, 1] - 0.5)
-    vein = 1 - smooth(0.0, 0.04 + 0.2 * float(rng.random() < 0.4), np.abs(flow % 0.5 - 0.25))
-    vein = np.maximum(vein, 0.5 - 0.5 * smooth(0, 0.05, np.abs((flow * 1.7 + swirl[:, 2]) % 0.6 - 0.3)))
+    flow = spot.p @ draw_direction(rng) * 1.6 + 2.4 * (swirl[:, 0] - 0.5) + 0.5 * (swirl[:, 1] - 0.5)
+    vein = 1 - smoothstep(0.0, 0.04 + 0.2 * float(rng.random() < 0.4), np.abs(flow % 0.5 - 0.25))
+    vein = np.maximum(vein, 0.5 - 0.5 * smoothstep(0, 0.05, np.abs((flow * 1.7 + swirl[:, 2]) % 0.6 - 0.3)))
     ground, line = (style.light, style.accent) if rng.random() < 0.5 else (style.main, style.light)
-    cloud = mix(ground, ground * 0.65 + style.main * 0.15, smooth(0.35, 0.8, swirl[:, 1]))
-    return Coat(mix(cloud, line, 0.8 * vein), even(spot, 0.7), rough=0.06)
+    cloud = mix(ground, ground * 0.65 + style.main * 0.15, smoothstep(0.35, 0.8, swirl[:, 1]))
+    return Coat(mix(cloud, line, 0.8 * vein), fill(spot, 0.7), rough=0.06)
 
 
-def unit_of(rng: np.random.Generator) -> Array:
+def draw_direction(rng: np.random.Generator) -> Array:
     """A random direction."""
     v = rng.normal(size=3)
     return v / np.linalg.norm(v)
 
 
-def metal(spot: Spot, style: Style) -> Coat:
+def metal(spot: SurfacePoints, style: Style) -> Coat:
     """Polished or satin metal, faintly toned by handling."""
     rng = style.rng
     tone = 0.86 + 0.18 * fbm(spot.p * 2.5, style.seed)
-    colour = srgb(str(rng.choice(METALS))) * tone[:, None]
-    return Coat(colour, even(spot, 1), rough=float(rng.choice([0.12, 0.25, 0.4])), metal=True)
+    colour = decode_srgb(str(rng.choice(METALS))) * tone[:, None]
+    return Coat(colour, fill(spot, 1), rough=float(rng.choice([0.12, 0.25, 0.4])), metal=True)
 
 
-def glass(spot: Spot, style: Style) -> Coat:
+def glass(spot: SurfacePoints, style: Style) -> Coat:
     """Tinted glass; the albedo is the colour left after a short way through it."""
-    tint = srgb(str(style.rng.choice(TINTS)))
-    return Coat(np.broadcast_to(tint, spot.p.shape), even(spot, 1), rough=0.03, clear=True)
+    tint = decode_srgb(str(style.rng.choice(TINTS)))
+    return Coat(np.broadcast_to(tint, spot.p.shape), fill(spot, 1), rough=0.03, clear=True)
 
 
-LOOKS: dict[str, Callable[[Spot, Style], Coat]] = {
+LOOKS: dict[str, Callable[[SurfacePoints, Style], Coat]] = {
     f.__name__: f for f in (glaze, reactive, terracotta, speckle, dip, bands, pattern, marble, metal, glass)
 }
 
 
-def planks(x: Array, z: Array, colour: Array, seed: int) -> Array:
+def paint_planks(x: Array, z: Array, colour: Array, seed: int) -> Array:
     """Boards running away from the camera, each with its own tone and grain."""
     board = np.floor(x / 0.42).astype(np.int32)
-    own = scatter(np.stack([board, board * 0], 1), seed)
+    own = hash_cells(np.stack([board, board * 0], 1), seed)
     q = np.stack([x * 9, z * 0.9 + own * 40], 1)
     ring = fbm(q * 0.5, seed + 1, 2) * 7
     grain = 0.5 * np.abs(ring % 1 - 0.5) * 2 + 0.5 * fbm(q * [4, 1], seed + 4, 3)
-    seam = smooth(0.0, 0.014, np.abs((x / 0.42) % 1 - 0.5) * -1 + 0.5)
+    seam = smoothstep(0.0, 0.014, np.abs((x / 0.42) % 1 - 0.5) * -1 + 0.5)
     tone: Array = (0.62 + 0.25 * own + 0.42 * grain) * (0.35 + 0.65 * seam)
     return colour * tone[:, None]
 
 
-def table(kind: str, p: Array, colour: Array, seed: int) -> Array:
+def paint_table(kind: str, p: Array, colour: Array, seed: int) -> Array:
     """Colour of the tabletop at points of the plane y = 0."""
     xz = np.ascontiguousarray(p[:, [0, 2]])
     if kind == "wood":
-        return planks(p[:, 0], p[:, 2], colour, seed)
+        return paint_planks(p[:, 0], p[:, 2], colour, seed)
     if kind == "stone":
         swirl = np.stack([fbm(xz * 1.1 + 5 * i, seed + i, 3) for i in range(2)], 1)
-        vein = 1 - smooth(0, 0.06, np.abs(fbm(xz * 0.9 + 2 * swirl, seed + 8) - 0.5))
+        vein = 1 - smoothstep(0, 0.06, np.abs(fbm(xz * 0.9 + 2 * swirl, seed + 8) - 0.5))
         return mix(colour, colour * 0.4, 0.55 * vein + 0.2 * swirl[:, 0])
     if kind == "terrazzo":
-        near, next_, mark = cells(xz * 7, seed)
-        chip = smooth(0.05, 0.1, (next_ - near) - 0.5 * (1 - mark)) * (mark > 0.35)
-        return mix(colour, colour * 0.35 + srgb(PALETTES[seed % 12][0]) * 0.5, chip * (mark * 7 % 1))
+        near, next_, mark = find_nearest_cells(xz * 7, seed)
+        chip = smoothstep(0.05, 0.1, (next_ - near) - 0.5 * (1 - mark)) * (mark > 0.35)
+        return mix(colour, colour * 0.35 + decode_srgb(PALETTES[seed % 12][0]) * 0.5, chip * (mark * 7 % 1))
     if kind == "linen":
         weave = np.sin(xz[:, 0] * 95) * np.sin(xz[:, 1] * 95) * 0.05 + 0.16 * fbm(xz * [3, 40], seed, 2)
         return colour * (0.86 + weave + 0.12 * fbm(xz * [40, 3], seed + 5, 2))[:, None]
     return colour * (0.97 + 0.05 * fbm(xz * 2, seed, 3))[:, None]
 
 
-def wall(kind: str, p: Array, colour: Array, seed: int) -> Array:
+def paint_wall(kind: str, p: Array, colour: Array, seed: int) -> Array:
     """Colour of the wall behind, softened as a lens would that is focused on the object."""
     xy = np.ascontiguousarray(p[:, :2])
     if kind == "tiles":
@@ -334,16 +334,18 @@ def wall(kind: str, p: Array, colour: Array, seed: int) -> Array:
         q[:, 0] += 0.5 * (np.floor(q[:, 1]) % 2) * (seed % 2)
         tile = np.floor(q).astype(np.int32)
         edge = (0.5 - np.abs(q - tile - 0.5)) * size
-        face = colour * (0.8 + 0.22 * scatter(tile, seed) + 0.1 * (q[:, 1] - tile[:, 1]))[:, None]
-        return mix(colour * 0.45, face, smooth(0.004, 0.026, edge.min(1)))
+        face = colour * (0.8 + 0.22 * hash_cells(tile, seed) + 0.1 * (q[:, 1] - tile[:, 1]))[:, None]
+        return mix(colour * 0.45, face, smoothstep(0.004, 0.026, edge.min(1)))
     if kind == "lights":
-        glow = colour * 0.06 * (0.6 + 0.8 * smooth(0, 2.5, xy[:, 1]))[:, None]
+        glow = colour * 0.06 * (0.6 + 0.8 * smoothstep(0, 2.5, xy[:, 1]))[:, None]
         rng = np.random.default_rng(seed)
         for _ in range(34):
             spot, width = rng.uniform([-3.2, 0.1], [3.2, 3.4]), rng.uniform(0.1, 0.26)
-            hue = mix(srgb("ffb561"), srgb(str(rng.choice(["ff7a4a", "ffe2b0", "9fc4ff"]))), rng.random(1))[0]
+            hue = mix(
+                decode_srgb("ffb561"), decode_srgb(str(rng.choice(["ff7a4a", "ffe2b0", "9fc4ff"]))), rng.random(1)
+            )[0]
             d = np.hypot(*(xy - spot).T) / width
-            disc = (1 - smooth(0.85, 1.05, d)) * (0.7 + 0.3 * d**4)
+            disc = (1 - smoothstep(0.85, 1.05, d)) * (0.7 + 0.3 * d**4)
             glow = glow + hue * (rng.uniform(0.2, 0.9) * disc)[:, None]
         return glow
     return colour * (0.86 + 0.24 * fbm(xy * 1.6, seed, 5))[:, None]

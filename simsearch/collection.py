@@ -13,104 +13,110 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from simsearch import maintenance
 from simsearch.errors import ImageError, ModelNotIndexed, NoImages, NotAPicture
-from simsearch.images.decode import Pixels, default_max_pixels
+from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.images.views import ViewChoice, parse_ranges
-from simsearch.index.backends import open_indexes
-from simsearch.index.cache import choose_kind
-from simsearch.index.kinds import KindChoice
-from simsearch.index.milvus.config import StoreChoice, move
-from simsearch.ingest.pipeline import Job, Progress, ingest
-from simsearch.ingest.plan import check_any_picture, check_place, discard, plan, unless_in_vain
-from simsearch.ingest.record import Tally
-from simsearch.interchange.annotations import Noted, annotate, clear
+from simsearch.index.backends import open_index_backend
+from simsearch.index.cache import write_kind_choice
+from simsearch.index.kinds import IndexKindChoice
+from simsearch.index.milvus.config import StoreChoice, switch_store
+from simsearch.ingest.pipeline import IngestJob, Progress, run_pipeline
+from simsearch.ingest.plan import (
+    check_has_picture,
+    check_target_folder,
+    discard_if_unreachable,
+    discard_new_collection,
+    plan_ingest,
+)
+from simsearch.ingest.record import IngestStats
+from simsearch.interchange.annotations import AnnotationReport, annotate, clear_columns
 from simsearch.maintenance import Verification
-from simsearch.models.choice import ModelChoice, list_backbones, relocate
-from simsearch.models.embedder import Embedder, Opening, open_embedder
-from simsearch.models.precision import Agreement
-from simsearch.models.weights import WeightsOrder
-from simsearch.notebook import Card, gallery
-from simsearch.rerank.method import Method
+from simsearch.models.choice import ModelChoice, list_backbones, relocate_weights
+from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
+from simsearch.models.precision import PrecisionAgreement
+from simsearch.models.weights import WeightsOptions
+from simsearch.notebook import GalleryItem, render_gallery
+from simsearch.rerank.method import RerankMethod
 from simsearch.search import Hit
-from simsearch.search.examples import Crop, Example, Picture
-from simsearch.search.query_vectors import Reach, refuse_network, shown_file
-from simsearch.search.reranking import Methods
-from simsearch.search.search import Question, ask
+from simsearch.search.examples import Crop, Example, ImageReference
+from simsearch.search.query_vectors import ReadLimits, materialize_example, refuse_network
+from simsearch.search.reranking import RerankerCache
+from simsearch.search.search import ResolvedQuery, run_query
 from simsearch.sources.addresses import is_remote, is_url
-from simsearch.sources.scan import Scan, Skip, name_of_source, scan
+from simsearch.sources.scan import Scan, Skip, derive_source_name, scan_sources
 from simsearch.sources.web import fetch
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
-    from simsearch.duplicates.results import KEEP_RULES, TIERS, DuplicateQuestion, DuplicateReport
-    from simsearch.index.milvus.migrate import Pushed
-    from simsearch.interchange.exporter import FORMATS, Exported, Format, VectorKind
-    from simsearch.interchange.importer import Imported
-    from simsearch.visualization.overview import Arrangement, Clustering, Selection
+    from simsearch.duplicates.results import KEEP_RULES, TIERS, DuplicateOptions, DuplicateReport
+    from simsearch.index.milvus.migrate import PushReport
+    from simsearch.interchange.exporter import FORMATS, ExportFormat, ExportReport, VectorKind
+    from simsearch.interchange.importer import ImportReport
+    from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
 
 __all__ = [
     "FORMATS",
     "KEEP_RULES",
     "TIERS",
+    "AnnotationReport",
     "Answer",
-    "Arrangement",
     "Clustering",
     "Collection",
+    "CollectionLayout",
     "Crop",
-    "DuplicateQuestion",
+    "DuplicateOptions",
     "DuplicateReport",
     "Example",
-    "Exported",
-    "Imported",
+    "ExportReport",
+    "ImageSelection",
+    "ImportReport",
+    "IndexKindChoice",
     "IngestReport",
-    "KindChoice",
     "ModelChoice",
-    "Noted",
     "Progress",
-    "Pushed",
-    "Selection",
+    "PushReport",
     "Skip",
     "StoreChoice",
     "VectorKind",
     "Verification",
     "ViewChoice",
-    "WeightsOrder",
+    "WeightsOptions",
+    "derive_source_name",
     "fetch",
     "is_remote",
     "is_url",
     "list_backbones",
-    "name_of_source",
     "parse_ranges",
     "refuse_network",
 ]
 
-Query = Picture | Example
+ExampleInput = ImageReference | Example
 """A path, an address in a store or on the web, the id of a stored image, the bytes of a file, or one of these with a
 weight and a crop."""
 
-_RERANK = "rerank"
+_RERANK_SETTING = "rerank"
 """The setting that holds a collection's default method."""
 
 _CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
 """Never looked into by a run: whoever closes a file loses the locks that SQLite in the same process has on it, and what
 another process then does to the catalog ends this one with SIGBUS, or worse."""
 
-_SHOWN_IN_NOTEBOOK = 20
+_MAX_NOTEBOOK_HITS = 20
 
-_HOMES = {
-    **dict.fromkeys(("KEEP_RULES", "TIERS", "DuplicateQuestion", "DuplicateReport"), "duplicates.results"),
-    **dict.fromkeys(("FORMATS", "Exported", "VectorKind"), "interchange.exporter"),
-    "Imported": "interchange.importer",
-    "Pushed": "index.milvus.migrate",
-    **dict.fromkeys(("Arrangement", "Clustering", "Selection"), "visualization.overview"),
+_LAZY_IMPORTS = {
+    **dict.fromkeys(("KEEP_RULES", "TIERS", "DuplicateOptions", "DuplicateReport"), "duplicates.results"),
+    **dict.fromkeys(("FORMATS", "ExportReport", "VectorKind"), "interchange.exporter"),
+    "ImportReport": "interchange.importer",
+    "PushReport": "index.milvus.migrate",
+    **dict.fromkeys(("Clustering", "CollectionLayout", "ImageSelection"), "visualization.overview"),
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import what looks at a whole collection when it is first asked for: a query starts sooner without."""
-    if name not in _HOMES:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'simsearch.collection' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"simsearch.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"simsearch.{_LAZY_IMPORTS[name]}"), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ class IngestReport:
     skips: tuple[Skip, ...]
     elapsed_s: float
     stages: dict[str, float]
-    agreement: Agreement | None
+    agreement: PrecisionAgreement | None
     notes: tuple[str, ...]
 
 
@@ -157,8 +163,8 @@ class Answer:
 
     def _repr_html_(self) -> str:
         """The first twenty hits with their pictures, for a notebook."""
-        shown = [Card(hit.path, f"{hit.rank} · {hit.similarity:.4f}") for hit in self.hits[:_SHOWN_IN_NOTEBOOK]]
-        return gallery(f"{', '.join(self.queries)} ({self.backbone})", shown)
+        shown = [GalleryItem(hit.path, f"{hit.rank} · {hit.similarity:.4f}") for hit in self.hits[:_MAX_NOTEBOOK_HITS]]
+        return render_gallery(f"{', '.join(self.queries)} ({self.backbone})", shown)
 
 
 class SearchOptions(TypedDict, total=False):
@@ -171,7 +177,7 @@ class SearchOptions(TypedDict, total=False):
     where: str | None
     rerank: str | None
     backbone: str | None
-    weights: WeightsOrder | None
+    weights: WeightsOptions | None
     max_pixels: int | None
 
 
@@ -181,8 +187,8 @@ class Collection:
     def __init__(self, folder: Path, catalog: Catalog) -> None:
         self.folder = folder
         self._catalog = catalog
-        self._cache = open_indexes(catalog)
-        self._methods = Methods(catalog, self._cache)
+        self._indexes = open_index_backend(catalog)
+        self._reranking = RerankerCache(catalog, self._indexes)
         self._embedders: dict[str, Embedder] = {}
 
     @classmethod
@@ -195,7 +201,7 @@ class Collection:
 
     def close(self) -> None:
         """Close the catalog, and let go of the indexes."""
-        self._cache.close()
+        self._indexes.close()
         self._catalog.close()
 
     def __enter__(self) -> Collection:
@@ -220,7 +226,7 @@ class Collection:
         embedders: dict[str, Embedder] | None = None,
         ray: str | None = None,
         store: StoreChoice | None = None,
-        kind: KindChoice | None = None,
+        kind: IndexKindChoice | None = None,
     ) -> IngestReport:
         """Bring the collection in `folder` up to date with `sources`; it is made if it is not there.
 
@@ -236,43 +242,43 @@ class Collection:
         half-made collection.
         """
         started = time.perf_counter()
-        settle = ingest if ray is None else _on_cluster(ray)
+        settle = run_pipeline if ray is None else _choose_cluster_ingest(ray)
         named = [os.fspath(source) for source in sources]
-        folder, limit_px = Path(folder), max_pixels or default_max_pixels()
-        found = scan(named, stdin)
+        folder, limit_px = Path(folder), max_pixels or compute_default_max_pixels()
+        found = scan_sources(named, stdin)
         found.files = [file for file in found.files if os.path.basename(file.path) not in _CATALOG_FILES]
-        check_any_picture(found, named, limit_px)
-        is_new = check_place(folder)
+        check_has_picture(found, named, limit_px)
+        is_new = check_target_folder(folder)
         if store is not None:
             _check_store(folder, store)
-        planned = plan(folder, choice or ModelChoice(), found, limit_px)
+        planned = plan_ingest(folder, choice or ModelChoice(), found, limit_px)
         if embedders is not None:
-            planned.opened = embedders
+            planned.embedders = embedders
         model, width = planned.model, planned.width
-        with unless_in_vain(folder, is_new=is_new), CatalogWriter.open_or_create(folder) as writer:
+        with discard_if_unreachable(folder, is_new=is_new), CatalogWriter.open_or_create(folder) as writer:
             with writer.transaction():
                 stored = writer.add_model(model, width, planned.fingerprint)
-                views = (augment or ViewChoice()).over(stored.augmentation)
+                views = (augment or ViewChoice()).apply_to(stored.augmentation)
                 if views != stored.augmentation:
                     stored = writer.set_augmentation(stored, views)
                 if planned.graph is not None:
-                    writer.keep_graph(stored.id, planned.graph)
+                    writer.write_graph(stored.id, planned.graph)
                 if store is not None:
-                    move(writer, store)
+                    switch_store(writer, store)
                 run_id = writer.begin_run(stored.id, named)
-            job = Job(model, stored.id, stored.augmentation, planned.open_embedder, limit_px, progress)
+            job = IngestJob(model, stored.id, stored.augmentation, planned.open_embedder, limit_px, progress)
             tally = settle(found, writer, job)
             with writer.transaction():
                 writer.end_run(run_id, embedded=tally.n_embedded, reused=tally.n_reused)
-            counts = writer.counts()
+            counts = writer.count_contents()
             if not (is_new and counts["files"] == 0):
-                with tally.clock.on("index"), open_indexes(writer) as indexes:
-                    if kind is not None and choose_kind(writer, kind):
+                with tally.clock.measure("index"), open_index_backend(writer) as indexes:
+                    if kind is not None and write_kind_choice(writer, kind):
                         indexes.discard()
                     indexes.refresh(stored.fingerprint)
-            n_views = writer.n_vectors(stored.id)
+            n_views = writer.count_vectors(stored.id)
         if is_new and counts["files"] == 0:
-            discard(folder)
+            discard_new_collection(folder)
             first = tally.skips[0]
             raise NoImages(
                 named[0],
@@ -283,14 +289,14 @@ class Collection:
             str(folder), stored.fingerprint, model.backbone, model.precision, counts["files"], counts["images"],
             n_views, tally.n_embedded, tally.n_reused, tally.n_gone, tuple(tally.skips),
             time.perf_counter() - started, tally.clock.seconds, planned.agreement,
-            (*planned.notes, *tally.notes, *(kind.notes(n_views) if kind else ())),
+            (*planned.notes, *tally.notes, *(kind.list_notes(n_views) if kind else ())),
         )  # fmt: skip
 
     # Asking it
 
     def search(
         self,
-        queries: Query | Sequence[Query],
+        queries: ExampleInput | Sequence[ExampleInput],
         *,
         k: int | None = 10,
         offset: int = 0,
@@ -299,7 +305,7 @@ class Collection:
         where: str | None = None,
         rerank: str | None = None,
         backbone: str | None = None,
-        weights: WeightsOrder | None = None,
+        weights: WeightsOptions | None = None,
         max_pixels: int | None = None,
     ) -> Answer:
         """The k images nearest to the queries, or all with k None, after the first `offset`.
@@ -316,15 +322,17 @@ class Collection:
 
         Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
         """
-        order = weights or WeightsOrder()
-        method = Method.parse(self.default_rerank if rerank is None else rerank)
-        stored = self._stored_model(backbone)
-        question = Question(
-            examples=_examples(queries), stored=stored, method=method,
-            reach=Reach(max_pixels or default_max_pixels(), order.offline), k=k, offset=offset,
+        order = weights or WeightsOptions()
+        method = RerankMethod.parse(self.default_rerank if rerank is None else rerank)
+        stored = self._find_model(backbone)
+        question = ResolvedQuery(
+            examples=_make_examples(queries), stored=stored, method=method,
+            read_limits=ReadLimits(max_pixels or compute_default_max_pixels(), order.offline), k=k, offset=offset,
             min_similarity=min_similarity, exclude_self=exclude_self, where=where,
         )  # fmt: skip
-        asked = ask(question, self._catalog, self._methods, load=lambda pixels: self._embedder(stored, order, pixels))
+        asked = run_query(
+            question, self._catalog, self._reranking, load=lambda pixels: self._open_embedder(stored, order, pixels)
+        )
         names = tuple(example.label for example in question.examples)
         return Answer(
             names, stored.model.backbone, stored.fingerprint, asked.hits, asked.milliseconds, asked.notes, str(method)
@@ -340,37 +348,37 @@ class Collection:
         named = [os.fspath(source) for source in sources]
         if (weights := options.get("weights")) is not None and weights.offline:
             refuse_network(named)
-        found = scan(named)
+        found = scan_sources(named)
         yield from found.skips
         for file in found.files:
             try:
                 yield self.search(file.path, **options)
             except ImageError as error:
-                if file.claims_picture or not isinstance(error, NotAPicture):
+                if file.has_picture_extension or not isinstance(error, NotAPicture):
                     yield Skip(file.path, error.reason)
 
-    def files_of(self, queries: Sequence[Query], folder: str | os.PathLike[str]) -> list[str]:
+    def files_of(self, queries: Sequence[ExampleInput], folder: str | os.PathLike[str]) -> list[str]:
         """A file for each query, to be looked at: its own, or one made in `folder` where it has none."""
-        reach = Reach(default_max_pixels())
-        return [shown_file(example, self._catalog, reach, Path(folder)) for example in _examples(queries)]
+        reach = ReadLimits(compute_default_max_pixels())
+        return [materialize_example(example, self._catalog, reach, Path(folder)) for example in _make_examples(queries)]
 
     @property
     def default_rerank(self) -> str:
         """The method that answers are ranked by if a query does not say: `none` unless `set_default_rerank` did."""
-        return self._catalog.setting(_RERANK) or str(Method())
+        return self._catalog.read_setting(_RERANK_SETTING) or str(RerankMethod())
 
     # Keeping it
 
     def info(self) -> dict[str, Any]:
         """What is here: counts, models with their coverage, sizes in bytes, last runs, skips."""
-        return maintenance.describe(self._catalog, self._cache)
+        return maintenance.describe(self._catalog, self._indexes)
 
     def verify(self) -> Verification:
         """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
-        return maintenance.verify(self._catalog, self._cache)
+        return maintenance.verify(self._catalog, self._indexes)
 
     @classmethod
-    def rebuild(cls, folder: str | os.PathLike[str], kind: KindChoice | None = None) -> list[str]:
+    def rebuild(cls, folder: str | os.PathLike[str], kind: IndexKindChoice | None = None) -> list[str]:
         """Make every index anew from the catalog, and delete those of no model; where those are that were made.
 
         With a `kind` they are of that kind from now on.
@@ -403,7 +411,7 @@ class Collection:
         *,
         drops: bool = False,
         progress: Callable[[int, int], object] = lambda _n_done, _n_all: None,
-    ) -> Pushed:
+    ) -> PushReport:
         """Copy every vector to where it is to be searched, a Milvus or FAISS files, and search it there from then on.
 
         Without a choice the Milvus of the collection is compared row by row and put right. `drops`: a Milvus that is
@@ -417,7 +425,7 @@ class Collection:
     # Noting things in it
 
     @classmethod
-    def annotate(cls, folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> Noted:
+    def annotate(cls, folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> AnnotationReport:
         """Note columns of one's own beside images, from a .csv or .json file, for `where` to ask about.
 
         Raises `SourceError` when the file cannot be read, or none of its images is in the collection.
@@ -427,7 +435,7 @@ class Collection:
     @classmethod
     def clear_columns(cls, folder: str | os.PathLike[str], columns: Sequence[str]) -> int:
         """Delete columns of one's own; how many values went. Raises `UsageError` when there is no such column."""
-        return clear(Path(folder), columns)
+        return clear_columns(Path(folder), columns)
 
     @classmethod
     def set_default_rerank(cls, folder: str | os.PathLike[str], method: str) -> None:
@@ -435,50 +443,50 @@ class Collection:
 
         Raises `UsageError`.
         """
-        chosen = Method.parse(method)
+        chosen = RerankMethod.parse(method)
         Catalog.open(Path(folder)).close()
         with CatalogWriter.open_or_create(Path(folder)) as writer, writer.transaction():
-            writer.set_setting(_RERANK, None if chosen == Method() else str(chosen))
+            writer.write_setting(_RERANK_SETTING, None if chosen == RerankMethod() else str(chosen))
 
     # Looking at it as a whole
 
     def clusters(
-        self, k: int | None = None, *, backbone: str | None = None, selection: Selection | None = None
+        self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
     ) -> Clustering:
         """The images in k clusters, or in as many as are found; of more than 50,000 a sample.
 
         Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
         """
-        from simsearch.visualization.overview import Selection, clustered
+        from simsearch.visualization.overview import ImageSelection, cluster_collection
 
-        return clustered(self._catalog, self._stored_model(backbone), k, selection or Selection())
+        return cluster_collection(self._catalog, self._find_model(backbone), k, selection or ImageSelection())
 
     def arrangement(
-        self, k: int | None = None, *, backbone: str | None = None, selection: Selection | None = None
-    ) -> Arrangement:
+        self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
+    ) -> CollectionLayout:
         """The same with a place for each image in the plane, near those that are alike: what a map is drawn from."""
-        from simsearch.visualization.overview import Selection, arranged
+        from simsearch.visualization.overview import ImageSelection, lay_out_collection
 
-        return arranged(self._catalog, self._stored_model(backbone), k, selection or Selection())
+        return lay_out_collection(self._catalog, self._find_model(backbone), k, selection or ImageSelection())
 
     def duplicates(
         self,
-        question: DuplicateQuestion | None = None,
+        question: DuplicateOptions | None = None,
         *,
         backbone: str | None = None,
-        weights: WeightsOrder | None = None,
+        weights: WeightsOptions | None = None,
         progress: Callable[[str, float], None] = lambda _stage, _share: None,
     ) -> DuplicateReport:
         """Groups of files that hold the same bytes, the same picture edited, or pictures alike. Deletes nothing.
 
         Raises `Unreadable` when the pictures are out of reach, or a `ModelError`.
         """
-        from simsearch.duplicates.asking import ask
-        from simsearch.duplicates.results import DuplicateQuestion
+        from simsearch.duplicates.asking import search_duplicates
+        from simsearch.duplicates.results import DuplicateOptions
 
-        return ask(
-            self._catalog, self._cache, self._stored_model(backbone), question=question or DuplicateQuestion(),
-            order=weights or WeightsOrder(), progress=progress,
+        return search_duplicates(
+            self._catalog, self._indexes, self._find_model(backbone), options=question or DuplicateOptions(),
+            order=weights or WeightsOptions(), progress=progress,
         )  # fmt: skip
 
     @classmethod
@@ -504,17 +512,17 @@ class Collection:
         self,
         place: str | os.PathLike[str],
         *,
-        format: Format | None = None,
+        format: ExportFormat | None = None,
         vectors: VectorKind = "float32",
         backbone: str | None = None,
-    ) -> Exported:
+    ) -> ExportReport:
         """Write vectors and all that is known of their images as Parquet, .npy, CSV or JSON lines.
 
         Raises `UsageError` on an unknown extension or a folder in use, `MissingExtra`, or another `SimsearchError`.
         """
         from simsearch.interchange.exporter import export
 
-        return export(self._catalog, self._stored_model(backbone), Path(place), format=format, vectors=vectors)
+        return export(self._catalog, self._find_model(backbone), Path(place), format=format, vectors=vectors)
 
     @classmethod
     def import_embeddings(
@@ -527,16 +535,16 @@ class Collection:
         metadata: str | os.PathLike[str] | None = None,
         max_pixels: int | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
-    ) -> Imported:
+    ) -> ImportReport:
         """Take vectors of another tool into a collection, under a name to ask for; relative paths begin at `root`.
 
         Raises `SourceError`, `UsageError`, `MissingExtra` or a `CollectionError`; nothing is written then.
         """
-        from simsearch.interchange.importer import Intake, import_embeddings
+        from simsearch.interchange.importer import ImportOptions, import_embeddings
 
-        intake = Intake(
+        intake = ImportOptions(
             source=Path(source), name=name, root=Path(root), metadata=Path(metadata) if metadata else None,
-            max_pixels=max_pixels or default_max_pixels(),
+            max_pixels=max_pixels or compute_default_max_pixels(),
         )  # fmt: skip
         return import_embeddings(Path(folder), intake, progress)
 
@@ -547,47 +555,47 @@ class Collection:
 
     def model(self, backbone: str | None = None) -> StoredModel:
         """The model that is asked, as the catalog has it. Raises `ModelNotIndexed`."""
-        return self._stored_model(backbone)
+        return self._find_model(backbone)
 
     # Models and caches
 
-    def _stored_model(self, backbone: str | None) -> StoredModel:
-        models = self._catalog.models() if backbone is None else maintenance.matching(self._catalog, backbone)
+    def _find_model(self, backbone: str | None) -> StoredModel:
+        models = self._catalog.list_models() if backbone is None else maintenance.find_models(self._catalog, backbone)
         if not models:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
 
-    def _embedder(self, stored: StoredModel, order: WeightsOrder, pixels: Pixels) -> Embedder:
+    def _open_embedder(self, stored: StoredModel, order: WeightsOptions, pixels: Pixels) -> Embedder:
         fingerprint = stored.fingerprint
         if fingerprint not in self._embedders:
-            opening = Opening(
-                locate=lambda model: relocate(model, order),
-                graph=self._catalog.graph(stored.id),
+            opening = LoadOptions(
+                locate=lambda model: relocate_weights(model, order),
+                graph=self._catalog.read_graph(stored.id),
                 pixels=pixels,
             )
             self._embedders[fingerprint] = open_embedder(stored.model, opening)
         return self._embedders[fingerprint]
 
 
-def _on_cluster(address: str) -> Callable[[Scan, CatalogWriter, Job], Tally]:
+def _choose_cluster_ingest(address: str) -> Callable[[Scan, CatalogWriter, IngestJob], IngestStats]:
     """What brings a catalog up to date with the workers of a Ray cluster.
 
     Raises `MissingExtra`, or `ClusterError` when nothing answers at the address.
     """
-    from simsearch.ingest.ray_cluster.cluster import check
+    from simsearch.ingest.ray_cluster.cluster import check_address
 
-    check(address)
-    from simsearch.ingest.ray_cluster.driver import ingest_on
+    check_address(address)
+    from simsearch.ingest.ray_cluster.driver import ingest_on_cluster
 
-    return partial(ingest_on, address)
+    return partial(ingest_on_cluster, address)
 
 
 def _check_store(folder: Path, store: StoreChoice) -> None:
-    from simsearch.index.milvus.migrate import check
+    from simsearch.index.milvus.migrate import check_connection
 
-    check(folder, store)
+    check_connection(folder, store)
 
 
-def _examples(queries: Query | Sequence[Query]) -> list[Example]:
+def _make_examples(queries: ExampleInput | Sequence[ExampleInput]) -> list[Example]:
     several = [queries] if isinstance(queries, str | os.PathLike | int | bytes | Example) else queries
     return [query if isinstance(query, Example) else Example(query) for query in several]

@@ -82,7 +82,7 @@ class NotAPicture(ImageError):
     """The content is no picture, whatever the name says."""
 
 
-class Unreadable(ImageError):
+class UnreadableFile(ImageError):
     """The file could not be read at all; what it holds is not known."""
 
 

@@ -13,14 +13,14 @@ from simsearch.errors import SimsearchError, UsageError
 
 
 @contextmanager
-def whole_file(file: Path) -> Iterator[Path]:
+def replace_file_atomically(file: Path) -> Iterator[Path]:
     """A place to write to, which becomes `file` when all went well; what was there before is replaced.
 
     Raises `SimsearchError` when it cannot be written.
     """
-    with _writable(file):
+    with _translate_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        workshop = _beside(file).with_suffix(file.suffix)  # what is written may depend on it
+        workshop = _make_temporary_name(file).with_suffix(file.suffix)  # what is written may depend on it
         try:
             yield workshop
             os.replace(workshop, file)
@@ -30,16 +30,16 @@ def whole_file(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def create_folder_atomically(folder: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `folder` when all went well.
 
     Raises `UsageError` when there is something in it already, `SimsearchError` when it cannot be written.
     """
-    with _writable(folder):
+    with _translate_write_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"there is something at {folder} already", "name a new folder, or move the old one away")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        workshop = _beside(folder)
+        workshop = _make_temporary_name(folder)
         workshop.mkdir()
         try:
             yield workshop
@@ -52,7 +52,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _writable(place: Path) -> Iterator[None]:
+def _translate_write_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -60,6 +60,6 @@ def _writable(place: Path) -> Iterator[None]:
         raise SimsearchError(f"{place} cannot be written ({cause})", "choose another place") from error
 
 
-def _beside(place: Path) -> Path:
+def _make_temporary_name(place: Path) -> Path:
     """A hidden name of nobody's in the same folder."""
     return place.with_name(f".simsearch-{secrets.token_hex(8)}")

@@ -14,10 +14,10 @@ import numpy as np
 
 from simsearch.errors import CollectionDamaged, ModelNotIndexed, UsageError
 from simsearch.images.views import NO_AUGMENTATION
-from simsearch.index.backends import open_indexes
-from simsearch.index.cache import Indexes, choose_kind
-from simsearch.index.kinds import KindChoice
-from simsearch.sources.addresses import absolute, canonical, is_below, is_remote
+from simsearch.index.backends import open_index_backend
+from simsearch.index.cache import IndexBackend, write_kind_choice
+from simsearch.index.kinds import IndexKindChoice
+from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import SHARDS_NAME
 from simsearch.store.writer import CatalogWriter
@@ -33,15 +33,15 @@ class Verification:
     notes: tuple[str, ...]
 
 
-def describe(catalog: Catalog, indexes: Indexes) -> dict[str, Any]:
+def describe(catalog: Catalog, indexes: IndexBackend) -> dict[str, Any]:
     """What is in a collection: counts, models with their coverage and index, sizes in bytes, last runs, skips."""
     models = []
-    for stored in catalog.models():
+    for stored in catalog.list_models():
         model = stored.model
         models.append(
             {
                 "backbone": model.backbone, "model": stored.fingerprint, "width": stored.width,
-                "images": catalog.n_images_of(stored.id), "views": catalog.n_vectors(stored.id),
+                "images": catalog.count_images(stored.id), "views": catalog.count_vectors(stored.id),
                 "augment": stored.augmentation.n_views,
                 "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
                 "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
@@ -50,37 +50,37 @@ def describe(catalog: Catalog, indexes: Indexes) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "collection": str(catalog.folder),
-        **catalog.counts(),
-        "metadata": catalog.n_noted(),
-        "columns": catalog.columns(),
-        "rerank": catalog.setting("rerank") or "none",
-        "size_bytes": _size_bytes(catalog.folder),
+        **catalog.count_contents(),
+        "metadata": catalog.count_metadata(),
+        "columns": catalog.count_columns(),
+        "rerank": catalog.read_setting("rerank") or "none",
+        "size_bytes": _measure_size_bytes(catalog.folder),
         "models": models,
-        "runs": catalog.runs(5),
-        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in catalog.skips()],
+        "runs": catalog.list_runs(5),
+        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in catalog.list_skips()],
     }
 
 
-def verify(catalog: Catalog, cache: Indexes) -> Verification:
+def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
     """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
-    problems = catalog.damage()
+    problems = catalog.find_damage()
     notes: list[str] = []
     if not problems:
-        for stored in catalog.models():
-            problems += _wrong_vectors(catalog, stored)
-            notes += cache.complaints(stored)
-    here = [path for path in catalog.paths() if not is_remote(path)]
+        for stored in catalog.list_models():
+            problems += _check_vectors(catalog, stored)
+            notes += cache.find_problems(stored)
+    here = [path for path in catalog.iterate_paths() if not is_remote(path)]
     missing = [path for path in here if not os.path.exists(path)]
-    if n_elsewhere := catalog.counts()["files"] - len(here):
+    if n_elsewhere := catalog.count_contents()["files"] - len(here):
         notes.append(f"{n_elsewhere} files are not on this machine and were not looked for; index again to do so")
     if missing:
         notes.append(f"{len(missing)} files are gone, such as {missing[0]}; index again to take them out of answers")
-    if orphans := catalog.counts()["orphans"]:
+    if orphans := catalog.count_contents()["orphans"]:
         notes.append(f"{orphans} images have no file any more; `simsearch prune` deletes their vectors")
     return Verification(tuple(problems), tuple(notes))
 
 
-def rebuild(folder: Path, choice: KindChoice | None = None) -> list[str]:
+def rebuild(folder: Path, choice: IndexKindChoice | None = None) -> list[str]:
     """Make every index anew from the catalog, and delete those of no model; where those are that were made.
 
     `choice` says of which kind, from now on; without one it is the kind that was chosen before.
@@ -88,13 +88,13 @@ def rebuild(folder: Path, choice: KindChoice | None = None) -> list[str]:
     Catalog.open(folder).close()
     with CatalogWriter.open_or_create(folder) as writer:
         if choice is not None:
-            choose_kind(writer, choice)
-        with open_indexes(writer) as indexes:
+            write_kind_choice(writer, choice)
+        with open_index_backend(writer) as indexes:
             indexes.discard()
-            fingerprints = [stored.fingerprint for stored in writer.models()]
+            fingerprints = [stored.fingerprint for stored in writer.list_models()]
             for fingerprint in fingerprints:
                 indexes.refresh(fingerprint)
-            return [indexes.place(fingerprint) for fingerprint in fingerprints]
+            return [indexes.describe_location(fingerprint) for fingerprint in fingerprints]
 
 
 def remove(folder: Path, paths: Sequence[str]) -> int:
@@ -104,10 +104,10 @@ def remove(folder: Path, paths: Sequence[str]) -> int:
     """
     Catalog.open(folder).close()
     with CatalogWriter.open_or_create(folder) as writer:
-        known = list(writer.paths())
+        known = list(writer.iterate_paths())
         meant: list[str] = []
         for path in paths:
-            below = [file for file in known if _is_meant(file, path)]
+            below = [file for file in known if _is_selected(file, path)]
             if not below:
                 raise UsageError(f"{folder} has no file {path}", "`simsearch query` and `info` show what it has")
             meant += below
@@ -122,10 +122,10 @@ def prune(folder: Path, backbone: str | None, *, only_augmented: bool) -> dict[s
     counts: `images`, `models` and `views` deleted, and `freed_bytes`.
     """
     with Catalog.open(folder) as catalog:
-        meant = catalog.models() if backbone is None else matching(catalog, backbone)
-    before = _size_bytes(folder)
+        meant = catalog.list_models() if backbone is None else find_models(catalog, backbone)
+    before = _measure_size_bytes(folder)
     with CatalogWriter.open_or_create(folder) as writer:
-        n_views = writer.counts()["views"]
+        n_views = writer.count_contents()["views"]
         n_images = n_models = 0
         with writer.transaction():
             if only_augmented:
@@ -137,27 +137,27 @@ def prune(folder: Path, backbone: str | None, *, only_augmented: bool) -> dict[s
                 n_models = len(meant)
                 for stored in meant:
                     writer.forget_model(stored.id)
-        n_views -= writer.counts()["views"]
+        n_views -= writer.count_contents()["views"]
         shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)  # of runs on a cluster that were killed
         writer.compact()
-        with open_indexes(writer) as indexes:
-            kept = {stored.fingerprint for stored in writer.models()}
+        with open_index_backend(writer) as indexes:
+            kept = {stored.fingerprint for stored in writer.list_models()}
             for stored in meant:
                 if stored.fingerprint not in kept:
                     indexes.discard(stored.fingerprint)
             for fingerprint in kept:
                 indexes.refresh(fingerprint)
             indexes.discard_stale()
-    freed = max(0, before - _size_bytes(folder))
+    freed = max(0, before - _measure_size_bytes(folder))
     return {"images": n_images, "models": n_models, "views": n_views, "freed_bytes": freed}
 
 
-def matching(catalog: Catalog, backbone: str) -> list[StoredModel]:
+def find_models(catalog: Catalog, backbone: str) -> list[StoredModel]:
     """The models of a backbone's name, of a fingerprint, or of a model file, the last indexed first.
 
     Raises `ModelNotIndexed` when there is none.
     """
-    models = catalog.models()
+    models = catalog.list_models()
     file = os.path.abspath(backbone)
     found = [
         stored
@@ -174,10 +174,10 @@ def matching(catalog: Catalog, backbone: str) -> list[StoredModel]:
     )
 
 
-def _wrong_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:
+def _check_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:
     n_wrong = 0
     try:
-        for _, vectors in catalog.vectors(stored, catalog.vector_ids(stored.id)):
+        for _, vectors in catalog.iterate_vectors(stored, catalog.list_vector_ids(stored.id)):
             lengths = np.linalg.norm(vectors, axis=1)
             n_wrong += int(np.sum(~(np.abs(lengths - 1) < _UNIT_TOLERANCE)))
     except CollectionDamaged as error:
@@ -188,13 +188,13 @@ def _wrong_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:
     return [f"{n_wrong} vectors of {name} are not of unit length; prune --backbone {name} and index again"]
 
 
-def _is_meant(file: str, path: str) -> bool:
+def _is_selected(file: str, path: str) -> bool:
     if is_remote(path):
-        return is_below(file, canonical(path))
-    return file == absolute(path) or file.startswith(os.path.join(os.path.realpath(path), ""))
+        return is_below(file, canonicalize_address(path))
+    return file == canonicalize_path(path) or file.startswith(os.path.join(os.path.realpath(path), ""))
 
 
-def _size_bytes(folder: Path) -> int:
+def _measure_size_bytes(folder: Path) -> int:
     n_bytes = 0
     for file in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # a Milvus Lite may tidy up in there meanwhile

@@ -1,8 +1,8 @@
 """A collection made by version 0.1 opens, and answers as version 0.1 did.
 
-`fixtures/version_0_1/catalog.db` was written by commit 72f4691: twelve pictures of `data/objects`, a copy of one, two
-backbones (`builtin` with one augmented view of each image, `histogram`), columns of the user's, a rejected pair, a
-skipped file and a deleted one. `answers.json` holds what that commit printed with `--json`.
+`fixtures/version_0_1/catalog.db` was written by commit 72f4691: twelve pictures of `data/objects`, a copy
+of one, two backbones (`builtin` with one augmented view of each image, `histogram`), columns of the user's, a rejected
+pair, a skipped file and a deleted one. `answers.json` holds what that commit printed with `--json`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def stable_part(document: Any) -> Any:
 
 def print_json(folder: Path, command: list[str]) -> tuple[int, Any]:
     """Run a command on the collection `old` in `folder`; its exit status and JSON document."""
+    words = [word.replace("{objects}", str(ROOT / "data/objects")) for word in command]
     done = subprocess.run(
-        [sys.executable, "-m", "simsearch", *(word.replace("{objects}", str(ROOT / "data/objects")) for word in command), "--in", "old", "--json"],
+        [sys.executable, "-m", "simsearch", *words, "--in", "old", "--json"],
         cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"},
     )  # fmt: skip
     return done.returncode, json.loads(done.stdout)

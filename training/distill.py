@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pool import Pool, unpack
+from pool import PicturePool, unpack_pool
 from student import SIDE_PX, Student
 from torch import Tensor
 from torch.nn import functional
@@ -29,52 +29,54 @@ from views import perturb, render
 
 AHEAD = 6
 CHECKPOINT_S = 120
-LEAST_AREA = 0.5  # smaller crops of a 144 px picture are too blurred at the teacher's 224 px
+MIN_CROP_AREA = 0.5  # smaller crops of a 144 px picture are too blurred at the teacher's 224 px
 VALIDATION_EVERY = 40  # pictures whose number is a multiple of this are kept out of training
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingOptions:
     """The settings of one run."""
 
     minutes: float
     batch: int
-    rate: float
-    frozen: int
+    learning_rate: float
+    n_frozen: int
     similarity_weight: float
-    average: float
+    ema_decay: float
     seed: int
-    perturbed: float
+    perturbed_share: float
     hint_weight: float
     fixed_projection: bool
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """Pixels (n, 3, side, side) in [-1, 1], targets (n, 256), MobileNetV2's pooled features (n, 1280)."""
 
     pixels: Tensor
     targets: Tensor
-    own: Tensor
+    mobilenet_features: Tensor
 
 
 @dataclass(frozen=True)
-class Data:
+class DistillationData:
     """The pool, its labelled views and their targets."""
 
-    pool: Pool
+    pool: PicturePool
     views: NDArray[np.void]
     targets: NDArray[np.float16]
-    own: NDArray[np.float16]
+    mobilenet_features: NDArray[np.float16]
 
-    def batch(self, rows: NDArray[np.int64], seed: int | None, share: float = 1.0) -> Batch:
+    def load_batch(self, rows: NDArray[np.int64], seed: int | None, share: float = 1.0) -> TrainingBatch:
         """Views perturbed where a seed is given, with what the teacher says of them."""
         rng = np.random.default_rng(seed)
         squares = []
         for row in rows:
             pixels = render(self.pool, self.views[row], SIDE_PX)
             squares.append(perturb(pixels, rng) if seed is not None and rng.random() < share else pixels)
-        targets, own = (torch.from_numpy(stored[rows].astype(np.float32)) for stored in (self.targets, self.own))
-        return Batch(scale(np.stack(squares)), targets, own)
+        targets, own = (
+            torch.from_numpy(stored[rows].astype(np.float32)) for stored in (self.targets, self.mobilenet_features)
+        )
+        return TrainingBatch(scale(np.stack(squares)), targets, own)
 
     def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to train on, and plain views of the pictures kept out. A mixture of a kept-out picture is in neither."""
@@ -82,7 +84,7 @@ class Data:
         plain = self.views["partner"] < 0
         partner_out = ~plain & (self.views["partner"] % VALIDATION_EVERY == 0)
         box = self.views["box"]
-        wide = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) >= LEAST_AREA
+        wide = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) >= MIN_CROP_AREA
         return np.flatnonzero(~out & ~partner_out & wide), np.flatnonzero(out & plain)
 
 
@@ -91,25 +93,25 @@ def scale(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
-def open_data(pool_tar: Path, run: Path) -> Data:
+def open_data(pool_tar: Path, run: Path) -> DistillationData:
     """What targets.py left in `run`."""
-    pool = unpack(pool_tar, run)
+    pool = unpack_pool(pool_tar, run)
     targets = np.load(run / "targets.npy")
-    return Data(pool, np.load(run / "views.npy")[: len(targets)], targets, np.load(run / "own.npy"))
+    return DistillationData(pool, np.load(run / "views.npy")[: len(targets)], targets, np.load(run / "own.npy"))
 
 
-def autocast() -> Any:
+def use_bf16() -> Any:
     """Products in bf16, weights and sums in f32."""
     return torch.autocast("cpu", torch.bfloat16)
 
 
-def fit_projection(student: Student, data: Data, rows: NDArray[np.int64], strength: float = 1e-3) -> None:
+def fit_projection(student: Student, data: DistillationData, rows: NDArray[np.int64], strength: float = 1e-3) -> None:
     """Ridge regression from the student's pooled features to the targets, on plain views."""
     features, targets = [], []
-    with torch.no_grad(), autocast():
+    with torch.no_grad(), use_bf16():
         for start in range(0, len(rows), 128):
-            batch = data.batch(rows[start : start + 128], None)
-            features.append(student.features(batch.pixels).float())
+            batch = data.load_batch(rows[start : start + 128], None)
+            features.append(student.extract_features(batch.pixels).float())
             targets.append(batch.targets)
     x, y = torch.cat(features).double(), torch.cat(targets).double()
     x_mean, y_mean = x.mean(0), y.mean(0)
@@ -122,47 +124,52 @@ def fit_projection(student: Student, data: Data, rows: NDArray[np.int64], streng
         student.projection.bias.copy_(y_mean - x_mean @ weight)
 
 
-def copy_projection(student: Student, data: Data, rows: NDArray[np.int64], run: Path) -> None:
+def copy_projection(student: Student, data: DistillationData, rows: NDArray[np.int64], run: Path) -> None:
     """The PCA of MobileNetV2's features as it is, centred on the student's own mean."""
     directions = torch.from_numpy(np.load(run / "pca.npz")["directions"])
-    with torch.no_grad(), autocast():
-        sums = [student.features(data.batch(rows[i : i + 100], None).pixels).float() for i in range(0, len(rows), 100)]
+    with torch.no_grad(), use_bf16():
+        sums = [
+            student.extract_features(data.load_batch(rows[i : i + 100], None).pixels).float()
+            for i in range(0, len(rows), 100)
+        ]
     with torch.no_grad():
         student.projection.weight.copy_(directions)
         student.projection.bias.copy_(-directions @ torch.cat(sums).mean(0))
 
 
-def validate(student: Student, data: Data, rows: NDArray[np.int64]) -> tuple[float, float]:
+def validate(student: Student, data: DistillationData, rows: NDArray[np.int64]) -> tuple[float, float]:
     """Mean cosine to the targets, and the share of each view's 10 nearest that the targets' own 10 nearest hold."""
     answers, targets = [], []
-    with torch.no_grad(), autocast():
+    with torch.no_grad(), use_bf16():
         for start in range(0, len(rows), 128):
-            batch = data.batch(rows[start : start + 128], None)
+            batch = data.load_batch(rows[start : start + 128], None)
             answers.append(student(batch.pixels))
             targets.append(batch.targets)
     mine, theirs = torch.cat(answers), torch.cat(targets)
-    shared = [len(set(a) & set(b)) for a, b in zip(nearest(mine), nearest(theirs), strict=True)]
+    shared = [len(set(a) & set(b)) for a, b in zip(find_nearest(mine), find_nearest(theirs), strict=True)]
     return float((mine * theirs).sum(1).mean()), float(np.mean(shared)) / 10
 
 
-def nearest(rows: Tensor) -> list[list[int]]:
+def find_nearest(rows: Tensor) -> list[list[int]]:
     """Each row's ten nearest others by cosine."""
     similarity = rows @ rows.T
     similarity.fill_diagonal_(-2.0)
     return similarity.topk(10, dim=1).indices.tolist()
 
 
-def batches(data: Data, rows: NDArray[np.int64], plan: Plan, first_step: int) -> Iterator[Batch]:
+def iterate_batches(
+    data: DistillationData, rows: NDArray[np.int64], plan: TrainingOptions, first_step: int
+) -> Iterator[TrainingBatch]:
     """Endless seeded batches from `first_step` on, rendered ahead of their use."""
     per_epoch = len(rows) // plan.batch
 
     def order(epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([plan.seed, epoch]).permutation(rows)
 
-    def submit(step: int) -> Future[Batch]:
+    def submit(step: int) -> Future[TrainingBatch]:
         epoch, nth = divmod(step, per_epoch)
         chosen = order(epoch)[nth * plan.batch : (nth + 1) * plan.batch]
-        return threads.submit(data.batch, chosen, plan.seed * 1_000_000 + step, plan.perturbed)
+        return threads.submit(data.load_batch, chosen, plan.seed * 1_000_000 + step, plan.perturbed_share)
 
     with ThreadPoolExecutor(1) as threads:
         pending = [submit(first_step + ahead) for ahead in range(AHEAD)]
@@ -173,56 +180,56 @@ def batches(data: Data, rows: NDArray[np.int64], plan: Plan, first_step: int) ->
             step += 1
 
 
-def loss_of(answers: Tensor, targets: Tensor, similarity_weight: float) -> Tensor:
+def compute_loss(answers: Tensor, targets: Tensor, similarity_weight: float) -> Tensor:
     """The loss of unit rows (n, 256) against unit rows (n, 256)."""
     cosine = (answers * targets).sum(1)
     difference = answers @ answers.T - targets @ targets.T
     return (1 - cosine).mean() + similarity_weight * difference.square().mean()
 
 
-def centred_cosine(features: Tensor, wanted: Tensor) -> Tensor:
+def compute_centered_cosine(features: Tensor, wanted: Tensor) -> Tensor:
     """Mean cosine of pooled features (n, 1280) about the batch's means."""
     return functional.cosine_similarity(features - features.mean(0).detach(), wanted - wanted.mean(0)).mean()
 
 
-class Run:
+class TrainingRun:
     """A student in training, its average, and what a checkpoint holds."""
 
-    def __init__(self, student: Student, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, student: Student, plan: TrainingOptions) -> None:
+        self.options = plan
         self.student = student
         self.average = copy.deepcopy(student)
-        for layer in [student.stem, *student.blocks[: plan.frozen]] if plan.frozen else []:
+        for layer in [student.stem, *student.blocks[: plan.n_frozen]] if plan.n_frozen else []:
             layer.requires_grad_(False)
         if plan.fixed_projection:
             student.projection.weight.requires_grad_(False)
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, plan.rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(trained, plan.learning_rate, weight_decay=0.0)
         self.step = 0
         self.worked_s = 0.0
 
-    def rate(self) -> float:
+    def compute_learning_rate(self) -> float:
         """The learning rate now: a short warm-up, then a cosine over the minutes."""
-        progress = min(1.0, self.worked_s / (60 * self.plan.minutes))
+        progress = min(1.0, self.worked_s / (60 * self.options.minutes))
         warm = min(1.0, (self.step + 1) / 100)
-        return self.plan.rate * warm * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
+        return self.options.learning_rate * warm * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def advance(self, batch: Batch) -> float:
+    def advance(self, batch: TrainingBatch) -> float:
         """One step; its loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
-        with autocast():
-            features = self.student.features(batch.pixels).float()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.compute_learning_rate()
+        with use_bf16():
+            features = self.student.extract_features(batch.pixels).float()
         answers = functional.normalize(self.student.projection(features))
-        loss = loss_of(answers, batch.targets, self.plan.similarity_weight)
-        if self.plan.hint_weight:
-            loss = loss + self.plan.hint_weight * (1 - centred_cosine(features, batch.own))
-        self.optimiser.zero_grad()
+        loss = compute_loss(answers, batch.targets, self.options.similarity_weight)
+        if self.options.hint_weight:
+            loss = loss + self.options.hint_weight * (1 - compute_centered_cosine(features, batch.mobilenet_features))
+        self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
-        decay = min(self.plan.average, (1 + self.step) / (10 + self.step))
+        decay = min(self.options.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.student.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
@@ -231,7 +238,7 @@ class Run:
     def save(self, path: Path) -> None:
         """Write the checkpoint whole or not at all."""
         state = {"student": self.student.state_dict(), "average": self.average.state_dict(), "step": self.step}
-        state |= {"optimiser": self.optimiser.state_dict(), "worked_s": self.worked_s}
+        state |= {"optimiser": self.optimizer.state_dict(), "worked_s": self.worked_s}
         torch.save(state, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
 
@@ -240,35 +247,35 @@ class Run:
         state = torch.load(path)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
         self.step, self.worked_s = state["step"], state["worked_s"]
 
 
-def train(run: Run, data: Data, checkpoint: Path) -> None:
+def train(run: TrainingRun, data: DistillationData, checkpoint: Path) -> None:
     """Step until the minutes are over, with a checkpoint and a validation every two minutes."""
     rows, kept_out = data.split()
     kept_out = kept_out[:500]
-    say(f"{len(rows)} views to train on, {len(kept_out)} kept out; step 0: {validate(run.average, data, kept_out)}")
+    log(f"{len(rows)} views to train on, {len(kept_out)} kept out; step 0: {validate(run.average, data, kept_out)}")
     saved_s = last_s = time.monotonic()
     losses: list[float] = []
-    for batch in batches(data, rows, run.plan, run.step):
+    for batch in iterate_batches(data, rows, run.options, run.step):
         losses.append(run.advance(batch))
         now_s = time.monotonic()
         run.worked_s += now_s - last_s
         last_s = now_s
-        done = run.worked_s > 60 * run.plan.minutes
+        done = run.worked_s > 60 * run.options.minutes
         if done or now_s - saved_s > CHECKPOINT_S:
             run.save(checkpoint)
             cosine, shared = validate(run.average, data, kept_out)
             quality = f"cosine {cosine:.4f} shared {shared:.4f}"
-            say(f"step {run.step} loss {np.mean(losses):.4f} {quality} {run.worked_s:.0f} s")
+            log(f"step {run.step} loss {np.mean(losses):.4f} {quality} {run.worked_s:.0f} s")
             losses.clear()
             saved_s = last_s = time.monotonic()
         if done:
             return
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """A line of the log."""
     print(time.strftime("%H:%M:%S"), line, flush=True)
 
@@ -297,7 +304,7 @@ def main() -> None:
     data = open_data(given.pool, given.run)
     student = Student()
     checkpoint = given.run / f"{given.name}.pt"
-    plan = Plan(
+    plan = TrainingOptions(
         given.minutes, given.batch, given.rate, given.frozen, given.similarity_weight, given.average, given.seed,
         given.perturbed, given.hint_weight, given.fixed_projection,
     )  # fmt: skip
@@ -309,7 +316,7 @@ def main() -> None:
             copy_projection(student, data, plain[:2_000], given.run)
         else:
             fit_projection(student, data, plain[:8_000])
-    run = Run(student, plan)
+    run = TrainingRun(student, plan)
     if checkpoint.exists():
         run.load(checkpoint)
     else:

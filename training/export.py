@@ -17,60 +17,64 @@ import openvino as ov
 import torch
 from numpy.typing import NDArray
 from openvino import opset13 as ops
-from student import SIDE_PX, Convolution, Student, blocks
+from student import SIDE_PX, Convolution, Student, list_blocks
 
 INT8_LAYERS = ("Conv_1", "projection")
 NORM_FLOOR = 1e-12
-Place = tuple[list[int], list[int], list[int], list[int]]
+ConvolutionGeometry = tuple[list[int], list[int], list[int], list[int]]
 
 
-class Writer:
+class GraphBuilder:
     """Builds the graph, layer by layer."""
 
     def __init__(self, student: Student) -> None:
         self.student = student
-        self.layers = student.convolutions()
+        self.layers = student.collect_convolutions()
 
-    def graph(self) -> ov.Model:
+    def build_graph(self) -> ov.Model:
         """The whole network."""
         pixels = ops.parameter([-1, SIDE_PX, SIDE_PX, 3], ov.Type.u8, "pixels")
         planar = ops.transpose(ops.convert(pixels, "f32"), np.array([0, 3, 1, 2], np.int64))
         maps = ops.subtract(ops.multiply(planar, np.float32(1 / 127.5)), np.float32(1))
-        maps = relu6(self.convolution(maps, "Conv1"))
-        for row in blocks():
-            inner = relu6(self.convolution(maps, f"{row.name}_expand")) if row.expanded != row.channels_in else maps
-            inner = relu6(self.convolution(inner, f"{row.name}_depthwise"))
-            inner = self.convolution(inner, f"{row.name}_project")
+        maps = apply_relu6(self.add_convolution(maps, "Conv1"))
+        for row in list_blocks():
+            inner = (
+                apply_relu6(self.add_convolution(maps, f"{row.name}_expand"))
+                if row.expanded != row.channels_in
+                else maps
+            )
+            inner = apply_relu6(self.add_convolution(inner, f"{row.name}_depthwise"))
+            inner = self.add_convolution(inner, f"{row.name}_project")
             residual = row.stride == 1 and row.channels_in == row.channels_out
             maps = ops.add(maps, inner) if residual else inner
-        maps = relu6(self.convolution(maps, "Conv_1"))
+        maps = apply_relu6(self.add_convolution(maps, "Conv_1"))
         pooled = ops.reduce_mean(maps, np.array([2, 3], np.int64), keep_dims=True)
-        projected = self.projection(pooled)
+        projected = self.add_projection(pooled)
         vectors = ops.normalize_l2(projected, np.array([1], np.int64), NORM_FLOOR, "max", name="vectors")
         vectors.output(0).set_names({"vectors"})
         pixels.output(0).set_names({"pixels"})
         return ov.Model([vectors], [pixels], "builtin")
 
-    def convolution(self, maps: Any, name: str) -> Any:
+    def add_convolution(self, maps: Any, name: str) -> Any:
         """A convolution of the student by the name of its Keras layer."""
         layer = self.layers[name]
         kernel = layer.weight.detach().float().numpy()
-        before, after = padding(layer, maps)
+        before, after = compute_padding(layer, maps)
         place = ([layer.stride[0]] * 2, [before] * 2, [after] * 2, [1, 1])
         if layer.groups > 1:
-            result = ops.group_convolution(maps, constant(kernel[:, None], np.float16, name), *place)
-            return ops.add(result, bias(layer.bias, name))
-        return convolution(maps, kernel, layer.bias, place, name)
+            result = ops.group_convolution(maps, make_kernel(kernel[:, None], np.float16, name), *place)
+            return ops.add(result, make_bias(layer.bias, name))
+        return make_convolution(maps, kernel, layer.bias, place, name)
 
-    def projection(self, pooled: Any) -> Any:
+    def add_projection(self, pooled: Any) -> Any:
         """As a 1 x 1 convolution, so that it is stored as the others are."""
         layer = self.student.projection
         kernel = layer.weight.detach().float().numpy()[:, :, None, None]
-        rows = convolution(pooled, kernel, layer.bias, ([1, 1], [0, 0], [0, 0], [1, 1]), "projection")
+        rows = make_convolution(pooled, kernel, layer.bias, ([1, 1], [0, 0], [0, 0], [1, 1]), "projection")
         return ops.squeeze(rows, np.array([2, 3], np.int64))
 
 
-def padding(layer: Convolution, maps: Any) -> tuple[int, int]:
+def compute_padding(layer: Convolution, maps: Any) -> tuple[int, int]:
     """Rows and columns before and after."""
     if layer.kernel_size[0] == 1:
         return 0, 0
@@ -78,30 +82,32 @@ def padding(layer: Convolution, maps: Any) -> tuple[int, int]:
     return (1, 1) if layer.stride[0] == 1 else (side % 2, 1)
 
 
-def convolution(maps: Any, kernel: NDArray[np.float32], biases: torch.Tensor, place: Place, name: str) -> Any:
+def make_convolution(
+    maps: Any, kernel: NDArray[np.float32], biases: torch.Tensor, place: ConvolutionGeometry, name: str
+) -> Any:
     """Where the kernel is int8 its scale multiplies the answer, not the kernel.
 
     An int8 kernel that is multiplied before it is used makes OpenVINO 2026.4 answer wrongly in streams of one thread.
     """
     if name not in INT8_LAYERS:
-        return ops.add(ops.convolution(maps, constant(kernel, np.float16, name), *place), bias(biases, name))
+        return ops.add(ops.convolution(maps, make_kernel(kernel, np.float16, name), *place), make_bias(biases, name))
     scale = np.abs(kernel).max((1, 2, 3), keepdims=True) / 127
-    result = ops.convolution(maps, constant(np.rint(kernel / scale), np.int8, name), *place)
+    result = ops.convolution(maps, make_kernel(np.rint(kernel / scale), np.int8, name), *place)
     scaled = ops.multiply(result, ops.constant(scale.reshape(1, -1, 1, 1).astype(np.float32), name=f"{name}/scale"))
-    return ops.add(scaled, bias(biases, name))
+    return ops.add(scaled, make_bias(biases, name))
 
 
-def constant(kernel: NDArray[np.float32], kind: type[np.generic], name: str) -> Any:
+def make_kernel(kernel: NDArray[np.float32], kind: type[np.generic], name: str) -> Any:
     """A kernel as it is stored, made f32 where the graph is compiled."""
     return ops.convert(ops.constant(kernel.astype(kind), name=f"{name}/kernel"), "f32")
 
 
-def bias(values: torch.Tensor, name: str) -> Any:
+def make_bias(values: torch.Tensor, name: str) -> Any:
     """Biases for planar maps."""
     return ops.constant(values.detach().float().numpy().reshape(1, -1, 1, 1), name=f"{name}/bias")
 
 
-def relu6(maps: Any) -> Any:
+def apply_relu6(maps: Any) -> Any:
     """Clip to [0, 6]."""
     return ops.clamp(maps, 0.0, 6.0)
 
@@ -132,7 +138,7 @@ def main() -> None:
     student = Student()
     student.load_state_dict(blend(arguments.checkpoint, arguments.start, arguments.share))
     arguments.into.mkdir(parents=True, exist_ok=True)
-    ov.save_model(Writer(student).graph(), arguments.into / "builtin.xml", compress_to_fp16=False)
+    ov.save_model(GraphBuilder(student).build_graph(), arguments.into / "builtin.xml", compress_to_fp16=False)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 BATCH = 16
-TURNED_DEGREES = 15
+ROTATION_DEG = 15
 
 
-class Embedder:
+class MeasuredGraph:
     """A graph from uint8 (n, side, side, 3) to rows, which are normalised here if they are not."""
 
     def __init__(self, path: str, precision: str, n_threads: int) -> None:
@@ -32,7 +32,7 @@ class Embedder:
         self.compiled = ov.Core().compile_model(path, "CPU", settings)
         self.side_px = self.compiled.input(0).get_partial_shape()[1].get_length()
 
-    def rows(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Unit rows of (n, side, side, 3) uint8."""
         queue: Any = ov.AsyncInferQueue(self.compiled)
         answers: dict[int, NDArray[np.float32]] = {}
@@ -44,7 +44,7 @@ class Embedder:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def retrieval(rows: NDArray[np.float32], labels: NDArray[np.str_]) -> tuple[float, float, float]:
+def measure_retrieval(rows: NDArray[np.float32], labels: NDArray[np.str_]) -> tuple[float, float, float]:
     """Leave-one-out P@1, P@10 and mAP; average precision over the whole ranking."""
     similarity = rows @ rows.T
     np.fill_diagonal(similarity, -np.inf)
@@ -55,19 +55,19 @@ def retrieval(rows: NDArray[np.float32], labels: NDArray[np.str_]) -> tuple[floa
     return float(relevant[:, 0].mean()), float(relevant[:, :10].mean()), float(average.mean())
 
 
-def quarter(image: Image.Image) -> Image.Image:
+def shrink_to_quarter(image: Image.Image) -> Image.Image:
     """A quarter of the width and height."""
     return image.resize((max(1, image.width // 4), max(1, image.height // 4)), Image.Resampling.LANCZOS)
 
 
-def recompressed(image: Image.Image) -> Image.Image:
+def recompress(image: Image.Image) -> Image.Image:
     """As JPEG of quality 10."""
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=10)
     return Image.open(buffer).convert("RGB")
 
 
-def centre(image: Image.Image) -> Image.Image:
+def crop_center(image: Image.Image) -> Image.Image:
     """The middle half of the area."""
     width, height = image.width * 0.5**0.5, image.height * 0.5**0.5
     left, top = (image.width - width) / 2, (image.height - height) / 2
@@ -76,15 +76,15 @@ def centre(image: Image.Image) -> Image.Image:
 
 EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "original": lambda image: image,
-    "jpeg q10": recompressed,
-    "quarter size": quarter,
+    "jpeg q10": recompress,
+    "quarter size": shrink_to_quarter,
     "mirror": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "centre 50 %": centre,
-    "rotated 15": lambda image: image.rotate(TURNED_DEGREES, Image.Resampling.BICUBIC),
+    "centre 50 %": crop_center,
+    "rotated 15": lambda image: image.rotate(ROTATION_DEG, Image.Resampling.BICUBIC),
 }
 
 
-def squares(paths: list[Path], side_px: int, edit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
+def load_squares(paths: list[Path], side_px: int, edit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
     """The pictures, edited and squashed: (n, side, side, 3) uint8."""
 
     def load(path: Path) -> NDArray[np.uint8]:
@@ -96,9 +96,9 @@ def squares(paths: list[Path], side_px: int, edit: Callable[[Image.Image], Image
         return np.stack(list(threads.map(load, paths)))
 
 
-def near_copies(embedder: Embedder, paths: list[Path]) -> dict[str, float]:
+def measure_near_copies(embedder: MeasuredGraph, paths: list[Path]) -> dict[str, float]:
     """For each edit the share of pictures whose edited copy finds the original first."""
-    rows = {name: embedder.rows(squares(paths, embedder.side_px, edit)) for name, edit in EDITS.items()}
+    rows = {name: embedder.embed(load_squares(paths, embedder.side_px, edit)) for name, edit in EDITS.items()}
     own = np.arange(len(paths))
     return {
         name: float(((copies @ rows["original"].T).argmax(1) == own).mean())
@@ -107,7 +107,7 @@ def near_copies(embedder: Embedder, paths: list[Path]) -> dict[str, float]:
     }
 
 
-def images_per_second(embedder: Embedder, seconds: float) -> float:
+def measure_images_per_second(embedder: MeasuredGraph, seconds: float) -> float:
     """Embedding alone, two batches ahead, for so many seconds."""
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, embedder.side_px, embedder.side_px, 3), np.uint8)
     queue: Any = ov.AsyncInferQueue(embedder.compiled)
@@ -133,21 +133,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     named = dict(graph.split("=", 1) for graph in given.graph)
-    embedders = {name: Embedder(path, given.precision, given.threads) for name, path in named.items()}
+    embedders = {name: MeasuredGraph(path, given.precision, given.threads) for name, path in named.items()}
     if given.photos:
         paths = sorted((given.photos / "caltech101_small").glob("*/*"))
         labels = np.array([path.parent.name for path in paths])
         for name, embedder in embedders.items():
-            rows = embedder.rows(squares(paths, embedder.side_px, EDITS["original"]))
-            print(f"{name}: P@1 / P@10 / mAP", *(f"{value:.3f}" for value in retrieval(rows, labels)), flush=True)
+            rows = embedder.embed(load_squares(paths, embedder.side_px, EDITS["original"]))
+            print(
+                f"{name}: P@1 / P@10 / mAP", *(f"{value:.3f}" for value in measure_retrieval(rows, labels)), flush=True
+            )
     if given.copies:
         paths = sorted((given.photos / "imagenet_sample").iterdir())
         for name, embedder in embedders.items():
-            print(f"{name}: {near_copies(embedder, paths)}", flush=True)
+            print(f"{name}: {measure_near_copies(embedder, paths)}", flush=True)
     rates = {name: [] for name in embedders}
     for _ in range(given.speed):
         for name, embedder in embedders.items():
-            rates[name].append(images_per_second(embedder, 3.0))
+            rates[name].append(measure_images_per_second(embedder, 3.0))
     for name, rounds in rates.items():
         if rounds:
             print(f"{name} {given.precision}: {max(rounds):.0f} img/s at best, {np.median(rounds):.0f} in the middle")

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pool import Pool, unpack
-from targets import BATCH, TEACHER_SIDE_PX, Teacher, quantised
+from pool import PicturePool, unpack_pool
+from targets import BATCH, TEACHER_SIDE_PX, Teacher, quantize_teacher
 
 FEATURE_COSINE = 0.90
 THUMBNAIL_COSINE = 0.94
@@ -30,7 +30,7 @@ def squash(path: Path, side_px: int) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB").resize((side_px, side_px), Image.Resampling.BILINEAR))
 
 
-def thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def make_thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, side, side, 3) -> (n, 256) unit rows of zero mean."""
     grey = pictures.astype(np.float32).mean(3)
     n, side = grey.shape[:2]
@@ -50,17 +50,17 @@ def describe(
             for nth, first in enumerate(range(0, len(squares), BATCH)):
                 teacher.start(squares[first : first + BATCH], nth)
             features.append(teacher.finish())
-            thumbs.append(thumbnails(squares))
+            thumbs.append(make_thumbnails(squares))
     rows = np.concatenate(features)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), np.concatenate(thumbs)
 
 
-def mirrored(thumbs: NDArray[np.float32]) -> NDArray[np.float32]:
+def mirror(thumbs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Thumbnails left to right."""
     return thumbs.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)
 
 
-def show(pairs: list[tuple[Path, NDArray[np.uint8]]], path: Path) -> None:
+def draw_pairs(pairs: list[tuple[Path, NDArray[np.uint8]]], path: Path) -> None:
     """Pairs side by side on one sheet."""
     sheet = Image.new("RGB", (12 * 84, -(-len(pairs) // 6) * 84))
     for nth, (measured, pooled) in enumerate(pairs):
@@ -70,9 +70,11 @@ def show(pairs: list[tuple[Path, NDArray[np.uint8]]], path: Path) -> None:
     sheet.save(path)
 
 
-def whole(pool: Pool, index: int) -> NDArray[np.uint8]:
+def load_square(pool: PicturePool, index: int) -> NDArray[np.uint8]:
     """A pool picture squashed to the teachers' side."""
-    return np.asarray(Image.fromarray(pool.pixels(index)).resize((TEACHER_SIDE_PX,) * 2, Image.Resampling.BILINEAR))
+    return np.asarray(
+        Image.fromarray(pool.load_pixels(index)).resize((TEACHER_SIDE_PX,) * 2, Image.Resampling.BILINEAR)
+    )
 
 
 def main() -> None:
@@ -83,20 +85,20 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="folder of the measuring sets")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    pool = unpack(arguments.pool, arguments.run)
-    teacher = Teacher(quantised(arguments.run, "mobilenet_v2", pool), arguments.threads)
+    pool = unpack_pool(arguments.pool, arguments.run)
+    teacher = Teacher(quantize_teacher(arguments.run, "mobilenet_v2", pool), arguments.threads)
     measured = sorted(path for path in arguments.photos.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     seen, seen_thumbs = describe(measured, teacher, lambda path: squash(path, TEACHER_SIDE_PX))
-    rows, thumbs = describe(list(range(len(pool))), teacher, lambda index: whole(pool, index))
+    rows, thumbs = describe(list(range(len(pool))), teacher, lambda index: load_square(pool, index))
     by_features = rows @ seen.T
-    by_thumbs = np.maximum(thumbs @ seen_thumbs.T, mirrored(thumbs) @ seen_thumbs.T)
+    by_thumbs = np.maximum(thumbs @ seen_thumbs.T, mirror(thumbs) @ seen_thumbs.T)
     # Plain pictures (white ground, one shape) share thumbnails without being the same: ask the features to agree.
     close = (by_features > FEATURE_COSINE) | ((by_thumbs > THUMBNAIL_COSINE) & (by_features > 0.6))
     gone = np.flatnonzero(close.any(1))
     (arguments.run / "dropped.txt").write_text("".join(f"{pool.names[i]}\n" for i in gone))
     score = np.maximum(by_features, np.where(by_features > 0.6, by_thumbs, 0) - THUMBNAIL_COSINE + FEATURE_COSINE)
     order = np.argsort(-score.max(1))[:N_SHOWN]
-    show([(measured[score[i].argmax()], pool.pixels(i)) for i in order], arguments.run / "overlap.jpg")
+    draw_pairs([(measured[score[i].argmax()], pool.load_pixels(i)) for i in order], arguments.run / "overlap.jpg")
     print(f"{len(gone)} of {len(pool)} pool pictures dropped; scores of the closest pairs:")
     print(np.sort(score.max(1))[::-1][:N_SHOWN].round(3))
 

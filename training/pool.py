@@ -13,7 +13,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class Pool:
+class PicturePool:
     """`names` and `sources` (n,) str; picture i is `pixels(i)`, (h, w, 3) uint8, its shorter side 144 px."""
 
     names: NDArray[np.str_]
@@ -25,14 +25,14 @@ class Pool:
     def __len__(self) -> int:
         return len(self.names)
 
-    def pixels(self, index: int) -> NDArray[np.uint8]:
+    def load_pixels(self, index: int) -> NDArray[np.uint8]:
         """Picture `index`, (h, w, 3) uint8."""
         height, width = self.sizes[index]
         start = self.starts[index]
         return self.data[start : start + height * width * 3].reshape(height, width, 3)
 
 
-def unpack(tar: Path, run: Path) -> Pool:
+def unpack_pool(tar: Path, run: Path) -> PicturePool:
     """Decode `pool.tar` into `run/pool.u8` and `run/pool.npz`, sorted by name: an index always means one picture."""
     if not (run / "pool.npz").exists():
         names, sizes = [], []
@@ -49,7 +49,7 @@ def unpack(tar: Path, run: Path) -> Pool:
         np.savez(run / "pool.npz", names=np.array(names), sizes=np.array(sizes, np.int64))
     stored = np.load(run / "pool.npz")
     n_bytes = stored["sizes"].prod(1) * 3
-    return Pool(
+    return PicturePool(
         names=stored["names"],
         sources=np.array([name.split("/")[0] for name in stored["names"]]),
         sizes=stored["sizes"],
@@ -58,7 +58,7 @@ def unpack(tar: Path, run: Path) -> Pool:
     )
 
 
-def dropped(run: Path) -> set[str]:
+def read_dropped_names(run: Path) -> set[str]:
     """Names that overlap.py found to show a picture of the measuring sets."""
     path = run / "dropped.txt"
     return set(path.read_text().split()) if path.exists() else set()

@@ -14,7 +14,7 @@ SIDE_PX = 144
 DIMENSIONS = 256
 
 
-class Block(NamedTuple):
+class BlockSpec(NamedTuple):
     """One inverted residual block of MobileNetV2 (Sandler et al., CVPR 2018, table 2), as Keras names it."""
 
     name: str
@@ -24,16 +24,16 @@ class Block(NamedTuple):
     stride: int
 
 
-def blocks() -> list[Block]:
+def list_blocks() -> list[BlockSpec]:
     """The seventeen blocks."""
     stages = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
-    table: list[Block] = []
+    table: list[BlockSpec] = []
     channels_in = 32
     for expansion, channels_out, repeats, first_stride in stages:
         for repeat in range(repeats):
             name = f"block_{len(table)}" if table else "expanded_conv"
             stride = first_stride if repeat == 0 else 1
-            table.append(Block(name, channels_in, channels_in * expansion, channels_out, stride))
+            table.append(BlockSpec(name, channels_in, channels_in * expansion, channels_out, stride))
             channels_in = channels_out
     return table
 
@@ -56,7 +56,7 @@ class Convolution(nn.Conv2d):
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, project; added to its input where the shapes allow."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: BlockSpec) -> None:
         super().__init__()
         self.expand = None
         if block.expanded != block.channels_in:
@@ -79,11 +79,11 @@ class Student(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = Convolution(3, 32, 3, 2)
-        self.blocks = nn.ModuleList(InvertedResidual(block) for block in blocks())
+        self.blocks = nn.ModuleList(InvertedResidual(block) for block in list_blocks())
         self.head = Convolution(320, 1280, 1)
         self.projection = nn.Linear(1280, DIMENSIONS)
 
-    def features(self, scaled: Tensor) -> Tensor:
+    def extract_features(self, scaled: Tensor) -> Tensor:
         """Pooled features (n, 1280)."""
         maps = functional.relu6(self.stem(scaled))
         for block in self.blocks:
@@ -92,12 +92,12 @@ class Student(nn.Module):
 
     def forward(self, scaled: Tensor) -> Tensor:
         """Unit rows (n, 256)."""
-        return functional.normalize(self.projection(self.features(scaled)).float())
+        return functional.normalize(self.projection(self.extract_features(scaled)).float())
 
-    def convolutions(self) -> dict[str, Convolution]:
+    def collect_convolutions(self) -> dict[str, Convolution]:
         """Every convolution by the name of its Keras layer."""
         named: dict[str, Convolution] = {"Conv1": self.stem}
-        for row, block in zip(blocks(), self.blocks, strict=True):
+        for row, block in zip(list_blocks(), self.blocks, strict=True):
             for part in ("expand", "depthwise", "project"):
                 if getattr(block, part) is not None:
                     named[f"{row.name}_{part}"] = getattr(block, part)
@@ -107,7 +107,7 @@ class Student(nn.Module):
     def load_start(self, start: Path) -> None:
         """Take the teacher MobileNetV2's own convolutions (`start.npz` of teachers.py)."""
         arrays = np.load(start)
-        for name, convolution in self.convolutions().items():
+        for name, convolution in self.collect_convolutions().items():
             order = (2, 3, 0, 1) if "depthwise" in name else (3, 2, 0, 1)
             with torch.no_grad():
                 convolution.weight.copy_(torch.from_numpy(arrays[f"{name}/kernel"].transpose(order).copy()))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from pool import Pool, dropped, unpack
-from views import VIEW, plan, render
+from pool import PicturePool, read_dropped_names, unpack_pool
+from views import VIEW, plan_views, render
 
 TEACHERS = {"mobilenet_v2": 1280, "mobilenet": 1024}
 TEACHER_SIDE_PX = 224
@@ -26,7 +26,7 @@ BATCH = 16
 DIMENSIONS = 256
 
 
-def quantised(run: Path, name: str, pool: Pool) -> Path:
+def quantize_teacher(run: Path, name: str, pool: PicturePool) -> Path:
     """The int8 graph of a teacher, made once."""
     path = run / f"teacher_{name}_int8.xml"
     if not path.exists():
@@ -52,10 +52,10 @@ class Teacher:
         settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": n_threads}
         compiled = ov.Core().compile_model(path, "CPU", settings)
         self.queue: Any = ov.AsyncInferQueue(compiled)
-        self.queue.set_callback(self._keep)
+        self.queue.set_callback(self._store_answer)
         self.answers: dict[int, NDArray[np.float32]] = {}
 
-    def _keep(self, request: Any, nth: int) -> None:
+    def _store_answer(self, request: Any, nth: int) -> None:
         self.answers[nth] = request.get_output_tensor(0).data.copy()
 
     def start(self, batch: NDArray[np.uint8], nth: int) -> None:
@@ -70,7 +70,9 @@ class Teacher:
         return rows
 
 
-def rendered(pool: Pool, views: NDArray[np.void], threads: ThreadPoolExecutor) -> Iterator[NDArray[np.uint8]]:
+def render_batches(
+    pool: PicturePool, views: NDArray[np.void], threads: ThreadPoolExecutor
+) -> Iterator[NDArray[np.uint8]]:
     """Batches of the views at the teachers' side, rendered a little ahead."""
     pending = []
     for start in range(0, len(views), BATCH):
@@ -81,21 +83,21 @@ def rendered(pool: Pool, views: NDArray[np.void], threads: ThreadPoolExecutor) -
         yield job.result()
 
 
-def render_batch(pool: Pool, views: NDArray[np.void]) -> NDArray[np.uint8]:
+def render_batch(pool: PicturePool, views: NDArray[np.void]) -> NDArray[np.uint8]:
     """Views at the teachers' side."""
     return np.stack([render(pool, view, TEACHER_SIDE_PX) for view in views])
 
 
-def label(pool: Pool, views: NDArray[np.void], run: Path, n_threads: int) -> None:
+def label_views(pool: PicturePool, views: NDArray[np.void], run: Path, n_threads: int) -> None:
     """Write the teachers' raw pooled features of every view, chunk by chunk, as `features/<chunk>.npy` float16."""
-    teachers = [Teacher(quantised(run, name, pool), n_threads) for name in TEACHERS]
+    teachers = [Teacher(quantize_teacher(run, name, pool), n_threads) for name in TEACHERS]
     (run / "features").mkdir(exist_ok=True)
     with ThreadPoolExecutor(2) as threads:
         for chunk, start in enumerate(range(0, len(views), CHUNK)):
             path = run / "features" / f"{chunk:04d}.npy"
             if path.exists():
                 continue
-            for nth, batch in enumerate(rendered(pool, views[start : start + CHUNK], threads)):
+            for nth, batch in enumerate(render_batches(pool, views[start : start + CHUNK], threads)):
                 for teacher in teachers:
                     teacher.start(batch, nth)
             rows = np.concatenate([teacher.finish() for teacher in teachers], axis=1)
@@ -105,18 +107,18 @@ def label(pool: Pool, views: NDArray[np.void], run: Path, n_threads: int) -> Non
             print(f"{start + len(rows)} of {len(views)} views", flush=True)
 
 
-def joined(features: NDArray[np.float16]) -> NDArray[np.float32]:
+def join_features(features: NDArray[np.float16]) -> NDArray[np.float32]:
     """(n, 2304) raw features of both teachers -> each part normalised."""
     parts = np.split(features.astype(np.float32), [TEACHERS["mobilenet_v2"]], axis=1)
     return np.concatenate([part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], axis=1)
 
 
-def own(features: NDArray[np.float16]) -> NDArray[np.float32]:
+def select_mobilenet_features(features: NDArray[np.float16]) -> NDArray[np.float32]:
     """(n, 2304) raw features of both teachers -> those of MobileNetV2, as they are."""
     return features[:, : TEACHERS["mobilenet_v2"]].astype(np.float32)
 
 
-KINDS = {"own": own, "both": joined}
+KINDS = {"own": select_mobilenet_features, "both": join_features}
 
 
 def fit_pca(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -129,7 +131,7 @@ def fit_pca(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
     return mean, np.ascontiguousarray(leading, np.float32)
 
 
-def reduce(views: NDArray[np.void], run: Path, kind: str) -> None:
+def write_targets(views: NDArray[np.void], run: Path, kind: str) -> None:
     """`targets.npy` (n, 256) float16 unit rows, `own.npy` (n, 1280) and `pca.npz`, from the features on disk."""
     chunks = [run / "features" / f"{i:04d}.npy" for i in range(-(-len(views) // CHUNK))]
     features = np.concatenate([np.load(path) for path in chunks])
@@ -153,12 +155,12 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=60_000, help="how many of the shuffled views to label")
     parser.add_argument("--kind", choices=sorted(KINDS), default="own", help="whose features the targets are")
     arguments = parser.parse_args()
-    pool = unpack(arguments.pool, arguments.run)
-    views = plan(pool, dropped(arguments.run), arguments.seed)
+    pool = unpack_pool(arguments.pool, arguments.run)
+    views = plan_views(pool, read_dropped_names(arguments.run), arguments.seed)
     np.save(arguments.run / "views.npy", views)
     views = views[: arguments.views]
-    label(pool, views, arguments.run, arguments.threads)
-    reduce(views, arguments.run, arguments.kind)
+    label_views(pool, views, arguments.run, arguments.threads)
+    write_targets(views, arguments.run, arguments.kind)
 
 
 if __name__ == "__main__":

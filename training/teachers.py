@@ -40,7 +40,7 @@ def fold_batch_norms(network: keras.Model) -> dict[str, np.ndarray]:
     for layer in network.layers:
         if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             continue
-        norm = network.get_layer(norm_name(layer.name))
+        norm = network.get_layer(make_norm_name(layer.name))
         gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
         scale = gamma / np.sqrt(variance + norm.epsilon)
         kernel = np.asarray(layer.get_weights()[0], np.float64)
@@ -50,7 +50,7 @@ def fold_batch_norms(network: keras.Model) -> dict[str, np.ndarray]:
     return folded
 
 
-def norm_name(convolution: str) -> str:
+def make_norm_name(convolution: str) -> str:
     """`Conv1` -> `bn_Conv1`, `Conv_1` -> `Conv_1_bn`, `block_3_expand` -> `block_3_expand_BN`."""
     if convolution == "Conv1":
         return "bn_Conv1"

@@ -10,7 +10,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
-from pool import Pool
+from pool import PicturePool
 
 # Views per picture. Sources that cover few kinds of picture get few; the broad ones carry the variety.
 VIEWS_PER_PICTURE = {
@@ -27,7 +27,7 @@ VIEW = np.dtype([
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-def plan(pool: Pool, dropped: set[str], seed: int) -> NDArray[np.void]:
+def plan_views(pool: PicturePool, dropped: set[str], seed: int) -> NDArray[np.void]:
     """All views, shuffled. The first view of a picture is the whole of it; a quarter of the others are mixtures.
 
     `box` and `window` are (left, top, right, bottom) as fractions. `partner` is -1 for a plain crop; `share` is the
@@ -44,14 +44,14 @@ def plan(pool: Pool, dropped: set[str], seed: int) -> NDArray[np.void]:
             views[row]["picture"] = picture
             views[row]["partner"] = -1
             views[row]["share"] = 1
-            views[row]["box"] = WHOLE if nth == 0 else crop_box(rng)
+            views[row]["box"] = WHOLE if nth == 0 else draw_crop_box(rng)
             if nth > 0 and rng.random() < MIXED_SHARE:
                 mix(views[row], int(rng.choice(partners)), rng)
             row += 1
     return views[rng.permutation(len(views))]
 
 
-def crop_box(rng: np.random.Generator) -> tuple[float, float, float, float]:
+def draw_crop_box(rng: np.random.Generator) -> tuple[float, float, float, float]:
     """A random crop of 30 to 100 % of the area; its shape is the picture's times 3/4 to 4/3."""
     area = rng.uniform(0.3, 1.0)
     stretch = np.exp(rng.uniform(np.log(0.75), np.log(4 / 3)))
@@ -63,7 +63,7 @@ def crop_box(rng: np.random.Generator) -> tuple[float, float, float, float]:
 def mix(view: np.void, partner: int, rng: np.random.Generator) -> None:
     """Make a view a blend with, or a paste of, a crop of another picture."""
     view["partner"] = partner
-    view["partner_box"] = crop_box(rng)
+    view["partner_box"] = draw_crop_box(rng)
     if rng.random() < 0.5:
         view["share"] = rng.uniform(0.4, 0.8)
     else:
@@ -72,12 +72,12 @@ def mix(view: np.void, partner: int, rng: np.random.Generator) -> None:
         view["window"] = (left, top, left + width, top + height)
 
 
-def render(pool: Pool, view: np.void, side_px: int) -> NDArray[np.uint8]:
+def render(pool: PicturePool, view: np.void, side_px: int) -> NDArray[np.uint8]:
     """(side, side, 3) uint8: the view, squashed to a square."""
-    picture = crop(pool.pixels(view["picture"]), view["box"], side_px)
+    picture = crop(pool.load_pixels(view["picture"]), view["box"], side_px)
     if view["partner"] < 0:
         return picture
-    partner = crop(pool.pixels(view["partner"]), view["partner_box"], side_px)
+    partner = crop(pool.load_pixels(view["partner"]), view["partner_box"], side_px)
     share = float(view["share"])
     if share < 1:
         return (share * picture + (1 - share) * partner + 0.5).astype(np.uint8)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from simsearch.cli.terminal import AsJson, In, chosen_collection, print_json, shown_path, tell
+from simsearch.cli.terminal import CollectionOption, JsonOption, find_collection, format_path, print_json, print_message
 from simsearch.errors import UsageError
 
-_UNKNOWN_SHOWN = 5
+_MAX_UNKNOWN_SHOWN = 5
 
 
 def annotate(
@@ -17,12 +17,12 @@ def annotate(
         str | None,
         typer.Argument(metavar="FILE", help="A .csv or .json table with a column `path`, or `image_id`."),
     ] = None,
-    in_: In = None,
+    in_: CollectionOption = None,
     clear: Annotated[
         list[str] | None,
         typer.Option("--clear", metavar="NAME", help="Delete a column of yours first; may be repeated."),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Note columns of your own beside the images, such as price or author, for `query --where` to ask about.
 
@@ -35,7 +35,7 @@ def annotate(
 
     if table is None and not clear:
         raise UsageError("there is nothing to note", "name a .csv or .json file, or a column to --clear")
-    folder = chosen_collection(in_)
+    folder = find_collection(in_)
     n_cleared = Collection.clear_columns(folder, clear) if clear else 0
     noted = None if table is None else Collection.annotate(folder, table)
     if as_json:
@@ -55,7 +55,7 @@ def annotate(
     if noted:
         columns = ", ".join(noted.columns) or "no column"
         typer.echo(f"{folder}: {noted.n_values:,} values of {noted.n_images:,} images noted in {columns}")
-    for name in noted.unknown[:_UNKNOWN_SHOWN] if noted else ():
-        tell(f"  not in the collection: {shown_path(name)}")
-    if noted and len(noted.unknown) > _UNKNOWN_SHOWN:
-        tell(f"  and {len(noted.unknown) - _UNKNOWN_SHOWN:,} more: --json lists them all")
+    for name in noted.unknown[:_MAX_UNKNOWN_SHOWN] if noted else ():
+        print_message(f"  not in the collection: {format_path(name)}")
+    if noted and len(noted.unknown) > _MAX_UNKNOWN_SHOWN:
+        print_message(f"  and {len(noted.unknown) - _MAX_UNKNOWN_SHOWN:,} more: --json lists them all")

@@ -7,17 +7,25 @@ from typing import Annotated
 
 import typer
 
-from simsearch.cli.terminal import AsJson, MaxMegapixels, Ranges, Seed, max_pixels, print_json, shown_path
+from simsearch.cli.terminal import (
+    JsonOption,
+    MaxMegapixelsOption,
+    RangesOption,
+    SeedOption,
+    format_path,
+    print_json,
+    to_pixels,
+)
 
 
 def augment(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="The pictures.")],
     n: Annotated[int, typer.Option("-n", metavar="N", help="How many views of each.")] = 10,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where to write them.")] = "augmented",
-    ranges: Ranges = None,
-    seed: Seed = None,
-    megapixels: MaxMegapixels = None,
-    as_json: AsJson = False,
+    ranges: RangesOption = None,
+    seed: SeedOption = None,
+    megapixels: MaxMegapixelsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write augmented views of pictures: turned, moved, sheared, scaled, brighter or darker, flipped.
 
@@ -25,9 +33,9 @@ def augment(
 
     Example:  simsearch augment vase.jpg -n 10 --out views
     """
-    from simsearch.study.views import augmentation, write_views
+    from simsearch.study.views import parse_augmentation, write_views
 
-    written = write_views(images, out, augmentation(n, seed, ranges), max_pixels(megapixels))
+    written = write_views(images, out, parse_augmentation(n, seed, ranges), to_pixels(megapixels))
     if as_json:
         views = [
             {"image": view.source, "number": view.number, "path": view.file} | dataclasses.asdict(view.transformation)
@@ -36,4 +44,4 @@ def augment(
         print_json({"views": views})
         return
     for view in written:
-        typer.echo(f"{shown_path(view.file)}: {view.transformation.describe()}")
+        typer.echo(f"{format_path(view.file)}: {view.transformation.describe()}")

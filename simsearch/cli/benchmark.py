@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.terminal import (
-    AsJson,
-    MaxMegapixels,
+    JsonOption,
+    MaxMegapixelsOption,
     ProgressBar,
-    max_pixels,
-    new_collection,
+    derive_collection_folder,
+    format_path,
     print_json,
-    shown_path,
-    tell,
+    print_message,
+    to_pixels,
 )
 
 if TYPE_CHECKING:
-    from simsearch.evaluation.results import Benchmark
+    from simsearch.evaluation.results import BenchmarkResult
 
 
 def benchmark(
@@ -84,9 +84,9 @@ def benchmark(
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Write report.html, .md, .json, plots and scores here.")
     ] = None,
-    megapixels: MaxMegapixels = None,
+    megapixels: MaxMegapixelsOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure which backbone retrieves best on your own pictures, and what it costs.
 
@@ -95,75 +95,78 @@ def benchmark(
 
     Example:  simsearch benchmark ~/photos-by-class --backbone builtin --backbone resnet50 --out report
     """
-    from simsearch.evaluation.benchmark import benchmark as measure
+    from simsearch.evaluation.benchmark import run_benchmark as measure
     from simsearch.evaluation.spec import (
         DEFAULT_METHODS,
-        Method,
-        Question,
-        Truths,
-        Watching,
-        combinations,
-        default_backbones,
+        BenchmarkCallbacks,
+        BenchmarkSpec,
+        LabelSource,
+        RerankMethod,
+        combine_choices,
+        list_default_backbones,
     )
     from simsearch.report.benchmark.writer import prepare_folder
 
-    choices = combinations(
-        backbones or default_backbones(), precisions or ["auto"], layers or [None], poolings or [None],
+    choices = combine_choices(
+        backbones or list_default_backbones(), precisions or ["auto"], layers or [None], poolings or [None],
         weights=weights, offline=offline,
     )  # fmt: skip
-    question = Question(
+    question = BenchmarkSpec(
         source=source,
-        into=into or new_collection(source),
+        collection_folder=into or derive_collection_folder(source),
         choices=choices,
-        truths=Truths(pattern=group_by, file=labels, queries=queries, protocol=protocol),
+        label_source=LabelSource(pattern=group_by, file=labels, queries=queries, protocol=protocol),
         view_counts=tuple(augments or [0]),
-        methods=tuple(dict.fromkeys(Method.parse(text) for text in reranks or DEFAULT_METHODS)),
+        methods=tuple(dict.fromkeys(RerankMethod.parse(text) for text in reranks or DEFAULT_METHODS)),
         n_queries=sample,
         n_robustness=robustness,
         seed=seed,
-        max_pixels=max_pixels(megapixels),
+        max_pixels=to_pixels(megapixels),
         command=shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
     )
     if out is not None:
         prepare_folder(out)
     try:
         with ProgressBar() as bar:
-            found = measure(question, Watching(_tell_stage, bar))
+            found = measure(question, BenchmarkCallbacks(_print_stage, bar))
     except KeyboardInterrupt:
-        tell(f"simsearch: stopped; what was embedded is safe in {question.into}, the same command goes on from there")
+        print_message(
+            f"simsearch: stopped; what was embedded is safe in {question.collection_folder}, "
+            "the same command goes on from there"
+        )
         raise typer.Exit(130) from None
     for note in found.notes:
-        tell(f"simsearch: {note}")
-    _show(found, out, as_json=as_json)
+        print_message(f"simsearch: {note}")
+    _report_benchmark(found, out, as_json=as_json)
 
 
-def _tell_stage(stage: str) -> None:
+def _print_stage(stage: str) -> None:
     if sys.stderr.isatty():
-        tell(f"simsearch: {stage}")
+        print_message(f"simsearch: {stage}")
 
 
-def _show(found: Benchmark, out: str | None, *, as_json: bool) -> None:
-    from simsearch.report.benchmark.document import document
+def _report_benchmark(found: BenchmarkResult, out: str | None, *, as_json: bool) -> None:
+    from simsearch.report.benchmark.document import build_document
     from simsearch.report.benchmark.writer import write_report
 
     written = None if out is None else write_report(found, out)
     if as_json:
-        print_json(document(found))
+        print_json(build_document(found))
         return
     from rich.console import Console
 
-    from simsearch.report.benchmark.findings import summary
-    from simsearch.report.benchmark.terminal import terminal_table
+    from simsearch.report.benchmark.findings import summarize_benchmark
+    from simsearch.report.benchmark.terminal import build_terminal_table
 
     facts = found.dataset
     typer.echo(
-        f"{shown_path(facts.source)}: {facts.n_images:,} images, {facts.n_queries:,} queries, "
+        f"{format_path(facts.source)}: {facts.n_images:,} images, {facts.n_queries:,} queries, "
         f"{facts.n_classes:,} classes ({facts.protocol}, labels from {facts.labels})"
     )
     for exclusion in facts.exclusions:
-        typer.echo(f"  {exclusion.count:,}: {exclusion.rule}, such as {shown_path(exclusion.examples[0])}")
+        typer.echo(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
     console = Console()
-    console.print(terminal_table(found, console.width))
-    for sentence in summary(found):
+    console.print(build_terminal_table(found, console.width))
+    for sentence in summarize_benchmark(found):
         typer.echo(sentence)
     typer.echo(f"Report: {written.page}" if written else "Write the whole report with --out DIR.")

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simsearch.cli.terminal import (
-    AsJson,
-    Backbone,
-    In,
-    MaxMegapixels,
-    Offline,
-    chosen_collection,
-    max_pixels,
+    BackboneOption,
+    CollectionOption,
+    JsonOption,
+    MaxMegapixelsOption,
+    OfflineOption,
+    find_collection,
+    format_path,
+    format_size,
     print_json,
-    shown_path,
-    shown_size,
-    tell,
+    print_message,
+    to_pixels,
 )
 from simsearch.errors import UsageError
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from simsearch.collection import DuplicateReport
 
-_GROUPS_SHOWN, _FILES_SHOWN = 20, 8
-_QUIET_S = 1.0
+_MAX_GROUPS_SHOWN, _MAX_FILES_SHOWN = 20, 8
+_BAR_DELAY_S = 1.0
 
 
 def duplicates(
-    in_: In = None,
-    backbone: Backbone = None,
+    in_: CollectionOption = None,
+    backbone: BackboneOption = None,
     tier: Annotated[
         str | None,
         typer.Option("--tier", help="How far down: exact (same bytes), near (edited; the default) or similar (alike)."),
@@ -70,9 +70,9 @@ def duplicates(
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="PATH", help="Where the weights lie now, if they were moved.")
     ] = None,
-    megapixels: MaxMegapixels = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    megapixels: MaxMegapixelsOption = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Find what a collection holds more than once, and suggest what to keep. Nothing is ever deleted.
 
@@ -81,51 +81,58 @@ def duplicates(
 
     Example:  simsearch duplicates --in indexes/photos --out duplicates.html
     """
-    from simsearch.collection import Collection, DuplicateQuestion, WeightsOrder
+    from simsearch.collection import Collection, DuplicateOptions, WeightsOptions
 
-    folder = chosen_collection(in_)
+    folder = find_collection(in_)
     if reject or unreject:
-        _remember(folder, reject or [], unreject or [], as_json=as_json)
+        _update_rejections(folder, reject or [], unreject or [], as_json=as_json)
         return
-    from simsearch.report.duplicates import About, check_place, duplicates_document, write_duplicates
+    from simsearch.report.duplicates import (
+        DuplicatesContext,
+        build_duplicates_document,
+        check_report_path,
+        write_duplicates,
+    )
 
     for file in out or ():
-        check_place(file)
+        check_report_path(file)
     asked: dict[str, Any] = {
         "down_to": tier,
         "false_positive_rate": false_positive_rate,
         "min_similarity": min_similarity,
         "keep": keep,
-        "max_pixels": max_pixels(megapixels),
+        "max_pixels": to_pixels(megapixels),
     }
-    question = DuplicateQuestion(**{name: value for name, value in asked.items() if value is not None})
-    with Collection.open(folder) as collection, StageBar() as bar:
+    question = DuplicateOptions(**{name: value for name, value in asked.items() if value is not None})
+    with Collection.open(folder) as collection, StageProgressBar() as bar:
         stored = collection.model(backbone)
-        order = WeightsOrder(weights, offline)
+        order = WeightsOptions(weights, offline)
         report = collection.duplicates(question, backbone=backbone, weights=order, progress=bar)
-    about = About(folder, stored.model.backbone, stored.fingerprint, shlex.join(["simsearch", *sys.argv[1:]]))
+    about = DuplicatesContext(
+        folder, stored.model.backbone, stored.fingerprint, shlex.join(["simsearch", *sys.argv[1:]])
+    )
     for file in out or ():
         write_duplicates(report, about, file)
-    for path in report.unread[:_FILES_SHOWN]:
-        tell(f"  cannot be read now: {shown_path(path)}")
-    if len(report.unread) > _FILES_SHOWN:
-        tell(f"  and {len(report.unread) - _FILES_SHOWN:,} more")
+    for path in report.unread[:_MAX_FILES_SHOWN]:
+        print_message(f"  cannot be read now: {format_path(path)}")
+    if len(report.unread) > _MAX_FILES_SHOWN:
+        print_message(f"  and {len(report.unread) - _MAX_FILES_SHOWN:,} more")
     if as_json:
-        print_json(duplicates_document(report, about))
+        print_json(build_duplicates_document(report, about))
         return
-    _print(report)
+    _print_report(report)
     for file in out or ():
-        typer.echo(f"written: {shown_path(file)}")
+        typer.echo(f"written: {format_path(file)}")
 
 
-class StageBar:
+class StageProgressBar:
     """What a long search is at, on stderr, from the first second on; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._bar: Bar | None = None
 
-    def __enter__(self) -> StageBar:
+    def __enter__(self) -> StageProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,7 +142,7 @@ class StageBar:
     def __call__(self, stage: str, share: float) -> None:
         """Show the stage, and how much of it is done."""
         if self._bar is None:
-            if not sys.stderr.isatty() or time.monotonic() - self._started < _QUIET_S:
+            if not sys.stderr.isatty() or time.monotonic() - self._started < _BAR_DELAY_S:
                 return
             from rich.console import Console
             from rich.progress import Progress
@@ -146,11 +153,11 @@ class StageBar:
         self._bar.update(self._bar.task_ids[0], description=stage, completed=share)
 
 
-def _remember(folder: str, rejected: list[str], unrejected: list[str], *, as_json: bool) -> None:
+def _update_rejections(folder: str, rejected: list[str], unrejected: list[str], *, as_json: bool) -> None:
     from simsearch.collection import Collection
 
-    kept = [_ids(text, "--reject") for text in rejected]
-    freed = [_ids(text, "--unreject") for text in unrejected]
+    kept = [_parse_ids(text, "--reject") for text in rejected]
+    freed = [_parse_ids(text, "--unreject") for text in unrejected]
     n_rejected = sum(Collection.reject_duplicates(folder, ids) for ids in kept)
     n_forgotten = sum(Collection.unreject_duplicates(folder, ids) for ids in freed)
     if as_json:
@@ -162,33 +169,33 @@ def _remember(folder: str, rejected: list[str], unrejected: list[str], *, as_jso
         typer.echo(f"{n_forgotten:,} rejected pairs forgotten")
 
 
-def _ids(text: str, option: str) -> list[int]:
+def _parse_ids(text: str, option: str) -> list[int]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
         raise UsageError(f"{option} {text} is no list of images", "write the ids of the group with commas: 12,15")
     return [int(part) for part in parts]
 
 
-def _print(report: DuplicateReport) -> None:
-    from simsearch.report.duplicates import TITLES, freed_bytes, suggestion, summary
+def _print_report(report: DuplicateReport) -> None:
+    from simsearch.report.duplicates import TIER_TITLES, count_freed_bytes, suggest_action, summarize_duplicates
 
-    for number, group in enumerate(report.groups[:_GROUPS_SHOWN], start=1):
+    for number, group in enumerate(report.groups[:_MAX_GROUPS_SHOWN], start=1):
         ids = ",".join(str(member.image_id) for member in group.members)
-        typer.echo(f"{number}  {TITLES[group.tier]}  (images {ids})")
+        typer.echo(f"{number}  {TIER_TITLES[group.tier]}  (images {ids})")
         lines = [
-            f"   {_WORDS[suggestion(group, path)]:<8} {member.similarity:.3f}  "
-            f"{f'{member.width} x {member.height}':>13}  {shown_size(member.size_bytes):>9}  {shown_path(path)}"
+            f"   {_SUGGESTION_LABELS[suggest_action(group, path)]:<8} {member.similarity:.3f}  "
+            f"{f'{member.width} x {member.height}':>13}  {format_size(member.size_bytes):>9}  {format_path(path)}"
             for member in group.members
             for path in member.paths
         ]
-        for line in lines[:_FILES_SHOWN]:
+        for line in lines[:_MAX_FILES_SHOWN]:
             typer.echo(line)
-        if len(lines) > _FILES_SHOWN:
-            typer.echo(f"   and {len(lines) - _FILES_SHOWN:,} files more")
-    if len(report.groups) > _GROUPS_SHOWN:
-        typer.echo(f"and {len(report.groups) - _GROUPS_SHOWN:,} groups more: see --out or --json")
-    size = freed_bytes(report)
-    typer.echo(" ".join(summary(report)) + (f" That would free {shown_size(size)}." if size else ""))
+        if len(lines) > _MAX_FILES_SHOWN:
+            typer.echo(f"   and {len(lines) - _MAX_FILES_SHOWN:,} files more")
+    if len(report.groups) > _MAX_GROUPS_SHOWN:
+        typer.echo(f"and {len(report.groups) - _MAX_GROUPS_SHOWN:,} groups more: see --out or --json")
+    size = count_freed_bytes(report)
+    typer.echo(" ".join(summarize_duplicates(report)) + (f" That would free {format_size(size)}." if size else ""))
     if found := report.calibration:
         typer.echo(
             f"near: a cosine of {found.near_similarity:.3f} and matching pixels; {found.recall:.1%} of edited pictures "
@@ -196,4 +203,4 @@ def _print(report: DuplicateReport) -> None:
         )
 
 
-_WORDS = {"keep": "keep", "remove": "could go", "look": "look"}
+_SUGGESTION_LABELS = {"keep": "keep", "remove": "could go", "look": "look"}

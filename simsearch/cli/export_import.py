@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from simsearch.cli.terminal import (
-    AsJson,
-    Backbone,
-    In,
-    MaxMegapixels,
+    BackboneOption,
+    CollectionOption,
+    JsonOption,
+    MaxMegapixelsOption,
     ProgressBar,
-    chosen_collection,
-    max_pixels,
+    find_collection,
+    format_path,
     print_json,
-    shown_path,
-    tell,
+    print_message,
+    to_pixels,
 )
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from simsearch.collection import Collection, Imported
+    from simsearch.collection import Collection, ImportReport
 
 PROJECTOR = "projector"
-_SKIPS_SHOWN = 20
+_MAX_SKIPS_SHOWN = 20
 
 
 def export(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="The file or, for npy and projector, new folder.")],
-    in_: In = None,
-    backbone: Backbone = None,
+    in_: CollectionOption = None,
+    backbone: BackboneOption = None,
     format: Annotated[
         str | None,
         typer.Option("--format", help="parquet, npy, csv, jsonl or projector; default: by the extension, npy if none."),
@@ -39,7 +39,7 @@ def export(
     vectors: Annotated[
         str, typer.Option("--vectors", help="float32, float16 (half the space, rounded) or none.")
     ] = "float32",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a collection's vectors and all that is known of their images for other tools.
 
@@ -50,13 +50,13 @@ def export(
     """
     from simsearch.collection import FORMATS, Collection, VectorKind
 
-    _check_word(format, (*FORMATS, PROJECTOR), "format")
-    _check_word(vectors, get_args(VectorKind), "kind of vectors")
-    with Collection.open(chosen_collection(in_)) as collection:
+    _check_choice(format, (*FORMATS, PROJECTOR), "format")
+    _check_choice(vectors, get_args(VectorKind), "kind of vectors")
+    with Collection.open(find_collection(in_)) as collection:
         if format == PROJECTOR:
             if vectors != "float32":
                 raise UsageError("the projector reads vectors as they are", "leave --vectors out")
-            told = _project(collection, place, backbone)
+            told = _export_projector(collection, place, backbone)
         else:
             kinds: dict[str, Any] = {"format": format, "vectors": vectors}
             done = collection.export(place, **kinds, backbone=backbone)
@@ -65,11 +65,11 @@ def export(
     if as_json:
         print_json({"backbone": model.model.backbone, "model": model.fingerprint, **told})
         return
-    typer.echo(f"{shown_path(told['path'])}: {told['rows']:,} rows of {model.model.backbone} as {told['format']}")
+    typer.echo(f"{format_path(told['path'])}: {told['rows']:,} rows of {model.model.backbone} as {told['format']}")
     if format == PROJECTOR:
         if told["of_images"] > told["rows"]:
-            tell(f"simsearch: a sample of {told['of_images']:,} images; the projector shows no more")
-        tell(f"open it with: tensorboard --logdir {shown_path(place)}")
+            print_message(f"simsearch: a sample of {told['of_images']:,} images; the projector shows no more")
+        print_message(f"open it with: tensorboard --logdir {format_path(place)}")
 
 
 def import_(
@@ -86,8 +86,8 @@ def import_(
         str | None,
         typer.Option("--metadata", metavar="FILE", help="The table of paths of a .npy: .parquet, .csv or .txt."),
     ] = None,
-    megapixels: MaxMegapixels = None,
-    as_json: AsJson = False,
+    megapixels: MaxMegapixelsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take vectors that another tool made into a collection, beside those of its own backbones.
 
@@ -102,27 +102,27 @@ def import_(
     with ProgressBar() as bar:
         done = Collection.import_embeddings(
             into, source, name, root=Path(root).expanduser(), metadata=metadata,
-            max_pixels=max_pixels(megapixels), progress=bar,
+            max_pixels=to_pixels(megapixels), progress=bar,
         )  # fmt: skip
     if as_json:
-        print_json(_import_document(done))
+        print_json(_build_import_document(done))
     else:
         _print_import(done)
 
 
-def _check_word(word: str | None, allowed: tuple[str, ...], what: str) -> None:
+def _check_choice(word: str | None, allowed: tuple[str, ...], what: str) -> None:
     if word is not None and word not in allowed:
         raise UsageError(f"there is no {what} {word!r}", f"choose one of {', '.join(allowed)}")
 
 
-def _project(collection: Collection, place: str, backbone: str | None) -> dict[str, Any]:
+def _export_projector(collection: Collection, place: str, backbone: str | None) -> dict[str, Any]:
     from simsearch.report.projector import export_projector
 
     done = export_projector(collection.catalog, collection.model(backbone), Path(place))
     return {"path": str(done.folder), "format": PROJECTOR, "rows": done.n_points, "of_images": done.n_images}
 
 
-def _import_document(done: Imported) -> dict[str, Any]:
+def _build_import_document(done: ImportReport) -> dict[str, Any]:
     return {
         "collection": done.collection,
         "model": done.model,
@@ -137,7 +137,7 @@ def _import_document(done: Imported) -> dict[str, Any]:
     }
 
 
-def _print_import(done: Imported) -> None:
+def _print_import(done: ImportReport) -> None:
     parts = [f"{done.n_added:,} vectors added"]
     if done.skips:
         parts.append(f"{len(done.skips):,} skipped")
@@ -148,11 +148,11 @@ def _print_import(done: Imported) -> None:
         f"({', '.join(parts)})"
     )
     if done.n_kept:
-        tell(
+        print_message(
             f"simsearch: {done.n_kept:,} images keep another vector of {done.backbone}, from a copy or an earlier "
             f"import; to replace them, `simsearch prune --backbone {done.backbone}` first"
         )
-    for skip in done.skips[:_SKIPS_SHOWN]:
-        tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
-    if len(done.skips) > _SKIPS_SHOWN:
-        tell(f"  and {len(done.skips) - _SKIPS_SHOWN:,} more: --json lists them all")
+    for skip in done.skips[:_MAX_SKIPS_SHOWN]:
+        print_message(f"  skipped {format_path(skip.path)}: {skip.reason}")
+    if len(done.skips) > _MAX_SKIPS_SHOWN:
+        print_message(f"  and {len(done.skips) - _MAX_SKIPS_SHOWN:,} more: --json lists them all")

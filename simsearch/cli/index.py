@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.terminal import (
-    AsJson,
-    Backbone,
-    IndexKind,
-    MaxMegapixels,
-    MilvusUri,
+    BackboneOption,
+    IndexKindOption,
+    JsonOption,
+    MaxMegapixelsOption,
+    MilvusUriOption,
     ProgressBar,
-    Ranges,
-    Recall,
-    Seed,
-    Store,
-    max_pixels,
-    new_collection,
+    RangesOption,
+    RecallOption,
+    SeedOption,
+    StoreOption,
+    derive_collection_folder,
+    format_path,
     print_json,
-    shown_path,
-    tell,
+    print_message,
+    to_pixels,
 )
 
 if TYPE_CHECKING:
     from simsearch.collection import IngestReport, Skip
 
-_SKIPS_SHOWN = 20
+_MAX_SKIPS_SHOWN = 20
 
 
 def index(
@@ -47,7 +47,7 @@ def index(
         str | None,
         typer.Option("--into", metavar="DIR", help="The collection; default: indexes/<name of the source>."),
     ] = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     weights: Annotated[
         str | None,
         typer.Option("--weights", metavar="PATH", help="A weights file, or `random` (to measure speed)."),
@@ -68,9 +68,9 @@ def index(
         int | None,
         typer.Option("--augment", metavar="N", help="Embed N augmented views of every image too; 0 removes them."),
     ] = None,
-    ranges: Ranges = None,
-    seed: Seed = None,
-    megapixels: MaxMegapixels = None,
+    ranges: RangesOption = None,
+    seed: SeedOption = None,
+    megapixels: MaxMegapixelsOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
     ray: Annotated[
         str | None,
@@ -81,11 +81,11 @@ def index(
             "started for this run); without an address: $RAY_ADDRESS, else local. Every machine needs this simsearch.",
         ),
     ] = None,
-    kind: IndexKind = None,
-    recall: Recall = None,
-    store: Store = None,
-    milvus_uri: MilvusUri = None,
-    as_json: AsJson = False,
+    kind: IndexKindOption = None,
+    recall: RecallOption = None,
+    store: StoreOption = None,
+    milvus_uri: MilvusUriOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Index pictures. Run it again to bring the collection up to date: what is unchanged costs nothing.
 
@@ -99,36 +99,36 @@ def index(
 
     Example:  simsearch index s3://bucket/photos
     """
-    from simsearch.collection import Collection, KindChoice, ModelChoice, StoreChoice, ViewChoice, parse_ranges
+    from simsearch.collection import Collection, IndexKindChoice, ModelChoice, StoreChoice, ViewChoice, parse_ranges
 
     if ray == "":
         ray = os.environ.get("RAY_ADDRESS") or "local"
-    choice = ModelChoice.checked(
+    choice = ModelChoice.from_options(
         backbone=backbone, weights=weights, layer=layer, pooling=pooling, resize=resize,
         precision=precision, engine=engine, offline=offline,
     )  # fmt: skip
     views = ViewChoice(augment, seed, None if ranges is None else parse_ranges(ranges))
-    searched, asked_kind = StoreChoice.checked(store, milvus_uri), KindChoice.asked(kind, recall)
-    folder = into or new_collection(sources[0])
+    searched, asked_kind = StoreChoice.from_options(store, milvus_uri), IndexKindChoice.from_options(kind, recall)
+    folder = into or derive_collection_folder(sources[0])
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     try:
         with ProgressBar() as bar:
             report = Collection.ingest(
-                folder, sources, choice, augment=views, stdin=stdin, max_pixels=max_pixels(megapixels), progress=bar,
+                folder, sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
                 ray=ray, store=searched, kind=asked_kind,
             )  # fmt: skip
     except KeyboardInterrupt:
-        tell(f"simsearch: stopped; what was indexed is safe in {folder}, the same command goes on from there")
+        print_message(f"simsearch: stopped; what was indexed is safe in {folder}, the same command goes on from there")
         raise typer.Exit(130) from None
     for note in report.notes:
-        tell(f"simsearch: {note}")
+        print_message(f"simsearch: {note}")
     if as_json:
-        print_json(ingest_document(report))
+        print_json(build_ingest_document(report))
     else:
-        _print(report)
+        _print_report(report)
 
 
-def ingest_document(report: IngestReport) -> dict[str, object]:
+def build_ingest_document(report: IngestReport) -> dict[str, object]:
     """What a run did, as scripts read it."""
     return {
         "collection": report.collection,
@@ -150,7 +150,7 @@ def ingest_document(report: IngestReport) -> dict[str, object]:
     }
 
 
-def _print(report: IngestReport) -> None:
+def _print_report(report: IngestReport) -> None:
     name = report.backbone if report.precision == "f32" else f"{report.backbone} {report.precision}"
     if report.n_views > report.n_images:
         name += f", {report.n_views:,} views"
@@ -169,13 +169,13 @@ def _print(report: IngestReport) -> None:
             f"  {report.agreement.precision} agrees with f32 here: mean cosine {report.agreement.cosine:.4f}, "
             f"{report.agreement.top_10:.0%} of the ten nearest in common"
         )
-    tell_skips(report.skips, report.collection)
+    print_skips(report.skips, report.collection)
 
 
-def tell_skips(skips: Sequence[Skip], collection: str) -> None:
+def print_skips(skips: Sequence[Skip], collection: str) -> None:
     """The first files that could not be read, each in a line."""
-    for skip in skips[:_SKIPS_SHOWN]:
-        tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
-    if len(skips) > _SKIPS_SHOWN:
-        rest = len(skips) - _SKIPS_SHOWN
-        tell(f"  and {rest:,} more: `simsearch info --in {collection} --json` lists them all")
+    for skip in skips[:_MAX_SKIPS_SHOWN]:
+        print_message(f"  skipped {format_path(skip.path)}: {skip.reason}")
+    if len(skips) > _MAX_SKIPS_SHOWN:
+        rest = len(skips) - _MAX_SKIPS_SHOWN
+        print_message(f"  and {rest:,} more: `simsearch info --in {collection} --json` lists them all")

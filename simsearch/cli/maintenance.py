@@ -7,35 +7,35 @@ from typing import Annotated, Any
 import typer
 
 from simsearch.cli.terminal import (
-    AsJson,
-    In,
-    IndexKind,
-    Recall,
-    chosen_collection,
+    CollectionOption,
+    IndexKindOption,
+    JsonOption,
+    RecallOption,
+    find_collection,
+    format_path,
+    format_size,
     print_json,
-    shown_path,
-    shown_size,
-    tell,
+    print_message,
 )
 
-_ROOM_FOR_PAPERS = 120
+_MIN_WIDTH_FOR_PAPERS = 120
 
 
-def info(in_: In = None, as_json: AsJson = False) -> None:
+def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
     """Show what a collection holds: images, models, size, last runs, files that could not be read.
 
     Example:  simsearch info --in indexes/photos
     """
     from simsearch.collection import Collection
 
-    with Collection.open(chosen_collection(in_)) as collection:
+    with Collection.open(find_collection(in_)) as collection:
         facts = collection.info()
     if as_json:
         print_json(facts)
         return
     typer.echo(
         f"{facts['collection']}: {facts['images']:,} images in {facts['files']:,} files, "
-        f"{shown_size(facts['size_bytes'])}"
+        f"{format_size(facts['size_bytes'])}"
     )
     for number, model in enumerate(facts["models"]):
         side = f"{model['side_px']} px" if model["side_px"] else "imported"  # those see no pictures
@@ -45,7 +45,7 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
         default = "  <- asked by default" if number == 0 else ""
         typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
         if model["index"]["kind"] != "flat":
-            typer.echo(f"  {'':<20} searched by {_described(model['index'])}")
+            typer.echo(f"  {'':<20} searched by {_describe_index(model['index'])}")
     if facts["rerank"] != "none":
         typer.echo(f"  answers are ranked by {facts['rerank']} unless a query says otherwise (--rerank none)")
     if any(facts["metadata"].values()):
@@ -56,10 +56,10 @@ def info(in_: In = None, as_json: AsJson = False) -> None:
     if facts["orphans"]:
         typer.echo(f"  {facts['orphans']:,} images without a file: `simsearch prune` deletes their vectors")
     for skip in facts["skipped"][:20]:
-        typer.echo(f"  skipped {shown_path(skip['path'])}: {skip['reason']}")
+        typer.echo(f"  skipped {format_path(skip['path'])}: {skip['reason']}")
 
 
-def _described(index: dict[str, Any]) -> str:
+def _describe_index(index: dict[str, Any]) -> str:
     """A kind of index, what it reached, and what came since it was built."""
     parts = [f"Milvus at {index['uri']}" if "uri" in index else index["kind"]]
     if index.get("problem"):
@@ -76,7 +76,7 @@ def _described(index: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def verify(in_: In = None, as_json: AsJson = False) -> None:
+def verify(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
     """Check a collection: the catalog, every vector, the FAISS files, and that files are still there.
 
     Exit 1 when something is damaged.
@@ -85,29 +85,31 @@ def verify(in_: In = None, as_json: AsJson = False) -> None:
     """
     from simsearch.collection import Collection
 
-    with Collection.open(chosen_collection(in_)) as collection:
+    with Collection.open(find_collection(in_)) as collection:
         found = collection.verify()
     if as_json:
         print_json({"problems": list(found.problems), "notes": list(found.notes)})
     else:
         for line in (*found.problems, *found.notes):
-            typer.echo(shown_path(line))
+            typer.echo(format_path(line))
         typer.echo("damaged" if found.problems else "everything is in order" if not found.notes else "no damage")
     if found.problems:
         raise typer.Exit(1)
 
 
-def rebuild(in_: In = None, kind: IndexKind = None, recall: Recall = None, as_json: AsJson = False) -> None:
+def rebuild(
+    in_: CollectionOption = None, kind: IndexKindOption = None, recall: RecallOption = None, as_json: JsonOption = False
+) -> None:
     """Make the indexes of a collection anew from its catalog, of another kind where one is named.
 
     Example:  simsearch rebuild --in indexes/photos
 
     Example:  simsearch rebuild --in indexes/photos --index-kind hnsw --recall 0.98
     """
-    from simsearch.collection import Collection, KindChoice
+    from simsearch.collection import Collection, IndexKindChoice
 
-    folder = chosen_collection(in_)
-    made = Collection.rebuild(folder, KindChoice.asked(kind, recall))
+    folder = find_collection(in_)
+    made = Collection.rebuild(folder, IndexKindChoice.from_options(kind, recall))
     with Collection.open(folder) as collection:
         models = collection.info()["models"]
     if as_json:
@@ -115,15 +117,15 @@ def rebuild(in_: In = None, kind: IndexKind = None, recall: Recall = None, as_js
         return
     typer.echo(f"rebuilt {', '.join(made) or 'nothing: no model is indexed'}")
     for model in models:
-        typer.echo(f"  {model['backbone']}: {_described(model['index'])}")
+        typer.echo(f"  {model['backbone']}: {_describe_index(model['index'])}")
 
 
 def remove(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH", help="Files, or folders with all below, also s3://bucket/folder.")
     ],
-    in_: In = None,
-    as_json: AsJson = False,
+    in_: CollectionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Take files out of a collection. The files themselves stay, and come back when they are indexed again.
 
@@ -131,7 +133,7 @@ def remove(
     """
     from simsearch.collection import Collection
 
-    n_removed = Collection.remove(chosen_collection(in_), paths)
+    n_removed = Collection.remove(find_collection(in_), paths)
     if as_json:
         print_json({"removed": n_removed})
     else:
@@ -139,7 +141,7 @@ def remove(
 
 
 def prune(
-    in_: In = None,
+    in_: CollectionOption = None,
     backbone: Annotated[
         str | None,
         typer.Option("--backbone", metavar="NAME", help="Delete all vectors of this backbone instead."),
@@ -147,7 +149,7 @@ def prune(
     augmented: Annotated[
         bool, typer.Option("--augmented", help="Delete augmented views instead, of all backbones or of that one.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete the vectors of images that have no file any more, and give the space back.
 
@@ -155,16 +157,16 @@ def prune(
     """
     from simsearch.collection import Collection
 
-    done = Collection.prune(chosen_collection(in_), backbone, only_augmented=augmented)
+    done = Collection.prune(find_collection(in_), backbone, only_augmented=augmented)
     if as_json:
         print_json(done)
     else:
         what = f"{done['models']} models" if backbone else f"{done['images']:,} images"
         what = f"{done['views']:,} augmented views" if augmented else what
-        typer.echo(f"{what} deleted, {shown_size(done['freed_bytes'])} freed")
+        typer.echo(f"{what} deleted, {format_size(done['freed_bytes'])} freed")
 
 
-def backbones(as_json: AsJson = False) -> None:
+def backbones(as_json: JsonOption = False) -> None:
     """List the networks that can embed, and which have their weights here.
 
     Example:  simsearch backbones
@@ -176,7 +178,7 @@ def backbones(as_json: AsJson = False) -> None:
         print_json({"backbones": rows})
         return
     _print_backbones(rows)
-    tell("a model file of your own works too: .keras, .onnx or a SavedModel folder, with a JSON beside it")
+    print_message("a model file of your own works too: .keras, .onnx or a SavedModel folder, with a JSON beside it")
 
 
 def _print_backbones(rows: list[dict[str, Any]]) -> None:
@@ -186,7 +188,7 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
     console = Console()
     table = Table(box=None, pad_edge=False)
     headings = ["name", "side", "width", "parameters", "weights", "licence"]
-    if console.width >= _ROOM_FOR_PAPERS:
+    if console.width >= _MIN_WIDTH_FOR_PAPERS:
         headings.append("paper")
     for heading in headings:
         is_number = heading in ("side", "width", "parameters")

@@ -8,21 +8,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simsearch.cli.terminal import AsJson, Backbone, In, Where, chosen_collection, print_json, shown_path, tell
+from simsearch.cli.terminal import (
+    BackboneOption,
+    CollectionOption,
+    JsonOption,
+    WhereOption,
+    find_collection,
+    format_path,
+    print_json,
+    print_message,
+)
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from simsearch.collection import Clustering
 
 DEFAULT_MAP = "map.html"
-_PAGE = (".html", ".htm")
+_PAGE_EXTENSIONS = (".html", ".htm")
 
-Seed = Annotated[int, typer.Option("--seed", help="Another seed gives other clusters and, of many images, others.")]
+ClusterSeedOption = Annotated[
+    int, typer.Option("--seed", help="Another seed gives other clusters and, of many images, others.")
+]
 
 
 def map_(
-    in_: In = None,
-    backbone: Backbone = None,
+    in_: CollectionOption = None,
+    backbone: BackboneOption = None,
     out: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,9 +46,9 @@ def map_(
         int | None,
         typer.Option("--clusters", metavar="K", help="How many clusters are coloured; default: as many as are found."),
     ] = None,
-    where: Where = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
+    where: WhereOption = None,
+    seed: ClusterSeedOption = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Lay a collection out in the plane, alike pictures near each other: one page to walk about in, or a picture.
 
@@ -46,39 +57,45 @@ def map_(
 
     Example:  simsearch map --in indexes/photos --out map.html --out map.png
     """
-    from simsearch.collection import Collection, Selection
+    from simsearch.collection import Collection, ImageSelection
     from simsearch.report.map import CollectionMap, MapImage, draw_map, write_map_page
 
     files = [Path(name) for name in out or [DEFAULT_MAP]]
     _check_files(files)
-    folder = chosen_collection(in_)
+    folder = find_collection(in_)
     with Collection.open(folder) as collection:
-        found = collection.arrangement(k, backbone=backbone, selection=Selection(where, seed=seed))
+        found = collection.arrangement(k, backbone=backbone, selection=ImageSelection(where, seed=seed))
     images = [MapImage(image.image_id, image.path, image.label) for image in found.images]
     drawn = CollectionMap(f"{os.path.basename(os.path.abspath(folder))} ({found.backbone})", images, found.grid,
                           found.clusters)  # fmt: skip
     for file in files:
-        write = write_map_page if file.suffix.lower() in _PAGE else draw_map
+        write = write_map_page if file.suffix.lower() in _PAGE_EXTENSIONS else draw_map
         write(drawn, file)
     if as_json:
-        print_json({**_about(folder, found), "clusters": len(found.clusters), "files": [str(file) for file in files]})
+        print_json(
+            {
+                **_describe_clustering(folder, found),
+                "clusters": len(found.clusters),
+                "files": [str(file) for file in files],
+            }
+        )
         return
-    _tell_sample(found)
+    _print_sample_note(found)
     typer.echo(f"{len(images):,} images in {len(found.clusters)} clusters: {', '.join(map(str, files))}")
 
 
 def clusters(
-    in_: In = None,
-    backbone: Backbone = None,
+    in_: CollectionOption = None,
+    backbone: BackboneOption = None,
     k: Annotated[
         int | None, typer.Option("-k", metavar="K", help="How many clusters; default: as many as are found.")
     ] = None,
-    where: Where = None,
+    where: WhereOption = None,
     sheet: Annotated[
         str | None, typer.Option("--sheet", metavar="FILE", help="Draw typical images into a picture, such as out.png.")
     ] = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
+    seed: ClusterSeedOption = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Share a collection's images out to groups of alike ones, each with its most typical images.
 
@@ -87,38 +104,43 @@ def clusters(
 
     Example:  simsearch clusters --in indexes/photos -k 12 --sheet clusters.png
     """
-    from simsearch.collection import Collection, Selection
+    from simsearch.collection import Collection, ImageSelection
 
     if sheet is not None:
         from simsearch.report.drawing.canvas import check_extension
 
         check_extension(sheet)
-    folder = chosen_collection(in_)
+    folder = find_collection(in_)
     with Collection.open(folder) as collection:
-        found = collection.clusters(k, backbone=backbone, selection=Selection(where, seed=seed))
+        found = collection.clusters(k, backbone=backbone, selection=ImageSelection(where, seed=seed))
     if sheet is not None:
         from simsearch.report.drawing.clusters import draw_clusters
 
         draw_clusters(found, sheet)
     if as_json:
-        print_json({**_about(folder, found), "clusters": [_document(found, number) for number in _numbers(found)]})
+        print_json(
+            {
+                **_describe_clustering(folder, found),
+                "clusters": [_build_cluster_document(found, number) for number in _list_cluster_numbers(found)],
+            }
+        )
         return
-    _tell_sample(found)
-    _print(folder, found)
+    _print_sample_note(found)
+    _print_clusters(folder, found)
 
 
 def _check_files(files: list[Path]) -> None:
     from simsearch.report.drawing.canvas import check_extension
 
     for file in files:
-        if file.suffix.lower() not in _PAGE:
+        if file.suffix.lower() not in _PAGE_EXTENSIONS:
             try:
                 check_extension(file)
             except UsageError as error:
                 raise UsageError(f"{file} is no kind of map there is", "name it .html, .png, .jpg or .webp") from error
 
 
-def _about(folder: str, found: Clustering) -> dict[str, Any]:
+def _describe_clustering(folder: str, found: Clustering) -> dict[str, Any]:
     return {
         "collection": folder,
         "backbone": found.backbone,
@@ -128,11 +150,11 @@ def _about(folder: str, found: Clustering) -> dict[str, Any]:
     }
 
 
-def _numbers(found: Clustering) -> range:
+def _list_cluster_numbers(found: Clustering) -> range:
     return range(len(found.clusters))
 
 
-def _document(found: Clustering, number: int) -> dict[str, Any]:
+def _build_cluster_document(found: Clustering, number: int) -> dict[str, Any]:
     cluster = found.clusters[number]
     return {
         "cluster": cluster.number,
@@ -140,34 +162,34 @@ def _document(found: Clustering, number: int) -> dict[str, Any]:
         "tightness": round(cluster.tightness, 6),
         "label": cluster.label,
         "label_share": round(cluster.label_share, 6),
-        "images": [{"image_id": image.image_id, "path": image.path} for image in found.members(cluster)],
+        "images": [{"image_id": image.image_id, "path": image.path} for image in found.list_members(cluster)],
     }
 
 
-def _tell_sample(found: Clustering) -> None:
+def _print_sample_note(found: Clustering) -> None:
     if found.n_images > len(found.images):
-        tell(f"simsearch: a sample of {len(found.images):,} of {found.n_images:,} images")
+        print_message(f"simsearch: a sample of {len(found.images):,} of {found.n_images:,} images")
 
 
-def _print(folder: str, found: Clustering) -> None:
+def _print_clusters(folder: str, found: Clustering) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     title = f"{folder}: {len(found.images):,} images in {len(found.clusters)} clusters  ({found.backbone})"
-    table = Table(title=Text(shown_path(title)), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(format_path(title)), title_justify="left", box=None, pad_edge=False)
     for heading in ("cluster", "images", "tightness"):
         table.add_column(heading, justify="right", no_wrap=True)
     if has_labels := any(cluster.label is not None for cluster in found.clusters):
         table.add_column("label")
     table.add_column("most typical, id:file")
     for cluster in found.clusters:
-        label = [Text(f"{shown_path(cluster.label or '')} {cluster.label_share:.0%}")] if has_labels else []
-        typical = "  ".join(f"{image.image_id}:{_short(image.path)}" for image in found.typical(cluster))
+        label = [Text(f"{format_path(cluster.label or '')} {cluster.label_share:.0%}")] if has_labels else []
+        typical = "  ".join(f"{image.image_id}:{_shorten_path(image.path)}" for image in found.list_typical(cluster))
         cut = Text(typical, no_wrap=True, overflow="ellipsis")
         table.add_row(str(cluster.number), f"{cluster.size:,}", f"{cluster.tightness:.3f}", *label, cut)
     Console().print(table)
 
 
-def _short(path: str) -> str:
-    return shown_path(os.path.basename(path))
+def _shorten_path(path: str) -> str:
+    return format_path(os.path.basename(path))

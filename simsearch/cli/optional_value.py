@@ -20,10 +20,10 @@ class RayCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Write every `--ray` with its value in one word, as click wants it."""
-        return super().parse_args(ctx, _joined(args))
+        return super().parse_args(ctx, _join_ray_values(args))
 
 
-def _joined(args: list[str]) -> list[str]:
+def _join_ray_values(args: list[str]) -> list[str]:
     joined: list[str] = []
     left = args[::-1]
     while left:

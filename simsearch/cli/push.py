@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.terminal import (
-    AsJson,
-    In,
-    MilvusUri,
+    CollectionOption,
+    JsonOption,
+    MilvusUriOption,
     ProgressBar,
-    Store,
-    chosen_collection,
+    StoreOption,
+    find_collection,
+    format_path,
     print_json,
-    shown_path,
-    tell,
+    print_message,
 )
 
 if TYPE_CHECKING:
-    from simsearch.collection import Pushed
+    from simsearch.collection import PushReport
 
 
 def push(
-    in_: In = None,
-    store: Store = None,
-    milvus_uri: MilvusUri = None,
+    in_: CollectionOption = None,
+    store: StoreOption = None,
+    milvus_uri: MilvusUriOption = None,
     drop: Annotated[
         bool, typer.Option("--drop", help="Delete what the Milvus that is left has of the collection.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy a collection's vectors to Milvus, and search it there from then on; --store faiss moves it back.
 
@@ -43,21 +43,21 @@ def push(
     """
     from simsearch.collection import Collection, StoreChoice
 
-    choice = StoreChoice.checked(store, milvus_uri)
-    folder = chosen_collection(in_)
+    choice = StoreChoice.from_options(store, milvus_uri)
+    folder = find_collection(in_)
     try:
         with ProgressBar("pushing", "vectors") as bar:
             done = Collection.push(folder, choice, drops=drop, progress=bar.show)
     except KeyboardInterrupt:
-        tell(f"simsearch: stopped; {folder} is searched where it was, the same command goes on from there")
+        print_message(f"simsearch: stopped; {folder} is searched where it was, the same command goes on from there")
         raise typer.Exit(130) from None
     if as_json:
-        print_json(_document(done))
+        print_json(_build_document(done))
     else:
-        _print(done)
+        _print_result(done)
 
 
-def _document(done: Pushed) -> dict[str, object]:
+def _build_document(done: PushReport) -> dict[str, object]:
     return {
         "collection": done.collection,
         "store": "faiss" if done.uri is None else "milvus",
@@ -68,6 +68,6 @@ def _document(done: Pushed) -> dict[str, object]:
     }
 
 
-def _print(done: Pushed) -> None:
-    place = "FAISS files in its folder" if done.uri is None else f"Milvus at {shown_path(done.uri)}"
+def _print_result(done: PushReport) -> None:
+    place = "FAISS files in its folder" if done.uri is None else f"Milvus at {format_path(done.uri)}"
     typer.echo(f"{done.collection}: {done.n_vectors:,} vectors, searched in {place} ({done.elapsed_s:.1f} s)")

@@ -13,27 +13,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simsearch.cli.terminal import (
-    AsJson,
-    Backbone,
-    In,
-    MaxMegapixels,
-    Offline,
-    Where,
-    chosen_collection,
-    max_pixels,
+    BackboneOption,
+    CollectionOption,
+    JsonOption,
+    MaxMegapixelsOption,
+    OfflineOption,
+    WhereOption,
+    find_collection,
+    format_path,
     print_json,
-    shown_path,
-    tell,
+    print_message,
+    to_pixels,
 )
 from simsearch.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from simsearch.collection import Answer, Collection, Example, SearchOptions, Skip
 
-_ASKING, _RANKING, _SHOWING = "What is asked with", "Which answers, in which order", "How they are shown"
-_EXPANSION = "aqe"
+_QUERY_PANEL, _RANKING_PANEL, _OUTPUT_PANEL = (
+    "What is asked with",
+    "Which answers, in which order",
+    "How they are shown",
+)
+_EXPANSION_METHOD = "aqe"
 
-Images = Annotated[
+QueryImagesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="IMAGE",
@@ -41,145 +45,150 @@ Images = Annotated[
         "Several are averaged; 2:a.jpg counts twice.",
     ),
 ]
-Like = Annotated[
+LikeOption = Annotated[
     list[str] | None,
-    typer.Option("--like", metavar="IMAGE", help="The same; may be repeated.", rich_help_panel=_ASKING),
+    typer.Option("--like", metavar="IMAGE", help="The same; may be repeated.", rich_help_panel=_QUERY_PANEL),
 ]
-Unlike = Annotated[
+UnlikeOption = Annotated[
     list[str] | None,
     typer.Option(
         "--unlike",
         metavar="IMAGE",
         help="Subtracted: what answers are not to be like; may be repeated.",
-        rich_help_panel=_ASKING,
+        rich_help_panel=_QUERY_PANEL,
     ),
 ]
-Ids = Annotated[
+IdsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--id", metavar="N", help="A stored image instead of a file; may be repeated.", rich_help_panel=_ASKING
+        "--id", metavar="N", help="A stored image instead of a file; may be repeated.", rich_help_panel=_QUERY_PANEL
     ),
 ]
-CropText = Annotated[
+CropOption = Annotated[
     str | None,
     typer.Option(
         "--crop",
         metavar="X,Y,W,H",
         help="Ask with this part of the picture: in pixels, or in fractions if no number is above 1.",
-        rich_help_panel=_ASKING,
+        rich_help_panel=_QUERY_PANEL,
     ),
 ]
-Each = Annotated[
+EachOption = Annotated[
     bool,
     typer.Option(
         "--each",
         help="Ask with each picture by itself, and with all in folders; --json gives a line each.",
-        rich_help_panel=_ASKING,
+        rich_help_panel=_QUERY_PANEL,
     ),
 ]
-ListFile = Annotated[
+ListOption = Annotated[
     str | None,
     typer.Option(
-        "--list", metavar="FILE", help="A text file of paths: one answer for each of them.", rich_help_panel=_ASKING
+        "--list",
+        metavar="FILE",
+        help="A text file of paths: one answer for each of them.",
+        rich_help_panel=_QUERY_PANEL,
     ),
 ]
-HowMany = Annotated[int, typer.Option("-k", metavar="N", help="How many images to find.", rich_help_panel=_RANKING)]
-All = Annotated[
+CountOption = Annotated[
+    int, typer.Option("-k", metavar="N", help="How many images to find.", rich_help_panel=_RANKING_PANEL)
+]
+AllOption = Annotated[
     bool,
-    typer.Option("--all", help="Find all, such as all above --min-similarity.", rich_help_panel=_RANKING),
+    typer.Option("--all", help="Find all, such as all above --min-similarity.", rich_help_panel=_RANKING_PANEL),
 ]
-Offset = Annotated[
+OffsetOption = Annotated[
     int,
-    typer.Option("--offset", metavar="N", help="Leave out the first N: the next page.", rich_help_panel=_RANKING),
+    typer.Option("--offset", metavar="N", help="Leave out the first N: the next page.", rich_help_panel=_RANKING_PANEL),
 ]
-MinSimilarity = Annotated[
+MinSimilarityOption = Annotated[
     float,
     typer.Option(
         "--min-similarity",
         metavar="X",
         help="Leave out what is less similar, from -1 to 1.",
-        rich_help_panel=_RANKING,
+        rich_help_panel=_RANKING_PANEL,
     ),
 ]
-ExcludeSelf = Annotated[
+ExcludeSelfOption = Annotated[
     bool,
     typer.Option(
-        "--exclude-self", help="Leave out images with the very content of the query.", rich_help_panel=_RANKING
+        "--exclude-self", help="Leave out images with the very content of the query.", rich_help_panel=_RANKING_PANEL
     ),
 ]
-Rerank = Annotated[
+RerankOption = Annotated[
     str | None,
     typer.Option(
         "--rerank",
         metavar="METHOD",
         help="pca, whiten, dba, aqe, k-reciprocal, with a number or without, joined by +: pca256+dba5. Ranks by the "
         "cosine in the space so made; k-reciprocal changes the order alone. none: not even the collection's default.",
-        rich_help_panel=_RANKING,
+        rich_help_panel=_RANKING_PANEL,
     ),
 ]
-Expand = Annotated[
+ExpandOption = Annotated[
     bool,
     typer.Option(
         "--expand",
         help="Ask again with the query moved towards its five nearest (alpha-QE); --rerank aqe10: ten.",
-        rich_help_panel=_RANKING,
+        rich_help_panel=_RANKING_PANEL,
     ),
 ]
-Weights = Annotated[
+MovedWeightsOption = Annotated[
     str | None,
     typer.Option("--weights", metavar="PATH", help="Where the weights lie now, if they were moved."),
 ]
-Sheet = Annotated[
+SheetOption = Annotated[
     str | None,
     typer.Option(
         "--sheet",
         metavar="FILE",
         help="Draw query and hits into a picture, such as out.png.",
-        rich_help_panel=_SHOWING,
+        rich_help_panel=_OUTPUT_PANEL,
     ),
 ]
-Show = Annotated[bool, typer.Option("--open", help="Show that picture.", rich_help_panel=_SHOWING)]
+OpenOption = Annotated[bool, typer.Option("--open", help="Show that picture.", rich_help_panel=_OUTPUT_PANEL)]
 
 
 def query(
-    images: Images = None,
-    like: Like = None,
-    unlike: Unlike = None,
-    ids: Ids = None,
-    crop: CropText = None,
-    each: Each = False,
-    list_file: ListFile = None,
-    in_: In = None,
-    backbone: Backbone = None,
-    k: HowMany = 10,
-    all_: All = False,
-    offset: Offset = 0,
-    min_similarity: MinSimilarity = -1.0,
-    exclude_self: ExcludeSelf = False,
-    where: Where = None,
-    rerank: Rerank = None,
-    expand: Expand = False,
-    weights: Weights = None,
-    sheet: Sheet = None,
-    show: Show = False,
-    megapixels: MaxMegapixels = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    images: QueryImagesArgument = None,
+    like: LikeOption = None,
+    unlike: UnlikeOption = None,
+    ids: IdsOption = None,
+    crop: CropOption = None,
+    each: EachOption = False,
+    list_file: ListOption = None,
+    in_: CollectionOption = None,
+    backbone: BackboneOption = None,
+    k: CountOption = 10,
+    all_: AllOption = False,
+    offset: OffsetOption = 0,
+    min_similarity: MinSimilarityOption = -1.0,
+    exclude_self: ExcludeSelfOption = False,
+    where: WhereOption = None,
+    rerank: RerankOption = None,
+    expand: ExpandOption = False,
+    weights: MovedWeightsOption = None,
+    sheet: SheetOption = None,
+    show: OpenOption = False,
+    megapixels: MaxMegapixelsOption = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Find the images most similar to a picture, by cosine similarity from -1 to 1.
 
     Example:  simsearch query vase.jpg -k 5 --sheet hits.png
     """
-    from simsearch.collection import Collection, WeightsOrder, refuse_network
+    from simsearch.collection import Collection, WeightsOptions, refuse_network
 
     named = [*(images or []), *(like or [])]
     if each or list_file is not None:
         has_others = bool(unlike or ids or crop or sheet or show or (each and list_file))
-        _check_many("--each" if each else "--list", named, has_others=has_others)
-    with Collection.open(chosen_collection(in_)) as collection:
+        _check_batch_options("--each" if each else "--list", named, has_others=has_others)
+    with Collection.open(find_collection(in_)) as collection:
         if expand:
             base = collection.default_rerank if rerank is None else rerank
-            rerank = _EXPANSION if base == "none" else f"{base}+{_EXPANSION}"
+            rerank = _EXPANSION_METHOD if base == "none" else f"{base}+{_EXPANSION_METHOD}"
         options: SearchOptions = {
             "k": None if all_ else k,
             "offset": offset,
@@ -188,30 +197,30 @@ def query(
             "where": where,
             "rerank": rerank,
             "backbone": backbone,
-            "weights": WeightsOrder(weights, offline),
-            "max_pixels": max_pixels(megapixels),
+            "weights": WeightsOptions(weights, offline),
+            "max_pixels": to_pixels(megapixels),
         }
         if each:
-            _answer_each(collection, named, options, as_json=as_json)
+            _search_each(collection, named, options, as_json=as_json)
         elif list_file is not None:
-            _answer_list(collection, _read_list(list_file), options, as_json=as_json)
+            _search_list(collection, _read_list(list_file), options, as_json=as_json)
         else:
-            examples = _examples(named, unlike or [], ids or [], crop)
+            examples = _build_examples(named, unlike or [], ids or [], crop)
             if (sheet or show) and not offline:
-                examples = [_fetched(example) for example in examples]
+                examples = [_fetch_example(example) for example in examples]
             answer = collection.search(examples, **options)
             if sheet or show:
                 if offline:
                     refuse_network(hit.path for hit in answer.hits)
-                _draw(collection, examples, answer, sheet, show)
-            _tell_notes([answer])
+                _draw_sheet(collection, examples, answer, sheet, show)
+            _print_notes([answer])
             if as_json:
-                print_json(_document(answer))
+                print_json(_build_document(answer))
             else:
-                _print(answer)
+                _print_answer(answer)
 
 
-def _check_many(flag: str, named: Sequence[str], *, has_others: bool) -> None:
+def _check_batch_options(flag: str, named: Sequence[str], *, has_others: bool) -> None:
     """Refuse what makes no sense where many pictures are asked with, each by itself."""
     if flag == "--list" and named:
         raise UsageError("--list comes with pictures of its own", "name either the list or the pictures")
@@ -220,11 +229,13 @@ def _check_many(flag: str, named: Sequence[str], *, has_others: bool) -> None:
         raise UsageError(f"{flag} asks with whole pictures by themselves", advice)
 
 
-def _examples(likes: Sequence[str], unlikes: Sequence[str], ids: Sequence[str], crop: str | None) -> list[Example]:
+def _build_examples(
+    likes: Sequence[str], unlikes: Sequence[str], ids: Sequence[str], crop: str | None
+) -> list[Example]:
     """What is asked with, in the order given: files first, then stored images, then what answers are to be unlike."""
     from simsearch.collection import Crop, Example
 
-    examples = [_example(text) for text in likes]
+    examples = [_parse_example(text) for text in likes]
     for text in ids:
         parsed = Example.parse(text)
         if not str(parsed.picture).isdecimal():
@@ -234,11 +245,11 @@ def _examples(likes: Sequence[str], unlikes: Sequence[str], ids: Sequence[str], 
         if len(examples) != 1:
             raise UsageError(f"--crop is a part of one picture, not of {len(examples)}", "name one to ask with")
         examples = [replace(examples[0], crop=Crop.parse(crop))]
-    negative = [_example(text) for text in unlikes]
+    negative = [_parse_example(text) for text in unlikes]
     return [*examples, *(replace(example, weight=-example.weight) for example in negative)]
 
 
-def _example(text: str) -> Example:
+def _parse_example(text: str) -> Example:
     """A file, a URL, or what comes on stdin."""
     from simsearch.collection import Example
 
@@ -250,7 +261,7 @@ def _example(text: str) -> Example:
     return example
 
 
-def _fetched(example: Example) -> Example:
+def _fetch_example(example: Example) -> Example:
     """The example with what is at its URL, which is wanted twice: to ask with and to draw."""
     from simsearch.collection import fetch, is_url
 
@@ -259,7 +270,7 @@ def _fetched(example: Example) -> Example:
     return example
 
 
-def _answer_each(collection: Collection, named: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
+def _search_each(collection: Collection, named: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
     """An answer to each picture, as they come; one that cannot be read is told in its place and stops nothing."""
     if not named:
         raise UsageError("there is nothing to ask", "name pictures, or folders of them")
@@ -270,11 +281,11 @@ def _answer_each(collection: Collection, named: Sequence[str], options: SearchOp
         else:
             n_answers += 1
         if as_json:
-            typer.echo(json.dumps(_each_document(found)))
+            typer.echo(json.dumps(_build_batch_item(found)))
         elif answer is not None:
-            _print(answer)
+            _print_answer(answer)
         else:
-            tell(f"  skipped {_each_document(found)['query'][0]}: {_each_document(found)['error']}")
+            print_message(f"  skipped {_build_batch_item(found)['query'][0]}: {_build_batch_item(found)['error']}")
     if not n_answers:
         problem = "none of the pictures could be read" if n_skips else f"there is no picture in {', '.join(named)}"
         raise SourceError(named[0], problem, "check the paths")
@@ -286,25 +297,25 @@ def _as_answer(found: Answer | Skip) -> Answer | None:
     return found if isinstance(found, Answer) else None
 
 
-def _each_document(found: Answer | Skip) -> dict[str, Any]:
+def _build_batch_item(found: Answer | Skip) -> dict[str, Any]:
     from simsearch.collection import Answer
 
-    return _document(found) if isinstance(found, Answer) else {"query": [found.path], "error": found.reason}
+    return _build_document(found) if isinstance(found, Answer) else {"query": [found.path], "error": found.reason}
 
 
-def _answer_list(collection: Collection, paths: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
+def _search_list(collection: Collection, paths: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
     answers = [collection.search(path, **options) for path in paths]
-    _tell_notes(answers)
+    _print_notes(answers)
     if as_json:
-        print_json({"answers": [_document(answer) for answer in answers]})
+        print_json({"answers": [_build_document(answer) for answer in answers]})
     else:
         for answer in answers:
-            _print(answer)
+            _print_answer(answer)
 
 
-def _tell_notes(answers: Iterable[Answer]) -> None:
+def _print_notes(answers: Iterable[Answer]) -> None:
     for note in dict.fromkeys(note for answer in answers for note in answer.notes):
-        tell(f"simsearch: {note}")
+        print_message(f"simsearch: {note}")
 
 
 def _read_list(path: str) -> list[str]:
@@ -316,18 +327,20 @@ def _read_list(path: str) -> list[str]:
     return [os.fsdecode(line) for line in lines if line.strip()]
 
 
-def _draw(collection: Collection, examples: Sequence[Example], answer: Answer, sheet: str | None, show: bool) -> None:
-    from simsearch.report.drawing.contact_sheet import draw_sheet
+def _draw_sheet(
+    collection: Collection, examples: Sequence[Example], answer: Answer, sheet: str | None, show: bool
+) -> None:
+    from simsearch.report.drawing.contact_sheet import draw_contact_sheet
 
     with tempfile.TemporaryDirectory(prefix="simsearch-") as folder:
         liked = [example for example in examples if example.weight > 0] or list(examples)
         file = sheet or os.path.join(tempfile.mkdtemp(prefix="simsearch-"), "hits.png")
-        draw_sheet(collection.files_of(liked, folder), answer.hits, answer.backbone, file)
+        draw_contact_sheet(collection.files_of(liked, folder), answer.hits, answer.backbone, file)
     if show:
         typer.launch(file)
 
 
-def _document(answer: Answer) -> dict[str, Any]:
+def _build_document(answer: Answer) -> dict[str, Any]:
     return {
         "query": list(answer.queries),
         "backbone": answer.backbone,
@@ -349,12 +362,12 @@ def _document(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _print(answer: Answer) -> None:
+def _print_answer(answer: Answer) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    names = ", ".join(shown_path(name) for name in answer.queries)
+    names = ", ".join(format_path(name) for name in answer.queries)
     console = Console()
     if not answer.hits:
         console.print(Text(f"{names}: nothing as similar as that"))
@@ -372,6 +385,6 @@ def _print(answer: Answer) -> None:
             str(hit.rank),
             f"{hit.similarity:.4f}",
             str(hit.image_id),
-            Text(shown_path(hit.path) + copies + view),
+            Text(format_path(hit.path) + copies + view),
         )
     console.print(table)

@@ -6,12 +6,19 @@ from typing import Annotated
 
 import typer
 
-from simsearch.cli.terminal import Backbone, In, MaxMegapixels, chosen_collection, max_pixels, tell
+from simsearch.cli.terminal import (
+    BackboneOption,
+    CollectionOption,
+    MaxMegapixelsOption,
+    find_collection,
+    print_message,
+    to_pixels,
+)
 from simsearch.errors import MissingExtra
 
 
 def serve(
-    in_: In = None,
+    in_: CollectionOption = None,
     host: Annotated[
         str, typer.Option("--host", help="The address to serve at; one that others can reach wants a token.")
     ] = "127.0.0.1",
@@ -20,11 +27,11 @@ def serve(
         str | None,
         typer.Option("--token", envvar="SIMSEARCH_TOKEN", help="What visitors must show; made where one is needed."),
     ] = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     allow_url: Annotated[
         bool, typer.Option("--allow-url", help="Fetch pictures from addresses on the open internet.")
     ] = False,
-    megapixels: MaxMegapixels = None,
+    megapixels: MaxMegapixelsOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
 ) -> None:
@@ -34,15 +41,15 @@ def serve(
 
     Example:  simsearch serve --in indexes/photos --open
     """
-    folder = chosen_collection(in_)
+    folder = find_collection(in_)
     try:
-        from simsearch.web.server import listen, made_token, serve_at
-        from simsearch.web.settings import LOOPBACK, Settings
+        from simsearch.web.server import listen, make_token, serve
+        from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
     except ModuleNotFoundError as error:
         raise MissingExtra("the web server", "web") from error
-    settings = Settings(
-        collection=folder, host=host, port=port, token=token or (None if host in LOOPBACK else made_token()),
-        backbone=backbone, allow_url=allow_url, offline=offline, **_limits(megapixels),
+    settings = ServerSettings(
+        collection=folder, host=host, port=port, token=token or (None if host in LOOPBACK_HOSTS else make_token()),
+        backbone=backbone, allow_url=allow_url, offline=offline, **_build_limits(megapixels),
     )  # fmt: skip
     taken = listen(settings)
 
@@ -50,13 +57,13 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{taken.getsockname()[1]}/"
         entry = address + (f"login?token={settings.token}" if settings.token else "")
-        tell(f"simsearch: serving {folder} at {entry}  (Ctrl-C stops it)")
+        print_message(f"simsearch: serving {folder} at {entry}  (Ctrl-C stops it)")
         if show:
             typer.launch(entry)
 
-    serve_at(taken, settings, announce)
+    serve(taken, settings, announce)
 
 
-def _limits(megapixels: float | None) -> dict[str, int]:
-    limit = max_pixels(megapixels)
+def _build_limits(megapixels: float | None) -> dict[str, int]:
+    limit = to_pixels(megapixels)
     return {} if limit is None else {"max_pixels": limit}

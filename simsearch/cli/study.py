@@ -11,15 +11,23 @@ import typer
 
 from simsearch.cli.studying import (
     REPORT_FOLDER,
-    Backbones,
-    Offline,
-    ResizeRule,
-    Weights,
-    choices_of,
-    tell_notes,
-    tell_skips,
+    BackbonesOption,
+    OfflineWeightsOption,
+    ResizeOption,
+    WeightsOption,
+    build_choices,
+    print_notes,
+    print_skipped_images,
 )
-from simsearch.cli.terminal import AsJson, MaxMegapixels, Ranges, Seed, max_pixels, print_json, shown_path
+from simsearch.cli.terminal import (
+    JsonOption,
+    MaxMegapixelsOption,
+    RangesOption,
+    SeedOption,
+    format_path,
+    print_json,
+    to_pixels,
+)
 
 if TYPE_CHECKING:
     from simsearch.report.study.writer import StudyReport
@@ -27,21 +35,21 @@ if TYPE_CHECKING:
 
 def study(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="A few pictures, 24 at most.")],
-    backbones: Backbones = None,
+    backbones: BackbonesOption = None,
     layer: Annotated[
         str | None,
         typer.Option("--layer", metavar="NAME", help="The layer to compare, such as fc2 of vgg16; default: features."),
     ] = None,
     n: Annotated[int, typer.Option("-n", metavar="N", help="How many augmented views of each; 0: none.")] = 10,
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many classes to show.")] = 5,
-    seed: Seed = None,
-    ranges: Ranges = None,
-    resize: ResizeRule = None,
-    weights: Weights = None,
+    seed: SeedOption = None,
+    ranges: RangesOption = None,
+    resize: ResizeOption = None,
+    weights: WeightsOption = None,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the report goes.")] = REPORT_FOLDER,
-    megapixels: MaxMegapixels = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    megapixels: MaxMegapixelsOption = None,
+    offline: OfflineWeightsOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look closely at a few pictures: one page with predictions, feature maps, similarities and augmented views.
 
@@ -53,27 +61,27 @@ def study(
     """
     from simsearch.report.study.writer import write_study
     from simsearch.report.writing import make_folder
-    from simsearch.study.study import default_choices, study
-    from simsearch.study.views import augmentation
+    from simsearch.study.study import choose_default_models, run_study
+    from simsearch.study.views import parse_augmentation
 
-    views = augmentation(n, seed, ranges)
+    views = parse_augmentation(n, seed, ranges)
     words = {"weights": weights, "layer": layer, "resize": resize, "precision": "f32", "offline": offline}
-    choices, note = (choices_of(backbones, **words), "") if backbones else default_choices(**words)
-    tell_notes([note] if note else [])
+    choices, note = (build_choices(backbones, **words), "") if backbones else choose_default_models(**words)
+    print_notes([note] if note else [])
     make_folder(out)
-    limit = max_pixels(megapixels)
-    found = study(images, choices, views, top=top, max_pixels=limit)
-    tell_notes(found.notes)
-    tell_skips(found.comparison)
+    limit = to_pixels(megapixels)
+    found = run_study(images, choices, views, top=top, max_pixels=limit)
+    print_notes(found.notes)
+    print_skipped_images(found.comparison)
     command = shlex.join(["simsearch", *sys.argv[1:]])
     report = write_study(found, out, command, limit)
     if as_json:
         print_json(report.document)
     else:
-        _print(report, out)
+        _print_report(report, out)
 
 
-def _print(report: StudyReport, out: str) -> None:
+def _print_report(report: StudyReport, out: str) -> None:
     for sentence in report.document["summary"]:
         typer.echo(sentence)
-    typer.echo(f"page: {shown_path(str(Path(out, report.page.name)))}")
+    typer.echo(f"page: {format_path(str(Path(out, report.page.name)))}")

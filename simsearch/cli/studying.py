@@ -9,45 +9,53 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simsearch.cli.terminal import AsJson, Backbone, MaxMegapixels, max_pixels, print_json, shown_path, tell
+from simsearch.cli.terminal import (
+    BackboneOption,
+    JsonOption,
+    MaxMegapixelsOption,
+    format_path,
+    print_json,
+    print_message,
+    to_pixels,
+)
 
 if TYPE_CHECKING:
     from simsearch import ModelChoice
-    from simsearch.report.drawing.comparison import Drawn
-    from simsearch.study.compare import Comparison
-    from simsearch.study.features import Features
-    from simsearch.study.predict import Predictions
+    from simsearch.report.drawing.comparison import ComparisonPictures
+    from simsearch.study.compare import ImageComparison
+    from simsearch.study.features import ImageFeatures
+    from simsearch.study.predict import PredictionResult
 
 REPORT_FOLDER = "report"
-_PAIRS_SHOWN = 100
+_MAX_PAIRS_SHOWN = 100
 
-Backbones = Annotated[
+BackbonesOption = Annotated[
     list[str] | None,
     typer.Option("--backbone", metavar="NAME", help="A row of `simsearch backbones`; several stand side by side."),
 ]
-Weights = Annotated[
+WeightsOption = Annotated[
     str | None,
     typer.Option("--weights", metavar="PATH", help="A weights file, or `random` (to see how a network is built)."),
 ]
-ResizeRule = Annotated[
+ResizeOption = Annotated[
     str | None, typer.Option("--resize", help="How pictures become square: squash, crop, pad or nearest.")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
+OfflineWeightsOption = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
 
 
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures.")],
-    backbones: Backbones = None,
+    backbones: BackbonesOption = None,
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many classes to show.")] = 5,
-    weights: Weights = None,
-    resize: ResizeRule = None,
+    weights: WeightsOption = None,
+    resize: ResizeOption = None,
     sheet: Annotated[
         str | None,
         typer.Option("--sheet", metavar="FILE", help="Draw the pictures with their bars, such as out.png."),
     ] = None,
-    megapixels: MaxMegapixels = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    megapixels: MaxMegapixelsOption = None,
+    offline: OfflineWeightsOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show which of ImageNet's 1000 classes networks take pictures for, with probabilities.
 
@@ -56,43 +64,43 @@ def predict(
     Example:  simsearch predict vase.jpg --backbone vgg16 --backbone resnet50 --top 5 --sheet classes.png
     """
     from simsearch.report.drawing.canvas import check_extension
-    from simsearch.report.drawing.predictions import MOST_IMAGES, draw_predictions
+    from simsearch.report.drawing.predictions import MAX_IMAGES, draw_predictions
     from simsearch.study.predict import predict
 
     if sheet is not None:
         check_extension(sheet)
-    choices = choices_of(backbones, weights=weights, resize=resize, offline=offline)
-    predictions = predict(images, choices, top=top, max_pixels=max_pixels(megapixels))
-    tell_notes(predictions.notes)
-    tell_skips(predictions)
+    choices = build_choices(backbones, weights=weights, resize=resize, offline=offline)
+    predictions = predict(images, choices, top=top, max_pixels=to_pixels(megapixels))
+    print_notes(predictions.notes)
+    print_skipped_images(predictions)
     if sheet is not None:
         draw_predictions(predictions, sheet)
-        if len(predictions.images) > MOST_IMAGES:
-            tell(f"simsearch: {sheet} shows the first {MOST_IMAGES} of {len(predictions.images):,} images")
+        if len(predictions.images) > MAX_IMAGES:
+            print_message(f"simsearch: {sheet} shows the first {MAX_IMAGES} of {len(predictions.images):,} images")
     if as_json:
-        print_json(_predictions_document(predictions, sheet))
+        print_json(_build_predictions_document(predictions, sheet))
     else:
         _print_predictions(predictions)
 
 
 def features(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.")],
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     layers: Annotated[
         list[str] | None,
         typer.Option("--layer", metavar="NAME|INDEX", help="A layer; 0 is the input. May be repeated."),
     ] = None,
     most_maps: Annotated[int, typer.Option("--max-maps", metavar="N", help="How many maps of a layer to draw.")] = 64,
     by_activation: Annotated[bool, typer.Option("--sort", help="Draw the maps of the highest mean, in order.")] = False,
-    weights: Weights = None,
-    resize: ResizeRule = None,
+    weights: WeightsOption = None,
+    resize: ResizeOption = None,
     out: Annotated[
         str | None,
         typer.Option("--out", metavar="FILE", help="The drawing; default: report/features/<backbone>/<image>.png."),
     ] = None,
-    megapixels: MaxMegapixels = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    megapixels: MaxMegapixelsOption = None,
+    offline: OfflineWeightsOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Draw what the layers of a network make of a picture, a grid of feature maps for each layer.
 
@@ -102,43 +110,43 @@ def features(
     """
     from simsearch.report.drawing.canvas import check_extension
     from simsearch.report.drawing.feature_maps import draw_feature_maps
-    from simsearch.study.features import features
+    from simsearch.study.features import extract_features
 
     if out is not None:
         check_extension(out)
-    (choice,) = choices_of([backbone] if backbone else None, weights=weights, resize=resize, offline=offline)
-    (found,) = features(
+    (choice,) = build_choices([backbone] if backbone else None, weights=weights, resize=resize, offline=offline)
+    (found,) = extract_features(
         [image],
         choice,
         layers=layers or (),
-        most_maps=most_maps,
+        max_maps=most_maps,
         by_activation=by_activation,
-        max_pixels=max_pixels(megapixels),
+        max_pixels=to_pixels(megapixels),
     )
     file = out or str(Path(REPORT_FOLDER, "features", found.model.backbone, f"{Path(image).stem}.png"))
-    tell_notes(found.notes)
+    print_notes(found.notes)
     draw_feature_maps(found, file)
     if as_json:
-        print_json(_features_document(found, file))
+        print_json(_build_features_document(found, file))
     else:
         _print_features(found, file)
 
 
 def compare(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Two pictures or more.")],
-    backbones: Backbones = None,
+    backbones: BackbonesOption = None,
     layer: Annotated[
         str | None,
         typer.Option("--layer", metavar="NAME", help="Any layer, such as fc2 of vgg16; default: the features."),
     ] = None,
     pooling: Annotated[str | None, typer.Option("--pooling", help="avg, max or gem.")] = None,
-    resize: ResizeRule = None,
+    resize: ResizeOption = None,
     precision: Annotated[str, typer.Option("--precision", help="f32, bf16, int8 or auto.")] = "f32",
-    weights: Weights = None,
+    weights: WeightsOption = None,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where pictures of the pairs go.")] = REPORT_FOLDER,
-    megapixels: MaxMegapixels = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
+    megapixels: MaxMegapixelsOption = None,
+    offline: OfflineWeightsOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how alike pictures are: the cosine similarity of each pair under each backbone, from -1 to 1.
 
@@ -147,26 +155,26 @@ def compare(
 
     Example:  simsearch compare vase.jpg vase2.jpg flowerpot.jpg --backbone vgg16 --backbone resnet50
     """
-    from simsearch.report.drawing.comparison import MOST_PAIRS, draw_comparison
+    from simsearch.report.drawing.comparison import MAX_PAIRS, draw_comparison
     from simsearch.study.compare import compare
 
-    choices = choices_of(
+    choices = build_choices(
         backbones, weights=weights, layer=layer, pooling=pooling, resize=resize, precision=precision, offline=offline
     )
-    comparison = compare(images, choices, max_pixels=max_pixels(megapixels))
-    tell_notes(comparison.notes)
-    tell_skips(comparison)
+    comparison = compare(images, choices, max_pixels=to_pixels(megapixels))
+    print_notes(comparison.notes)
+    print_skipped_images(comparison)
     drawn = draw_comparison(comparison, out)
-    if comparison.n_pairs > MOST_PAIRS:
-        tell(f"simsearch: pictures are drawn of the first {MOST_PAIRS} of {comparison.n_pairs:,} pairs")
+    if comparison.n_pairs > MAX_PAIRS:
+        print_message(f"simsearch: pictures are drawn of the first {MAX_PAIRS} of {comparison.n_pairs:,} pairs")
     if as_json:
-        print_json(_comparison_document(comparison, drawn))
+        print_json(_build_comparison_document(comparison, drawn))
     else:
         _print_comparison(comparison)
-        typer.echo(f"pictures: {shown_path(str(Path(out, 'cos_sim')))}")
+        typer.echo(f"pictures: {format_path(str(Path(out, 'cos_sim')))}")
 
 
-def choices_of(backbones: list[str] | None, **words: str | bool | None) -> list[ModelChoice]:
+def build_choices(backbones: list[str] | None, **words: str | bool | None) -> list[ModelChoice]:
     """A choice for each backbone named, once, or one for the default backbone; `words` go into all of them.
 
     Raises `UsageError` on a word that there is none of.
@@ -174,23 +182,23 @@ def choices_of(backbones: list[str] | None, **words: str | bool | None) -> list[
     from simsearch import ModelChoice
 
     if not backbones:
-        return [ModelChoice.checked(**words)]
-    return [ModelChoice.checked(backbone=backbone, **words) for backbone in dict.fromkeys(backbones)]
+        return [ModelChoice.from_options(**words)]
+    return [ModelChoice.from_options(backbone=backbone, **words) for backbone in dict.fromkeys(backbones)]
 
 
-def tell_notes(notes: Iterable[str]) -> None:
+def print_notes(notes: Iterable[str]) -> None:
     """What a person should know, each once."""
     for note in dict.fromkeys(notes):
-        tell(f"simsearch: {note}")
+        print_message(f"simsearch: {note}")
 
 
-def tell_skips(found: Predictions | Comparison) -> None:
+def print_skipped_images(found: PredictionResult | ImageComparison) -> None:
     """What could not be read, and why."""
     for skip in found.skips:
-        tell(f"  skipped {shown_path(skip.path)}: {skip.reason}")
+        print_message(f"  skipped {format_path(skip.path)}: {skip.reason}")
 
 
-def _about(found: Predictions | Comparison) -> dict[str, Any]:
+def _build_shared_fields(found: PredictionResult | ImageComparison) -> dict[str, Any]:
     """What both documents say besides their answer."""
     models = {
         name: {
@@ -206,7 +214,7 @@ def _about(found: Predictions | Comparison) -> dict[str, Any]:
     return {"models": models, "skipped": skipped, "notes": list(found.notes)}
 
 
-def _predictions_document(predictions: Predictions, sheet: str | None) -> dict[str, Any]:
+def _build_predictions_document(predictions: PredictionResult, sheet: str | None) -> dict[str, Any]:
     return {
         "images": [
             {
@@ -216,35 +224,35 @@ def _predictions_document(predictions: Predictions, sheet: str | None) -> dict[s
                         {"rank": x.rank, "class_id": x.cls.id, "name": x.cls.name, "probability": x.probability}
                         for x in guesses
                     ]
-                    for name, guesses in image.guesses.items()
+                    for name, guesses in image.top_classes.items()
                 },
             }
             for image in predictions.images
         ],
         "sheet": sheet,
-        **_about(predictions),
+        **_build_shared_fields(predictions),
     }
 
 
-def _print_predictions(predictions: Predictions) -> None:
+def _print_predictions(predictions: PredictionResult) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
     for image in predictions.images:
-        table = Table(title=Text(shown_path(image.path)), title_justify="left", box=None, pad_edge=False)
+        table = Table(title=Text(format_path(image.path)), title_justify="left", box=None, pad_edge=False)
         table.add_column("rank", justify="right")
-        for name in image.guesses:
+        for name in image.top_classes:
             table.add_column(name, overflow="fold")
             table.add_column("", justify="right")
-        for row in zip(*image.guesses.values(), strict=True):
+        for row in zip(*image.top_classes.values(), strict=True):
             cells = [cell for x in row for cell in (Text(x.cls.label), f"{x.probability:.4f}")]
             table.add_row(str(row[0].rank), *cells)
         console.print(table)
 
 
-def _features_document(found: Features, file: str) -> dict[str, Any]:
+def _build_features_document(found: ImageFeatures, file: str) -> dict[str, Any]:
     return {
         "image": found.path,
         "backbone": found.model.backbone,
@@ -259,21 +267,21 @@ def _features_document(found: Features, file: str) -> dict[str, Any]:
                 "channels": list(block.channels),
                 "mean_activations": [float(mean) for mean in block.activations],
             }
-            for block in found.blocks
+            for block in found.layers
         ],
         "picture": file,
         "notes": list(found.notes),
     }
 
 
-def _print_features(found: Features, file: str) -> None:
-    for block in found.blocks:
+def _print_features(found: ImageFeatures, file: str) -> None:
+    for block in found.layers:
         height, width = block.maps.shape[:2]
         typer.echo(f"  {block.index:>4}  {block.layer:<40} {block.n_maps:>5,} maps of {width} x {height}")
-    typer.echo(f"picture: {shown_path(os.path.abspath(file))}")
+    typer.echo(f"picture: {format_path(os.path.abspath(file))}")
 
 
-def _comparison_document(comparison: Comparison, drawn: Drawn) -> dict[str, Any]:
+def _build_comparison_document(comparison: ImageComparison, drawn: ComparisonPictures) -> dict[str, Any]:
     return {
         "pairs": [
             {
@@ -286,14 +294,14 @@ def _comparison_document(comparison: Comparison, drawn: Drawn) -> dict[str, Any]
                     if (pair.first, pair.second) in files
                 },
             }
-            for pair in comparison.pairs()
+            for pair in comparison.iterate_pairs()
         ],
         "heat_maps": {name: str(file) for name, file in drawn.heat_maps.items()},
-        **_about(comparison),
+        **_build_shared_fields(comparison),
     }
 
 
-def _print_comparison(comparison: Comparison) -> None:
+def _print_comparison(comparison: ImageComparison) -> None:
     from itertools import islice
 
     from rich.console import Console
@@ -305,9 +313,9 @@ def _print_comparison(comparison: Comparison) -> None:
         table.add_column(heading, overflow="fold")
     for name in comparison.models:
         table.add_column(name, justify="right")
-    for pair in islice(comparison.pairs(), _PAIRS_SHOWN):
-        names = (Text(shown_path(comparison.paths[at])) for at in (pair.first, pair.second))
+    for pair in islice(comparison.iterate_pairs(), _MAX_PAIRS_SHOWN):
+        names = (Text(format_path(comparison.paths[at])) for at in (pair.first, pair.second))
         table.add_row(*names, *(f"{similarity:.4f}" for similarity in pair.similarities.values()))
     Console().print(table)
-    if comparison.n_pairs > _PAIRS_SHOWN:
-        typer.echo(f"and {comparison.n_pairs - _PAIRS_SHOWN:,} pairs more: --json lists them all")
+    if comparison.n_pairs > _MAX_PAIRS_SHOWN:
+        typer.echo(f"and {comparison.n_pairs - _MAX_PAIRS_SHOWN:,} pairs more: --json lists them all")

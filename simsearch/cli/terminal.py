@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from simsearch.collection import Progress
 
-INDEXES = Path("indexes")
-INDEX_VARIABLE = "SIMSEARCH_INDEX"
-_QUIET_S = 1.0
+COLLECTIONS_FOLDER = Path("indexes")
+COLLECTION_VARIABLE = "SIMSEARCH_INDEX"
+_BAR_DELAY_S = 1.0
 """A bar appears when something has taken this long."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
-IndexKind = Annotated[
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+IndexKindOption = Annotated[
     str | None,
     typer.Option(
         "--index-kind",
@@ -36,7 +36,7 @@ IndexKind = Annotated[
         "ivf, ivf-sq8, ivf-pq, ivf-rabitq, hnsw or hnsw-sq8. It stays so until another is named.",
     ),
 ]
-Recall = Annotated[
+RecallOption = Annotated[
     float | None,
     typer.Option(
         "--recall",
@@ -44,7 +44,7 @@ Recall = Annotated[
         help="The recall@10 that such an index is tuned to: how many of the ten nearest it finds; default 0.99.",
     ),
 ]
-In = Annotated[
+CollectionOption = Annotated[
     str | None,
     typer.Option(
         "--in",
@@ -52,11 +52,11 @@ In = Annotated[
         help="The collection; default: $SIMSEARCH_INDEX, else the only one under indexes/.",
     ),
 ]
-Backbone = Annotated[
+BackboneOption = Annotated[
     str | None,
     typer.Option("--backbone", metavar="NAME|FILE", help="A row of `simsearch backbones`, or a model file."),
 ]
-Ranges = Annotated[
+RangesOption = Annotated[
     str | None,
     typer.Option(
         "--ranges",
@@ -64,8 +64,8 @@ Ranges = Annotated[
         help="How far views go; default: rotation=30,shift=0.1,shear=0.15,zoom=0.1,channel-shift=10,flip=yes.",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Another seed gives other views; default: 0.")]
-Where = Annotated[
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Another seed gives other views; default: 0.")]
+WhereOption = Annotated[
     str | None,
     typer.Option(
         "--where",
@@ -73,7 +73,7 @@ Where = Annotated[
         help='Only images of which this holds: "class in (lamp, vase) and width >= 800 and taken > 2024-05".',
     ),
 ]
-Store = Annotated[
+StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
@@ -81,7 +81,7 @@ Store = Annotated[
         help="What is searched from now on: faiss (files in the collection, the default) or milvus.",
     ),
 ]
-MilvusUri = Annotated[
+MilvusUriOption = Annotated[
     str | None,
     typer.Option(
         "--milvus-uri",
@@ -90,8 +90,8 @@ MilvusUri = Annotated[
         "(Milvus Lite). A token, or user:password, goes into $MILVUS_TOKEN.",
     ),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
-MaxMegapixels = Annotated[
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
+MaxMegapixelsOption = Annotated[
     float | None,
     typer.Option(
         "--max-megapixels",
@@ -101,64 +101,64 @@ MaxMegapixels = Annotated[
 ]
 
 
-def chosen_collection(named: str | None) -> str:
+def find_collection(named: str | None) -> str:
     """The folder of the collection to ask.
 
     Raises `CollectionNotFound` when there is none, `UsageError` when there are several.
     """
-    folder = named or os.environ.get(INDEX_VARIABLE)
+    folder = named or os.environ.get(COLLECTION_VARIABLE)
     if folder:
         return folder
-    found = sorted(path.parent for path in INDEXES.glob("*/catalog.db"))
+    found = sorted(path.parent for path in COLLECTIONS_FOLDER.glob("*/catalog.db"))
     if not found:
         raise CollectionNotFound(
-            str(INDEXES), "there is no collection under indexes/", "make one with `simsearch index SOURCE`"
+            str(COLLECTIONS_FOLDER), "there is no collection under indexes/", "make one with `simsearch index SOURCE`"
         )
     if len(found) > 1:
         names = ", ".join(str(path) for path in found)
-        raise UsageError(f"there are several collections: {names}", f"name one with --in or ${INDEX_VARIABLE}")
+        raise UsageError(f"there are several collections: {names}", f"name one with --in or ${COLLECTION_VARIABLE}")
     return str(found[0])
 
 
-def new_collection(source: str) -> str:
+def derive_collection_folder(source: str) -> str:
     """Where a source is indexed into if the user does not say: indexes/ and the source's name."""
     if source == "-":
         raise UsageError("a list on stdin has no name", "say where to index it with --into DIR")
-    from simsearch.collection import is_remote, name_of_source
+    from simsearch.collection import derive_source_name, is_remote
 
     if is_remote(source):
-        return str(INDEXES / name_of_source(source))
+        return str(COLLECTIONS_FOLDER / derive_source_name(source))
     path = Path(os.path.abspath(source))
-    return str(INDEXES / (path.name if path.is_dir() else path.stem or "images"))
+    return str(COLLECTIONS_FOLDER / (path.name if path.is_dir() else path.stem or "images"))
 
 
-def max_pixels(megapixels: float | None) -> int | None:
+def to_pixels(megapixels: float | None) -> int | None:
     """The limit in pixels."""
     return None if megapixels is None else round(megapixels * 1e6)
 
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on stdout, in ASCII, so that any terminal and any name survive it."""
-    typer.echo(json.dumps(document, indent=2, default=_plain))
+    typer.echo(json.dumps(document, indent=2, default=_to_json_value))
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
-def tell(message: str) -> None:
+def print_message(message: str) -> None:
     """A message for the person at the terminal, on stderr."""
     typer.echo(message.encode("utf-8", "replace").decode(), err=True)
 
 
-def shown_path(path: str) -> str:
+def format_path(path: str) -> str:
     """A path as a person reads it: relative to the current folder where it lies below, always printable."""
     below = os.path.join(os.getcwd(), "")
     shown = path.removeprefix(below)
     return os.fsencode(shown).decode("utf-8", "replace")
 
 
-def shown_size(n_bytes: float) -> str:
+def format_size(n_bytes: float) -> str:
     """A number of bytes with a unit: 16.5 MB."""
     unit = "B"
     for larger in ("kB", "MB", "GB", "TB"):
@@ -172,7 +172,7 @@ class ProgressBar:
     """Rate and time left on stderr, from the first second on; nothing where stderr is no terminal."""
 
     def __init__(self, doing: str = "indexing", unit: str = "files") -> None:
-        self._doing = doing
+        self._activity = doing
         self._unit = unit
         self._started = time.monotonic()
         self._bar: Bar | None = None
@@ -192,17 +192,17 @@ class ProgressBar:
     def show(self, n_done: int, n_all: int) -> None:
         """Show that so many of all are done."""
         if self._bar is None:
-            if not sys.stderr.isatty() or time.monotonic() - self._started < _QUIET_S:
+            if not sys.stderr.isatty() or time.monotonic() - self._started < _BAR_DELAY_S:
                 return
-            self._bar = _new_bar(self._doing)
-            self._task = self._bar.add_task(self._doing, total=n_all, rate="")
+            self._bar = _create_bar(self._activity)
+            self._task = self._bar.add_task(self._activity, total=n_all, rate="")
             self._bar.start()
         if self._task is not None:
             rate = n_done / max(1e-9, time.monotonic() - self._started)
             self._bar.update(self._task, completed=n_done, total=n_all, rate=f"{rate:.0f} {self._unit}/s")
 
 
-def _new_bar(doing: str) -> Bar:
+def _create_bar(doing: str) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

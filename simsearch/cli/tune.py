@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simsearch.cli.terminal import AsJson, Backbone, In, chosen_collection, print_json
+from simsearch.cli.terminal import BackboneOption, CollectionOption, JsonOption, find_collection, print_json
 
 if TYPE_CHECKING:
-    from simsearch.evaluation.tuning import Tuned
+    from simsearch.evaluation.tuning import TuningResult
 
 
 def tune(
-    in_: In = None,
-    backbone: Backbone = None,
+    in_: CollectionOption = None,
+    backbone: BackboneOption = None,
     reranks: Annotated[
         list[str] | None,
         typer.Option("--rerank", metavar="METHOD", help="What to try instead of the usual nine; may be repeated."),
@@ -25,7 +25,7 @@ def tune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the table; queries go on as they were.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Try re-ranking methods on a collection, and make the best its default.
 
@@ -34,19 +34,19 @@ def tune(
 
     Example:  simsearch tune --in indexes/photos
     """
-    from simsearch.evaluation.tuning import TRIED
+    from simsearch.evaluation.tuning import TUNED_METHODS
     from simsearch.evaluation.tuning import tune as tune_collection
 
     found = tune_collection(
-        chosen_collection(in_), backbone, methods=reranks or TRIED, n_queries=sample, seed=seed, keep=not dry_run
+        find_collection(in_), backbone, methods=reranks or TUNED_METHODS, n_queries=sample, seed=seed, keep=not dry_run
     )
     if as_json:
         print_json(dataclasses.asdict(found) | {"kept": not dry_run})
     else:
-        _print(found, is_kept=not dry_run)
+        _print_trials(found, is_kept=not dry_run)
 
 
-def _print(found: Tuned, *, is_kept: bool) -> None:
+def _print_trials(found: TuningResult, *, is_kept: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simsearch.cli.index import ingest_document, tell_skips
-from simsearch.cli.terminal import Backbone, MaxMegapixels, ProgressBar, max_pixels, new_collection, tell
+from simsearch.cli.index import build_ingest_document, print_skips
+from simsearch.cli.terminal import (
+    BackboneOption,
+    MaxMegapixelsOption,
+    ProgressBar,
+    derive_collection_folder,
+    print_message,
+    to_pixels,
+)
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from simsearch.collection import IngestReport
-    from simsearch.watch import Turn
+    from simsearch.watch import WatchUpdate
 
 
 def watch(
@@ -31,7 +38,7 @@ def watch(
         str | None,
         typer.Option("--into", metavar="DIR", help="The collection; default: indexes/<name of the source>."),
     ] = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     weights: Annotated[str | None, typer.Option("--weights", metavar="PATH", help="A weights file.")] = None,
     precision: Annotated[
         str, typer.Option("--precision", help="auto (fastest that changes no answer much), f32, bf16 or int8.")
@@ -53,7 +60,7 @@ def watch(
             help="Look that often instead of being told by the system; default: only where it cannot tell, every 10 s.",
         ),
     ] = None,
-    megapixels: MaxMegapixels = None,
+    megapixels: MaxMegapixelsOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON on stdout for each run that changed something.")
@@ -65,71 +72,73 @@ def watch(
 
     Example:  simsearch watch photos --into indexes/photos
     """
-    stop = _Stop()
+    stop = _StopSignals()
     folder = into
     try:
         from simsearch.collection import Collection, ModelChoice, ViewChoice
-        from simsearch.watch import Ears, Pace, check_sources
+        from simsearch.watch import WatchListener, WatchSettings, check_sources
         from simsearch.watch import watch as keep_current
 
-        choice = ModelChoice.checked(backbone=backbone, weights=weights, precision=precision, offline=offline)
+        choice = ModelChoice.from_options(backbone=backbone, weights=weights, precision=precision, offline=offline)
         check_sources(sources)
-        collection = folder = into or new_collection(sources[0])
+        collection = folder = into or derive_collection_folder(sources[0])
         embedders: dict[str, Any] = {}
 
         def run(present: Sequence[str]) -> IngestReport:
             with ProgressBar() as bar:
                 return Collection.ingest(
-                    collection, present, choice, augment=ViewChoice(augment), max_pixels=max_pixels(megapixels),
+                    collection, present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
                     progress=bar, embedders=embedders,
                 )  # fmt: skip
 
         how = "" if poll is None else f", looking every {poll:g} s"
-        tell(f"simsearch: watching {', '.join(sources)} into {folder}{how}  (Ctrl-C stops it)")
-        ears = Ears(show=_Shown(as_json=as_json), tell=lambda message: tell(f"simsearch: {message}"))
-        pace = Pace(poll_s=poll) if settle is None else Pace(settle, poll)
+        print_message(f"simsearch: watching {', '.join(sources)} into {folder}{how}  (Ctrl-C stops it)")
+        ears = WatchListener(
+            on_update=_UpdatePrinter(as_json=as_json), on_message=lambda message: print_message(f"simsearch: {message}")
+        )
+        pace = WatchSettings(poll_s=poll) if settle is None else WatchSettings(settle, poll)
         keep_current(collection, sources, run, ears, pace=pace)
     except KeyboardInterrupt:
         safe = f"; what was indexed is safe in {folder}" if folder else ""
-        tell(f"simsearch: stopped{safe}")
+        print_message(f"simsearch: stopped{safe}")
         raise typer.Exit(stop.status) from None
 
 
-class _Stop:
+class _StopSignals:
     """SIGTERM stops like Ctrl-C. After the first of either, others wait for nothing: it is ending already."""
 
     def __init__(self) -> None:
         self.status = 128 + signal.SIGINT
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+            signal.signal(number, self._handle_signal)
 
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
+    def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)
         self.status = 128 + number
         raise KeyboardInterrupt
 
 
-class _Shown:
+class _UpdatePrinter:
     """Turns as they are printed: a line each; what a person should know of the model once."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._noted: set[str] = set()
+        self._printed_notes: set[str] = set()
 
-    def __call__(self, turn: Turn) -> None:
+    def __call__(self, turn: WatchUpdate) -> None:
         for note in turn.report.notes:
-            if note not in self._noted:
-                tell(f"simsearch: {note}")
-                self._noted.add(note)
+            if note not in self._printed_notes:
+                print_message(f"simsearch: {note}")
+                self._printed_notes.add(note)
         if self._as_json:
-            print(json.dumps(ingest_document(turn.report)), flush=True)  # noqa: T201 - a document for each run
+            print(json.dumps(build_ingest_document(turn.report)), flush=True)  # noqa: T201 - a document for each run
         else:
-            tell(_line(turn))
-            tell_skips(turn.new_skips, turn.report.collection)
+            print_message(_format_update(turn))
+            print_skips(turn.new_skips, turn.report.collection)
 
 
-def _line(turn: Turn) -> str:
+def _format_update(turn: WatchUpdate) -> str:
     report = turn.report
     counts = {
         "added": turn.n_added or 0,

@@ -19,7 +19,7 @@ from simsearch.images.decode import Pixels
 SIDE_PX = 32
 """The side of the thumbnails that are compared."""
 
-SAME_PICTURE = 0.965
+MIN_LIKENESS = 0.965
 """The least likeness of two pictures that are held to be the same one.
 
 Of each edit in `edits.py`, made of 500 photographs, 98 % and more are above it. Of the 1,500 pairs of
@@ -34,11 +34,11 @@ _STEPS = ((2, 8), (1, 4))
 """By what factor the thumbnails are made smaller, and how many steps alignment then takes."""
 _DAMPING = np.float32(1e-2)
 _FINE_BOX, _WIDE_BOX = 3, 7
-_LEAST_VARIATION = 1e-6
+_MIN_VARIATION = 1e-6
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma, as Pillow's "L"
 _IDENTITY = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
-_LEAST_MAP = np.array([[0.75, -0.25, -0.25], [-0.25, 0.75, -0.25]], np.float32)
-_GREATEST_MAP = np.array([[1.35, 0.25, 0.25], [0.25, 1.35, 0.25]], np.float32)
+_MIN_MAP = np.array([[0.75, -0.25, -0.25], [-0.25, 0.75, -0.25]], np.float32)
+_MAX_MAP = np.array([[1.35, 0.25, 0.25], [0.25, 1.35, 0.25]], np.float32)
 _SHIFTS = (-0.08, 0.0, 0.08)
 _STARTS = (
     _IDENTITY,
@@ -47,51 +47,51 @@ _STARTS = (
 """Where alignment begins anew when it fails from no change at all: crops from the middle, the sides, the corners."""
 
 
-def likeness(a: Pixels, b: Pixels) -> Floats:
+def measure_likeness(a: Pixels, b: Pixels) -> Floats:
     """How well each of `b` can be laid over that of `a`: thumbnails (p, 32, 32, 3) both, likeness (p,) in [-1, 1].
 
     The correlation of fine detail in colour where the two overlap; 1 is the same picture. A picture without any
     detail is like none. The search for a better overlay ends where one is as good as `SAME_PICTURE`.
     """
     batches = range(0, len(a), _N_IN_BATCH)
-    found = [_likeness_of_batch(a[start : start + _N_IN_BATCH], b[start : start + _N_IN_BATCH]) for start in batches]
+    found = [_measure_batch(a[start : start + _N_IN_BATCH], b[start : start + _N_IN_BATCH]) for start in batches]
     return np.concatenate(found) if found else np.empty(0, np.float32)
 
 
-def _likeness_of_batch(a: Pixels, b: Pixels) -> Floats:
+def _measure_batch(a: Pixels, b: Pixels) -> Floats:
     """As they lie, then aligned: most edits need nothing, and looking for more takes ten times as long."""
     target, other = (np.ascontiguousarray(some.transpose(0, 3, 1, 2), np.float32) for some in (a, b))
-    best = _as_they_lie(target, other)
-    poor = np.flatnonzero(best < SAME_PICTURE)
+    best = _compare_unaligned(target, other)
+    poor = np.flatnonzero(best < MIN_LIKENESS)
     if len(poor):
-        best[poor] = np.maximum(best[poor], _aligned(target[poor], other[poor]))
+        best[poor] = np.maximum(best[poor], _compare_aligned(target[poor], other[poor]))
     return best
 
 
-def _as_they_lie(target: Floats, other: Floats) -> Floats:
+def _compare_unaligned(target: Floats, other: Floats) -> Floats:
     """The likeness (p,) of channels (p, 3, side, side) without any map, upright or mirrored."""
     everywhere = np.ones((1, 1, SIDE_PX * SIDE_PX), np.float32)
-    a, b = _detail(target), _detail(other)
-    return np.maximum(_correlation(a, b, everywhere), _correlation(a, b[..., ::-1], everywhere))
+    a, b = _extract_detail(target), _extract_detail(other)
+    return np.maximum(_correlate(a, b, everywhere), _correlate(a, b[..., ::-1], everywhere))
 
 
-def _aligned(target: Floats, other: Floats) -> Floats:
+def _compare_aligned(target: Floats, other: Floats) -> Floats:
     """The likeness (p,) under the map that fits best, from the start that does, upright or mirrored."""
-    maps, is_mirrored = _best_starts(target, other)
+    maps, is_mirrored = _choose_starts(target, other)
     above = np.where(is_mirrored[:, None, None, None], other[..., ::-1], other)
     for factor, n_steps in _STEPS:
-        maps = _improved(_grey(target, factor), _grey(above, factor), maps, n_steps)
-    warped, is_inside = _warped(above.reshape(-1, SIDE_PX, SIDE_PX), np.repeat(maps, 3, axis=0))
+        maps = _refine_maps(_convert_to_gray(target, factor), _convert_to_gray(above, factor), maps, n_steps)
+    warped, is_inside = _warp(above.reshape(-1, SIDE_PX, SIDE_PX), np.repeat(maps, 3, axis=0))
     inside = is_inside[::3, None].astype(np.float32)
-    completed = _completed(warped.reshape(len(maps), 3, -1), target.reshape(len(maps), 3, -1), inside)
-    return _correlation(_detail(target), _detail(completed.reshape(target.shape)), inside)
+    completed = _fill_outside(warped.reshape(len(maps), 3, -1), target.reshape(len(maps), 3, -1), inside)
+    return _correlate(_extract_detail(target), _extract_detail(completed.reshape(target.shape)), inside)
 
 
-def _best_starts(target: Floats, other: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _choose_starts(target: Floats, other: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """The map (p, 2, 3) of all starts that fits best before any step, and whether upon the mirrored picture (p,)."""
     n = len(target)
-    warps, inside = _start_warps()
-    below, upright = _grey(target, _START_FACTOR), _grey(other, _START_FACTOR)
+    warps, inside = _build_start_warps()
+    below, upright = _convert_to_gray(target, _START_FACTOR), _convert_to_gray(other, _START_FACTOR)
     flat, n_inside = below.reshape(n, -1), inside.sum(1)
     total_a = flat @ inside.T
     spread_a = (flat * flat) @ inside.T - total_a**2 / n_inside
@@ -101,22 +101,22 @@ def _best_starts(target: Floats, other: Floats) -> tuple[Floats, NDArray[np.bool
         total_b = warped.sum(2)
         spread_b = (warped * warped).sum(2) - total_b**2 / n_inside
         both = (warped @ flat[..., None])[..., 0] - total_a * total_b / n_inside
-        fits.append(both / np.sqrt(np.maximum(spread_a * spread_b, _LEAST_VARIATION)))
+        fits.append(both / np.sqrt(np.maximum(spread_a * spread_b, _MIN_VARIATION)))
     best = np.argmax(np.concatenate(fits, axis=1), axis=1)
     return np.stack(_STARTS)[best % len(_STARTS)], best >= len(_STARTS)
 
 
 @functools.cache
-def _start_warps() -> tuple[Floats, Floats]:
+def _build_start_warps() -> tuple[Floats, Floats]:
     """All starts at once: warping is linear, so a matrix (side^2, starts * side^2), and what lies inside of each."""
     side = SIDE_PX // _START_FACTOR
     pixels = np.eye(side * side, dtype=np.float32).reshape(-1, side, side)
-    warped = [_warped(pixels, np.broadcast_to(start, (side * side, 2, 3))) for start in _STARTS]
+    warped = [_warp(pixels, np.broadcast_to(start, (side * side, 2, 3))) for start in _STARTS]
     inside = np.stack([is_inside[0] for _, is_inside in warped])
     return np.concatenate([some for some, _ in warped], axis=1), inside.astype(np.float32)
 
 
-def _grey(channels: Floats, factor: int) -> Floats:
+def _convert_to_gray(channels: Floats, factor: int) -> Floats:
     """In grey, (p, side / factor, side / factor), each with mean 0 and spread 1."""
     n, side = len(channels), SIDE_PX // factor
     grey = np.einsum("pcyx,c->pyx", channels, _LUMA)
@@ -125,7 +125,7 @@ def _grey(channels: Floats, factor: int) -> Floats:
     return np.asarray(centred / np.maximum(centred.std((1, 2), keepdims=True), 1e-3), np.float32)
 
 
-def _completed(warped: Floats, target: Floats, inside: Floats) -> Floats:
+def _fill_outside(warped: Floats, target: Floats, inside: Floats) -> Floats:
     """What lies outside is taken from the target, at the contrast and brightness of what lies inside: (p, 3, n).
 
     Anything else would be found as detail along the edge of the overlap.
@@ -133,18 +133,18 @@ def _completed(warped: Floats, target: Floats, inside: Floats) -> Floats:
     n_inside = np.maximum(inside.sum(2, keepdims=True), 1)
     means = [(some * inside).sum(2, keepdims=True) / n_inside for some in (warped, target)]
     spreads = [
-        np.sqrt((((some - mean) * inside) ** 2).sum(2, keepdims=True) + _LEAST_VARIATION)
+        np.sqrt((((some - mean) * inside) ** 2).sum(2, keepdims=True) + _MIN_VARIATION)
         for some, mean in zip((warped, target), means, strict=True)
     ]
     return np.where(inside > 0, warped, (target - means[1]) * (spreads[0] / spreads[1]) + means[0])
 
 
-def _detail(channels: Floats) -> Floats:
+def _extract_detail(channels: Floats) -> Floats:
     """Channels without their broad light and shade, and without the finest grain, which resampling changes."""
-    return _blurred(channels, _FINE_BOX) - _blurred(channels, _WIDE_BOX)
+    return _blur(channels, _FINE_BOX) - _blur(channels, _WIDE_BOX)
 
 
-def _blurred(channels: Floats, side_px: int) -> Floats:
+def _blur(channels: Floats, side_px: int) -> Floats:
     """Means over squares of an odd side; the edges are repeated outwards."""
     reach, length = side_px // 2, channels.shape[-1]
     padded = np.pad(channels, [(0, 0), (0, 0), (reach, reach), (reach, reach)], mode="edge")
@@ -157,66 +157,66 @@ def _blurred(channels: Floats, side_px: int) -> Floats:
     return total / np.float32(side_px**2)
 
 
-def _correlation(a: Floats, b: Floats, inside: Floats) -> Floats:
+def _correlate(a: Floats, b: Floats, inside: Floats) -> Floats:
     """Pearson correlation (p,) of channels (p, 3, side, side) inside (p, 1, side^2), each about its own mean."""
     n_inside = np.maximum(inside.sum(2, keepdims=True), 1)
     flat = (some.reshape(len(some), 3, -1) * inside for some in (a, b))
     a, b = (some - inside * (some.sum(2, keepdims=True) / n_inside) for some in flat)
     spread = (a * a).sum((1, 2)) * (b * b).sum((1, 2))
-    return np.asarray((a * b).sum((1, 2)) / np.sqrt(np.maximum(spread, _LEAST_VARIATION)), np.float32)
+    return np.asarray((a * b).sum((1, 2)) / np.sqrt(np.maximum(spread, _MIN_VARIATION)), np.float32)
 
 
-def _improved(target: Floats, other: Floats, maps: Floats, n_steps: int) -> Floats:
+def _refine_maps(target: Floats, other: Floats, maps: Floats, n_steps: int) -> Floats:
     """The maps (p, 2, 3), from those given on, that lay grey `other` over `target` (p, side, side) best."""
     n, side = target.shape[:2]
-    steepest = _steepest_descent(target)
+    steepest = _compute_steepest_descent(target)
     hessian = steepest @ steepest.transpose(0, 2, 1) + _DAMPING * side**2 * np.eye(6, dtype=np.float32)
     to_step = np.linalg.inv(hessian) @ steepest
     best_fit, best = np.full(n, -np.inf, np.float32), maps.copy()
     for _ in range(n_steps):
-        fit, residual = _fit(target, other, maps)
+        fit, residual = _compute_fit(target, other, maps)
         is_better = fit > best_fit
         best_fit[is_better], best[is_better] = fit[is_better], maps[is_better]
-        maps = _stepped(maps, (to_step @ residual[..., None])[..., 0])
-    fit, _ = _fit(target, other, maps)
+        maps = _update_maps(maps, (to_step @ residual[..., None])[..., 0])
+    fit, _ = _compute_fit(target, other, maps)
     is_better = fit > best_fit
     best[is_better] = maps[is_better]
     return best
 
 
-def _stepped(maps: Floats, step: Floats) -> Floats:
+def _update_maps(maps: Floats, step: Floats) -> Floats:
     """Each map after the inverse of the small one that `step` (p, 6) describes, kept within slight edits."""
     small = np.tile(np.eye(3, dtype=np.float32), (len(maps), 1, 1))
     small[:, :2] += step.reshape(-1, 2, 3)
     whole = np.tile(np.eye(3, dtype=np.float32), (len(maps), 1, 1))
     whole[:, :2] = maps
     moved = (whole @ np.linalg.inv(small))[:, :2]
-    return np.clip(moved, _LEAST_MAP, _GREATEST_MAP)
+    return np.clip(moved, _MIN_MAP, _MAX_MAP)
 
 
-def _steepest_descent(target: Floats) -> Floats:
+def _compute_steepest_descent(target: Floats) -> Floats:
     """How each pixel of `target` changes with each of the six numbers of a map: (p, 6, side * side)."""
     n, side = target.shape[:2]
     down, right = np.gradient(target, axis=(1, 2))
-    places = _places(side)[None] * np.float32(side / 2)
+    places = _build_pixel_grid(side)[None] * np.float32(side / 2)
     return np.concatenate([right.reshape(n, 1, -1) * places, down.reshape(n, 1, -1) * places], axis=1)
 
 
-def _fit(target: Floats, other: Floats, maps: Floats) -> tuple[Floats, Floats]:
+def _compute_fit(target: Floats, other: Floats, maps: Floats) -> tuple[Floats, Floats]:
     """The correlation (p,) under those maps, and what is left at each pixel (p, side * side) at equal contrast."""
-    warped, is_inside = _warped(other, maps)
+    warped, is_inside = _warp(other, maps)
     weight = is_inside.astype(np.float32)
     n_inside = np.maximum(weight.sum(1, keepdims=True), 1)
     flat = target.reshape(len(target), -1)
     a, b = ((some - (some * weight).sum(1, keepdims=True) / n_inside) * weight for some in (flat, warped))
-    spread_a, spread_b = (np.maximum((some * some).sum(1), _LEAST_VARIATION) for some in (a, b))
+    spread_a, spread_b = (np.maximum((some * some).sum(1), _MIN_VARIATION) for some in (a, b))
     return (a * b).sum(1) / np.sqrt(spread_a * spread_b), b * np.sqrt(spread_a / spread_b)[:, None] - a
 
 
-def _warped(pictures: Floats, maps: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _warp(pictures: Floats, maps: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Pictures (p, side, side) seen through the maps, bilinear: (p, side * side), and which pixels lie inside."""
     n, side = pictures.shape[:2]
-    at = (maps @ _places(side)) * np.float32(side / 2) + np.float32((side - 1) / 2)
+    at = (maps @ _build_pixel_grid(side)) * np.float32(side / 2) + np.float32((side - 1) / 2)
     is_inside = ((at >= -0.5) & (at <= side - 0.5)).all(1)
     at = np.clip(at, 0, np.float32(side - 1.001))
     whole = at.astype(np.int32)
@@ -231,7 +231,7 @@ def _warped(pictures: Floats, maps: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     return upper, is_inside
 
 
-def _places(side: int) -> Floats:
+def _build_pixel_grid(side: int) -> Floats:
     """x, y and 1 of each pixel's middle, (3, side * side); the picture reaches from -1 to 1."""
     middles = ((np.arange(side) - (side - 1) / 2) / (side / 2)).astype(np.float32)
     y, x = np.meshgrid(middles, middles, indexing="ij")

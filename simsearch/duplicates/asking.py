@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from simsearch.duplicates.results import DuplicateQuestion, DuplicateReport
+from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
 from simsearch.duplicates.search import SearchedModel, find_duplicates
 from simsearch.errors import ImageNotFound, ModelError, UsageError
-from simsearch.index.cache import Indexes
-from simsearch.ingest.plan import open_stored
-from simsearch.models.weights import WeightsOrder
+from simsearch.index.cache import IndexBackend
+from simsearch.ingest.plan import open_stored_model
+from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
@@ -19,21 +19,23 @@ StageProgress = Callable[[str, float], None]
 """Is told the stage and the share of it that is done."""
 
 
-def ask(
-    catalog: Catalog, cache: Indexes, stored: StoredModel, *,
-    question: DuplicateQuestion, order: WeightsOrder, progress: StageProgress,
+def search_duplicates(
+    catalog: Catalog, cache: IndexBackend, stored: StoredModel, *,
+    options: DuplicateOptions, order: WeightsOptions, progress: StageProgress,
 ) -> DuplicateReport:  # fmt: skip
     """What a collection holds more than once; pairs that were rejected are never put together again.
 
     Raises what `find_duplicates` raises, and `ModelError` where more than `exact` is asked of imported vectors.
     """
-    if stored.model.runtime == "imported" and question.down_to != "exact":
+    if stored.model.runtime == "imported" and options.down_to != "exact":
         problem = f"the vectors of {stored.model.backbone} were imported: edited pictures cannot be embedded with it"
         raise ModelError(problem, "name another --backbone, or look for exact duplicates only (--tier exact)")
     model = SearchedModel(
-        stored, cache.exact(stored.fingerprint), lambda: open_stored(stored, catalog, order, for_many=True)
+        stored,
+        cache.open_exact_index(stored.fingerprint),
+        lambda: open_stored_model(stored, catalog, order, for_many=True),
     )
-    return find_duplicates(catalog, model, question, rejected=catalog.rejected_pairs(), progress=progress)
+    return find_duplicates(catalog, model, options, rejected=catalog.list_rejected_pairs(), progress=progress)
 
 
 def reject(folder: Path, image_ids: Sequence[int]) -> int:
@@ -41,26 +43,26 @@ def reject(folder: Path, image_ids: Sequence[int]) -> int:
 
     Raises `UsageError` on fewer than two images, `ImageNotFound` when one is not in the collection.
     """
-    pairs = _pairs(folder, image_ids)
+    pairs = _list_pairs(folder, image_ids)
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        writer.reject(pairs)
+        writer.reject_pairs(pairs)
     return len(pairs)
 
 
 def unreject(folder: Path, image_ids: Sequence[int]) -> int:
     """Forget what was remembered of those images among each other; how many pairs that is. Raises as `reject`."""
-    pairs = _pairs(folder, image_ids)
+    pairs = _list_pairs(folder, image_ids)
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        return writer.unreject(pairs)
+        return writer.unreject_pairs(pairs)
 
 
-def _pairs(folder: Path, image_ids: Sequence[int]) -> list[tuple[int, int]]:
+def _list_pairs(folder: Path, image_ids: Sequence[int]) -> list[tuple[int, int]]:
     """Every two of the images, the smaller id first."""
     ids = sorted(set(image_ids))
     if len(ids) < 2:
         raise UsageError("one image makes no pair", "name the ids of two or more that are no duplicates, as in 12,15")
     with Catalog.open(folder) as catalog:
         for image_id in ids:
-            if catalog.original_view(image_id) is None:
+            if catalog.find_original_view(image_id) is None:
                 raise ImageNotFound(str(folder), f"{folder} has no image {image_id}", "groups show the ids")
     return list(itertools.combinations(ids, 2))

@@ -14,10 +14,16 @@ import statistics
 
 import numpy as np
 
-from simsearch.duplicates.alignment import SAME_PICTURE
-from simsearch.duplicates.calibration_samples import Edited, Rivals, Sight, edited, rivals
+from simsearch.duplicates.alignment import MIN_LIKENESS
+from simsearch.duplicates.calibration_samples import (
+    CalibrationInputs,
+    EditedSamples,
+    HardNegatives,
+    find_hard_negatives,
+    measure_edits,
+)
 from simsearch.duplicates.edits import EDITS
-from simsearch.duplicates.results import Calibration, DuplicateQuestion, EditRecall
+from simsearch.duplicates.results import Calibration, DuplicateOptions, EditRecall
 from simsearch.duplicates.similarity_graph import Floats
 
 N_EDITED = 100
@@ -29,40 +35,40 @@ N_COMPARED = 200
 _FLOOR_SHARE = 0.005
 """The share of edits that may lie below the threshold when false positives would allow a lower one."""
 
-_HIGHEST = 0.999  # atanh(1) is infinite
+_MAX_CORRELATION = 0.999  # atanh(1) is infinite
 _N_ROUNDS = 20
 
 
-def calibrate(sight: Sight, question: DuplicateQuestion) -> Calibration:
+def calibrate(inputs: CalibrationInputs, options: DuplicateOptions) -> Calibration:
     """Where `near` and `similar` begin for this model on these images. The same seed gives the same answer.
 
     Raises `Unreadable` when no picture of the sample can be read.
     """
-    random = np.random.default_rng(question.seed)
-    sample = random.permutation(len(sight.originals))[:N_COMPARED]
-    edits = edited(sight, sample[:N_EDITED], random)
-    different = rivals(sight, sample)
-    overlaid_share = share_overlaid(different.likenesses)
+    random = np.random.default_rng(options.seed)
+    sample = random.permutation(len(inputs.originals))[:N_COMPARED]
+    edits = measure_edits(inputs, sample[:N_EDITED], random)
+    different = find_hard_negatives(inputs, sample)
+    overlaid_share = estimate_overlaid_share(different.likenesses)
     near = max(
         float(np.quantile(edits.similarities, _FLOOR_SHARE)),
-        exceeded_by(different.similarities, question.false_positive_rate / overlaid_share),
+        find_threshold(different.similarities, options.false_positive_rate / overlaid_share),
     )
-    similar = question.min_similarity
+    similar = options.min_similarity
     if similar is None:  # without anything different there is nothing to call similar
-        similar = exceeded_by(different.similarities, question.similar_share) if len(different.similarities) else near
+        similar = find_threshold(different.similarities, options.similar_share) if len(different.similarities) else near
     return Calibration(
         near_similarity=near,
         similar_similarity=similar,
-        least_likeness=SAME_PICTURE,
+        least_likeness=MIN_LIKENESS,
         n_edited=len(edits.names) // len(EDITS),
         n_compared=len(different.similarities),
-        close_share=_share_close(different, near),
+        close_share=_compute_close_share(different, near),
         overlaid_share=overlaid_share,
-        recalls=_recalls(edits, near),
+        recalls=_measure_recalls(edits, near),
     )
 
 
-def exceeded_by(similarities: Floats, share: float) -> float:
+def find_threshold(similarities: Floats, share: float) -> float:
     """The least similarity that at most that share of them (m,) reaches; -1 where all may."""
     falling = np.sort(similarities)[::-1]
     n_allowed = int(share * len(falling))
@@ -71,7 +77,7 @@ def exceeded_by(similarities: Floats, share: float) -> float:
     return float(np.nextafter(falling[n_allowed], np.float32(np.inf)))
 
 
-def share_overlaid(likenesses: Floats) -> float:
+def estimate_overlaid_share(likenesses: Floats) -> float:
     """How many different pictures can be laid over each other all the same, from those (m,) that cannot.
 
     By construction none of them can, so the tail is extrapolated. Fisher's z = atanh of a correlation is about normal
@@ -81,25 +87,25 @@ def share_overlaid(likenesses: Floats) -> float:
     """
     if not len(likenesses):
         return 1.0
-    z = np.arctanh(np.clip(likenesses, -_HIGHEST, _HIGHEST))
+    z = np.arctanh(np.clip(likenesses, -_MAX_CORRELATION, _MAX_CORRELATION))
     levels = np.array([0.5, 0.8413])
     middle, upper = np.quantile(z, levels)
     normal, beyond = statistics.NormalDist(), 0.0
     for _ in range(_N_ROUNDS):  # what is cut off moves the levels, and the levels tell what is cut off
         low, high = (normal.inv_cdf(float(level)) for level in levels * (1 - beyond))
         spread = max(float(upper - middle), 1e-6) / (high - low)
-        beyond = 1 - normal.cdf((math.atanh(SAME_PICTURE) - float(middle)) / spread + low)
+        beyond = 1 - normal.cdf((math.atanh(MIN_LIKENESS) - float(middle)) / spread + low)
     return max(beyond, 1 / len(likenesses))
 
 
-def _share_close(different: Rivals, near: float) -> float:
+def _compute_close_share(different: HardNegatives, near: float) -> float:
     return float(np.mean(different.similarities >= near)) if len(different.similarities) else 0.0
 
 
-def _recalls(edits: Edited, near: float) -> tuple[EditRecall, ...]:
+def _measure_recalls(edits: EditedSamples, near: float) -> tuple[EditRecall, ...]:
     names = np.array(edits.names)
     is_close = edits.similarities >= near
-    is_found = is_close & (edits.likenesses >= SAME_PICTURE)
+    is_found = is_close & (edits.likenesses >= MIN_LIKENESS)
     return tuple(
         EditRecall(name, float(is_close[names == name].mean()), float(is_found[names == name].mean())) for name in EDITS
     )

@@ -16,7 +16,7 @@ _ROTATION_DEG = 3.0
 _BRIGHTNESS = 0.2
 
 
-def _recompressed(quality: int) -> Edit:
+def _build_recompression(quality: int) -> Edit:
     def edit(image: Image.Image, _: np.random.Generator) -> Image.Image:
         stream = io.BytesIO()
         image.save(stream, "JPEG", quality=quality)
@@ -25,16 +25,16 @@ def _recompressed(quality: int) -> Edit:
     return edit
 
 
-def _halved(image: Image.Image, _: np.random.Generator) -> Image.Image:
+def _halve(image: Image.Image, _: np.random.Generator) -> Image.Image:
     width, height = image.size
     return image.resize((max(1, width // 2), max(1, height // 2)), Image.Resampling.LANCZOS)
 
 
-def _mirrored(image: Image.Image, _: np.random.Generator) -> Image.Image:
+def _mirror(image: Image.Image, _: np.random.Generator) -> Image.Image:
     return ImageOps.mirror(image)
 
 
-def _cropped(share: float) -> Edit:
+def _build_crop(share: float) -> Edit:
     """That share of both sides, from anywhere within."""
 
     def edit(image: Image.Image, random: np.random.Generator) -> Image.Image:
@@ -46,7 +46,7 @@ def _cropped(share: float) -> Edit:
     return edit
 
 
-def _rotated(image: Image.Image, random: np.random.Generator) -> Image.Image:
+def _rotate(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """By three degrees either way, cropped in its own proportions to where there is no empty corner."""
     degrees = _ROTATION_DEG * float(random.choice([-1, 1]))
     sine, cosine = math.sin(math.radians(_ROTATION_DEG)), math.cos(math.radians(_ROTATION_DEG))
@@ -58,19 +58,19 @@ def _rotated(image: Image.Image, random: np.random.Generator) -> Image.Image:
     return turned.crop(box) if box[2] > box[0] and box[3] > box[1] else turned
 
 
-def _brightened(image: Image.Image, random: np.random.Generator) -> Image.Image:
+def _change_brightness(image: Image.Image, random: np.random.Generator) -> Image.Image:
     factor = 1 + _BRIGHTNESS * float(random.choice([-1, 1]))
     return ImageEnhance.Brightness(image).enhance(factor)
 
 
 EDITS: Mapping[str, Edit] = {
-    "recompressed, JPEG quality 50": _recompressed(50),
-    "recompressed, JPEG quality 30": _recompressed(30),
-    "half the size": _halved,
-    "mirrored": _mirrored,
-    "cropped to 95 %": _cropped(0.95),
-    "cropped to 90 %": _cropped(0.90),
-    "rotated by 3 degrees": _rotated,
-    "brightness 20 % up or down": _brightened,
+    "recompressed, JPEG quality 50": _build_recompression(50),
+    "recompressed, JPEG quality 30": _build_recompression(30),
+    "half the size": _halve,
+    "mirrored": _mirror,
+    "cropped to 95 %": _build_crop(0.95),
+    "cropped to 90 %": _build_crop(0.90),
+    "rotated by 3 degrees": _rotate,
+    "brightness 20 % up or down": _change_brightness,
 }
 """The edits a calibration measures, by the name it reports."""

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.store.catalog import Catalog
-from simsearch.store.connection import CATALOG_NAME, connect_to_read, loaded_path, translated
+from simsearch.store.connection import CATALOG_NAME, connect_to_read, decode_path, translate_errors
 
-_MANY = 500
+_MAX_IDS_PER_QUERY = 500
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class HeldFile:
+class SnapshotFile:
     """A file of an image."""
 
     path: str
@@ -26,7 +26,7 @@ class HeldFile:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldImage:
+class SnapshotImage:
     """An image with a file: its content's digest and size, upright size in px, when it was taken by its EXIF."""
 
     image_id: int
@@ -35,10 +35,10 @@ class HeldImage:
     height: int
     size_bytes: int
     taken_at: str | None
-    files: tuple[HeldFile, ...]
+    files: tuple[SnapshotFile, ...]
 
 
-class Holdings:
+class ImageSnapshot:
     """The images of a catalog at one moment."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -47,7 +47,7 @@ class Holdings:
         # A catalog that an older simsearch wrote, in a place that cannot be written to, has no such column.
         self._taken_at = "taken_at" if "taken_at" in columns else "NULL"
 
-    def originals(self, model_id: int) -> tuple[Ids, Ids]:
+    def read_original_ids(self, model_id: int) -> tuple[Ids, Ids]:
         """View ids and image ids (n,) of the original views that the model has a vector of, by rising view id."""
         rows = self._connection.execute(
             """SELECT views.id, image_id FROM views JOIN vectors ON view_id = views.id AND model_id = ?
@@ -58,17 +58,17 @@ class Holdings:
         pairs = np.array(rows.fetchall(), dtype=np.int64).reshape(-1, 2)
         return pairs[:, 0].copy(), pairs[:, 1].copy()
 
-    def copied(self) -> list[int]:
+    def find_copied_images(self) -> list[int]:
         """The images that have several files, by rising id."""
         query = "SELECT image_id FROM files GROUP BY image_id HAVING count(*) > 1 ORDER BY image_id"
         return [row[0] for row in self._connection.execute(query)]
 
-    def images(self, image_ids: Sequence[int]) -> dict[int, HeldImage]:
+    def read_images(self, image_ids: Sequence[int]) -> dict[int, SnapshotImage]:
         """Those images that have a file, by id; files in the order they were found."""
-        files: dict[int, list[HeldFile]] = {}
+        files: dict[int, list[SnapshotFile]] = {}
         facts: dict[int, tuple[str, int, int, int, str | None]] = {}
-        for start in range(0, len(image_ids), _MANY):
-            some = image_ids[start : start + _MANY]
+        for start in range(0, len(image_ids), _MAX_IDS_PER_QUERY):
+            some = image_ids[start : start + _MAX_IDS_PER_QUERY]
             rows = self._connection.execute(
                 f"""SELECT image_id, path, mtime_ns, digest, width, height, images.size_bytes, {self._taken_at}
                     FROM files JOIN images ON images.id = image_id
@@ -76,14 +76,14 @@ class Holdings:
                 some,
             )
             for image_id, path, mtime_ns, digest, width, height, size_bytes, taken_at in rows:
-                files.setdefault(image_id, []).append(HeldFile(loaded_path(path), mtime_ns))
+                files.setdefault(image_id, []).append(SnapshotFile(decode_path(path), mtime_ns))
                 facts[image_id] = (digest, width, height, size_bytes, taken_at)
-        return {image_id: HeldImage(image_id, *facts[image_id], tuple(files[image_id])) for image_id in files}
+        return {image_id: SnapshotImage(image_id, *facts[image_id], tuple(files[image_id])) for image_id in files}
 
 
 @contextmanager
-def holdings(catalog: Catalog) -> Iterator[Holdings]:
+def open_image_snapshot(catalog: Catalog) -> Iterator[ImageSnapshot]:
     """What the catalog holds now, whatever is written meanwhile."""
-    with translated(catalog.folder), closing(connect_to_read(catalog.folder / CATALOG_NAME)) as connection:
+    with translate_errors(catalog.folder), closing(connect_to_read(catalog.folder / CATALOG_NAME)) as connection:
         connection.execute("BEGIN")
-        yield Holdings(connection)
+        yield ImageSnapshot(connection)

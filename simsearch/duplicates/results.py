@@ -20,7 +20,7 @@ KEEP_RULES: tuple[KeepRule, ...] = get_args(KeepRule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DuplicateQuestion:
+class DuplicateOptions:
     """What to look for.
 
     All tiers up to `down_to` are answered. `false_positive_rate`: of how many images it is accepted that they are
@@ -56,7 +56,7 @@ class DuplicateQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GroupMember:
     """An image of a group with all its files, the one to keep first; upright size in px, bytes of a file.
 
     `similarity` is to the group's first member.
@@ -71,7 +71,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class DuplicateGroup:
     """Images, or files of one image, that belong together: the one to keep first, then by falling similarity.
 
     `keep` and `remove` are paths, all of the group's. Of `similar` ones none is to be removed: they are different
@@ -79,7 +79,7 @@ class Group:
     """
 
     tier: Tier
-    members: tuple[Member, ...]
+    members: tuple[GroupMember, ...]
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -152,13 +152,13 @@ class DuplicateReport:
     are in no `near` group. `seconds` by stage.
     """
 
-    question: DuplicateQuestion
-    groups: tuple[Group, ...]
+    question: DuplicateOptions
+    groups: tuple[DuplicateGroup, ...]
     calibration: Calibration | None
     n_images: int
     unread: tuple[str, ...]
     seconds: dict[str, float]
 
-    def of_tier(self, tier: Tier) -> tuple[Group, ...]:
+    def of_tier(self, tier: Tier) -> tuple[DuplicateGroup, ...]:
         """The groups of one tier."""
         return tuple(group for group in self.groups if group.tier == tier)

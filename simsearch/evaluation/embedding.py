@@ -8,62 +8,62 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.evaluation.protocol import Item
+from simsearch.evaluation.protocol import TaskImage
 from simsearch.store.catalog import Catalog, StoredModel
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
+class TaskVectors:
     """The vectors of n images: `originals` (n, d), and N augmented views of each, `augmented` (n, N, d)."""
 
     originals: Vectors
     augmented: Vectors
 
-    def with_views(self, n_views: int) -> Embedded:
+    def with_views(self, n_views: int) -> TaskVectors:
         """The same with the first so many augmented views only."""
-        return Embedded(self.originals, self.augmented[:, :n_views])
+        return TaskVectors(self.originals, self.augmented[:, :n_views])
 
 
-def items_below(catalog: Catalog, files: Sequence[str]) -> list[Item]:
+def list_images(catalog: Catalog, files: Sequence[str]) -> list[TaskImage]:
     """The images that those files hold, in the order of the files; `paths` are those among `files`."""
     wanted = set(files)
-    digests = {path: digest for path, _, digest in catalog.contents() if path in wanted}
+    digests = {path: digest for path, _, digest in catalog.iterate_contents() if path in wanted}
     paths: dict[str, list[str]] = {}
     for file in files:
         if file in digests:
             paths.setdefault(digests[file], []).append(file)
-    return [Item(digest, tuple(found)) for digest, found in paths.items()]
+    return [TaskImage(digest, tuple(found)) for digest, found in paths.items()]
 
 
-def embedded_digests(catalog: Catalog, stored: StoredModel) -> set[str]:
+def find_embedded_digests(catalog: Catalog, stored: StoredModel) -> set[str]:
     """The contents that have every vector which the model is to have of them."""
-    numbers = catalog.view_numbers(stored.id)
+    numbers = catalog.list_view_numbers(stored.id)
     image_ids, counts = np.unique(numbers[:, 1], return_counts=True)
     whole = set(image_ids[counts >= len(stored.augmentation.numbers)].tolist())
-    return {digest for _, image_id, digest in catalog.contents() if image_id in whole}
+    return {digest for _, image_id, digest in catalog.iterate_contents() if image_id in whole}
 
 
-def load(catalog: Catalog, stored: StoredModel, digests: Sequence[str]) -> Embedded:
+def load_vectors(catalog: Catalog, stored: StoredModel, digests: Sequence[str]) -> TaskVectors:
     """The vectors of those contents, each of which has all of the model's views."""
-    rows = _rows(catalog, stored, digests)
+    rows = _locate_views(catalog, stored, digests)
     n_views = len(stored.augmentation.numbers)
     vectors = np.empty((len(digests), n_views, stored.width), np.float32)
     flat = vectors.reshape(-1, stored.width)
     view_ids = np.array(sorted(rows), np.int64)
-    for ids, block in catalog.vectors(stored, view_ids):
+    for ids, block in catalog.iterate_vectors(stored, view_ids):
         flat[[rows[view_id] for view_id in ids.tolist()]] = block
-    return Embedded(np.ascontiguousarray(vectors[:, 0]), vectors[:, 1:])
+    return TaskVectors(np.ascontiguousarray(vectors[:, 0]), vectors[:, 1:])
 
 
-def _rows(catalog: Catalog, stored: StoredModel, digests: Sequence[str]) -> Mapping[int, int]:
+def _locate_views(catalog: Catalog, stored: StoredModel, digests: Sequence[str]) -> Mapping[int, int]:
     """Where each view's vector goes: image by image, each its views by number."""
     position_of = {digest: at for at, digest in enumerate(digests)}
     n_views = len(stored.augmentation.numbers)
-    image_at = {image_id: position_of[d] for _, image_id, d in catalog.contents() if d in position_of}
+    image_at = {image_id: position_of[d] for _, image_id, d in catalog.iterate_contents() if d in position_of}
     return {
         view_id: image_at[image_id] * n_views + number
-        for view_id, image_id, number in catalog.view_numbers(stored.id).tolist()
+        for view_id, image_id, number in catalog.list_view_numbers(stored.id).tolist()
         if image_id in image_at
     }

@@ -8,65 +8,65 @@ from pathlib import Path
 
 from simsearch.collection import Collection, ViewChoice
 from simsearch.errors import ImageError, NoImages
-from simsearch.evaluation.protocol import Item
-from simsearch.evaluation.spec import Question, Watching
-from simsearch.images.decode import decode, default_max_pixels, read
-from simsearch.sources.scan import FoundFile, Scan, scan
+from simsearch.evaluation.protocol import TaskImage
+from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
+from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
+from simsearch.sources.scan import FoundFile, Scan, scan_sources
 from simsearch.store.catalog import Catalog
 
-_GLANCE_PX = 64
+_CHECK_SIDE_PX = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BenchmarkInputs:
     """The files of the source, and those of them that claim to be pictures; the pictures of the folder of queries, by
     content; and what cannot be read: files out of reach, folders that cannot be listed, queries."""
 
     files: tuple[str, ...]
-    claiming: frozenset[str]
-    asked: tuple[Item, ...]
-    unread: tuple[str, ...]
+    claimed_images: frozenset[str]
+    queries: tuple[TaskImage, ...]
+    unreadable: tuple[str, ...]
 
     @classmethod
-    def of(cls, question: Question) -> Found:
+    def collect(cls, question: BenchmarkSpec) -> BenchmarkInputs:
         """Look for them.
 
         Raises `SourceError`.
         """
-        found = _listed(question.source)
-        claiming = frozenset(file.path for file in found.files if file.claims_picture)
+        found = _scan_source(question.source)
+        claiming = frozenset(file.path for file in found.files if file.has_picture_extension)
         unread = [skip.path for skip in found.skips]
-        asked: list[Item] = []
-        if question.truths.queries is not None:
-            queries = _listed(question.truths.queries)
-            asked, broken = _read(queries.files, question.max_pixels or default_max_pixels())
+        asked: list[TaskImage] = []
+        if question.label_source.queries is not None:
+            queries = _scan_source(question.label_source.queries)
+            asked, broken = _group_by_content(queries.files, question.max_pixels or compute_default_max_pixels())
             unread += [skip.path for skip in queries.skips] + broken
         return cls(tuple(file.path for file in found.files), claiming, tuple(asked), tuple(dict.fromkeys(unread)))
 
 
-def _listed(source: str) -> Scan:
-    found = scan([source], b"")
+def _scan_source(source: str) -> Scan:
+    found = scan_sources([source], b"")
     if not found.files:
         raise NoImages(source, f"no images in {source}", "check the path")
     return found
 
 
-def _read(files: Sequence[FoundFile], limit_px: int) -> tuple[list[Item], list[str]]:
+def _group_by_content(files: Sequence[FoundFile], limit_px: int) -> tuple[list[TaskImage], list[str]]:
     """The pictures among the files, by content, and those that claim to be some and cannot be read."""
     paths: dict[str, list[str]] = {}
     broken = []
     for file in files:
         try:
-            raw = read(file.path, claims_picture=file.claims_picture, max_pixels=limit_px)
-            decode(raw.data, raw.path, max_pixels=limit_px, target_px=_GLANCE_PX)
+            raw = read_raw_file(file.path, has_picture_extension=file.has_picture_extension, max_pixels=limit_px)
+            decode_image(raw.data, raw.path, max_pixels=limit_px, target_px=_CHECK_SIDE_PX)
             paths.setdefault(raw.digest, []).append(file.path)
         except ImageError:
-            if file.claims_picture:
+            if file.has_picture_extension:
                 broken.append(file.path)
-    return [Item(digest, tuple(found)) for digest, found in paths.items()], broken
+    return [TaskImage(digest, tuple(found)) for digest, found in paths.items()], broken
 
 
-def embed(question: Question, watching: Watching) -> tuple[list[str], list[str]]:
+def update_collection(question: BenchmarkSpec, watching: BenchmarkCallbacks) -> tuple[list[str], list[str]]:
     """Bring the collection up to date; the fingerprint of each model once, and what a person should know.
 
     Augmented views are added to those that are there, and never taken away.
@@ -77,11 +77,15 @@ def embed(question: Question, watching: Watching) -> tuple[list[str], list[str]]
     for choice in question.choices:
         watching.on_stage(f"embedding with {choice.backbone}")
         report = Collection.ingest(
-            question.into, [question.source], choice, max_pixels=question.max_pixels, progress=watching.on_ingest
+            question.collection_folder,
+            [question.source],
+            choice,
+            max_pixels=question.max_pixels,
+            progress=watching.on_ingest,
         )
-        if _n_views(question.into, report.model) < most_views:
+        if _count_views(question.collection_folder, report.model) < most_views:
             Collection.ingest(
-                question.into, [question.source], choice, augment=ViewChoice(most_views),
+                question.collection_folder, [question.source], choice, augment=ViewChoice(most_views),
                 max_pixels=question.max_pixels, progress=watching.on_ingest,
             )  # fmt: skip
         models.append(report.model)
@@ -89,7 +93,7 @@ def embed(question: Question, watching: Watching) -> tuple[list[str], list[str]]
     return list(dict.fromkeys(models)), notes
 
 
-def _n_views(folder: str, fingerprint: str) -> int:
+def _count_views(folder: str, fingerprint: str) -> int:
     """How many augmented views of every image a model has in its collection."""
     with Catalog.open(Path(folder)) as catalog:
         stored = catalog.find_model(fingerprint)

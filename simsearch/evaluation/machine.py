@@ -10,13 +10,13 @@ from pathlib import Path
 _PACKAGES = ("simsearch", "openvino", "tensorflow", "faiss-cpu", "numpy", "pillow")
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """Processor, cores, memory and system in one line."""
-    parts = [_processor(), f"{os.cpu_count()} cores", _memory(), platform.system()]
+    parts = [_read_processor(), f"{os.cpu_count()} cores", _describe_memory(), platform.system()]
     return ", ".join(part for part in parts if part)
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """What was installed, by name."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def _read_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -36,7 +36,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _memory() -> str:
+def _describe_memory() -> str:
     try:
         return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
     except (AttributeError, ValueError, OSError):  # Windows

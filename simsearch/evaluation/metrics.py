@@ -18,10 +18,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-_STEPS = 1_000_000
+_SIMILARITY_STEPS = 1_000_000
 """Similarities are compared in millionths, as `search.py` does: float32 cannot tell more."""
 
-_LARGEST = 1.0001
+_MAX_COSINE = 1.0001
 """A cosine of float32 vectors leaves [-1, 1] by rounding, not by more than this."""
 
 N_RECALL_LEVELS = 101
@@ -42,7 +42,7 @@ class Rankings:
     n_relevant: NDArray[np.int64]
 
     @classmethod
-    def of(cls, relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64]) -> Self:
+    def from_relevance(cls, relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64]) -> Self:
         """From `relevant` (q, n) bool in order of rank, and `n_relevant` (q,), the relevant images in all.
 
         What must not count, the query itself and junk, is no longer in between: it stands at the end of the row, as
@@ -66,7 +66,7 @@ class Rankings:
         return cls(query, column + 1, nth, n_relevant.astype(np.int64))
 
 
-def ranked(similarities: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+def rank_positions(similarities: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """The order of a database: (q, n) similarities to (q, n) int64 positions, the closest first.
 
     By falling similarity, rounded to six decimals; equal ones by rising position. What is `ignored` (q, n), the query
@@ -77,13 +77,13 @@ def ranked(similarities: NDArray[np.floating], ignored: NDArray[np.bool_] | None
     if ignored is not None and (ignored.shape != similarities.shape or ignored.dtype != np.bool_):
         raise ValueError(f"ignored must be {similarities.shape} bool, not {ignored.shape} {ignored.dtype}")
     # NaN makes either comparison false.
-    if similarities.size and not (similarities.min() >= -_LARGEST and similarities.max() <= _LARGEST):
-        raise ValueError(f"similarities must be cosines, from {-_LARGEST} to {_LARGEST}")
+    if similarities.size and not (similarities.min() >= -_MAX_COSINE and similarities.max() <= _MAX_COSINE):
+        raise ValueError(f"similarities must be cosines, from {-_MAX_COSINE} to {_MAX_COSINE}")
     # One number holds both, the level above and the position below: sorting plain int64 is several times quicker
     # than argsort, and masking gives the position back from negative numbers too.
-    levels = np.rint(np.multiply(similarities, -_STEPS, dtype=np.float64))
+    levels = np.rint(np.multiply(similarities, -_SIMILARITY_STEPS, dtype=np.float64))
     if ignored is not None:
-        np.putmask(levels, ignored, 2 * _STEPS)
+        np.putmask(levels, ignored, 2 * _SIMILARITY_STEPS)
     keys: NDArray[np.int64] = levels.astype(np.int64)
     n_ranked = similarities.shape[1]
     bits = n_ranked.bit_length()
@@ -99,7 +99,7 @@ def precision_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
 
     The best possible is min(R, k) / k.
     """
-    return _n_found(rankings, k) / k
+    return _count_found(rankings, k) / k
 
 
 def recall_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
@@ -107,12 +107,12 @@ def recall_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
 
     Papers on metric learning call `hit_at` by this name.
     """
-    return _n_found(rankings, k) / rankings.n_relevant
+    return _count_found(rankings, k) / rankings.n_relevant
 
 
 def hit_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
     """hit@k: 1 where a relevant image is among the first k, else 0. trec_eval's `success_k`."""
-    return (_n_found(rankings, k) > 0).astype(np.float64)
+    return (_count_found(rankings, k) > 0).astype(np.float64)
 
 
 def average_precision(rankings: Rankings) -> NDArray[np.float64]:
@@ -120,7 +120,7 @@ def average_precision(rankings: Rankings) -> NDArray[np.float64]:
 
     Over the whole ranking; those not found add 0. IIR 8.4; trec_eval's `map`.
     """
-    return _sums(rankings, rankings.nth / rankings.rank) / rankings.n_relevant
+    return _sum_per_query(rankings, rankings.nth / rankings.rank) / rankings.n_relevant
 
 
 def average_precision_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
@@ -129,8 +129,8 @@ def average_precision_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
     trec_eval's `map_cut_k`. The best possible is min(R, k) / R. Others divide by min(R, k), so that 1 can always be
     reached, among them Google Landmarks v2 (Weyand 2020): do not compare with theirs where R > k.
     """
-    first = rankings.rank <= _checked(k)
-    return _sums(rankings, np.where(first, rankings.nth / rankings.rank, 0.0)) / rankings.n_relevant
+    first = rankings.rank <= _check_cutoff(k)
+    return _sum_per_query(rankings, np.where(first, rankings.nth / rankings.rank, 0.0)) / rankings.n_relevant
 
 
 def average_precision_trapezoid(rankings: Rankings) -> NDArray[np.float64]:
@@ -142,7 +142,7 @@ def average_precision_trapezoid(rankings: Rankings) -> NDArray[np.float64]:
     """
     before = np.where(rankings.rank > 1, (rankings.nth - 1) / np.maximum(rankings.rank - 1, 1), 1.0)
     at = rankings.nth / rankings.rank
-    return _sums(rankings, (before + at) / 2) / rankings.n_relevant
+    return _sum_per_query(rankings, (before + at) / 2) / rankings.n_relevant
 
 
 def reciprocal_rank(rankings: Rankings) -> NDArray[np.float64]:
@@ -150,7 +150,7 @@ def reciprocal_rank(rankings: Rankings) -> NDArray[np.float64]:
 
     Voorhees 1999 (TREC-8 question answering); trec_eval's `recip_rank`.
     """
-    return _sums(rankings, np.where(rankings.nth == 1, 1 / rankings.rank, 0.0))
+    return _sum_per_query(rankings, np.where(rankings.nth == 1, 1 / rankings.rank, 0.0))
 
 
 def ndcg_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
@@ -159,8 +159,8 @@ def ndcg_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
     The ideal has min(R, k) relevant images first, ranked or not here. Järvelin & Kekäläinen 2002 for the idea; they
     divide by log2(rank) from rank 2 on, while log2(rank + 1) is what became usual, and trec_eval's `ndcg_cut_k`.
     """
-    first = rankings.rank <= _checked(k)
-    found = _sums(rankings, np.where(first, 1 / np.log2(rankings.rank + 1), 0.0))
+    first = rankings.rank <= _check_cutoff(k)
+    found = _sum_per_query(rankings, np.where(first, 1 / np.log2(rankings.rank + 1), 0.0))
     n_ideal = np.minimum(rankings.n_relevant, k)
     ideal = np.cumsum(1 / np.log2(np.arange(1, n_ideal.max(initial=0) + 1) + 1))
     ndcg: NDArray[np.float64] = found / ideal[n_ideal - 1]
@@ -169,7 +169,7 @@ def ndcg_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
 
 def r_precision(rankings: Rankings) -> NDArray[np.float64]:
     """Relevant among the first R / R: where precision and recall are equal. IIR 8.4; trec_eval's `Rprec`."""
-    return _count(rankings, rankings.rank <= rankings.n_relevant[rankings.query]) / rankings.n_relevant
+    return _count_per_query(rankings, rankings.rank <= rankings.n_relevant[rankings.query]) / rankings.n_relevant
 
 
 def n_s_score(rankings: Rankings) -> NDArray[np.float64]:
@@ -178,7 +178,7 @@ def n_s_score(rankings: Rankings) -> NDArray[np.float64]:
     Nistér & Stewénius 2006, on ukbench's groups of four. The query was taken out of the rankings; as nothing is closer
     to it than itself, it is counted as the first, with the first three that are ranked.
     """
-    return (1 + _n_found(rankings, 3)).astype(np.float64)
+    return (1 + _count_found(rankings, 3)).astype(np.float64)
 
 
 def interpolated_precision(rankings: Rankings) -> NDArray[np.float64]:
@@ -202,28 +202,28 @@ def interpolated_precision(rankings: Rankings) -> NDArray[np.float64]:
 
 def precision_curve(rankings: Rankings, k: int) -> NDArray[np.float64]:
     """P@1, P@2, ..., P@k: (q, k), each as `precision_at`."""
-    first = rankings.rank <= _checked(k)
+    first = rankings.rank <= _check_cutoff(k)
     cell = rankings.query[first] * k + rankings.rank[first] - 1
     n_found = np.bincount(cell, minlength=len(rankings.n_relevant) * k).reshape(-1, k)
     return np.cumsum(n_found, axis=1) / np.arange(1, k + 1)
 
 
-def _n_found(rankings: Rankings, k: int) -> NDArray[np.int64]:
-    return _count(rankings, rankings.rank <= _checked(k))
+def _count_found(rankings: Rankings, k: int) -> NDArray[np.int64]:
+    return _count_per_query(rankings, rankings.rank <= _check_cutoff(k))
 
 
-def _count(rankings: Rankings, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _count_per_query(rankings: Rankings, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How many of the relevant images found are `counted` (m,), for each query: (q,)."""
     return np.bincount(rankings.query[counted], minlength=len(rankings.n_relevant))
 
 
-def _sums(rankings: Rankings, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sum_per_query(rankings: Rankings, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The (m,) values of the relevant images found, summed for each query: (q,)."""
     sums = np.bincount(rankings.query, weights=values, minlength=len(rankings.n_relevant))
     return sums.astype(np.float64, copy=False)
 
 
-def _checked(k: int) -> int:
+def _check_cutoff(k: int) -> int:
     if k < 1:
         raise ValueError(f"k is {k}; it must be 1 or more")
     return k

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-HEADLINE = "map"
+MAIN_METRIC = "map"
 """The metric that rows are ranked by and compared in."""
 
 
@@ -22,7 +22,7 @@ class Exclusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
+class DatasetSummary:
     """What was asked of what. `n_queries_of` is how many queries there were before sampling."""
 
     source: str
@@ -45,7 +45,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class RowCost:
     """What a row costs on this machine.
 
     Images/s of the network alone, and from files to stored vectors, all views of an image counted; milliseconds of a
@@ -65,7 +65,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class RetrievedImage:
     """One answer to a query, in order of rank."""
 
     path: str
@@ -75,17 +75,17 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class WorstQuery:
     """A query that went badly, and what it got."""
 
     path: str
     label: str
     average_precision: float
-    answers: tuple[Answered, ...]
+    answers: tuple[RetrievedImage, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class BenchmarkRow:
     """One combination of backbone, precision, layer, pooling, augmentation and re-ranking.
 
     `scores` and `per_query` ((q,) float64 each, in the order of `Benchmark.queries`) are by metric. `p_value` is of
@@ -109,12 +109,12 @@ class Row:
     precision_recall: NDArray[np.float64]
     precision_at: NDArray[np.float64]
     per_class: Mapping[str, float]
-    worst: tuple[Failure, ...]
-    cost: Cost
+    worst: tuple[WorstQuery, ...]
+    cost: RowCost
 
 
 @dataclass(frozen=True, slots=True)
-class Robustness:
+class RobustnessResult:
     """How a model takes one kind of change at one strength.
 
     `similarity` is the mean cosine of an image and its changed self, `similarity_low` its 5th percentile;
@@ -131,7 +131,7 @@ class Robustness:
 
 
 @dataclass(frozen=True, slots=True)
-class QueryFacts:
+class LabeledQuery:
     """A query: its file and its label (empty where queries come with lists of positives)."""
 
     path: str
@@ -139,14 +139,14 @@ class QueryFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Benchmark:
+class BenchmarkResult:
     """A whole benchmark. `rows` are in the order asked for; `metrics` are the names in `Row.scores`, in order."""
 
-    dataset: Dataset
+    dataset: DatasetSummary
     metrics: tuple[str, ...]
-    queries: tuple[QueryFacts, ...]
-    rows: tuple[Row, ...]
-    robustness: tuple[Robustness, ...]
+    queries: tuple[LabeledQuery, ...]
+    rows: tuple[BenchmarkRow, ...]
+    robustness: tuple[RobustnessResult, ...]
     n_robustness_images: int
     notes: tuple[str, ...]
     seed: int
@@ -157,6 +157,6 @@ class Benchmark:
     elapsed_s: float
 
     @property
-    def best(self) -> Row:
+    def best(self) -> BenchmarkRow:
         """The row of the highest headline score; among equal ones the first."""
-        return max(self.rows, key=lambda row: row.scores[HEADLINE].mean)
+        return max(self.rows, key=lambda row: row.scores[MAIN_METRIC].mean)

@@ -9,28 +9,28 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.evaluation.model_probe import Speeds, bytes_an_image, weights_facts
+from simsearch.evaluation.model_probe import ModelSpeeds, compute_image_bytes, measure_weights
 from simsearch.evaluation.ranking import Ranker
-from simsearch.evaluation.results import HEADLINE, Cost, Row, Score
-from simsearch.evaluation.scoring import Scored
-from simsearch.evaluation.statistics import bootstrap_interval, holm, paired_test
-from simsearch.rerank.method import Method
+from simsearch.evaluation.results import MAIN_METRIC, BenchmarkRow, RowCost, Score
+from simsearch.evaluation.scoring import RankingScores
+from simsearch.evaluation.statistics import adjust_p_values, bootstrap_interval, compute_paired_p_value
+from simsearch.rerank.method import RerankMethod
 from simsearch.store.catalog import StoredModel
 
 _N_ANSWERS = 10
 
 
-def cost_of(stored: StoredModel, ranker: Ranker, speeds: Speeds, n_views: int) -> Cost:
+def measure_cost(stored: StoredModel, ranker: Ranker, speeds: ModelSpeeds, n_views: int) -> RowCost:
     """What a row costs; milliseconds are of a query's decoding, embedding and answer, one by one."""
     seconds = []
     for vector, embed_s in zip(speeds.query_vectors, speeds.query_s.tolist(), strict=True):
         started = time.perf_counter()
-        ranker.answer(vector, _N_ANSWERS)
+        ranker.search(vector, _N_ANSWERS)
         seconds.append(embed_s + time.perf_counter() - started)
     p50, p99 = np.percentile(np.array(seconds[1:] or seconds) * 1e3, [50, 99])  # the first one makes the index
-    on_disk, in_memory = bytes_an_image(stored.width, ranker.width, n_views)
-    parameters, weights_bytes = weights_facts(stored)
-    return Cost(
+    on_disk, in_memory = compute_image_bytes(stored.width, ranker.width, n_views)
+    parameters, weights_bytes = measure_weights(stored)
+    return RowCost(
         embedded_per_second=speeds.embedded_per_second / (1 + n_views),
         images_per_second=speeds.images_per_second[n_views],
         query_ms_p50=float(p50), query_ms_p99=float(p99),
@@ -39,26 +39,28 @@ def cost_of(stored: StoredModel, ranker: Ranker, speeds: Speeds, n_views: int) -
     )  # fmt: skip
 
 
-def row_of(stored: StoredModel, method: Method, *, n_views: int, scored: Scored, cost: Cost, seed: int) -> Row:
+def build_row(
+    stored: StoredModel, method: RerankMethod, *, n_views: int, scored: RankingScores, cost: RowCost, seed: int
+) -> BenchmarkRow:
     """A row under the name of its backbone, not compared with others yet."""
     model = stored.model
-    return Row(
+    return BenchmarkRow(
         name=model.backbone, backbone=model.backbone, model=stored.fingerprint, precision=model.precision,
         layer=model.layer, pooling=model.pooling, augment=n_views, rerank=str(method), width=scored.width,
-        scores={name: _score(values, seed) for name, values in scored.per_query.items()},
+        scores={name: _estimate_score(values, seed) for name, values in scored.per_query.items()},
         per_query=scored.per_query, p_value=None, precision_recall=scored.precision_recall,
         precision_at=scored.precision_at, per_class=scored.per_class, worst=scored.worst, cost=cost,
     )  # fmt: skip
 
 
-def _score(values: NDArray[np.float64], seed: int) -> Score:
+def _estimate_score(values: NDArray[np.float64], seed: int) -> Score:
     judged = values[~np.isnan(values)]
     if not len(judged):
         return Score(float("nan"), float("nan"), float("nan"))
     return Score(float(judged.mean()), *bootstrap_interval(judged, seed=seed))
 
 
-def named(rows: Sequence[Row]) -> list[Row]:
+def name_rows(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
     """The rows with names that tell them apart: the backbone, and whatever else is not the same in all of its rows."""
     found = []
     for row in rows:
@@ -79,10 +81,12 @@ def named(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def compared(rows: Sequence[Row], seed: int) -> list[Row]:
+def compare_rows(rows: Sequence[BenchmarkRow], seed: int) -> list[BenchmarkRow]:
     """The rows with the p-value of their difference from the best one, corrected for their number."""
-    best = max(rows, key=lambda row: row.scores[HEADLINE].mean)
+    best = max(rows, key=lambda row: row.scores[MAIN_METRIC].mean)
     others = [row for row in rows if row is not best]
-    p_values = [paired_test(row.per_query[HEADLINE], best.per_query[HEADLINE], seed=seed) for row in others]
-    corrected = dict(zip((row.name for row in others), holm(np.array(p_values)).tolist(), strict=True))
+    p_values = [
+        compute_paired_p_value(row.per_query[MAIN_METRIC], best.per_query[MAIN_METRIC], seed=seed) for row in others
+    ]
+    corrected = dict(zip((row.name for row in others), adjust_p_values(np.array(p_values)).tolist(), strict=True))
     return [replace(row, p_value=corrected.get(row.name)) for row in rows]

@@ -8,14 +8,27 @@ from itertools import product
 
 from simsearch.collection import Progress
 from simsearch.errors import UsageError
-from simsearch.evaluation.label_file import from_file
-from simsearch.evaluation.labels import Groups, Lists, by_folder, by_fours, by_pattern
-from simsearch.evaluation.protocol import Item, Task, leave_one_out, listed, query_against_database
+from simsearch.evaluation.label_file import read_label_file
+from simsearch.evaluation.labels import LabelGroups, RelevanceLists, group_by_folder, group_by_fours, group_by_pattern
+from simsearch.evaluation.protocol import (
+    RetrievalTask,
+    TaskImage,
+    build_leave_one_out_task,
+    build_list_task,
+    build_query_folder_task,
+)
 from simsearch.images.views import Augmentation
 from simsearch.models.choice import BUILTIN, ModelChoice, list_backbones
-from simsearch.rerank.method import Method
+from simsearch.rerank.method import RerankMethod
 
-__all__ = ["Method", "Question", "Truths", "Watching", "combinations", "default_backbones"]
+__all__ = [
+    "BenchmarkCallbacks",
+    "BenchmarkSpec",
+    "LabelSource",
+    "RerankMethod",
+    "combine_choices",
+    "list_default_backbones",
+]
 
 PROTOCOLS = ("leave-one-out", "ukbench")
 DEFAULT_METHODS = ("none", "pca", "pca+dba", "pca+dba+aqe")
@@ -23,7 +36,7 @@ BASELINE = "histogram"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truths:
+class LabelSource:
     """Where labels come from: folders, unless one of these says otherwise.
 
     `pattern` is a regular expression on paths, `file` names labels or lists of answers, `protocol` one of
@@ -48,44 +61,55 @@ class Truths:
         if self.protocol == "ukbench" and self.queries is not None:
             raise UsageError("ukbench asks with every picture", "leave out --queries")
 
-    def task(
-        self, items: Sequence[Item], source: str, *, asked: Sequence[Item] = (), broken: Sequence[str] = ()
-    ) -> Task:
+    def build_task(
+        self,
+        items: Sequence[TaskImage],
+        source: str,
+        *,
+        query_images: Sequence[TaskImage] = (),
+        broken: Sequence[str] = (),
+    ) -> RetrievalTask:
         """The task of those images; `asked` are those of the folder of queries, where there is one.
 
         `broken` are pictures of the source that take no part; in UKBench they keep their place among the fours.
         Raises `UsageError` where nothing can be measured.
         """
-        files = _paths(items)
-        labels = by_fours([*files, *broken]) if self.protocol == "ukbench" else self._labels(files, source)
+        files = _list_paths(items)
+        labels = group_by_fours([*files, *broken]) if self.protocol == "ukbench" else self._find_labels(files, source)
         if self.queries is None:
-            return listed(items, labels) if isinstance(labels, Lists) else leave_one_out(items, labels, self.protocol)
-        own = labels if isinstance(labels, Lists) else self._labels(_paths(asked), self.queries)
-        if isinstance(labels, Lists) or isinstance(own, Lists):
+            return (
+                build_list_task(items, labels)
+                if isinstance(labels, RelevanceLists)
+                else build_leave_one_out_task(items, labels, self.protocol)
+            )
+        own = (
+            labels if isinstance(labels, RelevanceLists) else self._find_labels(_list_paths(query_images), self.queries)
+        )
+        if isinstance(labels, RelevanceLists) or isinstance(own, RelevanceLists):
             raise UsageError("the lists name their queries themselves", "leave out --queries")
-        return query_against_database(asked, own, items, labels)
+        return build_query_folder_task(query_images, own, items, labels)
 
-    def _labels(self, files: Sequence[str], source: str) -> Groups | Lists:
+    def _find_labels(self, files: Sequence[str], source: str) -> LabelGroups | RelevanceLists:
         if self.pattern is not None:
-            return by_pattern(files, source, self.pattern)
+            return group_by_pattern(files, source, self.pattern)
         if self.file is not None:
-            return from_file(self.file, files, source)
-        return by_folder(files, source)
+            return read_label_file(self.file, files, source)
+        return group_by_folder(files, source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class BenchmarkSpec:
     """A whole benchmark. Every model is measured with every number of augmented views and every method.
 
     `n_queries` None asks with all; `n_robustness` images are changed in every way (0: that part is left out).
     """
 
     source: str
-    into: str
+    collection_folder: str
     choices: tuple[ModelChoice, ...]
-    truths: Truths = field(default_factory=Truths)
+    label_source: LabelSource = field(default_factory=LabelSource)
     view_counts: tuple[int, ...] = (0,)
-    methods: tuple[Method, ...] = (Method(),)
+    methods: tuple[RerankMethod, ...] = (RerankMethod(),)
     n_queries: int | None = None
     n_robustness: int = 100
     seed: int = 0
@@ -101,19 +125,19 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
+class BenchmarkCallbacks:
     """Whom to tell how far it is: what is being done, and how an ingest goes on."""
 
     on_stage: Callable[[str], None] = lambda _: None
     on_ingest: Callable[[Progress], None] = lambda _: None
 
 
-def default_backbones() -> tuple[str, ...]:
+def list_default_backbones() -> tuple[str, ...]:
     """The baseline, the one that ships with the package, and every network whose weights are here."""
     return (BASELINE, BUILTIN, *(row["name"] for row in list_backbones() if row["weights_path"] and row["layer"]))
 
 
-def combinations(
+def combine_choices(
     backbones: Sequence[str], precisions: Sequence[str], layers: Sequence[str | None], poolings: Sequence[str | None],
     *, weights: str | None, offline: bool,
 ) -> tuple[ModelChoice, ...]:  # fmt: skip
@@ -124,10 +148,10 @@ def combinations(
     if weights is not None and len(backbones) > 1:
         raise UsageError("--weights is for one backbone", "put the files into a folder and name it $SIMSEARCH_WEIGHTS")
     for pooling in poolings:
-        ModelChoice.checked(pooling=pooling)  # also where no backbone takes it
+        ModelChoice.from_options(pooling=pooling)  # also where no backbone takes it
     return tuple(
         dict.fromkeys(
-            ModelChoice.checked(
+            ModelChoice.from_options(
                 backbone=backbone, precision=precision, weights=weights, offline=offline,
                 layer=None if backbone in (BUILTIN, BASELINE) else layer,
                 pooling=None if backbone in (BUILTIN, BASELINE) else pooling,
@@ -137,5 +161,5 @@ def combinations(
     )  # fmt: skip
 
 
-def _paths(items: Sequence[Item]) -> list[str]:
+def _list_paths(items: Sequence[TaskImage]) -> list[str]:
     return [path for item in items for path in item.paths]

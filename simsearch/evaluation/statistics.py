@@ -28,13 +28,15 @@ def bootstrap_interval(
     n_queries = len(values)
     means = [
         values[random.integers(n_queries, size=(len(block), n_queries), dtype=np.uint32)].mean(axis=1)
-        for block in _blocks(n_resamples, row_bytes=n_queries * values.itemsize)
+        for block in _split_rows(n_resamples, row_bytes=n_queries * values.itemsize)
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def paired_test(a: NDArray[np.float64], b: NDArray[np.float64], *, seed: int, n_resamples: int = 10_000) -> float:
+def compute_paired_p_value(
+    a: NDArray[np.float64], b: NDArray[np.float64], *, seed: int, n_resamples: int = 10_000
+) -> float:
     """How likely means of the same (q,) queries differ at least as much if it were chance which is whose: p.
 
     The two-sided paired randomisation test (Fisher; for retrieval Smucker, Allan & Carterette 2007): a query's two
@@ -53,12 +55,12 @@ def paired_test(a: NDArray[np.float64], b: NDArray[np.float64], *, seed: int, n_
     as_much = abs(total) - 1e-12 * np.abs(differences).sum()
     n_patterns = 2 ** len(differences)
     is_exact = n_patterns <= n_resamples
-    swaps = _all_swaps(len(differences)) if is_exact else _random_swaps(len(differences), n_resamples, seed)
+    swaps = _enumerate_swaps(len(differences)) if is_exact else _draw_swaps(len(differences), n_resamples, seed)
     n_as_much = sum(int(np.count_nonzero(np.abs(total - 2 * (block @ differences)) >= as_much)) for block in swaps)
     return n_as_much / n_patterns if is_exact else (1 + n_as_much) / (1 + n_resamples)
 
 
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+def adjust_p_values(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(m,) p-values of m tests, corrected for there being m of them, in the same order; from 0 to 1.
 
     Holm 1979: the smallest is multiplied by m, the next by m - 1, ..., none less than the one before. To call what
@@ -81,22 +83,22 @@ def _check(values: NDArray[np.float64], n_resamples: int) -> None:
         raise ValueError(f"n_resamples is {n_resamples}; it must be 1 or more")
 
 
-def _blocks(n_rows: int, *, row_bytes: int) -> Iterator[range]:
+def _split_rows(n_rows: int, *, row_bytes: int) -> Iterator[range]:
     """The rows of a table, some at a time."""
     size = max(1, _BLOCK_BYTES // max(row_bytes, 1))
     for start in range(0, n_rows, size):
         yield range(start, min(start + size, n_rows))
 
 
-def _all_swaps(n: int) -> Iterator[NDArray[np.float64]]:
+def _enumerate_swaps(n: int) -> Iterator[NDArray[np.float64]]:
     """Every pattern of n swaps, (2^n, n) in blocks, 1 for a swap."""
-    for block in _blocks(2**n, row_bytes=n * 8):
+    for block in _split_rows(2**n, row_bytes=n * 8):
         yield (np.arange(block.start, block.stop)[:, None] >> np.arange(n) & 1).astype(np.float64)
 
 
-def _random_swaps(n: int, n_draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _draw_swaps(n: int, n_draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Fair coins, (`n_draws`, n) in blocks, 1 for a swap."""
     random = np.random.default_rng(seed)
-    for block in _blocks(n_draws, row_bytes=n * 8):
+    for block in _split_rows(n_draws, row_bytes=n * 8):
         coins = random.integers(256, size=(len(block), -(-n // 8)), dtype=np.uint8)
         yield np.unpackbits(coins, axis=1, count=n).astype(np.float64)

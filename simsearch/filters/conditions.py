@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from simsearch.filters.timespan import Moment
+from simsearch.filters.timespan import Timespan
 
-Kind = Literal["text", "place", "number", "date", "format", "own"]
+FieldKind = Literal["text", "place", "number", "date", "format", "own"]
 """What is compared with what. `own` is a column of the user's: numbers, texts, or both."""
 
-KINDS: dict[str, Kind] = {
+FIELD_KINDS: dict[str, FieldKind] = {
     "path": "place",
     "folder": "place",
     "name": "text",
@@ -44,8 +44,8 @@ the picture's own on the clock of its camera. `width` and `height` are upright p
 image's.
 """
 
-ORDERED: frozenset[Kind] = frozenset({"text", "number", "date", "own"})
-MATCHED: frozenset[Kind] = frozenset({"text", "place", "own"})
+ORDERED_KINDS: frozenset[FieldKind] = frozenset({"text", "number", "date", "own"})
+PATTERN_KINDS: frozenset[FieldKind] = frozenset({"text", "place", "own"})
 
 FORMATS = {
     "avif": ("AVIF",),
@@ -63,10 +63,10 @@ FORMATS = {
 
 KEYWORDS = frozenset({"and", "or", "not", "in", "between", "like", "glob", "is", "missing", "present"})
 
-WORD = r"[^\W\d][\w.\-]*"
+WORD_PATTERN = r"[^\W\d][\w.\-]*"
 """A name or a value that needs no quotes."""
 
-Value = float | str | Moment
+Value = float | str | Timespan
 """What a field is compared with: a number, a text, a time."""
 
 
@@ -75,43 +75,43 @@ class Field:
     """A field of every collection, or a column of the user's. `at` is where it stood in the text, from 0."""
 
     name: str
-    is_own: bool = False
-    at: int = field(default=0, compare=False)
+    is_user_column: bool = False
+    position: int = field(default=0, compare=False)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> FieldKind:
         """What it can be compared with."""
-        return "own" if self.is_own else KINDS[self.name]
+        return "own" if self.is_user_column else FIELD_KINDS[self.name]
 
     def __str__(self) -> str:
-        taken = self.name.lower() in KEYWORDS or self.name.lower() in KINDS
-        if self.is_own and (taken or not re.fullmatch(WORD, self.name)):
-            return _quoted(self.name, '"')
+        taken = self.name.lower() in KEYWORDS or self.name.lower() in FIELD_KINDS
+        if self.is_user_column and (taken or not re.fullmatch(WORD_PATTERN, self.name)):
+            return _quote(self.name, '"')
         return self.name
 
 
 @dataclass(frozen=True, slots=True)
-class Among:
+class OneOf:
     """The field is one of some values: `=` and `in`."""
 
     field: Field
     values: tuple[Value, ...]
 
     def __str__(self) -> str:
-        return f"{self.field} {self._rest('=', 'in')}"
+        return f"{self.field} {self._format_values('=', 'in')}"
 
-    def negation(self) -> str:
+    def format_negation(self) -> str:
         """How its opposite is written."""
-        return f"{self.field} {self._rest('!=', 'not in')}"
+        return f"{self.field} {self._format_values('!=', 'not in')}"
 
-    def _rest(self, one: str, many: str) -> str:
+    def _format_values(self, one: str, many: str) -> str:
         if len(self.values) == 1:
-            return f"{one} {_shown(self.values[0])}"
-        return f"{many} ({', '.join(map(_shown, self.values))})"
+            return f"{one} {_format_value(self.values[0])}"
+        return f"{many} ({', '.join(map(_format_value, self.values))})"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Inequality:
     """The field comes before or after a value; texts in the order of their code points."""
 
     field: Field
@@ -119,11 +119,11 @@ class Order:
     value: Value
 
     def __str__(self) -> str:
-        return f"{self.field} {self.operator} {_shown(self.value)}"
+        return f"{self.field} {self.operator} {_format_value(self.value)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class PatternMatch:
     """The field, a text, fits a pattern.
 
     `like`: `%` is any text and `_` any character, in upper or lower case. `glob`: `*`, `?`, `[a-z]` and `[^a-z]`, in
@@ -135,16 +135,16 @@ class Match:
     pattern: str
 
     def __str__(self) -> str:
-        return f"{self.field} {self.operator} {_shown(self.pattern)}"
+        return f"{self.field} {self.operator} {_format_value(self.pattern)}"
 
-    def negation(self) -> str:
+    def format_negation(self) -> str:
         """How its opposite is written."""
         operator = "!~" if self.operator == "~" else f"not {self.operator}"
-        return f"{self.field} {operator} {_shown(self.pattern)}"
+        return f"{self.field} {operator} {_format_value(self.pattern)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingValue:
     """Nothing is known of the field."""
 
     field: Field
@@ -152,7 +152,7 @@ class Missing:
     def __str__(self) -> str:
         return f"{self.field} is missing"
 
-    def negation(self) -> str:
+    def format_negation(self) -> str:
         """How its opposite is written."""
         return f"{self.field} is present"
 
@@ -167,10 +167,10 @@ class Not:
         match self.part:
             case AllOf() | AnyOf():
                 return f"not ({self.part})"
-            case Order() | Not():
+            case Inequality() | Not():
                 return f"not {self.part}"
             case _:
-                return self.part.negation()
+                return self.part.format_negation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,27 +193,27 @@ class AnyOf:
         return " or ".join(f"({part})" if isinstance(part, AnyOf) else str(part) for part in self.parts)
 
 
-Test = Among | Order | Match | Missing
-Condition = Test | Not | AllOf | AnyOf
+FieldTest = OneOf | Inequality | PatternMatch | MissingValue
+Condition = FieldTest | Not | AllOf | AnyOf
 
 
-def tests(condition: Condition) -> Iterator[Test]:
+def iter_tests(condition: Condition) -> Iterator[FieldTest]:
     """Every test in a condition, from left to right."""
     match condition:
         case AllOf(parts) | AnyOf(parts):
             for part in parts:
-                yield from tests(part)
+                yield from iter_tests(part)
         case Not(part):
-            yield from tests(part)
+            yield from iter_tests(part)
         case _:
             yield condition
 
 
-def _shown(value: Value) -> str:
+def _format_value(value: Value) -> str:
     if isinstance(value, str):
-        return _quoted(value, "'")
+        return _quote(value, "'")
     return repr(value) if isinstance(value, float | int) else str(value)
 
 
-def _quoted(text: str, mark: str) -> str:
+def _quote(text: str, mark: str) -> str:
     return mark + text.replace(mark, mark + mark) + mark

@@ -6,20 +6,20 @@ import re
 from dataclasses import dataclass
 
 from simsearch.errors import UsageError
-from simsearch.filters.conditions import KEYWORDS, WORD
+from simsearch.filters.conditions import KEYWORDS, WORD_PATTERN
 
-_TOKEN = re.compile(
+_TOKEN_PATTERN = re.compile(
     rf"""(?P<blank>\s+)
     | (?P<date>[0-9]+-[0-9][0-9T:-]*)
     | (?P<number>-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
-    | (?P<word>{WORD})
+    | (?P<word>{WORD_PATTERN})
     | (?P<text>'(?:[^']|'')*+')
     | (?P<name>"(?:[^"]|"")*+")
     | (?P<sign><=|>=|!=|<>|==|!~|[=<>~(),])""",
     re.VERBOSE,
 )
 
-_SHOWN_BEFORE, _SHOWN_AFTER = 40, 20
+_CONTEXT_BEFORE, _CONTEXT_AFTER = 40, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Token:
 
     kind: str
     raw: str
-    at: int
+    position: int
 
     @property
     def text(self) -> str:
@@ -38,7 +38,7 @@ class Token:
         return self.raw
 
     def __str__(self) -> str:
-        shown = plain(self.raw if len(self.raw) <= _SHOWN_AFTER else f"{self.raw[:_SHOWN_AFTER]}…")
+        shown = make_printable(self.raw if len(self.raw) <= _CONTEXT_AFTER else f"{self.raw[:_CONTEXT_AFTER]}…")
         return shown if self.kind in ("text", "name") else f"'{shown}'"
 
     @property
@@ -49,36 +49,38 @@ class Token:
         return self.raw if self.kind == "sign" else ""
 
 
-def tokens(text: str) -> list[Token]:
+def tokenize(text: str) -> list[Token]:
     """The text cut up, without its blanks.
 
     Raises `UsageError` on a sign of no use and on a quote that is never closed.
     """
     found_so_far, at = [], 0
     while at < len(text):
-        found = _TOKEN.match(text, at)
+        found = _TOKEN_PATTERN.match(text, at)
         if found is None:
-            raise _unreadable(text, at)
+            raise _build_token_error(text, at)
         if found.lastgroup != "blank":
             found_so_far.append(Token(found.lastgroup or "", found[0], at))
         at = found.end()
     return [*found_so_far, Token("end", "", at)]
 
 
-def _unreadable(text: str, at: int) -> UsageError:
+def _build_token_error(text: str, at: int) -> UsageError:
     if text[at] in "'\"":
-        return fault(text, at, "this quote is never closed", "write a quote within a text twice: 'it''s'")
+        return build_syntax_error(text, at, "this quote is never closed", "write a quote within a text twice: 'it''s'")
     what = "a sign that means nothing here"
-    return fault(text, at, what, "put a text with such signs between quotes: path glob '*/2024/*.jpg'")
+    return build_syntax_error(text, at, what, "put a text with such signs between quotes: path glob '*/2024/*.jpg'")
 
 
-def fault(text: str, at: int, problem: str, advice: str) -> UsageError:
+def build_syntax_error(text: str, at: int, problem: str, advice: str) -> UsageError:
     """An error that shows the place and what is around it. `advice` says how to write it instead."""
-    before = ("…" if at > _SHOWN_BEFORE else "") + text[max(0, at - _SHOWN_BEFORE) : at]
-    after = text[at : at + _SHOWN_AFTER] + ("…" if len(text) > at + _SHOWN_AFTER else "")
-    return UsageError(f"--where: {problem} at column {at + 1}: {plain(before)}▮{plain(after)}", advice)
+    before = ("…" if at > _CONTEXT_BEFORE else "") + text[max(0, at - _CONTEXT_BEFORE) : at]
+    after = text[at : at + _CONTEXT_AFTER] + ("…" if len(text) > at + _CONTEXT_AFTER else "")
+    return UsageError(
+        f"--where: {problem} at column {at + 1}: {make_printable(before)}▮{make_printable(after)}", advice
+    )
 
 
-def plain(text: str) -> str:
+def make_printable(text: str) -> str:
     """Without what would break a line or a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -17,27 +17,27 @@ from typing import Literal, cast
 
 from simsearch.errors import UsageError
 from simsearch.filters.conditions import (
+    FIELD_KINDS,
     FORMATS,
-    KINDS,
-    MATCHED,
-    ORDERED,
+    ORDERED_KINDS,
+    PATTERN_KINDS,
     AllOf,
-    Among,
     AnyOf,
     Condition,
     Field,
-    Match,
-    Missing,
+    Inequality,
+    MissingValue,
     Not,
-    Order,
+    OneOf,
+    PatternMatch,
     Value,
 )
-from simsearch.filters.lexer import Token, fault, tokens
-from simsearch.filters.timespan import Moment
+from simsearch.filters.lexer import Token, build_syntax_error, tokenize
+from simsearch.filters.timespan import Timespan
 
 _MAX_LENGTH = 4096
 _MAX_DEPTH = 16
-_MAX_COMPARED = 500
+_MAX_VALUES = 500
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _FORMAT_NAMES = {name: name for name in FORMATS} | {
@@ -49,7 +49,7 @@ _FORMAT_NAMES = {name: name for name in FORMATS} | {
     "pgm": "ppm",
     "pbm": "ppm",
 }
-_EXAMPLES = {
+_VALUE_EXAMPLES = {
     "number": "a number such as 800",
     "date": "a date such as 2024, 2024-05, 2024-05-01 or 2024-05-01T10:30",
     "format": f"a format: {', '.join(FORMATS)}",
@@ -72,7 +72,7 @@ def parse(text: str) -> Condition:
     try:
         text.replace("\0", "\udfff").encode("utf-8", "surrogateescape")  # such as command lines, but no NUL
     except UnicodeEncodeError as error:
-        raise fault(text, error.start, "no character", "leave it out") from error
+        raise build_syntax_error(text, error.start, "no character", "leave it out") from error
     return _Parser(text).parse()
 
 
@@ -81,177 +81,191 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = tokens(text)
+        self._tokens = tokenize(text)
         self._next = 0
         self._depth = 0
-        self._n_compared = 0
+        self._n_values = 0
 
     def parse(self) -> Condition:
-        condition = self._any_of()
+        condition = self._parse_or()
         if self._token.kind != "end":
-            raise self._expected("'and', 'or' or the end", self._after_a_test())
+            raise self._build_expected_error("'and', 'or' or the end", self._advise_after_test())
         return condition
 
-    def _any_of(self) -> Condition:
-        parts = self._parts("or", self._all_of)
+    def _parse_or(self) -> Condition:
+        parts = self._parse_operands("or", self._parse_and)
         flat = [inner for part in parts for inner in (part.parts if isinstance(part, AnyOf) else (part,))]
         return AnyOf(tuple(flat)) if len(flat) > 1 else flat[0]
 
-    def _all_of(self) -> Condition:
-        parts = self._parts("and", self._one)
+    def _parse_and(self) -> Condition:
+        parts = self._parse_operands("and", self._parse_unary)
         flat = [inner for part in parts for inner in (part.parts if isinstance(part, AllOf) else (part,))]
         return AllOf(tuple(flat)) if len(flat) > 1 else flat[0]
 
-    def _parts(self, keyword: str, part: Callable[[], Condition]) -> list[Condition]:
+    def _parse_operands(self, keyword: str, part: Callable[[], Condition]) -> list[Condition]:
         parts = [part()]
-        while self._take(keyword):
+        while self._accept(keyword):
             parts.append(part())
         return parts
 
-    def _one(self) -> Condition:
+    def _parse_unary(self) -> Condition:
         opening = self._token
         if opening.keyword not in ("not", "("):
-            return self._test()
+            return self._parse_test()
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise self._fault(f"more than {_MAX_DEPTH} levels of brackets and 'not'", "ask for less at once")
+            raise self._build_error(f"more than {_MAX_DEPTH} levels of brackets and 'not'", "ask for less at once")
         self._next += 1
         condition: Condition
         if opening.keyword == "not":
-            condition = Not(self._one())
+            condition = Not(self._parse_unary())
         else:
-            condition = self._any_of()
-            self._require(")", f"every '(' needs its ')': see column {opening.at + 1}")
+            condition = self._parse_or()
+            self._require(")", f"every '(' needs its ')': see column {opening.position + 1}")
         self._depth -= 1
         return condition
 
-    def _test(self) -> Condition:
-        field = self._field()
-        if self._take("is"):
-            return self._missing(field)
-        if self._take("!="):
-            return Not(self._among(field))
-        if self._take("!~"):
-            return Not(self._match(field, "~"))
-        if self._take("not"):
-            return Not(self._worded(field, "'in', 'like', 'glob' or 'between'"))
-        if self._take("="):
-            return self._among(field)
+    def _parse_test(self) -> Condition:
+        field = self._parse_field()
+        if self._accept("is"):
+            return self._parse_missing(field)
+        if self._accept("!="):
+            return Not(self._parse_equality(field))
+        if self._accept("!~"):
+            return Not(self._parse_pattern(field, "~"))
+        if self._accept("not"):
+            return Not(self._parse_word_operator(field, "'in', 'like', 'glob' or 'between'"))
+        if self._accept("="):
+            return self._parse_equality(field)
         for operator in ("<=", ">=", "<", ">"):
-            if self._take(operator):
-                return self._order(field, operator)
-        if self._take("~"):
-            return self._match(field, "~")
-        return self._worded(field, "a comparison")
+            if self._accept(operator):
+                return self._parse_inequality(field, operator)
+        if self._accept("~"):
+            return self._parse_pattern(field, "~")
+        return self._parse_word_operator(field, "a comparison")
 
-    def _worded(self, field: Field, wanted: str) -> Condition:
+    def _parse_word_operator(self, field: Field, wanted: str) -> Condition:
         """What may come after `not`, too."""
-        if self._take("in"):
-            return self._among_several(field)
-        if self._take("between"):
-            low = self._order(field, ">=")
+        if self._accept("in"):
+            return self._parse_value_list(field)
+        if self._accept("between"):
+            low = self._parse_inequality(field, ">=")
             self._require("and", f"write {field} between … and …, both included")
-            return AllOf((low, self._order(field, "<=")))
+            return AllOf((low, self._parse_inequality(field, "<=")))
         for operator in ("like", "glob"):
-            if self._take(operator):
-                return self._match(field, operator)
-        raise self._expected(wanted, "there are = != < <= > >= ~ !~ in, between, like, glob, is missing, is present")
+            if self._accept(operator):
+                return self._parse_pattern(field, operator)
+        raise self._build_expected_error(
+            wanted, "there are = != < <= > >= ~ !~ in, between, like, glob, is missing, is present"
+        )
 
-    def _field(self) -> Field:
+    def _parse_field(self) -> Field:
         token = self._token
         if token.kind == "name" and token.text:
             self._next += 1
-            return Field(token.text, is_own=True, at=token.at)
+            return Field(token.text, is_user_column=True, position=token.position)
         if token.kind != "word" or token.keyword:
-            raise self._expected("a field", "write a condition such as width >= 800 or class = 'lamp'")
+            raise self._build_expected_error("a field", "write a condition such as width >= 800 or class = 'lamp'")
         self._next += 1
         name = token.raw.lower()
-        return Field(name, at=token.at) if name in KINDS else Field(token.raw, is_own=True, at=token.at)
+        return (
+            Field(name, position=token.position)
+            if name in FIELD_KINDS
+            else Field(token.raw, is_user_column=True, position=token.position)
+        )
 
-    def _count(self) -> None:
+    def _count_value(self) -> None:
         """Count a comparison, or a value of `in`: all that SQLite compares for each file."""
-        self._n_compared += 1
-        if self._n_compared > _MAX_COMPARED:
-            raise self._fault(f"more than {_MAX_COMPARED} values", "ask for less at once")
+        self._n_values += 1
+        if self._n_values > _MAX_VALUES:
+            raise self._build_error(f"more than {_MAX_VALUES} values", "ask for less at once")
 
-    def _missing(self, field: Field) -> Condition:
-        self._count()
-        is_negated = self._take("not")
-        if self._take("present"):
+    def _parse_missing(self, field: Field) -> Condition:
+        self._count_value()
+        is_negated = self._accept("not")
+        if self._accept("present"):
             is_negated = not is_negated
         else:
             self._require("missing", f"write {field} is missing, or {field} is present")
-        return Not(Missing(field)) if is_negated else Missing(field)
+        return Not(MissingValue(field)) if is_negated else MissingValue(field)
 
-    def _among(self, field: Field) -> Among:
-        return Among(field, (self._value(field),))
+    def _parse_equality(self, field: Field) -> OneOf:
+        return OneOf(field, (self._parse_value(field),))
 
-    def _among_several(self, field: Field) -> Among:
+    def _parse_value_list(self, field: Field) -> OneOf:
         self._require("(", "write the values in brackets: format in (png, jpeg)")
-        values = [self._value(field)]
-        while self._take(","):
-            values.append(self._value(field))
+        values = [self._parse_value(field)]
+        while self._accept(","):
+            values.append(self._parse_value(field))
         self._require(")", "write a comma between two values and ')' after the last")
-        return Among(field, tuple(values))
+        return OneOf(field, tuple(values))
 
-    def _order(self, field: Field, operator: str) -> Order:
-        if field.kind not in ORDERED:
-            raise self._unfit(field, "cannot be put in order", "= != in" + " like glob ~" * (field.kind in MATCHED))
-        return Order(field, cast(Literal["<", "<=", ">", ">="], operator), self._value(field))
+    def _parse_inequality(self, field: Field, operator: str) -> Inequality:
+        if field.kind not in ORDERED_KINDS:
+            raise self._build_operator_error(
+                field, "cannot be put in order", "= != in" + " like glob ~" * (field.kind in PATTERN_KINDS)
+            )
+        return Inequality(field, cast(Literal["<", "<=", ">", ">="], operator), self._parse_value(field))
 
-    def _match(self, field: Field, operator: str) -> Match:
-        if field.kind not in MATCHED:
-            raise self._unfit(field, "is no text to search in", "= != in" + " < <= > >=" * (field.kind in ORDERED))
-        self._count()
+    def _parse_pattern(self, field: Field, operator: str) -> PatternMatch:
+        if field.kind not in PATTERN_KINDS:
+            raise self._build_operator_error(
+                field, "is no text to search in", "= != in" + " < <= > >=" * (field.kind in ORDERED_KINDS)
+            )
+        self._count_value()
         token = self._token
-        pattern = self._word(_EXAMPLES["text"])
-        if operator == "glob" and not _closes_its_brackets(pattern):
-            raise fault(self._text, token.at, "a '[' that is never closed", "write [[] for the sign itself")
-        return Match(field, cast(Literal["like", "glob", "~"], operator), pattern)
+        pattern = self._parse_text(_VALUE_EXAMPLES["text"])
+        if operator == "glob" and not _has_closed_brackets(pattern):
+            raise build_syntax_error(
+                self._text, token.position, "a '[' that is never closed", "write [[] for the sign itself"
+            )
+        return PatternMatch(field, cast(Literal["like", "glob", "~"], operator), pattern)
 
-    def _value(self, field: Field) -> Value:
-        self._count()
-        token, kind, example = self._token, field.kind, _EXAMPLES[field.kind]
+    def _parse_value(self, field: Field) -> Value:
+        self._count_value()
+        token, kind, example = self._token, field.kind, _VALUE_EXAMPLES[field.kind]
         if kind == "date" or (kind == "own" and token.kind == "date"):
-            return self._moment(example if kind == "date" else f"{_EXAMPLES['date']}, or put a text between quotes")
+            return self._parse_timespan(
+                example if kind == "date" else f"{_VALUE_EXAMPLES['date']}, or put a text between quotes"
+            )
         if kind == "number" or (kind == "own" and token.kind == "number"):
-            return self._number(field, example)
+            return self._parse_number(field, example)
         if kind == "format":
             name = _FORMAT_NAMES.get(token.text.lower())
             if name is None:
-                raise self._expected("a format", f"there are {', '.join(FORMATS)}")
+                raise self._build_expected_error("a format", f"there are {', '.join(FORMATS)}")
             self._next += 1
             return name
-        return self._word(example)
+        return self._parse_text(example)
 
-    def _moment(self, example: str) -> Moment:
+    def _parse_timespan(self, example: str) -> Timespan:
         if self._token.kind not in ("date", "number", "text", "name"):
-            raise self._expected("a date", f"write {example}")
+            raise self._build_expected_error("a date", f"write {example}")
         try:
-            moment = Moment.parse(self._token.text)
+            moment = Timespan.parse(self._token.text)
         except ValueError as error:
-            raise self._fault(f"no such date ({error})", f"write {example}") from error
+            raise self._build_error(f"no such date ({error})", f"write {example}") from error
         self._next += 1
         return moment
 
-    def _number(self, field: Field, example: str) -> float:
+    def _parse_number(self, field: Field, example: str) -> float:
         if self._token.kind != "number":
-            raise self._expected("a number", f"write {example}")
+            raise self._build_expected_error("a number", f"write {example}")
         raw = self._token.raw
         number = int(raw) if len(raw) < 18 and raw.lstrip("-").isdecimal() else float(raw)
         if abs(number) > 1e300:
-            raise self._fault("a number beyond all measure", f"write {example}")
+            raise self._build_error("a number beyond all measure", f"write {example}")
         self._next += 1
-        if field.name == "size" and not field.is_own and self._token.raw.lower() in _UNITS:
+        if field.name == "size" and not field.is_user_column and self._token.raw.lower() in _UNITS:
             number *= _UNITS[self._token.raw.lower()]
             self._next += 1
         return int(number) if number == int(number) and abs(number) < 10**17 else number
 
-    def _word(self, example: str) -> str:
+    def _parse_text(self, example: str) -> str:
         """A text in quotes, or anything bare that is no word of the language."""
         token = self._token
         if token.kind not in ("text", "name", "word", "number", "date") or token.keyword:
-            raise self._expected("a value", f"write {example}")
+            raise self._build_expected_error("a value", f"write {example}")
         self._next += 1
         return token.text
 
@@ -262,39 +276,41 @@ class _Parser:
         return self._tokens[self._next]
 
     @property
-    def _last(self) -> Token:
+    def _previous(self) -> Token:
         return self._tokens[self._next - 1]
 
-    def _take(self, keyword: str) -> bool:
+    def _accept(self, keyword: str) -> bool:
         """Go on if the next token is this one; `==` is `=`, and `<>` is `!=`."""
         found = {"==": "=", "<>": "!="}.get(self._token.keyword, self._token.keyword)
         self._next += found == keyword
         return found == keyword
 
     def _require(self, keyword: str, advice: str) -> None:
-        if not self._take(keyword):
-            raise self._expected(f"'{keyword}'", advice)
+        if not self._accept(keyword):
+            raise self._build_expected_error(f"'{keyword}'", advice)
 
     # What is wrong
 
-    def _expected(self, what: str, advice: str) -> UsageError:
-        after = f" after {self._last}" if self._next else ""
-        return self._fault(f"expected {what}{after}", advice)
+    def _build_expected_error(self, what: str, advice: str) -> UsageError:
+        after = f" after {self._previous}" if self._next else ""
+        return self._build_error(f"expected {what}{after}", advice)
 
-    def _after_a_test(self) -> str:
+    def _advise_after_test(self) -> str:
         if self._token.keyword == ")":
             return "this ')' has no '('"
-        if self._last.kind == "number":
+        if self._previous.kind == "number":
             return "sizes know B, kB, MB and GB, and a text that begins with a number needs quotes"
         return "put a text of several words between quotes"
 
-    def _unfit(self, field: Field, why: str, operators: str) -> UsageError:
-        return fault(self._text, self._last.at, f"{field} {why}", f"use {', '.join(operators.split())} with it")
+    def _build_operator_error(self, field: Field, why: str, operators: str) -> UsageError:
+        return build_syntax_error(
+            self._text, self._previous.position, f"{field} {why}", f"use {', '.join(operators.split())} with it"
+        )
 
-    def _fault(self, problem: str, advice: str) -> UsageError:
-        return fault(self._text, self._token.at, problem, advice)
+    def _build_error(self, problem: str, advice: str) -> UsageError:
+        return build_syntax_error(self._text, self._token.position, problem, advice)
 
 
-def _closes_its_brackets(pattern: str) -> bool:
+def _has_closed_brackets(pattern: str) -> bool:
     """Whether every `[` of a glob has its `]`; one that comes first, or first after `^`, is a member of the set."""
     return "[" not in re.sub(r"\[\^?+\]?+[^\]]*\]", "", pattern)

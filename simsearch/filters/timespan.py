@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-_MOMENT = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2}))?)?)?)?)?")
+_TIMESPAN_PATTERN = re.compile(
+    r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[T ]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2}))?)?)?)?)?"
+)
 _ISO_LENGTHS = (4, 7, 10, 13, 16, 19)
-_STEPS = (
+_UNIT_LENGTHS = (
     datetime.timedelta(days=1),
     datetime.timedelta(hours=1),
     datetime.timedelta(minutes=1),
@@ -19,7 +21,7 @@ _FIRST_YEAR, _LAST_YEAR = 1000, 2999
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Timespan:
     """A year, month, day, hour, minute or second: all that lies from `start` on and before `end`, in no time zone.
 
     `n_parts` says which of them it is, from 1 for a year to 6 for a second.
@@ -34,7 +36,7 @@ class Moment:
 
         Raises `ValueError` on anything else and on days that there are not.
         """
-        if (found := _MOMENT.fullmatch(text)) is None:
+        if (found := _TIMESPAN_PATTERN.fullmatch(text)) is None:
             raise ValueError("it is not written as a date")
         parts = [int(part) for part in found.groups() if part is not None]
         if not _FIRST_YEAR <= parts[0] <= _LAST_YEAR:
@@ -50,7 +52,7 @@ class Moment:
         if self.n_parts == 2:
             december = self.start.month == 12
             return self.start.replace(year=self.start.year + december, month=self.start.month % 12 + 1)
-        return self.start + _STEPS[self.n_parts - 3]
+        return self.start + _UNIT_LENGTHS[self.n_parts - 3]
 
     def __str__(self) -> str:
         return self.start.isoformat()[: _ISO_LENGTHS[self.n_parts - 1]]

@@ -22,10 +22,10 @@ from simsearch.errors import UsageError
 from simsearch.images.decode import Pixels
 
 _DECIMALS = 6
-_ROUNDING = 10.0**-_DECIMALS
+_ROUNDING_STEP = 10.0**-_DECIMALS
 
 
-class _Limit(NamedTuple):
+class _RangeLimit(NamedTuple):
     """The widest range that still leaves a picture, and how a message asks for one."""
 
     widest: float
@@ -34,15 +34,15 @@ class _Limit(NamedTuple):
 
 
 _LIMITS = {
-    "rotation_deg": _Limit(180, "rotation", "degrees"),
-    "width_shift": _Limit(0.99, "width shift", "a fraction of the picture's width"),
-    "height_shift": _Limit(0.99, "height shift", "a fraction of the picture's height"),
-    "shear_deg": _Limit(89, "shear", "degrees"),
-    "zoom": _Limit(0.99, "zoom", "a fraction of the picture's sides"),
-    "channel_shift": _Limit(255, "channel shift", "grey levels"),
+    "rotation_deg": _RangeLimit(180, "rotation", "degrees"),
+    "width_shift": _RangeLimit(0.99, "width shift", "a fraction of the picture's width"),
+    "height_shift": _RangeLimit(0.99, "height shift", "a fraction of the picture's height"),
+    "shear_deg": _RangeLimit(89, "shear", "degrees"),
+    "zoom": _RangeLimit(0.99, "zoom", "a fraction of the picture's sides"),
+    "channel_shift": _RangeLimit(255, "channel shift", "grey levels"),
 }
 
-_PARTS = {
+_PARAMETER_RANGES = {
     "rotation_deg": ("rotation_deg", 0.0),
     "shift_x": ("width_shift", 0.0),
     "shift_y": ("height_shift", 0.0),
@@ -55,7 +55,7 @@ _PARTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
+class AugmentationRanges:
     """How far views may go, to either side, each evenly distributed; kept to a millionth.
 
     Shifts are fractions of the width and the height, a shift by pixels is refused. A zoom of 0.1 shows from 0.9 to
@@ -79,7 +79,7 @@ class Ranges:
             if not 0 <= value <= limit.widest:  # holds for what is no number, too
                 problem = f"a range of {value:g} for the {limit.name}"
                 raise UsageError(problem, f"give {limit.unit}, from 0 (none) to {limit.widest:g}")
-            object.__setattr__(self, field, _rounded(value))
+            object.__setattr__(self, field, _round(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +103,13 @@ class Transformation:
     is_flipped: bool = False
 
     def __post_init__(self) -> None:
-        for field, (range_name, middle) in _PARTS.items():
+        for field, (range_name, middle) in _PARAMETER_RANGES.items():
             value, widest = getattr(self, field), _LIMITS[range_name].widest
-            if not abs(value - middle) <= widest + _ROUNDING:
+            if not abs(value - middle) <= widest + _ROUNDING_STEP:
                 raise UsageError(
                     f"a transformation whose {field} is {value:g}", f"keep it within {middle:g} +- {widest:g}"
                 )
-            object.__setattr__(self, field, _rounded(value))
+            object.__setattr__(self, field, _round(value))
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, object]) -> Self:
@@ -151,7 +151,7 @@ class Transformation:
         return ", ".join(words) or "unchanged"
 
 
-def draw(ranges: Ranges, seed: int, digest: str, number: int) -> Transformation:
+def sample_transformation(ranges: AugmentationRanges, seed: int, digest: str, number: int) -> Transformation:
     """The transformation of view `number` of the image of that digest.
 
     One hash (BLAKE2b, 64 bytes) of seed, digest and number is all the chance there is, eight bytes of it a parameter:
@@ -161,35 +161,35 @@ def draw(ranges: Ranges, seed: int, digest: str, number: int) -> Transformation:
     *shares, flip = [word / 2**64 for word in words]
     numbers = {
         field: middle + (2 * share - 1) * getattr(ranges, range_name)
-        for share, (field, (range_name, middle)) in zip(shares, _PARTS.items(), strict=True)
+        for share, (field, (range_name, middle)) in zip(shares, _PARAMETER_RANGES.items(), strict=True)
     }
     return Transformation(**numbers, is_flipped=ranges.horizontal_flip and flip < 0.5)
 
 
-def apply(pixels: Pixels, transformation: Transformation) -> Pixels:
+def apply_transformation(pixels: Pixels, transformation: Transformation) -> Pixels:
     """The view of a picture: (h, w, 3) uint8 to the same shape, beyond the edges the nearest pixel of the picture.
 
     Pillow interpolates between four pixels and drops the fraction, so a view is half a grey level darker than the
     exact one on average.
     """
     height, width = pixels.shape[:2]
-    affine = _affine(transformation, width, height)
-    left, top, right, bottom = _reach(affine, width, height)
+    affine = _compute_affine(transformation, width, height)
+    left, top, right, bottom = _measure_overhang(affine, width, height)
     a, b, c, d, e, f = affine
-    warped = Image.fromarray(_extended(pixels, left, top, right, bottom)).transform(
+    warped = Image.fromarray(_extend_edges(pixels, left, top, right, bottom)).transform(
         (width, height),
         Image.Transform.AFFINE,
         (a, b, c + left, d, e, f + top),
         resample=Image.Resampling.BILINEAR,
     )
-    return _brightened(np.asarray(warped), round(transformation.channel_shift))
+    return _shift_channels(np.asarray(warped), round(transformation.channel_shift))
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return round(float(value), _DECIMALS) + 0.0  # a negative zero would be another text
 
 
-def _affine(transformation: Transformation, width: int, height: int) -> tuple[float, ...]:
+def _compute_affine(transformation: Transformation, width: int, height: int) -> tuple[float, ...]:
     """(a, b, c, d, e, f): the point (x, y) of the view shows the picture's (ax + by + c, dx + ey + f).
 
     Keras's product, rotation * shift * shear * zoom, times the flip, about the centre. Pixel centres are at halves.
@@ -208,17 +208,17 @@ def _affine(transformation: Transformation, width: int, height: int) -> tuple[fl
     return tuple(round(value, 10) for value in (a, b, c, d, e, f))
 
 
-def _reach(affine: tuple[float, ...], width: int, height: int) -> tuple[int, int, int, int]:
+def _measure_overhang(affine: tuple[float, ...], width: int, height: int) -> tuple[int, int, int, int]:
     """How many pixels beyond the left, top, right and bottom edge a view of that size looks at."""
     a, b, c, d, e, f = affine
     corners = [(x, y) for x in (0.5, width - 0.5) for y in (0.5, height - 0.5)]
     xs, ys = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
-    before = [max(0, math.ceil(_ROUNDING - min(some))) for some in (xs, ys)]
-    after = [max(0, math.floor(max(some) + _ROUNDING) + 1 - side) for some, side in ((xs, width), (ys, height))]
+    before = [max(0, math.ceil(_ROUNDING_STEP - min(some))) for some in (xs, ys)]
+    after = [max(0, math.floor(max(some) + _ROUNDING_STEP) + 1 - side) for some, side in ((xs, width), (ys, height))]
     return before[0], before[1], after[0], after[1]
 
 
-def _extended(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Pixels:
+def _extend_edges(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Pixels:
     """The picture with its edge pixels repeated; `np.pad(mode="edge")` gives the same, more slowly."""
     height, width = pixels.shape[:2]
     extended = np.empty((top + height + bottom, left + width + right, 3), dtype=np.uint8)
@@ -231,7 +231,7 @@ def _extended(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> P
     return extended
 
 
-def _brightened(pixels: Pixels, n_levels: int) -> Pixels:
+def _shift_channels(pixels: Pixels, n_levels: int) -> Pixels:
     """All channels that many grey levels up or down, within the darkest and the brightest value there is, as Keras."""
     darkest, brightest = int(pixels.min()), int(pixels.max())
     step = min(max(n_levels, darkest - brightest), brightest - darkest)

@@ -17,11 +17,11 @@ import xxhash
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from simsearch.errors import ImageError, MissingExtra, NotAPicture, Unreadable
-from simsearch.images.metadata import Metadata, facts
+from simsearch.errors import ImageError, MissingExtra, NotAPicture, UnreadableFile
+from simsearch.images.metadata import ExifMetadata, read_metadata
 from simsearch.sources import remote
 from simsearch.sources.addresses import is_remote
-from simsearch.sources.retry import TooLarge
+from simsearch.sources.retry import RemoteTooLarge
 
 Resize = Literal["squash", "crop", "pad", "nearest"]
 """How a picture of any shape becomes a square.
@@ -65,22 +65,22 @@ class RawFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedImage:
     """An upright RGB picture, perhaps decoded at a reduced scale; `width` and `height` are its full size in px."""
 
     image: Image.Image
     width: int
     height: int
     format: str
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: ExifMetadata = field(default_factory=ExifMetadata)
 
 
-def default_max_pixels() -> int:
+def compute_default_max_pixels() -> int:
     """A sixteenth of this machine's memory at eight bytes a pixel, and at least 100 megapixels."""
-    return max(_MIN_PIXELS_LIMIT, memory_bytes() // 16 // _BYTES_PER_PIXEL)
+    return max(_MIN_PIXELS_LIMIT, detect_memory_bytes() // 16 // _BYTES_PER_PIXEL)
 
 
-def memory_bytes() -> int:
+def detect_memory_bytes() -> int:
     """The memory of this machine, or of the control group that this process is in; 0 where it is not known."""
     try:
         installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -93,12 +93,12 @@ def memory_bytes() -> int:
         return installed
 
 
-def digest_of(data: bytes) -> str:
+def compute_digest(data: bytes) -> str:
     """The content digest: xxh3_128 over all bytes, 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def read(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
+def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) -> RawFile:
     """Read a file whole, or what is at an address. One whose name claims nothing is looked into first, so that a film
     is not read.
 
@@ -106,48 +106,48 @@ def read(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
     content under a foreign name.
     """
     if is_remote(path):
-        return _read_remote(path, claims_picture=claims_picture, max_pixels=max_pixels)
+        return _read_remote_file(path, has_picture_extension=has_picture_extension, max_pixels=max_pixels)
     try:
         if not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a pipe is to wait for its writer
             what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise Unreadable(path, f"it is {what}", "name the file of a picture")
+            raise UnreadableFile(path, f"it is {what}", "name the file of a picture")
         with open(path, "rb") as file:
             before = os.fstat(file.fileno())
-            if not claims_picture:
-                _open(file, path, max_pixels)
+            if not has_picture_extension:
+                _open_image(file, path, max_pixels)
                 file.seek(0)
             if before.st_size > max_pixels * _BYTES_PER_PIXEL:
-                raise _too_large(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
+                raise _make_too_large_error(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
             data = file.read()
             after = os.fstat(file.fileno())
     except OSError as error:
-        raise Unreadable(path, error.strerror or str(error), "check the path and its rights") from error
+        raise UnreadableFile(path, error.strerror or str(error), "check the path and its rights") from error
     except ValueError as error:  # a NUL within the path
-        raise Unreadable(path, str(error), "check the path") from error
+        raise UnreadableFile(path, str(error), "check the path") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
-        raise Unreadable(path, "it changed while it was read", "run again when it is complete")
-    return RawFile(path, data, digest_of(data), after.st_size, after.st_mtime_ns)
+        raise UnreadableFile(path, "it changed while it was read", "run again when it is complete")
+    return RawFile(path, data, compute_digest(data), after.st_size, after.st_mtime_ns)
 
 
-def _read_remote(path: str, *, claims_picture: bool, max_pixels: int) -> RawFile:
+def _read_remote_file(path: str, *, has_picture_extension: bool, max_pixels: int) -> RawFile:
     most_bytes = max_pixels * _BYTES_PER_PIXEL
     try:
-        content = None if claims_picture else remote.read(path, first=_HEAD_BYTES, most_bytes=most_bytes)
-        if content is not None and content.data and not _may_be_picture(content.data):
-            raise _unidentified(path, content.data[:64])
+        content = None if has_picture_extension else remote.read_content(path, first=_HEAD_BYTES, most_bytes=most_bytes)
+        if content is not None and content.data and not _can_be_picture(content.data):
+            raise _make_unidentified_error(path, content.data[:64])
         if content is None or len(content.data) != content.state.size_bytes:
-            content = remote.read(path, most_bytes=most_bytes)
-    except TooLarge as error:
-        raise _too_large(path, f"{error.size_bytes / 1e6:.0f} MB", max_pixels) from error
+            content = remote.read_content(path, most_bytes=most_bytes)
+    except RemoteTooLarge as error:
+        raise _make_too_large_error(path, f"{error.size_bytes / 1e6:.0f} MB", max_pixels) from error
     except MissingExtra as error:
-        raise Unreadable(path, error.problem, error.advice) from error
-    if not claims_picture:
-        _open(io.BytesIO(content.data), path, max_pixels)
+        raise UnreadableFile(path, error.problem, error.advice) from error
+    if not has_picture_extension:
+        _open_image(io.BytesIO(content.data), path, max_pixels)
     state = content.state
-    return RawFile(path, content.data, digest_of(content.data), state.size_bytes, state.mtime_ns, state.etag)
+    return RawFile(path, content.data, compute_digest(content.data), state.size_bytes, state.mtime_ns, state.etag)
 
 
-def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = None) -> Picture:
+def decode_image(data: bytes, path: str, *, max_pixels: int, target_px: int | None = None) -> DecodedImage:
     """Decode a picture: first frame, upright by its EXIF orientation, RGB, transparency on white.
 
     With `target_px`, a JPEG may be decoded at a half, a quarter or an eighth of its size as long as both sides
@@ -156,37 +156,39 @@ def decode(data: bytes, path: str, *, max_pixels: int, target_px: int | None = N
 
     Raises `ImageError`, or `NotAPicture` when the content is none.
     """
-    image = _open(io.BytesIO(data), path, max_pixels)
+    image = _open_image(io.BytesIO(data), path, max_pixels)
     try:
         stored = image.size
         is_reduced = target_px is not None and image.draft(None, (target_px, target_px)) is not None
         image.load()
-        metadata = facts(image)
+        metadata = read_metadata(image)
         lies_on_its_side = _turn_upright(image)
         full = image.size
         if is_reduced:
             full = stored[::-1] if lies_on_its_side else stored
-        return Picture(_to_rgb(image), full[0], full[1], image.format or "unknown", metadata)
+        return DecodedImage(_to_rgb(image), full[0], full[1], image.format or "unknown", metadata)
     except MemoryError as error:
-        raise _too_large(path, _megapixels(image.size), max_pixels) from error
+        raise _make_too_large_error(path, _format_size(image.size), max_pixels) from error
     except Exception as error:  # readers raise whatever they stumble over; it is one file's failure
-        raise ImageError(path, f"damaged {image.format} ({_cause(error)})", "restore it from a copy") from error
+        raise ImageError(
+            path, f"damaged {image.format} ({_summarize_error(error)})", "restore it from a copy"
+        ) from error
 
 
 def decode_square(
     raw: RawFile, side_px: int, resize: Resize, *, max_pixels: int, box: Box | None = None
-) -> tuple[Picture, Pixels]:
+) -> tuple[DecodedImage, Pixels]:
     """A picture, decoded as small as `fit` allows, and its square: what every model sees, at ingest and at query.
 
     With a `box` the square is of that part of it. Raises `ImageError`.
     """
-    target_px = None if box is not None else decode_target_px(side_px, resize)
-    picture = decode(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
-    part = picture if box is None else _cut_out(picture, box, raw.path)
-    return picture, fit(part, side_px, resize)
+    target_px = None if box is not None else compute_target_px(side_px, resize)
+    picture = decode_image(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
+    part = picture if box is None else _crop_box(picture, box, raw.path)
+    return picture, resize_to_square(part, side_px, resize)
 
 
-def _cut_out(picture: Picture, box: Box, path: str) -> Picture:
+def _crop_box(picture: DecodedImage, box: Box, path: str) -> DecodedImage:
     """The part of a picture, decoded at its full size, that lies in a box; what is beyond the edges is left out."""
     left, top = (max(0, round(edge)) for edge in box[:2])
     right, bottom = (min(length, round(edge)) for length, edge in zip(picture.image.size, box[2:], strict=True))
@@ -196,7 +198,7 @@ def _cut_out(picture: Picture, box: Box, path: str) -> Picture:
     return replace(picture, image=picture.image.crop((left, top, right, bottom)))
 
 
-def fit(picture: Picture, side_px: int, resize: Resize) -> Pixels:
+def resize_to_square(picture: DecodedImage, side_px: int, resize: Resize) -> Pixels:
     """The picture as a square: (side, side, 3) uint8, RGB, bilinear with antialiasing unless `nearest`."""
     image, bilinear = picture.image, Image.Resampling.BILINEAR
     if resize == "squash":
@@ -211,11 +213,11 @@ def fit(picture: Picture, side_px: int, resize: Resize) -> Pixels:
         left, top = (width - visible) // 2, (height - visible) // 2
         square = image.resize((side_px, side_px), bilinear, box=(left, top, left + visible, top + visible))
     else:
-        square = _pad(image, side_px)
+        square = _pad_to_square(image, side_px)
     return np.asarray(square)
 
 
-def _pad(image: Image.Image, side_px: int) -> Image.Image:
+def _pad_to_square(image: Image.Image, side_px: int) -> Image.Image:
     """Like `ImageOps.pad` on white, but what is thinner than half a pixel stays a pixel wide."""
     longer = max(image.size)
     width, height = (max(1, round(length * side_px / longer)) for length in image.size)
@@ -225,14 +227,14 @@ def _pad(image: Image.Image, side_px: int) -> Image.Image:
     return square
 
 
-def decode_target_px(side_px: int, resize: Resize) -> int | None:
+def compute_target_px(side_px: int, resize: Resize) -> int | None:
     """The shortest side a picture must keep for `fit` to lose nothing by a reduced decoding; None: its full size."""
     if resize == "nearest":
         return None
     return side_px if resize == "squash" else -(-side_px * 8 // 7)
 
 
-def _open(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
+def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
     head = file.read(64)
     file.seek(0)
     if not head:
@@ -240,22 +242,22 @@ def _open(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
     # Pillow's own guard would speak first on a picture that the caller allows; ours is checked below.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
-    formats = (*_FORMATS, *_heif(head, path))
+    formats = (*_FORMATS, *_register_heif(head, path))
     try:
         image = Image.open(file, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, "picture", max_pixels) from error
+        raise _make_too_large_error(path, "picture", max_pixels) from error
     except UnidentifiedImageError as error:
-        raise _unidentified(path, head) from error
+        raise _make_unidentified_error(path, head) from error
     except Exception as error:  # as above: a broken header may raise anything
-        kind = ImageError if _starts_a_picture(head) else NotAPicture  # texts begin with "BM" and "P5", too
-        raise kind(path, f"damaged header ({_cause(error)})", "restore it from a copy") from error
+        kind = ImageError if _has_picture_signature(head) else NotAPicture  # texts begin with "BM" and "P5", too
+        raise kind(path, f"damaged header ({_summarize_error(error)})", "restore it from a copy") from error
     if image.width * image.height > max_pixels:
-        raise _too_large(path, _megapixels(image.size), max_pixels)
+        raise _make_too_large_error(path, _format_size(image.size), max_pixels)
     return image
 
 
-def _heif(head: bytes, path: str) -> tuple[str, ...]:
+def _register_heif(head: bytes, path: str) -> tuple[str, ...]:
     """The name of the HEIF reader, registered on the first such file."""
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
         return ()
@@ -268,38 +270,38 @@ def _heif(head: bytes, path: str) -> tuple[str, ...]:
     return ("HEIF",)
 
 
-def _unidentified(path: str, head: bytes) -> ImageError:
-    for magic, name in _FOREIGN_CONTENTS:
+def _make_unidentified_error(path: str, head: bytes) -> ImageError:
+    for magic, name in _FOREIGN_SIGNATURES:
         if head.startswith(magic):
             return NotAPicture(path, f"the content is {name}, not a picture", "fetch or export the picture again")
-    if _starts_a_picture(head):
+    if _has_picture_signature(head):
         return ImageError(path, "damaged header", "restore it from a copy")
-    if head.startswith(_TIFF_STARTS):  # those of cameras among them
+    if head.startswith(_TIFF_SIGNATURES):  # those of cameras among them
         problem = "damaged header, or a kind of TIFF that is not read"
         return ImageError(path, problem, "restore it from a copy, or convert it to JPEG or PNG")
     return NotAPicture(path, "the content is no picture in a format that is read", "convert it to JPEG or PNG")
 
 
-def _starts_a_picture(head: bytes) -> bool:
+def _has_picture_signature(head: bytes) -> bool:
     """Whether nothing but a picture, in a format that is read, begins like this."""
     in_container = head[8:12] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS | _AVIF_BRANDS)
-    return in_container or head.startswith(_STARTS)
+    return in_container or head.startswith(_SIGNATURES)
 
 
-def _may_be_picture(head: bytes) -> bool:
+def _can_be_picture(head: bytes) -> bool:
     """Whether a content that begins like this is worth reading whole; some formats begin with only two signs."""
-    return _starts_a_picture(head) or head.startswith((*_TIFF_STARTS, *_WEAK_STARTS))
+    return _has_picture_signature(head) or head.startswith((*_TIFF_SIGNATURES, *_WEAK_SIGNATURES))
 
 
-def _cause(error: Exception) -> str:
+def _summarize_error(error: Exception) -> str:
     """What a reader said, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_TIFF_STARTS = (b"II*\0", b"MM\0*")
-_WEAK_STARTS = (b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF", b"Py", b"\0\0\0\x0cjP")
-_FOREIGN_CONTENTS = (
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
+_WEAK_SIGNATURES = (b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF", b"Py", b"\0\0\0\x0cjP")
+_FOREIGN_SIGNATURES = (
     (b"version https://git-lfs", "a Git LFS pointer"),
     (b"<!DOCTYPE", "a web page"),
     (b"<!doctype", "a web page"),
@@ -313,7 +315,7 @@ _FOREIGN_CONTENTS = (
 )
 
 
-def _too_large(path: str, what: str, max_pixels: int) -> ImageError:
+def _make_too_large_error(path: str, what: str, max_pixels: int) -> ImageError:
     return ImageError(
         path,
         f"{what} is more than the limit of {max_pixels / 1e6:.0f} megapixels",
@@ -321,7 +323,7 @@ def _too_large(path: str, what: str, max_pixels: int) -> ImageError:
     )
 
 
-def _megapixels(size: tuple[int, int]) -> str:
+def _format_size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} px"
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simsearch.errors import UsageError
-from simsearch.images.augmentation import Ranges, apply, draw
+from simsearch.images.augmentation import AugmentationRanges, apply_transformation, sample_transformation
 from simsearch.images.decode import Pixels
 
 ORIGINAL, AUGMENTED = "original", "augmented"
 
-_MOST_VIEWS = 1000
+_MAX_VIEWS = 1000
 _RANGES_BY_NAME = {
     "rotation": ["rotation_deg"],
     "shift": ["width_shift", "height_shift"],
@@ -36,12 +36,12 @@ class Augmentation:
 
     n_views: int = 0
     seed: int = 0
-    ranges: Ranges = field(default_factory=Ranges)
+    ranges: AugmentationRanges = field(default_factory=AugmentationRanges)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.n_views <= _MOST_VIEWS:
+        if not 0 <= self.n_views <= _MAX_VIEWS:
             raise UsageError(
-                f"{self.n_views} augmented views of every image", f"give a number from 0 (none) to {_MOST_VIEWS}"
+                f"{self.n_views} augmented views of every image", f"give a number from 0 (none) to {_MAX_VIEWS}"
             )
 
     @property
@@ -49,21 +49,26 @@ class Augmentation:
         """The numbers of all views, the original's 0 first."""
         return range(self.n_views + 1)
 
-    def draws_as(self, other: Augmentation) -> bool:
+    def has_same_views(self, other: Augmentation) -> bool:
         """Whether both give the same view under the same number."""
         return (self.seed, self.ranges) == (other.seed, other.ranges)
 
-    def views(self, square: Pixels, digest: str, numbers: Iterable[int]) -> Pixels:
+    def render_views(self, square: Pixels, digest: str, numbers: Iterable[int]) -> Pixels:
         """Those views (n, side, side, 3) of a square picture (side, side, 3) of that content."""
         return np.stack(
-            [apply(square, draw(self.ranges, self.seed, digest, number)) if number else square for number in numbers]
+            [
+                apply_transformation(square, sample_transformation(self.ranges, self.seed, digest, number))
+                if number
+                else square
+                for number in numbers
+            ]
         )
 
-    def description(self, digest: str, number: int) -> tuple[str, str]:
+    def describe_view(self, digest: str, number: int) -> tuple[str, str]:
         """Kind and parameters (a JSON object) of a view, as the catalog keeps them."""
         if number == 0:
             return ORIGINAL, "{}"
-        drawn = dataclasses.asdict(draw(self.ranges, self.seed, digest, number))
+        drawn = dataclasses.asdict(sample_transformation(self.ranges, self.seed, digest, number))
         return AUGMENTED, json.dumps({"number": number, "seed": self.seed, **drawn}, sort_keys=True)
 
     def to_json(self) -> str:
@@ -74,7 +79,7 @@ class Augmentation:
     def from_json(cls, text: str) -> Augmentation:
         """What `to_json` wrote."""
         fields = json.loads(text)
-        return cls(fields["n_views"], fields["seed"], Ranges(**fields["ranges"]))
+        return cls(fields["n_views"], fields["seed"], AugmentationRanges(**fields["ranges"]))
 
 
 NO_AUGMENTATION = Augmentation()
@@ -89,12 +94,12 @@ class ViewChoice:
 
     n_views: int | None = None
     seed: int | None = None
-    ranges: Ranges | None = None
+    ranges: AugmentationRanges | None = None
 
     def __post_init__(self) -> None:
-        self.over(NO_AUGMENTATION)
+        self.apply_to(NO_AUGMENTATION)
 
-    def over(self, current: Augmentation) -> Augmentation:
+    def apply_to(self, current: Augmentation) -> Augmentation:
         """What is asked for, and the rest as it is."""
         n_views, seed = (
             was if asked is None else asked
@@ -103,7 +108,7 @@ class ViewChoice:
         return Augmentation(n_views, seed, self.ranges or current.ranges)
 
 
-def parse_ranges(text: str) -> Ranges:
+def parse_ranges(text: str) -> AugmentationRanges:
     """Ranges from text such as `rotation=15,shift=0.2,flip=no`; what is not named has its default.
 
     Names: rotation and shear (degrees), shift, width-shift, height-shift and zoom (fractions), channel-shift (grey
@@ -121,4 +126,4 @@ def parse_ranges(text: str) -> Ranges:
         except (KeyError, ValueError) as error:
             known = ", ".join([*_RANGES_BY_NAME, "flip=yes|no"])
             raise UsageError(f"{part!r} is no range", f"write name=number with one of {known}") from error
-    return Ranges(**values, horizontal_flip=flips)
+    return AugmentationRanges(**values, horizontal_flip=flips)

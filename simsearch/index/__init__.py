@@ -4,20 +4,20 @@ The only imports of faiss. An index file is a cache: what FAISS writes, followed
 collection, model and generation it is. FAISS reads from the front and never sees the stamp.
 """
 
-from simsearch.index.exact import AnnIndex
-from simsearch.index.files import WORKSHOP_PREFIX, Stamp, is_intact, read_stamp
-from simsearch.index.kmeans import kmeans
+from simsearch.index.exact import ExactIndex
+from simsearch.index.files import TEMPORARY_PREFIX, IndexStamp, is_intact, read_stamp
+from simsearch.index.kmeans import fit_kmeans
 from simsearch.index.protocol import Ids, Index, Searchable, Vectors
 
 __all__ = [
-    "WORKSHOP_PREFIX",
-    "AnnIndex",
+    "TEMPORARY_PREFIX",
+    "ExactIndex",
     "Ids",
     "Index",
+    "IndexStamp",
     "Searchable",
-    "Stamp",
     "Vectors",
+    "fit_kmeans",
     "is_intact",
-    "kmeans",
     "read_stamp",
 ]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from simsearch.index.cache import IndexCache, Indexes
-from simsearch.index.milvus.config import Place
+from simsearch.index.cache import IndexBackend, IndexCache
+from simsearch.index.milvus.config import MilvusConfig
 from simsearch.store.catalog import Catalog
 
 
-def open_indexes(catalog: Catalog) -> Indexes:
+def open_index_backend(catalog: Catalog) -> IndexBackend:
     """The indexes of a collection's models; a context, or to be closed.
 
     Raises `MissingExtra` where they are in Milvus, and what asks it is not installed.
     """
-    place = Place.of(catalog)
+    place = MilvusConfig.from_catalog(catalog)
     if place is None:
         return IndexCache(catalog)
-    from simsearch.index.milvus.cache import MilvusIndexes  # pymilvus, which FAISS files do not need
+    from simsearch.index.milvus.cache import MilvusIndexCache  # pymilvus, which FAISS files do not need
 
-    return MilvusIndexes(catalog, place)
+    return MilvusIndexCache(catalog, place)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from simsearch.index.exact import AnnIndex, is_among
+from simsearch.index.exact import ExactIndex, is_in_sorted
 from simsearch.index.protocol import Ids, Searchable, Vectors
 
 if TYPE_CHECKING:
     from simsearch.filters import Condition
 
 
-class Base(Searchable, Protocol):
+class BaseIndex(Searchable, Protocol):
     """What a layered index has most of its vectors in."""
 
     @property
@@ -27,20 +27,20 @@ class Base(Searchable, Protocol):
         """As `Index` says."""
         ...
 
-    def only(self, ids: Ids) -> Searchable:
+    def select(self, ids: Ids) -> Searchable:
         """The part that is of those ids (m,), as far as they are here."""
         ...
 
-    def without(self, ids: Ids) -> Searchable:
+    def exclude(self, ids: Ids) -> Searchable:
         """The part that is not of those ids (m,)."""
         ...
 
-    def vectors_of(self, ids: Ids) -> Vectors:
+    def read_vectors(self, ids: Ids) -> Vectors:
         """The vectors (m, d) of ids (m,), all of which are here."""
         ...
 
 
-class _Union:
+class _CombinedIndex:
     """Several parts, of different ids, as one."""
 
     def __init__(self, parts: Sequence[Searchable]) -> None:
@@ -55,36 +55,36 @@ class _Union:
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :n]
         return np.take_along_axis(similarities, order, 1), np.take_along_axis(ids, order, 1)
 
-    def within(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
-        found = [part.within(query, least) for part in self._parts]
+    def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
+        found = [part.range_search(query, least) for part in self._parts]
         similarities, ids = (np.concatenate(some) for some in zip(*found, strict=True))
         return similarities, ids
 
 
-class LayeredIndex(_Union):
+class DeltaIndex(_CombinedIndex):
     """A base, recent vectors beside it, and ids of the base that have been removed."""
 
-    def __init__(self, base: Base, recent: AnnIndex, removed: Ids) -> None:
+    def __init__(self, base: BaseIndex, recent: ExactIndex, removed: Ids) -> None:
         self.base, self.recent, self.removed = base, recent, removed
-        super().__init__([base.without(removed), recent])
+        super().__init__([base.exclude(removed), recent])
 
     @property
     def notes(self) -> tuple[str, ...]:
         """As `Index` says."""
         return self.base.notes
 
-    def matching(self, _condition: Condition, ids: Callable[[], Ids]) -> Searchable:
+    def select_matching(self, _condition: Condition, ids: Callable[[], Ids]) -> Searchable:
         """As `Index` says."""
-        return self.only(ids())
+        return self.select(ids())
 
-    def only(self, ids: Ids) -> Searchable:
+    def select(self, ids: Ids) -> Searchable:
         """The part that is of those ids (m,), as far as they are here."""
-        return _Union([self.base.only(np.setdiff1d(ids, self.removed)), self.recent.only(ids)])
+        return _CombinedIndex([self.base.select(np.setdiff1d(ids, self.removed)), self.recent.select(ids)])
 
-    def vectors_of(self, ids: Ids) -> Vectors:
+    def read_vectors(self, ids: Ids) -> Vectors:
         """The vectors (m, d) of ids (m,), all of which are here."""
-        is_recent = is_among(ids, np.sort(self.recent.ids))
+        is_recent = is_in_sorted(ids, np.sort(self.recent.ids))
         rows = np.empty((len(ids), self.recent.rows.shape[1]), np.float32)
-        rows[is_recent] = self.recent.vectors_of(ids[is_recent])
-        rows[~is_recent] = self.base.vectors_of(ids[~is_recent])
+        rows[is_recent] = self.recent.read_vectors(ids[is_recent])
+        rows[~is_recent] = self.base.read_vectors(ids[~is_recent])
         return rows

@@ -10,17 +10,17 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index.files import Stamp, map_index, read_index, write
-from simsearch.index.protocol import Ids, Searchable, Vectors, bitmap, search, within
+from simsearch.index.files import IndexStamp, map_index, read_index, write_index
+from simsearch.index.protocol import Ids, Searchable, Vectors, make_id_selector, range_search_faiss, search_faiss
 
 if TYPE_CHECKING:
     from simsearch.filters import Condition
 
-_FEW = 512
+_COPY_LIMIT = 512
 """So many vectors are taken out of an index and searched by themselves; beyond that the index skips the others."""
 
 
-class AnnIndex:
+class ExactIndex:
     """Exact inner products over unit vectors, known by the catalog's view ids."""
 
     notes: tuple[str, ...] = ()
@@ -28,20 +28,20 @@ class AnnIndex:
     def __init__(self, index: faiss.IndexIDMap, *, is_mapped: bool = False) -> None:
         self._index = index
         self._is_mapped = is_mapped
-        self._places: tuple[Ids, NDArray[np.intp]] | None = None
+        self._sorted_positions: tuple[Ids, NDArray[np.intp]] | None = None
 
     @classmethod
-    def empty(cls, width: int) -> AnnIndex:
+    def create_empty(cls, width: int) -> ExactIndex:
         """An index without vectors. IndexIDMap and not IDMap2: nothing here looks vectors up by id."""
         return cls(faiss.IndexIDMap(faiss.IndexFlatIP(width)))
 
     @classmethod
-    def map(cls, file: Path) -> AnnIndex:
+    def open_mapped(cls, file: Path) -> ExactIndex:
         """The index in `file`, mapped into memory and not read: to search only."""
         return cls(map_index(file), is_mapped=True)
 
     @classmethod
-    def read(cls, file: Path) -> AnnIndex:
+    def read(cls, file: Path) -> ExactIndex:
         """The index in `file`, read into memory: to be changed."""
         return cls(read_index(file))
 
@@ -70,47 +70,47 @@ class AnnIndex:
         rows.flags.writeable = False
         return rows
 
-    def positions_of(self, ids: Ids) -> NDArray[np.intp]:
+    def find_positions(self, ids: Ids) -> NDArray[np.intp]:
         """Where the vectors of those ids (m,), all of which are here, lie: positions (m,) in `rows`."""
-        held, order = self._sorted()
+        held, order = self._sort_ids()
         return order[np.searchsorted(held, ids)]
 
-    def vectors_of(self, ids: Ids) -> Vectors:
+    def read_vectors(self, ids: Ids) -> Vectors:
         """The vectors (m, d) of ids (m,), all of which are here."""
-        return self.rows[self.positions_of(ids)]
+        return self.rows[self.find_positions(ids)]
 
-    def matching(self, _condition: Condition, ids: Callable[[], Ids]) -> Searchable:
+    def select_matching(self, _condition: Condition, ids: Callable[[], Ids]) -> Searchable:
         """As `Index` says."""
-        return self.only(ids())
+        return self.select(ids())
 
-    def only(self, ids: Ids) -> Searchable:
+    def select(self, ids: Ids) -> Searchable:
         """The part that is of those ids (m,), as far as they are here; it lives no longer than the index."""
-        held, _ = self._sorted()
-        ids = ids[is_among(ids, held)]
-        if len(ids) > _FEW:
-            return _Part(self._index, ids)
-        few = AnnIndex.empty(self._index.d)
-        few.add(ids, self.vectors_of(ids))
+        held, _ = self._sort_ids()
+        ids = ids[is_in_sorted(ids, held)]
+        if len(ids) > _COPY_LIMIT:
+            return _ExactSubset(self._index, ids)
+        few = ExactIndex.create_empty(self._index.d)
+        few.add(ids, self.read_vectors(ids))
         return few
 
-    def without(self, ids: Ids) -> Searchable:
+    def exclude(self, ids: Ids) -> Searchable:
         """The part that is not of those ids (m,); it lives no longer than the index."""
         if not len(ids):
             return self
-        return self.only(np.setdiff1d(self.ids, ids))
+        return self.select(np.setdiff1d(self.ids, ids))
 
-    def _sorted(self) -> tuple[Ids, NDArray[np.intp]]:
+    def _sort_ids(self) -> tuple[Ids, NDArray[np.intp]]:
         """The ids in rising order, and where each lies."""
-        if self._places is None:
+        if self._sorted_positions is None:
             held = self.ids
             order = np.argsort(held, kind="stable")
-            self._places = held[order], order
-        return self._places
+            self._sorted_positions = held[order], order
+        return self._sorted_positions
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors (n, d) under ids (n,) that are not in the index yet."""
         self._check_changeable()
-        self._places = None
+        self._sorted_positions = None
         self._index.add_with_ids(np.ascontiguousarray(vectors), ids)
 
     def reserve(self, n: int) -> None:
@@ -124,48 +124,48 @@ class AnnIndex:
     def remove(self, ids: Ids) -> None:
         """Take vectors out."""
         self._check_changeable()
-        self._places = None
+        self._sorted_positions = None
         self._index.remove_ids(ids)
 
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
         """As `Searchable` says."""
-        return search(self._index, queries, min(n, len(self)))
+        return search_faiss(self._index, queries, min(n, len(self)))
 
-    def within(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
+    def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
         """As `Searchable` says."""
-        return within(self._index, query, least)
+        return range_search_faiss(self._index, query, least)
 
-    def save(self, file: Path, stamp: Stamp, removed: Ids | None = None) -> None:
+    def save(self, file: Path, stamp: IndexStamp, removed: Ids | None = None) -> None:
         """Write the index; the file appears whole or not at all. `removed` as `files.write` says.
 
         Raises `OSError`.
         """
-        write(self._index, file, stamp, removed=removed)
+        write_index(self._index, file, stamp, removed=removed)
 
     def _check_changeable(self) -> None:
         if self._is_mapped:  # FAISS 1.15 crashes the process here
             raise ValueError("a mapped index cannot be changed; read it")
 
 
-class _Part:
+class _ExactSubset:
     """Those vectors of an index that are of some ids; FAISS skips the others while it scans."""
 
     def __init__(self, index: Any, ids: Ids) -> None:
         self._index = index
         self._n = len(ids)
-        self._parameters = faiss.SearchParameters(sel=bitmap(ids))
+        self._parameters = faiss.SearchParameters(sel=make_id_selector(ids))
 
     def __len__(self) -> int:
         return self._n
 
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
-        return search(self._index, queries, min(n, self._n), self._parameters)
+        return search_faiss(self._index, queries, min(n, self._n), self._parameters)
 
-    def within(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
-        return within(self._index, query, least, self._parameters)
+    def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
+        return range_search_faiss(self._index, query, least, self._parameters)
 
 
-def is_among(ids: Ids, held: Ids) -> NDArray[np.bool_]:
+def is_in_sorted(ids: Ids, held: Ids) -> NDArray[np.bool_]:
     """Which of ids (m,) are among the rising `held` (n,): (m,)."""
     if not len(held):
         return np.zeros(len(ids), np.bool_)

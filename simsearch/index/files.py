@@ -16,7 +16,7 @@ import xxhash
 
 from simsearch.index.protocol import Ids
 
-WORKSHOP_PREFIX = ".ann-"
+TEMPORARY_PREFIX = ".ann-"
 """How the names of files begin that are being written, and are not yet a cache."""
 
 _MAGIC = b"SIMSANN1"
@@ -25,7 +25,7 @@ _BLOCK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class IndexStamp:
     """What an index was built from; `derivation` says what was made of the vectors, nothing where they are plain.
 
     `kind` is the kind of index. `base` is the digest of the file that this one adds to, empty where it stands alone.
@@ -39,43 +39,45 @@ class Stamp:
     kind: str = "flat"
     base: str = ""
 
-    def is_of_same(self, other: Stamp) -> bool:
+    def has_same_source(self, other: IndexStamp) -> bool:
         """Whether both are of the same vectors, at any time."""
         mine, theirs = ((some.collection, some.fingerprint, some.derivation) for some in (self, other))
         return mine == theirs
 
-    def is_of_now(self, other: Stamp) -> bool:
+    def has_same_state(self, other: IndexStamp) -> bool:
         """Whether both are of the same vectors at the same time, whatever the kind."""
-        return self.is_of_same(other) and (self.generation, self.n_vectors) == (other.generation, other.n_vectors)
+        return self.has_same_source(other) and (self.generation, self.n_vectors) == (other.generation, other.n_vectors)
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class IndexFooter:
     """The end of an index file: its stamp, the digest of what comes before, and how long the parts of that are.
 
     `facts` are what a coded index must be searched with.
     """
 
-    stamp: Stamp
+    stamp: IndexStamp
     n_bytes: int
     digest: str
     n_removed: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def write(
-    index: Any, file: Path, stamp: Stamp, *, removed: Ids | None = None, facts: dict[str, Any] | None = None
-) -> Seal:
+def write_index(
+    index: Any, file: Path, stamp: IndexStamp, *, removed: Ids | None = None, facts: dict[str, Any] | None = None
+) -> IndexFooter:
     """Write an index; the file appears whole or not at all. `removed` are ids of its base that are no longer meant.
 
     Raises `OSError`.
     """
     removed = np.empty(0, np.int64) if removed is None else removed
-    workshop = file.with_name(f"{WORKSHOP_PREFIX}{secrets.token_hex(8)}")  # not tempfile: others may read what we write
+    workshop = file.with_name(
+        f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    )  # not tempfile: others may read what we write
     try:
         with workshop.open("xb") as stream:
-            n_bytes, digest = _write(index, stream, removed)
-            seal = Seal(stamp, n_bytes, digest, len(removed), facts or {})
+            n_bytes, digest = _write_payload(index, stream, removed)
+            seal = IndexFooter(stamp, n_bytes, digest, len(removed), facts or {})
             text = json.dumps(dataclasses.asdict(seal)).encode()
             stream.write(text + len(text).to_bytes(4, "little") + _MAGIC)
             stream.flush()
@@ -87,21 +89,21 @@ def write(
     return seal
 
 
-def _write(index: Any, stream: BinaryIO, removed: Ids) -> tuple[int, str]:
+def _write_payload(index: Any, stream: BinaryIO, removed: Ids) -> tuple[int, str]:
     """How much was written, and its digest."""
     hasher, n_bytes = xxhash.xxh3_128(), 0
 
-    def put(block: bytes) -> int:
+    def write_block(block: bytes) -> int:
         nonlocal n_bytes
         hasher.update(block)
         n_bytes += len(block)
         return stream.write(block)
 
     try:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(put))
+        faiss.write_index(index, faiss.PyCallbackIOWriter(write_block))
     except RuntimeError as error:  # what FAISS makes of an OSError inside `put`
         raise OSError(str(error)) from error
-    put(removed.astype("<i8").tobytes())
+    write_block(removed.astype("<i8").tobytes())
     return n_bytes, hasher.hexdigest()
 
 
@@ -119,22 +121,22 @@ def read_index(file: Path) -> Any:
         return faiss.read_index(faiss.PyCallbackIOReader(stream.read))
 
 
-def read_removed(file: Path, seal: Seal) -> Ids:
+def read_removed_ids(file: Path, seal: IndexFooter) -> Ids:
     """The ids that `write` was told of. Raises `OSError`."""
     with file.open("rb") as stream:
         stream.seek(seal.n_bytes - 8 * seal.n_removed)
         return np.frombuffer(stream.read(8 * seal.n_removed), "<i8").astype(np.int64)
 
 
-def read_stamp(file: Path) -> Stamp | None:
+def read_stamp(file: Path) -> IndexStamp | None:
     """The stamp of an index file, or None where there is no whole one."""
-    seal = read_seal(file)
+    seal = read_footer(file)
     return seal.stamp if seal else None
 
 
 def is_intact(file: Path) -> bool:
     """Whether an index file holds, byte for byte, what was written."""
-    seal = read_seal(file)
+    seal = read_footer(file)
     if seal is None:
         return False
     hasher, left = xxhash.xxh3_128(), seal.n_bytes
@@ -145,7 +147,7 @@ def is_intact(file: Path) -> bool:
     return hasher.hexdigest() == seal.digest
 
 
-def read_seal(file: Path) -> Seal | None:
+def read_footer(file: Path) -> IndexFooter | None:
     """The seal of an index file, or None where there is no whole one."""
     try:
         with file.open("rb") as stream:
@@ -157,7 +159,7 @@ def read_seal(file: Path) -> Seal | None:
             length = int.from_bytes(tail[:4], "little")
             stream.seek(max(0, size - _TAIL_BYTES - length))
             fields = json.loads(stream.read(length))
-            seal = Seal(Stamp(**fields.pop("stamp")), **fields)
+            seal = IndexFooter(IndexStamp(**fields.pop("stamp")), **fields)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # missing, torn or not ours
         return None
     return seal if seal.n_bytes + length + _TAIL_BYTES == size else None

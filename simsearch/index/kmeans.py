@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def kmeans(vectors: NDArray[np.float32], k: int, seed: int = 0) -> NDArray[np.float32]:
+def fit_kmeans(vectors: NDArray[np.float32], k: int, seed: int = 0) -> NDArray[np.float32]:
     """Spherical k-means: k unit centres (k, d) of unit rows (n, d), n >= k; the same for the same seed.
 
     The best of twenty runs from random starts. Of more than 2,048 rows a centre, a sample is taken with the seed.

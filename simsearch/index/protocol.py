@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-RowsOf = Callable[[Ids], Vectors]
+VectorReader = Callable[[Ids], Vectors]
 """The vectors (m, d) of ids (m,), all of which there are, in their order."""
 
 _N_THREADS = faiss.omp_get_max_threads()
@@ -33,7 +33,7 @@ class Searchable(Protocol):
         """
         ...
 
-    def within(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
+    def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
         """All that are more similar to a query (d,) than `least`: similarities and ids, in no order."""
         ...
 
@@ -46,16 +46,16 @@ class Index(Searchable, Protocol):
         """What a person should know of its answers: nothing of exact ones."""
         ...
 
-    def matching(self, condition: Condition, ids: Callable[[], Ids]) -> Searchable:
+    def select_matching(self, condition: Condition, ids: Callable[[], Ids]) -> Searchable:
         """The part of which a condition holds; `ids` gives the view ids of which it does, for who cannot tell."""
         ...
 
-    def vectors_of(self, ids: Ids) -> Vectors:
+    def read_vectors(self, ids: Ids) -> Vectors:
         """The vectors (m, d) of ids (m,), all of which are here."""
         ...
 
 
-def search(index: Any, queries: Vectors, n: int, parameters: Any = None) -> tuple[Vectors, Ids]:
+def search_faiss(index: Any, queries: Vectors, n: int, parameters: Any = None) -> tuple[Vectors, Ids]:
     """The n nearest of each query in a FAISS index, as `Searchable` says; the id -1 where an index found fewer."""
     if n == 0:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
@@ -65,14 +65,14 @@ def search(index: Any, queries: Vectors, n: int, parameters: Any = None) -> tupl
     return np.clip(similarities, -1, 1), ids
 
 
-def within(index: Any, query: Vectors, least: float, parameters: Any = None) -> tuple[Vectors, Ids]:
+def range_search_faiss(index: Any, query: Vectors, least: float, parameters: Any = None) -> tuple[Vectors, Ids]:
     """All in a FAISS index that are more similar to a query (d,) than `least`, as `Searchable` says."""
     faiss.omp_set_num_threads(1)
     _, similarities, ids = index.range_search(np.ascontiguousarray(query[None]), least, params=parameters)
     return np.clip(similarities, -1, 1), ids
 
 
-def bitmap(ids: Ids, n_bits: int | None = None) -> Any:
+def make_id_selector(ids: Ids, n_bits: int | None = None) -> Any:
     """What lets FAISS see those ids (m,), m > 0, and no others."""
     bits = np.zeros((n_bits or int(ids.max())) // 8 * 8 + 8, np.bool_)
     bits[ids] = True

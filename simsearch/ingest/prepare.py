@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import Pixels, RawFile, decode_square, read
+from simsearch.images.decode import Pixels, RawFile, decode_square, read_raw_file
 from simsearch.images.views import Augmentation
 from simsearch.models.model import Model
 from simsearch.sources.scan import FoundFile
-from simsearch.store.catalog import ImageFacts
+from simsearch.store.catalog import ImageProperties
 
 NO_PIXELS: Pixels = np.empty((0, 0, 0, 3), np.uint8)
 
@@ -30,7 +30,7 @@ class StageClock:
         )
 
     @contextlib.contextmanager
-    def on(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> Iterator[None]:
         """Count the time inside to a stage."""
         started = time.perf_counter()
         try:
@@ -42,17 +42,17 @@ class StageClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
+class PreparationContext:
     """What files are prepared for. `missing_views` gives the numbers of the views that a content has no vector of."""
 
     model: Model
     augmentation: Augmentation
-    missing_views: Callable[[str], Sequence[int]]
+    find_missing_views: Callable[[str], Sequence[int]]
     max_pixels: int
 
 
 @dataclass(frozen=True, slots=True)
-class ReadFile:
+class ReadResult:
     """A file with its content, or with why that could not be read."""
 
     file: FoundFile
@@ -60,7 +60,7 @@ class ReadFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedFile:
     """A file, read. Without pixels it needs no embedding; with a failure it cannot have any.
 
     `pixels` (n, side, side, 3) are the views of `numbers` (n), those that have no vector yet.
@@ -68,43 +68,45 @@ class Prepared:
 
     file: FoundFile
     digest: str = ""
-    facts: ImageFacts | None = None
+    facts: ImageProperties | None = None
     numbers: Sequence[int] = ()
     pixels: Pixels = field(default_factory=lambda: NO_PIXELS)
     failure: ImageError | None = None
 
 
-def prepare(file: FoundFile, preparation: Preparation, clock: StageClock) -> Prepared:
+def prepare_file(file: FoundFile, preparation: PreparationContext, clock: StageClock) -> PreparedFile:
     """Read a file, and decode it where a view of it has no vector. What cannot be read is a failure in its place."""
-    return prepare_read(read_file(file, preparation, clock), preparation, clock)
+    return decode_views(read_file(file, preparation, clock), preparation, clock)
 
 
-def read_file(file: FoundFile, preparation: Preparation, clock: StageClock) -> ReadFile:
+def read_file(file: FoundFile, preparation: PreparationContext, clock: StageClock) -> ReadResult:
     """The first half of `prepare`, which waits for a disk or a network."""
     try:
-        with clock.on("read"):
-            raw = read(file.path, claims_picture=file.claims_picture, max_pixels=preparation.max_pixels)
+        with clock.measure("read"):
+            raw = read_raw_file(
+                file.path, has_picture_extension=file.has_picture_extension, max_pixels=preparation.max_pixels
+            )
     except ImageError as failure:
-        return ReadFile(file, failure)
-    return ReadFile(file, raw)
+        return ReadResult(file, failure)
+    return ReadResult(file, raw)
 
 
-def prepare_read(done: ReadFile, preparation: Preparation, clock: StageClock) -> Prepared:
+def decode_views(done: ReadResult, preparation: PreparationContext, clock: StageClock) -> PreparedFile:
     """The second half of `prepare`, which keeps a processor busy."""
     file, raw = done.file, done.raw
     if isinstance(raw, ImageError):
-        return Prepared(file, failure=raw)
+        return PreparedFile(file, failure=raw)
     as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns, raw.etag)
-    missing = preparation.missing_views(raw.digest)
+    missing = preparation.find_missing_views(raw.digest)
     if not missing:
-        return Prepared(as_read, raw.digest)
+        return PreparedFile(as_read, raw.digest)
     try:
-        with clock.on("decode"):
+        with clock.measure("decode"):
             model = preparation.model
             picture, square = decode_square(raw, model.side_px, model.resize, max_pixels=preparation.max_pixels)
     except ImageError as failure:
-        return Prepared(as_read, failure=failure)
-    with clock.on("augment"):
-        pixels = preparation.augmentation.views(square, raw.digest, missing)
-    facts = ImageFacts(picture.width, picture.height, picture.format, picture.metadata)
-    return Prepared(as_read, raw.digest, facts, missing, pixels)
+        return PreparedFile(as_read, failure=failure)
+    with clock.measure("augment"):
+        pixels = preparation.augmentation.render_views(square, raw.digest, missing)
+    facts = ImageProperties(picture.width, picture.height, picture.format, picture.metadata)
+    return PreparedFile(as_read, raw.digest, facts, missing, pixels)

@@ -21,21 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from simsearch.errors import SourceError, UsageError
-from simsearch.sources.addresses import absolute
+from simsearch.sources.addresses import canonicalize_path
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
-Value = str | float
+AnnotationValue = str | float
 
-_KEYS = ("path", "image_id")
+_KEY_COLUMNS = ("path", "image_id")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _REAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]+(?:[eE][+-]?[0-9]{1,2})?")
 _BOOLEANS = {"true": 1, "false": 0}
-_LARGEST = 2**63
+_INTEGER_LIMIT = 2**63
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class AnnotationReport:
     """What a table brought: values, of how many images, in which columns; and rows whose image is not there."""
 
     n_values: int
@@ -45,99 +45,101 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _AnnotationRow:
     """What a row says of an image, which it names by path or by id."""
 
     name: str | int
-    values: Mapping[str, Value]
+    values: Mapping[str, AnnotationValue]
 
 
-def annotate(folder: Path, file: Path) -> Noted:
+def annotate(folder: Path, file: Path) -> AnnotationReport:
     """Note what is in a table beside the images of a collection; a value that was there before is replaced.
 
     A path is relative to the current folder or, if it is not known there, to that of the table. Raises `SourceError`
     when the table cannot be read or none of its images is in the collection, and what opening one to write raises.
     """
-    rows = list(_rows(file))
+    rows = list(_read_rows(file))
     Catalog.open(folder).close()  # nothing is made where there is no collection
     with CatalogWriter.open_or_create(folder) as writer:
-        known = _Known(writer, file)
-        values: dict[tuple[int, str], Value] = {}
+        known = _ImageLookup(writer, file)
+        values: dict[tuple[int, str], AnnotationValue] = {}
         unknown = []
         for row in rows:
-            image_id = known.image_of(row.name)
+            image_id = known.find_image_id(row.name)
             if image_id is None:
                 unknown.append(str(row.name))
             else:
                 values |= {(image_id, name): value for name, value in row.values.items()}
         if unknown and len(unknown) == len(rows):
-            raise _wrong(file, f"{file}: {folder} has none of its {len(rows)} images, such as {unknown[0]}",
+            raise _build_error(file, f"{file}: {folder} has none of its {len(rows)} images, such as {unknown[0]}",
                          "name them as `simsearch query` shows them")  # fmt: skip
         with writer.transaction():
             writer.annotate((*key, value) for key, value in values.items())
     images, columns = {image_id for image_id, _ in values}, dict.fromkeys(name for _, name in values)
-    return Noted(len(values), len(images), tuple(columns), tuple(unknown))
+    return AnnotationReport(len(values), len(images), tuple(columns), tuple(unknown))
 
 
-def clear(folder: Path, columns: Sequence[str]) -> int:
+def clear_columns(folder: Path, columns: Sequence[str]) -> int:
     """Delete columns of the user's own; how many values went.
 
     Raises `UsageError` when there is no such column.
     """
     Catalog.open(folder).close()
     with CatalogWriter.open_or_create(folder) as writer:
-        there = writer.columns()
+        there = writer.count_columns()
         for name in columns:
             if name not in there:
                 listed = f"there are {', '.join(there)}" if there else "there are none"
                 raise UsageError(f"{folder} has no column {name!r} of yours", listed)
         with writer.transaction():
-            return sum(writer.clear_column(name) for name in columns)
+            return sum(writer.delete_column(name) for name in columns)
 
 
-class _Known:
+class _ImageLookup:
     """The images of a collection by path and by id."""
 
     def __init__(self, catalog: Catalog, file: Path) -> None:
-        contents = list(catalog.contents())
+        contents = list(catalog.iterate_contents())
         self._by_path = {path: image_id for path, image_id, _ in contents}
         self._ids = {image_id for _, image_id, _ in contents}
-        self._beside = os.path.dirname(os.path.abspath(file))
+        self._table_folder = os.path.dirname(os.path.abspath(file))
 
-    def image_of(self, name: str | int) -> int | None:
+    def find_image_id(self, name: str | int) -> int | None:
         if isinstance(name, int):
             return name if name in self._ids else None
-        for path in (name, os.path.join(self._beside, name)):
-            place = absolute(path)
+        for path in (name, os.path.join(self._table_folder, name)):
+            place = canonicalize_path(path)
             if (image_id := self._by_path.get(place)) is not None:
                 return image_id
         return None
 
 
-def _rows(file: Path) -> Iterator[_Row]:
-    readers = {".csv": _csv_rows, ".json": _json_rows}
+def _read_rows(file: Path) -> Iterator[_AnnotationRow]:
+    readers = {".csv": _read_csv_rows, ".json": _read_json_rows}
     if (read := readers.get(file.suffix.lower())) is None:
-        raise _wrong(file, f"{file} is no table that is read", "name a .csv or a .json file")
+        raise _build_error(file, f"{file} is no table that is read", "name a .csv or a .json file")
     try:
         # A path that is no UTF-8 comes as its bytes, such as programs write it into a CSV.
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             yield from read(file, stream)
     except (OSError, ValueError, csv.Error) as error:
         cause = getattr(error, "strerror", None) or str(error)
-        raise _wrong(file, f"{file} cannot be read ({cause})", "see `simsearch annotate --help`") from error
+        raise _build_error(file, f"{file} cannot be read ({cause})", "see `simsearch annotate --help`") from error
 
 
-def _csv_rows(file: Path, stream: Iterable[str]) -> Iterator[_Row]:
+def _read_csv_rows(file: Path, stream: Iterable[str]) -> Iterator[_AnnotationRow]:
     reader = csv.DictReader(stream)
     _check_columns(file, reader.fieldnames or ())
     for row in reader:
         if row.pop(None, None) is not None:  # where csv puts cells beyond the header
             raise ValueError(f"line {reader.line_num} has more cells than the header")
         if any(row.values()):
-            yield _row(file, {name: _typed(cell) for name, cell in row.items() if cell}, f"line {reader.line_num}")
+            yield _parse_row(
+                file, {name: _parse_cell(cell) for name, cell in row.items() if cell}, f"line {reader.line_num}"
+            )
 
 
-def _json_rows(file: Path, stream: Any) -> Iterator[_Row]:
+def _read_json_rows(file: Path, stream: Any) -> Iterator[_AnnotationRow]:
     whole = json.load(stream)
     if isinstance(whole, dict):
         whole = [{**row, "path": path} if isinstance(row, dict) else row for path, row in whole.items()]
@@ -146,28 +148,32 @@ def _json_rows(file: Path, stream: Any) -> Iterator[_Row]:
     for number, row in enumerate(whole, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"entry {number} is no object")
-        said = {name: _plain(value, number) for name, value in row.items() if value not in (None, "")}
-        yield _row(file, said, f"entry {number}")
+        said = {name: _convert_json_value(value, number) for name, value in row.items() if value not in (None, "")}
+        yield _parse_row(file, said, f"entry {number}")
 
 
 def _check_columns(file: Path, names: Sequence[str]) -> None:
-    if not set(_KEYS) & set(names):
-        raise _wrong(file, f"{file} has no column path and no image_id", "one of them says which image a row is of")
+    if not set(_KEY_COLUMNS) & set(names):
+        raise _build_error(
+            file, f"{file} has no column path and no image_id", "one of them says which image a row is of"
+        )
     if len(set(names)) < len(names) or not all(names):
-        raise _wrong(file, f"{file} has a column without a name, or two of one name", "give each its own")
+        raise _build_error(file, f"{file} has a column without a name, or two of one name", "give each its own")
 
 
-def _row(file: Path, cells: dict[str, Value], where: str) -> _Row:
-    name: Any = next((cells[key] for key in _KEYS if key in cells), None)
+def _parse_row(file: Path, cells: dict[str, AnnotationValue], where: str) -> _AnnotationRow:
+    name: Any = next((cells[key] for key in _KEY_COLUMNS if key in cells), None)
     if name is None:
-        raise _wrong(file, f"{file}, {where}: no path and no image_id", "one of them says which image it is of")
+        raise _build_error(file, f"{file}, {where}: no path and no image_id", "one of them says which image it is of")
     is_id = "path" not in cells
     if is_id and not isinstance(name, int):
-        raise _wrong(file, f"{file}, {where}: {name!r} is no image_id", "answers show the ids")
-    return _Row(name if is_id else str(name), {key: value for key, value in cells.items() if key not in _KEYS})
+        raise _build_error(file, f"{file}, {where}: {name!r} is no image_id", "answers show the ids")
+    return _AnnotationRow(
+        name if is_id else str(name), {key: value for key, value in cells.items() if key not in _KEY_COLUMNS}
+    )
 
 
-def _typed(cell: str) -> Value:
+def _parse_cell(cell: str) -> AnnotationValue:
     if _INTEGER.fullmatch(cell):
         return int(cell)
     if _REAL.fullmatch(cell):
@@ -175,11 +181,11 @@ def _typed(cell: str) -> Value:
     return _BOOLEANS.get(cell.lower(), cell)
 
 
-def _plain(value: Any, number: int) -> Value:
+def _convert_json_value(value: Any, number: int) -> AnnotationValue:
     """A value of JSON as SQLite can hold it."""
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+    if isinstance(value, int) and not -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
         return float(value)
     if (
         isinstance(value, str | int | float)
@@ -190,5 +196,5 @@ def _plain(value: Any, number: int) -> Value:
     raise ValueError(f"entry {number} has a value that is neither text nor a finite number")
 
 
-def _wrong(file: Path, problem: str, advice: str) -> SourceError:
+def _build_error(file: Path, problem: str, advice: str) -> SourceError:
     return SourceError(str(file), problem, advice)

@@ -28,19 +28,19 @@ from simsearch.interchange.tables import TableReader
 
 _PATH_COLUMNS = ("path", "image_path", "filepath", "file_path", "filename", "file_name", "file", "url")
 _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "emb", "image_embedding", "features")
-_N_AT_ONCE = 1_000
-_SHORTEST = 1e-6
-_LONGEST_FIELD = 1 << 24
+_BLOCK_ROWS = 1_000
+_MIN_LENGTH = 1e-6
+_MAX_FIELD_CHARS = 1 << 24
 
-csv.field_size_limit(_LONGEST_FIELD)  # Python's own limit is less than 10,000 numbers
+csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is less than 10,000 numbers
 
-Row = dict[str, Any]
-Rows = Iterator[tuple[list[Row], Any]]
+TableRow = dict[str, Any]
+RowBlocks = Iterator[tuple[list[TableRow], Any]]
 """Blocks of rows, with their numbers as (n, d) or, not yet known to be of one length, as lists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnNames:
     """Which columns hold the paths and the vectors; None: the first that is there of the names tools use."""
 
     path: str | None = None
@@ -56,40 +56,40 @@ class EmbeddingBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _VectorFile:
     """One file of vectors (or a pair of files): its name for messages, and a way to read it from its start."""
 
     name: str
-    read: Callable[[], Rows]
+    read: Callable[[], RowBlocks]
 
 
-class Embeddings:
+class EmbeddingSource:
     """A source of vectors of one width."""
 
-    def __init__(self, source: Path, parts: Sequence[_Part], columns: Columns) -> None:
+    def __init__(self, source: Path, parts: Sequence[_VectorFile], columns: ColumnNames) -> None:
         self.source = source
         self._parts = parts
         self._columns = columns
-        first = next(self._checked(None), None)
+        first = next(self._iterate_checked_blocks(None), None)
         if first is None:
-            raise _wrong(source, f"{source} holds no vectors", "name another source")
+            raise _build_error(source, f"{source} holds no vectors", "name another source")
         self.width: int = first.vectors.shape[1]
 
-    def blocks(self) -> Iterator[EmbeddingBlock]:
+    def iterate_blocks(self) -> Iterator[EmbeddingBlock]:
         """All of it, in order, about a thousand rows at a time; lengths are made one.
 
         Raises `SourceError` at the first row that has no path, another width than those before, a number that is
         not finite, or only zeros.
         """
-        return self._checked(self.width)
+        return self._iterate_checked_blocks(self.width)
 
-    def _checked(self, width: int | None) -> Iterator[EmbeddingBlock]:
+    def _iterate_checked_blocks(self, width: int | None) -> Iterator[EmbeddingBlock]:
         for part in self._parts:
             done = 0
             for rows, numbers in part.read():
-                where = _Place(self.source, part.name, done)
-                vectors = _unit_rows(numbers, len(rows), width, where)
-                paths = [_path(row, self._columns, where, number) for number, row in enumerate(rows)]
+                where = _BlockLocation(self.source, part.name, done)
+                vectors = _normalize_rows(numbers, len(rows), width, where)
+                paths = [_read_path(row, self._columns, where, number) for number, row in enumerate(rows)]
                 kept = [number for number, row in enumerate(rows) if row.get("kind") in (None, "", "original")]
                 done += len(rows)
                 width = vectors.shape[1]
@@ -98,115 +98,122 @@ class Embeddings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _BlockLocation:
     """Where a block begins: for messages."""
 
     source: Path
     part: str
-    first: int
+    first_row: int
 
-    def wrong(self, row: int, problem: str, advice: str) -> SourceError:
-        return _wrong(self.source, f"{self.part}, row {self.first + row + 1}: {problem}", advice)
+    def build_error(self, row: int, problem: str, advice: str) -> SourceError:
+        return _build_error(self.source, f"{self.part}, row {self.first_row + row + 1}: {problem}", advice)
 
 
-def open_embeddings(source: Path, *, metadata: Path | None = None, columns: Columns | None = None) -> Embeddings:
+def open_embeddings(
+    source: Path, *, metadata: Path | None = None, columns: ColumnNames | None = None
+) -> EmbeddingSource:
     """The vectors in `source`; `metadata` is the table beside a .npy, where it has another name.
 
     Raises `SourceError` when it is missing, no such source, or empty; when files of vectors and of metadata differ
     in number or length; `MissingExtra` when Parquet is to be read without pyarrow.
     """
-    columns = columns or Columns()
+    columns = columns or ColumnNames()
     if source.is_dir():
-        parts = _paired(source, columns)
+        parts = _pair_files(source, columns)
     elif not source.is_file():
-        raise _wrong(source, f"there is no {source}", "check the path")
+        raise _build_error(source, f"there is no {source}", "check the path")
     elif source.suffix.lower() == ".npy":
-        parts = [_npy_part(source, metadata or _beside(source), columns)]
+        parts = [_open_npy_pair(source, metadata or _find_table(source), columns)]
     else:
-        parts = [_Part(source.name, lambda: _table(source, columns, with_vectors=True))]
-    return Embeddings(source, parts, columns)
+        parts = [_VectorFile(source.name, lambda: _read_table(source, columns, with_vectors=True))]
+    return EmbeddingSource(source, parts, columns)
 
 
-def _paired(folder: Path, columns: Columns) -> list[_Part]:
+def _pair_files(folder: Path, columns: ColumnNames) -> list[_VectorFile]:
     arrays, tables = sorted((folder / "img_emb").glob("*.npy")), sorted((folder / "metadata").glob("*.parquet"))
     if not arrays:
         advice = "name a folder as clip-retrieval writes it, or a .npy, .parquet, .csv or .jsonl file"
-        raise _wrong(folder, f"{folder} has no img_emb/*.npy", advice)
+        raise _build_error(folder, f"{folder} has no img_emb/*.npy", advice)
     if len(arrays) != len(tables):
         problem = f"{folder} has {len(arrays)} files in img_emb and {len(tables)} in metadata"
-        raise _wrong(folder, problem, "each .npy needs its .parquet: export again, or take the odd one out")
-    return [_npy_part(array, table, columns) for array, table in zip(arrays, tables, strict=True)]
+        raise _build_error(folder, problem, "each .npy needs its .parquet: export again, or take the odd one out")
+    return [_open_npy_pair(array, table, columns) for array, table in zip(arrays, tables, strict=True)]
 
 
-def _npy_part(array: Path, table: Path, columns: Columns) -> _Part:
+def _open_npy_pair(array: Path, table: Path, columns: ColumnNames) -> _VectorFile:
     """A .npy and its table: both are opened, and their lengths compared, before anything is read."""
     vectors = _open_npy(array)
-    n_rows = sum(len(rows) for rows, _ in _table(table, columns, with_vectors=False))
+    n_rows = sum(len(rows) for rows, _ in _read_table(table, columns, with_vectors=False))
     if n_rows != len(vectors):
         problem = f"{array.name} has {len(vectors)} vectors and {table.name} {n_rows} rows"
-        raise _wrong(array, problem, "they must be of the same export")
+        raise _build_error(array, problem, "they must be of the same export")
 
-    def read() -> Rows:
+    def read() -> RowBlocks:
         start = 0
-        for rows, _ in _table(table, columns, with_vectors=False):
+        for rows, _ in _read_table(table, columns, with_vectors=False):
             yield rows, vectors[start : start + len(rows)]
             start += len(rows)
 
-    return _Part(array.name, read)
+    return _VectorFile(array.name, read)
 
 
 def _open_npy(file: Path) -> NDArray[Any]:
     try:
         vectors = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise _wrong(file, f"{file} cannot be read as .npy ({error})", "export it again with numpy.save") from error
+        raise _build_error(
+            file, f"{file} cannot be read as .npy ({error})", "export it again with numpy.save"
+        ) from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         found = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
-        raise _wrong(file, f"{file} holds {found}, not vectors (n, d) of numbers", "save one row an image")
+        raise _build_error(file, f"{file} holds {found}, not vectors (n, d) of numbers", "save one row an image")
     return vectors
 
 
-def _beside(array: Path) -> Path:
+def _find_table(array: Path) -> Path:
     for suffix in (".parquet", ".csv", ".txt"):
         if (table := array.with_suffix(suffix)).is_file():
             return table
     problem = f"nothing beside {array} says whose vectors these are"
-    raise _wrong(array, problem, f"put {array.stem}.csv beside it, with a column `path`, or name the table")
+    raise _build_error(array, problem, f"put {array.stem}.csv beside it, with a column `path`, or name the table")
 
 
-def _table(file: Path, columns: Columns, *, with_vectors: bool) -> Rows:
+def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowBlocks:
     """Rows, each with at least its path, in blocks; their vectors where they are in the same file."""
     kind = file.suffix.lower()
     if kind == ".parquet":
         table = TableReader(file)
-        vector = _column(file, table.columns, columns.vector, _VECTOR_COLUMNS) if with_vectors else None
-        path = _column(file, table.columns, columns.path, _PATH_COLUMNS)
+        vector = _find_column(file, table.columns, columns.vector, _VECTOR_COLUMNS) if with_vectors else None
+        path = _find_column(file, table.columns, columns.path, _PATH_COLUMNS)
         also = [name for name in ("path_hex", "kind") if name in table.columns]
-        yield from table.blocks([path, *also], vector)
+        yield from table.iterate_blocks([path, *also], vector)
     elif kind in (".csv", ".jsonl", ".ndjson", ".txt"):
-        yield from _text_table(file, columns, with_vectors=with_vectors)
+        yield from _read_text_table(file, columns, with_vectors=with_vectors)
     else:
-        raise _wrong(file, f"{file} is in no format that is read", "name a .npy, .parquet, .csv or .jsonl file")
+        raise _build_error(file, f"{file} is in no format that is read", "name a .npy, .parquet, .csv or .jsonl file")
 
 
-def _text_table(file: Path, columns: Columns, *, with_vectors: bool) -> Rows:
-    readers: dict[str, Callable[[Iterable[str]], Iterator[Row]]] = {".csv": csv.DictReader, ".txt": _path_lines}
-    read = readers.get(file.suffix.lower(), _json_lines)
+def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowBlocks:
+    readers: dict[str, Callable[[Iterable[str]], Iterator[TableRow]]] = {
+        ".csv": csv.DictReader,
+        ".txt": _parse_path_lines,
+    }
+    read = readers.get(file.suffix.lower(), _parse_json_lines)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = read(stream)
-            while block := list(itertools.islice(rows, _N_AT_ONCE)):
-                vector = _column(file, block[0], columns.vector, _VECTOR_COLUMNS) if with_vectors else None
-                yield block, None if vector is None else [_numbers(row.get(vector)) for row in block]
+            while block := list(itertools.islice(rows, _BLOCK_ROWS)):
+                vector = _find_column(file, block[0], columns.vector, _VECTOR_COLUMNS) if with_vectors else None
+                yield block, None if vector is None else [_parse_numbers(row.get(vector)) for row in block]
     except (OSError, ValueError, csv.Error) as error:  # among them: no UTF-8, no JSON
-        raise _wrong(file, f"{file} cannot be read ({error})", "export it again") from error
+        raise _build_error(file, f"{file} cannot be read ({error})", "export it again") from error
 
 
-def _path_lines(lines: Iterable[str]) -> Iterator[Row]:
+def _parse_path_lines(lines: Iterable[str]) -> Iterator[TableRow]:
     return ({"path": line.rstrip("\r\n")} for line in lines)
 
 
-def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
+def _parse_json_lines(lines: Iterable[str]) -> Iterator[TableRow]:
     for number, line in enumerate(lines, start=1):
         if not line.isspace():
             row = json.loads(line)
@@ -215,7 +222,7 @@ def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
             yield row
 
 
-def _numbers(value: Any) -> Any:
+def _parse_numbers(value: Any) -> Any:
     """A list of numbers, written as JSON or with blanks or commas between them."""
     if not isinstance(value, str):
         return value
@@ -223,50 +230,52 @@ def _numbers(value: Any) -> Any:
     return [float(number) for number in inner.replace(",", " ").split()]
 
 
-def _column(file: Path, there: Iterable[str], asked: str | None, usual: Sequence[str]) -> str:
+def _find_column(file: Path, there: Iterable[str], asked: str | None, usual: Sequence[str]) -> str:
     names = list(there)
     for name in usual if asked is None else [asked]:
         if name in names:
             return name
     wanted = asked or f"{', '.join(usual[:-1])} or {usual[-1]}"
     problem = f"{file.name} has no column {wanted}; it has {', '.join(names) or 'none'}"
-    raise _wrong(file, problem, "say which column holds it")
+    raise _build_error(file, problem, "say which column holds it")
 
 
-def _path(row: Row, columns: Columns, where: _Place, number: int) -> str:
+def _read_path(row: TableRow, columns: ColumnNames, where: _BlockLocation, number: int) -> str:
     if raw := row.get("path_hex"):
         return os.fsdecode(bytes.fromhex(raw))
-    name = _column(Path(where.part), row, columns.path, _PATH_COLUMNS)
+    name = _find_column(Path(where.part), row, columns.path, _PATH_COLUMNS)
     path = row[name]
     if not isinstance(path, str) or not path:
-        raise where.wrong(number, "there is no path", "every vector needs the path of its picture")
+        raise where.build_error(number, "there is no path", "every vector needs the path of its picture")
     return path
 
 
-def _unit_rows(numbers: Any, n: int, width: int | None, where: _Place) -> NDArray[np.float32]:
+def _normalize_rows(numbers: Any, n: int, width: int | None, where: _BlockLocation) -> NDArray[np.float32]:
     """The numbers as (n, d) float32 rows of unit length."""
     if not isinstance(numbers, np.ndarray):
         for row, values in enumerate(numbers):
             width = width or len(values or ())
             if not values or len(values) != width:
                 found = f"{len(values or ())} numbers where {width} are expected"
-                raise where.wrong(row, found, "all vectors must be of one model")
+                raise where.build_error(row, found, "all vectors must be of one model")
         try:
             numbers = np.array(numbers, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise where.wrong(0, "a vector is no list of numbers", "export it again") from error
+            raise where.build_error(0, "a vector is no list of numbers", "export it again") from error
     if width is not None and numbers.shape[1] != width:
         found = f"{numbers.shape[1]} numbers where {width} are expected"
-        raise where.wrong(0, found, "all vectors must be of one model")
+        raise where.build_error(0, found, "all vectors must be of one model")
     wide = numbers.astype(np.float64)
     if not (finite := np.isfinite(wide).all(axis=1)).all():
-        raise where.wrong(int((~finite).argmax()), "a number is not finite", "leave that row out, or embed it again")
+        raise where.build_error(
+            int((~finite).argmax()), "a number is not finite", "leave that row out, or embed it again"
+        )
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    if not (lengths > _SHORTEST).all():
-        raise where.wrong(int((lengths[:, 0] <= _SHORTEST).argmax()), "all zeros", "leave that row out")
+    if not (lengths > _MIN_LENGTH).all():
+        raise where.build_error(int((lengths[:, 0] <= _MIN_LENGTH).argmax()), "all zeros", "leave that row out")
     rows: NDArray[np.float32] = (wide / lengths).astype(np.float32)
     return rows
 
 
-def _wrong(source: Path, problem: str, advice: str) -> SourceError:
+def _build_error(source: Path, problem: str, advice: str) -> SourceError:
     return SourceError(str(source), problem, advice)

@@ -25,36 +25,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import UsageError
-from simsearch.files import whole_file, whole_folder
+from simsearch.files import create_folder_atomically, replace_file_atomically
 from simsearch.interchange.tables import TableWriter
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.snapshot import Reading, Record, reading
+from simsearch.store.snapshot import ModelSnapshot, ViewRecord, open_model_snapshot
 
-Format = Literal["parquet", "npy", "csv", "jsonl"]
+ExportFormat = Literal["parquet", "npy", "csv", "jsonl"]
 VectorKind = Literal["float32", "float16", "none"]
 """How vectors are written: as they are, rounded to half the space, or not at all."""
 
-FORMATS: tuple[str, ...] = get_args(Format)
-N_IN_PART = 250_000
+FORMATS: tuple[str, ...] = get_args(ExportFormat)
+ROWS_PER_FILE = 250_000
 """Rows of one .npy file of the `npy` layout."""
 
-Block = tuple[list[dict[str, Any]], NDArray[np.float32]]
+RowBlock = tuple[list[dict[str, Any]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class _ExportOptions:
     """How vectors are written, and how many go into one .npy file."""
 
     vectors: VectorKind
-    n_in_part: int
+    rows_per_file: int
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportReport:
     """What was written: where, and how many rows."""
 
     path: Path
-    format: Format
+    format: ExportFormat
     n_rows: int
 
 
@@ -63,10 +63,10 @@ def export(
     stored: StoredModel,
     place: Path,
     *,
-    format: Format | None = None,
+    format: ExportFormat | None = None,
     vectors: VectorKind = "float32",
-    n_in_part: int = N_IN_PART,
-) -> Exported:
+    rows_per_file: int = ROWS_PER_FILE,
+) -> ExportReport:
     """Write a model's views to `place`; without a format, the one that its extension names, or `npy` without any.
 
     Memory does not grow with the collection. Augmented views are among the rows, with `kind` and `parameters`.
@@ -74,16 +74,16 @@ def export(
     Raises `UsageError` on an unknown extension or a folder that is in use, `MissingExtra` without pyarrow,
     `SimsearchError` when the place cannot be written.
     """
-    chosen = format or _format_of(place)
+    chosen = format or _choose_format(place)
     if chosen == "npy" and vectors == "none":
         raise UsageError("the npy layout is made of vectors", "leave them in, or choose csv, jsonl or parquet")
-    with reading(catalog, stored) as found:
-        n_rows = _WRITERS[chosen](found, place, _Order(vectors, n_in_part))
-    return Exported(place, chosen, n_rows)
+    with open_model_snapshot(catalog, stored) as found:
+        n_rows = _WRITERS[chosen](found, place, _ExportOptions(vectors, rows_per_file))
+    return ExportReport(place, chosen, n_rows)
 
 
-def _format_of(place: Path) -> Format:
-    formats: dict[str, Format] = {
+def _choose_format(place: Path) -> ExportFormat:
+    formats: dict[str, ExportFormat] = {
         ".parquet": "parquet",
         ".csv": "csv",
         ".jsonl": "jsonl",
@@ -99,39 +99,41 @@ def _format_of(place: Path) -> Format:
         ) from None
 
 
-def path_fields(path: str) -> tuple[str, str | None]:
+def encode_path(path: str) -> tuple[str, str | None]:
     """A path as text that is valid everywhere, and its bytes in hexadecimal where the text is not all of it."""
     raw = os.fsencode(path)
     text = raw.decode("utf-8", "replace")
     return text, None if os.fsencode(text) == raw else raw.hex()
 
 
-def _row(record: Record, facts: Iterator[str], path_name: str) -> dict[str, Any]:
-    text, raw = path_fields(record.path)
+def _build_row(record: ViewRecord, facts: Iterator[str], path_name: str) -> dict[str, Any]:
+    text, raw = encode_path(record.path)
     return {
         "view_id": record.view_id,
         "image_id": record.image_id,
         path_name: text,
         "path_hex": raw,
-        "paths": [path_fields(path)[0] for path in record.paths],
+        "paths": [encode_path(path)[0] for path in record.paths],
         "kind": record.kind,
         "parameters": record.parameters,
-        **dict(zip(facts, record.facts, strict=True)),
+        **dict(zip(facts, record.image_values, strict=True)),
     }
 
 
-def _blocks(found: Reading, path_name: str, chosen: NDArray[np.int64] | None = None) -> Iterator[Block]:
-    for records, vectors in found.blocks(chosen):
-        yield [_row(record, iter(found.facts), path_name) for record in records], vectors
+def _iterate_blocks(
+    found: ModelSnapshot, path_name: str, chosen: NDArray[np.int64] | None = None
+) -> Iterator[RowBlock]:
+    for records, vectors in found.iterate_blocks(chosen):
+        yield [_build_row(record, iter(found.image_columns), path_name) for record in records], vectors
 
 
-def _columns(found: Reading, path_name: str) -> dict[str, str]:
+def _list_columns(found: ModelSnapshot, path_name: str) -> dict[str, str]:
     """The columns and their types in SQL, in the order of `_row`."""
     texts = {path_name: "TEXT", "path_hex": "TEXT", "paths": "TEXTS", "kind": "TEXT", "parameters": "TEXT"}
-    return {"view_id": "INTEGER", "image_id": "INTEGER", **texts, **found.facts}
+    return {"view_id": "INTEGER", "image_id": "INTEGER", **texts, **found.image_columns}
 
 
-def _about(found: Reading) -> dict[str, str]:
+def _build_metadata(found: ModelSnapshot) -> dict[str, str]:
     model = found.stored.model
     return {
         "simsearch.model": found.stored.fingerprint,
@@ -140,63 +142,66 @@ def _about(found: Reading) -> dict[str, str]:
     }
 
 
-def _write_parquet(found: Reading, place: Path, order: _Order) -> int:
+def _write_parquet(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
     width = None if order.vectors == "none" else (found.stored.width, order.vectors)
     n_rows = 0
-    with whole_file(place) as workshop, TableWriter(workshop, _columns(found, "path"), width, _about(found)) as table:
-        for rows, vectors in _blocks(found, "path"):
+    with (
+        replace_file_atomically(place) as workshop,
+        TableWriter(workshop, _list_columns(found, "path"), width, _build_metadata(found)) as table,
+    ):
+        for rows, vectors in _iterate_blocks(found, "path"):
             table.write(rows, vectors)
             n_rows += len(rows)
     return n_rows
 
 
-def _write_npy(found: Reading, place: Path, order: _Order) -> int:
-    ids = found.view_ids()
-    parts = [ids[start : start + order.n_in_part] for start in range(0, len(ids), order.n_in_part)] or [ids]
-    with whole_folder(place) as workshop:
+def _write_npy(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
+    ids = found.list_view_ids()
+    parts = [ids[start : start + order.rows_per_file] for start in range(0, len(ids), order.rows_per_file)] or [ids]
+    with create_folder_atomically(place) as workshop:
         (workshop / "img_emb").mkdir()
         (workshop / "metadata").mkdir()
         for number, part in enumerate(parts):
             table_file = workshop / "metadata" / f"metadata_{number:04}.parquet"
             with (
                 (workshop / "img_emb" / f"img_emb_{number:04}.npy").open("wb") as stream,
-                TableWriter(table_file, _columns(found, "image_path"), None, _about(found)) as table,
+                TableWriter(table_file, _list_columns(found, "image_path"), None, _build_metadata(found)) as table,
             ):
                 descr = np.lib.format.dtype_to_descr(np.dtype(order.vectors).newbyteorder("<"))
                 header = {"descr": descr, "fortran_order": False, "shape": (len(part), found.stored.width)}
                 np.lib.format.write_array_header_1_0(stream, header)
-                for rows, vectors in _blocks(found, "image_path", part):
+                for rows, vectors in _iterate_blocks(found, "image_path", part):
                     stream.write(vectors.astype(descr).tobytes())
                     table.write(rows, vectors)
     return len(ids)
 
 
-def _write_csv(found: Reading, place: Path, order: _Order) -> int:
-    columns = [*_columns(found, "path"), *([] if order.vectors == "none" else ["vector"])]
+def _write_csv(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
+    columns = [*_list_columns(found, "path"), *([] if order.vectors == "none" else ["vector"])]
     n_rows = 0
-    with whole_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="") as stream:
+    with replace_file_atomically(place) as workshop, workshop.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        for rows, vectors in _blocks(found, "path"):
-            for row, text in zip(rows, _texts(vectors, order.vectors), strict=True):
+        for rows, vectors in _iterate_blocks(found, "path"):
+            for row, text in zip(rows, _format_vectors(vectors, order.vectors), strict=True):
                 filled = row | {"paths": json.dumps(row["paths"], ensure_ascii=False)}
                 writer.writerow(filled if text is None else filled | {"vector": text})
             n_rows += len(rows)
     return n_rows
 
 
-def _write_jsonl(found: Reading, place: Path, order: _Order) -> int:
+def _write_jsonl(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
     n_rows = 0
-    with whole_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="\n") as stream:
-        for rows, vectors in _blocks(found, "path"):
-            for row, text in zip(rows, _texts(vectors, order.vectors), strict=True):
+    with replace_file_atomically(place) as workshop, workshop.open("w", encoding="utf-8", newline="\n") as stream:
+        for rows, vectors in _iterate_blocks(found, "path"):
+            for row, text in zip(rows, _format_vectors(vectors, order.vectors), strict=True):
                 line = json.dumps(row | {"parameters": json.loads(row["parameters"])}, ensure_ascii=False)
                 stream.write((line if text is None else f'{line[:-1]}, "vector": {text}}}') + "\n")
             n_rows += len(rows)
     return n_rows
 
 
-def _texts(vectors: NDArray[np.float32], kind: VectorKind) -> list[str] | list[None]:
+def _format_vectors(vectors: NDArray[np.float32], kind: VectorKind) -> list[str] | list[None]:
     """Each vector as a JSON list, with as many digits as bring back every bit: 9 for float32, 5 for float16."""
     if kind == "none":
         return [None] * len(vectors)
@@ -205,7 +210,7 @@ def _texts(vectors: NDArray[np.float32], kind: VectorKind) -> list[str] | list[N
     return [form % tuple(row) for row in vectors.astype(kind).tolist()]
 
 
-_WRITERS: dict[Format, Callable[[Reading, Path, _Order], int]] = {
+_WRITERS: dict[ExportFormat, Callable[[ModelSnapshot, Path, _ExportOptions], int]] = {
     "parquet": _write_parquet,
     "npy": _write_npy,
     "csv": _write_csv,

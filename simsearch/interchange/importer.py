@@ -12,29 +12,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import ImageError, SourceError, Unreadable, UsageError
-from simsearch.images.decode import decode, read
+from simsearch.errors import ImageError, SourceError, UnreadableFile, UsageError
+from simsearch.images.decode import decode_image, read_raw_file
 from simsearch.images.views import NO_AUGMENTATION
-from simsearch.index.backends import open_indexes
+from simsearch.index.backends import open_index_backend
 from simsearch.ingest.pipeline import Progress
-from simsearch.ingest.plan import check_place, discard
-from simsearch.interchange.embeddings import EmbeddingBlock, Embeddings, open_embeddings
-from simsearch.models.choice import backbone_names
+from simsearch.ingest.plan import check_target_folder, discard_new_collection
+from simsearch.interchange.embeddings import EmbeddingBlock, EmbeddingSource, open_embeddings
+from simsearch.models.choice import list_backbone_names
 from simsearch.models.model import SCALINGS, Model
-from simsearch.sources.addresses import absolute, is_remote, is_url
+from simsearch.sources.addresses import canonicalize_path, is_remote, is_url
 from simsearch.sources.scan import FoundFile, Skip
-from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
+from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
 from simsearch.store.writer import CatalogWriter
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_ANY_PX = 64
+_DECODE_PX = 64
 """A picture is decoded to be sure that it is one; how large is of no matter."""
 
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Intake:
+class ImportOptions:
     """What to take in: the source, the name its vectors get, where relative paths begin, the table beside a .npy.
 
     Raises `UsageError` on a name that cannot be, or that a backbone of simsearch has.
@@ -49,12 +49,12 @@ class Intake:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise UsageError(f"{self.name!r} is no name for a backbone", "letters, digits, dots, - and _, such as clip")
-        if self.name in backbone_names():
+        if self.name in list_backbone_names():
             raise UsageError(f"a backbone of simsearch is called {self.name}", "give imported vectors another name")
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportReport:
     """What was taken in.
 
     Of `n_rows` rows `n_repeated` named a path that a later one names too. `n_added` vectors are new; `n_kept` images
@@ -74,25 +74,27 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReadPicture:
     """A file as it is now, with what is known of its content, or why it cannot be read."""
 
     path: str
     file: FoundFile | None = None
     digest: str = ""
-    facts: ImageFacts | None = None
+    facts: ImageProperties | None = None
     reason: str = ""
 
 
 @dataclass(slots=True)
-class _Tally:
+class _ImportTally:
     n_files: int = 0
     n_added: int = 0
     n_kept: int = 0
     skips: list[Skip] = field(default_factory=list)
 
 
-def import_embeddings(folder: Path, intake: Intake, progress: Callable[[Progress], None] = lambda _: None) -> Imported:
+def import_embeddings(
+    folder: Path, options: ImportOptions, progress: Callable[[Progress], None] = lambda _: None
+) -> ImportReport:
     """Take vectors into a collection, which is made if it is not there. Of rows of one path the last counts.
 
     Every picture is read: its content says which image it is, as with `simsearch index`. A vector never changes in a
@@ -101,18 +103,18 @@ def import_embeddings(folder: Path, intake: Intake, progress: Callable[[Progress
     Raises `SourceError` when the source is not what it should be or none of its pictures can be read, `UsageError`
     when the name is taken, `MissingExtra`, or a `CollectionError`; nothing is written then.
     """
-    embeddings = open_embeddings(intake.source, metadata=intake.metadata)
-    n_rows, last = _last_rows(embeddings, intake.root)
-    is_new = check_place(folder)
-    model = _model(intake, embeddings.width)
+    embeddings = open_embeddings(options.source, metadata=options.metadata)
+    n_rows, last = _find_last_rows(embeddings, options.root)
+    is_new = check_target_folder(folder)
+    model = _build_model(options, embeddings.width)
     if not is_new:
         _check_name(folder, model, embeddings.width)
     with CatalogWriter.open_or_create(folder) as writer:
         was_there = writer.find_model(model.fingerprint) is not None
         with writer.transaction():
             stored = writer.add_model(model, embeddings.width, model.fingerprint)
-            run_id = writer.begin_run(stored.id, [str(intake.source)])
-        tally = _take_in(writer, stored, intake, embeddings, last, progress)
+            run_id = writer.begin_run(stored.id, [str(options.source)])
+        tally = _import_rows(writer, stored, options, embeddings, last, progress)
         if tally.n_files == 0 and not was_there:
             with writer.transaction():
                 writer.forget_model(stored.id)
@@ -123,22 +125,22 @@ def import_embeddings(folder: Path, intake: Intake, progress: Callable[[Progress
             writer.forget_skips(lambda path: path in read)
             writer.record_skips(tally.skips if tally.n_files else ())
         if tally.n_files:
-            with open_indexes(writer) as indexes:
+            with open_index_backend(writer) as indexes:
                 indexes.refresh(stored.fingerprint)
-        n_images = writer.n_images_of(stored.id)
+        n_images = writer.count_images(stored.id)
     if tally.n_files == 0:
         if is_new:
-            discard(folder)
+            discard_new_collection(folder)
         first = tally.skips[0]
         problem = f"none of {len(last):,} pictures could be read, such as {first.path}: {first.reason}"
-        raise SourceError(str(intake.source), problem, "say with --root where relative paths begin")
-    return Imported(
-        str(folder), stored.fingerprint, intake.name, embeddings.width, n_rows, n_rows - len(last), tally.n_added,
+        raise SourceError(str(options.source), problem, "say with --root where relative paths begin")
+    return ImportReport(
+        str(folder), stored.fingerprint, options.name, embeddings.width, n_rows, n_rows - len(last), tally.n_added,
         tally.n_kept, n_images, tuple(sorted(tally.skips, key=lambda skip: skip.path)),
     )  # fmt: skip
 
 
-def _model(intake: Intake, width: int) -> Model:
+def _build_model(intake: ImportOptions, width: int) -> Model:
     return Model(
         backbone=intake.name,
         runtime="imported",
@@ -154,69 +156,69 @@ def _model(intake: Intake, width: int) -> Model:
 
 def _check_name(folder: Path, model: Model, width: int) -> None:
     with Catalog.open(folder) as catalog:
-        for stored in catalog.models():
+        for stored in catalog.list_models():
             if stored.model.backbone == model.backbone and stored.fingerprint != model.fingerprint:
                 problem = f"{folder} has vectors of {model.backbone} with {stored.width} numbers, these have {width}"
                 raise UsageError(problem, "give these another --name")
 
 
-def _place(path: str, root: Path) -> str:
+def _resolve_path(path: str, root: Path) -> str:
     """Where a path of the source leads to, as `simsearch index` would name it; a URL is left alone."""
-    return path if is_url(path) else absolute(path if is_remote(path) else os.path.join(root, path))
+    return path if is_url(path) else canonicalize_path(path if is_remote(path) else os.path.join(root, path))
 
 
-def _last_rows(embeddings: Embeddings, root: Path) -> tuple[int, dict[str, int]]:
+def _find_last_rows(embeddings: EmbeddingSource, root: Path) -> tuple[int, dict[str, int]]:
     """How many rows there are, and of each place the number of its last one. All of the source is checked by it."""
     n_rows, last = 0, {}
-    for block in embeddings.blocks():
+    for block in embeddings.iterate_blocks():
         for number, path in enumerate(block.paths, start=n_rows):
-            last[_place(path, root)] = number
+            last[_resolve_path(path, root)] = number
         n_rows += len(block.paths)
     return n_rows, last
 
 
-def _take_in(
-    writer: CatalogWriter, stored: StoredModel, intake: Intake, embeddings: Embeddings,
+def _import_rows(
+    writer: CatalogWriter, stored: StoredModel, intake: ImportOptions, embeddings: EmbeddingSource,
     last: dict[str, int], progress: Callable[[Progress], None],
-) -> _Tally:  # fmt: skip
-    tally, first, n_done = _Tally(), 0, 0
+) -> _ImportTally:  # fmt: skip
+    tally, first, n_done = _ImportTally(), 0, 0
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for block in embeddings.blocks():
-            rows, places = _wanted(block, first, intake.root, last)
+        for block in embeddings.iterate_blocks():
+            rows, places = _select_rows(block, first, intake.root, last)
             first += len(block.paths)
-            found = list(pool.map(lambda path: _read(path, intake.max_pixels), places))
-            entries = _entries(writer, stored, list(zip(found, block.vectors[rows], strict=True)), tally)
+            found = list(pool.map(lambda path: _read_picture(path, intake.max_pixels), places))
+            entries = _build_entries(writer, stored, list(zip(found, block.vectors[rows], strict=True)), tally)
             with writer.transaction():
-                writer.record(entries, stored.id)
+                writer.record_files(entries, stored.id)
             n_done += len(places)
             progress(Progress(n_done, len(last), tally.n_added))
     return tally
 
 
-def _wanted(block: EmbeddingBlock, first: int, root: Path, last: dict[str, int]) -> tuple[list[int], list[str]]:
+def _select_rows(block: EmbeddingBlock, first: int, root: Path, last: dict[str, int]) -> tuple[list[int], list[str]]:
     """Those rows of a block that are the last of their place, and the places."""
-    places = [_place(path, root) for path in block.paths]
+    places = [_resolve_path(path, root) for path in block.paths]
     rows = [row for row, place in enumerate(places) if last[place] == first + row]
     return rows, [places[row] for row in rows]
 
 
-def _read(path: str, max_pixels: int) -> _Read:
+def _read_picture(path: str, max_pixels: int) -> _ReadPicture:
     try:
         if is_url(path):
-            raise Unreadable(path, "it is on the network", "fetch it, and name the file in its place")
-        raw = read(path, claims_picture=True, max_pixels=max_pixels)
-        picture = decode(raw.data, path, max_pixels=max_pixels, target_px=_ANY_PX)
+            raise UnreadableFile(path, "it is on the network", "fetch it, and name the file in its place")
+        raw = read_raw_file(path, has_picture_extension=True, max_pixels=max_pixels)
+        picture = decode_image(raw.data, path, max_pixels=max_pixels, target_px=_DECODE_PX)
     except ImageError as error:
-        return _Read(path, reason=error.reason)
-    facts = ImageFacts(picture.width, picture.height, picture.format, picture.metadata)
-    return _Read(path, FoundFile(path, raw.size_bytes, raw.mtime_ns, raw.etag), raw.digest, facts)
+        return _ReadPicture(path, reason=error.reason)
+    facts = ImageProperties(picture.width, picture.height, picture.format, picture.metadata)
+    return _ReadPicture(path, FoundFile(path, raw.size_bytes, raw.mtime_ns, raw.etag), raw.digest, facts)
 
 
-def _entries(
-    writer: CatalogWriter, stored: StoredModel, rows: Sequence[tuple[_Read, Vector]], tally: _Tally
-) -> list[Entry]:
+def _build_entries(
+    writer: CatalogWriter, stored: StoredModel, rows: Sequence[tuple[_ReadPicture, Vector]], tally: _ImportTally
+) -> list[FileEntry]:
     """What is to be recorded; an image that has a vector of the model gets no other."""
-    entries: list[Entry] = []
+    entries: list[FileEntry] = []
     new: dict[str, Vector] = {}
     for found, vector in rows:
         if found.file is None:
@@ -224,13 +226,13 @@ def _entries(
             continue
         held = new.get(found.digest)
         if held is None:
-            held = writer.digest_vector(found.digest, stored)
+            held = writer.find_vector_by_digest(found.digest, stored)
         views: tuple[EmbeddedView, ...] = ()
         if held is None:
             new[found.digest] = vector
-            views = (EmbeddedView(*NO_AUGMENTATION.description(found.digest, 0), vector),)
+            views = (EmbeddedView(*NO_AUGMENTATION.describe_view(found.digest, 0), vector),)
         tally.n_files += 1
         tally.n_added += len(views)
         tally.n_kept += held is not None and not np.allclose(held, vector, atol=1e-6)
-        entries.append(Entry(found.file, found.digest, found.facts, views))
+        entries.append(FileEntry(found.file, found.digest, found.facts, views))
     return entries

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from simsearch.errors import MissingExtra, SourceError
 
-_N_IN_GROUP = 10_000
+_ROWS_PER_GROUP = 10_000
 """Rows of one row group: what pyarrow holds in memory before it writes."""
 
-_N_AT_ONCE = 1_000
+_BLOCK_ROWS = 1_000
 
 
 class TableWriter:
@@ -28,17 +28,17 @@ class TableWriter:
         vector: tuple[int, str] | None,
         about: Mapping[str, str],
     ) -> None:
-        self._pa, parquet = _pyarrow()
-        fields = [self._pa.field(name, self._type(kind)) for name, kind in columns.items()]
+        self._pa, parquet = _import_pyarrow()
+        fields = [self._pa.field(name, self._choose_type(kind)) for name, kind in columns.items()]
         self._dtype = None if vector is None else vector[1]
         if vector is not None:
             value = self._pa.float16() if vector[1] == "float16" else self._pa.float32()
             fields.append(self._pa.field("vector", self._pa.list_(value, vector[0])))
         self._schema = self._pa.schema(fields, metadata=dict(about))
         self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
-        self._held: list[Any] = []
+        self._batches: list[Any] = []
 
-    def _type(self, kind: str) -> Any:
+    def _choose_type(self, kind: str) -> Any:
         types = {"INTEGER": self._pa.int64(), "REAL": self._pa.float64(), "TEXTS": self._pa.list_(self._pa.string())}
         return types.get(kind.upper(), self._pa.string())
 
@@ -49,14 +49,14 @@ class TableWriter:
         if self._dtype is not None:
             flat = self._pa.array(np.ascontiguousarray(vectors, self._dtype).ravel())
             arrays.append(self._pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
-        self._held.append(self._pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        if sum(len(batch) for batch in self._held) >= _N_IN_GROUP:
+        self._batches.append(self._pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        if sum(len(batch) for batch in self._batches) >= _ROWS_PER_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        if self._held:
-            self._writer.write_table(self._pa.Table.from_batches(self._held))
-            self._held = []
+        if self._batches:
+            self._writer.write_table(self._pa.Table.from_batches(self._batches))
+            self._batches = []
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +74,7 @@ class TableReader:
     """
 
     def __init__(self, file: Path) -> None:
-        pa, parquet = _pyarrow()
+        pa, parquet = _import_pyarrow()
         self.file = file
         try:
             self._file = parquet.ParquetFile(file, memory_map=True)
@@ -84,37 +84,37 @@ class TableReader:
         self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         self.n_rows: int = self._file.metadata.num_rows
 
-    def width(self, column: str) -> int | None:
+    def find_list_size(self, column: str) -> int | None:
         """How long the lists of a column are, where its type fixes that."""
         return getattr(self._file.schema_arrow.field(column).type, "list_size", None)
 
-    def blocks(self, columns: Sequence[str], vector: str | None) -> Iterator[tuple[list[dict[str, Any]], Any]]:
+    def iterate_blocks(self, columns: Sequence[str], vector: str | None) -> Iterator[tuple[list[dict[str, Any]], Any]]:
         """Rows of `columns`, and the numbers of the column `vector`: (n, d), or a list of lists of unequal lengths."""
         wanted = list(dict.fromkeys([*columns, *([] if vector is None else [vector])]))
-        for batch in self._file.iter_batches(_N_AT_ONCE, columns=wanted):
+        for batch in self._file.iter_batches(_BLOCK_ROWS, columns=wanted):
             rows = batch.select(list(columns)).to_pylist()
-            yield rows, None if vector is None else _numbers(batch.column(vector))
+            yield rows, None if vector is None else _convert_vectors(batch.column(vector))
 
 
-def _numbers(column: Any) -> Any:
+def _convert_vectors(column: Any) -> Any:
     """A column of lists as an array (n, d) where all are there and of one length, else as a list."""
     lists = column.to_pylist() if column.null_count else None
     if lists is None:
         flat = column.flatten()
         if len(column) and len(flat) % len(column) == 0 and not flat.null_count:
             width = len(flat) // len(column)
-            if all(length == width for length in _lengths(column)):
+            if all(length == width for length in _list_lengths(column)):
                 return flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
         lists = column.to_pylist()
     return lists
 
 
-def _lengths(column: Any) -> Any:
+def _list_lengths(column: Any) -> Any:
     size = getattr(column.type, "list_size", None)
     return [size] if size is not None else np.diff(column.offsets.to_numpy()).tolist()
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def _import_pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet

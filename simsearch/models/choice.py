@@ -11,16 +11,16 @@ from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMis
 from simsearch.images.decode import Resize
 from simsearch.models import histogram, weights
 from simsearch.models.builtin import network
-from simsearch.models.custom_model import digest_of_model, is_model_file, read_model_file
-from simsearch.models.embedder import ENGINES, Engine, shipped_digest
+from simsearch.models.custom_model import hash_model, is_model_file, read_model_file
+from simsearch.models.embedder import ENGINES, Engine, hash_builtin_weights
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime
-from simsearch.models.precision import WISHES, Wish
-from simsearch.models.weights import RANDOM, WeightsOrder
+from simsearch.models.precision import PRECISION_OPTIONS, PrecisionOption
+from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
 
 BUILTIN = "builtin"
 DEFAULT_BACKBONE = BUILTIN
-_WORDS = {"pooling": POOLINGS, "resize": RESIZES, "precision": WISHES, "engine": ENGINES}
+_ALLOWED_VALUES = {"pooling": POOLINGS, "resize": RESIZES, "precision": PRECISION_OPTIONS, "engine": ENGINES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +36,24 @@ class ModelChoice:
     layer: str | None = None
     pooling: Pooling | None = None
     resize: Resize | None = None
-    precision: Wish = "auto"
+    precision: PrecisionOption = "auto"
     engine: Engine = "auto"
     offline: bool = False
 
     @classmethod
-    def checked(cls, **words: str | bool | None) -> ModelChoice:
+    def from_options(cls, **words: str | bool | None) -> ModelChoice:
         """A choice from words that somebody typed.
 
         Raises `UsageError` on a pooling, a resize rule, a precision or an engine that there is none of.
         """
-        for what, allowed in _WORDS.items():
+        for what, allowed in _ALLOWED_VALUES.items():
             word = words.get(what)
             if word is not None and word not in allowed:
                 raise UsageError(f"there is no {what} {word!r}", f"choose one of {', '.join(allowed)}")
         return cls(**words)  # type: ignore[arg-type]  # words were checked
 
     @property
-    def names_a_model(self) -> bool:
+    def has_model_options(self) -> bool:
         """Whether anything but the backbone that tells models apart is asked for."""
         return any(x is not None for x in (self.weights, self.layer, self.pooling, self.resize))
 
@@ -74,61 +74,61 @@ def list_backbones() -> list[dict[str, Any]]:
     rows += [
         {
             "name": row.name, "side_px": row.side_px, "width": row.width, "parameters": row.parameters,
-            "layer": row.layer, "licence": row.licence, "paper": row.paper,
-            "weights_path": weights.find_here(row, with_head=False), "weights_url": row.notop.url,
+            "layer": row.layer, "licence": row.license, "paper": row.paper,
+            "weights_path": weights.find_local(row, with_head=False), "weights_url": row.notop.url,
         }
         for row in BACKBONES.values()
     ]  # fmt: skip
     return rows
 
 
-def backbone_names() -> list[str]:
+def list_backbone_names() -> list[str]:
     """Every name that `ModelChoice.backbone` knows, in the order of the table."""
     return [BUILTIN, histogram.NAME, *BACKBONES]
 
 
-def resolve(choice: ModelChoice) -> Model:
+def resolve_model(choice: ModelChoice) -> Model:
     """Fix every detail: find the weights (downloading them if that is allowed), digest them, fill in defaults.
 
     Raises `UnknownBackbone`, `WeightsMissing`, or another `ModelError`.
     """
     name = choice.backbone or DEFAULT_BACKBONE
     if name == histogram.NAME:
-        return _shipped(choice, histogram.NAME, "histogram", histogram.SIDE_PX, "none")
+        return _build_fixed_model(choice, histogram.NAME, "histogram", histogram.SIDE_PX, "none")
     if name == BUILTIN:
-        return _shipped(choice, BUILTIN, "builtin", network.SIDE_PX, shipped_digest())
+        return _build_fixed_model(choice, BUILTIN, "builtin", network.SIDE_PX, hash_builtin_weights())
     if name in BACKBONES:
-        return _zoo_model(BACKBONES[name], choice)
+        return _build_zoo_model(BACKBONES[name], choice)
     if is_model_file(name):
         if choice.weights is not None:
-            raise _brings_its_own(name)
+            raise _make_own_weights_error(name)
         return read_model_file(name, layer=choice.layer, pooling=choice.pooling, resize=choice.resize)
-    raise UnknownBackbone(name, difflib.get_close_matches(name.lower(), backbone_names(), n=3))
+    raise UnknownBackbone(name, difflib.get_close_matches(name.lower(), list_backbone_names(), n=3))
 
 
-def relocate(model: Model, order: WeightsOrder) -> Model:
+def relocate_weights(model: Model, order: WeightsOptions) -> Model:
     """The same model with its weights found again, wherever they lie now.
 
     Raises `WeightsMismatch` when what is found is not what the model was, `WeightsMissing` when nothing is.
     """
     if model.file is None:
         return model
-    if order.path is None and Path(model.file).exists() and _digest(model) == model.weights:
+    if order.path is None and Path(model.file).exists() and _hash_weights(model) == model.weights:
         return model
     if model.backbone not in BACKBONES or model.runtime != "keras-zoo":
         if order.path is not None:
-            raise _brings_its_own(model.file)
+            raise _make_own_weights_error(model.file)
         raise WeightsMismatch(
             f"{model.file} is missing or is not the model that was indexed with",
             f"put the file back, or index again with --backbone {model.file}",
         )
     row = BACKBONES[model.backbone]
     if order.path is None:
-        for file in weights.all_here(row, with_head=False):
-            if weights.digest_of_file(file) == model.weights:
+        for file in weights.list_local(row, with_head=False):
+            if weights.hash_file(file) == model.weights:
                 return replace(model, file=file)
     found = weights.find(row, order, with_head=weights.has_head(model.file), download=_download)
-    if weights.digest_of_file(found) != model.weights:
+    if weights.hash_file(found) != model.weights:
         raise WeightsMismatch(
             f"{found} holds other weights than the collection was indexed with",
             "name the right file with --weights, or index again",
@@ -136,19 +136,19 @@ def relocate(model: Model, order: WeightsOrder) -> Model:
     return replace(model, file=found)
 
 
-def _digest(model: Model) -> str:
+def _hash_weights(model: Model) -> str:
     if model.file is None:
         return model.weights
     if model.runtime == "keras-zoo":
-        return weights.digest_of_file(model.file)
-    return digest_of_model(model.file)
+        return weights.hash_file(model.file)
+    return hash_model(model.file)
 
 
-def _brings_its_own(name: str) -> ModelError:
+def _make_own_weights_error(name: str) -> ModelError:
     return ModelError(f"{name} brings its own weights", "leave --weights out")
 
 
-def _shipped(choice: ModelChoice, name: str, runtime: Runtime, side_px: int, digest: str) -> Model:
+def _build_fixed_model(choice: ModelChoice, name: str, runtime: Runtime, side_px: int, digest: str) -> Model:
     """A backbone that is complete as it is: nothing is to be found, nothing to be cut."""
     for option, value in (("--weights", choice.weights), ("--layer", choice.layer), ("--pooling", choice.pooling)):
         if value is not None:
@@ -166,13 +166,13 @@ def _shipped(choice: ModelChoice, name: str, runtime: Runtime, side_px: int, dig
     )
 
 
-def _zoo_model(row: Backbone, choice: ModelChoice) -> Model:
+def _build_zoo_model(row: Backbone, choice: ModelChoice) -> Model:
     layer = choice.layer or row.layer
-    file, digest = None, RANDOM
-    if choice.weights != RANDOM:
-        order = WeightsOrder(choice.weights, choice.offline)
+    file, digest = None, RANDOM_WEIGHTS
+    if choice.weights != RANDOM_WEIGHTS:
+        order = WeightsOptions(choice.weights, choice.offline)
         file = weights.find(row, order, with_head=layer in row.head_layers, download=_download)
-        digest = weights.digest_of_file(file)
+        digest = weights.hash_file(file)
     return Model(
         backbone=row.name,
         runtime="keras-zoo",

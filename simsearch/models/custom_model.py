@@ -22,10 +22,10 @@ import xxhash
 from simsearch.errors import ModelError
 from simsearch.images.decode import Resize
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime, Scaling
-from simsearch.models.weights import digest_of_file
+from simsearch.models.weights import hash_file
 
 _EXAMPLE = '{"side": 224, "scaling": "torch"}'
-_FIELDS = frozenset({"side", "resize", "scaling", "layer", "pooling"})
+_SETTINGS_FIELDS = frozenset({"side", "resize", "scaling", "layer", "pooling"})
 _SCALING_FIELDS = frozenset({"channels", "scale", "offset"})
 
 
@@ -41,12 +41,12 @@ def read_model_file(path: str, *, layer: str | None, pooling: Pooling | None, re
     """
     if not os.path.exists(path):
         raise ModelError(f"there is no model at {path}", "check the path")
-    runtime = _runtime(path)
-    settings = _settings(Path(path).with_suffix(".json"))
+    runtime = _detect_runtime(path)
+    settings = _read_settings(Path(path).with_suffix(".json"))
     return Model(
         backbone=re.sub(r"[^A-Za-z0-9_.]+", "_", Path(path).stem) or "model",
         runtime=runtime,
-        weights=digest_of_model(path),
+        weights=hash_model(path),
         file=os.path.abspath(path),
         side_px=settings["side"],
         resize=resize or settings.get("resize", "squash"),
@@ -56,7 +56,7 @@ def read_model_file(path: str, *, layer: str | None, pooling: Pooling | None, re
     )
 
 
-def _runtime(path: str) -> Runtime:
+def _detect_runtime(path: str) -> Runtime:
     if os.path.isfile(os.path.join(path, "saved_model.pb")):
         return "saved-model"
     if path.endswith(".onnx"):
@@ -66,17 +66,17 @@ def _runtime(path: str) -> Runtime:
     raise ModelError(f"{path} is no model that is read", "give a .keras file, a SavedModel folder or an .onnx file")
 
 
-def digest_of_model(path: str) -> str:
+def hash_model(path: str) -> str:
     """One digest for a file, or for all files of a folder in the order of their names."""
     if os.path.isfile(path):
-        return digest_of_file(path)
+        return hash_file(path)
     hasher = xxhash.xxh3_128()
     for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
-        hasher.update(f"{file.relative_to(path).as_posix()}\0{digest_of_file(str(file))}\0".encode())
+        hasher.update(f"{file.relative_to(path).as_posix()}\0{hash_file(str(file))}\0".encode())
     return hasher.hexdigest()
 
 
-def _settings(file: Path) -> dict[str, Any]:
+def _read_settings(file: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -85,24 +85,24 @@ def _settings(file: Path) -> dict[str, Any]:
         raise ModelError(f"{file} cannot be read ({error})", f"write a JSON object such as {_EXAMPLE}") from error
     if not isinstance(settings, dict):
         raise ModelError(f"{file} holds no JSON object", f"write one such as {_EXAMPLE}")
-    if unknown := settings.keys() - _FIELDS:
-        raise _wrong(file, f"unknown fields {sorted(unknown)}", f"known are {sorted(_FIELDS)}")
+    if unknown := settings.keys() - _SETTINGS_FIELDS:
+        raise _make_settings_error(file, f"unknown fields {sorted(unknown)}", f"known are {sorted(_SETTINGS_FIELDS)}")
     side = settings.get("side")
     if not isinstance(side, int) or isinstance(side, bool) or side <= 0:
-        raise _wrong(file, f"side is {side!r}", "give the input's side in pixels")
+        raise _make_settings_error(file, f"side is {side!r}", "give the input's side in pixels")
     _check_choice(file, settings, "resize", RESIZES)
     _check_choice(file, settings, "pooling", POOLINGS)
     if not isinstance(settings.get("layer"), str | None):
-        raise _wrong(file, f"layer is {settings['layer']!r}", "give a layer's name or null")
-    return settings | {"scaling": _scaling(file, settings.get("scaling"))}
+        raise _make_settings_error(file, f"layer is {settings['layer']!r}", "give a layer's name or null")
+    return settings | {"scaling": _parse_scaling(file, settings.get("scaling"))}
 
 
 def _check_choice(file: Path, settings: dict[str, Any], field: str, allowed: tuple[str, ...]) -> None:
     if field in settings and settings[field] not in allowed:
-        raise _wrong(file, f"{field} is {settings[field]!r}", f"choose one of {', '.join(allowed)}")
+        raise _make_settings_error(file, f"{field} is {settings[field]!r}", f"choose one of {', '.join(allowed)}")
 
 
-def _scaling(file: Path, value: object) -> Scaling:
+def _parse_scaling(file: Path, value: object) -> Scaling:
     if isinstance(value, str) and value in SCALINGS:
         return SCALINGS[value]
     if isinstance(value, dict) and value.keys() <= _SCALING_FIELDS and value.get("channels", "rgb") in ("rgb", "bgr"):
@@ -110,12 +110,14 @@ def _scaling(file: Path, value: object) -> Scaling:
         if _is_triple(scale) and all(scale) and _is_triple(offset):
             return Scaling(value.get("channels", "rgb"), tuple(map(float, scale)), tuple(map(float, offset)))  # type: ignore[arg-type]  # length checked
     example = '{"channels": "rgb", "scale": [0.0039, 0.0039, 0.0039], "offset": [0, 0, 0]}'
-    raise _wrong(file, f"scaling is {value!r}", f"choose one of {', '.join(SCALINGS)}, or write {example}")
+    raise _make_settings_error(
+        file, f"scaling is {value!r}", f"choose one of {', '.join(SCALINGS)}, or write {example}"
+    )
 
 
 def _is_triple(value: object) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(x) in (int, float) and isfinite(x) for x in value)
 
 
-def _wrong(file: Path, problem: str, advice: str) -> ModelError:
+def _make_settings_error(file: Path, problem: str, advice: str) -> ModelError:
     return ModelError(f"{file}: {problem}", advice)

@@ -13,12 +13,12 @@ from simsearch.errors import ModelError, SimsearchError, WeightsMismatch
 from simsearch.models import graph_cache, histogram
 from simsearch.models.builtin import network
 from simsearch.models.model import GraphBytes, Model
-from simsearch.models.weights import digest_of_file
+from simsearch.models.weights import hash_file
 
 Engine = Literal["auto", "openvino", "tensorflow"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 
-LEAST_AGREEMENT = 0.9999
+MIN_AGREEMENT = 0.9999
 """The least cosine between what Keras and the converted graph make of a picture at f32."""
 
 _N_NOISE = 8
@@ -43,7 +43,7 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class LoadOptions:
     """How to load a model.
 
     `for_many`: for a run and not for one question. `locate` finds the weights, when they are needed at all.
@@ -53,7 +53,7 @@ class Opening:
     """
 
     engine: Engine = "auto"
-    for_many: bool = False
+    for_throughput: bool = False
     locate: Callable[[Model], Model] = lambda model: model
     graph: GraphBytes | None = None
     pixels: NDArray[np.uint8] | None = None
@@ -73,20 +73,20 @@ class HistogramEmbedder:
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows."""
-        return histogram.histogram_vectors(batch)
+        return histogram.compute_histograms(batch)
 
 
-def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
+def open_embedder(model: Model, opening: LoadOptions | None = None) -> Embedder:
     """Load a model: in a third of a second where its graph was converted before, else in some seconds.
 
     What OpenVINO cannot run TensorFlow does, and a note says so. Raises `ModelError` when the network cannot be
     built or its weights do not fit, or when the engine that was asked for by name cannot run it.
     """
-    opening = opening or Opening()
-    check_embeds(model)
+    opening = opening or LoadOptions()
+    check_can_embed(model)
     if model.runtime == "histogram":
         return HistogramEmbedder(model)
-    if model.runtime == "builtin" and opening.graph is None and model.weights != shipped_digest():
+    if model.runtime == "builtin" and opening.graph is None and model.weights != hash_builtin_weights():
         raise WeightsMismatch(
             f"the collection was indexed with another {model.backbone} than this simsearch has",
             f"index again: simsearch index ... --backbone {model.backbone}",
@@ -101,36 +101,38 @@ def open_embedder(model: Model, opening: Opening | None = None) -> Embedder:
         return _open_keras(model, opening, [f"OpenVINO cannot be loaded ({error}); TensorFlow serves, slower"])
     if opening.graph is not None:
         graph = openvino_runtime.from_bytes(opening.graph)
-        return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many, n_threads=opening.n_threads)
+        return openvino_runtime.OpenVinoEmbedder(
+            model, graph, for_many=opening.for_throughput, n_threads=opening.n_threads
+        )
     if model.runtime in ("builtin", "onnx"):
         graph = network.GRAPH if model.runtime == "builtin" else None
-        return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many)
+        return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_throughput)
     return _open_converted(openvino_runtime, model, opening)
 
 
-def check_embeds(model: Model) -> None:
+def check_can_embed(model: Model) -> None:
     """Raises `ModelError` for a model whose vectors were imported: nothing here could make others."""
     if model.runtime == "imported":
         problem = f"the vectors of {model.backbone} were imported: no other picture can be embedded with it"
         raise ModelError(problem, "ask with an image of the collection (--id), or with another --backbone")
 
 
-def shipped_digest() -> str:
+def hash_builtin_weights() -> str:
     """The digest of the weights of the backbone that ships with this simsearch."""
-    return digest_of_file(str(network.GRAPH.with_suffix(".bin")))
+    return hash_file(str(network.GRAPH.with_suffix(".bin")))
 
 
-def graph_key(model: Model, version: str) -> str:
+def make_graph_key(model: Model, version: str) -> str:
     """Under which the cache keeps the graph that is the same for every precision."""
-    return f"{model.exact.fingerprint}-openvino-{version}"
+    return f"{model.f32_model.fingerprint}-openvino-{version}"
 
 
-def mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def compute_mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """The mean cosine of the rows of two arrays (n, d) of unit rows."""
     return float(np.mean(np.sum(a * b, axis=1)))
 
 
-def _open_keras(model: Model, opening: Opening, notes: Sequence[str]) -> Embedder:
+def _open_keras(model: Model, opening: LoadOptions, notes: Sequence[str]) -> Embedder:
     if model.runtime == "onnx":
         raise ModelError("TensorFlow does not read ONNX", "leave --engine out")
     if model.precision == "int8":
@@ -142,39 +144,41 @@ def _open_keras(model: Model, opening: Opening, notes: Sequence[str]) -> Embedde
     return KerasEmbedder(opening.locate(model), notes)
 
 
-def _open_converted(openvino_runtime: Any, model: Model, opening: Opening) -> Embedder:
+def _open_converted(openvino_runtime: Any, model: Model, opening: LoadOptions) -> Embedder:
     """A Keras network as OpenVINO runs it, from the cache or converted now."""
     notes: list[str] = []
-    key = graph_key(model, openvino_runtime.VERSION)
+    key = make_graph_key(model, openvino_runtime.VERSION)
     try:
         if file := graph_cache.find(key):
-            return openvino_runtime.OpenVinoEmbedder(model, file, for_many=opening.for_many)  # type: ignore[no-any-return]
+            return openvino_runtime.OpenVinoEmbedder(model, file, for_many=opening.for_throughput)  # type: ignore[no-any-return]
     except (ValueError, SimsearchError) as error:
         notes.append(f"the converted {model.backbone} in the cache was damaged and is made anew ({error})")
     keras = _open_keras(model, opening, notes)
     try:
         graph = openvino_runtime.convert(keras.function)  # type: ignore[attr-defined]  # it is Keras's
-        exact = openvino_runtime.OpenVinoEmbedder(model.exact, graph)
+        exact = openvino_runtime.OpenVinoEmbedder(model.f32_model, graph)
     except Exception as error:  # a layer that OpenVINO does not know makes it raise anything
-        return _fallen_back(keras, opening, f"cannot convert {model.backbone} ({openvino_runtime.last_line(error)})")
-    pixels = _noise(model) if opening.pixels is None or not len(opening.pixels) else opening.pixels[:_N_NOISE]
-    agreement = mean_cosine(keras.embed(pixels), exact.embed(pixels))
-    if not agreement >= LEAST_AGREEMENT:
-        return _fallen_back(keras, opening, f"gives other vectors for {model.backbone} (cosine {agreement:.4f})")
+        return _fall_back_to_keras(
+            keras, opening, f"cannot convert {model.backbone} ({openvino_runtime.last_line(error)})"
+        )
+    pixels = _make_noise(model) if opening.pixels is None or not len(opening.pixels) else opening.pixels[:_N_NOISE]
+    agreement = compute_mean_cosine(keras.embed(pixels), exact.embed(pixels))
+    if not agreement >= MIN_AGREEMENT:
+        return _fall_back_to_keras(keras, opening, f"gives other vectors for {model.backbone} (cosine {agreement:.4f})")
     try:
         graph = graph_cache.keep(key, lambda path: openvino_runtime.save(graph, path))
     except OSError as error:
         notes.append(f"the cache cannot be written to ({error}); {model.backbone} is converted each time")
-    return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_many, notes=notes)  # type: ignore[no-any-return]
+    return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_throughput, notes=notes)  # type: ignore[no-any-return]
 
 
-def _fallen_back(keras: Embedder, opening: Opening, problem: str) -> Embedder:
+def _fall_back_to_keras(keras: Embedder, opening: LoadOptions, problem: str) -> Embedder:
     if opening.engine == "openvino":
         raise ModelError(f"OpenVINO {problem}", "leave --engine out: TensorFlow serves then")
     keras.notes = (*keras.notes, f"OpenVINO {problem}; TensorFlow serves, slower")
     return keras
 
 
-def _noise(model: Model) -> NDArray[np.uint8]:
+def _make_noise(model: Model) -> NDArray[np.uint8]:
     shape = (_N_NOISE, model.side_px, model.side_px, 3)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from simsearch.errors import SimsearchError
-from simsearch.models.weights import cache_folder, digest_of_file
+from simsearch.models.weights import find_cache_folder, hash_file
 
 _ATTEMPTS = 20
 _DEFINITION, _WEIGHTS, _SEAL = "graph.xml", "graph.bin", "seal.json"
@@ -22,14 +22,14 @@ def find(key: str) -> Path | None:
 
     Raises `ValueError` when what is there is damaged.
     """
-    folder = _folder(key)
+    folder = _locate_folder(key)
     if not folder.is_dir():
         return None
     try:
         sealed = json.loads((folder / _SEAL).read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} has no readable seal") from error
-    if sealed != _seal(folder):
+    if sealed != _hash_files(folder):
         raise ValueError(f"{folder} is not what was written")
     return folder / _DEFINITION
 
@@ -39,12 +39,12 @@ def keep(key: str, save: Callable[[Path], None]) -> Path:
 
     Raises `OSError` when the cache cannot be written to.
     """
-    folder = _folder(key)
+    folder = _locate_folder(key)
     folder.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=".graph-", dir=folder.parent))
     try:
         save(workshop / _DEFINITION)
-        (workshop / _SEAL).write_text(json.dumps(_seal(workshop)), encoding="ascii")
+        (workshop / _SEAL).write_text(json.dumps(_hash_files(workshop)), encoding="ascii")
         _move(workshop, folder)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
@@ -57,7 +57,7 @@ def _move(workshop: Path, folder: Path) -> None:
         try:
             os.rename(workshop, folder)
         except OSError:
-            if _is_whole(folder):
+            if _is_intact(folder):
                 return
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -69,16 +69,16 @@ def _move(workshop: Path, folder: Path) -> None:
             return
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
         return find(folder.name) is not None
     except (ValueError, SimsearchError):  # damaged, or taken away while it was looked at
         return False
 
 
-def _folder(key: str) -> Path:
-    return cache_folder() / "graphs" / key
+def _locate_folder(key: str) -> Path:
+    return find_cache_folder() / "graphs" / key
 
 
-def _seal(folder: Path) -> dict[str, str]:
-    return {name: digest_of_file(str(folder / name)) for name in (_DEFINITION, _WEIGHTS) if (folder / name).exists()}
+def _hash_files(folder: Path) -> dict[str, str]:
+    return {name: hash_file(str(folder / name)) for name in (_DEFINITION, _WEIGHTS) if (folder / name).exists()}

@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 
 NAME = "histogram"
 SIDE_PX = 128
-_HUES, _SATURATIONS, _VALUES, _COLOUR_GRID = 8, 3, 3, 2
+_HUES, _SATURATIONS, _VALUES, _COLOR_GRID = 8, 3, 3, 2
 _ORIENTATIONS, _EDGE_GRID = 9, 8
-_COLOURS = _HUES * _SATURATIONS * _VALUES
-WIDTH = _COLOUR_GRID**2 * _COLOURS + _EDGE_GRID**2 * _ORIENTATIONS
+_N_COLORS = _HUES * _SATURATIONS * _VALUES
+WIDTH = _COLOR_GRID**2 * _N_COLORS + _EDGE_GRID**2 * _ORIENTATIONS
 
 
-def histogram_vectors(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+def compute_histograms(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, 128, 128, 3) uint8 RGB to (n, 864) float32 unit rows."""
-    colour = _root_unit(_colours(batch))
-    edges = _root_unit(_edges(batch))
+    colour = _normalize_hellinger(_count_colors(batch))
+    edges = _normalize_hellinger(_count_edges(batch))
     return np.concatenate([colour, edges], axis=1) * np.float32(np.sqrt(0.5))
 
 
-def _root_unit(counts: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalize_hellinger(counts: NDArray[np.float32]) -> NDArray[np.float32]:
     """Square roots of the shares; a picture without any edge shares evenly, so that its row is a unit row too."""
     total = counts.sum(axis=1, keepdims=True)
     even = np.float32(1 / counts.shape[1])
@@ -37,7 +37,7 @@ def _root_unit(counts: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.sqrt(shares)
 
 
-def _colours(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _count_colors(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     red, green, blue = (batch[..., c].astype(np.float32) for c in range(3))
     value = np.maximum(np.maximum(red, green), blue)
     spread = value - np.minimum(np.minimum(red, green), blue)
@@ -49,14 +49,14 @@ def _colours(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     )
     saturation = spread / np.maximum(value, 1)
     bins = (
-        _bin(hue / 6, _HUES) * (_SATURATIONS * _VALUES)
-        + _bin(saturation, _SATURATIONS) * _VALUES
-        + _bin(value / 256, _VALUES)
+        _assign_bins(hue / 6, _HUES) * (_SATURATIONS * _VALUES)
+        + _assign_bins(saturation, _SATURATIONS) * _VALUES
+        + _assign_bins(value / 256, _VALUES)
     )
-    return _count(bins, np.ones_like(value), n_bins=_COLOURS, grid=_COLOUR_GRID)
+    return _count_per_cell(bins, np.ones_like(value), n_bins=_N_COLORS, grid=_COLOR_GRID)
 
 
-def _edges(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _count_edges(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     # Whole numbers, so that equal neighbours differ by nothing: rounding would choose the bin of a straight edge.
     red, green, blue = (batch[..., c].astype(np.float32) for c in range(3))
     # Element by element: a matrix product's last bits depend on how many pictures are in the batch.
@@ -64,14 +64,16 @@ def _edges(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     down, across = np.gradient(grey, axis=(1, 2))
     orientation = np.arctan2(down, across) / np.pi % 1
     magnitude = np.hypot(down, across)
-    return _count(_bin(orientation, _ORIENTATIONS), magnitude, n_bins=_ORIENTATIONS, grid=_EDGE_GRID)
+    return _count_per_cell(_assign_bins(orientation, _ORIENTATIONS), magnitude, n_bins=_ORIENTATIONS, grid=_EDGE_GRID)
 
 
-def _bin(share: NDArray[Any], n_bins: int) -> NDArray[np.intp]:
+def _assign_bins(share: NDArray[Any], n_bins: int) -> NDArray[np.intp]:
     return np.clip((share * n_bins).astype(np.intp), 0, n_bins - 1)
 
 
-def _count(bins: NDArray[np.intp], weights: NDArray[np.float32], *, n_bins: int, grid: int) -> NDArray[np.float32]:
+def _count_per_cell(
+    bins: NDArray[np.intp], weights: NDArray[np.float32], *, n_bins: int, grid: int
+) -> NDArray[np.float32]:
     """Weighted counts of `bins` (n, side, side) in each cell of a grid: (n, grid * grid * n_bins) float32."""
     n, side = bins.shape[:2]
     place = np.arange(side) * grid // side

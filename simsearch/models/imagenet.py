@@ -24,7 +24,7 @@ class ImageNetClass:
 
 
 @cache
-def classes() -> tuple[ImageNetClass, ...]:
+def load_classes() -> tuple[ImageNetClass, ...]:
     """All of them; the position is the number of the network's output."""
     rows = [line.split(" ", 1) for line in _FILE.read_text(encoding="utf-8").splitlines()]
     n_so_named = Counter(name for _, name in rows)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
 from simsearch.models.builtin import network as builtin
-from simsearch.models.layers import Layer, LayerMaps, chosen
+from simsearch.models.layers import Layer, LayerMaps, select_layers
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, Model, Pooling, Scaling
 from simsearch.models.weights import has_head
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
@@ -33,7 +33,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def _silence_stderr() -> Iterator[None]:
     """Silence file descriptor 2: TensorFlow's libraries write notes on devices to it before they can be told."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -47,7 +47,7 @@ def _quiet_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-with _quiet_stderr():
+with _silence_stderr():
     import keras
     import tensorflow as tf
 
@@ -59,9 +59,9 @@ class KerasEmbedder:
     n_parallel = 1
 
     def __init__(self, model: Model, notes: Sequence[str] = ()) -> None:
-        self.model = model.exact
+        self.model = model.f32_model
         self.notes = tuple(notes)
-        vectors_of = _saved_model(model) if model.runtime == "saved-model" else _keras_graph(model)
+        vectors_of = _load_saved_model(model) if model.runtime == "saved-model" else _build_keras_function(model)
         pixels = tf.TensorSpec([None, model.side_px, model.side_px, 3], tf.uint8)
         self._vectors_of = tf.function(vectors_of, input_signature=[pixels], autograph=False)
         self.width = int(self._vectors_of.get_concrete_function().output_shapes[-1])
@@ -85,21 +85,21 @@ def build_graph(model: Model) -> keras.Model:
     _check_backend()
     if model.runtime == "builtin":
         return builtin.build()
-    network = _zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
+    network = _build_zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
     features = _cut(network, model)
-    _check_ends(model, n_inputs=len(features.inputs), n_outputs=len(features.outputs))
+    _check_inputs_and_outputs(model, n_inputs=len(features.inputs), n_outputs=len(features.outputs))
     pixels = keras.Input((model.side_px, model.side_px, 3), dtype="uint8", name="pixels")
     takes = features.inputs[0].shape
     if takes[-1] != 3:  # Keras would notice when it runs, not here
-        raise _wrong_size(model, f"it takes {takes}")
+        raise _make_size_error(model, f"it takes {takes}")
     try:
         maps = features(_scale(pixels, model.scaling))
     except ValueError as error:
-        raise _wrong_size(model, _first_line(error)) from error
-    return keras.Model(pixels, _unit(_pool(maps, model)), name=model.backbone)
+        raise _make_size_error(model, _extract_first_line(error)) from error
+    return keras.Model(pixels, _normalize_rows(_pool(maps, model)), name=model.backbone)
 
 
-class FeatureMaps:
+class FeatureMapExtractor:
     """A network cut at several layers at once, so that all their maps cost one pass.
 
     `layers` are names or indexes, as `layers.chosen` takes them. Raises `UnknownLayer` or another `ModelError`.
@@ -110,14 +110,14 @@ class FeatureMaps:
         if model.runtime == "builtin":
             network = builtin.build()
         else:
-            network = _zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
-            network = _of_fixed_size(network, model)
-        described = [_described(index, layer) for index, layer in enumerate(network.layers)]
+            network = _build_zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
+            network = _fix_input_size(network, model)
+        described = [_describe_layer(index, layer) for index, layer in enumerate(network.layers)]
         self._model = model
-        self.layers = chosen(described, layers, model.backbone)
+        self.layers = select_layers(described, layers, model.backbone)
         self._network = keras.Model(network.inputs, [network.layers[layer.index].output for layer in self.layers])
 
-    def of(self, pixels: NDArray[np.uint8]) -> tuple[LayerMaps, ...]:
+    def extract(self, pixels: NDArray[np.uint8]) -> tuple[LayerMaps, ...]:
         """The maps of one picture, (side, side, 3) uint8 RGB, a layer each."""
         batch = tf.constant(pixels[None])
         try:
@@ -125,25 +125,25 @@ class FeatureMaps:
             values = batch if self._model.runtime == "builtin" else _scale(batch, self._model.scaling)
             several = self._network(values, training=False)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
-            raise _wrong_size(self._model, _first_line(error)) from error
+            raise _make_size_error(self._model, _extract_first_line(error)) from error
         outputs = several if isinstance(several, list) else [several]  # Keras unpacks a list of one
         return tuple(LayerMaps(layer, maps[0].numpy()) for layer, maps in zip(self.layers, outputs, strict=True))
 
 
-def _of_fixed_size(network: keras.Model, model: Model) -> keras.Model:
+def _fix_input_size(network: keras.Model, model: Model) -> keras.Model:
     """The network for the model's side: one that takes any size does not say how large its maps are."""
-    _check_ends(model, n_inputs=len(network.inputs), n_outputs=1)
+    _check_inputs_and_outputs(model, n_inputs=len(network.inputs), n_outputs=1)
     if None not in network.inputs[0].shape[1:]:
         return network
     try:
         fixed = keras.models.clone_model(network, input_tensors=keras.Input((model.side_px, model.side_px, 3)))
     except ValueError as error:
-        raise _wrong_size(model, _first_line(error)) from error
+        raise _make_size_error(model, _extract_first_line(error)) from error
     fixed.set_weights(network.get_weights())
     return fixed
 
 
-def _described(index: int, layer: Any) -> Layer:
+def _describe_layer(index: int, layer: Any) -> Layer:
     try:
         shape = getattr(layer.output, "shape", ())  # a list of several outputs has none
     except (AttributeError, ValueError):  # a layer that is used more than once has no one output
@@ -169,23 +169,23 @@ def download(wanted: WeightsFile, url: str, folder: Path) -> None:
     workshop = tempfile.mkdtemp(prefix=".download-", dir=folder)
     try:
         try:
-            with _progress_on_stderr():
+            with _redirect_progress():
                 fetched = keras.utils.get_file(wanted.name, origin=url, cache_dir=workshop, cache_subdir="")
         except Exception as error:  # Keras raises a bare Exception for every failure of the transfer
             raise OSError(str(error)) from error
-        if wanted.digest and _published_digest(fetched, wanted.digest) != wanted.digest:
+        if wanted.digest and _compute_published_digest(fetched, wanted.digest) != wanted.digest:
             raise OSError(f"what {url} sent has another hash than the published one")
         os.replace(fetched, folder / wanted.name)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _progress_on_stderr() -> contextlib.AbstractContextManager[Any]:
+def _redirect_progress() -> contextlib.AbstractContextManager[Any]:
     """Keras writes its progress to stdout, where only answers belong; without a terminal nobody reads it."""
     return contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO())
 
 
-def _published_digest(path: str, like: str) -> str:
+def _compute_published_digest(path: str, like: str) -> str:
     """MD5 or SHA-256 in hexadecimal, whichever `like` is."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "md5" if len(like) == 32 else "sha256").hexdigest()
@@ -196,12 +196,12 @@ def _check_backend() -> None:
         raise ModelError(f"Keras runs on {keras.backend.backend()}, not on TensorFlow", "set KERAS_BACKEND=tensorflow")
 
 
-def _zoo_network(model: Model) -> keras.Model:
+def _build_zoo_network(model: Model) -> keras.Model:
     row = BACKBONES[model.backbone]
     needs_head = model.layer in row.head_layers
     if model.file is None:
         network = _construct(row, with_head=needs_head)
-        _randomise(network)
+        _randomize(network)
         return network
     order = [True] if needs_head else [has_head(model.file), not has_head(model.file)]
     failure: Exception | None = None
@@ -217,16 +217,16 @@ def _zoo_network(model: Model) -> keras.Model:
             failure = failure or error
         else:
             if row.constructor.startswith("EfficientNetB"):
-                _divide_by_root_of_deviation(network)
+                _rescale_efficientnet_input(network)
             return network
     wanted = row.top if needs_head else row.notop
     raise WeightsMismatch(
-        f"{model.file} does not fit {row.name}, layer {model.layer} ({_first_line(failure)})",
+        f"{model.file} does not fit {row.name}, layer {model.layer} ({_extract_first_line(failure)})",
         f"give Keras's own weights of {row.name}, such as {wanted.name}",
     ) from failure
 
 
-def _divide_by_root_of_deviation(network: keras.Model) -> None:
+def _rescale_efficientnet_input(network: keras.Model) -> None:
     """Scale EfficientNet's input as its ImageNet weights were trained, by 1 / sqrt(std) once more.
 
     Keras adds that step when it fetches the weights itself (TensorFlow issue 49930) and leaves it out where a file
@@ -243,7 +243,7 @@ def _construct(row: Backbone, *, with_head: bool) -> keras.Model:
     return getattr(keras.applications, row.constructor)(weights=None, include_top=with_head, input_shape=shape)
 
 
-def _randomise(network: keras.Model) -> None:
+def _randomize(network: keras.Model) -> None:
     """He-normal kernels from a fixed seed, neutral everything else: the same on every machine and Keras."""
     random = np.random.default_rng(0)
     for variable in network.weights:
@@ -263,7 +263,7 @@ def _load_keras_file(model: Model) -> keras.Model:
         network = keras.models.load_model(model.file, compile=False)
     except Exception as error:  # whatever a foreign file makes Keras raise
         raise ModelError(
-            f"{model.file} cannot be loaded ({_first_line(error)})", "save it again with Keras 3"
+            f"{model.file} cannot be loaded ({_extract_first_line(error)})", "save it again with Keras 3"
         ) from error
     if not getattr(network, "inputs", None):  # a Sequential raises, a class of the user's has None
         raise ModelError(f"{model.file} does not say what it takes", "give the network an Input and save it again")
@@ -280,7 +280,7 @@ def _cut(network: keras.Model, model: Model) -> keras.Model:
     return keras.Model(network.inputs, network.get_layer(model.layer).output)
 
 
-def _check_ends(model: Model, *, n_inputs: int, n_outputs: int) -> None:
+def _check_inputs_and_outputs(model: Model, *, n_inputs: int, n_outputs: int) -> None:
     if (n_inputs, n_outputs) != (1, 1):
         raise ModelError(
             f"{model.backbone} has {n_inputs} inputs and {n_outputs} outputs",
@@ -288,7 +288,7 @@ def _check_ends(model: Model, *, n_inputs: int, n_outputs: int) -> None:
         )
 
 
-def _wrong_size(model: Model, detail: str) -> ModelError:
+def _make_size_error(model: Model, detail: str) -> ModelError:
     return ModelError(
         f"{model.backbone} does not take {model.side_px} x {model.side_px} x 3 values ({detail})",
         "mend the side in the JSON beside the model",
@@ -312,7 +312,7 @@ def _pool(maps: Any, model: Model) -> Any:
     return _POOLS[model.pooling](maps, axes) if axes else maps
 
 
-def _gem(maps: Any, axes: tuple[int, ...]) -> Any:
+def _pool_gem(maps: Any, axes: tuple[int, ...]) -> Any:
     """Generalised mean over positions, (mean x^p)^(1/p) of x >= 1e-6 (Radenović, Tolias & Chum 2018, eq. 3)."""
     powers = keras.ops.power(keras.ops.maximum(maps, 1e-6), GEM_POWER)
     return keras.ops.power(keras.ops.mean(powers, axis=axes), 1 / GEM_POWER)
@@ -321,21 +321,21 @@ def _gem(maps: Any, axes: tuple[int, ...]) -> Any:
 _POOLS: dict[Pooling, Callable[[Any, tuple[int, ...]], Any]] = {
     "avg": lambda maps, axes: keras.ops.mean(maps, axis=axes),
     "max": lambda maps, axes: keras.ops.max(maps, axis=axes),
-    "gem": _gem,
+    "gem": _pool_gem,
 }
 
 
-def _unit(rows: Any) -> Any:
+def _normalize_rows(rows: Any) -> Any:
     length = keras.ops.sqrt(keras.ops.sum(keras.ops.square(rows), axis=-1, keepdims=True))
     return rows / keras.ops.maximum(length, NORM_FLOOR)
 
 
-def _keras_graph(model: Model) -> Callable[[Any], Any]:
+def _build_keras_function(model: Model) -> Callable[[Any], Any]:
     graph = build_graph(model)
     return lambda pixels: graph(pixels, training=False)
 
 
-def _saved_model(model: Model) -> Callable[[Any], Any]:
+def _load_saved_model(model: Model) -> Callable[[Any], Any]:
     """The default signature of a SavedModel folder, with our pre-processing before it and the rest after."""
     _check_backend()
     if model.layer is not None:
@@ -346,23 +346,23 @@ def _saved_model(model: Model) -> Callable[[Any], Any]:
         inputs = list(signature.structured_input_signature[1])
     except Exception as error:  # whatever a foreign folder makes TensorFlow raise
         raise ModelError(
-            f"{model.file} cannot be loaded ({_first_line(error)})",
+            f"{model.file} cannot be loaded ({_extract_first_line(error)})",
             "save it with one input and the signature serving_default",
         ) from error
 
-    _check_ends(model, n_inputs=len(inputs), n_outputs=len(signature.structured_outputs))
+    _check_inputs_and_outputs(model, n_inputs=len(inputs), n_outputs=len(signature.structured_outputs))
 
-    def vectors_of(pixels: Any) -> Any:
+    def compute_vectors(pixels: Any) -> Any:
         try:
             outputs = signature(**{inputs[0]: _scale(pixels, model.scaling)})
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            raise _wrong_size(model, _first_line(error)) from error
-        return _unit(_pool(next(iter(outputs.values())), model))
+            raise _make_size_error(model, _extract_first_line(error)) from error
+        return _normalize_rows(_pool(next(iter(outputs.values())), model))
 
-    vectors_of.keep_alive = loaded  # type: ignore[attr-defined]  # its variables die with it
-    return vectors_of
+    compute_vectors.keep_alive = loaded  # type: ignore[attr-defined]  # its variables die with it
+    return compute_vectors
 
 
-def _first_line(error: Exception | None) -> str:
+def _extract_first_line(error: Exception | None) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

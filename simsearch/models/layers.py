@@ -35,20 +35,20 @@ class LayerMaps:
     maps: NDArray[np.float32]
 
 
-def chosen(layers: Sequence[Layer], wanted: Sequence[str | int], backbone: str) -> list[Layer]:
+def select_layers(layers: Sequence[Layer], wanted: Sequence[str | int], backbone: str) -> list[Layer]:
     """The layers asked for, in that order, each once; without any, `last_convolutions`.
 
     A text of digits is an index, unless a layer is called so. Raises `UnknownLayer`, or `ModelError` where a layer
     gives no maps.
     """
     if not wanted:
-        if found := last_convolutions(layers):
+        if found := find_last_convolutions(layers):
             return found
         raise ModelError(f"{backbone} has no convolution", "name the layers to draw with --layer")
-    return list(dict.fromkeys(_layer(layers, name, backbone) for name in wanted))
+    return list(dict.fromkeys(_find_layer(layers, name, backbone) for name in wanted))
 
 
-def last_convolutions(layers: Sequence[Layer]) -> list[Layer]:
+def find_last_convolutions(layers: Sequence[Layer]) -> list[Layer]:
     """For each size of map, the last convolution that gives it, in the order of the network.
 
     A block is what lies between two changes of size, as in VGG (Simonyan & Zisserman 2015, table 1), whatever a
@@ -61,7 +61,7 @@ def last_convolutions(layers: Sequence[Layer]) -> list[Layer]:
     return sorted(last.values(), key=lambda layer: layer.index)
 
 
-def _layer(layers: Sequence[Layer], wanted: str | int, backbone: str) -> Layer:
+def _find_layer(layers: Sequence[Layer], wanted: str | int, backbone: str) -> Layer:
     by_name = {layer.name: layer for layer in layers}
     name = str(wanted)
     layer = by_name.get(name) if isinstance(wanted, str) else None
@@ -72,10 +72,10 @@ def _layer(layers: Sequence[Layer], wanted: str | int, backbone: str) -> Layer:
     if layer is None:
         raise UnknownLayer(backbone, name, difflib.get_close_matches(name, by_name, n=3, cutoff=0.4))
     if layer.shape is None:
-        raise without_maps(backbone, layer.name)
+        raise make_no_maps_error(backbone, layer.name)
     return layer
 
 
-def without_maps(backbone: str, layer: str) -> ModelError:
+def make_no_maps_error(backbone: str, layer: str) -> ModelError:
     """The error of a layer that gives something else than maps."""
     return ModelError(f"layer {layer} of {backbone} gives no maps", "name a convolution, or leave --layer out")

@@ -41,7 +41,7 @@ class Scaling:
     offset: tuple[float, float, float]
 
 
-def _standardised(mean: tuple[float, float, float], std: tuple[float, float, float]) -> Scaling:
+def _build_standard_scaling(mean: tuple[float, float, float], std: tuple[float, float, float]) -> Scaling:
     """Values / 255, minus `mean`, over `std`."""
     scale = (1 / (255 * std[0]), 1 / (255 * std[1]), 1 / (255 * std[2]))
     return Scaling("rgb", scale, (-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2]))
@@ -51,7 +51,7 @@ SCALINGS = {
     "none": Scaling("rgb", (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
     "unit": Scaling("rgb", (1 / 255, 1 / 255, 1 / 255), (0.0, 0.0, 0.0)),
     "tf": Scaling("rgb", (1 / 127.5, 1 / 127.5, 1 / 127.5), (-1.0, -1.0, -1.0)),
-    "torch": _standardised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "torch": _build_standard_scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Scaling("bgr", (1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
 }
 """Named as in Keras's `preprocess_input`; `none` leaves 0 to 255, `unit` divides by 255."""
@@ -87,12 +87,12 @@ class Model:
         return f"{self.backbone}-{xxhash.xxh3_64_hexdigest(canonical)[:12]}"
 
     @property
-    def exact(self) -> Model:
+    def f32_model(self) -> Model:
         """The same network at f32: what every other precision is made from and compared with."""
         return dataclasses.replace(self, precision="f32", calibration="")
 
     @property
-    def row(self) -> str | None:
+    def zoo_name(self) -> str | None:
         """The backbone's name where it is a row of the zoo, None for a model file of the user's."""
         return self.backbone if self.runtime in ("builtin", "histogram", "keras-zoo") else None
 
@@ -105,7 +105,7 @@ class Model:
         """The model that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
         scaling = fields.pop("scaling")
-        return cls(**fields, scaling=_scaling_from_fields(scaling))
+        return cls(**fields, scaling=_parse_scaling(scaling))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,6 @@ class GraphBytes:
     weights: bytes
 
 
-def _scaling_from_fields(fields: dict[str, Any]) -> Scaling:
+def _parse_scaling(fields: dict[str, Any]) -> Scaling:
     scale, offset = (cast("tuple[float, float, float]", tuple(fields[key])) for key in ("scale", "offset"))
     return Scaling(fields["channels"], scale, offset)

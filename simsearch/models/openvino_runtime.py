@@ -67,27 +67,27 @@ class OpenVinoEmbedder:
                 f"OpenVINO cannot compile {model.backbone} ({last_line(error)})", "try --engine tensorflow"
             ) from error
         self.n_parallel = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) if for_many else 1
-        self._own = threading.local()
+        self._thread_local = threading.local()
         if model.runtime == "onnx":
-            self._try()
+            self._check_input_size()
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows. May be called by several threads at once."""
-        if not hasattr(self._own, "request"):
-            self._own.request = self._compiled.create_infer_request()
-        rows: NDArray[np.float32] = self._own.request.infer({0: batch}, share_inputs=True)[0]
+        if not hasattr(self._thread_local, "request"):
+            self._thread_local.request = self._compiled.create_infer_request()
+        rows: NDArray[np.float32] = self._thread_local.request.infer({0: batch}, share_inputs=True)[0]
         # The last division may have been done in a lower precision.
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         units: NDArray[np.float32] = np.divide(rows, lengths, where=lengths > 0.5, out=np.zeros_like(rows))
         return units
 
-    def graph_bytes(self) -> GraphBytes:
+    def serialize_graph(self) -> GraphBytes:
         """The graph as bytes, to be run elsewhere."""
         if isinstance(self.graph, Path):
             return GraphBytes(self.graph.read_bytes(), self.graph.with_suffix(".bin").read_bytes())
         return to_bytes(self.graph)
 
-    def _try(self) -> None:
+    def _check_input_size(self) -> None:
         """Embed a black picture: whether a foreign network takes the side of its JSON may show only when it runs."""
         side = self.model.side_px
         try:
@@ -99,7 +99,7 @@ class OpenVinoEmbedder:
             ) from error
 
 
-def native_precisions() -> tuple[Precision, ...]:
+def list_native_precisions() -> tuple[Precision, ...]:
     """What this processor calculates in natively, the fastest first."""
     capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     lower: list[Precision] = ["int8"] if "INT8" in capabilities and _has_vnni() else []
@@ -147,7 +147,7 @@ def from_bytes(graph: GraphBytes) -> Any:
     return ov.Core().read_model(graph.definition, weights)
 
 
-def quantise(graph: Any, pixels: NDArray[np.uint8]) -> Any:
+def quantize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
     """The graph in int8, calibrated on pictures (n, side, side, 3), by NNCF's mixed preset.
 
     Raises `ImportError` when NNCF is not installed.
@@ -174,7 +174,7 @@ def read_onnx(model: Model) -> Any:
         side = model.side_px
         network.reshape(ov.PartialShape([-1, 3, side, side] if is_planar else [-1, side, side, 3]))
         network = _preprocess(network, model.scaling, is_planar=is_planar)
-        rows = _unit(_pool(_output(network, model), model, is_planar=is_planar))
+        rows = _normalize_rows(_pool(_find_output(network, model), model, is_planar=is_planar))
         rows.get_partial_shape()[1].get_length()  # raises where vectors have no fixed length
     except RuntimeError as error:
         raise ModelError(
@@ -206,17 +206,17 @@ def _preprocess(network: Any, scaling: Scaling, *, is_planar: bool) -> Any:
     return steps.build()
 
 
-def _output(network: Any, model: Model) -> Any:
+def _find_output(network: Any, model: Model) -> Any:
     if model.layer is None:
         return network.output(0).get_node().input_value(0)
-    by_name = {name: node.output(0) for node in network.get_ordered_ops() for name in _names(node)}
+    by_name = {name: node.output(0) for node in network.get_ordered_ops() for name in _list_names(node)}
     if model.layer not in by_name:
         near = difflib.get_close_matches(model.layer, by_name, n=3, cutoff=0.4)
         raise UnknownLayer(model.backbone, model.layer, near)
     return by_name[model.layer]
 
 
-def _names(node: Any) -> set[str]:
+def _list_names(node: Any) -> set[str]:
     """The node's own name and, where it has one output, the ONNX names of that tensor."""
     tensor_names = node.output(0).get_names() if node.get_output_size() == 1 else set()
     return {node.get_friendly_name(), *tensor_names}
@@ -239,7 +239,7 @@ def _pool(maps: Any, model: Model, *, is_planar: bool) -> Any:
     return ops.power(ops.reduce_mean(powers, axes), np.float32(1 / GEM_POWER)).output(0)
 
 
-def _unit(rows: Any) -> Any:
+def _normalize_rows(rows: Any) -> Any:
     return ops.normalize_l2(rows, np.array([1], dtype=np.int64), NORM_FLOOR**2, "max").output(0)
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from simsearch.errors import ModelError
-from simsearch.models.embedder import Embedder, Opening, open_embedder
+from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
 from simsearch.models.model import GraphBytes, Model
 
 
 @dataclass(frozen=True, slots=True)
-class Shipment:
+class PortableModel:
     """A model with all that it takes to load it.
 
     `graph` is what OpenVINO runs; without it `files` hold what TensorFlow reads, by their paths below one folder, of
@@ -26,7 +26,7 @@ class Shipment:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def pack(embedder: Embedder) -> Shipment:
+def pack_model(embedder: Embedder) -> PortableModel:
     """What another machine needs to embed as `embedder` does: the same engine, the same graph.
 
     Raises `ModelError` when a file of the model cannot be read.
@@ -35,20 +35,20 @@ def pack(embedder: Embedder) -> Shipment:
         from simsearch.models.openvino_runtime import OpenVinoEmbedder
 
         assert isinstance(embedder, OpenVinoEmbedder)  # the only one of that engine
-        return Shipment(embedder.model, embedder.graph_bytes())
+        return PortableModel(embedder.model, embedder.serialize_graph())
     if embedder.engine == "tensorflow" and embedder.model.file is not None:
-        return Shipment(embedder.model, files=_read_files(Path(embedder.model.file)))
-    return Shipment(embedder.model)
+        return PortableModel(embedder.model, files=_read_files(Path(embedder.model.file)))
+    return PortableModel(embedder.model)
 
 
-def unpack(shipment: Shipment, n_threads: int) -> Embedder:
+def unpack_model(shipment: PortableModel, n_threads: int) -> Embedder:
     """Load the model, to embed with that many threads.
 
     Raises a `ModelError`.
     """
     model = shipment.model
     if shipment.graph is not None or model.runtime == "histogram":
-        return open_embedder(model, Opening(for_many=True, graph=shipment.graph, n_threads=n_threads))
+        return open_embedder(model, LoadOptions(for_throughput=True, graph=shipment.graph, n_threads=n_threads))
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(n_threads))
     with tempfile.TemporaryDirectory(prefix="simsearch-") as folder:
         for name, content in shipment.files.items():
@@ -58,7 +58,7 @@ def unpack(shipment: Shipment, n_threads: int) -> Embedder:
         if shipment.files:
             own = Path(next(iter(shipment.files)))
             model = replace(model, file=str(Path(folder) / own.parts[0]))
-        return open_embedder(model, Opening(engine="tensorflow", for_many=True))
+        return open_embedder(model, LoadOptions(engine="tensorflow", for_throughput=True))
 
 
 def _read_files(place: Path) -> dict[str, bytes]:

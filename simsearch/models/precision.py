@@ -15,24 +15,24 @@ import xxhash
 from numpy.typing import NDArray
 
 from simsearch.errors import MissingExtra
-from simsearch.models.embedder import Embedder, Opening, mean_cosine, open_embedder
+from simsearch.models.embedder import Embedder, LoadOptions, compute_mean_cosine, open_embedder
 from simsearch.models.model import GraphBytes, Model, Precision
 
-Wish = Literal["auto", "f32", "bf16", "int8"]
-WISHES: tuple[str, ...] = get_args(Wish)
+PrecisionOption = Literal["auto", "f32", "bf16", "int8"]
+PRECISION_OPTIONS: tuple[str, ...] = get_args(PrecisionOption)
 
-LEAST_COSINE = 0.99
+MIN_COSINE = 0.99
 """The least mean cosine to f32 at which a lower precision is accepted."""
 
 CALIBRATION_IMAGES = 300
 _CHECK_IMAGES = 64
 _CHECK_S = 2.0
 _CHECK_BATCH = 16
-_NEIGHBOURS = 10
+_N_NEIGHBORS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class PrecisionAgreement:
     """How near a precision comes to f32: mean cosine, and the share of common ten nearest among the sample."""
 
     precision: Precision
@@ -41,23 +41,23 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class LoadedModel:
     """A model with its precision settled, loaded. `graph` is to be kept where the precision is int8."""
 
     model: Model
     embedder: Embedder
     graph: GraphBytes | None
-    agreement: Agreement | None
+    agreement: PrecisionAgreement | None
     notes: tuple[str, ...]
 
 
-def n_sample(wish: Wish) -> int:
+def count_sample_images(wish: PrecisionOption) -> int:
     """How many pictures `settle` can use."""
     may_calibrate = wish == "int8" or (wish == "auto" and _has_nncf())
     return CALIBRATION_IMAGES if may_calibrate else _CHECK_IMAGES
 
 
-def settle(model: Model, wish: Wish, opening: Opening) -> Settled:
+def open_with_precision(model: Model, wish: PrecisionOption, opening: LoadOptions) -> LoadedModel:
     """Load the model at the precision wished for, or at the fastest that passes the check on `opening.pixels`.
 
     Falls back to f32, with a note, where a precision is not to be had. Raises `MissingExtra` when int8 is asked
@@ -68,23 +68,23 @@ def settle(model: Model, wish: Wish, opening: Opening) -> Settled:
     if exact.engine != "openvino":
         if wish not in ("auto", "f32") and exact.engine == "tensorflow":
             notes.append(f"{wish} needs OpenVINO; the precision is f32")
-        return Settled(model, exact, None, None, tuple(notes))
+        return LoadedModel(model, exact, None, None, tuple(notes))
     pixels = opening.pixels if opening.pixels is not None else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
-    wanted = _candidates(wish, len(pixels), notes)
+    wanted = _list_candidates(wish, len(pixels), notes)
     if wanted:
-        check = _Check(exact, pixels)
+        check = _F32Comparison(exact, pixels)
         for precision in wanted:
-            candidate, graph = _lower(model, precision, opening, pixels, exact)
-            agreement = check.agreement(candidate)
-            if agreement.cosine >= LEAST_COSINE:
-                return Settled(candidate.model, candidate, graph, agreement, tuple(notes))
+            candidate, graph = _open_lower_precision(model, precision, opening, pixels, exact)
+            agreement = check.measure_agreement(candidate)
+            if agreement.cosine >= MIN_COSINE:
+                return LoadedModel(candidate.model, candidate, graph, agreement, tuple(notes))
             notes.append(f"{precision} changes the vectors (mean cosine {agreement.cosine:.4f}); it is not used")
-    return Settled(model, exact, None, None, tuple(notes))
+    return LoadedModel(model, exact, None, None, tuple(notes))
 
 
-def _candidates(wish: Wish, n_pixels: int, notes: list[str]) -> list[Precision]:
+def _list_candidates(wish: PrecisionOption, n_pixels: int, notes: list[str]) -> list[Precision]:
     """The precisions to try before f32, the fastest first."""
-    from simsearch.models.openvino_runtime import native_precisions
+    from simsearch.models.openvino_runtime import list_native_precisions
 
     if wish == "f32" or not n_pixels:
         return []
@@ -95,27 +95,27 @@ def _candidates(wish: Wish, n_pixels: int, notes: list[str]) -> list[Precision]:
     if wish != "auto":
         return [wish]
     may_calibrate = _has_nncf() and n_pixels >= CALIBRATION_IMAGES
-    return [name for name in native_precisions() if name != "f32" and (name != "int8" or may_calibrate)]
+    return [name for name in list_native_precisions() if name != "f32" and (name != "int8" or may_calibrate)]
 
 
 def _has_nncf() -> bool:
     return importlib.util.find_spec("nncf") is not None
 
 
-def _lower(
-    model: Model, precision: Precision, opening: Opening, pixels: NDArray[np.uint8], exact: Embedder
+def _open_lower_precision(
+    model: Model, precision: Precision, opening: LoadOptions, pixels: NDArray[np.uint8], exact: Embedder
 ) -> tuple[Embedder, GraphBytes | None]:
     if precision == "bf16":
         return open_embedder(replace(model, precision="bf16"), opening), None
-    from simsearch.models.openvino_runtime import OpenVinoEmbedder, quantise, to_bytes
+    from simsearch.models.openvino_runtime import OpenVinoEmbedder, quantize, to_bytes
 
     assert isinstance(exact, OpenVinoEmbedder)  # no other engine is asked for a lower precision
-    calibrated = to_bytes(quantise(exact.graph, pixels))
+    calibrated = to_bytes(quantize(exact.graph, pixels))
     lowered = replace(model, precision="int8", calibration=xxhash.xxh3_128_hexdigest(pixels.tobytes()))
     return open_embedder(lowered, replace(opening, graph=calibrated)), calibrated
 
 
-class _Check:
+class _F32Comparison:
     """Compares with f32 on as many pictures as f32 embeds in two seconds, sixteen at least where there are."""
 
     def __init__(self, exact: Embedder, pixels: NDArray[np.uint8]) -> None:
@@ -127,17 +127,17 @@ class _Check:
         self._exact = np.concatenate(rows)
         self._pixels = pixels[: len(self._exact)]
 
-    def agreement(self, embedder: Embedder) -> Agreement:
+    def measure_agreement(self, embedder: Embedder) -> PrecisionAgreement:
         """Of the embedder's vectors with those of f32."""
         starts = range(0, len(self._pixels), _CHECK_BATCH)
         rows = np.concatenate([embedder.embed(self._pixels[start : start + _CHECK_BATCH]) for start in starts])
-        top_10 = _common_neighbours(self._exact, rows)
-        return Agreement(embedder.model.precision, mean_cosine(self._exact, rows), top_10)
+        top_10 = _measure_neighbor_overlap(self._exact, rows)
+        return PrecisionAgreement(embedder.model.precision, compute_mean_cosine(self._exact, rows), top_10)
 
 
-def _common_neighbours(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def _measure_neighbor_overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """The share of each row's ten nearest others that two embeddings (n, d) of the same pictures have in common."""
-    n_nearest = min(_NEIGHBOURS, len(a) - 1)
+    n_nearest = min(_N_NEIGHBORS, len(a) - 1)
     if n_nearest < 1:
         return 1.0
     nearest = []

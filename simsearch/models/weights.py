@@ -19,7 +19,7 @@ import xxhash
 from simsearch.errors import WeightsMismatch, WeightsMissing
 from simsearch.models.zoo import Backbone, WeightsFile
 
-RANDOM = "random"
+RANDOM_WEIGHTS = "random"
 """`--weights random`: seeded random numbers, for measuring speed where no weights are."""
 
 FOLDER_VARIABLE = "SIMSEARCH_WEIGHTS"
@@ -31,14 +31,14 @@ Download = Callable[[WeightsFile, str, Path], None]
 
 
 @dataclass(frozen=True, slots=True)
-class WeightsOrder:
+class WeightsOptions:
     """What a user said about weights: a file to take, and whether the network may be asked."""
 
     path: str | None = None
     offline: bool = False
 
 
-def cache_folder() -> Path:
+def find_cache_folder() -> Path:
     """The user's cache: `$SIMSEARCH_CACHE`, else the platform's place for caches."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("simsearch"))
 
@@ -48,7 +48,7 @@ def has_head(file: str) -> bool:
     return re.search("no[-_]?top", Path(file).name.lower()) is None
 
 
-def digest_of_file(path: str) -> str:
+def hash_file(path: str) -> str:
     """xxh3_128 over the file's bytes, 32 hexadecimal digits.
 
     Raises `WeightsMismatch` when it cannot be read.
@@ -63,7 +63,7 @@ def digest_of_file(path: str) -> str:
     return hasher.hexdigest()
 
 
-def find(backbone: Backbone, order: WeightsOrder, *, with_head: bool, download: Download) -> str:
+def find(backbone: Backbone, order: WeightsOptions, *, with_head: bool, download: Download) -> str:
     """The path of the weights of `backbone`, downloaded if that is needed and allowed.
 
     Without `with_head`, a file without the classification head is preferred, one with it serves too.
@@ -74,54 +74,54 @@ def find(backbone: Backbone, order: WeightsOrder, *, with_head: bool, download: 
     if order.path is not None:
         if os.path.isfile(order.path):
             return os.path.abspath(order.path)
-        raise _missing(backbone, wanted, f"{order.path} does not exist")
-    if found := find_here(backbone, with_head=with_head):
+        raise _make_missing_error(backbone, wanted, f"{order.path} does not exist")
+    if found := find_local(backbone, with_head=with_head):
         return found
-    searched = ", ".join(str(folder) for folder in _folders())
+    searched = ", ".join(str(folder) for folder in _list_search_folders())
     if order.offline:
-        raise _missing(backbone, wanted, f"none in {searched}, and --offline forbids a download")
+        raise _make_missing_error(backbone, wanted, f"none in {searched}, and --offline forbids a download")
     try:
-        download(wanted, _url(wanted), _download_folder())
+        download(wanted, _make_url(wanted), _find_download_folder())
     except OSError as error:
-        raise _missing(backbone, wanted, f"none in {searched}, and the download failed ({error})") from error
-    return str((_download_folder() / wanted.name).absolute())
+        raise _make_missing_error(backbone, wanted, f"none in {searched}, and the download failed ({error})") from error
+    return str((_find_download_folder() / wanted.name).absolute())
 
 
-def find_here(backbone: Backbone, *, with_head: bool) -> str | None:
+def find_local(backbone: Backbone, *, with_head: bool) -> str | None:
     """The path of the weights of `backbone` on this machine, or None."""
-    return next(all_here(backbone, with_head=with_head), None)
+    return next(list_local(backbone, with_head=with_head), None)
 
 
-def all_here(backbone: Backbone, *, with_head: bool) -> Iterator[str]:
+def list_local(backbone: Backbone, *, with_head: bool) -> Iterator[str]:
     """Every file on this machine that may be the weights of `backbone`, the preferred one first."""
-    for folder in _folders():
-        for name in _names(backbone, with_head=with_head):
+    for folder in _list_search_folders():
+        for name in _list_file_names(backbone, with_head=with_head):
             if (folder / name).is_file():
                 yield str((folder / name).absolute())
 
 
-def _names(backbone: Backbone, *, with_head: bool) -> list[str]:
+def _list_file_names(backbone: Backbone, *, with_head: bool) -> list[str]:
     top = [f"{backbone.name}.weights.h5", backbone.top.name]
     notop = [f"{backbone.name}_notop.weights.h5", backbone.notop.name]
     return top if with_head else notop + top
 
 
-def _folders() -> list[Path]:
+def _list_search_folders() -> list[Path]:
     named = os.environ.get(FOLDER_VARIABLE)
     keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    return [*([Path(named)] if named else []), _download_folder(), keras_home / "models"]
+    return [*([Path(named)] if named else []), _find_download_folder(), keras_home / "models"]
 
 
-def _download_folder() -> Path:
-    return cache_folder() / "weights"
+def _find_download_folder() -> Path:
+    return find_cache_folder() / "weights"
 
 
-def _url(wanted: WeightsFile) -> str:
+def _make_url(wanted: WeightsFile) -> str:
     mirror = os.environ.get(MIRROR_VARIABLE)
     return f"{mirror.rstrip('/')}/{wanted.name}" if mirror else wanted.url
 
 
-def _missing(backbone: Backbone, wanted: WeightsFile, detail: str) -> WeightsMissing:
+def _make_missing_error(backbone: Backbone, wanted: WeightsFile, detail: str) -> WeightsMissing:
     return WeightsMissing(
-        backbone.name, file=wanted.name, url=_url(wanted), place=str(_download_folder()), detail=detail
+        backbone.name, file=wanted.name, url=_make_url(wanted), place=str(_find_download_folder()), detail=detail
     )

@@ -53,7 +53,7 @@ class Backbone:
     """Parameters of the graph without head, trainable or not."""
     head_layers: tuple[str, ...]
     """The layers only the graph with head has, in its order."""
-    licence: str
+    license: str
     """Of the weights as published (SPDX)."""
     paper: str
     """Authors, year and arXiv number."""
@@ -64,7 +64,7 @@ class Backbone:
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
+class _BackboneFamily:
     """What several rows share; `{stem}` stands for a row's own part of Keras's names.
 
     `urls` and `names` are those with head and those without; a name that is empty is the URL's last part.
@@ -74,11 +74,13 @@ class _Family:
     scaling: str
     layer: str
     head_layers: tuple[str, ...]
-    licence: str
+    license: str
     paper: str
     names: tuple[str, str] = ("", "")
 
-    def row(self, name: str, constructor: str, stem: str, side_px: int, width: int, parameters: int) -> Backbone:
+    def build_backbone(
+        self, name: str, constructor: str, stem: str, side_px: int, width: int, parameters: int
+    ) -> Backbone:
         top_digest, notop_digest = _DIGESTS.get(name, ("", ""))
         return Backbone(
             name=name,
@@ -89,130 +91,130 @@ class _Family:
             width=width,
             parameters=parameters,
             head_layers=tuple(pattern.format(stem=stem) for pattern in self.head_layers),
-            licence=self.licence,
+            license=self.license,
             paper=self.paper,
-            top=self._file(0, stem, top_digest),
-            notop=self._file(1, stem, notop_digest),
+            top=self._build_weights_file(0, stem, top_digest),
+            notop=self._build_weights_file(1, stem, notop_digest),
         )
 
-    def _file(self, part: int, stem: str, digest: str) -> WeightsFile:
+    def _build_weights_file(self, part: int, stem: str, digest: str) -> WeightsFile:
         url = self.urls[part].format(stem=stem)
         return WeightsFile(self.names[part].format(stem=stem) or url.rpartition("/")[2], url, digest)
 
 
-_STORE = "https://storage.googleapis.com/tensorflow/keras-applications/"
+_BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
 
-def _kernels(folder: str) -> tuple[str, str]:
-    start = f"{_STORE}{folder}/{{stem}}_weights_tf_dim_ordering_tf_kernels"
+def _make_kernel_urls(folder: str) -> tuple[str, str]:
+    start = f"{_BASE_URL}{folder}/{{stem}}_weights_tf_dim_ordering_tf_kernels"
     return f"{start}.h5", f"{start}_notop.h5"
 
 
-_VGG = _Family(
-    urls=_kernels("{stem}"),
+_VGG = _BackboneFamily(
+    urls=_make_kernel_urls("{stem}"),
     scaling="caffe",
     layer="block5_pool",
     head_layers=("flatten", "fc1", "fc2", "predictions"),
-    licence="CC-BY-4.0",
+    license="CC-BY-4.0",
     paper="Simonyan & Zisserman 2015, arXiv:1409.1556",
 )
-_RESNET = _Family(
-    urls=_kernels("resnet"),
+_RESNET = _BackboneFamily(
+    urls=_make_kernel_urls("resnet"),
     scaling="caffe",
     layer="conv5_block3_out",
     head_layers=("avg_pool", "predictions"),
-    licence="MIT",
+    license="MIT",
     paper="He et al. 2016, arXiv:1512.03385",
 )
-_RESNET_V2 = _Family(
-    urls=_kernels("resnet"),
+_RESNET_V2 = _BackboneFamily(
+    urls=_make_kernel_urls("resnet"),
     scaling="tf",
     layer="post_relu",
     head_layers=("avg_pool", "predictions"),
-    licence="BSD-3-Clause",
+    license="BSD-3-Clause",
     paper="He et al. 2016, arXiv:1603.05027",
 )
-_XCEPTION = _Family(
-    urls=_kernels("{stem}"),
+_XCEPTION = _BackboneFamily(
+    urls=_make_kernel_urls("{stem}"),
     scaling="tf",
     layer="block14_sepconv2_act",
     head_layers=("avg_pool", "predictions"),
-    licence="MIT",
+    license="MIT",
     paper="Chollet 2017, arXiv:1610.02357",
 )
-_INCEPTION_V3 = _Family(
-    urls=_kernels("{stem}"),
+_INCEPTION_V3 = _BackboneFamily(
+    urls=_make_kernel_urls("{stem}"),
     scaling="tf",
     layer="mixed10",
     head_layers=("avg_pool", "predictions"),
-    licence="Apache-2.0",
+    license="Apache-2.0",
     paper="Szegedy et al. 2016, arXiv:1512.00567",
 )
-_INCEPTION_RESNET = _Family(
-    urls=_kernels("{stem}"),
+_INCEPTION_RESNET = _BackboneFamily(
+    urls=_make_kernel_urls("{stem}"),
     scaling="tf",
     layer="conv_7b_ac",
     head_layers=("avg_pool", "predictions"),
-    licence="Apache-2.0",
+    license="Apache-2.0",
     paper="Szegedy et al. 2017, arXiv:1602.07261",
 )
-_MOBILENET = _Family(
-    urls=(f"{_STORE}mobilenet/{{stem}}_tf.h5", f"{_STORE}mobilenet/{{stem}}_tf_no_top.h5"),
+_MOBILENET = _BackboneFamily(
+    urls=(f"{_BASE_URL}mobilenet/{{stem}}_tf.h5", f"{_BASE_URL}mobilenet/{{stem}}_tf_no_top.h5"),
     scaling="tf",
     layer="conv_pw_13_relu",
     head_layers=("global_average_pooling2d", "dropout", "conv_preds", "reshape_2", "predictions"),
-    licence="Apache-2.0",
+    license="Apache-2.0",
     paper="Howard et al. 2017, arXiv:1704.04861",
 )
-_MOBILENET_V2 = _Family(
+_MOBILENET_V2 = _BackboneFamily(
     urls=(
-        f"{_STORE}mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{{stem}}.h5",
-        f"{_STORE}mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{{stem}}_no_top.h5",
+        f"{_BASE_URL}mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{{stem}}.h5",
+        f"{_BASE_URL}mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{{stem}}_no_top.h5",
     ),
     scaling="tf",
     layer="out_relu",
     head_layers=("global_average_pooling2d", "predictions"),
-    licence="Apache-2.0",
+    license="Apache-2.0",
     paper="Sandler et al. 2018, arXiv:1801.04381",
 )
 
 
-def _mobilenet_v3(activation: int) -> _Family:
-    start = f"{_STORE}mobilenet_v3/weights_mobilenet_v3_{{stem}}_float"
+def _make_mobilenet_v3_family(activation: int) -> _BackboneFamily:
+    start = f"{_BASE_URL}mobilenet_v3/weights_mobilenet_v3_{{stem}}_float"
     head = f"global_average_pooling2d conv_2 activation_{activation + 1} dropout logits flatten predictions"
-    return _Family(
+    return _BackboneFamily(
         urls=(f"{start}.h5", f"{start}_no_top_v2.h5"),
         scaling="none",
         layer=f"activation_{activation}",
         head_layers=tuple(head.split()),
-        licence="Apache-2.0",
+        license="Apache-2.0",
         paper="Howard et al. 2019, arXiv:1905.02244",
     )
 
 
-_DENSENET = _Family(
-    urls=_kernels("densenet"),
+_DENSENET = _BackboneFamily(
+    urls=_make_kernel_urls("densenet"),
     scaling="torch",
     layer="relu",
     head_layers=("avg_pool", "predictions"),
-    licence="BSD-3-Clause",
+    license="BSD-3-Clause",
     paper="Huang et al. 2017, arXiv:1608.06993",
 )
 
 
-def _nasnet(activation: int) -> _Family:
-    return _Family(
-        urls=(f"{_STORE}nasnet/NASNet-{{stem}}.h5", f"{_STORE}nasnet/NASNet-{{stem}}-no-top.h5"),
+def _make_nasnet_family(activation: int) -> _BackboneFamily:
+    return _BackboneFamily(
+        urls=(f"{_BASE_URL}nasnet/NASNet-{{stem}}.h5", f"{_BASE_URL}nasnet/NASNet-{{stem}}-no-top.h5"),
         scaling="tf",
         layer=f"activation_{activation}",
         head_layers=("global_average_pooling2d", "predictions"),
-        licence="Apache-2.0",
+        license="Apache-2.0",
         paper="Zoph et al. 2018, arXiv:1707.07012",
         names=("nasnet_{stem}.h5", "nasnet_{stem}_no_top.h5"),
     )
 
 
-_EFFICIENTNET = _Family(
+_EFFICIENTNET = _BackboneFamily(
     urls=(
         "https://storage.googleapis.com/keras-applications/{stem}.h5",
         "https://storage.googleapis.com/keras-applications/{stem}_notop.h5",
@@ -220,23 +222,23 @@ _EFFICIENTNET = _Family(
     scaling="none",
     layer="top_activation",
     head_layers=("avg_pool", "top_dropout", "predictions"),
-    licence="Apache-2.0",
+    license="Apache-2.0",
     paper="Tan & Le 2019, arXiv:1905.11946",
 )
-_EFFICIENTNET_V2 = _Family(
-    urls=(f"{_STORE}efficientnet_v2/{{stem}}.h5", f"{_STORE}efficientnet_v2/{{stem}}_notop.h5"),
+_EFFICIENTNET_V2 = _BackboneFamily(
+    urls=(f"{_BASE_URL}efficientnet_v2/{{stem}}.h5", f"{_BASE_URL}efficientnet_v2/{{stem}}_notop.h5"),
     scaling="none",
     layer="top_activation",
     head_layers=("avg_pool", "top_dropout", "predictions"),
-    licence="Apache-2.0",
+    license="Apache-2.0",
     paper="Tan & Le 2021, arXiv:2104.00298",
 )
-_CONVNEXT = _Family(
-    urls=(f"{_STORE}convnext/{{stem}}.h5", f"{_STORE}convnext/{{stem}}_notop.h5"),
+_CONVNEXT = _BackboneFamily(
+    urls=(f"{_BASE_URL}convnext/{{stem}}.h5", f"{_BASE_URL}convnext/{{stem}}_notop.h5"),
     scaling="none",
     layer="layer_normalization",
     head_layers=("{stem}_head_gap", "{stem}_head_layernorm", "{stem}_head_dense"),
-    licence="MIT",
+    license="MIT",
     paper="Liu et al. 2022, arXiv:2201.03545",
 )
 
@@ -299,46 +301,60 @@ _DIGESTS = {
 
 # name, constructor, stem of the files' names, side_px, width, parameters
 _ROWS = (
-    _VGG.row("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688),
-    _RESNET.row("resnet50", "ResNet50", "resnet50", 224, 2048, 23_587_712),
-    _VGG.row("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384),
-    _RESNET.row("resnet101", "ResNet101", "resnet101", 224, 2048, 42_658_176),
-    _RESNET.row("resnet152", "ResNet152", "resnet152", 224, 2048, 58_370_944),
-    _RESNET_V2.row("resnet50_v2", "ResNet50V2", "resnet50v2", 224, 2048, 23_564_800),
-    _RESNET_V2.row("resnet101_v2", "ResNet101V2", "resnet101v2", 224, 2048, 42_626_560),
-    _RESNET_V2.row("resnet152_v2", "ResNet152V2", "resnet152v2", 224, 2048, 58_331_648),
-    _XCEPTION.row("xception", "Xception", "xception", 299, 2048, 20_861_480),
-    _INCEPTION_V3.row("inception_v3", "InceptionV3", "inception_v3", 299, 2048, 21_802_784),
-    _INCEPTION_RESNET.row("inception_resnet_v2", "InceptionResNetV2", "inception_resnet_v2", 299, 1536, 54_336_736),
-    _MOBILENET.row("mobilenet", "MobileNet", "mobilenet_1_0_224", 224, 1024, 3_228_864),
-    _MOBILENET_V2.row("mobilenet_v2", "MobileNetV2", "1.0_224", 224, 1280, 2_257_984),
-    _mobilenet_v3(17).row("mobilenet_v3_small", "MobileNetV3Small", "small_224_1.0", 224, 576, 939_120),
-    _mobilenet_v3(19).row("mobilenet_v3_large", "MobileNetV3Large", "large_224_1.0", 224, 960, 2_996_352),
-    _DENSENET.row("densenet121", "DenseNet121", "densenet121", 224, 1024, 7_037_504),
-    _DENSENET.row("densenet169", "DenseNet169", "densenet169", 224, 1664, 12_642_880),
-    _DENSENET.row("densenet201", "DenseNet201", "densenet201", 224, 1920, 18_321_984),
-    _nasnet(187).row("nasnet_mobile", "NASNetMobile", "mobile", 224, 1056, 4_269_716),
-    _nasnet(259).row("nasnet_large", "NASNetLarge", "large", 331, 4032, 84_916_818),
-    _EFFICIENTNET.row("efficientnet_b0", "EfficientNetB0", "efficientnetb0", 224, 1280, 4_049_571),
-    _EFFICIENTNET.row("efficientnet_b1", "EfficientNetB1", "efficientnetb1", 240, 1280, 6_575_239),
-    _EFFICIENTNET.row("efficientnet_b2", "EfficientNetB2", "efficientnetb2", 260, 1408, 7_768_569),
-    _EFFICIENTNET.row("efficientnet_b3", "EfficientNetB3", "efficientnetb3", 300, 1536, 10_783_535),
-    _EFFICIENTNET.row("efficientnet_b4", "EfficientNetB4", "efficientnetb4", 380, 1792, 17_673_823),
-    _EFFICIENTNET.row("efficientnet_b5", "EfficientNetB5", "efficientnetb5", 456, 2048, 28_513_527),
-    _EFFICIENTNET.row("efficientnet_b6", "EfficientNetB6", "efficientnetb6", 528, 2304, 40_960_143),
-    _EFFICIENTNET.row("efficientnet_b7", "EfficientNetB7", "efficientnetb7", 600, 2560, 64_097_687),
-    _EFFICIENTNET_V2.row("efficientnet_v2_b0", "EfficientNetV2B0", "efficientnetv2-b0", 224, 1280, 5_919_312),
-    _EFFICIENTNET_V2.row("efficientnet_v2_b1", "EfficientNetV2B1", "efficientnetv2-b1", 240, 1280, 6_931_124),
-    _EFFICIENTNET_V2.row("efficientnet_v2_b2", "EfficientNetV2B2", "efficientnetv2-b2", 260, 1408, 8_769_374),
-    _EFFICIENTNET_V2.row("efficientnet_v2_b3", "EfficientNetV2B3", "efficientnetv2-b3", 300, 1536, 12_930_622),
-    _EFFICIENTNET_V2.row("efficientnet_v2_s", "EfficientNetV2S", "efficientnetv2-s", 384, 1280, 20_331_360),
-    _EFFICIENTNET_V2.row("efficientnet_v2_m", "EfficientNetV2M", "efficientnetv2-m", 480, 1280, 53_150_388),
-    _EFFICIENTNET_V2.row("efficientnet_v2_l", "EfficientNetV2L", "efficientnetv2-l", 480, 1280, 117_746_848),
-    _CONVNEXT.row("convnext_tiny", "ConvNeXtTiny", "convnext_tiny", 224, 768, 27_820_128),
-    _CONVNEXT.row("convnext_small", "ConvNeXtSmall", "convnext_small", 224, 768, 49_454_688),
-    _CONVNEXT.row("convnext_base", "ConvNeXtBase", "convnext_base", 224, 1024, 87_566_464),
-    _CONVNEXT.row("convnext_large", "ConvNeXtLarge", "convnext_large", 224, 1536, 196_230_336),
-    _CONVNEXT.row("convnext_xlarge", "ConvNeXtXLarge", "convnext_xlarge", 224, 2048, 348_147_968),
+    _VGG.build_backbone("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688),
+    _RESNET.build_backbone("resnet50", "ResNet50", "resnet50", 224, 2048, 23_587_712),
+    _VGG.build_backbone("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384),
+    _RESNET.build_backbone("resnet101", "ResNet101", "resnet101", 224, 2048, 42_658_176),
+    _RESNET.build_backbone("resnet152", "ResNet152", "resnet152", 224, 2048, 58_370_944),
+    _RESNET_V2.build_backbone("resnet50_v2", "ResNet50V2", "resnet50v2", 224, 2048, 23_564_800),
+    _RESNET_V2.build_backbone("resnet101_v2", "ResNet101V2", "resnet101v2", 224, 2048, 42_626_560),
+    _RESNET_V2.build_backbone("resnet152_v2", "ResNet152V2", "resnet152v2", 224, 2048, 58_331_648),
+    _XCEPTION.build_backbone("xception", "Xception", "xception", 299, 2048, 20_861_480),
+    _INCEPTION_V3.build_backbone("inception_v3", "InceptionV3", "inception_v3", 299, 2048, 21_802_784),
+    _INCEPTION_RESNET.build_backbone(
+        "inception_resnet_v2", "InceptionResNetV2", "inception_resnet_v2", 299, 1536, 54_336_736
+    ),
+    _MOBILENET.build_backbone("mobilenet", "MobileNet", "mobilenet_1_0_224", 224, 1024, 3_228_864),
+    _MOBILENET_V2.build_backbone("mobilenet_v2", "MobileNetV2", "1.0_224", 224, 1280, 2_257_984),
+    _make_mobilenet_v3_family(17).build_backbone(
+        "mobilenet_v3_small", "MobileNetV3Small", "small_224_1.0", 224, 576, 939_120
+    ),
+    _make_mobilenet_v3_family(19).build_backbone(
+        "mobilenet_v3_large", "MobileNetV3Large", "large_224_1.0", 224, 960, 2_996_352
+    ),
+    _DENSENET.build_backbone("densenet121", "DenseNet121", "densenet121", 224, 1024, 7_037_504),
+    _DENSENET.build_backbone("densenet169", "DenseNet169", "densenet169", 224, 1664, 12_642_880),
+    _DENSENET.build_backbone("densenet201", "DenseNet201", "densenet201", 224, 1920, 18_321_984),
+    _make_nasnet_family(187).build_backbone("nasnet_mobile", "NASNetMobile", "mobile", 224, 1056, 4_269_716),
+    _make_nasnet_family(259).build_backbone("nasnet_large", "NASNetLarge", "large", 331, 4032, 84_916_818),
+    _EFFICIENTNET.build_backbone("efficientnet_b0", "EfficientNetB0", "efficientnetb0", 224, 1280, 4_049_571),
+    _EFFICIENTNET.build_backbone("efficientnet_b1", "EfficientNetB1", "efficientnetb1", 240, 1280, 6_575_239),
+    _EFFICIENTNET.build_backbone("efficientnet_b2", "EfficientNetB2", "efficientnetb2", 260, 1408, 7_768_569),
+    _EFFICIENTNET.build_backbone("efficientnet_b3", "EfficientNetB3", "efficientnetb3", 300, 1536, 10_783_535),
+    _EFFICIENTNET.build_backbone("efficientnet_b4", "EfficientNetB4", "efficientnetb4", 380, 1792, 17_673_823),
+    _EFFICIENTNET.build_backbone("efficientnet_b5", "EfficientNetB5", "efficientnetb5", 456, 2048, 28_513_527),
+    _EFFICIENTNET.build_backbone("efficientnet_b6", "EfficientNetB6", "efficientnetb6", 528, 2304, 40_960_143),
+    _EFFICIENTNET.build_backbone("efficientnet_b7", "EfficientNetB7", "efficientnetb7", 600, 2560, 64_097_687),
+    _EFFICIENTNET_V2.build_backbone(
+        "efficientnet_v2_b0", "EfficientNetV2B0", "efficientnetv2-b0", 224, 1280, 5_919_312
+    ),
+    _EFFICIENTNET_V2.build_backbone(
+        "efficientnet_v2_b1", "EfficientNetV2B1", "efficientnetv2-b1", 240, 1280, 6_931_124
+    ),
+    _EFFICIENTNET_V2.build_backbone(
+        "efficientnet_v2_b2", "EfficientNetV2B2", "efficientnetv2-b2", 260, 1408, 8_769_374
+    ),
+    _EFFICIENTNET_V2.build_backbone(
+        "efficientnet_v2_b3", "EfficientNetV2B3", "efficientnetv2-b3", 300, 1536, 12_930_622
+    ),
+    _EFFICIENTNET_V2.build_backbone("efficientnet_v2_s", "EfficientNetV2S", "efficientnetv2-s", 384, 1280, 20_331_360),
+    _EFFICIENTNET_V2.build_backbone("efficientnet_v2_m", "EfficientNetV2M", "efficientnetv2-m", 480, 1280, 53_150_388),
+    _EFFICIENTNET_V2.build_backbone("efficientnet_v2_l", "EfficientNetV2L", "efficientnetv2-l", 480, 1280, 117_746_848),
+    _CONVNEXT.build_backbone("convnext_tiny", "ConvNeXtTiny", "convnext_tiny", 224, 768, 27_820_128),
+    _CONVNEXT.build_backbone("convnext_small", "ConvNeXtSmall", "convnext_small", 224, 768, 49_454_688),
+    _CONVNEXT.build_backbone("convnext_base", "ConvNeXtBase", "convnext_base", 224, 1024, 87_566_464),
+    _CONVNEXT.build_backbone("convnext_large", "ConvNeXtLarge", "convnext_large", 224, 1536, 196_230_336),
+    _CONVNEXT.build_backbone("convnext_xlarge", "ConvNeXtXLarge", "convnext_xlarge", 224, 2048, 348_147_968),
 )
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({row.name: row for row in _ROWS})

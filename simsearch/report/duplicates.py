@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simsearch.duplicates.results import TIERS, DuplicateReport, Group, Member, Tier
+from simsearch.duplicates.results import TIERS, DuplicateGroup, DuplicateReport, GroupMember, Tier
 from simsearch.errors import UsageError
-from simsearch.images.thumbnails import thumbnail
-from simsearch.report.format import listed
-from simsearch.report.html import render
-from simsearch.report.writing import make_folder, write_whole
+from simsearch.images.thumbnails import make_thumbnail
+from simsearch.report.format import join_names
+from simsearch.report.html import render_page
+from simsearch.report.writing import make_folder, write_atomically
 
-MOST_PICTURES = 1_500
+MAX_PICTURES = 1_500
 """So many pictures are on a page, which makes about 8 MB; the table and the JSON have all groups."""
 
-MOST_IN_GROUP = 24
+MAX_IN_GROUP = 24
 _PICTURE_PX = 220
 _N_THREADS = 4
 _COLUMNS = ("group", "tier", "suggestion", "path", "image_id", "similarity", "width", "height", "size_bytes")
 
-TITLES: dict[Tier, str] = {"exact": "The same bytes", "near": "The same picture, edited", "similar": "Alike"}
-EXPLANATIONS: dict[Tier, str] = {
+TIER_TITLES: dict[Tier, str] = {"exact": "The same bytes", "near": "The same picture, edited", "similar": "Alike"}
+TIER_DESCRIPTIONS: dict[Tier, str] = {
     "exact": "Files that are equal to the last byte. Any one of them is as good as the others.",
     "near": "One picture saved again, resized, mirrored, slightly cropped, turned or brightened: the network finds "
     "them close, and their pixels can be laid over each other.",
@@ -39,7 +39,7 @@ EXPLANATIONS: dict[Tier, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class DuplicatesContext:
     """Which collection was asked, by which model, and with which command."""
 
     collection: str
@@ -49,49 +49,51 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class GroupPicture:
     """A picture of the page: an image by its files, the first of which is kept or could go."""
 
-    member: Member
+    member: GroupMember
     data: str | None
-    verdict: str
+    suggestion: str
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class GroupCard:
     """A group of the page, with its number in the report and the pictures that are shown of it."""
 
     number: int
-    group: Group
-    tiles: tuple[Tile, ...]
-    ids: str
+    group: DuplicateGroup
+    tiles: tuple[GroupPicture, ...]
+    image_ids: str
 
 
-def check_place(file: str | os.PathLike[str]) -> None:
+def check_report_path(file: str | os.PathLike[str]) -> None:
     """Before work is done for it: whether a report can be written under that name. Raises `UsageError`."""
     if Path(file).suffix.lower() not in (".html", ".csv", ".json"):
         raise UsageError(f"{os.fspath(file)} is no kind of report there is", "end its name in .html, .csv or .json")
 
 
-def write_duplicates(report: DuplicateReport, about: About, file: str | os.PathLike[str]) -> None:
+def write_duplicates(report: DuplicateReport, about: DuplicatesContext, file: str | os.PathLike[str]) -> None:
     """Write the report as its name's extension says: .html, .csv or .json.
 
     Raises `UsageError` on another extension, `SimsearchError` when it cannot be written.
     """
-    check_place(file)
+    check_report_path(file)
     place = Path(file)
     kind = place.suffix.lower()
     if kind == ".html":
-        content = duplicates_page(report, about).encode("utf-8")
+        content = render_duplicates(report, about).encode("utf-8")
     elif kind == ".csv":
-        content = duplicates_table(report).encode("utf-8", "surrogateescape")  # a path that is no UTF-8 as its bytes
+        content = build_duplicates_csv(report).encode(
+            "utf-8", "surrogateescape"
+        )  # a path that is no UTF-8 as its bytes
     else:
-        content = (json.dumps(duplicates_document(report, about), indent=2) + "\n").encode()
+        content = (json.dumps(build_duplicates_document(report, about), indent=2) + "\n").encode()
     make_folder(place.parent)
-    write_whole(place, content)
+    write_atomically(place, content)
 
 
-def duplicates_document(report: DuplicateReport, about: About) -> dict[str, Any]:
+def build_duplicates_document(report: DuplicateReport, about: DuplicatesContext) -> dict[str, Any]:
     """Plain lists, texts and numbers; groups in the order of the report, numbered from 1."""
     calibration = report.calibration
     return {
@@ -100,9 +102,9 @@ def duplicates_document(report: DuplicateReport, about: About) -> dict[str, Any]
         "model": about.model,
         "images": report.n_images,
         "question": dataclasses.asdict(report.question),
-        "groups": [_group_document(number, group) for number, group in enumerate(report.groups, start=1)],
-        "removable": len(removable(report)),
-        "freed_bytes": freed_bytes(report),
+        "groups": [_build_group(number, group) for number, group in enumerate(report.groups, start=1)],
+        "removable": len(list_removable(report)),
+        "freed_bytes": count_freed_bytes(report),
         "calibration": calibration
         and {
             **dataclasses.asdict(calibration),
@@ -114,18 +116,18 @@ def duplicates_document(report: DuplicateReport, about: About) -> dict[str, Any]
     }
 
 
-def removable(report: DuplicateReport) -> tuple[str, ...]:
+def list_removable(report: DuplicateReport) -> tuple[str, ...]:
     """The files that could go, each once: a copy may be in an exact group and in a near one."""
     return tuple(dict.fromkeys(path for group in report.groups for path in group.remove))
 
 
-def freed_bytes(report: DuplicateReport) -> int:
+def count_freed_bytes(report: DuplicateReport) -> int:
     """How much room those files take."""
     sizes = {path: member.size_bytes for group in report.groups for member in group.members for path in member.paths}
-    return sum(sizes[path] for path in removable(report))
+    return sum(sizes[path] for path in list_removable(report))
 
 
-def duplicates_table(report: DuplicateReport) -> str:
+def build_duplicates_csv(report: DuplicateReport) -> str:
     """CSV, a row a file: the number and tier of its group, `keep`, `remove` or `look`, the path, and facts."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
@@ -134,58 +136,58 @@ def duplicates_table(report: DuplicateReport) -> str:
         for member in group.members:
             facts = (f"{member.similarity:.6f}", member.width, member.height, member.size_bytes)
             for path in member.paths:
-                writer.writerow((number, group.tier, suggestion(group, path), path, member.image_id, *facts))
+                writer.writerow((number, group.tier, suggest_action(group, path), path, member.image_id, *facts))
     return stream.getvalue()
 
 
-def duplicates_page(report: DuplicateReport, about: About) -> str:
+def render_duplicates(report: DuplicateReport, about: DuplicatesContext) -> str:
     """One HTML page that needs nothing else: within a tier the groups that free most come first."""
-    blocks = list(_blocks(report))
-    return render(
+    blocks = list(_build_cards(report))
+    return render_page(
         "duplicates.html.j2",
         report=report,
         about=about,
-        sentences=summary(report),
+        sentences=summarize_duplicates(report),
         sections=[
-            (tier, TITLES[tier], EXPLANATIONS[tier], [block for block in blocks if block.group.tier == tier])
+            (tier, TIER_TITLES[tier], TIER_DESCRIPTIONS[tier], [block for block in blocks if block.group.tier == tier])
             for tier in TIERS
             if report.of_tier(tier)
         ],
-        n_removable=len(removable(report)),
-        freed=freed_bytes(report),
+        n_removable=len(list_removable(report)),
+        freed=count_freed_bytes(report),
         collection_quoted=shlex.quote(about.collection),
         n_hidden=len(report.groups) - len(blocks),
-        most_in_group=MOST_IN_GROUP,
+        most_in_group=MAX_IN_GROUP,
     )
 
 
-def summary(report: DuplicateReport) -> list[str]:
+def summarize_duplicates(report: DuplicateReport) -> list[str]:
     """What was found, in sentences."""
-    n_files, counts = len(removable(report)), {tier: len(report.of_tier(tier)) for tier in TIERS}
+    n_files, counts = len(list_removable(report)), {tier: len(report.of_tier(tier)) for tier in TIERS}
     if not report.groups:
         return [f"No duplicates among {report.n_images:,} images."]
     kinds = {"exact": "of equal files", "near": "of edited pictures", "similar": "of look-alikes"}
-    found = [f"{_counted(n, 'group')} {kinds[tier]}" for tier, n in counts.items() if n]
-    sentences = [f"{listed(found)}."]
+    found = [f"{_format_count(n, 'group')} {kinds[tier]}" for tier, n in counts.items() if n]
+    sentences = [f"{join_names(found)}."]
     if n_files:
-        sentences.append(f"{_counted(n_files, 'file')} could go. Nothing was deleted.")
+        sentences.append(f"{_format_count(n_files, 'file')} could go. Nothing was deleted.")
     else:
         sentences.append("No file is suggested to go. Nothing was deleted.")
     return sentences
 
 
-def suggestion(group: Group, path: str) -> str:
+def suggest_action(group: DuplicateGroup, path: str) -> str:
     """`keep`, `remove`, or `look` where the pictures are different ones."""
     if group.tier == "similar":
         return "look"
     return "keep" if path in group.keep else "remove"
 
 
-def _counted(n: int, what: str) -> str:
+def _format_count(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
-def _group_document(number: int, group: Group) -> dict[str, Any]:
+def _build_group(number: int, group: DuplicateGroup) -> dict[str, Any]:
     return {
         "group": number,
         "tier": group.tier,
@@ -196,7 +198,7 @@ def _group_document(number: int, group: Group) -> dict[str, Any]:
     }
 
 
-def _blocks(report: DuplicateReport) -> Iterator[Block]:
+def _build_cards(report: DuplicateReport) -> Iterator[GroupCard]:
     """The groups that are shown, with their pictures, until there are enough of these."""
     numbered = sorted(
         enumerate(report.groups, start=1),
@@ -205,13 +207,13 @@ def _blocks(report: DuplicateReport) -> Iterator[Block]:
     n_pictures = 0
     with ThreadPoolExecutor(_N_THREADS) as pool:
         for number, group in numbered:
-            shown = group.members[:MOST_IN_GROUP]
+            shown = group.members[:MAX_IN_GROUP]
             n_pictures += len(shown)
-            if n_pictures > MOST_PICTURES:
+            if n_pictures > MAX_PICTURES:
                 return
-            pictures = pool.map(lambda member: thumbnail(member.paths[0], _PICTURE_PX), shown)
+            pictures = pool.map(lambda member: make_thumbnail(member.paths[0], _PICTURE_PX), shown)
             tiles = tuple(
-                Tile(member, data, suggestion(group, member.paths[0]))
+                GroupPicture(member, data, suggest_action(group, member.paths[0]))
                 for member, data in zip(shown, pictures, strict=True)
             )
-            yield Block(number, group, tiles, ",".join(str(member.image_id) for member in group.members))
+            yield GroupCard(number, group, tiles, ",".join(str(member.image_id) for member in group.members))

@@ -6,17 +6,17 @@ import math
 import re
 from pathlib import Path
 
-NOTHING = "\N{EN DASH}"
+NO_VALUE = "\N{EN DASH}"
 """What stands where there is no number."""
 
 _MINUS = "\N{MINUS SIGN}"
-_CONTROLS = re.compile(
+_UNPRINTABLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f"  # no XML takes the first; no terminal should get any
     "\u202a-\u202e\u2066-\u2069"  # would turn the text around them
     "\ud800-\udfff\ufffe\uffff]"  # bytes of a name that is no UTF-8; no characters
 )
 _METRIC = re.compile(r"(map|p|recall|hit|ndcg|mrr|r_precision|ns)(?:_at_(\d+))?(?:_([a-z]+))?")
-_LABELS = {
+_METRIC_LABELS = {
     "map": "mAP",
     "p": "P",
     "recall": "R",
@@ -26,7 +26,7 @@ _LABELS = {
     "r_precision": "R-precision",
     "ns": "N-S",
 }
-_MEANINGS = {
+_METRIC_DESCRIPTIONS = {
     "map": "Mean average precision. The average precision of a query is the mean of the precisions at the ranks of its "
     "right answers; 1 means that all right answers come first. With @k only the first k answers count.",
     "p": "Precision at k: the share of right ones among the first k answers. P@1: how often the first one is right.",
@@ -40,76 +40,76 @@ _MEANINGS = {
 }
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Text for any file, page and terminal: line breaks become spaces, what cannot be shown becomes U+FFFD."""
-    return _CONTROLS.sub("\ufffd", " ".join(re.split("[\t-\r\u2028\u2029]+", text)))
+    return _UNPRINTABLE.sub("\ufffd", " ".join(re.split("[\t-\r\u2028\u2029]+", text)))
 
 
-def short_path(path: str) -> str:
+def shorten_path(path: str) -> str:
     """The file's name with its folder's, which is often its class."""
-    return clean("/".join(Path(path).parts[-2:]))
+    return clean_text("/".join(Path(path).parts[-2:]))
 
 
-def metric_label(metric: str) -> str:
+def format_metric(metric: str) -> str:
     """`recall_at_10` as R@10, `map` as mAP; a metric that is not known as it is."""
     if not (found := _METRIC.fullmatch(metric)):
         return metric
     base, k, variant = found.groups()
-    return _LABELS[base] + (f"@{k}" if k else "") + (f" {variant}" if variant else "")
+    return _METRIC_LABELS[base] + (f"@{k}" if k else "") + (f" {variant}" if variant else "")
 
 
-def metric_meaning(metric: str) -> str:
+def describe_metric(metric: str) -> str:
     """What a metric says, in a sentence; empty for one that is not known."""
     found = _METRIC.fullmatch(metric)
-    return _MEANINGS[found[1]] if found else ""
+    return _METRIC_DESCRIPTIONS[found[1]] if found else ""
 
 
-def score(value: float) -> str:
+def format_score(value: float) -> str:
     """A metric with three decimals."""
-    return f"{value:.3f}" if math.isfinite(value) else NOTHING
+    return f"{value:.3f}" if math.isfinite(value) else NO_VALUE
 
 
-def difference(value: float) -> str:
+def format_difference(value: float) -> str:
     """A difference of two scores with its sign, a true minus, and no sign before nothing."""
     if not math.isfinite(value):
-        return NOTHING
+        return NO_VALUE
     shown = f"{abs(value):.3f}"
     return shown if float(shown) == 0 else f"{_MINUS if value < 0 else '+'}{shown}"
 
 
-def p_value(value: float) -> str:
+def format_p_value(value: float) -> str:
     """`p = 0.31`, `p = 0.012` or `p < 0.001`, never rounded over the bound of 0.05."""
     if not math.isfinite(value):
-        return NOTHING
+        return NO_VALUE
     if value < 0.001:
         return "p < 0.001"
     return f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 
-def share(value: float) -> str:
+def format_share(value: float) -> str:
     """A share of one in percent: 86.5 %; what is not all is never shown as 100 %, what is not nothing not as 0 %."""
     if not math.isfinite(value):
-        return NOTHING
+        return NO_VALUE
     percent = f"{100 * value:.1f}".removesuffix(".0")
     if percent in ("0", "100") and value not in (0, 1):
         return "under 0.1 %" if percent == "0" else "over 99.9 %"
     return f"{percent} %"
 
 
-def amount(value: float) -> str:
+def format_number(value: float) -> str:
     """A rate or a time with three digits that count: 1,130, 23.4, 4.71."""
     if not math.isfinite(value):
-        return NOTHING
+        return NO_VALUE
     for bound, decimals in ((99.95, 0), (9.995, 1)):
         if abs(value) >= bound:
             return f"{value:,.{decimals}f}"
     return f"{value:.2f}"
 
 
-def size(n_bytes: float) -> str:
+def format_size(n_bytes: float) -> str:
     """A number of bytes with a unit: 16.5 MB."""
     if not math.isfinite(n_bytes):
-        return NOTHING
+        return NO_VALUE
     unit = "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if n_bytes < 1000:
@@ -118,15 +118,15 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
 
 
-def parameters(count: int) -> str:
+def format_parameter_count(count: int) -> str:
     """A number of parameters: 2.26 M, 138 M, 810 k."""
     for divisor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= divisor:
-            return f"{amount(count / divisor)} {unit}"
+            return f"{format_number(count / divisor)} {unit}"
     return str(count)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time that a person waited: 4.2 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -136,7 +136,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def listed(names: list[str], most: int = 3) -> str:
+def join_names(names: list[str], most: int = 3) -> str:
     """`a`, `a and b`, `a, b and c`, `a, b, c and 4 others`."""
     if len(names) > most + 1:
         names = [*names[:most], f"{len(names) - most} others"]

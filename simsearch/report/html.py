@@ -11,56 +11,56 @@ from typing import Any
 import jinja2
 
 from simsearch.report import format as wording
-from simsearch.report.format import clean
+from simsearch.report.format import clean_text
 
-_HERE = "simsearch.report"
+_PACKAGE = "simsearch.report"
 _FILTERS = (
-    wording.amount,
-    wording.difference,
-    wording.duration,
-    wording.metric_label,
-    wording.metric_meaning,
-    wording.parameters,
-    wording.score,
-    wording.share,
-    wording.short_path,
-    wording.size,
+    wording.format_number,
+    wording.format_difference,
+    wording.format_duration,
+    wording.format_metric,
+    wording.describe_metric,
+    wording.format_parameter_count,
+    wording.format_score,
+    wording.format_share,
+    wording.shorten_path,
+    wording.format_size,
 )
 
 
-def render(template: str, **values: Any) -> str:
+def render_page(template: str, **values: Any) -> str:
     """A page from a template of this package; every text put in is made showable and escaped, in any encoding whole.
 
     The page gets `script`, our only one, and `script_digest`, by which its policy allows that one and no other.
     """
-    script = _source("table.js")
+    script = _read_template("table.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _environment(_HERE).get_template(template).render(**values, script=script, script_digest=digest)
+    return _make_environment(_PACKAGE).get_template(template).render(**values, script=script, script_digest=digest)
 
 
-def render_from(package: str, template: str, **values: Any) -> str:
+def render_package_page(package: str, template: str, **values: Any) -> str:
     """A page from a template in the folder `templates` of another package, by the same rules; without a script."""
-    return _environment(package).get_template(template).render(**values)
+    return _make_environment(package).get_template(template).render(**values)
 
 
 @functools.cache
-def _environment(package: str) -> jinja2.Environment:
+def _make_environment(package: str) -> jinja2.Environment:
     made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(functools.partial(_source, package=package)),
+        loader=jinja2.FunctionLoader(functools.partial(_read_template, package=package)),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_showable,
+        finalize=_clean_value,
     )
     made.filters.update({function.__name__: function for function in _FILTERS})
     return made
 
 
-def _source(name: str, package: str = _HERE) -> str:
+def _read_template(name: str, package: str = _PACKAGE) -> str:
     return (resources.files(package) / "templates" / name).read_text("utf-8")
 
 
-def _showable(value: Any) -> Any:
+def _clean_value(value: Any) -> Any:
     """Plain texts are cleaned; markup, which is a kind of text, is ours and stays."""
-    return clean(value) if type(value) is str else value
+    return clean_text(value) if type(value) is str else value

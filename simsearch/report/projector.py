@@ -18,24 +18,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simsearch.errors import ModelNotIndexed
-from simsearch.files import whole_folder
-from simsearch.report.drawing.tiles import Sheet, tiles
+from simsearch.files import create_folder_atomically
+from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.snapshot import Reading, Record, reading
-from simsearch.visualization.clusters import folder_labels
+from simsearch.store.snapshot import ModelSnapshot, ViewRecord, open_model_snapshot
+from simsearch.visualization.clusters import derive_folder_labels
 
-MOST_POINTS = 100_000
+MAX_POINTS = 100_000
 """The projector shows no more; of a larger collection a sample is written."""
 
-SPRITE_PX = 8_192
+MAX_SPRITE_PX = 8_192
 """The projector refuses a sprite with a longer side."""
 
-_MOST_TILE_PX = 64
+_MAX_TILE_PX = 64
 _TENSORS, _METADATA, _SPRITE = "tensors.tsv", "metadata.tsv", "sprite.png"
 
 
 @dataclass(frozen=True, slots=True)
-class Projected:
+class ProjectorExport:
     """What was written: how many of how many images, with thumbnails how wide."""
 
     folder: Path
@@ -45,8 +45,8 @@ class Projected:
 
 
 def export_projector(
-    catalog: Catalog, stored: StoredModel, folder: Path, *, n_most: int = MOST_POINTS, seed: int = 0
-) -> Projected:
+    catalog: Catalog, stored: StoredModel, folder: Path, *, n_most: int = MAX_POINTS, seed: int = 0
+) -> ProjectorExport:
     """Write the original views of a model's images, at most `n_most` of them: the same sample for the same seed.
 
     Thumbnails are 64 px wide, or as wide as lets all of them into a sprite of 8,192 x 8,192 px (25 px at 100,000).
@@ -54,63 +54,66 @@ def export_projector(
     Raises `ModelNotIndexed` when there is nothing to write, `UsageError` when the folder is in use, `SimsearchError`
     when it cannot be written.
     """
-    with reading(catalog, stored, originals_only=True) as found, whole_folder(folder) as workshop:
-        n_images = len(found.view_ids())
-        chosen = found.sample(min(n_most, MOST_POINTS), seed)
+    with (
+        open_model_snapshot(catalog, stored, originals_only=True) as found,
+        create_folder_atomically(folder) as workshop,
+    ):
+        n_images = len(found.list_view_ids())
+        chosen = found.sample_ids(min(n_most, MAX_POINTS), seed)
         if not len(chosen):
             problem = f"{catalog.folder} has no image of {stored.model.backbone} to show"
             raise ModelNotIndexed(str(catalog.folder), problem, "index a folder into it first")
         records = _write_vectors(found, chosen, workshop / _TENSORS)
-        _write_metadata(records, tuple(found.facts), workshop / _METADATA)
-        sheet = sprite_sheet(len(records))
+        _write_metadata(records, tuple(found.image_columns), workshop / _METADATA)
+        sheet = plan_sprite(len(records))
         _write_sprite((record.path for record in records), sheet, workshop / _SPRITE)
         _write_settings(stored, len(records), sheet, workshop)
-    return Projected(folder, len(records), n_images, sheet.side_px)
+    return ProjectorExport(folder, len(records), n_images, sheet.side_px)
 
 
-def sprite_sheet(n: int) -> Sheet:
+def plan_sprite(n: int) -> TileSheet:
     """The sheet for n tiles: as square as can be, tiles as large as 8,192 px and their own limit allow."""
     columns = math.ceil(math.sqrt(n))
-    side_px = min(_MOST_TILE_PX, SPRITE_PX // columns)
-    return Sheet(side_px, columns, math.ceil(n / columns))
+    side_px = min(_MAX_TILE_PX, MAX_SPRITE_PX // columns)
+    return TileSheet(side_px, columns, math.ceil(n / columns))
 
 
-def _write_vectors(found: Reading, chosen: NDArray[np.int64], file: Path) -> list[Record]:
+def _write_vectors(found: ModelSnapshot, chosen: NDArray[np.int64], file: Path) -> list[ViewRecord]:
     form = "\t".join(["%.6g"] * found.stored.width) + "\n"
-    records: list[Record] = []
+    records: list[ViewRecord] = []
     with file.open("w", encoding="ascii", newline="\n") as stream:
-        for block, vectors in found.blocks(chosen):
+        for block, vectors in found.iterate_blocks(chosen):
             stream.writelines(form % tuple(row) for row in vectors.tolist())
             records += block
     return records
 
 
-def _write_metadata(records: Sequence[Record], facts: tuple[str, ...], file: Path) -> None:
+def _write_metadata(records: Sequence[ViewRecord], facts: tuple[str, ...], file: Path) -> None:
     """A line a point below one of names; the projector splits at tabs and line ends, whatever stands around them."""
-    labels = folder_labels([record.path for record in records])
+    labels = derive_folder_labels([record.path for record in records])
     names = ["name", *(["class"] if labels else []), "path", "image_id", *facts]
     with file.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write("\t".join(names) + "\n")
         for number, record in enumerate(records):
             label = [labels[number]] if labels else []
-            fields = [os.path.basename(record.path), *label, record.path, record.image_id, *record.facts]
-            stream.write("\t".join(_field(field) for field in fields) + "\n")
+            fields = [os.path.basename(record.path), *label, record.path, record.image_id, *record.image_values]
+            stream.write("\t".join(_format_field(field) for field in fields) + "\n")
 
 
-def _field(value: object) -> str:
+def _format_field(value: object) -> str:
     """A value on one line without tabs; bytes of a path that are no UTF-8 become U+FFFD."""
     text = os.fsencode("" if value is None else str(value)).decode("utf-8", "replace")
     return " ".join(text.replace("\t", " ").splitlines())
 
 
-def _write_sprite(paths: Iterable[str], sheet: Sheet, file: Path) -> None:
+def _write_sprite(paths: Iterable[str], sheet: TileSheet, file: Path) -> None:
     sprite = Image.new("RGB", sheet.size, "white")
-    for number, tile in enumerate(tiles(paths, sheet.side_px)):
-        sprite.paste(tile, sheet.place(number))
+    for number, tile in enumerate(load_tiles(paths, sheet.side_px)):
+        sprite.paste(tile, sheet.locate_tile(number))
     sprite.save(file)
 
 
-def _write_settings(stored: StoredModel, n: int, sheet: Sheet, folder: Path) -> None:
+def _write_settings(stored: StoredModel, n: int, sheet: TileSheet, folder: Path) -> None:
     """The same settings twice: as TensorBoard reads them, and as the stand-alone projector does. Paths are relative."""
     name, side = stored.fingerprint, sheet.side_px
     config = {

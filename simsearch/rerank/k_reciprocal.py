@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.rerank.neighbors import Points, Positions
+from simsearch.rerank.neighbors import PointSet, Positions
 
 _BLOCK_ENTRIES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class KReciprocalSettings:
     """The numbers of the paper, with its values.
 
     `k1` neighbours must be mutual, an encoding is the mean over `k2` points, and `own_share` (lambda) of the value
@@ -23,14 +23,14 @@ class Settings:
 
     k1: int = 20
     k2: int = 6
-    own_share: float = 0.3
+    original_weight: float = 0.3
 
 
-_PAPER = Settings()
+_PAPER_SETTINGS = KReciprocalSettings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reordered:
+class Reordering:
     """A new order of candidates: where each was (m,), and the rising values (m,) float64 that they were sorted by."""
 
     order: NDArray[np.intp]
@@ -41,7 +41,7 @@ Encoding = tuple[Positions, NDArray[np.float64]]
 """A sparse row that sums to 1: rising positions (e,) and what they weigh (e,)."""
 
 
-class Reciprocal:
+class KReciprocalReranker:
     """Re-ranks by k-reciprocal encodings of points, made when first needed and kept.
 
     Zhong, Zheng, Cao & Li, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017. Its distance
@@ -50,68 +50,70 @@ class Reciprocal:
     k1 / 2 is rounded to even. Only the lists of the candidates, of their neighbours and of theirs are asked for.
     """
 
-    def __init__(self, points: Points, settings: Settings = _PAPER) -> None:
+    def __init__(self, points: PointSet, settings: KReciprocalSettings = _PAPER_SETTINGS) -> None:
         self._points = points
         self._settings = settings
         self._plain: dict[int, Encoding] = {}
         self._expanded: dict[int, Encoding] = {}
 
-    def reorder(self, query: int, candidates: Positions, similarities: NDArray[np.float32]) -> Reordered:
+    def reorder(self, query: int, candidates: Positions, similarities: NDArray[np.float32]) -> Reordering:
         """The first answers (m,) to the point at position `query`, and their similarities to it, in a better order.
 
         Equal values keep the order in which the candidates came. What is sorted by is the paper's final distance:
         `own_share` of the plain one and the rest of the Jaccard distance of encodings.
         """
         if len(candidates) == 0:
-            return Reordered(np.empty(0, np.intp), np.empty(0))
+            return Reordering(np.empty(0, np.intp), np.empty(0))
         self._make_expanded(np.append(candidates, query))
-        common = _overlaps(self._expanded[query], [self._expanded[position] for position in candidates.tolist()])
+        common = _compute_overlaps(
+            self._expanded[query], [self._expanded[position] for position in candidates.tolist()]
+        )
         jaccard = 1 - common / (2 - common)  # both sum to 1: the larger ones sum to 2 less the smaller ones
-        share = self._settings.own_share
+        share = self._settings.original_weight
         values = (1 - share) * jaccard + share * (1 - similarities.astype(np.float64))
         order = np.argsort(values, kind="stable")
-        return Reordered(order, values[order])
+        return Reordering(order, values[order])
 
     def _make_expanded(self, wanted: Positions) -> None:
         """The means of the encodings of each point and its nearest others: the paper's local query expansion."""
-        missing = _missing(wanted, self._expanded)
+        missing = _find_missing(wanted, self._expanded)
         if len(missing) == 0:
             return
-        near = self._lists(missing, self._settings.k2 - 1)
+        near = self._list_neighbors(missing, self._settings.k2 - 1)
         self._make_plain(near)
         parts = [self._plain[position] for position in near.ravel().tolist()]
         rows = np.repeat(np.arange(near.size) // near.shape[1], [len(positions) for positions, _ in parts])
         positions = np.concatenate([positions for positions, _ in parts])
         weights = np.concatenate([weights for _, weights in parts]) / near.shape[1]
         keys, entries = np.unique(rows * len(self._points) + positions, return_inverse=True)
-        self._keep(self._expanded, missing, keys, np.bincount(entries, weights).astype(np.float64))
+        self._store_encodings(self._expanded, missing, keys, np.bincount(entries, weights).astype(np.float64))
 
     def _make_plain(self, wanted: Positions) -> None:
         """The encodings of points themselves: e^-distance to each of R*(p, k1)."""
-        missing = _missing(wanted, self._plain)
+        missing = _find_missing(wanted, self._plain)
         n_rows = max(1, _BLOCK_ENTRIES // (self._settings.k1 + 1) ** 2)
         for start in range(0, len(missing), n_rows):
             block = missing[start : start + n_rows]
-            keys = self._reciprocal(block)
+            keys = self._find_reciprocal(block)
             rows, positions = np.divmod(keys, len(self._points))
-            vectors, others = self._points.vectors_of(block)[rows], self._points.vectors_of(positions)
+            vectors, others = self._points.read_vectors(block)[rows], self._points.read_vectors(positions)
             similarities = np.einsum("ed,ed->e", vectors, others).clip(-1, 1).astype(np.float64)
             weights = np.exp(similarities - 1)
             sums = np.bincount(rows, weights)
-            self._keep(self._plain, block, keys, weights / sums[rows])
+            self._store_encodings(self._plain, block, keys, weights / sums[rows])
 
-    def _reciprocal(self, points: Positions) -> Positions:
+    def _find_reciprocal(self, points: Positions) -> Positions:
         """R*(p, k1) of each point, as rising keys: row in `points` x number of points + position.
 
         That is its mutual neighbours, joined by the mutual k1 / 2 neighbours of each that shares two thirds of them.
         """
-        near = self._lists(points, self._settings.k1)
-        known, slots = self._distinct(near)
-        lists = self._lists(known, self._settings.k1)
+        near = self._list_neighbors(points, self._settings.k1)
+        known, slots = self._find_distinct(near)
+        lists = self._list_neighbors(known, self._settings.k1)
         half = lists[:, : round(self._settings.k1 / 2) + 1]
-        beyond, half_slots = self._distinct(half)
-        is_mutual_half = _holds(self._lists(beyond, half.shape[1] - 1)[half_slots], known)
-        is_mutual = _holds(lists[slots], points)
+        beyond, half_slots = self._find_distinct(half)
+        is_mutual_half = _has_point(self._list_neighbors(beyond, half.shape[1] - 1)[half_slots], known)
+        is_mutual = _has_point(lists[slots], points)
         theirs, is_theirs = half[slots], is_mutual_half[slots]
         is_common = is_theirs & _is_in(theirs, np.where(is_mutual, near, -1))
         joins = is_mutual & (3 * is_common.sum(axis=2) >= 2 * is_theirs.sum(axis=2))
@@ -120,7 +122,7 @@ class Reciprocal:
         joined = (first[:, None, None] + theirs)[joins[..., None] & is_theirs & ~is_common]
         return np.unique(np.concatenate([own, joined]))
 
-    def _distinct(self, positions: Positions) -> tuple[Positions, Positions]:
+    def _find_distinct(self, positions: Positions) -> tuple[Positions, Positions]:
         """The points that are named at all, rising, and where among them each name is."""
         is_named = np.zeros(len(self._points), bool)
         is_named[positions] = True
@@ -129,12 +131,12 @@ class Reciprocal:
         slots[distinct] = np.arange(len(distinct))
         return distinct, slots[positions]
 
-    def _lists(self, points: Positions, depth: int) -> Positions:
+    def _list_neighbors(self, points: Positions, depth: int) -> Positions:
         """N(p, k): each point, then its nearest others, (q, depth + 1)."""
-        others = self._points.lists_of(points, depth).positions if depth else np.empty((len(points), 0), np.int64)
+        others = self._points.find_neighbors(points, depth).positions if depth else np.empty((len(points), 0), np.int64)
         return np.hstack([points[:, None], others])
 
-    def _keep(
+    def _store_encodings(
         self, kept: dict[int, Encoding], points: Positions, keys: Positions, weights: NDArray[np.float64]
     ) -> None:
         rows, positions = np.divmod(keys, len(self._points))
@@ -143,11 +145,11 @@ class Reciprocal:
             kept[point] = positions[start:end], weights[start:end]
 
 
-def _missing(wanted: Positions, kept: dict[int, Encoding]) -> Positions:
+def _find_missing(wanted: Positions, kept: dict[int, Encoding]) -> Positions:
     return np.array(sorted(set(wanted.ravel().tolist()) - kept.keys()), np.int64)
 
 
-def _overlaps(own: Encoding, others: Sequence[Encoding]) -> NDArray[np.float64]:
+def _compute_overlaps(own: Encoding, others: Sequence[Encoding]) -> NDArray[np.float64]:
     """The sums of what an encoding and each of others (m) have in common, position by position: (m,)."""
     positions, weights = own
     theirs = np.concatenate([other for other, _ in others])
@@ -159,7 +161,7 @@ def _overlaps(own: Encoding, others: Sequence[Encoding]) -> NDArray[np.float64]:
     return sums
 
 
-def _holds(lists: Positions, points: Positions) -> NDArray[np.bool_]:
+def _has_point(lists: Positions, points: Positions) -> NDArray[np.bool_]:
     """Which of the lists (p, l, k) beside each point (p,) hold it: (p, l)."""
     found: NDArray[np.bool_] = (lists == points[:, None, None]).any(axis=2)
     return found

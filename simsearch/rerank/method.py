@@ -12,7 +12,7 @@ from simsearch.errors import UsageError
 ALPHA = 3.0
 """A neighbour of similarity s weighs s^ALPHA in database augmentation and query expansion (Radenović et al. 2018)."""
 
-MOST_NEIGHBOURS = 100
+MAX_NEIGHBORS = 100
 """More than this many neighbours blur a row rather than sharpen it, and cost memory."""
 
 _DEFAULTS = {"pca": 256, "whiten": 256, "dba": 5, "aqe": 5, "k-reciprocal": 20}
@@ -22,7 +22,7 @@ _WORD = re.compile(r"(?P<name>.*?)(?P<number>[0-9]{0,9})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
+class RerankMethod:
     """Which improvements are applied, each with its main number, or None where it is not; always in this order.
 
     `pca` and `whiten` are the width of a projection, of which there can be one: centred PCA, or PCA with full
@@ -39,22 +39,24 @@ class Method:
     k_reciprocal: int | None = None
 
     def __post_init__(self) -> None:
-        for name, number in self._numbers().items():
+        for name, number in self._list_numbers().items():
             if number is not None and number < 1:
                 raise UsageError(
                     f"{name}{number} asks for too little", f"give 1 or more, such as {name}{_DEFAULTS[name]}"
                 )
-            if number is not None and number > MOST_NEIGHBOURS and name not in ("pca", "whiten"):
-                raise UsageError(f"{name}{number} asks for too many neighbours", f"give {MOST_NEIGHBOURS} or fewer")
+            if number is not None and number > MAX_NEIGHBORS and name not in ("pca", "whiten"):
+                raise UsageError(f"{name}{number} asks for too many neighbours", f"give {MAX_NEIGHBORS} or fewer")
         if self.pca is not None and self.whiten is not None:
             raise UsageError("pca and whiten are both projections", "name one of them")
 
     def __str__(self) -> str:
         """The canonical text form, with every number: `parse` reads it back."""
-        return "+".join(f"{name}{number}" for name, number in self._numbers().items() if number is not None) or "none"
+        return (
+            "+".join(f"{name}{number}" for name, number in self._list_numbers().items() if number is not None) or "none"
+        )
 
     @classmethod
-    def parse(cls, text: str) -> Method:
+    def parse(cls, text: str) -> RerankMethod:
         """From `none`, or names with or without a number, joined by `+`, in any order.
 
         Raises `UsageError`.
@@ -62,7 +64,7 @@ class Method:
         words = [word.strip().lower() for word in text.split("+")]
         numbers: dict[str, int] = {}
         for word in words if words != ["none"] else []:
-            name, number = _read(word, text)
+            name, number = _parse_word(word, text)
             if name in numbers:
                 raise UsageError(f"{text!r} names {name} twice", "name each improvement once")
             numbers[name] = number
@@ -78,19 +80,19 @@ class Method:
         """The exponent of the projection's whitening: 0 is none, 1 is full."""
         return 0.0 if self.whiten is None else 1.0
 
-    def _numbers(self) -> dict[str, int | None]:
+    def _list_numbers(self) -> dict[str, int | None]:
         return {name: getattr(self, name.replace("-", "_")) for name in _DEFAULTS}
 
 
-def _read(word: str, text: str) -> tuple[str, int]:
+def _parse_word(word: str, text: str) -> tuple[str, int]:
     """The name and the number of one word of `text`."""
     match = _WORD.fullmatch(word)
     if match is None or match["name"] not in _DEFAULTS:
-        _refuse(word, text)
+        _refuse_word(word, text)
     return match["name"], int(match["number"] or _DEFAULTS[match["name"]])
 
 
-def _refuse(word: str, text: str) -> NoReturn:
+def _refuse_word(word: str, text: str) -> NoReturn:
     if word == "none":
         raise UsageError(f"{text!r} joins none to something", "leave out the one or the other")
     near = difflib.get_close_matches(word.rstrip("0123456789"), _DEFAULTS, n=2)

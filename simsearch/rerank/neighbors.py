@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index import AnnIndex
+from simsearch.index import ExactIndex
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -17,7 +17,7 @@ _BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Neighbours:
+class NeighborLists:
     """Lists of other rows: positions (q, k) and similarities (q, k), by falling similarity, then rising position.
 
     Among rows that are exactly as similar as the last, FAISS chooses which are in the list.
@@ -34,32 +34,32 @@ class Neighbours:
         """How many others are in each list."""
         return int(self.positions.shape[1])
 
-    def first(self, depth: int) -> Neighbours:
+    def truncate(self, depth: int) -> NeighborLists:
         """The same lists, cut to the nearest."""
-        return Neighbours(self.positions[:, :depth], self.similarities[:, :depth])
+        return NeighborLists(self.positions[:, :depth], self.similarities[:, :depth])
 
 
-class Points(Protocol):
+class PointSet(Protocol):
     """Unit rows known by position, and which of them are nearest to which."""
 
     def __len__(self) -> int: ...
 
-    def vectors_of(self, positions: Positions) -> Vectors:
+    def read_vectors(self, positions: Positions) -> Vectors:
         """The rows (q, d) at positions (q,)."""
         ...
 
-    def lists_of(self, positions: Positions, depth: int) -> Neighbours:
+    def find_neighbors(self, positions: Positions, depth: int) -> NeighborLists:
         """The nearest others of the rows at positions (q,): min(depth, all others) each."""
         ...
 
 
-class Database:
+class NeighborDatabase:
     """The rows of an index, (n, d) in the order of its ids. Lists are searched when first asked for, and kept.
 
     `depth` is how deep the kept lists are: n x depth is what memory holds, never n x n.
     """
 
-    def __init__(self, index: AnnIndex, vectors: Vectors, depth: int) -> None:
+    def __init__(self, index: ExactIndex, vectors: Vectors, depth: int) -> None:
         self._index = index
         self._vectors = vectors
         self._by_id = np.argsort(index.ids)
@@ -70,9 +70,9 @@ class Database:
         self._is_known = np.zeros(len(vectors), bool)
 
     @classmethod
-    def of(cls, vectors: Vectors, depth: int) -> Database:
+    def from_vectors(cls, vectors: Vectors, depth: int) -> NeighborDatabase:
         """With an index of its own over rows (n, d)."""
-        index = AnnIndex.empty(vectors.shape[1])
+        index = ExactIndex.create_empty(vectors.shape[1])
         index.reserve(len(vectors))
         index.add(np.arange(len(vectors)), vectors)
         return cls(index, vectors, depth)
@@ -85,45 +85,47 @@ class Database:
         """How deep the kept lists are."""
         return int(self._positions.shape[1])
 
-    def vectors_of(self, positions: Positions) -> Vectors:
+    def read_vectors(self, positions: Positions) -> Vectors:
         """The rows (q, d) at positions (q,)."""
         return self._vectors[positions]
 
-    def similarities_to(self, vectors: Vectors) -> NDArray[np.float32]:
+    def compute_similarities(self, vectors: Vectors) -> NDArray[np.float32]:
         """Of a few unit vectors (a, d) to all rows: (a, n)."""
         similarities: NDArray[np.float32] = (vectors @ self._vectors.T).clip(-1, 1)
         return similarities
 
-    def lists_of(self, positions: Positions, depth: int) -> Neighbours:
+    def find_neighbors(self, positions: Positions, depth: int) -> NeighborLists:
         """The nearest others of the rows at positions (q,): min(depth, n - 1) each."""
         if min(depth, len(self) - 1) > self.depth:
-            return without_self(self.nearest(self._vectors[positions], depth + 1), positions)
+            return remove_self(self.search(self._vectors[positions], depth + 1), positions)
         unknown = np.unique(positions[~self._is_known[positions]])
         for start in range(0, len(unknown), _BLOCK_ROWS):
             block = unknown[start : start + _BLOCK_ROWS]
-            found = without_self(self.nearest(self._vectors[block], self.depth + 1), block)
+            found = remove_self(self.search(self._vectors[block], self.depth + 1), block)
             self._positions[block], self._similarities[block] = found.positions, found.similarities
         self._is_known[unknown] = True
-        return Neighbours(self._positions[positions, :depth], self._similarities[positions, :depth])
+        return NeighborLists(self._positions[positions, :depth], self._similarities[positions, :depth])
 
-    def nearest(self, queries: Vectors, depth: int) -> Neighbours:
+    def search(self, queries: Vectors, depth: int) -> NeighborLists:
         """The nearest rows of any unit vectors (q, d): min(depth, n) each."""
         similarities, ids = self._index.search(queries, depth)
-        return ranked(self._by_id[np.searchsorted(self._sorted_ids, ids)], similarities)
+        return sort_lists(self._by_id[np.searchsorted(self._sorted_ids, ids)], similarities)
 
 
-def nearest_others(vectors: Vectors, depth: int) -> Neighbours:
+def find_nearest_others(vectors: Vectors, depth: int) -> NeighborLists:
     """The nearest others of each of the rows (n, d), itself left out: (n, min(depth, n - 1))."""
-    return Database.of(vectors, depth).lists_of(np.arange(len(vectors)), depth)
+    return NeighborDatabase.from_vectors(vectors, depth).find_neighbors(np.arange(len(vectors)), depth)
 
 
-def ranked(positions: Positions, similarities: NDArray[np.float32]) -> Neighbours:
+def sort_lists(positions: Positions, similarities: NDArray[np.float32]) -> NeighborLists:
     """Lists in any order (q, k) put into theirs."""
     order = np.lexsort((positions, -similarities), axis=-1)
-    return Neighbours(np.take_along_axis(positions, order, 1), np.take_along_axis(similarities, order, 1))
+    return NeighborLists(np.take_along_axis(positions, order, 1), np.take_along_axis(similarities, order, 1))
 
 
-def without_self(found: Neighbours, positions: Positions) -> Neighbours:
+def remove_self(found: NeighborLists, positions: Positions) -> NeighborLists:
     """Lists (q, k) of rows at positions (q,) that may name the row itself: without it, (q, k - 1)."""
     is_self = found.positions == positions[:, None]
-    return ranked(found.positions, np.where(is_self, np.float32(-np.inf), found.similarities)).first(found.depth - 1)
+    return sort_lists(found.positions, np.where(is_self, np.float32(-np.inf), found.similarities)).truncate(
+        found.depth - 1
+    )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.rerank.neighbors import Database, Neighbours, Positions, Vectors, ranked
+from simsearch.rerank.neighbors import NeighborDatabase, NeighborLists, Positions, Vectors, sort_lists
 
 _OUT = np.float32(-np.inf)
 
 
-class Amended:
+class PatchedDatabase:
     """The rows of a database, some of them replaced, others put behind its end.
 
     A query by a picture that is not in the database is one more row, at position n. In leave-one-out with a blended
     database or an expanded query, the query replaces its own row, and corrected rows replace theirs.
     """
 
-    def __init__(self, database: Database, positions: Positions, vectors: Vectors) -> None:
+    def __init__(self, database: NeighborDatabase, positions: Positions, vectors: Vectors) -> None:
         """`positions` (a,) are those of `vectors` (a, d), each once: below n a row is replaced, n and on is new.
 
         Memory holds the similarities of these to all rows, a x n.
@@ -28,63 +28,65 @@ class Amended:
         self._slots = np.full(len(database) + len(positions) - n_replaced, -1)
         self._slots[positions] = np.arange(len(positions))
         self._similarities = np.empty((len(positions), len(self)), np.float32)
-        self._similarities[:, : len(database)] = database.similarities_to(vectors)
+        self._similarities[:, : len(database)] = database.compute_similarities(vectors)
         self._similarities[:, positions] = np.clip(vectors @ vectors.T, -1, 1)
         self._similarities[np.arange(len(positions)), positions] = _OUT  # no row is in its own list
-        self._lists_of_changed: dict[int, tuple[Positions, NDArray[np.float32]]] = {}
+        self._changed_lists: dict[int, tuple[Positions, NDArray[np.float32]]] = {}
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def vectors_of(self, positions: Positions) -> Vectors:
+    def read_vectors(self, positions: Positions) -> Vectors:
         """The rows (q, d) at positions (q,)."""
         slots = self._slots[positions]
-        rows = self._database.vectors_of(np.where(slots < 0, positions, 0))
+        rows = self._database.read_vectors(np.where(slots < 0, positions, 0))
         rows[slots >= 0] = self._rows[slots[slots >= 0]]
         return rows
 
-    def lists_of(self, positions: Positions, depth: int) -> Neighbours:
+    def find_neighbors(self, positions: Positions, depth: int) -> NeighborLists:
         """The nearest others of the rows at positions (q,): min(depth, all others) each."""
         depth = min(depth, len(self) - 1)
         slots = self._slots[positions]
         is_kept = slots < 0
-        lists = Neighbours(np.empty((len(positions), depth), np.int64), np.empty((len(positions), depth), np.float32))
-        found = self._lists_of_kept(positions[is_kept], depth)
+        lists = NeighborLists(
+            np.empty((len(positions), depth), np.int64), np.empty((len(positions), depth), np.float32)
+        )
+        found = self._list_kept_rows(positions[is_kept], depth)
         lists.positions[is_kept], lists.similarities[is_kept] = found.positions, found.similarities
         for row in np.flatnonzero(~is_kept):
-            lists.positions[row], lists.similarities[row] = self._list_of_changed(int(slots[row]), depth)
+            lists.positions[row], lists.similarities[row] = self._list_changed_row(int(slots[row]), depth)
         return lists
 
-    def _list_of_changed(self, slot: int, depth: int) -> tuple[Positions, NDArray[np.float32]]:
-        if slot not in self._lists_of_changed or len(self._lists_of_changed[slot][0]) < depth:
+    def _list_changed_row(self, slot: int, depth: int) -> tuple[Positions, NDArray[np.float32]]:
+        if slot not in self._changed_lists or len(self._changed_lists[slot][0]) < depth:
             similarities = self._similarities[slot]
             n_left = len(similarities) - min(max(depth, self._database.depth), len(similarities) - 1)
             nearest = np.argpartition(similarities, n_left)[n_left:]
             nearest = nearest[np.lexsort((nearest, -similarities[nearest]))]
-            self._lists_of_changed[slot] = nearest, similarities[nearest]
-        nearest, similarities = self._lists_of_changed[slot]
+            self._changed_lists[slot] = nearest, similarities[nearest]
+        nearest, similarities = self._changed_lists[slot]
         return nearest[:depth], similarities[:depth]
 
-    def _lists_of_kept(self, positions: Positions, depth: int) -> Neighbours:
+    def _list_kept_rows(self, positions: Positions, depth: int) -> NeighborLists:
         """Of rows that are as they were: most of their lists are, too."""
-        lists = self._database.lists_of(positions, depth)
+        lists = self._database.find_neighbors(positions, depth)
         if lists.depth < depth:
-            return self._merged(positions, depth)
+            return self._merge_lists(positions, depth)
         loses = (self._slots[lists.positions] >= 0).any(axis=1)
         gains = self._similarities[:, positions].max(axis=0) >= lists.similarities[:, -1]
         touched = np.flatnonzero(loses | gains)
-        merged = self._merged(positions[touched], depth)
+        merged = self._merge_lists(positions[touched], depth)
         lists.positions[touched], lists.similarities[touched] = merged.positions, merged.similarities
         return lists
 
-    def _merged(self, positions: Positions, depth: int) -> Neighbours:
+    def _merge_lists(self, positions: Positions, depth: int) -> NeighborLists:
         """Lists without the changed rows where those were, and with them where they are now."""
-        lists = self._database.lists_of(positions, max(depth, self._database.depth))
+        lists = self._database.find_neighbors(positions, max(depth, self._database.depth))
         n_needed = min(depth, len(self._database) - self._n_replaced - 1)
         if (np.count_nonzero(self._slots[lists.positions] < 0, axis=1) < n_needed).any():
-            lists = self._database.lists_of(positions, depth + self._n_replaced)
+            lists = self._database.find_neighbors(positions, depth + self._n_replaced)
         left = np.where(self._slots[lists.positions] < 0, lists.similarities, _OUT)
         changed = np.broadcast_to(self._changed, (len(positions), len(self._changed)))
-        return ranked(
+        return sort_lists(
             np.hstack([lists.positions, changed]), np.hstack([left, self._similarities[:, positions].T])
-        ).first(depth)
+        ).truncate(depth)

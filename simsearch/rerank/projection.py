@@ -15,10 +15,10 @@ Vectors = NDArray[np.float32]
 
 _BLOCK_ROWS = 4096
 
-_LEAST_VARIANCE = 1e-10
+_MIN_VARIANCE = 1e-10
 """Axes of less variance than this, relative to the first, are left out: in float32 rows they hold rounding."""
 
-_LEAST_LENGTH = 1e-6
+_MIN_LENGTH = 1e-6
 """Rows nearer than this to the mean are at the mean: what is left of them is rounding."""
 
 
@@ -43,12 +43,12 @@ class Projection:
 
         Raises `UsageError` when there are not two different rows.
         """
-        n_rows, mean, covariance = _moments(_blocks(vectors))
+        n_rows, mean, covariance = _compute_moments(_iterate_blocks(vectors))
         variances, axes = np.linalg.eigh(covariance)
         variances, axes = variances[::-1], axes[:, ::-1]
-        if not variances[0] > _LEAST_LENGTH**2:
+        if not variances[0] > _MIN_LENGTH**2:
             raise UsageError("a projection needs two different pictures", "index more, or leave pca and whiten out")
-        n_varying = int(np.count_nonzero(variances > _LEAST_VARIANCE * variances[0]))
+        n_varying = int(np.count_nonzero(variances > _MIN_VARIANCE * variances[0]))
         width = min(width, n_varying, n_rows - 1)
         variances, axes = variances[:width], axes[:, :width]
         signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])
@@ -72,7 +72,7 @@ class Projection:
             centred = vectors[start : start + _BLOCK_ROWS] - self.mean
             rows = centred @ self.axes
             lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-            has_direction = (np.linalg.norm(centred, axis=1, keepdims=True) > _LEAST_LENGTH) & (lengths > 0)
+            has_direction = (np.linalg.norm(centred, axis=1, keepdims=True) > _MIN_LENGTH) & (lengths > 0)
             rows /= np.where(has_direction, lengths, 1)
             projected[start : start + _BLOCK_ROWS] = rows * has_direction
         return projected
@@ -96,7 +96,7 @@ class Projection:
         return cls(numbers[:width_before], numbers[width_before:].reshape(width_before, -1))
 
 
-def _blocks(vectors: Vectors | Iterable[Vectors]) -> Iterator[Vectors]:
+def _iterate_blocks(vectors: Vectors | Iterable[Vectors]) -> Iterator[Vectors]:
     if isinstance(vectors, np.ndarray):
         for start in range(0, len(vectors), _BLOCK_ROWS):
             yield vectors[start : start + _BLOCK_ROWS]
@@ -104,7 +104,7 @@ def _blocks(vectors: Vectors | Iterable[Vectors]) -> Iterator[Vectors]:
         yield from vectors
 
 
-def _moments(blocks: Iterator[Vectors]) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+def _compute_moments(blocks: Iterator[Vectors]) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
     """The number of rows, their mean (d,) and their covariance (d, d) over n, summed in float64."""
     n_rows, total, products = 0, np.zeros(1), np.zeros((1, 1))
     for block in blocks:

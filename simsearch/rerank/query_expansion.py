@@ -10,7 +10,7 @@ from simsearch.rerank.method import ALPHA
 
 def expand(
     vectors: NDArray[np.float32],
-    neighbours: NDArray[np.float32],
+    neighbors: NDArray[np.float32],
     similarities: NDArray[np.float32],
     alpha: float = ALPHA,
 ) -> NDArray[np.float32]:
@@ -23,7 +23,7 @@ def expand(
     Radenović, Tolias & Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2018.
     """
     weights = np.maximum(similarities, 0) ** np.float32(alpha)
-    sums = vectors + np.einsum("...m,...md->...d", weights, neighbours)
+    sums = vectors + np.einsum("...m,...md->...d", weights, neighbors)
     lengths = np.linalg.norm(sums, axis=-1, keepdims=True)
     expanded: NDArray[np.float32] = sums / np.where(lengths > 0, lengths, 1)
     return expanded

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from simsearch.errors import UsageError
 from simsearch.images.decode import Box
 
-Picture = str | os.PathLike[str] | int | bytes
+ImageReference = str | os.PathLike[str] | int | bytes
 """A path, an address in a store or on the web, the id of a stored image, or the bytes of a file."""
 
 _WEIGHTED = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+):(.+)", re.DOTALL)
-_SHORTEST = 1e-4
+_MIN_LENGTH = 1e-4
 """What is left of pictures that cancel each other out, and is rounding."""
 
 
@@ -56,17 +56,17 @@ class Crop:
             raise UsageError(f"{text!r} is no crop", advice) from error
         return cls(x, y, width, height)
 
-    def box(self, width_px: int, height_px: int) -> Box | None:
+    def to_box(self, width_px: int, height_px: int) -> Box | None:
         """In whole px of a picture of that size, each that is touched; None where the picture has nothing of it."""
         is_fraction = max(self.x, self.y, self.width, self.height) <= 1
         scale_x, scale_y = (width_px, height_px) if is_fraction else (1, 1)
         left, top = math.floor(self.x * scale_x), math.floor(self.y * scale_y)
-        right = min(width_px, math.ceil(_unrounded((self.x + self.width) * scale_x)))
-        bottom = min(height_px, math.ceil(_unrounded((self.y + self.height) * scale_y)))
+        right = min(width_px, math.ceil(_round_length((self.x + self.width) * scale_x)))
+        bottom = min(height_px, math.ceil(_round_length((self.y + self.height) * scale_y)))
         return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _unrounded(length: float) -> float:
+def _round_length(length: float) -> float:
     return round(length, 6)  # 0.1 + 0.2 of 10 px are 3 px
 
 
@@ -78,7 +78,7 @@ class Example:
     not finite.
     """
 
-    picture: Picture
+    picture: ImageReference
     weight: float = 1.0
     crop: Crop | None = None
     name: str | None = None
@@ -108,7 +108,7 @@ class Example:
         return cls(found[2], float(found[1]))
 
 
-def direction(vectors: NDArray[np.float32], examples: Sequence[Example]) -> NDArray[np.float32]:
+def combine_vectors(vectors: NDArray[np.float32], examples: Sequence[Example]) -> NDArray[np.float32]:
     """The unit vector (d,) along the sum of unit vectors (m, d), each times the weight of its example.
 
     With equal weights above 0 that is their mean; an example that answers are to be unlike is subtracted (Rocchio,
@@ -119,7 +119,7 @@ def direction(vectors: NDArray[np.float32], examples: Sequence[Example]) -> NDAr
     weights = np.array([example.weight for example in examples], np.float64)
     total = weights @ vectors.astype(np.float64)
     length = np.linalg.norm(total)
-    if not length > _SHORTEST * np.abs(weights).sum():
+    if not length > _MIN_LENGTH * np.abs(weights).sum():
         raise UsageError(
             f"{', '.join(map(str, examples))}: nothing is left to ask with, they cancel each other out",
             "give them other weights, or ask with other pictures",

@@ -51,7 +51,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RankingLimits:
     """Which answers are wanted: how many (None: all), after how many others, how close, and which contents not."""
 
     k: int | None = 10
@@ -61,39 +61,41 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ImageCandidate:
     """An image by its best view, before it is known which rank it has."""
 
     similarity: float
     view: LiveView
 
 
-def nearest(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: Limits) -> list[Hit]:
+def rank_hits(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: RankingLimits) -> list[Hit]:
     """The nearest images to a unit vector (d,), by falling cosine similarity, then by rising image id."""
-    return numbered(first(query, index, catalog, limits), limits)
+    return number_hits(rank_candidates(query, index, catalog, limits), limits)
 
 
-def numbered(found: Sequence[Found], limits: Limits) -> list[Hit]:
+def number_hits(found: Sequence[ImageCandidate], limits: RankingLimits) -> list[Hit]:
     """What is in order from the first on, with ranks, and without what comes before or after the limits."""
     end = None if limits.k is None else limits.offset + limits.k
-    return [_hit(rank, some) for rank, some in enumerate(found[limits.offset : end], start=limits.offset + 1)]
+    return [_build_hit(rank, some) for rank, some in enumerate(found[limits.offset : end], start=limits.offset + 1)]
 
 
-def first(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: Limits) -> list[Found]:
+def rank_candidates(
+    query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: RankingLimits
+) -> list[ImageCandidate]:
     """The first images in the order of `nearest`, those before the offset among them.
 
     More is fetched until the last of them is certain: views of one image share an answer, images without a file
     and excluded ones give none, and equal similarities must all be seen before they are put in order.
     """
     if limits.k is None:
-        similarities, ids = index.within(query, limits.min_similarity - _ROUNDING)
-        return _in_order(_best_views(_rounded(similarities, ids), catalog, limits))
+        similarities, ids = index.range_search(query, limits.min_similarity - _ROUNDING)
+        return _sort_candidates(_choose_best_views(_round_similarities(similarities, ids), catalog, limits))
     n_wanted = limits.offset + limits.k
     n = n_wanted + _MARGIN
     while True:
         similarities, ids = index.search(query[None], n)
-        rounded = _rounded(similarities[0], ids[0])
-        ranked = _in_order(_best_views(rounded, catalog, limits))[:n_wanted]
+        rounded = _round_similarities(similarities[0], ids[0])
+        ranked = _sort_candidates(_choose_best_views(rounded, catalog, limits))[:n_wanted]
         if len(ranked) == n_wanted and rounded[-1][1] < ranked[-1].similarity:
             return ranked
         if n >= len(index) or rounded[-1][1] < limits.min_similarity:  # to count a part may take a question
@@ -101,28 +103,30 @@ def first(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limit
         n *= _GROWTH
 
 
-def _rounded(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[int, float]]:
+def _round_similarities(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[int, float]]:
     rounded = np.round(similarities.astype(np.float64), _DECIMALS)
     return list(zip(ids.tolist(), rounded.tolist(), strict=True))
 
 
-def _in_order(found: Iterable[Found]) -> list[Found]:
+def _sort_candidates(found: Iterable[ImageCandidate]) -> list[ImageCandidate]:
     return sorted(found, key=lambda some: (-some.similarity, some.view.image_id))
 
 
-def _best_views(found: Iterable[tuple[int, float]], catalog: Catalog, limits: Limits) -> Iterable[Found]:
+def _choose_best_views(
+    found: Iterable[tuple[int, float]], catalog: Catalog, limits: RankingLimits
+) -> Iterable[ImageCandidate]:
     """The nearest view of each image, with its similarity; among equally near ones the first made."""
     near = {view_id: similarity for view_id, similarity in found if similarity >= limits.min_similarity}
-    best: dict[int, Found] = {}
-    for view_id, view in sorted(catalog.live_views(list(near)).items()):
+    best: dict[int, ImageCandidate] = {}
+    for view_id, view in sorted(catalog.find_live_views(list(near)).items()):
         if view.digest in limits.excluded_digests:
             continue
         if view.image_id not in best or near[view_id] > best[view.image_id].similarity:
-            best[view.image_id] = Found(near[view_id], view)
+            best[view.image_id] = ImageCandidate(near[view_id], view)
     return best.values()
 
 
-def _hit(rank: int, found: Found) -> Hit:
+def _build_hit(rank: int, found: ImageCandidate) -> Hit:
     view = found.view
     shown = View(view.kind, view.parameters)
     return Hit(rank, found.similarity, view.image_id, view.paths[0], tuple(view.paths), shown)

@@ -22,13 +22,13 @@ _SCHEMES = {
 }
 """Every scheme that is read, and how a catalog spells it."""
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
-_KEPT_SIGNS = "%/:=&?~#+!$,;'@()*[]"
-_ODD_IN_NAMES = re.compile(r"[^\w.,()@+=~ -]")
+_ADDRESS_PATTERN = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+_URL_SAFE_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
+_UNSAFE_NAME_CHARACTERS = re.compile(r"[^\w.,()@+=~ -]")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ObjectAddress:
     """Where something is in an object store; a `key` that is empty or ends in `/` is a folder's."""
 
     scheme: str
@@ -36,17 +36,17 @@ class Place:
     key: str
 
     @property
-    def store(self) -> str:
+    def bucket_address(self) -> str:
         """The address of the bucket."""
         return f"{self.scheme}://{self.bucket}"
 
     @property
     def address(self) -> str:
         """The address, as a catalog holds it."""
-        return f"{self.store}/{self.key}" if self.key else self.store
+        return f"{self.bucket_address}/{self.key}" if self.key else self.bucket_address
 
     @classmethod
-    def of(cls, address: str) -> Place:
+    def parse(cls, address: str) -> ObjectAddress:
         """The parts of a canonical address in an object store."""
         scheme, _, rest = address.partition("://")
         bucket, _, key = rest.partition("/")
@@ -55,7 +55,7 @@ class Place:
 
 def is_remote(text: str) -> bool:
     """Whether a text is meant as an address in an object store or on the web, of a kind that is read."""
-    return (scheme := scheme_of(text)) is not None and scheme in _SCHEMES
+    return (scheme := find_scheme(text)) is not None and scheme in _SCHEMES
 
 
 def is_url(text: str) -> bool:
@@ -63,54 +63,54 @@ def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
-def scheme_of(text: str) -> str | None:
+def find_scheme(text: str) -> str | None:
     """What stands before `://`, in lower case; None where nothing does."""
-    found = _ADDRESS.fullmatch(text)
+    found = _ADDRESS_PATTERN.fullmatch(text)
     return None if found is None else found[1].lower()
 
 
-def canonical(address: str) -> str:
+def canonicalize_address(address: str) -> str:
     """The one spelling of an address under which a catalog knows it."""
     scheme, _, rest = address.partition("://")
     scheme = _SCHEMES[scheme.lower()]
     if scheme not in ("http", "https"):
-        place = Place.of(f"{scheme}://{rest}")
+        place = ObjectAddress.parse(f"{scheme}://{rest}")
         return place.address
-    parts = urllib.parse.urlsplit(escaped(f"{scheme}://{rest}"))
+    parts = urllib.parse.urlsplit(escape_url(f"{scheme}://{rest}"))
     return urllib.parse.urlunsplit((scheme, parts.netloc.lower(), parts.path or "/", parts.query, ""))
 
 
-def absolute(path: str) -> str:
+def canonicalize_path(path: str) -> str:
     """A path with its folder resolved, or the canonical spelling of an address: what a catalog knows either by.
 
     A link at the very end stays itself, as it is what was named.
     """
     if is_remote(path):
-        return canonical(path)
+        return canonicalize_address(path)
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder or "."), name)
 
 
-def escaped(url: str) -> str:
+def escape_url(url: str) -> str:
     """A URL as it is sent: blanks and letters beyond ASCII escaped, what has a meaning in a URL left as it is."""
-    return urllib.parse.quote(url, _KEPT_SIGNS)
+    return urllib.parse.quote(url, _URL_SAFE_CHARACTERS)
 
 
-def path_of(text: str) -> str:
+def extract_path(text: str) -> str:
     """What of a path or an address may end in an extension: all of it, without the query of a URL."""
-    return urllib.parse.unquote(urllib.parse.urlsplit(text).path) if is_url(text) and _is_sound(text) else text
+    return urllib.parse.unquote(urllib.parse.urlsplit(text).path) if is_url(text) and _is_parsable_url(text) else text
 
 
-def joined(base: str, line: str) -> str:
+def join_address(base: str, line: str) -> str:
     """Where a line of a list leads that lies at the address `base`, from which relative ones start."""
-    if scheme_of(line) is not None:
+    if find_scheme(line) is not None:
         return line
     if is_url(base):
-        return urllib.parse.urljoin(base, escaped(line))
-    place = Place.of(base)
+        return urllib.parse.urljoin(base, escape_url(line))
+    place = ObjectAddress.parse(base)
     if line.startswith("/"):
-        return f"{place.store}{line}"
-    return f"{place.store}/{place.key[: place.key.rfind('/') + 1]}{line}"
+        return f"{place.bucket_address}{line}"
+    return f"{place.bucket_address}/{place.key[: place.key.rfind('/') + 1]}{line}"
 
 
 def is_below(address: str, folder: str) -> bool:
@@ -119,17 +119,21 @@ def is_below(address: str, folder: str) -> bool:
     return address == folder or address.startswith(inner)
 
 
-def name_of(address: str) -> str:
+def derive_folder_name(address: str) -> str:
     """What a folder on a disk may be called that is made after an address: its last part, or the bucket or host."""
-    parts = urllib.parse.unquote(urllib.parse.urlsplit(address).path) if is_url(address) else Place.of(address).key
-    store = urllib.parse.urlsplit(address).netloc if is_url(address) else Place.of(address).bucket
+    parts = (
+        urllib.parse.unquote(urllib.parse.urlsplit(address).path)
+        if is_url(address)
+        else ObjectAddress.parse(address).key
+    )
+    store = urllib.parse.urlsplit(address).netloc if is_url(address) else ObjectAddress.parse(address).bucket
     for part in (*reversed(parts.split("/")), store):
-        if name := _ODD_IN_NAMES.sub("_", part).strip(". "):
+        if name := _UNSAFE_NAME_CHARACTERS.sub("_", part).strip(". "):
             return name
     return "images"
 
 
-def _is_sound(url: str) -> bool:
+def _is_parsable_url(url: str) -> bool:
     try:
         urllib.parse.urlsplit(url)
     except ValueError:  # a bracket that is no part of an address
@@ -137,7 +141,7 @@ def _is_sound(url: str) -> bool:
     return True
 
 
-def common_folder(paths: Sequence[str]) -> str:
+def find_common_folder(paths: Sequence[str]) -> str:
     """The innermost folder that all of these paths lie in, or all of these addresses, which end in its separator.
 
     Empty where there is none: of no paths, of such as lie on other drives, of paths and addresses.

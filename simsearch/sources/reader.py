@@ -12,21 +12,21 @@ from typing import Self, TypeVar
 
 from simsearch.sources.addresses import is_remote
 from simsearch.sources.remote import N_READERS
-from simsearch.sources.retry import heed
+from simsearch.sources.retry import set_stop_event
 from simsearch.sources.scan import FoundFile
 
 R = TypeVar("R")
 T = TypeVar("T")
 
-_MOST_BYTES = 256_000_000
+_MAX_BYTES_HELD = 256_000_000
 
 
-def n_threads(paths: Iterable[str]) -> int:
+def choose_n_threads(paths: Iterable[str]) -> int:
     """How many threads may each read such files and make something small of them: some wait for a network."""
     return N_READERS if any(map(is_remote, paths)) else os.cpu_count() or 1
 
 
-class Reading:
+class ConcurrentReader:
     """Threads that read and threads that work on what was read.
 
     A file of this machine is read by the thread that works on it: a disk has no delay worth a second thread. What lies
@@ -39,10 +39,10 @@ class Reading:
         self._stop = threading.Event()
         self._workers = ThreadPoolExecutor(n_workers or os.cpu_count() or 1, thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(
-            n_readers, thread_name_prefix="read", initializer=heed, initargs=(self._stop,)
+            n_readers, thread_name_prefix="read", initializer=set_stop_event, initargs=(self._stop,)
         )
-        self._room = threading.Condition()
-        self._n_bytes = 0
+        self._bytes_released = threading.Condition()
+        self._n_bytes_held = 0
 
     def __enter__(self) -> Self:
         return self
@@ -57,22 +57,24 @@ class Reading:
     def submit(self, file: FoundFile, read: Callable[[], R], work: Callable[[R], T]) -> Future[T]:
         """Have a file read, and what `read` returns worked on."""
         if is_remote(file.path):
-            return self._readers.submit(self._hand_on, file.size_bytes, read, work)
+            return self._readers.submit(self._read_then_work, file.size_bytes, read, work)
         return self._workers.submit(lambda: work(read()))
 
-    def _hand_on(self, size_bytes: int, read: Callable[[], R], work: Callable[[R], T]) -> T:
-        with self._holding(size_bytes):
+    def _read_then_work(self, size_bytes: int, read: Callable[[], R], work: Callable[[R], T]) -> T:
+        with self._reserve_bytes(size_bytes):
             return self._workers.submit(work, read()).result()
 
     @contextmanager
-    def _holding(self, n_bytes: int) -> Iterator[None]:
+    def _reserve_bytes(self, n_bytes: int) -> Iterator[None]:
         """Wait until there is room for so many bytes; a content larger than all of it comes when it is alone."""
-        with self._room:
-            self._room.wait_for(lambda: not self._n_bytes or self._n_bytes + n_bytes <= _MOST_BYTES)
-            self._n_bytes += n_bytes
+        with self._bytes_released:
+            self._bytes_released.wait_for(
+                lambda: not self._n_bytes_held or self._n_bytes_held + n_bytes <= _MAX_BYTES_HELD
+            )
+            self._n_bytes_held += n_bytes
         try:
             yield
         finally:
-            with self._room:
-                self._n_bytes -= n_bytes
-                self._room.notify_all()
+            with self._bytes_released:
+                self._n_bytes_held -= n_bytes
+                self._bytes_released.notify_all()

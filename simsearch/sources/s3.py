@@ -14,16 +14,24 @@ from typing import Any, TypeVar
 import aiohttp
 import botocore.exceptions as failures
 
-from simsearch.errors import Unreadable
-from simsearch.sources.addresses import Place
-from simsearch.sources.retry import Content, Denied, Missing, Passing, State, TooLarge, cause_of
+from simsearch.errors import UnreadableFile
+from simsearch.sources.addresses import ObjectAddress
+from simsearch.sources.retry import (
+    AccessDenied,
+    RemoteContent,
+    RemoteNotFound,
+    RemoteState,
+    RemoteTooLarge,
+    TemporaryFailure,
+    summarize_error,
+)
 
 T = TypeVar("T")
 
 N_CONNECTIONS = 64
-_CONNECT_S = 10.0
-_SILENT_S = 15.0
-_WHOLE_S = 120.0
+_CONNECT_TIMEOUT_S = 10.0
+_READ_TIMEOUT_S = 15.0
+_REQUEST_TIMEOUT_S = 120.0
 """What one request may take: to be connected, between two pieces, and altogether."""
 
 _CONNECTION_FAILURES = (
@@ -38,20 +46,20 @@ _BUSY_CODES = frozenset(
      "RequestTimeoutException", "BandwidthLimitExceeded", "TooManyRequests", "503", "429"}
 )  # fmt: skip
 _DENIED_CODES = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
-_ARCHIVED = "InvalidObjectState"
-_NO_BUCKET = "NoSuchBucket"
-_EMPTY_RANGE = "InvalidRange"
+_ARCHIVED_CODE = "InvalidObjectState"
+_NO_BUCKET_CODE = "NoSuchBucket"
+_EMPTY_RANGE_CODE = "InvalidRange"
 
-NO_CREDENTIALS = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`"
-_LOOK_AT_RIGHTS = "ask its owner for the right to list and read it, or use other credentials (AWS_PROFILE)"
-_LOOK_AT_NETWORK = "check the network, AWS_ENDPOINT_URL and the region, and try again"
+CREDENTIALS_ADVICE = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`"
+_ACCESS_ADVICE = "ask its owner for the right to list and read it, or use other credentials (AWS_PROFILE)"
+_NETWORK_ADVICE = "check the network, AWS_ENDPOINT_URL and the region, and try again"
 
 
-def settings() -> dict[str, Any]:
+def make_client_config() -> dict[str, Any]:
     """How s3fs is to set its client up: no waiting for long, and no asking again, which is decided elsewhere."""
     return {
-        "connect_timeout": _CONNECT_S,
-        "read_timeout": _SILENT_S,
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "read_timeout": _READ_TIMEOUT_S,
         "retries": {"total_max_attempts": 1},
         "max_pool_connections": N_CONNECTIONS,
     }
@@ -64,122 +72,128 @@ class S3Store:
     public.
     """
 
-    def __init__(self, bucket: str, open_files: Callable[..., Any], whole_s: float = _WHOLE_S) -> None:
+    def __init__(self, bucket: str, open_files: Callable[..., Any], whole_s: float = _REQUEST_TIMEOUT_S) -> None:
         """`open_files()` makes an `S3FileSystem`, `open_files(anon=True)` one that asks without credentials."""
-        self._bucket, self._whole_s = bucket, whole_s
-        self._place = Place("s3", bucket, "")
+        self._bucket, self._timeout_s = bucket, whole_s
+        self._bucket_address = ObjectAddress("s3", bucket, "")
         self.is_anonymous = False
-        with self._translated(self._place.address):
-            self._files = open_files()
-            self._client = self._wait(self._files.set_session, self._files.loop)
-            if not self._files.key and not self._files.anon and not self._has_credentials():
+        with self._translate_errors(self._bucket_address.address):
+            self._file_system = open_files()
+            self._client = self._run(self._file_system.set_session, self._file_system.loop)
+            if not self._file_system.key and not self._file_system.anon and not self._has_credentials():
                 self.is_anonymous = True
-                self._files = open_files(anon=True)
-                self._client = self._wait(self._files.set_session, self._files.loop)
+                self._file_system = open_files(anon=True)
+                self._client = self._run(self._file_system.set_session, self._file_system.loop)
 
-    def head(self, key: str) -> State:
+    def fetch_state(self, key: str) -> RemoteState:
         """The state of an object. Raises `Unreadable`."""
-        answer = self._ask(key, lambda: self._client.head_object(**self._named(key)))
-        return _state(answer, answer["ContentLength"])
+        answer = self._send(key, lambda: self._client.head_object(**self._make_request_arguments(key)))
+        return _parse_state(answer, answer["ContentLength"])
 
-    def page(self, prefix: str, after: str | None) -> tuple[list[tuple[str, State]], str | None]:
+    def list_page(self, prefix: str, after: str | None) -> tuple[list[tuple[str, RemoteState]], str | None]:
         """Up to a thousand keys below a prefix, and what to ask for those after them. Raises `Unreadable`."""
         more = {} if after is None else {"ContinuationToken": after}
-        named = {"Bucket": self._bucket, "Prefix": prefix, **self._files.req_kw, **more}
-        answer = self._ask(prefix, lambda: self._client.list_objects_v2(**named))
-        entries = [(entry["Key"], _state(entry, entry["Size"])) for entry in answer.get("Contents", ())]
+        named = {"Bucket": self._bucket, "Prefix": prefix, **self._file_system.req_kw, **more}
+        answer = self._send(prefix, lambda: self._client.list_objects_v2(**named))
+        entries = [(entry["Key"], _parse_state(entry, entry["Size"])) for entry in answer.get("Contents", ())]
         return entries, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
 
-    def read(self, key: str, *, first: int | None, most_bytes: int) -> Content:
+    def read(self, key: str, *, first: int | None, most_bytes: int) -> RemoteContent:
         """An object whole, or its first bytes. Raises `Unreadable`, `TooLarge`."""
         part = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
-        address = Place("s3", self._bucket, key).address
+        address = ObjectAddress("s3", self._bucket, key).address
 
-        async def whole() -> Content:
-            answer = await self._client.get_object(**self._named(key), **part)
+        async def whole() -> RemoteContent:
+            answer = await self._client.get_object(**self._make_request_arguments(key), **part)
             async with answer["Body"] as body:
                 n_bytes = answer["ContentLength"]
                 if first is None and n_bytes > most_bytes:
-                    raise TooLarge(address, n_bytes)
+                    raise RemoteTooLarge(address, n_bytes)
                 data = await body.read()
             if len(data) != n_bytes:
-                raise Passing(address, "it ends before its end", _LOOK_AT_NETWORK)
+                raise TemporaryFailure(address, "it ends before its end", _NETWORK_ADVICE)
             _, _, size = answer.get("ContentRange", "").rpartition("/")
-            return Content(data, _state(answer, int(size or n_bytes)))
+            return RemoteContent(data, _parse_state(answer, int(size or n_bytes)))
 
         try:
-            return self._ask(key, whole)
-        except _NoSuchPart:
+            return self._send(key, whole)
+        except _EmptyRange:
             return self.read(key, first=None, most_bytes=most_bytes)
 
     def _has_credentials(self) -> bool:
-        return self._wait(self._files.session.get_credentials, self._files.loop) is not None
+        return self._run(self._file_system.session.get_credentials, self._file_system.loop) is not None
 
-    def _named(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self._bucket, "Key": key, **self._files.req_kw}
+    def _make_request_arguments(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "Key": key, **self._file_system.req_kw}
 
-    def _ask(self, key: str, request: Callable[[], Awaitable[T]]) -> T:
-        with self._translated(Place("s3", self._bucket, key).address):
-            return self._wait(request, self._files.loop)
+    def _send(self, key: str, request: Callable[[], Awaitable[T]]) -> T:
+        with self._translate_errors(ObjectAddress("s3", self._bucket, key).address):
+            return self._run(request, self._file_system.loop)
 
-    def _wait(self, request: Callable[[], Awaitable[T]], loop: asyncio.AbstractEventLoop) -> T:
+    def _run(self, request: Callable[[], Awaitable[T]], loop: asyncio.AbstractEventLoop) -> T:
         async def in_time() -> T:
-            async with asyncio.timeout(self._whole_s):
+            async with asyncio.timeout(self._timeout_s):
                 return await request()
 
         return asyncio.run_coroutine_threadsafe(in_time(), loop).result()
 
     @contextmanager
-    def _translated(self, address: str) -> Iterator[None]:
+    def _translate_errors(self, address: str) -> Iterator[None]:
         """The errors of botocore and of the connection as ours."""
         try:
             yield
         except failures.ClientError as error:
-            raise self._refusal(error, address) from error
+            raise self._translate_client_error(error, address) from error
         except (failures.NoCredentialsError, failures.PartialCredentialsError, failures.ProfileNotFound) as error:
-            raise Denied(address, str(error), NO_CREDENTIALS) from error
+            raise AccessDenied(address, str(error), CREDENTIALS_ADVICE) from error
         except (failures.TokenRetrievalError, failures.SSOError, failures.CredentialRetrievalError) as error:
-            raise Denied(address, str(error), "sign in again, such as with `aws sso login`") from error
+            raise AccessDenied(address, str(error), "sign in again, such as with `aws sso login`") from error
         except (TimeoutError, failures.ConnectTimeoutError, failures.ReadTimeoutError) as error:
-            raise Passing(address, "it takes too long", _LOOK_AT_NETWORK) from error
+            raise TemporaryFailure(address, "it takes too long", _NETWORK_ADVICE) from error
         except failures.SSLError as error:
-            raise Unreadable(
-                address, f"the connection is not safe ({cause_of(error)})", "check AWS_CA_BUNDLE"
+            raise UnreadableFile(
+                address, f"the connection is not safe ({summarize_error(error)})", "check AWS_CA_BUNDLE"
             ) from error
         except _CONNECTION_FAILURES as error:
-            raise Passing(address, f"the connection failed ({cause_of(error)})", _LOOK_AT_NETWORK) from error
+            raise TemporaryFailure(
+                address, f"the connection failed ({summarize_error(error)})", _NETWORK_ADVICE
+            ) from error
         except (failures.BotoCoreError, ValueError) as error:
-            raise Unreadable(address, cause_of(error), "check the address and the settings of AWS") from error
+            raise UnreadableFile(
+                address, summarize_error(error), "check the address and the settings of AWS"
+            ) from error
 
-    def _refusal(self, error: failures.ClientError, address: str) -> Unreadable:
+    def _translate_client_error(self, error: failures.ClientError, address: str) -> UnreadableFile:
         answer = error.response
         code = str(answer.get("Error", {}).get("Code", ""))
         status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         said = f"{status} {code}" if code != str(status) else code
-        if code == _NO_BUCKET:
-            return Missing(address, f"there is no bucket {self._bucket}", "check its name, and AWS_ENDPOINT_URL")
+        if code == _NO_BUCKET_CODE:
+            return RemoteNotFound(address, f"there is no bucket {self._bucket}", "check its name, and AWS_ENDPOINT_URL")
         if status == 404:
-            return Missing(address, "there is no such object", "check the address")
-        if code == _ARCHIVED:
-            return Unreadable(address, "it is in an archive", "restore it there first")
+            return RemoteNotFound(address, "there is no such object", "check the address")
+        if code == _ARCHIVED_CODE:
+            return UnreadableFile(address, "it is in an archive", "restore it there first")
         if status >= 500 or status == 429 or code in _BUSY_CODES:
-            return Passing(address, f"the store answers {said}", "try again later")
+            return TemporaryFailure(address, f"the store answers {said}", "try again later")
         if status in (401, 403) or code in _DENIED_CODES:
-            return self._denial(address, said)
-        kind = _NoSuchPart if code == _EMPTY_RANGE else Unreadable
+            return self._make_denied_error(address, said)
+        kind = _EmptyRange if code == _EMPTY_RANGE_CODE else UnreadableFile
         why = " ".join(str(answer.get("Error", {}).get("Message", "")).split())
         return kind(address, f"the store answers {said} ({why})", "check the address and the credentials")
 
-    def _denial(self, address: str, said: str) -> Denied:
+    def _make_denied_error(self, address: str, said: str) -> AccessDenied:
         if self.is_anonymous:
-            return Denied(address, f"no credentials were found, and it is not public ({said})", NO_CREDENTIALS)
-        return Denied(address, f"access is denied ({said})", _LOOK_AT_RIGHTS)
+            return AccessDenied(
+                address, f"no credentials were found, and it is not public ({said})", CREDENTIALS_ADVICE
+            )
+        return AccessDenied(address, f"access is denied ({said})", _ACCESS_ADVICE)
 
 
-class _NoSuchPart(Unreadable):
+class _EmptyRange(UnreadableFile):
     """What is empty has no first bytes."""
 
 
-def _state(answer: dict[str, Any], size_bytes: int) -> State:
+def _parse_state(answer: dict[str, Any], size_bytes: int) -> RemoteState:
     etag = answer.get("ETag")
-    return State(size_bytes, round(answer["LastModified"].timestamp() * 1e9), etag and etag.strip('"'))
+    return RemoteState(size_bytes, round(answer["LastModified"].timestamp() * 1e9), etag and etag.strip('"'))

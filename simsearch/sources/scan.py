@@ -8,24 +8,59 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from simsearch.errors import SourceError, Unreadable
-from simsearch.sources.addresses import absolute, canonical, is_below, is_remote, joined, name_of, path_of, scheme_of
-from simsearch.sources.remote import Listing, look_up, look_up_each, read
-from simsearch.sources.retry import Missing, State
+from simsearch.errors import SourceError, UnreadableFile
+from simsearch.sources.addresses import (
+    canonicalize_address,
+    canonicalize_path,
+    derive_folder_name,
+    extract_path,
+    find_scheme,
+    is_below,
+    is_remote,
+    join_address,
+)
+from simsearch.sources.remote import FolderListing, look_up, look_up_each, read_content
+from simsearch.sources.retry import RemoteNotFound, RemoteState
 
-_READ = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib")
-_READ_TOO = (".heic", ".heif", ".hif", ".jp2", ".ppm", ".pgm", ".pbm")
-_NOT_READ = (".jxl", ".svg", ".psd", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef")
+_COMMON_EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".avif",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".dib",
+)
+_RARE_EXTENSIONS = (".heic", ".heif", ".hif", ".jp2", ".ppm", ".pgm", ".pbm")
+_UNSUPPORTED_EXTENSIONS = (
+    ".jxl",
+    ".svg",
+    ".psd",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".dng",
+    ".orf",
+    ".rw2",
+    ".raf",
+    ".pef",
+)
 
-PICTURE_EXTENSIONS = frozenset((*_READ, *_READ_TOO, *_NOT_READ))
+PICTURE_EXTENSIONS = frozenset((*_COMMON_EXTENSIONS, *_RARE_EXTENSIONS, *_UNSUPPORTED_EXTENSIONS))
 """Extensions that announce a picture, lower case, those of formats that are not read among them, so that their owner
 is told. What a file *is* is decided by its content."""
 
 LIST_EXTENSIONS = frozenset({".txt", ".lst", ".list"})
 
-_LONGEST_LIST_BYTES = 256_000_000
+_MAX_LIST_BYTES = 256_000_000
 
-_FOREIGN_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 """Folders that systems write their own thumbnails and leftovers into."""
 
 
@@ -44,9 +79,9 @@ class FoundFile:
     etag: str | None = None
 
     @property
-    def claims_picture(self) -> bool:
+    def has_picture_extension(self) -> bool:
         """Whether the name says that this is a picture."""
-        return _claims_picture(self.path)
+        return _has_picture_extension(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +104,18 @@ class Scan:
     skips: list[Skip] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
-    silent: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
 
-    def missed(self, path: str) -> bool:
+    def is_gone(self, path: str) -> bool:
         """Whether `path`, which was not found, must be gone (and not just out of sight)."""
         if path in self.gone:
             return True
-        return any(_below(path, folder) for folder in self.folders) and not any(
-            path == place or _below(path, place) for place in self.silent
+        return any(_is_below(path, folder) for folder in self.folders) and not any(
+            path == place or _is_below(path, place) for place in self.unreachable
         )
 
 
-def scan(sources: Sequence[str], stdin: bytes = b"") -> Scan:
+def scan_sources(sources: Sequence[str], stdin: bytes = b"") -> Scan:
     """List the files at `sources`: folders, pictures, text files that list paths, `-` for `stdin`.
 
     Each of them may be an address: of a folder, an object or a list in a store (`s3://`, `gs://`, `az://`), of a
@@ -92,48 +127,48 @@ def scan(sources: Sequence[str], stdin: bytes = b"") -> Scan:
 
     Raises `SourceError` when a source is not there, `MissingExtra` when its store needs an optional package.
     """
-    found = _Walk()
+    found = _Scanner()
     for source in sources:
         if source == "-":
             found.add_list(stdin)
         elif is_remote(source):
-            _add_address(found, canonical(source))
+            _add_address(found, canonicalize_address(source))
         elif os.path.isdir(source):
-            found.add_folder(_canonical(source))
+            found.add_folder(_resolve_path(source))
         elif _is_list(source) and os.path.isfile(source):
             found.add_list(_read_list(source))
         elif os.path.lexists(source):
-            found.add_file(_canonical(source))
+            found.add_file(_resolve_path(source))
         else:
-            raise _no_source(source)
-    return found.scan
+            raise _make_missing_source_error(source)
+    return found.result
 
 
-def _add_address(found: _Walk, address: str) -> None:
+def _add_address(found: _Scanner, address: str) -> None:
     try:
         there = look_up(address)
-        if isinstance(there, State) and _is_list(address):
-            found.add_list(read(address, most_bytes=_LONGEST_LIST_BYTES).data, base=address)
+        if isinstance(there, RemoteState) and _is_list(address):
+            found.add_list(read_content(address, most_bytes=_MAX_LIST_BYTES).data, base=address)
         else:
             found.add_remote(address, there)
-    except Unreadable as failure:
+    except UnreadableFile as failure:
         raise SourceError(address, f"{address} cannot be read: {failure.problem}", failure.advice) from failure
 
 
-def _no_source(source: str) -> SourceError:
-    if (scheme := scheme_of(source)) is None:
+def _make_missing_source_error(source: str) -> SourceError:
+    if (scheme := find_scheme(source)) is None:
         return SourceError(source, f"{source} does not exist", "check the path")
     advice = "give an address of s3://, gs://, az://, http:// or https://, or fetch what is there"
     return SourceError(source, f"{source} does not exist, and {scheme}:// is no address that is read", advice)
 
 
 def _is_list(source: str) -> bool:
-    return os.path.splitext(path_of(source))[1].lower() in LIST_EXTENSIONS
+    return os.path.splitext(extract_path(source))[1].lower() in LIST_EXTENSIONS
 
 
-def name_of_source(address: str) -> str:
+def derive_source_name(address: str) -> str:
     """What a folder on a disk may be called after an address of a source: as after a folder or a file here."""
-    stem, extension = os.path.splitext(name := name_of(address))
+    stem, extension = os.path.splitext(name := derive_folder_name(address))
     return stem if extension.lower() in LIST_EXTENSIONS | PICTURE_EXTENSIONS else name
 
 
@@ -145,35 +180,35 @@ def _read_list(source: str) -> bytes:
         raise SourceError(source, f"{source} cannot be read ({error.strerror})", "check its rights") from error
 
 
-def _canonical(path: str) -> str:
+def _resolve_path(path: str) -> str:
     """The path with its folder resolved; a link at the very end stays itself, as it is what was named."""
     if os.path.isdir(path):
         return os.path.realpath(path)
-    return absolute(path)
+    return canonicalize_path(path)
 
 
-def _claims_picture(path: str) -> bool:
-    return os.path.splitext(path_of(path))[1].lower() in PICTURE_EXTENSIONS
+def _has_picture_extension(path: str) -> bool:
+    return os.path.splitext(extract_path(path))[1].lower() in PICTURE_EXTENSIONS
 
 
-def _below(path: str, folder: str) -> bool:
+def _is_below(path: str, folder: str) -> bool:
     if is_remote(folder):
         return path != folder and is_below(path, folder)
     return path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
 
 
-class _Walk:
+class _Scanner:
     """A scan in the making: remembers what was visited, so that loops of links end."""
 
     def __init__(self) -> None:
-        self.scan = Scan()
-        self._paths: set[str] = set()
-        self._folders: set[tuple[int, int]] = set()
+        self.result = Scan()
+        self._seen_paths: set[str] = set()
+        self._visited_folders: set[tuple[int, int]] = set()
 
     def add_list(self, content: bytes, base: str | None = None) -> None:
         """Add what a list names, in its order. One that lies at an address `base` names nothing of this machine."""
-        lines = _lines(content) if base is None else [joined(base, line) for line in _lines(content)]
-        addresses = [canonical(line) for line in lines if is_remote(line)]
+        lines = _parse_lines(content) if base is None else [join_address(base, line) for line in _parse_lines(content)]
+        addresses = [canonicalize_address(line) for line in lines if is_remote(line)]
         looked_up = zip(addresses, look_up_each(addresses) if addresses else (), strict=True)
         for line in lines:
             if is_remote(line):
@@ -181,60 +216,60 @@ class _Walk:
             elif base is not None:
                 self._skip(line, "no address that is read; correct the list")
             elif os.path.isdir(line):
-                self.add_folder(_canonical(line))
+                self.add_folder(_resolve_path(line))
             else:
-                self.add_file(_canonical(line))
+                self.add_file(_resolve_path(line))
 
-    def add_remote(self, address: str, found: State | Listing | Unreadable) -> None:
+    def add_remote(self, address: str, found: RemoteState | FolderListing | UnreadableFile) -> None:
         """Add an object, all that lies in a folder of a store, or why it is not known what is there."""
-        if isinstance(found, Listing):
-            self.scan.folders.append(found.folder)
+        if isinstance(found, FolderListing):
+            self.result.folders.append(found.folder)
             for inner, state in found.objects:
-                if _is_seen(inner.removeprefix(found.folder)):
+                if _is_visible(inner.removeprefix(found.folder)):
                     self._add_object(inner, state)
-        elif isinstance(found, State):
+        elif isinstance(found, RemoteState):
             self._add_object(address, found)
         else:
-            if isinstance(found, Missing):
-                self.scan.gone.add(address)
+            if isinstance(found, RemoteNotFound):
+                self.result.gone.add(address)
             else:
-                self.scan.silent.append(address)
+                self.result.unreachable.append(address)
             self._skip(address, found.reason)
 
-    def _add_object(self, address: str, state: State) -> None:
-        if address not in self._paths:
-            self._paths.add(address)
-            self.scan.files.append(FoundFile(address, state.size_bytes, state.mtime_ns, state.etag))
+    def _add_object(self, address: str, state: RemoteState) -> None:
+        if address not in self._seen_paths:
+            self._seen_paths.add(address)
+            self.result.files.append(FoundFile(address, state.size_bytes, state.mtime_ns, state.etag))
 
     def add_folder(self, folder: str) -> None:
-        self.scan.folders.append(folder)
-        for path in self._walk(folder):
+        self.result.folders.append(folder)
+        for path in self._walk_folder(folder):
             self.add_file(path)
 
     def add_file(self, path: str) -> None:
-        if path in self._paths:
+        if path in self._seen_paths:
             return
-        self._paths.add(path)
+        self._seen_paths.add(path)
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             is_link = os.path.islink(path)
-            self.scan.gone.add(path)
+            self.result.gone.add(path)
             self._skip(
                 path,
                 "the link points nowhere; mend or remove it" if is_link else "no such file; check the path",
             )
         except OSError as error:
-            self.scan.silent.append(path)
+            self.result.unreachable.append(path)
             self._skip(path, f"{error.strerror or error}; check the path and its rights")
         else:
             if stat.S_ISREG(status.st_mode):
-                self.scan.files.append(FoundFile(path, status.st_size, status.st_mtime_ns))
-            elif _claims_picture(path):
+                self.result.files.append(FoundFile(path, status.st_size, status.st_mtime_ns))
+            elif _has_picture_extension(path):
                 self._skip(path, "not a regular file; remove it from the source")
 
-    def _walk(self, folder: str) -> Iterator[str]:
-        entered = [iter(self._entries(folder))]  # a stack of its own, as Python's ends at a thousand folders
+    def _walk_folder(self, folder: str) -> Iterator[str]:
+        entered = [iter(self._list_entries(folder))]  # a stack of its own, as Python's ends at a thousand folders
         while entered:
             entry = next(entered[-1], None)
             if entry is None:
@@ -242,30 +277,30 @@ class _Walk:
             elif entry.name.startswith("."):
                 continue
             elif _is_folder(entry):
-                if entry.name not in _FOREIGN_FOLDERS:
-                    entered.append(iter(self._entries(entry.path)))
-            elif _is_file(entry) or _claims_picture(entry.name):
+                if entry.name not in _SYSTEM_FOLDERS:
+                    entered.append(iter(self._list_entries(entry.path)))
+            elif _is_file(entry) or _has_picture_extension(entry.name):
                 yield entry.path
 
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+    def _list_entries(self, folder: str) -> list[os.DirEntry[str]]:
         """What a folder holds, by name; nothing where it was visited before or cannot be listed."""
         try:
             status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in self._folders:
+            if (status.st_dev, status.st_ino) in self._visited_folders:
                 return []
-            self._folders.add((status.st_dev, status.st_ino))
+            self._visited_folders.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            self.scan.silent.append(folder)
+            self.result.unreachable.append(folder)
             self._skip(folder, f"folder cannot be listed ({error.strerror}); check its rights")
             return []
 
     def _skip(self, path: str, reason: str) -> None:
-        self.scan.skips.append(Skip(path, reason))
+        self.result.skips.append(Skip(path, reason))
 
 
-def _lines(content: bytes) -> list[str]:
+def _parse_lines(content: bytes) -> list[str]:
     """What the lines of a list name; blank ones are left out."""
     content = content.removeprefix(codecs.BOM_UTF8)  # Windows' editors begin a text with one
     if b"\0" in content:
@@ -273,11 +308,11 @@ def _lines(content: bytes) -> list[str]:
     return [path for path in (os.fsdecode(line.rstrip(b"\r")) for line in content.split(b"\n")) if path.strip()]
 
 
-def _is_seen(inner: str) -> bool:
+def _is_visible(inner: str) -> bool:
     """Whether nothing on the way from a folder to an object in it is hidden, or a system's own."""
     *folders, name = inner.split("/")
     return not name.startswith(".") and not any(
-        folder.startswith(".") or folder in _FOREIGN_FOLDERS for folder in folders
+        folder.startswith(".") or folder in _SYSTEM_FOLDERS for folder in folders
     )
 
 

@@ -5,37 +5,37 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from simsearch.errors import Unreadable
-from simsearch.sources.addresses import escaped, is_url
-from simsearch.sources.retry import Content, Denied, Missing, Passing, State
+from simsearch.errors import UnreadableFile
+from simsearch.sources.addresses import escape_url, is_url
+from simsearch.sources.retry import AccessDenied, RemoteContent, RemoteNotFound, RemoteState, TemporaryFailure
 
 if TYPE_CHECKING:
     import http.client
     import urllib.error
     import urllib.request
 
-MOST_BYTES = 64_000_000
-_MOST_S = 30.0
-_SILENT_S = 10.0
-_MOST_REDIRECTS = 5
+MAX_BYTES = 64_000_000
+_TIMEOUT_S = 30.0
+_READ_TIMEOUT_S = 10.0
+_MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
-_SENT_ON = (301, 302, 303, 307, 308)
-_BUSY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})  # those two will never know how
+_REDIRECT_CODES = (301, 302, 303, 307, 308)
+_RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})  # those two will never know how
 
 
-def fetch(url: str, *, most_bytes: int = MOST_BYTES, most_s: float = _MOST_S) -> bytes:
+def fetch(url: str, *, most_bytes: int = MAX_BYTES, most_s: float = _TIMEOUT_S) -> bytes:
     """What is at a URL, http or https. Raises what `ask` raises."""
-    return ask(url, most_bytes=most_bytes, most_s=most_s).data
+    return fetch_content(url, most_bytes=most_bytes, most_s=most_s).data
 
 
-def head(url: str, *, most_s: float = _MOST_S) -> State:
+def fetch_state(url: str, *, most_s: float = _TIMEOUT_S) -> RemoteState:
     """The state of what is at a URL, its size 0 where the server does not say. Raises what `ask` raises."""
-    return ask(url, method="HEAD", most_s=most_s).state
+    return fetch_content(url, method="HEAD", most_s=most_s).state
 
 
-def ask(
-    url: str, *, method: str = "GET", first: int | None = None, most_bytes: int = MOST_BYTES, most_s: float = _MOST_S
-) -> Content:
+def fetch_content(
+    url: str, *, method: str = "GET", first: int | None = None, most_bytes: int = MAX_BYTES, most_s: float = _TIMEOUT_S
+) -> RemoteContent:
     """What is at a URL, http or https, whole or its first bytes, with the state that the server tells of it.
 
     Raises `Unreadable` when the server answers with an error, sends on more than five times or elsewhere than to
@@ -50,43 +50,45 @@ def ask(
     deadline = time.monotonic() + most_s
     headers = {"User-Agent": "simsearch"} | ({} if first is None else {"Range": f"bytes=0-{first - 1}"})
     try:
-        request = urllib.request.Request(escaped(url), headers=headers, method=method)
-        with _opener().open(request, timeout=min(most_s, _SILENT_S)) as response:
-            data = b"" if method == "HEAD" else _read(response, url, deadline, first=first, most_bytes=most_bytes)
-            return Content(data, _state(response.headers))
+        request = urllib.request.Request(escape_url(url), headers=headers, method=method)
+        with _build_opener().open(request, timeout=min(most_s, _READ_TIMEOUT_S)) as response:
+            data = b"" if method == "HEAD" else _read_body(response, url, deadline, first=first, most_bytes=most_bytes)
+            return RemoteContent(data, _parse_state(response.headers))
     except TimeoutError as error:
-        raise _too_slow(url) from error
+        raise _make_timeout_error(url) from error
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and first is not None:  # what is empty has no first bytes
-            return ask(url, most_bytes=most_bytes, most_s=most_s)
-        raise _refusal(error, url) from error
+            return fetch_content(url, most_bytes=most_bytes, most_s=most_s)
+        raise _translate_http_error(error, url) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
-            raise _too_slow(url) from error
+            raise _make_timeout_error(url) from error
         cause = getattr(error.reason, "strerror", None) or str(error.reason)
-        kind = Passing if isinstance(error.reason, OSError) else Unreadable
+        kind = TemporaryFailure if isinstance(error.reason, OSError) else UnreadableFile
         raise kind(url, f"no connection ({cause})", "check the address and the network") from error
     except ValueError as error:
-        raise Unreadable(url, f"the connection failed ({error})", "check the address") from error
+        raise UnreadableFile(url, f"the connection failed ({error})", "check the address") from error
     except (OSError, http.client.HTTPException) as error:
         cause = str(error) or type(error).__name__
-        raise Passing(url, f"the connection failed ({cause})", "check the address and try again") from error
+        raise TemporaryFailure(url, f"the connection failed ({cause})", "check the address and try again") from error
 
 
-def _refusal(error: urllib.error.HTTPError, url: str) -> Unreadable:
-    if error.code in _SENT_ON:
-        problem = f"it is sent on more than {_MOST_REDIRECTS} times, or to no web address"
-        return Unreadable(url, problem, "give the address that it ends at")
+def _translate_http_error(error: urllib.error.HTTPError, url: str) -> UnreadableFile:
+    if error.code in _REDIRECT_CODES:
+        problem = f"it is sent on more than {_MAX_REDIRECTS} times, or to no web address"
+        return UnreadableFile(url, problem, "give the address that it ends at")
     problem = f"the server answers {error.code} {error.reason}"
-    if error.code in _BUSY:
+    if error.code in _RETRYABLE_CODES:
         after = error.headers.get("Retry-After", "")
-        return Passing(url, problem, "check the address", float(after) if after.isdecimal() else 0.0)
-    kind = {401: Denied, 403: Denied, 404: Missing, 410: Missing}.get(error.code, Unreadable)
+        return TemporaryFailure(url, problem, "check the address", float(after) if after.isdecimal() else 0.0)
+    kind = {401: AccessDenied, 403: AccessDenied, 404: RemoteNotFound, 410: RemoteNotFound}.get(
+        error.code, UnreadableFile
+    )
     return kind(url, problem, "check the address")
 
 
-def _state(headers: Any) -> State:
+def _parse_state(headers: Any) -> RemoteState:
     """Size, time and ETag as far as a server tells them; of a part, the size of the whole."""
     import email.utils  # as above
 
@@ -96,16 +98,16 @@ def _state(headers: Any) -> State:
     except (ValueError, OverflowError):
         mtime_s = 0.0
     etag = headers.get("ETag")
-    return State(int(size) if size.isdecimal() else 0, round(mtime_s * 1e9), etag and etag.strip('"'))
+    return RemoteState(int(size) if size.isdecimal() else 0, round(mtime_s * 1e9), etag and etag.strip('"'))
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _build_opener() -> urllib.request.OpenerDirector:
     """One that knows http and https, and no other way of opening anything."""
     import urllib.error
     import urllib.request
 
     class Redirects(urllib.request.HTTPRedirectHandler):
-        max_redirections = _MOST_REDIRECTS
+        max_redirections = _MAX_REDIRECTS
 
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
             """The next request; none to ftp, which Python's own handler would follow."""
@@ -127,7 +129,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _read(
+def _read_body(
     response: http.client.HTTPResponse, url: str, deadline: float, *, first: int | None, most_bytes: int
 ) -> bytes:
     chunks, n_bytes = [], 0
@@ -138,13 +140,13 @@ def _read(
             return b"".join(chunks)[:first]
         if n_bytes > most_bytes:
             problem = f"there is more of it than {most_bytes / 1e6:g} MB"
-            raise Unreadable(url, problem, "save a smaller picture and ask with the file")
+            raise UnreadableFile(url, problem, "save a smaller picture and ask with the file")
         if time.monotonic() > deadline:
-            raise _too_slow(url)
+            raise _make_timeout_error(url)
     if response.length:  # less came than was announced
-        raise Passing(url, "it ends before its end", "try again")
+        raise TemporaryFailure(url, "it ends before its end", "try again")
     return b"".join(chunks)
 
 
-def _too_slow(url: str) -> Unreadable:
-    return Passing(url, "it takes too long", "try again, or save the picture and ask with the file")
+def _make_timeout_error(url: str) -> UnreadableFile:
+    return TemporaryFailure(url, "it takes too long", "try again, or save the picture and ask with the file")

@@ -28,7 +28,7 @@ SCHEMA_VERSION = 5
 _APPLICATION_ID = 1936289139
 
 
-def lock(folder: Path) -> filelock.BaseFileLock:
+def acquire_lock(folder: Path) -> filelock.BaseFileLock:
     """The right to write to the collection in `folder`, until it is released.
 
     Raises `CollectionBusy` when another process has it, `CollectionNotWritable`.
@@ -37,25 +37,25 @@ def lock(folder: Path) -> filelock.BaseFileLock:
         right = filelock.FileLock(folder / "catalog.lock")
         right.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise busy(folder) from error
+        raise make_busy_error(folder) from error
     except OSError as error:
-        raise not_writable(folder, error.strerror or str(error)) from error
+        raise make_not_writable_error(folder, error.strerror or str(error)) from error
     return right
 
 
-def bring_up_to_date(folder: Path) -> None:
+def upgrade_schema(folder: Path) -> None:
     """Take the schema steps that the catalog of an older simsearch has not taken.
 
     Raises `CollectionBusy`, `CollectionNotWritable`.
     """
-    right = lock(folder)
+    right = acquire_lock(folder)
     try:
-        prepared_for_writing(folder).close()
+        connect_to_write(folder).close()
     finally:
         right.release()
 
 
-def prepared_for_writing(folder: Path) -> sqlite3.Connection:
+def connect_to_write(folder: Path) -> sqlite3.Connection:
     """A connection for writing to a catalog of the current schema."""
     connection = connect(folder / CATALOG_NAME, "mode=rwc")
     try:
@@ -79,7 +79,7 @@ def is_catalog(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID)
 
 
-def is_behind(connection: sqlite3.Connection) -> bool:
+def is_outdated(connection: sqlite3.Connection) -> bool:
     """Whether the catalog was written by an older simsearch."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return bool(version < SCHEMA_VERSION and is_catalog(connection))
@@ -113,22 +113,22 @@ def connect_to_read(file: Path) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def translated(folder: Path) -> Iterator[None]:
+def translate_errors(folder: Path) -> Iterator[None]:
     """SQLite's errors as ours."""
     try:
         yield
     except sqlite3.Error as error:
-        raise _translation(folder, error) from error
+        raise _make_collection_error(folder, error) from error
 
 
-def _translation(folder: Path, error: sqlite3.Error) -> CollectionError:
+def _make_collection_error(folder: Path, error: sqlite3.Error) -> CollectionError:
     code = getattr(error, "sqlite_errorcode", 0)
     if code & 0xFF == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
-        return disk_full(folder)
+        return make_disk_full_error(folder)
     if code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return not_writable(folder, str(error))
+        return make_not_writable_error(folder, str(error))
     if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return busy(folder)
+        return make_busy_error(folder)
     return CollectionDamaged(
         str(folder),
         f"the catalog of {folder} cannot be read ({error})",
@@ -136,7 +136,7 @@ def _translation(folder: Path, error: sqlite3.Error) -> CollectionError:
     )
 
 
-def disk_full(folder: Path) -> DiskFull:
+def make_disk_full_error(folder: Path) -> DiskFull:
     """The error for a full disk under `folder`."""
     return DiskFull(
         str(folder),
@@ -145,7 +145,7 @@ def disk_full(folder: Path) -> DiskFull:
     )
 
 
-def not_found(folder: Path) -> CollectionNotFound:
+def make_not_found_error(folder: Path) -> CollectionNotFound:
     """The error for a folder without a collection."""
     return CollectionNotFound(
         str(folder),
@@ -154,7 +154,7 @@ def not_found(folder: Path) -> CollectionNotFound:
     )
 
 
-def busy(folder: Path) -> CollectionBusy:
+def make_busy_error(folder: Path) -> CollectionBusy:
     """The error for a collection that another process writes to."""
     return CollectionBusy(
         str(folder),
@@ -163,14 +163,14 @@ def busy(folder: Path) -> CollectionBusy:
     )
 
 
-def not_writable(folder: Path, cause: str) -> CollectionNotWritable:
+def make_not_writable_error(folder: Path, cause: str) -> CollectionNotWritable:
     """The error for a place that cannot be written to."""
     return CollectionNotWritable(
         str(folder), f"{folder} cannot be written to ({cause})", "choose another place with --into"
     )
 
 
-def stored_path(path: str) -> str | bytes:
+def encode_path(path: str) -> str | bytes:
     """A path as SQLite can hold it: text, or the bytes of a name that is no valid UTF-8."""
     try:
         path.encode()
@@ -179,6 +179,6 @@ def stored_path(path: str) -> str | bytes:
     return path
 
 
-def loaded_path(stored: str | bytes) -> str:
+def decode_path(stored: str | bytes) -> str:
     """The path that `stored_path` made storable."""
     return stored if isinstance(stored, str) else os.fsdecode(stored)

@@ -14,7 +14,7 @@ _steps = Migrations("simsearch")
 
 
 @_steps(name="0001_collection")
-def _collection(db: Database) -> None:
+def _create_tables(db: Database) -> None:
     for statement in (
         # 'sims': what `file` and readers know a catalog by
         "PRAGMA application_id = 1936289139",
@@ -80,7 +80,7 @@ def _collection(db: Database) -> None:
 
 
 @_steps(name="0002_rankings")
-def _rankings(db: Database) -> None:
+def _add_projections(db: Database) -> None:
     for statement in (
         # Which augmented views the model is to have of every image, as JSON; NULL: none.
         "ALTER TABLE models ADD COLUMN augmentation TEXT",
@@ -98,7 +98,7 @@ def _rankings(db: Database) -> None:
 
 
 @_steps(name="0003_questions")
-def _questions(db: Database) -> None:
+def _add_metadata_and_settings(db: Database) -> None:
     for statement in (
         # When and by what a picture was taken, as its EXIF says: `YYYY-MM-DDTHH:MM:SS` on the camera's clock.
         # NULL: not known, or indexed by an older simsearch and not decoded since.
@@ -126,7 +126,7 @@ def _questions(db: Database) -> None:
 
 
 @_steps(name="0004_past_one_machine")
-def _past_one_machine(db: Database) -> None:
+def _add_etags_and_indexes(db: Database) -> None:
     for statement in (
         # What an object store calls the state in which it holds the content. NULL: a file on a disk, or no answer.
         "ALTER TABLE files ADD COLUMN etag TEXT",
@@ -144,7 +144,7 @@ def _past_one_machine(db: Database) -> None:
 
 
 @_steps(name="0005_changes")
-def _changes(db: Database) -> None:
+def _add_changes(db: Database) -> None:
     # Which images have changed, whatever wrote them, since the collection is searched in Milvus: what it has to be
     # told. Each counts up from the largest number before; an image has the number of its last change. Outer
     # statements say what to do on a conflict, and SQLite obeys them within triggers too: only an upsert is its own.
@@ -181,6 +181,6 @@ def migrate(connection: sqlite3.Connection) -> None:
     _steps.apply(Database(connection))
 
 
-def n_steps() -> int:
+def count_steps() -> int:
     """How many steps there are: the `user_version` of a current catalog."""
     return len(_steps.pending(Database(memory=True)))

@@ -12,19 +12,25 @@ from typing import Any, Self
 
 import filelock
 
-from simsearch.images.metadata import Metadata
+from simsearch.images.metadata import ExifMetadata
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.scan import Skip
-from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
-from simsearch.store.connection import lock, not_writable, prepared_for_writing, stored_path, translated
+from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
+from simsearch.store.connection import (
+    acquire_lock,
+    connect_to_write,
+    encode_path,
+    make_not_writable_error,
+    translate_errors,
+)
 
 
 class CatalogWriter(Catalog):
     """A catalog to write, one at a time: holds the collection's lock until it is closed."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, right: filelock.BaseFileLock) -> None:
-        self._right = right
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: filelock.BaseFileLock) -> None:
+        self._lock = lock
         super().__init__(folder, connection)
 
     @classmethod
@@ -36,11 +42,11 @@ class CatalogWriter(Catalog):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise not_writable(folder, error.strerror or str(error)) from error
-        right = lock(folder)
+            raise make_not_writable_error(folder, error.strerror or str(error)) from error
+        right = acquire_lock(folder)
         try:
-            with translated(folder):
-                return cls(folder, prepared_for_writing(folder), right)
+            with translate_errors(folder):
+                return cls(folder, connect_to_write(folder), right)
         except BaseException:
             right.release()
             raise
@@ -48,12 +54,12 @@ class CatalogWriter(Catalog):
     def close(self) -> None:
         """Close the connection and let the next writer in."""
         super().close()
-        self._right.release()
+        self._lock.release()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written inside is kept together or not at all."""
-        with translated(self.folder):
+        with translate_errors(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -74,26 +80,26 @@ class CatalogWriter(Catalog):
         assert stored is not None  # it was just written
         return stored
 
-    def keep_graph(self, model_id: int, graph: GraphBytes) -> None:
+    def write_graph(self, model_id: int, graph: GraphBytes) -> None:
         """Keep what was made of the model on the collection's own pictures."""
         query = "INSERT INTO graphs (model_id, definition, weights) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         self._connection.execute(query, (model_id, graph.definition, graph.weights))
 
-    def keep_projection(self, model_id: int, method: str, n_vectors: int, projection: bytes) -> None:
+    def write_projection(self, model_id: int, method: str, n_vectors: int, projection: bytes) -> None:
         """Keep a projection of the model's vectors, fitted when there were so many."""
         self._connection.execute(
             "INSERT OR REPLACE INTO projections (model_id, method, n_vectors, projection) VALUES (?, ?, ?, ?)",
             (model_id, method, n_vectors, projection),
         )
 
-    def keep_index_facts(self, model_id: int, method: str, facts: Mapping[str, Any]) -> None:
+    def write_index_details(self, model_id: int, method: str, facts: Mapping[str, Any]) -> None:
         """Keep how the index of a model's vectors, or of what a method makes of them, was built."""
         self._connection.execute(
             "INSERT OR REPLACE INTO indexes (model_id, method, kind, details) VALUES (?, ?, ?, ?)",
             (model_id, method, facts["kind"], json.dumps(facts)),
         )
 
-    def set_setting(self, name: str, value: str | None) -> None:
+    def write_setting(self, name: str, value: str | None) -> None:
         """Set something for this collection; None takes it back."""
         if value is None:
             self._connection.execute("DELETE FROM settings WHERE name = ?", (name,))
@@ -106,7 +112,7 @@ class CatalogWriter(Catalog):
             "INSERT OR REPLACE INTO annotations (image_id, name, value) VALUES (?, ?, ?)", values
         )
 
-    def clear_column(self, name: str) -> int:
+    def delete_column(self, name: str) -> int:
         """Delete a column of the user's own; of how many images it was."""
         return self._connection.execute("DELETE FROM annotations WHERE name = ?", (name,)).rowcount
 
@@ -126,18 +132,18 @@ class CatalogWriter(Catalog):
             (embedded, reused, run_id),
         )
 
-    def record(self, entries: Iterable[Entry], model_id: int) -> None:
+    def record_files(self, entries: Iterable[FileEntry], model_id: int) -> None:
         """Write files with their images, views and vectors, in order. Skips are settled at a run's end."""
         adds_vectors = False
         for entry in entries:
-            image_id = self._image_id(entry)
+            image_id = self._find_or_add_image(entry)
             for view in entry.views:
                 adds_vectors = True
                 self._connection.execute(
                     "INSERT INTO vectors (model_id, view_id, vector) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (model_id, self._view_id(image_id, view), view.vector.astype("<f4").tobytes()),
+                    (model_id, self._find_or_add_view(image_id, view), view.vector.astype("<f4").tobytes()),
                 )
-            path = stored_path(entry.file.path)
+            path = encode_path(entry.file.path)
             self._connection.execute(
                 """INSERT INTO files (path, size_bytes, mtime_ns, etag, image_id) VALUES (?, ?, ?, ?, ?)
                    ON CONFLICT (path) DO UPDATE SET size_bytes = excluded.size_bytes,
@@ -151,17 +157,17 @@ class CatalogWriter(Catalog):
         """Remember files that could not be read."""
         self._connection.executemany(
             "INSERT INTO skips (path, reason) VALUES (?, ?) ON CONFLICT (path) DO UPDATE SET reason = excluded.reason",
-            [(stored_path(skip.path), skip.reason) for skip in skips],
+            [(encode_path(skip.path), skip.reason) for skip in skips],
         )
 
     def forget_skips(self, is_meant: Callable[[str], bool]) -> None:
         """Forget the skips of those paths."""
-        paths = [skip.path for skip in self.skips() if is_meant(skip.path)]
-        self._connection.executemany("DELETE FROM skips WHERE path = ?", [(stored_path(path),) for path in paths])
+        paths = [skip.path for skip in self.list_skips() if is_meant(skip.path)]
+        self._connection.executemany("DELETE FROM skips WHERE path = ?", [(encode_path(path),) for path in paths])
 
     def forget_files(self, paths: Iterable[str]) -> int:
         """Take paths, and what is remembered of their skips, out; how many files went. Images stay until `prune`."""
-        rows = [(stored_path(path),) for path in paths]
+        rows = [(encode_path(path),) for path in paths]
         n_gone = self._connection.executemany("DELETE FROM files WHERE path = ?", rows).rowcount
         self._connection.executemany("DELETE FROM skips WHERE path = ?", rows)
         return max(0, n_gone)
@@ -177,7 +183,7 @@ class CatalogWriter(Catalog):
 
     def set_augmentation(self, stored: StoredModel, augmentation: Augmentation) -> StoredModel:
         """Say which views of every image the model is to have, and delete vectors of others; the model as it is now."""
-        kept = augmentation.n_views if augmentation.draws_as(stored.augmentation) else 0
+        kept = augmentation.n_views if augmentation.has_same_views(stored.augmentation) else 0
         surplus = """SELECT id FROM views WHERE kind = 'augmented' AND json_extract(parameters, '$.number') > ?"""
         n_deleted = self._connection.execute(
             f"DELETE FROM vectors WHERE model_id = ? AND view_id IN ({surplus})", (stored.id, kept)
@@ -193,12 +199,12 @@ class CatalogWriter(Catalog):
         assert current is not None  # it was just written
         return current
 
-    def reject(self, pairs: Iterable[tuple[int, int]]) -> None:
+    def reject_pairs(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Remember pairs of images, the smaller id first, as no duplicates."""
         query = "INSERT INTO rejected_pairs (image_a, image_b) VALUES (?, ?) ON CONFLICT DO NOTHING"
         self._connection.executemany(query, pairs)
 
-    def unreject(self, pairs: Iterable[tuple[int, int]]) -> int:
+    def unreject_pairs(self, pairs: Iterable[tuple[int, int]]) -> int:
         """Forget that of pairs; how many were remembered."""
         query = "DELETE FROM rejected_pairs WHERE image_a = ? AND image_b = ?"
         return max(0, self._connection.executemany(query, pairs).rowcount)
@@ -209,17 +215,17 @@ class CatalogWriter(Catalog):
 
     def compact(self) -> None:
         """Give the space of what was deleted back to the disk."""
-        with translated(self.folder):
+        with translate_errors(self.folder):
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _image_id(self, entry: Entry) -> int:
+    def _find_or_add_image(self, entry: FileEntry) -> int:
         row = self._connection.execute("SELECT id FROM images WHERE digest = ?", (entry.digest,)).fetchone()
         if row is not None:
-            self._note_metadata(int(row[0]), entry.facts)
+            self._update_metadata(int(row[0]), entry.properties)
             return int(row[0])
-        assert entry.facts is not None  # an image that is not in the catalog was decoded
-        facts, noted = entry.facts, entry.facts.metadata
+        assert entry.properties is not None  # an image that is not in the catalog was decoded
+        facts, noted = entry.properties, entry.properties.metadata
         cursor = self._connection.execute(
             """INSERT INTO images (digest, width, height, format, size_bytes, taken_at, camera)
                VALUES (?, ?, ?, ?, ?, ?, ?)""",
@@ -235,15 +241,15 @@ class CatalogWriter(Catalog):
         )
         return int(cursor.lastrowid or 0)
 
-    def _note_metadata(self, image_id: int, facts: ImageFacts | None) -> None:
+    def _update_metadata(self, image_id: int, facts: ImageProperties | None) -> None:
         """What the camera noted, of an image that an older simsearch recorded without it."""
-        if facts is not None and facts.metadata != Metadata():
+        if facts is not None and facts.metadata != ExifMetadata():
             self._connection.execute(
                 "UPDATE images SET taken_at = ?, camera = ? WHERE id = ? AND taken_at IS NULL AND camera IS NULL",
                 (facts.metadata.taken_at, facts.metadata.camera, image_id),
             )
 
-    def _view_id(self, image_id: int, view: EmbeddedView) -> int:
+    def _find_or_add_view(self, image_id: int, view: EmbeddedView) -> int:
         key = (image_id, view.kind, view.parameters)
         query = "SELECT id FROM views WHERE image_id = ? AND kind = ? AND parameters = ?"
         row = self._connection.execute(query, key).fetchone()

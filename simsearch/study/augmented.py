@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.images.augmentation import Transformation, draw
+from simsearch.images.augmentation import Transformation, sample_transformation
 from simsearch.images.views import Augmentation
-from simsearch.study.vectors import Embedded
+from simsearch.study.vectors import ImageVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class AugmentedSimilarities:
     transformations: tuple[tuple[Transformation, ...], ...]
     similarities: Mapping[str, NDArray[np.float64]]
 
-    def own(self, name: str) -> NDArray[np.float64]:
+    def select_own(self, name: str) -> NDArray[np.float64]:
         """(n, n_views): of each image, the similarity of its views to itself."""
         every = self.similarities[name]
         images = np.arange(len(every))
@@ -40,7 +40,7 @@ class AugmentedSimilarities:
         is_other: NDArray[np.bool_] = digests[:, None] != digests[None, :]
         return is_other
 
-    def highest_other(self, name: str) -> NDArray[np.float64]:
+    def find_highest_other(self, name: str) -> NDArray[np.float64]:
         """(n, n_views): of each view, the highest similarity to any other image; -inf where there is none."""
         every = np.where(self.is_other()[:, None, :], self.similarities[name], -np.inf)
         highest: NDArray[np.float64] = every.max(axis=2)
@@ -81,32 +81,35 @@ class Separation:
         return math.copysign(math.inf, self.gap) if self.gap else 0.0
 
 
-def augmented_similarities(
-    digests: Sequence[str], embedded: Mapping[str, Embedded], positions: Sequence[int], augmentation: Augmentation
+def compare_views(
+    digests: Sequence[str], embedded: Mapping[str, ImageVectors], positions: Sequence[int], augmentation: Augmentation
 ) -> AugmentedSimilarities:
     """Of pictures that were embedded with that augmentation, those at `positions`; `digests` are theirs."""
     transformations = tuple(
-        tuple(draw(augmentation.ranges, augmentation.seed, digest, number) for number in augmentation.numbers[1:])
+        tuple(
+            sample_transformation(augmentation.ranges, augmentation.seed, digest, number)
+            for number in augmentation.numbers[1:]
+        )
         for digest in digests
     )
-    found = {name: _similarities(each, positions) for name, each in embedded.items()}
+    found = {name: _compute_similarities(each, positions) for name, each in embedded.items()}
     return AugmentedSimilarities(tuple(digests), augmentation, transformations, found)
 
 
-def separations(augmented: AugmentedSimilarities) -> dict[str, Separation]:
+def measure_separations(augmented: AugmentedSimilarities) -> dict[str, Separation]:
     """Of each model by name, the clearest first, equally clear ones in the order asked for; none without others."""
     is_other = augmented.is_other()
     if not is_other.any():
         return {}
     found = {}
     for name, every in augmented.similarities.items():
-        own, highest = augmented.own(name), augmented.highest_other(name)
+        own, highest = augmented.select_own(name), augmented.find_highest_other(name)
         others = every.transpose(0, 2, 1)[is_other].reshape(-1)
         found[name] = Separation(own, others, int((own > highest).sum()))
     return dict(sorted(found.items(), key=lambda each: -each[1].sensitivity))
 
 
-def _similarities(embedded: Embedded, positions: Sequence[int]) -> NDArray[np.float64]:
-    rows = embedded.rows(positions).astype(np.float64)
+def _compute_similarities(embedded: ImageVectors, positions: Sequence[int]) -> NDArray[np.float64]:
+    rows = embedded.stack_rows(positions).astype(np.float64)
     views = np.stack([embedded.views[at] for at in positions]).astype(np.float64)
     return np.clip(views @ rows.T, -1, 1)

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from simsearch.errors import UnknownLayer, UsageError
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models import histogram
-from simsearch.models.choice import BUILTIN, ModelChoice, resolve
+from simsearch.models.choice import BUILTIN, ModelChoice, resolve_model
 from simsearch.models.model import Model
 from simsearch.sources.scan import Skip
-from simsearch.study.vectors import Embedded, ImagePath, Pictures, distinct, embed, names_of
+from simsearch.study.vectors import ImagePath, ImageVectors, InputImages, deduplicate_choices, embed_images, name_models
 
-MOST_IMAGES = 1000
+MAX_COMPARED_IMAGES = 1000
 """More are half a million pairs and more: a matter for an index."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ImagePair:
     """Two images, by their positions among those compared, and their similarity under each model."""
 
     first: int
@@ -32,7 +32,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ImageComparison:
     """`paths` are the images that were compared, in the order named, without `skips`.
 
     `models` and `similarities` are by name, in the order asked for; a matrix (n, n) float64 of cosines, symmetric,
@@ -50,16 +50,16 @@ class Comparison:
         """How many pairs there are."""
         return len(self.paths) * (len(self.paths) - 1) // 2
 
-    def pairs(self) -> Iterator[Pair]:
+    def iterate_pairs(self) -> Iterator[ImagePair]:
         """Every pair once: the first image with each that follows it, then the second, and so on."""
         for first, second in combinations(range(len(self.paths)), 2):
             of_models = {name: float(matrix[first, second]) for name, matrix in self.similarities.items()}
-            yield Pair(first, second, of_models)
+            yield ImagePair(first, second, of_models)
 
 
 def compare(
     paths: Sequence[ImagePath], choices: Sequence[ModelChoice] = (), *, max_pixels: int | None = None
-) -> Comparison:
+) -> ImageComparison:
     """The cosine similarity of every two pictures under each backbone, default: the built-in one.
 
     Of several backbones, those without the layer asked for use their features, and a note says so.
@@ -67,43 +67,45 @@ def compare(
     Raises `UsageError`, a `ModelError`, `UnknownLayer` when no backbone has the layer, or an `ImageError` when fewer
     than two pictures can be read.
     """
-    if not 2 <= len(paths) <= MOST_IMAGES:
+    if not 2 <= len(paths) <= MAX_COMPARED_IMAGES:
         advice = "name two or more" if len(paths) < 2 else "index them, and ask with `simsearch query`"
         raise UsageError(f"{len(paths):,} {'image is' if len(paths) == 1 else 'images are'} no comparison", advice)
-    pictures = Pictures(paths, max_pixels)
-    embedded, notes = embed_each(pictures, choices)
-    pictures.readable(at_least=2)
-    return comparison_of(pictures, embedded, notes)
+    pictures = InputImages(paths, max_pixels)
+    embedded, notes = embed_with_each(pictures, choices)
+    pictures.list_readable(at_least=2)
+    return build_comparison(pictures, embedded, notes)
 
 
-def embed_each(
-    pictures: Pictures, choices: Sequence[ModelChoice], augmentation: Augmentation = NO_AUGMENTATION
-) -> tuple[dict[str, Embedded], tuple[str, ...]]:
+def embed_with_each(
+    pictures: InputImages, choices: Sequence[ModelChoice], augmentation: Augmentation = NO_AUGMENTATION
+) -> tuple[dict[str, ImageVectors], tuple[str, ...]]:
     """What each backbone makes of the pictures, by its name, in the order asked for; and what a person should know.
 
     Raises as `compare` does, but for the number of pictures: one readable one is enough.
     """
-    asked, notes = _without_layer_where_complete(distinct(choices))
-    resolved = [resolve(choice) for choice in asked]
+    asked, notes = _drop_unused_layers(deduplicate_choices(choices))
+    resolved = [resolve_model(choice) for choice in asked]
     embedded, more = _embed_in_turn(pictures, resolved, asked, augmentation)
-    names = names_of([each.model for each in embedded])
+    names = name_models([each.model for each in embedded])
     of_models = (note for each in embedded for note in each.notes)
     return dict(zip(names, embedded, strict=True)), (*notes, *more, *of_models)
 
 
-def comparison_of(pictures: Pictures, embedded: Mapping[str, Embedded], notes: Sequence[str]) -> Comparison:
+def build_comparison(
+    pictures: InputImages, embedded: Mapping[str, ImageVectors], notes: Sequence[str]
+) -> ImageComparison:
     """The similarities of pictures that were embedded already."""
-    readable = pictures.readable()
-    return Comparison(
+    readable = pictures.list_readable()
+    return ImageComparison(
         tuple(pictures.paths[at] for at in readable),
         {name: each.model for name, each in embedded.items()},
-        {name: cosines(each.rows(readable)) for name, each in embedded.items()},
-        pictures.skips(),
+        {name: compute_cosines(each.stack_rows(readable)) for name, each in embedded.items()},
+        pictures.list_skips(),
         tuple(notes),
     )
 
 
-def _without_layer_where_complete(choices: Sequence[ModelChoice]) -> tuple[list[ModelChoice], list[str]]:
+def _drop_unused_layers(choices: Sequence[ModelChoice]) -> tuple[list[ModelChoice], list[str]]:
     """Beside other backbones, `--layer` and `--pooling` do not mean one that is complete as it is."""
     kept, notes = [], []
     for choice in choices:
@@ -116,24 +118,24 @@ def _without_layer_where_complete(choices: Sequence[ModelChoice]) -> tuple[list[
 
 
 def _embed_in_turn(
-    pictures: Pictures, models: Sequence[Model], choices: Sequence[ModelChoice], augmentation: Augmentation
-) -> tuple[list[Embedded], list[str]]:
-    embedded: list[Embedded] = []
+    pictures: InputImages, models: Sequence[Model], choices: Sequence[ModelChoice], augmentation: Augmentation
+) -> tuple[list[ImageVectors], list[str]]:
+    embedded: list[ImageVectors] = []
     notes: list[str] = []
     failures: list[UnknownLayer] = []
     for model, choice in zip(models, choices, strict=True):
         try:
-            embedded.append(embed(pictures, model, choice, augmentation))
+            embedded.append(embed_images(pictures, model, choice, augmentation))
         except UnknownLayer as error:
             failures.append(error)
             if len(failures) == sum(each.layer is not None for each in choices):
                 raise failures[0] from None
-            embedded.append(embed(pictures, resolve(replace(choice, layer=None)), choice, augmentation))
+            embedded.append(embed_images(pictures, resolve_model(replace(choice, layer=None)), choice, augmentation))
             notes.append(f"{model.backbone} has no layer {choice.layer}: its features are compared")
     return embedded, notes
 
 
-def cosines(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def compute_cosines(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Of unit rows (n, d), (n, n); rounding takes none out of [-1, 1]."""
     found = np.clip(rows.astype(np.float64) @ rows.T.astype(np.float64), -1, 1)
     np.fill_diagonal(found, 1)

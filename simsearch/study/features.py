@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UsageError
-from simsearch.images.decode import Pixels, decode_square, default_max_pixels, read
-from simsearch.models.choice import ModelChoice, resolve
-from simsearch.models.layers import LayerMaps, without_maps
+from simsearch.images.decode import Pixels, compute_default_max_pixels, decode_square, read_raw_file
+from simsearch.models.choice import ModelChoice, resolve_model
+from simsearch.models.layers import LayerMaps, make_no_maps_error
 from simsearch.models.model import Model
-from simsearch.models.weights import RANDOM
+from simsearch.models.weights import RANDOM_WEIGHTS
 from simsearch.models.zoo import BACKBONES
 from simsearch.study.vectors import ImagePath
 
-DEFAULT_MOST_MAPS = 64
+DEFAULT_MAX_MAPS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class LayerFeatures:
     """Some maps of one layer; `index` counts the layers of the network, the input is 0.
 
     `maps` (h, w, n) float32 are those of the channels `channels` out of `n_maps`, in that order; `activations` (n,)
@@ -37,7 +37,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
+class ImageFeatures:
     """What the network sees of one image: `pixels` (side, side, 3) uint8 go in, a block for each layer comes out.
 
     `by_activation`: maps are the most active ones, the most active first, and not the first ones.
@@ -46,20 +46,20 @@ class Features:
     path: str
     model: Model
     pixels: Pixels
-    blocks: tuple[Block, ...]
+    layers: tuple[LayerFeatures, ...]
     by_activation: bool
     notes: tuple[str, ...]
 
 
-def features(
+def extract_features(
     paths: Sequence[ImagePath],
     choice: ModelChoice | None = None,
     *,
     layers: Sequence[str | int] = (),
-    most_maps: int = DEFAULT_MOST_MAPS,
+    max_maps: int = DEFAULT_MAX_MAPS,
     by_activation: bool = False,
     max_pixels: int | None = None,
-) -> tuple[Features, ...]:
+) -> tuple[ImageFeatures, ...]:
     """Feature maps of each picture, all layers in one pass; the network is loaded once.
 
     `layers` are names or indexes (0 is the input); default: the last convolution of each size of map. Of each layer
@@ -68,38 +68,38 @@ def features(
 
     Raises `UsageError`, `ImageError`, `UnknownLayer`, or another `ModelError`.
     """
-    if most_maps < 1:
-        raise UsageError(f"the number of maps is {most_maps}", "ask for one at least")
-    model = resolve(choice or ModelChoice())
-    _check_can_be_looked_into(model, layers)
-    limit = max_pixels or default_max_pixels()
-    raws = [read(str(path), claims_picture=True, max_pixels=limit) for path in paths]
+    if max_maps < 1:
+        raise UsageError(f"the number of maps is {max_maps}", "ask for one at least")
+    model = resolve_model(choice or ModelChoice())
+    _check_has_layers(model, layers)
+    limit = max_pixels or compute_default_max_pixels()
+    raws = [read_raw_file(str(path), has_picture_extension=True, max_pixels=limit) for path in paths]
     squares = [decode_square(raw, model.side_px, model.resize, max_pixels=limit)[1] for raw in raws]
-    from simsearch.models.keras_runtime import FeatureMaps
+    from simsearch.models.keras_runtime import FeatureMapExtractor
 
-    network = FeatureMaps(model, layers)
+    network = FeatureMapExtractor(model, layers)
     note = f"{model.backbone} has random weights: its maps show how it is built, not what it has learnt"
-    notes = (note,) if model.weights == RANDOM else ()
+    notes = (note,) if model.weights == RANDOM_WEIGHTS else ()
     found = []
     for raw, pixels in zip(raws, squares, strict=True):
-        blocks = tuple(_block(maps, most_maps, by_activation) for maps in network.of(pixels))
-        found.append(Features(raw.path, model, pixels, blocks, by_activation, notes))
+        blocks = tuple(_select_maps(maps, max_maps, by_activation) for maps in network.extract(pixels))
+        found.append(ImageFeatures(raw.path, model, pixels, blocks, by_activation, notes))
     return tuple(found)
 
 
-def _check_can_be_looked_into(model: Model, layers: Sequence[str | int]) -> None:
+def _check_has_layers(model: Model, layers: Sequence[str | int]) -> None:
     """Before anything is loaded: only Keras shows its layers, and the layers of a head have no maps."""
     if model.runtime not in ("builtin", "keras-zoo", "keras-file"):
         raise ModelError(f"{model.backbone} shows no layers", "name a network of the zoo, builtin, or a .keras file")
     if model.runtime == "keras-zoo":
         for name in layers:
             if name in BACKBONES[model.backbone].head_layers:
-                raise without_maps(model.backbone, str(name))
+                raise make_no_maps_error(model.backbone, str(name))
 
 
-def _block(of: LayerMaps, most_maps: int, by_activation: bool) -> Block:
+def _select_maps(of: LayerMaps, max_maps: int, by_activation: bool) -> LayerFeatures:
     means = of.maps.mean(axis=(0, 1))
     order = np.argsort(-means, kind="stable") if by_activation else np.arange(len(means))
-    channels = order[:most_maps]
+    channels = order[:max_maps]
     shown = tuple(channels.tolist())
-    return Block(of.layer.name, of.layer.index, len(means), shown, of.maps[..., channels], means[channels])
+    return LayerFeatures(of.layer.name, of.layer.index, len(means), shown, of.maps[..., channels], means[channels])

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from simsearch.errors import ModelError, UsageError, WeightsMismatch, WeightsMissing
 from simsearch.images.decode import Resize
 from simsearch.models import weights
-from simsearch.models.choice import ModelChoice, backbone_names, resolve
+from simsearch.models.choice import ModelChoice, list_backbone_names, resolve_model
 from simsearch.models.custom_model import is_model_file
-from simsearch.models.imagenet import ImageNetClass, classes
+from simsearch.models.imagenet import ImageNetClass, load_classes
 from simsearch.models.model import Model
 from simsearch.models.zoo import BACKBONES
 from simsearch.sources.scan import Skip
-from simsearch.study.vectors import ImagePath, Pictures, distinct, embed, names_of
+from simsearch.study.vectors import ImagePath, InputImages, deduplicate_choices, embed_images, name_models
 
 DEFAULT_BACKBONE = "mobilenet_v2"
 """The smallest download with a classification head; the built-in backbone has none."""
@@ -28,7 +28,7 @@ DEFAULT_RESIZE: Resize = "crop"
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class ClassPrediction:
     """A class and its probability, in [0, 1]: the softmax output of the network."""
 
     rank: int
@@ -37,19 +37,19 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class ImagePrediction:
     """What each network takes one image for: guesses by the network's name, the likeliest first."""
 
     path: str
-    guesses: Mapping[str, tuple[Guess, ...]]
+    top_classes: Mapping[str, tuple[ClassPrediction, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
+class PredictionResult:
     """`models` by name, in the order asked for; `images` in the order named, without `skips`."""
 
     models: Mapping[str, Model]
-    images: tuple[Prediction, ...]
+    images: tuple[ImagePrediction, ...]
     skips: tuple[Skip, ...]
     notes: tuple[str, ...]
 
@@ -60,7 +60,7 @@ def predict(
     *,
     top: int = DEFAULT_TOP,
     max_pixels: int | None = None,
-) -> Predictions:
+) -> PredictionResult:
     """The `top` likeliest classes of each picture under each backbone; equally likely ones in the order of classes.
 
     Of a choice, the backbone, the weights, the resize rule (default: `crop`), the engine and `offline` count.
@@ -70,21 +70,23 @@ def predict(
     """
     if top < 1:
         raise UsageError(f"top is {top}", "ask for one class at least")
-    asked = [_with_head(choice) for choice in distinct(choices, default=DEFAULT_BACKBONE)]
+    asked = [_require_head(choice) for choice in deduplicate_choices(choices, default=DEFAULT_BACKBONE)]
     models = [_resolve_with_head(choice) for choice in asked]
-    pictures = Pictures(paths, max_pixels)
-    embedded = [embed(pictures, model, choice) for model, choice in zip(models, asked, strict=True)]
-    names, readable = names_of(models), pictures.readable()
-    guesses = [[_likeliest(row, top) for row in _probabilities(each.rows(readable))] for each in embedded]
+    pictures = InputImages(paths, max_pixels)
+    embedded = [embed_images(pictures, model, choice) for model, choice in zip(models, asked, strict=True)]
+    names, readable = name_models(models), pictures.list_readable()
+    guesses = [
+        [_rank_classes(row, top) for row in _recover_probabilities(each.stack_rows(readable))] for each in embedded
+    ]
     images = tuple(
-        Prediction(pictures.paths[at], {name: of[row] for name, of in zip(names, guesses, strict=True)})
+        ImagePrediction(pictures.paths[at], {name: of[row] for name, of in zip(names, guesses, strict=True)})
         for row, at in enumerate(readable)
     )
     notes = tuple(note for each in embedded for note in each.notes)
-    return Predictions(dict(zip(names, models, strict=True)), images, pictures.skips(), notes)
+    return PredictionResult(dict(zip(names, models, strict=True)), images, pictures.list_skips(), notes)
 
 
-def _with_head(choice: ModelChoice) -> ModelChoice:
+def _require_head(choice: ModelChoice) -> ModelChoice:
     """The same backbone, cut after its softmax.
 
     Raises `UnknownBackbone`, or another `ModelError` when nothing says what its outputs mean.
@@ -92,11 +94,11 @@ def _with_head(choice: ModelChoice) -> ModelChoice:
     name = choice.backbone or DEFAULT_BACKBONE
     if name not in BACKBONES:
         advice = f"name a network of the zoo, such as {DEFAULT_BACKBONE}"
-        if name in backbone_names():
+        if name in list_backbone_names():
             raise ModelError(f"{name} has no classification head", advice)
         if is_model_file(name):
             raise ModelError(f"nothing says which classes the outputs of {name} mean", advice)
-        resolve(choice)  # raises `UnknownBackbone`
+        resolve_model(choice)  # raises `UnknownBackbone`
     layer = BACKBONES[name].head_layers[-1]
     resize = choice.resize or DEFAULT_RESIZE
     return replace(choice, backbone=name, layer=layer, pooling=None, resize=resize, precision="f32")
@@ -104,15 +106,15 @@ def _with_head(choice: ModelChoice) -> ModelChoice:
 
 def _resolve_with_head(choice: ModelChoice) -> Model:
     row = BACKBONES[choice.backbone or DEFAULT_BACKBONE]
-    if choice.weights not in (None, weights.RANDOM) and not weights.has_head(choice.weights):
+    if choice.weights not in (None, weights.RANDOM_WEIGHTS) and not weights.has_head(choice.weights):
         raise WeightsMismatch(
             f"{choice.weights} is, by its name, without the classification head",
             f"give the weights of {row.name} with it, such as {row.top.name}",
         )
     try:
-        return resolve(choice)
+        return resolve_model(choice)
     except WeightsMissing as error:
-        headless = weights.find_here(row, with_head=False) if choice.weights is None else None
+        headless = weights.find_local(row, with_head=False) if choice.weights is None else None
         if headless is None:
             raise
         raise WeightsMissing(
@@ -124,7 +126,7 @@ def _resolve_with_head(choice: ModelChoice) -> Model:
         ) from error
 
 
-def _probabilities(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _recover_probabilities(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Unit rows (n, 1000) of a softmax layer to probabilities.
 
     Every graph ends in L2 normalisation, so a row is p / |p|. As the probabilities p of a softmax sum to 1, dividing
@@ -134,7 +136,7 @@ def _probabilities(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def _likeliest(probabilities: NDArray[np.float32], top: int) -> tuple[Guess, ...]:
+def _rank_classes(probabilities: NDArray[np.float32], top: int) -> tuple[ClassPrediction, ...]:
     order = np.argsort(-probabilities, kind="stable")[:top]
-    known = classes()
-    return tuple(Guess(rank, known[at], float(probabilities[at])) for rank, at in enumerate(order, start=1))
+    known = load_classes()
+    return tuple(ClassPrediction(rank, known[at], float(probabilities[at])) for rank, at in enumerate(order, start=1))

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, UsageError
-from simsearch.images.decode import Pixels, Resize, decode_square, default_max_pixels, read
+from simsearch.images.decode import Pixels, Resize, compute_default_max_pixels, decode_square, read_raw_file
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.choice import DEFAULT_BACKBONE, ModelChoice
-from simsearch.models.embedder import Embedder, Opening
+from simsearch.models.embedder import Embedder, LoadOptions
 from simsearch.models.model import Model
-from simsearch.models.precision import n_sample, settle
-from simsearch.models.weights import RANDOM
+from simsearch.models.precision import count_sample_images, open_with_precision
+from simsearch.models.weights import RANDOM_WEIGHTS
 from simsearch.sources.scan import Skip
 
 _BATCH = 32
@@ -26,7 +26,7 @@ _BATCH = 32
 ImagePath = str | os.PathLike[str]
 
 
-class Pictures:
+class InputImages:
     """Files to look at, in the order they were named.
 
     One that cannot be read under any model is left out of all; its error is kept, and it is not tried again.
@@ -37,30 +37,30 @@ class Pictures:
         if not paths:
             raise UsageError("there is nothing to look at", "name an image")
         self.paths = [os.fspath(path) for path in paths]
-        self._max_pixels = max_pixels or default_max_pixels()
+        self._max_pixels = max_pixels or compute_default_max_pixels()
         self._errors: dict[int, ImageError] = {}
         self.digests: dict[int, str] = {}
 
-    def squares(self, side_px: int, resize: Resize, *, n_at_once: int) -> Iterator[tuple[list[int], Pixels]]:
+    def decode_batches(self, side_px: int, resize: Resize, *, n_at_once: int) -> Iterator[tuple[list[int], Pixels]]:
         """Positions of readable pictures and their squares (n, side, side, 3), up to so many at once."""
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             for start in range(0, len(self.paths), n_at_once):
                 several = [at for at in range(start, min(start + n_at_once, len(self.paths))) if at not in self._errors]
-                squares = list(pool.map(lambda at: self._square(at, side_px, resize), several))
+                squares = list(pool.map(lambda at: self._decode(at, side_px, resize), several))
                 good = [(at, square) for at, square in zip(several, squares, strict=True) if square is not None]
                 if good:
                     yield [at for at, _ in good], np.stack([square for _, square in good])
 
-    def _square(self, at: int, side_px: int, resize: Resize) -> Pixels | None:
+    def _decode(self, at: int, side_px: int, resize: Resize) -> Pixels | None:
         try:
-            raw = read(self.paths[at], claims_picture=True, max_pixels=self._max_pixels)
+            raw = read_raw_file(self.paths[at], has_picture_extension=True, max_pixels=self._max_pixels)
             self.digests[at] = raw.digest
             return decode_square(raw, side_px, resize, max_pixels=self._max_pixels)[1]
         except ImageError as error:
             self._errors[at] = error
             return None
 
-    def readable(self, *, at_least: int = 1) -> list[int]:
+    def list_readable(self, *, at_least: int = 1) -> list[int]:
         """The positions of what could be read under every model.
 
         Raises the first `ImageError` when they are fewer than so many.
@@ -75,13 +75,13 @@ class Pictures:
         """Why the first of the unreadable files cannot be read."""
         return self._errors[min(self._errors)]
 
-    def skips(self) -> tuple[Skip, ...]:
+    def list_skips(self) -> tuple[Skip, ...]:
         """What could not be read, and why."""
         return tuple(Skip(self.paths[at], self._errors[at].reason) for at in sorted(self._errors))
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class ImageVectors:
     """What a model made of the pictures: a unit vector (d,) at each readable position.
 
     `views` are the vectors (n_views, d) of a picture's augmented views, in the order of their numbers.
@@ -92,14 +92,14 @@ class Embedded:
     views: dict[int, NDArray[np.float32]]
     notes: tuple[str, ...]
 
-    def rows(self, positions: Sequence[int]) -> NDArray[np.float32]:
+    def stack_rows(self, positions: Sequence[int]) -> NDArray[np.float32]:
         """(n, d) float32 unit rows."""
         return np.stack([self.vectors[at] for at in positions])
 
 
-def embed(
-    pictures: Pictures, model: Model, choice: ModelChoice, augmentation: Augmentation = NO_AUGMENTATION
-) -> Embedded:
+def embed_images(
+    pictures: InputImages, model: Model, choice: ModelChoice, augmentation: Augmentation = NO_AUGMENTATION
+) -> ImageVectors:
     """Every picture's vector at the precision and by the engine of `choice`; the network is loaded once.
 
     So are the vectors of its augmented views, made of the square that the network sees, as for an index.
@@ -109,9 +109,11 @@ def embed(
     vectors: dict[int, NDArray[np.float32]] = {}
     views: dict[int, NDArray[np.float32]] = {}
     settled = None
-    for positions, pixels in pictures.squares(model.side_px, model.resize, n_at_once=n_sample(choice.precision)):
+    for positions, pixels in pictures.decode_batches(
+        model.side_px, model.resize, n_at_once=count_sample_images(choice.precision)
+    ):
         if settled is None:  # the precision is settled on the first of them, as for an index
-            settled = settle(model, choice.precision, Opening(engine=choice.engine, pixels=pixels))
+            settled = open_with_precision(model, choice.precision, LoadOptions(engine=choice.engine, pixels=pixels))
         for start in range(0, len(pixels), _BATCH):
             rows = settled.embedder.embed(pixels[start : start + _BATCH])
             vectors.update(zip(positions[start : start + _BATCH], rows, strict=True))
@@ -121,24 +123,24 @@ def embed(
     if settled is None:
         raise pictures.first_error
     notes = list(settled.notes)
-    if model.weights == RANDOM:
+    if model.weights == RANDOM_WEIGHTS:
         notes.append(f"{model.backbone} has random weights: what it answers means nothing")
-    return Embedded(settled.model, vectors, views, tuple(notes))
+    return ImageVectors(settled.model, vectors, views, tuple(notes))
 
 
 def _embed_views(embedder: Embedder, square: Pixels, digest: str, augmentation: Augmentation) -> NDArray[np.float32]:
     numbers = augmentation.numbers[1:]
     batches = [numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH)]
-    return np.concatenate([embedder.embed(augmentation.views(square, digest, batch)) for batch in batches])
+    return np.concatenate([embedder.embed(augmentation.render_views(square, digest, batch)) for batch in batches])
 
 
-def distinct(choices: Sequence[ModelChoice], *, default: str = DEFAULT_BACKBONE) -> list[ModelChoice]:
+def deduplicate_choices(choices: Sequence[ModelChoice], *, default: str = DEFAULT_BACKBONE) -> list[ModelChoice]:
     """The choices, each once, or the default backbone's.
 
     Raises `UsageError` where one weights file is meant for several backbones.
     """
     several = list(dict.fromkeys(choices)) or [ModelChoice(backbone=default)]
-    files = {choice.weights for choice in several} - {None, RANDOM}
+    files = {choice.weights for choice in several} - {None, RANDOM_WEIGHTS}
     if len(several) > 1 and any(sum(choice.weights == file for choice in several) > 1 for file in files):
         raise UsageError(
             "one weights file cannot serve several backbones",
@@ -147,7 +149,7 @@ def distinct(choices: Sequence[ModelChoice], *, default: str = DEFAULT_BACKBONE)
     return several
 
 
-def names_of(models: Sequence[Model]) -> list[str]:
+def name_models(models: Sequence[Model]) -> list[str]:
     """A name for each: its backbone, or its fingerprint where several models have the same backbone."""
     n_so_named = Counter(model.backbone for model in models)
     return [model.backbone if n_so_named[model.backbone] == 1 else model.fingerprint for model in models]

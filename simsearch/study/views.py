@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.images.augmentation import Transformation, apply, draw
-from simsearch.images.decode import decode, default_max_pixels, read
+from simsearch.images.augmentation import Transformation, apply_transformation, sample_transformation
+from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
 from simsearch.images.views import NO_AUGMENTATION, Augmentation, ViewChoice, parse_ranges
 
 _KEPT_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Views are saved as their picture is, where that is one of these; else as PNG."""
 
-_MOST_STEM_BYTES = 100
+_MAX_STEM_BYTES = 100
 """Two of them and an ending fit into the 255 bytes that file systems allow."""
 
 
@@ -32,18 +32,18 @@ class WrittenView:
     transformation: Transformation
 
 
-def augmentation(n_views: int, seed: int | None, ranges: str | None) -> Augmentation:
+def parse_augmentation(n_views: int, seed: int | None, ranges: str | None) -> Augmentation:
     """From what a user typed; `ranges` as `parse_ranges` reads them.
 
     Raises `UsageError`.
     """
     choice = ViewChoice(n_views, seed, None if ranges is None else parse_ranges(ranges))
-    return choice.over(NO_AUGMENTATION)
+    return choice.apply_to(NO_AUGMENTATION)
 
 
-def short_stem(path: str) -> str:
+def shorten_stem(path: str) -> str:
     """A file's name without its ending, as far as another file's name may begin with it."""
-    return os.fsencode(Path(path).stem)[:_MOST_STEM_BYTES].decode("utf-8", "ignore")
+    return os.fsencode(Path(path).stem)[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
 
 
 def write_views(
@@ -65,15 +65,18 @@ def write_views(
         raise UsageError("there is no picture to augment", "name one or more")
     if not augmentation.n_views:
         raise UsageError("0 views of every picture are none", "ask for one or more with -n")
-    stems = [short_stem(image) for image in images]
-    limit = max_pixels or default_max_pixels()
+    stems = [shorten_stem(image) for image in images]
+    limit = max_pixels or compute_default_max_pixels()
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         return [
             view
             for image, stem in zip(images, stems, strict=True)
-            for view in _write(
-                _Original(image, limit, longest_px), Path(folder) / stem, augmentation, is_shared=stems.count(stem) > 1
+            for view in _write_image_views(
+                _SourceImage(image, limit, longest_px),
+                Path(folder) / stem,
+                augmentation,
+                is_shared=stems.count(stem) > 1,
             )
         ]
     except OSError as error:
@@ -81,21 +84,23 @@ def write_views(
 
 
 @dataclass(frozen=True, slots=True)
-class _Original:
+class _SourceImage:
     path: str
     max_pixels: int
     longest_px: int | None
 
 
-def _write(original: _Original, place: Path, augmentation: Augmentation, *, is_shared: bool) -> Iterator[WrittenView]:
-    raw = read(original.path, claims_picture=True, max_pixels=original.max_pixels)
-    picture = decode(raw.data, original.path, max_pixels=original.max_pixels, target_px=original.longest_px)
+def _write_image_views(
+    original: _SourceImage, place: Path, augmentation: Augmentation, *, is_shared: bool
+) -> Iterator[WrittenView]:
+    raw = read_raw_file(original.path, has_picture_extension=True, max_pixels=original.max_pixels)
+    picture = decode_image(raw.data, original.path, max_pixels=original.max_pixels, target_px=original.longest_px)
     if original.longest_px is not None:
         picture.image.thumbnail((original.longest_px, original.longest_px), Image.Resampling.LANCZOS)
     pixels = np.asarray(picture.image)
     stem = f"{place.name}_{raw.digest[:6]}" if is_shared else place.name
     for number in augmentation.numbers[1:]:
-        transformation = draw(augmentation.ranges, augmentation.seed, raw.digest, number)
+        transformation = sample_transformation(augmentation.ranges, augmentation.seed, raw.digest, number)
         file = place.with_name(f"{stem}_view{number:02}{_KEPT_FORMATS.get(picture.format, '.png')}")
-        Image.fromarray(apply(pixels, transformation)).save(file, quality=95)
+        Image.fromarray(apply_transformation(pixels, transformation)).save(file, quality=95)
         yield WrittenView(original.path, number, str(file), transformation)

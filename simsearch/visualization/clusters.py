@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import UsageError
-from simsearch.index import kmeans
-from simsearch.visualization.tsne import principal
+from simsearch.index import fit_kmeans
+from simsearch.visualization.tsne import compute_pca
 
 _N_DIRECTIONS = 50
 _MOST_CLUSTERS, _LEAST_SIZE = 100, 8
@@ -52,7 +52,7 @@ class Cluster:
         return self.members[:_N_TYPICAL]
 
 
-def cluster(
+def find_clusters(
     vectors: NDArray[np.float32],
     k: int | None = None,
     labels: Sequence[str] | None = None,
@@ -70,15 +70,15 @@ def cluster(
         return []
     if k is not None and not 1 <= k <= n:
         raise UsageError(f"{n} images cannot be shared out to {k} clusters", f"ask for 1 to {n}, or let k be found")
-    rows = _directions(vectors, seed)
-    chosen = best_k(vectors, seed=seed) if k is None else k
-    own = (rows @ kmeans(rows, chosen, seed).T).argmax(axis=1)
+    rows = _project_rows(vectors, seed)
+    chosen = choose_k(vectors, seed=seed) if k is None else k
+    own = (rows @ fit_kmeans(rows, chosen, seed).T).argmax(axis=1)
     groups = [np.flatnonzero(own == number) for number in np.unique(own)]
     groups.sort(key=lambda members: (-len(members), members[0]))
-    return [_described(number, members, vectors, labels) for number, members in enumerate(groups, start=1)]
+    return [_describe_cluster(number, members, vectors, labels) for number, members in enumerate(groups, start=1)]
 
 
-def best_k(vectors: NDArray[np.float32], *, seed: int = 0) -> int:
+def choose_k(vectors: NDArray[np.float32], *, seed: int = 0) -> int:
     """How many clusters unit rows (n, d) fall into: from 1 to the smaller of n / 8 and 100.
 
     Of k = 2, 3, 4, 5, 6, 8, 10, 12, 15 … (a quarter more each time), the smallest whose simplified silhouette
@@ -91,24 +91,24 @@ def best_k(vectors: NDArray[np.float32], *, seed: int = 0) -> int:
         return 1
     if n > _SAMPLE:
         vectors = vectors[np.sort(np.random.default_rng(seed).choice(n, _SAMPLE, replace=False))]
-    rows = _directions(vectors, seed)
-    scores = {k: _silhouette(rows @ kmeans(rows, k, seed).T) for k in _ladder(most)}
+    rows = _project_rows(vectors, seed)
+    scores = {k: _compute_silhouette(rows @ fit_kmeans(rows, k, seed).T) for k in _list_candidates(most)}
     return min(k for k, score in scores.items() if score >= _GOOD_ENOUGH * max(scores.values()))
 
 
-def folder_labels(paths: Sequence[str]) -> list[str] | None:
+def derive_folder_labels(paths: Sequence[str]) -> list[str] | None:
     """The name of each file's folder, or None where that says nothing: one name for all, or one for each."""
     labels = [os.path.basename(os.path.dirname(path)) for path in paths]
     return labels if 1 < len(set(labels)) < len(labels) else None
 
 
-def _directions(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    rows = principal(vectors, _N_DIRECTIONS, seed=seed)
+def _project_rows(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    rows = compute_pca(vectors, _N_DIRECTIONS, seed=seed)
     units: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return units
 
 
-def _ladder(most: int) -> list[int]:
+def _list_candidates(most: int) -> list[int]:
     rungs, k = [], 2
     while k <= most:
         rungs.append(k)
@@ -116,14 +116,14 @@ def _ladder(most: int) -> list[int]:
     return rungs
 
 
-def _silhouette(similarities: NDArray[np.float32]) -> float:
+def _compute_silhouette(similarities: NDArray[np.float32]) -> float:
     """Mean of (b - a) / max(a, b) over rows, a and b being 1 - similarity to the nearest and the second centre."""
     second, first = np.partition(similarities, -2, axis=1)[:, -2:].T.astype(np.float64)
     a, b = np.maximum(1 - first, 0), np.maximum(1 - second, 1e-12)
     return float(np.mean((b - a) / np.maximum(a, b)))
 
 
-def _described(
+def _describe_cluster(
     number: int, members: NDArray[np.int64], vectors: NDArray[np.float32], labels: Sequence[str] | None
 ) -> Cluster:
     own = vectors[members].astype(np.float64)

@@ -9,31 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelNotIndexed, UsageError
-from simsearch.filters import compile as compile_condition
+from simsearch.filters import compile_sql as compile_condition
 from simsearch.filters import parse
-from simsearch.notebook import Card, gallery
+from simsearch.notebook import GalleryItem, render_gallery
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.snapshot import reading
-from simsearch.visualization.clusters import Cluster, cluster, folder_labels
-from simsearch.visualization.tsne import Grid, snap, spread
+from simsearch.store.snapshot import open_model_snapshot
+from simsearch.visualization.clusters import Cluster, derive_folder_labels, find_clusters
+from simsearch.visualization.tsne import GridLayout, compute_tsne, snap_to_grid
 
-MOST_IMAGES = 50_000
+MAX_IMAGES = 50_000
 """Of more images a sample is taken, the same for the same seed."""
 
 _SHOWN_IN_NOTEBOOK = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ImageSelection:
     """Which images are looked at: those of which a condition holds, at most `n_most`, drawn with the seed."""
 
     where: str | None = None
-    n_most: int = MOST_IMAGES
+    max_images: int = MAX_IMAGES
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class OverviewImage:
     """An image by its first file. `label` is the name of its folder, None where folders say nothing."""
 
     image_id: int
@@ -51,79 +51,81 @@ class Clustering:
     backbone: str
     model: str
     n_images: int
-    images: tuple[Shown, ...] = field(repr=False)
+    images: tuple[OverviewImage, ...] = field(repr=False)
     clusters: tuple[Cluster, ...] = field(repr=False)
 
-    def typical(self, found: Cluster) -> tuple[Shown, ...]:
+    def list_typical(self, found: Cluster) -> tuple[OverviewImage, ...]:
         """The five most typical images of one of the clusters, the most typical first."""
         return tuple(self.images[row] for row in found.typical)
 
-    def members(self, found: Cluster) -> tuple[Shown, ...]:
+    def list_members(self, found: Cluster) -> tuple[OverviewImage, ...]:
         """All images of one of the clusters, the most typical first."""
         return tuple(self.images[row] for row in found.members)
 
     def _repr_html_(self) -> str:
         """The first clusters with their most typical pictures, for a notebook."""
-        return "".join(_row(self, found) for found in self.clusters[:_SHOWN_IN_NOTEBOOK])
+        return "".join(_render_cluster(self, found) for found in self.clusters[:_SHOWN_IN_NOTEBOOK])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Arrangement(Clustering):
+class CollectionLayout(Clustering):
     """The same with a place for each of `images` on a grid, near those that are alike."""
 
-    grid: Grid = field(repr=False)
+    grid: GridLayout = field(repr=False)
 
 
-def clustered(catalog: Catalog, stored: StoredModel, k: int | None, selection: Selection) -> Clustering:
+def cluster_collection(catalog: Catalog, stored: StoredModel, k: int | None, selection: ImageSelection) -> Clustering:
     """The images of a model in k clusters, or in as many as are found.
 
     Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
     """
-    n_images, images, vectors = _gathered(catalog, stored, selection)
-    found = cluster(vectors, k, _labels(images), seed=selection.seed)
+    n_images, images, vectors = _gather_images(catalog, stored, selection)
+    found = find_clusters(vectors, k, _collect_labels(images), seed=selection.seed)
     return Clustering(stored.model.backbone, stored.fingerprint, n_images, images, tuple(found))
 
 
-def arranged(catalog: Catalog, stored: StoredModel, k: int | None, selection: Selection) -> Arrangement:
+def lay_out_collection(
+    catalog: Catalog, stored: StoredModel, k: int | None, selection: ImageSelection
+) -> CollectionLayout:
     """The same, laid out. Raises what `clustered` raises."""
-    n_images, images, vectors = _gathered(catalog, stored, selection)
-    found = cluster(vectors, k, _labels(images), seed=selection.seed)
-    grid = snap(spread(vectors, seed=selection.seed))
-    return Arrangement(stored.model.backbone, stored.fingerprint, n_images, images, tuple(found), grid)
+    n_images, images, vectors = _gather_images(catalog, stored, selection)
+    found = find_clusters(vectors, k, _collect_labels(images), seed=selection.seed)
+    grid = snap_to_grid(compute_tsne(vectors, seed=selection.seed))
+    return CollectionLayout(stored.model.backbone, stored.fingerprint, n_images, images, tuple(found), grid)
 
 
-def _gathered(
-    catalog: Catalog, stored: StoredModel, selection: Selection
-) -> tuple[int, tuple[Shown, ...], NDArray[np.float32]]:
+def _gather_images(
+    catalog: Catalog, stored: StoredModel, selection: ImageSelection
+) -> tuple[int, tuple[OverviewImage, ...], NDArray[np.float32]]:
     """How many images there are, and of those that are looked at what is shown and the vectors (n, d)."""
-    with reading(catalog, stored, originals_only=True) as found:
-        ids = found.view_ids()
+    with open_model_snapshot(catalog, stored, originals_only=True) as found:
+        ids = found.list_view_ids()
         if not len(ids):
             problem = f"{catalog.folder} has no image of {stored.model.backbone} to look at"
             raise ModelNotIndexed(str(catalog.folder), problem, "index a folder into it first")
         if selection.where is not None:
-            condition = compile_condition(parse(selection.where), catalog.columns())
-            ids = np.intersect1d(ids, catalog.matching_ids(stored.id, condition))
+            condition = compile_condition(parse(selection.where), catalog.count_columns())
+            ids = np.intersect1d(ids, catalog.find_matching_ids(stored.id, condition))
         if not len(ids):
             raise UsageError(f"no image of {catalog.folder} matches the condition", "ask for others with --where")
         chosen = ids
-        if len(ids) > selection.n_most:
-            chosen = np.sort(np.random.default_rng(selection.seed).choice(ids, selection.n_most, replace=False))
-        records, vectors = found.gather(chosen)
-    labels = folder_labels([record.path for record in records])
+        if len(ids) > selection.max_images:
+            chosen = np.sort(np.random.default_rng(selection.seed).choice(ids, selection.max_images, replace=False))
+        records, vectors = found.read_records(chosen)
+    labels = derive_folder_labels([record.path for record in records])
     shown = (
-        Shown(record.image_id, record.path, None if labels is None else labels[row])
+        OverviewImage(record.image_id, record.path, None if labels is None else labels[row])
         for row, record in enumerate(records)
     )
     return len(ids), tuple(shown), vectors
 
 
-def _labels(images: Iterable[Shown]) -> list[str] | None:
+def _collect_labels(images: Iterable[OverviewImage]) -> list[str] | None:
     labels = [image.label for image in images if image.label is not None]
     return labels or None
 
 
-def _row(clustering: Clustering, found: Cluster) -> str:
+def _render_cluster(clustering: Clustering, found: Cluster) -> str:
     name = "" if found.label is None else f" · {found.label} {found.label_share:.0%}"
     title = f"{found.number}: {found.size:,} images{name}"
-    return gallery(title, [Card(image.path) for image in clustering.typical(found)])
+    return render_gallery(title, [GalleryItem(image.path) for image in clustering.list_typical(found)])

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index import AnnIndex
+from simsearch.index import ExactIndex
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _PERPLEXITY = 15
-_N_NEIGHBOURS = 3 * _PERPLEXITY
+_N_NEIGHBORS = 3 * _PERPLEXITY
 _N_EARLY, _N_STEPS = 100, 350
 _EXAGGERATION = 12.0  # in the early steps, as in the original; learning rate and start as Kobak & Berens 2019
 _SPACING = 0.5
@@ -30,7 +30,7 @@ _EMPTY_SHARE, _RIM_SHARE = 0.5, 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class GridLayout:
     """Places snapped to cells: `columns` and `rows` (n,) from the upper left, no two alike, below `side`.
 
     `exact` (n, 2) are the places themselves, in cells: column and row with their fractions.
@@ -42,7 +42,7 @@ class Grid:
     exact: Floats
 
 
-def spread(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32]:
+def compute_tsne(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32]:
     """Places (n, 2) float32 in [0, 1] for unit rows (n, d); the same for the same vectors, seed and machine.
 
     The longer side of the map fills [0, 1], the shorter lies in its middle. Neighbours are those by cosine
@@ -51,16 +51,16 @@ def spread(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32
     n = len(vectors)
     if n < 3:  # no triangle, no layout: side by side
         return np.stack([np.linspace(0, 1, n + 2)[1:-1], np.full(n, 0.5)], axis=1).astype(np.float32)
-    flat = principal(vectors, 2, seed=seed)
-    seen = principal(vectors, _FEW_COLUMNS, seed=seed) if n > _MANY_ROWS else vectors
-    places = _descend(_start(flat, seed), _affinities(*_neighbours(_unit(seen))))
+    flat = compute_pca(vectors, 2, seed=seed)
+    seen = compute_pca(vectors, _FEW_COLUMNS, seed=seed) if n > _MANY_ROWS else vectors
+    places = _descend(_initialize_places(flat, seed), _compute_affinities(*_find_neighbors(_normalize_rows(seen))))
     low, high = places.min(axis=0), places.max(axis=0)
     length = (high - low).max() or 1.0
     fitted: NDArray[np.float32] = ((places - (low + high) / 2) / length + 0.5).clip(0, 1).astype(np.float32)
     return fitted
 
 
-def principal(vectors: NDArray[np.float32], width: int, *, seed: int = 0) -> NDArray[np.float32]:
+def compute_pca(vectors: NDArray[np.float32], width: int, *, seed: int = 0) -> NDArray[np.float32]:
     """The rows' coordinates (n, min(width, n, d)) along their first principal directions, centred.
 
     By subspace iteration from a seeded start (Halko et al. 2011, algorithm 4.4). Of a direction and its opposite,
@@ -71,7 +71,7 @@ def principal(vectors: NDArray[np.float32], width: int, *, seed: int = 0) -> NDA
     centred = vectors - vectors.mean(axis=0)
     basis = np.random.default_rng(seed).standard_normal((d, min(d, width + 10)))
     for _ in range(5):
-        basis = _orthonormal(centred.T @ (centred @ basis.astype(np.float32)))
+        basis = _orthonormalize(centred.T @ (centred @ basis.astype(np.float32)))
     within = (centred @ basis.astype(np.float32)).astype(np.float64)
     _, directions = np.linalg.eigh(within.T @ within)
     axes = basis @ directions[:, ::-1][:, :width]
@@ -80,7 +80,7 @@ def principal(vectors: NDArray[np.float32], width: int, *, seed: int = 0) -> NDA
     return coordinates
 
 
-def _orthonormal(block: NDArray[np.floating]) -> Floats:
+def _orthonormalize(block: NDArray[np.floating]) -> Floats:
     """An orthonormal basis of the columns (d, m), with zeros for those that add nothing.
 
     By the eigenvectors of the columns' products: a QR decomposition in several threads takes seconds on a busy machine.
@@ -92,7 +92,7 @@ def _orthonormal(block: NDArray[np.floating]) -> Floats:
     return basis
 
 
-def snap(places: NDArray[np.float32]) -> Grid:
+def snap_to_grid(places: NDArray[np.float32]) -> GridLayout:
     """Each place's cell on a square grid where half of those that places fall into stay free: the nearest free one.
 
     Places take their turn by how near they lie to the middle of their cell, equal ones in their order; of equally
@@ -107,12 +107,12 @@ def snap(places: NDArray[np.float32]) -> Grid:
     taken = np.zeros((side, side), dtype=bool)  # by row, column
     cells = np.empty((n, 2), dtype=np.int64)
     for i in np.argsort(((scaled - own - 0.5) ** 2).sum(axis=1), kind="stable").tolist():
-        cells[i] = _free_cell(taken, own[i], scaled[i])
+        cells[i] = _find_free_cell(taken, own[i], scaled[i])
         taken[cells[i, 1], cells[i, 0]] = True
-    return Grid(side, cells[:, 0], cells[:, 1], scaled)
+    return GridLayout(side, cells[:, 0], cells[:, 1], scaled)
 
 
-def _free_cell(taken: NDArray[np.bool_], own: Ints, place: Floats) -> tuple[int, int]:
+def _find_free_cell(taken: NDArray[np.bool_], own: Ints, place: Floats) -> tuple[int, int]:
     """The free cell (column, row) whose middle is nearest to a place, looked for in growing squares."""
     side = len(taken)
     column, row = own.tolist()
@@ -131,24 +131,24 @@ def _free_cell(taken: NDArray[np.bool_], own: Ints, place: Floats) -> tuple[int,
         reach *= 2
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalize_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     rows: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-12)
     return rows
 
 
-def _start(flat: NDArray[np.float32], seed: int) -> Floats:
+def _initialize_places(flat: NDArray[np.float32], seed: int) -> Floats:
     """The first two principal coordinates, small, and a little apart: equal vectors must be able to part."""
     start = np.zeros((len(flat), 2))
     start[:, : flat.shape[1]] = flat / max(float(flat[:, 0].std()), 1e-12)
     return 1e-2 * (start + 1e-3 * np.random.default_rng(seed).standard_normal(start.shape))
 
 
-def _neighbours(vectors: NDArray[np.float32]) -> tuple[Ints, Floats]:
+def _find_neighbors(vectors: NDArray[np.float32]) -> tuple[Ints, Floats]:
     """The nearest others of each row: their numbers and squared distances, (n, k) each, rising distance."""
     n = len(vectors)
-    k = min(_N_NEIGHBOURS, n - 1)
-    index = AnnIndex.empty(vectors.shape[1])
+    k = min(_N_NEIGHBORS, n - 1)
+    index = ExactIndex.create_empty(vectors.shape[1])
     index.add(np.arange(n), vectors)
     similarities, ids = index.search(vectors, k + 1)
     itself = ids == np.arange(n)[:, None]
@@ -156,17 +156,17 @@ def _neighbours(vectors: NDArray[np.float32]) -> tuple[Ints, Floats]:
     return ids[~itself].reshape(n, k), 2 - 2 * similarities[~itself].reshape(n, k).astype(np.float64)
 
 
-def _affinities(ids: Ints, distances: Floats) -> tuple[Ints, Ints, Floats]:
+def _compute_affinities(ids: Ints, distances: Floats) -> tuple[Ints, Ints, Floats]:
     """The sum-to-one affinities p_ij = p_ji as rows i (rising), columns j and values, (m,) each."""
     n, k = ids.shape
-    conditional = _conditional(distances, min(_PERPLEXITY, k / 3 + 1)).ravel()
+    conditional = _compute_conditional_affinities(distances, min(_PERPLEXITY, k / 3 + 1)).ravel()
     one, other = np.repeat(np.arange(n), k), ids.ravel()
     keys, place = np.unique(np.concatenate([one * n + other, other * n + one]), return_inverse=True)
     values = np.bincount(place, np.concatenate([conditional, conditional])) / (2 * n)
     return keys // n, keys % n, values
 
 
-def _conditional(distances: Floats, perplexity: float) -> Floats:
+def _compute_conditional_affinities(distances: Floats, perplexity: float) -> Floats:
     """Gaussian weights (n, k) of each row's neighbours, summing to one, each row of that perplexity: by bisection."""
     beyond = distances - distances[:, :1]
     low, high = np.zeros((len(beyond), 1)), np.full((len(beyond), 1), np.inf)
@@ -204,14 +204,14 @@ def _descend(start: Floats, affinities: tuple[Ints, Ints, Floats]) -> Floats:
     return places.view(np.float64).reshape(-1, 2)
 
 
-def _weights_within() -> Floats:
+def _compute_node_weights() -> Floats:
     """The kernel w between the 16 nodes around a place, (16, 16)."""
     node = np.arange(16)
     x, y = (axis[:, None] - axis[None, :] for axis in (node // 4, node % 4))
     return 1 / (1 + _SPACING**2 * (x**2 + y**2))
 
 
-_WITHIN = _weights_within()
+_NODE_WEIGHTS = _compute_node_weights()
 
 
 class _Repulsion:
@@ -230,18 +230,18 @@ class _Repulsion:
         scaled = places.view(np.float64).reshape(-1, 2) / _SPACING
         scaled = scaled - scaled.min(axis=0) + 1
         side = int(np.ceil((scaled.max() + 4) / 32)) * 32
-        nodes, shares = _shares(scaled, 2 * side)
+        nodes, shares = _compute_shares(scaled, 2 * side)
         counts = np.bincount(nodes.ravel(), shares.ravel(), minlength=4 * side * side).astype(np.float32)
         spectrum = np.fft.rfft2(counts.reshape(2 * side, 2 * side))
         total, x, y = (
             (np.fft.irfft2(spectrum * kernel, s=(2 * side, 2 * side)).ravel()[nodes] * shares).sum(axis=1)
-            for kernel in self._spectra(side)
+            for kernel in self._compute_spectra(side)
         )
-        itself = ((shares @ _WITHIN) * shares).sum()  # what every place has of itself in its own nodes
+        itself = ((shares @ _NODE_WEIGHTS) * shares).sum()  # what every place has of itself in its own nodes
         pushes: NDArray[np.complex128] = (x + 1j * y) / (total.sum() - itself)
         return pushes
 
-    def _spectra(self, side: int) -> list[NDArray[np.complexfloating]]:
+    def _compute_spectra(self, side: int) -> list[NDArray[np.complexfloating]]:
         """Of w, w^2 dx and w^2 dy on a torus twice as long as the map, so that nothing reaches around it."""
         if side != self._side:
             offsets = np.fft.fftfreq(2 * side, 1 / (2 * side)) * _SPACING
@@ -252,7 +252,7 @@ class _Repulsion:
         return self._kernels
 
 
-def _shares(scaled: Floats, length: int) -> tuple[Ints, Floats]:
+def _compute_shares(scaled: Floats, length: int) -> tuple[Ints, Floats]:
     """The 16 nodes around each place, as numbers on a `length` x `length` grid, and the place's share in each."""
     before = np.floor(scaled).astype(np.int64)
     t = (scaled - before)[:, :, None]

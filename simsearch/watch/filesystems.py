@@ -14,7 +14,7 @@ from simsearch.sources.scan import LIST_EXTENSIONS
 
 _MOUNTS = Path("/proc/self/mounts")
 
-_SHARED_FILE_SYSTEMS = frozenset(
+_SHARED_FILESYSTEMS = frozenset(
     (
         *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "davfs"),  # network shares
         *("9p", "drvfs", "virtiofs", "vboxsf", "vmhgfs", "prl_fs", "prl_fs_frame"),  # a folder of the host's
@@ -40,7 +40,7 @@ def check_sources(sources: Sequence[str]) -> None:
             raise SourceError(source, f"{source} does not exist", "check the path")
 
 
-def why_unheard(source: str) -> str | None:
+def explain_polling(source: str) -> str | None:
     """Why nobody would tell of changes at a source, so that it must be looked at; None where somebody does."""
     if is_remote(source):
         return "nobody tells of changes there"
@@ -52,11 +52,11 @@ def why_unheard(source: str) -> str | None:
         mounts = _MOUNTS.read_text(errors="surrogateescape")
     except OSError:  # no Linux: what the system does not tell, the look that always follows after a while sees
         return None
-    kind = file_system(os.path.realpath(source), mounts)
-    return f"{kind} tells of no changes" if is_shared(kind) else None
+    kind = find_filesystem(os.path.realpath(source), mounts)
+    return f"{kind} tells of no changes" if is_shared_filesystem(kind) else None
 
 
-def file_system(path: str, mounts: str) -> str:
+def find_filesystem(path: str, mounts: str) -> str:
     """The type of the file system that a canonical path lies on, by a text in the form of /proc/mounts."""
     kind, longest = "", -1
     for line in mounts.splitlines():
@@ -69,6 +69,6 @@ def file_system(path: str, mounts: str) -> str:
     return kind
 
 
-def is_shared(kind: str) -> bool:
+def is_shared_filesystem(kind: str) -> bool:
     """Whether others may change what lies on a file system of that type."""
-    return kind in _SHARED_FILE_SYSTEMS or (kind.startswith("fuse") and kind != _LOCAL_FUSE)
+    return kind in _SHARED_FILESYSTEMS or (kind.startswith("fuse") and kind != _LOCAL_FUSE)

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from simsearch.errors import CollectionBusy, CollectionError, SimsearchError, SourceError
-from simsearch.images.decode import default_max_pixels
-from simsearch.ingest.plan import check_any_picture
-from simsearch.sources.scan import Skip, scan
+from simsearch.images.decode import compute_default_max_pixels
+from simsearch.ingest.plan import check_has_picture
+from simsearch.sources.scan import Skip, scan_sources
 from simsearch.watch.filesystems import check_sources
-from simsearch.watch.watcher import Eyes
+from simsearch.watch.watcher import ChangeWatcher
 
 if TYPE_CHECKING:
     from simsearch.collection import IngestReport
 
-_PATIENCE = 10
+_MAX_SETTLE_FACTOR = 10
 """A run waits at most so many settle times for a source that never rests, and so many times as long as the last run."""
 
-_BUSY_S, _MOST_BUSY_S = 0.5, 30.0
-_FAILED_S, _MOST_FAILED_S = 5.0, 600.0
+_BUSY_RETRY_S, _MAX_BUSY_RETRY_S = 0.5, 30.0
+_FAILURE_RETRY_S, _MAX_FAILURE_RETRY_S = 5.0, 600.0
 """Seconds until the next try: the first, doubled each time up to the second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class WatchSettings:
     """How long a source must rest before it is indexed, and how often it is looked at.
 
     With `poll_s` None the system tells of changes; only where it cannot are sources looked at, every ten seconds.
@@ -38,7 +38,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class WatchUpdate:
     """A run that changed something, or the first one.
 
     `n_added` files are new to the collection, moved ones among them; None in the first run, where it is not known.
@@ -51,20 +51,27 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Ears:
+class WatchListener:
     """Whom the watch tells: of every turn, and in words of what a person should know."""
 
-    show: Callable[[Turn], None]
-    tell: Callable[[str], None]
+    on_update: Callable[[WatchUpdate], None]
+    on_message: Callable[[str], None]
 
 
-Run = Callable[[Sequence[str]], "IngestReport"]
+IngestSources = Callable[[Sequence[str]], "IngestReport"]
 """An ordinary `Collection.ingest` of some sources, those of them that hold pictures now."""
 
-DEFAULT_PACE: Final = Pace()
+DEFAULT_WATCH_SETTINGS: Final = WatchSettings()
 
 
-def watch(collection: str, sources: Sequence[str], run: Run, ears: Ears, *, pace: Pace = DEFAULT_PACE) -> NoReturn:
+def watch(
+    collection: str,
+    sources: Sequence[str],
+    run: IngestSources,
+    ears: WatchListener,
+    *,
+    pace: WatchSettings = DEFAULT_WATCH_SETTINGS,
+) -> NoReturn:
     """Keep `collection` current with `sources` until `KeyboardInterrupt`.
 
     What changed before the watch began is caught up by a first run. A source that is gone, or holds no picture any
@@ -74,115 +81,119 @@ def watch(collection: str, sources: Sequence[str], run: Run, ears: Ears, *, pace
     Raises `UsageError`, `SourceError` when a source is not there at the start, or what the first run raises.
     """
     check_sources(sources)
-    with contextlib.closing(Eyes(sources, collection, ears.tell, poll_s=pace.poll_s)) as eyes:
-        keeper = _Keeper(sources, run, ears, eyes)
-        keeper.begin()
+    with contextlib.closing(ChangeWatcher(sources, collection, ears.on_message, poll_s=pace.poll_s)) as eyes:
+        keeper = _WatchLoop(sources, run, ears, eyes)
+        keeper.run_first()
         while True:
-            keeper.take_turn(pace.settle_s)
+            keeper.run_next(pace.settle_s)
 
 
-class _Keeper:
-    def __init__(self, sources: Sequence[str], run: Run, ears: Ears, eyes: Eyes) -> None:
-        self._sources, self._run, self._ears, self._eyes = list(sources), run, ears, eyes
-        self._last: IngestReport | None = None
+class _WatchLoop:
+    def __init__(self, sources: Sequence[str], run: IngestSources, ears: WatchListener, eyes: ChangeWatcher) -> None:
+        self._sources, self._ingest_sources, self._listener, self._watcher = list(sources), run, ears, eyes
+        self._last_report: IngestReport | None = None
         self._run_s = 0.0
         self._absent: set[str] = set()
         self._n_failures = 0
-        self._complaint = ""
+        self._last_problem = ""
         self._retry_s: float | None = None
 
-    def begin(self) -> None:
+    def run_first(self) -> None:
         """The first run. Raises what shows that no later one can be better."""
         try:
-            report = self._index()
+            report = self._ingest()
         except CollectionBusy as error:
-            self._fail(error, error.problem)
+            self._schedule_retry(error, error.problem)
             return
-        self._show(report)
+        self._publish_update(report)
 
-    def take_turn(self, settle_s: float) -> None:
+    def run_next(self, settle_s: float) -> None:
         """Wait for a change, or the time to try again; let it settle, and index."""
         report: IngestReport | None = None
         try:
-            self._eyes.wait(self._retry_s)
-            self._settle(settle_s)
-            report = self._index()
+            self._watcher.wait(self._retry_s)
+            self._wait_until_settled(settle_s)
+            report = self._ingest()
         except CollectionError as error:
-            self._fail(error, error.problem)
+            self._schedule_retry(error, error.problem)
         except SimsearchError as error:
-            if self._last is None:  # no run has shown yet that the question is right
+            if self._last_report is None:  # no run has shown yet that the question is right
                 raise
-            self._fail(error, str(error))
+            self._schedule_retry(error, str(error))
         except Exception as error:  # what runs for weeks outlives a mistake of ours in one run, and says so
-            self._fail(error, f"a run ended unexpectedly ({type(error).__name__}: {error})")
-        self._show(report)
+            self._schedule_retry(error, f"a run ended unexpectedly ({type(error).__name__}: {error})")
+        self._publish_update(report)
 
-    def _settle(self, settle_s: float) -> None:
+    def _wait_until_settled(self, settle_s: float) -> None:
         """Wait until the sources rest, but not forever: where one file never does, others want to be found."""
-        until = time.monotonic() + _PATIENCE * max(settle_s, self._run_s)
-        while not self._eyes.rests(settle_s) and time.monotonic() < until:
+        until = time.monotonic() + _MAX_SETTLE_FACTOR * max(settle_s, self._run_s)
+        while not self._watcher.is_quiet_for(settle_s) and time.monotonic() < until:
             pass
 
-    def _index(self) -> IngestReport | None:
+    def _ingest(self) -> IngestReport | None:
         """A run over the sources that are there; None where none is."""
-        present = [source for source in self._sources if self._is_there(source)]
+        present = [source for source in self._sources if self._has_pictures(source)]
         if not present:
             return None
         started = time.monotonic()
         try:
-            report = self._run(present)
+            report = self._ingest_sources(present)
         except SourceError as error:
-            self._miss(error.source if error.source in present else present[0], error)
+            self._mark_absent(error.source if error.source in present else present[0], error)
             return None
         self._run_s = time.monotonic() - started
-        self._recover(present)
+        self._mark_recovered(present)
         return report
 
-    def _is_there(self, source: str) -> bool:
+    def _has_pictures(self, source: str) -> bool:
         """Whether a source holds a picture; of a single one the run itself finds out."""
         if len(self._sources) == 1:
             return True
         try:
-            check_any_picture(scan([source]), [source], default_max_pixels())
+            check_has_picture(scan_sources([source]), [source], compute_default_max_pixels())
         except SourceError as error:
-            self._miss(source, error)
+            self._mark_absent(source, error)
             return False
         return True
 
-    def _miss(self, source: str, error: SourceError) -> None:
+    def _mark_absent(self, source: str, error: SourceError) -> None:
         self._retry_s, self._n_failures = None, 0  # the eyes see when it is back
         if source not in self._absent:
             self._absent.add(source)
-            self._eyes.distrust(source)
-            self._ears.tell(f"{error.problem}; the collection keeps what it has of it, and the watch goes on")
+            self._watcher.forget_state(source)
+            self._listener.on_message(f"{error.problem}; the collection keeps what it has of it, and the watch goes on")
 
-    def _recover(self, present: Sequence[str]) -> None:
+    def _mark_recovered(self, present: Sequence[str]) -> None:
         for source in self._absent.intersection(present):
-            self._ears.tell(f"{source} is there again")
+            self._listener.on_message(f"{source} is there again")
         self._absent -= set(present)
-        if self._complaint:
-            self._ears.tell("indexing again")
-        self._complaint, self._retry_s, self._n_failures = "", None, 0
+        if self._last_problem:
+            self._listener.on_message("indexing again")
+        self._last_problem, self._retry_s, self._n_failures = "", None, 0
 
-    def _fail(self, error: Exception, complaint: str) -> None:
+    def _schedule_retry(self, error: Exception, complaint: str) -> None:
         """Complain once, and say when to try again."""
-        first_s, most_s = (_BUSY_S, _MOST_BUSY_S) if isinstance(error, CollectionBusy) else (_FAILED_S, _MOST_FAILED_S)
+        first_s, most_s = (
+            (_BUSY_RETRY_S, _MAX_BUSY_RETRY_S)
+            if isinstance(error, CollectionBusy)
+            else (_FAILURE_RETRY_S, _MAX_FAILURE_RETRY_S)
+        )
         self._retry_s = min(most_s, first_s * 2 ** min(self._n_failures, 20))
         self._n_failures += 1
-        if complaint != self._complaint:
-            self._complaint = complaint
-            self._ears.tell(f"{complaint}; the watch goes on and tries again")
+        if complaint != self._last_problem:
+            self._last_problem = complaint
+            self._listener.on_message(f"{complaint}; the watch goes on and tries again")
 
-    def _show(self, report: IngestReport | None) -> None:
+    def _publish_update(self, report: IngestReport | None) -> None:
         if report is None:
             return
-        last, self._last = self._last, report
+        last, self._last_report = self._last_report, report
         if last is None:
-            self._ears.show(Turn(report, None, report.skips))
+            self._listener.on_update(WatchUpdate(report, None, report.skips))
             return
         known = set(last.skips)
         new_skips = tuple(skip for skip in report.skips if skip not in known)
         changes = (report.n_embedded, report.n_gone, report.n_files - last.n_files, new_skips)
         if any(changes):
             n_added = max(0, report.n_files - last.n_files + report.n_gone)
-            self._ears.show(Turn(report, n_added, new_skips))
+            self._listener.on_update(WatchUpdate(report, n_added, new_skips))

@@ -16,19 +16,19 @@ from starlette.routing import Match
 from simsearch import __version__
 from simsearch.errors import SimsearchError
 from simsearch.web import api, login, pages
-from simsearch.web.engine import Engine
-from simsearch.web.errors import refusal
-from simsearch.web.middleware import App, Guard
+from simsearch.web.engine import SearchEngine
+from simsearch.web.errors import to_error_response
+from simsearch.web.middleware import AsgiApp, SecurityMiddleware
 from simsearch.web.safe_fetch import Fetcher
 
 _log = logging.getLogger("simsearch.web")
 
-_ABOUT = """Search a collection of images by example. The calls are those of the command line.
+_DESCRIPTION = """Search a collection of images by example. The calls are those of the command line.
 
 Where the server wants a token, send it as `Authorization: Bearer TOKEN`."""
 
 
-def make_app(engine: Engine, fetcher: Fetcher | None = None) -> App:
+def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
     """The ASGI app of a started engine, which it closes when it stops."""
     settings, metrics = engine.settings, engine.metrics
 
@@ -38,36 +38,36 @@ def make_app(engine: Engine, fetcher: Fetcher | None = None) -> App:
         await anyio.to_thread.run_sync(engine.close)
 
     app = FastAPI(
-        title="simsearch", version=__version__, description=_ABOUT, lifespan=lifespan,
+        title="simsearch", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
         openapi_url=f"{api.PREFIX}/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.engine, app.state.metrics = engine, metrics
-    app.state.fetcher = fetcher or Fetcher(most_bytes=settings.max_body_bytes)
+    app.state.fetcher = fetcher or Fetcher(max_bytes=settings.max_body_bytes)
     app.include_router(api.router)
-    app.include_router(api.plain)
+    app.include_router(api.metrics_router)
     app.include_router(pages.router)
     app.include_router(login.router)
     for kind in (SimsearchError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, _said)
+        app.add_exception_handler(kind, _render_error)
     if settings.token is not None:
         _describe_token(app)
-    return Guard(app, settings, metrics)
+    return SecurityMiddleware(app, settings, metrics)
 
 
-def _said(request: Request, error: Exception) -> Response:
+def _render_error(request: Request, error: Exception) -> Response:
     """A page for who looks, a document for programs."""
-    said = refusal(error)
+    said = to_error_response(error)
     if said.status == 500:
         _log.error("%s %s", request.method, request.url.path, exc_info=error)
     headers = said.headers | dict((error.headers or {}) if isinstance(error, HTTPException) else {})
     if said.status == 405:
-        headers["Allow"] = ", ".join(_methods(request))
+        headers["Allow"] = ", ".join(_list_methods(request))
     if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api"):
-        return login.problem_page(request, said, headers)
+        return login.render_error_page(request, said, headers)
     return JSONResponse({"problem": said.problem, "advice": said.advice}, said.status, headers)
 
 
-def _methods(request: Request) -> list[str]:
+def _list_methods(request: Request) -> list[str]:
     """Every method that the path is asked with: several routes may share it."""
     fitting = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
     return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})

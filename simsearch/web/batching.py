@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_TOGETHER = 16
+_MAX_REQUESTS_PER_BATCH = 16
 
 Batch = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
 
-class Embeds(Protocol):
+class EmbedderLike(Protocol):
     """A model, loaded, as `simsearch.models.embedder.Embedder` says."""
 
     model: Any
@@ -31,7 +31,7 @@ class Embeds(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
+class _PendingBatch:
     """A batch that waits for its vectors, or for what went wrong with it."""
 
     batch: Batch
@@ -50,7 +50,7 @@ class BatchingEmbedder:
     that the engine needs for one batch collects the next. `on_batch` is told the number of pictures of each.
     """
 
-    def __init__(self, embedder: Embeds, on_batch: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, embedder: EmbedderLike, on_batch: Callable[[int], None] = lambda _: None) -> None:
         self.model = embedder.model
         self.width = embedder.width
         self.engine = embedder.engine
@@ -58,27 +58,27 @@ class BatchingEmbedder:
         self.notes = embedder.notes
         self._embedder = embedder
         self._on_batch = on_batch
-        self._waiting: list[_Request] = []
-        self._list = threading.Lock()
-        self._engine = threading.Lock()
+        self._waiting: list[_PendingBatch] = []
+        self._queue_lock = threading.Lock()
+        self._engine_lock = threading.Lock()
 
     def embed(self, batch: Batch) -> Vectors:
         """(n, side, side, 3) uint8 to (n, d) float32 unit rows, in whatever batch they are made."""
-        mine = _Request(batch)
-        with self._list:
+        mine = _PendingBatch(batch)
+        with self._queue_lock:
             self._waiting.append(mine)
         while not mine.is_done:
-            with self._engine:
+            with self._engine_lock:
                 if not mine.is_done:  # else another thread's batch had room for it
-                    self._embed_those_waiting()
+                    self._embed_waiting()
         if mine.failure is not None:
             raise mine.failure
         assert mine.vectors is not None  # it is done, and did not fail
         return mine.vectors
 
-    def _embed_those_waiting(self) -> None:
-        with self._list:
-            together, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
+    def _embed_waiting(self) -> None:
+        with self._queue_lock:
+            together, self._waiting = self._waiting[:_MAX_REQUESTS_PER_BATCH], self._waiting[_MAX_REQUESTS_PER_BATCH:]
         try:
             vectors = self._embedder.embed(np.concatenate([request.batch for request in together]))
         except BaseException as error:
@@ -96,19 +96,19 @@ class SharedEmbedders(MutableMapping[str, Any]):
 
     def __init__(self, on_batch: Callable[[int], None] = lambda _: None) -> None:
         self._on_batch = on_batch
-        self._held: dict[str, BatchingEmbedder] = {}
+        self._embedders: dict[str, BatchingEmbedder] = {}
 
-    def __setitem__(self, fingerprint: str, embedder: Embeds) -> None:
-        self._held.setdefault(fingerprint, BatchingEmbedder(embedder, self._on_batch))
+    def __setitem__(self, fingerprint: str, embedder: EmbedderLike) -> None:
+        self._embedders.setdefault(fingerprint, BatchingEmbedder(embedder, self._on_batch))
 
     def __getitem__(self, fingerprint: str) -> BatchingEmbedder:
-        return self._held[fingerprint]
+        return self._embedders[fingerprint]
 
     def __delitem__(self, fingerprint: str) -> None:
-        del self._held[fingerprint]
+        del self._embedders[fingerprint]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._held))
+        return iter(list(self._embedders))
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._embedders)

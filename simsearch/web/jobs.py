@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from simsearch.collection import Collection, DuplicateQuestion, DuplicateReport, WeightsOrder
+from simsearch.collection import Collection, DuplicateOptions, DuplicateReport, WeightsOptions
 from simsearch.duplicates.results import Tier
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
-from simsearch.web.settings import Settings
+from simsearch.web.settings import ServerSettings
 
 T = TypeVar("T")
 
-_FACTS = re.compile(r'(<script type="application/json" id="facts">)(.*?)(</script>)', re.DOTALL)
-_MOST_KEPT = 8
+_FACTS_PATTERN = re.compile(r'(<script type="application/json" id="facts">)(.*?)(</script>)', re.DOTALL)
+_MAX_JOBS = 8
 
 
 @dataclass(slots=True)
-class Making(Generic[T]):
+class BackgroundJob(Generic[T]):
     """Something that is being made. `stage` and `share` say how far it is."""
 
     future: Future[T]
@@ -41,26 +41,26 @@ class Making(Generic[T]):
         return self.future.result()
 
 
-class Overviews:
+class BackgroundJobs:
     """What was made of a collection as a whole, by the state of the collection it was made of. One at a time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="overview")
-        self._held: dict[tuple[Any, ...], Making[Any]] = {}
+        self._jobs: dict[tuple[Any, ...], BackgroundJob[Any]] = {}
         self._lock = threading.Lock()
 
-    def duplicates(self, collection: Collection, tier: Tier) -> Making[DuplicateReport]:
+    def find_duplicates(self, collection: Collection, tier: Tier) -> BackgroundJob[DuplicateReport]:
         """The groups of duplicates, as far down as a tier; begun if nobody asked since the collection changed."""
 
         def make(opened: Collection, progress: Callable[[str, float], None]) -> DuplicateReport:
-            order = WeightsOrder(offline=self._settings.offline)
-            question = DuplicateQuestion(down_to=tier)
+            order = WeightsOptions(offline=self._settings.offline)
+            question = DuplicateOptions(down_to=tier)
             return opened.duplicates(question, backbone=self._settings.backbone, weights=order, progress=progress)
 
-        return self._making(("duplicates", tier, *self._state(collection)), make)
+        return self._submit(("duplicates", tier, *self._build_state_key(collection)), make)
 
-    def map_page(self, collection: Collection) -> Making[bytes]:
+    def draw_map(self, collection: Collection) -> BackgroundJob[bytes]:
         """The map as a page whose pictures are asked of this server."""
 
         def make(opened: Collection, progress: Callable[[str, float], None]) -> bytes:
@@ -72,27 +72,29 @@ class Overviews:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "map.html"
                 write_map_page(CollectionMap(title, images, found.grid, found.clusters), file)
-                return _served(file.read_text("utf-8"), images).encode()
+                return _link_to_server(file.read_text("utf-8"), images).encode()
 
-        return self._making(("map", *self._state(collection)), make)
+        return self._submit(("map", *self._build_state_key(collection)), make)
 
     def close(self) -> None:
         """Finish what is being made, drop what waits."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _state(self, collection: Collection) -> tuple[Any, ...]:
+    def _build_state_key(self, collection: Collection) -> tuple[Any, ...]:
         """What changes with the collection: of which model, after how many changes, over how many files."""
         stored = collection.model(self._settings.backbone)
         return stored.fingerprint, stored.generation, collection.info()["files"]
 
-    def _making(self, key: tuple[Any, ...], make: Callable[[Collection, Callable[[str, float], None]], T]) -> Making[T]:
+    def _submit(
+        self, key: tuple[Any, ...], make: Callable[[Collection, Callable[[str, float], None]], T]
+    ) -> BackgroundJob[T]:
         with self._lock:
-            if key in self._held:
-                return self._held[key]
-            while len(self._held) >= _MOST_KEPT:
-                self._held.pop(next(iter(self._held))).future.cancel()
-            making: Making[T] = Making(Future())
-            self._held[key] = making
+            if key in self._jobs:
+                return self._jobs[key]
+            while len(self._jobs) >= _MAX_JOBS:
+                self._jobs.pop(next(iter(self._jobs))).future.cancel()
+            making: BackgroundJob[T] = BackgroundJob(Future())
+            self._jobs[key] = making
 
         def tell(stage: str, share: float) -> None:
             making.stage, making.share = stage, share
@@ -113,10 +115,10 @@ class Overviews:
     def _forget(self, key: tuple[Any, ...]) -> None:
         """What failed is tried again when it is next asked for."""
         with self._lock:
-            self._held.pop(key, None)
+            self._jobs.pop(key, None)
 
 
-def _served(page: str, images: list[MapImage]) -> str:
+def _link_to_server(page: str, images: list[MapImage]) -> str:
     """The page with addresses of this server in the place of those of files."""
 
     def with_addresses(found: re.Match[str]) -> str:
@@ -124,4 +126,4 @@ def _served(page: str, images: list[MapImage]) -> str:
         facts["addresses"] = {str(row): f"/images/{image.image_id}" for row, image in enumerate(images)}
         return found[1] + json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c") + found[3]
 
-    return _FACTS.sub(with_addresses, page, count=1)
+    return _FACTS_PATTERN.sub(with_addresses, page, count=1)

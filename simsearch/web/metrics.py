@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_TIME_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-class Metrics:
+class ServerMetrics:
     """Counters of one server, with a registry of their own."""
 
     def __init__(self) -> None:
@@ -19,13 +19,13 @@ class Metrics:
             "simsearch_requests", "Requests answered, by route and status.", ["method", "route", "status"],
             registry=registry,
         )  # fmt: skip
-        self._seconds = Histogram(
+        self._request_seconds = Histogram(
             "simsearch_request_seconds", "Time from a request's head to the end of its answer.", ["route"],
-            buckets=_SECONDS, registry=registry,
+            buckets=_TIME_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._stages = Histogram(
             "simsearch_search_stage_seconds", "Time of a search by stage: load (decoding included), embed, search.",
-            ["stage"], buckets=_SECONDS, registry=registry,
+            ["stage"], buckets=_TIME_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._batches = Histogram(
             "simsearch_embed_batch_pictures", "Pictures embedded together.",
@@ -37,20 +37,20 @@ class Metrics:
         """Ask this for the queue's length whenever the metrics are read."""
         self._queue.set_function(length)
 
-    def count(self, method: str, route: str, status: int, elapsed_s: float) -> None:
+    def count_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """A request that was answered."""
         self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(route).observe(elapsed_s)
+        self._request_seconds.labels(route).observe(elapsed_s)
 
     def count_batch(self, n_pictures: int) -> None:
         """A batch that was embedded."""
         self._batches.observe(n_pictures)
 
-    def time_stages(self, milliseconds: Mapping[str, float]) -> None:
+    def observe_stages(self, milliseconds: Mapping[str, float]) -> None:
         """The stages of a search."""
         for stage, value in milliseconds.items():
             self._stages.labels(stage).observe(value / 1e3)
 
-    def text(self) -> bytes:
+    def to_text(self) -> bytes:
         """All of it in Prometheus's text format."""
         return generate_latest(self._registry)

@@ -9,25 +9,25 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from simsearch.errors import UsageError
-from simsearch.web.query import LARGEST_ID, LONGEST_WHERE, MOST_EXAMPLES, MOST_OFFSET
+from simsearch.web.query import MAX_EXAMPLES, MAX_ID, MAX_OFFSET, MAX_WHERE_LENGTH
 
-_UPLOAD = re.compile(r"u-([0-9a-f]{32})")
-_ID = re.compile(r"[0-9]{1,19}")
-_LONGEST_NAME = 200
+_UPLOAD_PATTERN = re.compile(r"u-([0-9a-f]{32})")
+_ID_PATTERN = re.compile(r"[0-9]{1,19}")
+_MAX_NAME_LENGTH = 200
 
-Pick = int | str
+PictureRef = int | str
 """A picture in an address: the id of a stored image, or the name of one that was sent, as `Uploads` gives it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Screen:
+class PageState:
     """A search as the page's address has it: pictures, a part of the first, and which answers.
 
     `least` is the least similarity, 0 or less for all; `beside` a second backbone that answers the same.
     """
 
-    like: tuple[Pick, ...] = ()
-    unlike: tuple[Pick, ...] = ()
+    like: tuple[PictureRef, ...] = ()
+    unlike: tuple[PictureRef, ...] = ()
     crop: str = ""
     where: str = ""
     least: float = -1.0
@@ -38,24 +38,24 @@ class Screen:
     @classmethod
     def parse(cls, query: Iterable[tuple[str, str]]) -> Self:
         """From the names and values of an address. Raises `UsageError`."""
-        like: list[Pick] = []
-        unlike: list[Pick] = []
+        like: list[PictureRef] = []
+        unlike: list[PictureRef] = []
         single = dict.fromkeys(("crop", "where", "min", "backbone", "beside", "from"), "")
         for name, value in query:
             if name in ("like", "unlike"):
-                (like if name == "like" else unlike).append(_pick(value))
+                (like if name == "like" else unlike).append(_parse_picture(value))
             elif name in single:
                 single[name] = value.strip()
-        if len(like) + len(unlike) > MOST_EXAMPLES:
-            raise UsageError(f"there are more than {MOST_EXAMPLES} pictures", "ask with fewer")
-        if len(single["where"]) > LONGEST_WHERE or any(
-            len(single[name]) > _LONGEST_NAME for name in ("crop", "backbone", "beside")
+        if len(like) + len(unlike) > MAX_EXAMPLES:
+            raise UsageError(f"there are more than {MAX_EXAMPLES} pictures", "ask with fewer")
+        if len(single["where"]) > MAX_WHERE_LENGTH or any(
+            len(single[name]) > _MAX_NAME_LENGTH for name in ("crop", "backbone", "beside")
         ):
             raise UsageError("the question is too long", "ask something shorter")
         return cls(
             like=tuple(dict.fromkeys(like)), unlike=tuple(dict.fromkeys(unlike)), crop=single["crop"],
-            where=single["where"], least=_least(single["min"]), backbone=single["backbone"],
-            beside=single["beside"], offset=_offset(single["from"]),
+            where=single["where"], least=_parse_min_similarity(single["min"]), backbone=single["backbone"],
+            beside=single["beside"], offset=_parse_offset(single["from"]),
         )  # fmt: skip
 
     @property
@@ -71,53 +71,57 @@ class Screen:
     def address(self, **changes: Any) -> str:
         """Where this is shown, or what differs from it so. Another question begins with the first answer."""
         screen = replace(self, **({"offset": 0} | changes))
-        found = [("like", _shown(pick)) for pick in screen.like] + [("unlike", _shown(pick)) for pick in screen.unlike]
+        found = [("like", _format_picture(pick)) for pick in screen.like] + [
+            ("unlike", _format_picture(pick)) for pick in screen.unlike
+        ]
         least = "" if screen.least <= 0 else f"{screen.least:g}"
         named = {"crop": screen.crop, "where": screen.where, "min": least, "backbone": screen.backbone}
         named |= {"beside": screen.beside, "from": str(screen.offset or "")}
         found += [(name, value) for name, value in named.items() if value]
         return "/" + ("?" + urllib.parse.urlencode(found, safe=",") if found else "")
 
-    def asking(self, pick: Pick) -> str:
+    def asking(self, pick: PictureRef) -> str:
         """Where answers are shown that are like this picture alone."""
         return self.address(like=(pick,), unlike=(), crop="")
 
-    def more_like(self, pick: Pick) -> str:
+    def more_like(self, pick: PictureRef) -> str:
         """Where answers are shown that are like this picture, too."""
-        return self.address(like=(*self.like, pick), unlike=_without(self.unlike, pick))
+        return self.address(like=(*self.like, pick), unlike=_remove_picture(self.unlike, pick))
 
-    def less_like(self, pick: Pick) -> str:
+    def less_like(self, pick: PictureRef) -> str:
         """Where answers are shown that are less like this picture."""
-        return self.address(like=_without(self.like, pick), unlike=(*self.unlike, pick))
+        return self.address(like=_remove_picture(self.like, pick), unlike=(*self.unlike, pick))
 
-    def without(self, pick: Pick) -> str:
+    def without(self, pick: PictureRef) -> str:
         """Where answers are shown that have nothing to do with this picture."""
         crop = "" if self.like[:1] == (pick,) else self.crop
-        return self.address(like=_without(self.like, pick), unlike=_without(self.unlike, pick), crop=crop)
+        return self.address(like=_remove_picture(self.like, pick), unlike=_remove_picture(self.unlike, pick), crop=crop)
 
     def fields(self) -> list[tuple[str, str]]:
         """What a form carries on beside what it asks itself: the pictures and the part."""
-        found = [("like", _shown(pick)) for pick in self.like] + [("unlike", _shown(pick)) for pick in self.unlike]
+        found = [("like", _format_picture(pick)) for pick in self.like] + [
+            ("unlike", _format_picture(pick)) for pick in self.unlike
+        ]
         return [*found, ("crop", self.crop)] if self.crop else found
 
 
-def _pick(text: str) -> Pick:
-    if found := _UPLOAD.fullmatch(text):
+def _parse_picture(text: str) -> PictureRef:
+    if found := _UPLOAD_PATTERN.fullmatch(text):
         return found[1]
-    if _ID.fullmatch(text) and 1 <= int(text) <= LARGEST_ID:
+    if _ID_PATTERN.fullmatch(text) and 1 <= int(text) <= MAX_ID:
         return int(text)
     raise UsageError("there is no such picture", "begin anew from the first page")
 
 
-def _shown(pick: Pick) -> str:
+def _format_picture(pick: PictureRef) -> str:
     return str(pick) if isinstance(pick, int) else f"u-{pick}"
 
 
-def _without(picks: tuple[Pick, ...], pick: Pick) -> tuple[Pick, ...]:
+def _remove_picture(picks: tuple[PictureRef, ...], pick: PictureRef) -> tuple[PictureRef, ...]:
     return tuple(other for other in picks if other != pick)
 
 
-def _least(text: str) -> float:
+def _parse_min_similarity(text: str) -> float:
     try:
         least = float(text or -1)
     except ValueError as error:
@@ -127,7 +131,7 @@ def _least(text: str) -> float:
     return least if least > 0 else -1.0
 
 
-def _offset(text: str) -> int:
-    if not (text or "0").isdecimal() or len(text) > 6 or int(text or 0) > MOST_OFFSET:
-        raise UsageError("there is no such place among the answers", f"it is a number up to {MOST_OFFSET}")
+def _parse_offset(text: str) -> int:
+    if not (text or "0").isdecimal() or len(text) > 6 or int(text or 0) > MAX_OFFSET:
+        raise UsageError("there is no such place among the answers", f"it is a number up to {MAX_OFFSET}")
     return int(text or 0)

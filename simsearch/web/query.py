@@ -8,20 +8,20 @@ from typing import Literal
 
 from simsearch.collection import Answer, Crop, Example
 from simsearch.errors import UsageError
-from simsearch.web.engine import Engine
+from simsearch.web.engine import SearchEngine
 
-MOST_ANSWERS = 200
-MOST_OFFSET = 10_000
-MOST_EXAMPLES = 32
-LARGEST_ID = 2**63 - 1
-LONGEST_WHERE = 2_000
+MAX_RESULTS = 200
+MAX_OFFSET = 10_000
+MAX_EXAMPLES = 32
+MAX_ID = 2**63 - 1
+MAX_WHERE_LENGTH = 2_000
 
 Rerank = Literal["default", "none", "aqe5"]
 """`default`: what the collection is set to. Of the others those that cost no preparation and leave nothing on disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class SearchRequest:
     """What is asked: pictures (ids, or bytes with a name) that answers are to be like or unlike, and which answers.
 
     `crop` is the part that is meant of the first picture that answers are to be like.
@@ -39,16 +39,16 @@ class Question:
     rerank: Rerank = "default"
 
 
-async def answered(question: Question, engine: Engine) -> Answer:
+async def run_search(question: SearchRequest, engine: SearchEngine) -> Answer:
     """The answer. Raises `UsageError` and what `Engine.search` raises."""
     if not question.like:
         raise UsageError("there is nothing to ask with", "send an image, or the id of a stored one")
-    if len(question.like) + len(question.unlike) > MOST_EXAMPLES:
-        raise UsageError(f"there are more than {MOST_EXAMPLES} pictures", "ask with fewer")
+    if len(question.like) + len(question.unlike) > MAX_EXAMPLES:
+        raise UsageError(f"there are more than {MAX_EXAMPLES} pictures", "ask with fewer")
     part = None if question.crop is None else Crop.parse(question.crop)
-    first = _example(question.like[0], 1.0, part)
-    rest = [_example(picture, 1.0) for picture in question.like[1:]]
-    others = [_example(picture, -1.0) for picture in question.unlike]
+    first = _build_example(question.like[0], 1.0, part)
+    rest = [_build_example(picture, 1.0) for picture in question.like[1:]]
+    others = [_build_example(picture, -1.0) for picture in question.unlike]
     return await engine.search(
         [first, *rest, *others],
         k=question.k,
@@ -61,7 +61,7 @@ async def answered(question: Question, engine: Engine) -> Answer:
     )
 
 
-def _example(picture: int | tuple[str, bytes], weight: float, crop: Crop | None = None) -> Example:
+def _build_example(picture: int | tuple[str, bytes], weight: float, crop: Crop | None = None) -> Example:
     if isinstance(picture, int):
         return Example(picture, weight, crop, name=f"image {picture}")
     name, data = picture

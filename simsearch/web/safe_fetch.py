@@ -15,24 +15,24 @@ import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simsearch.errors import Unreadable, UsageError
+from simsearch.errors import UnreadableFile, UsageError
 
-_MOST_REDIRECTS = 5
-_SILENT_S = 5.0
+_MAX_REDIRECTS = 5
+_SOCKET_TIMEOUT_S = 5.0
 _CHUNK_BYTES = 1 << 16
 _PORTS = {"http": 80, "https": 443}
-_SENT_ON = (301, 302, 303, 307, 308)
-_LONGEST = 2000
+_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_MAX_URL_LENGTH = 2000
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class Refused(UsageError):
+class ForbiddenAddress(UsageError):
     """An address that is not asked for anybody."""
 
 
-def is_public(address: Address, port: int) -> bool:
+def is_public(address: IpAddress, port: int) -> bool:
     """Whether an address belongs to the open internet and the port to the web; what an IPv6 address wraps counts."""
     if port not in _PORTS.values():
         return False
@@ -50,9 +50,9 @@ def is_public(address: Address, port: int) -> bool:
 class Fetcher:
     """How far fetching goes: at most so many bytes, within so many seconds, redirects included."""
 
-    most_bytes: int
-    most_s: float = 15.0
-    allows: Callable[[Address, int], bool] = is_public
+    max_bytes: int
+    timeout_s: float = 15.0
+    is_allowed: Callable[[IpAddress, int], bool] = is_public
 
     def fetch(self, url: str) -> bytes:
         """What is at a URL, http or https.
@@ -60,59 +60,63 @@ class Fetcher:
         Raises `Refused` when the URL, or one that it leads to, is not on the open internet, `Unreadable` when it cannot
         be fetched.
         """
-        deadline = time.monotonic() + self.most_s
+        deadline = time.monotonic() + self.timeout_s
         asked = url
-        for _ in range(_MOST_REDIRECTS + 1):
-            found = self._ask(url, deadline)
+        for _ in range(_MAX_REDIRECTS + 1):
+            found = self._request(url, deadline)
             if isinstance(found, bytes):
                 return found
             url = urllib.parse.urljoin(url, found)
-        raise Unreadable(asked, f"it is sent on more than {_MOST_REDIRECTS} times", "give the address it ends at")
+        raise UnreadableFile(asked, f"it is sent on more than {_MAX_REDIRECTS} times", "give the address it ends at")
 
-    def _ask(self, url: str, deadline: float) -> bytes | str:
+    def _request(self, url: str, deadline: float) -> bytes | str:
         """What is there, or where it is sent on to."""
-        target = _Target.parse(url)
-        connection = _connect(target, self._checked(target), deadline)
+        target = _ParsedUrl.parse(url)
+        connection = _connect(target, self._resolve_host(target), deadline)
         try:
             connection.request("GET", target.path, headers={"User-Agent": "simsearch", "Accept": "image/*"})
             response = connection.getresponse()
-            if response.status in _SENT_ON and (location := response.getheader("Location")):
+            if response.status in _REDIRECT_STATUSES and (location := response.getheader("Location")):
                 return location
             if response.status != 200:
-                raise Unreadable(url, f"the server answers {response.status}", "check the address")
+                raise UnreadableFile(url, f"the server answers {response.status}", "check the address")
             return self._read(response, url, deadline)
         except TimeoutError as error:
-            raise _too_slow(url) from error
+            raise _build_timeout_error(url) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unreadable(url, f"the connection failed ({type(error).__name__})", "check the address") from error
+            raise UnreadableFile(url, f"the connection failed ({type(error).__name__})", "check the address") from error
         finally:
             connection.close()
 
-    def _checked(self, target: _Target) -> str:
+    def _resolve_host(self, target: _ParsedUrl) -> str:
         """An address of the host, after all that it has were found to be public."""
         try:
             found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise Unreadable(target.url, f"there is no {target.host}", "check the address") from error
+            raise UnreadableFile(target.url, f"there is no {target.host}", "check the address") from error
         addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-        if not addresses or not all(self.allows(ipaddress.ip_address(one), target.port) for one in addresses):
-            raise Refused(f"{target.host} is not on the open internet", "save the picture and ask with the file")
+        if not addresses or not all(self.is_allowed(ipaddress.ip_address(one), target.port) for one in addresses):
+            raise ForbiddenAddress(
+                f"{target.host} is not on the open internet", "save the picture and ask with the file"
+            )
         return addresses[0]
 
     def _read(self, response: http.client.HTTPResponse, url: str, deadline: float) -> bytes:
         chunks, n_bytes = [], 0
         while chunk := response.read1(_CHUNK_BYTES):
             n_bytes += len(chunk)
-            if n_bytes > self.most_bytes:
-                raise Unreadable(url, f"there is more than {self.most_bytes / 1e6:g} MB", "ask with a smaller picture")
+            if n_bytes > self.max_bytes:
+                raise UnreadableFile(
+                    url, f"there is more than {self.max_bytes / 1e6:g} MB", "ask with a smaller picture"
+                )
             if time.monotonic() > deadline:
-                raise _too_slow(url)
+                raise _build_timeout_error(url)
             chunks.append(chunk)
         return b"".join(chunks)
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class _ParsedUrl:
     """A URL in its parts; `path` with its query, ready to be sent."""
 
     url: str
@@ -122,35 +126,39 @@ class _Target:
     path: str
 
     @classmethod
-    def parse(cls, url: str) -> _Target:
+    def parse(cls, url: str) -> _ParsedUrl:
         try:
             parts = urllib.parse.urlsplit(url.strip())
             port = parts.port or _PORTS[parts.scheme.lower()]
         except (ValueError, KeyError) as error:
-            raise Refused("that is no address on the web", "give one that begins with http:// or https://") from error
-        if not parts.hostname or parts.username is not None or len(url) > _LONGEST:
-            raise Refused("that is no plain address on the web", "give one such as https://example.org/rose.jpg")
+            raise ForbiddenAddress(
+                "that is no address on the web", "give one that begins with http:// or https://"
+            ) from error
+        if not parts.hostname or parts.username is not None or len(url) > _MAX_URL_LENGTH:
+            raise ForbiddenAddress(
+                "that is no plain address on the web", "give one such as https://example.org/rose.jpg"
+            )
         path = urllib.parse.quote(parts.path or "/", "/%:@!$&'()*+,;=~")
         if parts.query:
             path += "?" + urllib.parse.quote(parts.query, "/%:@!$&'()*+,;=~?")
         return cls(url, parts.scheme.lower(), parts.hostname, port, path)
 
 
-def _connect(target: _Target, address: str, deadline: float) -> http.client.HTTPConnection:
+def _connect(target: _ParsedUrl, address: str, deadline: float) -> http.client.HTTPConnection:
     """A connection to that very address, which goes by the host's name in the request and in the certificate."""
-    left_s = min(_SILENT_S, deadline - time.monotonic())
+    left_s = min(_SOCKET_TIMEOUT_S, deadline - time.monotonic())
     if left_s <= 0:
-        raise _too_slow(target.url)
+        raise _build_timeout_error(target.url)
     connection = http.client.HTTPConnection(target.host, target.port, timeout=left_s)
     try:
         plain = socket.create_connection((address, target.port), left_s)
         if target.scheme == "https":
             plain = ssl.create_default_context().wrap_socket(plain, server_hostname=target.host)
     except OSError as error:
-        raise Unreadable(target.url, f"no connection ({type(error).__name__})", "check the address") from error
+        raise UnreadableFile(target.url, f"no connection ({type(error).__name__})", "check the address") from error
     connection.sock = plain
     return connection
 
 
-def _too_slow(url: str) -> Unreadable:
-    return Unreadable(url, "it takes too long", "try again, or save the picture and ask with the file")
+def _build_timeout_error(url: str) -> UnreadableFile:
+    return UnreadableFile(url, "it takes too long", "try again, or save the picture and ask with the file")

@@ -99,15 +99,15 @@ class StateDocument(BaseModel):
     status: str
 
 
-def shown(path: str) -> str:
+def replace_invalid_unicode(path: str) -> str:
     """A path that JSON and pages can hold: bytes that are no UTF-8 become U+FFFD."""
     return path if path.isascii() else path.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def answer_document(answer: Answer) -> dict[str, Any]:
+def build_answer_document(answer: Answer) -> dict[str, Any]:
     """An `AnswerDocument`, as plain values: a search has no time to check what it is sure of."""
     return {
-        "query": [shown(name) for name in answer.queries],
+        "query": [replace_invalid_unicode(name) for name in answer.queries],
         "backbone": answer.backbone,
         "model": answer.model,
         "rerank": answer.rerank,
@@ -116,8 +116,8 @@ def answer_document(answer: Answer) -> dict[str, Any]:
                 "rank": hit.rank,
                 "similarity": hit.similarity,
                 "image_id": hit.image_id,
-                "path": shown(hit.path),
-                "paths": [shown(path) for path in hit.paths],
+                "path": replace_invalid_unicode(hit.path),
+                "paths": [replace_invalid_unicode(path) for path in hit.paths],
                 "view": {"kind": hit.view.kind, "parameters": dict(hit.view.parameters)},
             }
             for hit in answer.hits
@@ -127,10 +127,10 @@ def answer_document(answer: Answer) -> dict[str, Any]:
     }
 
 
-def image_document(image: StoredImage) -> ImageDocument:
+def build_image_document(image: StoredImage) -> ImageDocument:
     """What is known of an image."""
     files = [
-        FileDocument(path=shown(file.path), size_bytes=file.size_bytes, modified_at=file.modified_at)
+        FileDocument(path=replace_invalid_unicode(file.path), size_bytes=file.size_bytes, modified_at=file.modified_at)
         for file in image.files
     ]
     return ImageDocument(
@@ -139,6 +139,6 @@ def image_document(image: StoredImage) -> ImageDocument:
     )  # fmt: skip
 
 
-def stats_document(info: dict[str, Any]) -> StatsDocument:
+def build_stats_document(info: dict[str, Any]) -> StatsDocument:
     """What `Collection.info` tells, without what is of this machine only."""
     return StatsDocument.model_validate(info)

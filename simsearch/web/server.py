@@ -14,47 +14,47 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from simsearch.errors import UsageError
 from simsearch.web.app import make_app
-from simsearch.web.engine import Engine
+from simsearch.web.engine import SearchEngine
 from simsearch.web.safe_fetch import Fetcher
-from simsearch.web.settings import Settings
+from simsearch.web.settings import ServerSettings
 
-HEAD_S = 10.0
-_IDLE_S = 15
-_STOP_S = 10
-_MOST_CONNECTIONS = 512
+HEAD_TIMEOUT_S = 10.0
+_KEEP_ALIVE_S = 15
+_SHUTDOWN_S = 10
+_MAX_CONNECTIONS = 512
 
 
-class _Patient(HttpToolsProtocol):
+class _HeadTimeoutProtocol(HttpToolsProtocol):
     """HTTP that hangs up on who connects and does not come to the end of a request's head."""
 
-    _clock: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._start_clock()
+        self._start_timer()
 
     def on_message_begin(self) -> None:
-        self._stop_clock()
-        self._start_clock()
+        self._stop_timer()
+        self._start_timer()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._stop_clock()
+        self._stop_timer()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_clock()
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _start_clock(self) -> None:
-        self._clock = self.loop.call_later(HEAD_S, self.transport.close)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
 
-    def _stop_clock(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: ServerSettings) -> socket.socket:
     """The address, taken. Raises `UsageError` where it is in use or is none of this machine."""
     try:
         family, _, _, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
@@ -71,17 +71,17 @@ def listen(settings: Settings) -> socket.socket:
     return taken
 
 
-def made_token() -> str:
+def make_token() -> str:
     """A token that nobody guesses."""
     return secrets.token_urlsafe(24)
 
 
-def serve_at(taken: socket.socket, settings: Settings, on_ready: Callable[[], None]) -> None:
+def serve(taken: socket.socket, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
     """Serve until a signal says to stop; what was begun is finished first.
 
     Raises what opening the collection and its model raises.
     """
-    engine = Engine(settings)
+    engine = SearchEngine(settings)
     engine.start()
     server = make_server(engine, on_ready)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn stops at them, and then raises them again
@@ -89,17 +89,18 @@ def serve_at(taken: socket.socket, settings: Settings, on_ready: Callable[[], No
     server.run([taken])
 
 
-def make_server(engine: Engine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
+def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
     """A server of a started engine, to be run on a socket; `on_ready` is called when it answers."""
     config = uvicorn.Config(
-        make_app(engine, fetcher), http=_Patient, ws="none", lifespan="on", log_config=None, access_log=False,
-        server_header=False, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=_STOP_S,
-        limit_concurrency=_MOST_CONNECTIONS, backlog=256,
+        make_app(engine, fetcher), http=_HeadTimeoutProtocol, ws="none", lifespan="on", log_config=None,
+        access_log=False,
+        server_header=False, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_SHUTDOWN_S,
+        limit_concurrency=_MAX_CONNECTIONS, backlog=256,
     )  # fmt: skip
-    return _Server(config, on_ready)
+    return _NotifyingServer(config, on_ready)
 
 
-class _Server(uvicorn.Server):
+class _NotifyingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready

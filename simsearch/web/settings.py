@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from simsearch.errors import UsageError
 
-SHORTEST_TOKEN = 16
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+MIN_TOKEN_LENGTH = 16
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """How a server serves a collection.
 
     `token` is what every request must show; None: no token, for this machine alone. `backbone` answers where a
@@ -32,21 +32,21 @@ class Settings:
     offline: bool = False
     max_body_bytes: int = 32_000_000
     max_pixels: int = 50_000_000
-    body_s: float = 20.0
-    answer_s: float = 30.0
-    n_waiting: int = 64
+    body_timeout_s: float = 20.0
+    answer_timeout_s: float = 30.0
+    max_waiting: int = 64
     n_workers: int = max(4, min(8, 2 * (os.cpu_count() or 1)))
 
     def __post_init__(self) -> None:
-        if self.token is None and not self.is_private:
+        if self.token is None and not self.is_loopback:
             raise UsageError(f"{self.host} can be reached from elsewhere", "give a --token that visitors must show")
-        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
+        if self.token is not None and len(self.token) < MIN_TOKEN_LENGTH:
             problem = f"the token has {len(self.token)} characters"
-            raise UsageError(problem, f"take {SHORTEST_TOKEN} or more, or let one be made")
+            raise UsageError(problem, f"take {MIN_TOKEN_LENGTH} or more, or let one be made")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
             raise UsageError("the token cannot be sent in a request", "take letters, digits, - and _")
 
     @property
-    def is_private(self) -> bool:
+    def is_loopback(self) -> bool:
         """Whether the address can be reached from this machine alone."""
-        return self.host in LOOPBACK
+        return self.host in LOOPBACK_HOSTS

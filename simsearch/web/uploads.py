@@ -6,36 +6,36 @@ import hashlib
 import threading
 from collections import OrderedDict
 
-_MOST_BYTES = 128_000_000
+_MAX_BYTES = 128_000_000
 _NAME_LENGTH = 32
 
 
-class Uploads:
+class UploadCache:
     """The last pictures that were asked with, up to a number of bytes, each under a name that follows from its bytes.
 
     Whoever knows the name had the picture, or was given its address. Nothing is written to disk.
     """
 
-    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, most_bytes: int = _MAX_BYTES) -> None:
+        self._max_bytes = most_bytes
         self._n_bytes = 0
-        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, data: bytes) -> str:
+    def put(self, data: bytes) -> str:
         """Keep a picture, and forget those that were not asked for longest; its name."""
         name = hashlib.sha256(data).hexdigest()[:_NAME_LENGTH]
         with self._lock:
-            self._n_bytes += 0 if name in self._held else len(data)
-            self._held[name] = data
-            self._held.move_to_end(name)
-            while self._n_bytes > self._most_bytes and len(self._held) > 1:
-                self._n_bytes -= len(self._held.popitem(last=False)[1])
+            self._n_bytes += 0 if name in self._pictures else len(data)
+            self._pictures[name] = data
+            self._pictures.move_to_end(name)
+            while self._n_bytes > self._max_bytes and len(self._pictures) > 1:
+                self._n_bytes -= len(self._pictures.popitem(last=False)[1])
         return name
 
     def get(self, name: str) -> bytes | None:
         """The picture of that name, if it is still here."""
         with self._lock:
-            if (found := self._held.get(name)) is not None:
-                self._held.move_to_end(name)
+            if (found := self._pictures.get(name)) is not None:
+                self._pictures.move_to_end(name)
             return found

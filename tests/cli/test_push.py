@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_milvus(root: Path) -> Path:
     """A copy of the collection that is searched in Milvus Lite, to be asked."""
     copied = shutil.copytree(root / "files", root / "in_milvus")
-    Collection.push(copied, StoreChoice.checked("milvus", str(copied / "vectors.db")))
+    Collection.push(copied, StoreChoice.from_options("milvus", str(copied / "vectors.db")))
     return copied
 
 

@@ -15,18 +15,18 @@ from PIL import Image
 
 from bench.duplicates import write_family
 from simsearch import Collection, ModelChoice
-from simsearch.duplicates.alignment import SAME_PICTURE, likeness
-from simsearch.duplicates.calibration import exceeded_by, share_overlaid
+from simsearch.duplicates.alignment import MIN_LIKENESS, measure_likeness
+from simsearch.duplicates.calibration import estimate_overlaid_share, find_threshold
 from simsearch.duplicates.edits import EDITS
-from simsearch.duplicates.grouping import stars
-from simsearch.duplicates.holdings import HeldFile, HeldImage
-from simsearch.duplicates.keep_rules import by_preference
-from simsearch.duplicates.results import DuplicateQuestion, DuplicateReport
+from simsearch.duplicates.grouping import build_stars
+from simsearch.duplicates.holdings import SnapshotFile, SnapshotImage
+from simsearch.duplicates.keep_rules import sort_by_preference
+from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
 from simsearch.duplicates.search import SearchedModel, find_duplicates
-from simsearch.duplicates.similarity_graph import Originals, Rejections, link
-from simsearch.duplicates.thumbnails import thumbnail
-from simsearch.errors import Unreadable, UsageError
-from simsearch.images.decode import Picture
+from simsearch.duplicates.similarity_graph import OriginalVectors, RejectedPairs, build_similarity_graph
+from simsearch.duplicates.thumbnails import make_alignment_thumbnail
+from simsearch.errors import UnreadableFile, UsageError
+from simsearch.images.decode import DecodedImage
 from simsearch.index.cache import IndexCache
 from simsearch.models.embedder import open_embedder
 from simsearch.store.catalog import Catalog
@@ -39,65 +39,74 @@ BUILTIN = ModelChoice(backbone="builtin", precision="f32")
 
 
 @pytest.fixture(scope="module")
-def objects() -> list[Picture]:
+def objects() -> list[DecodedImage]:
     """Every third rendered picture of the project's own collection: thirteen kinds of things, no duplicates."""
     files = sorted((ROOT / "data" / "objects").rglob("*.jpg"))[::3]
     images = [Image.open(file).convert("RGB") for file in files]
-    return [Picture(image, image.width, image.height, "JPEG") for image in images]
+    return [DecodedImage(image, image.width, image.height, "JPEG") for image in images]
 
 
-def edited(picture: Picture, name: str, seed: int) -> np.ndarray:
+def edited(picture: DecodedImage, name: str, seed: int) -> np.ndarray:
     image = EDITS[name](picture.image, np.random.default_rng(seed))
-    return thumbnail(Picture(image, image.width, image.height, "JPEG"))
+    return make_alignment_thumbnail(DecodedImage(image, image.width, image.height, "JPEG"))
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edited_picture_is_the_same_picture(objects: list[Picture], name: str):
-    originals = np.stack([thumbnail(picture) for picture in objects])
+def test_an_edited_picture_is_the_same_picture(objects: list[DecodedImage], name: str):
+    originals = np.stack([make_alignment_thumbnail(picture) for picture in objects])
     edits = np.stack([edited(picture, name, seed) for seed, picture in enumerate(objects)])
-    assert np.mean(likeness(originals, edits) >= SAME_PICTURE) >= 0.95
-    assert np.mean(likeness(edits, originals) >= SAME_PICTURE) >= 0.9
+    assert np.mean(measure_likeness(originals, edits) >= MIN_LIKENESS) >= 0.95
+    assert np.mean(measure_likeness(edits, originals) >= MIN_LIKENESS) >= 0.9
 
 
-def test_different_pictures_are_not_the_same_picture_even_of_one_kind(objects: list[Picture]):
-    thumbnails = np.stack([thumbnail(picture) for picture in objects])
+def test_different_pictures_are_not_the_same_picture_even_of_one_kind(objects: list[DecodedImage]):
+    thumbnails = np.stack([make_alignment_thumbnail(picture) for picture in objects])
     a, b = np.array(list(itertools.combinations(range(len(objects)), 2))).T
-    assert likeness(thumbnails[a], thumbnails[b]).max() < SAME_PICTURE
+    assert measure_likeness(thumbnails[a], thumbnails[b]).max() < MIN_LIKENESS
 
 
-def test_two_edits_at_once_are_still_the_same_picture(objects: list[Picture]):
+def test_two_edits_at_once_are_still_the_same_picture(objects: list[DecodedImage]):
     random = np.random.default_rng(0)
     found = []
     for picture in objects:
         image = EDITS["cropped to 95 %"](EDITS["mirrored"](picture.image, random), random)
         image = EDITS["recompressed, JPEG quality 50"](image, random)
-        found.append(likeness(thumbnail(picture)[None], thumbnail(Picture(image, 0, 0, "JPEG"))[None])[0])
-    assert np.mean(np.array(found) >= SAME_PICTURE) >= 0.9
+        found.append(
+            measure_likeness(
+                make_alignment_thumbnail(picture)[None],
+                make_alignment_thumbnail(DecodedImage(image, 0, 0, "JPEG"))[None],
+            )[0]
+        )
+    assert np.mean(np.array(found) >= MIN_LIKENESS) >= 0.9
 
 
 def test_a_picture_without_detail_is_like_none():
     grey, white = np.full((1, 32, 32, 3), 128, np.uint8), np.full((1, 32, 32, 3), 255, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    assert max(likeness(grey, grey)[0], likeness(grey, white)[0], likeness(noise, grey)[0]) < 0.1
-    assert len(likeness(grey[:0], grey[:0])) == 0
+    assert (
+        max(measure_likeness(grey, grey)[0], measure_likeness(grey, white)[0], measure_likeness(noise, grey)[0]) < 0.1
+    )
+    assert len(measure_likeness(grey[:0], grey[:0])) == 0
 
 
-def test_likeness_does_not_depend_on_what_else_is_compared(objects: list[Picture]):
-    thumbnails = np.stack([thumbnail(picture) for picture in objects])
-    together = likeness(thumbnails[:-1], thumbnails[1:])
-    alone = [likeness(thumbnails[row : row + 1], thumbnails[row + 1 : row + 2])[0] for row in range(len(objects) - 1)]
+def test_likeness_does_not_depend_on_what_else_is_compared(objects: list[DecodedImage]):
+    thumbnails = np.stack([make_alignment_thumbnail(picture) for picture in objects])
+    together = measure_likeness(thumbnails[:-1], thumbnails[1:])
+    alone = [
+        measure_likeness(thumbnails[row : row + 1], thumbnails[row + 1 : row + 2])[0] for row in range(len(objects) - 1)
+    ]
     np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
 # Linking
 
 
-def originals_of(vectors: np.ndarray) -> Originals:
+def originals_of(vectors: np.ndarray) -> OriginalVectors:
     """Images 1, 2, ... with those vectors, which lie in the index in another order."""
     places = np.random.default_rng(7).permutation(len(vectors))
     rows = np.empty_like(vectors, dtype=np.float32)
     rows[places] = vectors
-    return Originals(np.arange(1, len(vectors) + 1), rows, places)
+    return OriginalVectors(np.arange(1, len(vectors) + 1), rows, places)
 
 
 def clustered(n: int, width: int, seed: int) -> np.ndarray:
@@ -129,17 +138,17 @@ def test_components_equal_those_of_the_whole_matrix_across_blocks():
     alike = np.argwhere(np.triu(similarities >= 0.9))
     rejected = alike[random.choice(len(alike), len(alike) // 3, replace=False)]
     originals = originals_of(vectors)
-    links = link(originals, 0.9, Rejections(originals, (rejected + 1).tolist()))
+    links = build_similarity_graph(originals, 0.9, RejectedPairs(originals, (rejected + 1).tolist()))
     is_alike = similarities >= 0.9
     is_alike[rejected[:, 0], rejected[:, 1]] = is_alike[rejected[:, 1], rejected[:, 0]] = False
-    np.testing.assert_array_equal(links.n_alike, is_alike.sum(1))
-    assert [places.tolist() for places in links.components()] == brute_components(is_alike)
+    np.testing.assert_array_equal(links.degrees, is_alike.sum(1))
+    assert [places.tolist() for places in links.iterate_components()] == brute_components(is_alike)
 
 
 def test_the_nearest_others_equal_those_of_the_whole_matrix():
     vectors = clustered(5000, 12, seed=3)
     sample = np.array([4999, 0, 4096, 17])
-    similarities, places = originals_of(vectors).nearest(sample, 9)
+    similarities, places = originals_of(vectors).find_nearest(sample, 9)
     exact = vectors[sample] @ vectors.T
     exact[np.arange(4), sample] = -np.inf
     np.testing.assert_array_equal(places, np.argsort(-exact, axis=1, kind="stable")[:, :9])
@@ -149,14 +158,14 @@ def test_the_nearest_others_equal_those_of_the_whole_matrix():
 def test_thousands_of_pictures_that_look_alike_are_one_group_in_the_memory_of_a_block():
     vectors = np.tile(np.array([[0.6, 0.8]], np.float32), (6_000, 1))
     originals = originals_of(vectors)
-    rejections = Rejections(originals, [])
+    rejections = RejectedPairs(originals, [])
     tracemalloc.start()
-    links = link(originals, 0.9, rejections)
-    groups = stars(originals, links, rejections, lambda pairs: [True] * len(pairs))
+    links = build_similarity_graph(originals, 0.9, rejections)
+    groups = build_stars(originals, links, rejections, lambda pairs: [True] * len(pairs))
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [sorted(group) for group in groups] == [list(range(6_000))]
-    assert links.n_alike.tolist() == [5_999] * 6_000
+    assert links.degrees.tolist() == [5_999] * 6_000
     assert peak_bytes < 100e6  # all pairs would be 18 million, or 36 million similarities
 
 
@@ -175,12 +184,12 @@ def groups_of(
     check: Callable | None = None,
 ) -> list[list[int]]:
     originals = originals_of(vectors)
-    rejections = Rejections(originals, rejected)
+    rejections = RejectedPairs(originals, rejected)
 
     def close(pairs: list[tuple[int, int]]) -> list[bool]:
         return [bool(vectors[a] @ vectors[b] >= least) for a, b in pairs]
 
-    found = stars(originals, link(originals, least, rejections), rejections, check or close)
+    found = build_stars(originals, build_similarity_graph(originals, least, rejections), rejections, check or close)
     return sorted(sorted(place + 1 for place in group) for group in found)
 
 
@@ -232,31 +241,31 @@ def test_pairs_of_images_that_are_no_longer_there_are_no_hindrance():
 
 def test_no_more_than_the_share_reaches_the_threshold():
     similarities = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
-    assert 0.8 < exceeded_by(similarities, 0.2) < 0.8001  # one of five may, 0.9 does
-    assert 0.9 < exceeded_by(similarities, 0.1) < 0.9001  # none of five may
-    assert exceeded_by(similarities, 1) == -1
-    assert 0.7 < exceeded_by(np.array([0.7, 0.7, 0.7, 0.1], np.float32), 0.5) < 0.7001  # all equal ones or none
+    assert 0.8 < find_threshold(similarities, 0.2) < 0.8001  # one of five may, 0.9 does
+    assert 0.9 < find_threshold(similarities, 0.1) < 0.9001  # none of five may
+    assert find_threshold(similarities, 1) == -1
+    assert 0.7 < find_threshold(np.array([0.7, 0.7, 0.7, 0.1], np.float32), 0.5) < 0.7001  # all equal ones or none
 
 
 def test_the_share_that_can_be_overlaid_is_that_of_a_normal_distribution_cut_where_pictures_are_the_same():
     z = np.random.default_rng(0).normal(1.2, 0.5, 200_000)
-    beyond = 0.5 * math.erfc((math.atanh(SAME_PICTURE) - 1.2) / 0.5 / math.sqrt(2))
+    beyond = 0.5 * math.erfc((math.atanh(MIN_LIKENESS) - 1.2) / 0.5 / math.sqrt(2))
     likenesses = np.tanh(z)
-    different = likenesses[likenesses < SAME_PICTURE]
-    assert share_overlaid(different.astype(np.float32)) == pytest.approx(beyond, rel=0.05)
+    different = likenesses[likenesses < MIN_LIKENESS]
+    assert estimate_overlaid_share(different.astype(np.float32)) == pytest.approx(beyond, rel=0.05)
 
 
 def test_nothing_is_claimed_to_be_rarer_than_what_was_looked_at():
-    assert share_overlaid(np.full(50, 0.1, np.float32)) == 1 / 50
-    assert share_overlaid(np.empty(0, np.float32)) == 1
+    assert estimate_overlaid_share(np.full(50, 0.1, np.float32)) == 1 / 50
+    assert estimate_overlaid_share(np.empty(0, np.float32)) == 1
 
 
 # What to keep
 
 
-def held(image_id: int, side: int, size_bytes: int, taken_at: str | None, *files: tuple[str, int]) -> HeldImage:
-    return HeldImage(
-        image_id, "", side, side, size_bytes, taken_at, tuple(HeldFile(path, 10**9 * s) for path, s in files)
+def held(image_id: int, side: int, size_bytes: int, taken_at: str | None, *files: tuple[str, int]) -> SnapshotImage:
+    return SnapshotImage(
+        image_id, "", side, side, size_bytes, taken_at, tuple(SnapshotFile(path, 10**9 * s) for path, s in files)
     )
 
 
@@ -276,14 +285,14 @@ def test_a_rule_puts_the_one_to_keep_first(rule: str, expected: list[int]):
         held(3, 20, 600, None, ("/cccc.jpg", 10**9 + 90)),
         held(4, 10, 500, "1999-12-31T23:59:59", ("/ddddddd.jpg", 10**9 + 99)),
     ]
-    ordered = by_preference(images, rule)
+    ordered = sort_by_preference(images, rule)
     assert [image.image_id for image in ordered] == expected
-    assert ordered == by_preference(images[::-1], rule)
+    assert ordered == sort_by_preference(images[::-1], rule)
 
 
 def test_of_the_files_of_one_image_the_rule_chooses_too():
     image = held(1, 10, 500, None, ("/b/first.jpg", 30), ("/a.jpg", 50), ("/older.jpg", 20))
-    firsts = {rule: by_preference([image], rule)[0].files[0].path for rule in ("largest", "oldest", "newest")}
+    firsts = {rule: sort_by_preference([image], rule)[0].files[0].path for rule in ("largest", "oldest", "newest")}
     assert firsts == {"largest": "/b/first.jpg", "oldest": "/older.jpg", "newest": "/a.jpg"}
 
 
@@ -291,13 +300,13 @@ def test_of_the_files_of_one_image_the_rule_chooses_too():
 
 
 def duplicates(
-    collection: Path, question: DuplicateQuestion | None = None, rejected: Sequence[tuple[int, int]] = ()
+    collection: Path, question: DuplicateOptions | None = None, rejected: Sequence[tuple[int, int]] = ()
 ) -> DuplicateReport:
     with Catalog.open(collection) as catalog:
-        stored = catalog.models()[0]
-        index = IndexCache(catalog).index(stored.fingerprint)
+        stored = catalog.list_models()[0]
+        index = IndexCache(catalog).open_index(stored.fingerprint)
         model = SearchedModel(stored, index, lambda: open_embedder(stored.model))
-        return find_duplicates(catalog, model, question or DuplicateQuestion(), rejected=rejected)
+        return find_duplicates(catalog, model, question or DuplicateOptions(), rejected=rejected)
 
 
 def names(report: DuplicateReport, tier: str) -> list[list[str]]:
@@ -327,7 +336,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(album: Path) -> DuplicateReport:
-    return duplicates(album / "indexes", DuplicateQuestion(down_to="similar"))
+    return duplicates(album / "indexes", DuplicateOptions(down_to="similar"))
 
 
 def test_copies_are_exact_and_edits_are_near(found: DuplicateReport):
@@ -363,7 +372,7 @@ def test_the_largest_stays_and_every_picture_keeps_a_file(album: Path, found: Du
 def test_calibration_tells_what_to_expect_and_what_is_found_agrees(found: DuplicateReport):
     calibration = found.calibration
     assert calibration is not None
-    assert calibration.false_positive_rate <= DuplicateQuestion().false_positive_rate
+    assert calibration.false_positive_rate <= DuplicateOptions().false_positive_rate
     assert [recall.edit for recall in calibration.recalls] == list(EDITS)
     assert calibration.recall >= 0.9
     assert (calibration.n_edited, calibration.n_compared) == (50, 50)
@@ -372,9 +381,9 @@ def test_calibration_tells_what_to_expect_and_what_is_found_agrees(found: Duplic
 
 def test_exact_alone_needs_no_network_and_no_picture(album: Path):
     with Catalog.open(album / "indexes") as catalog:
-        stored = catalog.models()[0]
-        index = IndexCache(catalog).index(stored.fingerprint)
-        report = find_duplicates(catalog, SearchedModel(stored, index, pytest.fail), DuplicateQuestion(down_to="exact"))
+        stored = catalog.list_models()[0]
+        index = IndexCache(catalog).open_index(stored.fingerprint)
+        report = find_duplicates(catalog, SearchedModel(stored, index, pytest.fail), DuplicateOptions(down_to="exact"))
     assert names(report, "exact") == [["00.jpg", "00_copy.jpg"], ["01.jpg", "01_copy.jpg"]]
     assert report.calibration is None
     assert len(report.groups) == 2
@@ -393,7 +402,7 @@ def twins(photos: Path, collection: Path) -> tuple[Path, Path]:
 def test_the_same_question_has_the_same_answer_and_a_stricter_one_asks_for_more(twins: tuple[Path, Path]):
     once, again = duplicates(twins[0]), duplicates(twins[0])
     assert (again.groups, again.calibration) == (once.groups, once.calibration)
-    lax = duplicates(twins[0], DuplicateQuestion(false_positive_rate=0.5)).calibration
+    lax = duplicates(twins[0], DuplicateOptions(false_positive_rate=0.5)).calibration
     assert lax is not None
     assert once.calibration is not None
     assert lax.near_similarity < once.calibration.near_similarity
@@ -419,14 +428,14 @@ def test_a_file_that_is_gone_or_another_is_not_told_as_near(twins: tuple[Path, P
 def test_pictures_that_are_all_out_of_reach_are_an_error_with_advice(twins: tuple[Path, Path]):
     collection, edit = twins
     edit.parent.parent.rename(edit.parent.parent.with_name("elsewhere"))
-    with pytest.raises(Unreadable, match=r"gone.*index the pictures where they are now"):
+    with pytest.raises(UnreadableFile, match=r"gone.*index the pictures where they are now"):
         duplicates(collection)
 
 
 def test_one_picture_has_no_duplicate(tmp_path: Path):
     draw_picture(tmp_path / "photos" / "one.png", 1)
     Collection.ingest(tmp_path / "ix", [tmp_path / "photos"], HISTOGRAM)
-    report = duplicates(tmp_path / "ix", DuplicateQuestion(down_to="similar"))
+    report = duplicates(tmp_path / "ix", DuplicateOptions(down_to="similar"))
     assert (report.groups, report.calibration, report.n_images) == ((), None, 1)
 
 
@@ -442,7 +451,7 @@ def test_one_picture_has_no_duplicate(tmp_path: Path):
 )
 def test_a_wrong_question_is_a_usage_error(wrong: dict, message: str):
     with pytest.raises(UsageError, match=message):
-        DuplicateQuestion(**wrong)
+        DuplicateOptions(**wrong)
 
 
 # Real photographs

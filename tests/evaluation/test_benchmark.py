@@ -13,17 +13,17 @@ import pytest
 from simsearch import Collection, ModelChoice
 from simsearch.collection import Progress, ViewChoice
 from simsearch.errors import ImageError, NoImages, SimsearchError, SourceError, UsageError
-from simsearch.evaluation.benchmark import benchmark
-from simsearch.evaluation.results import Benchmark, Row
-from simsearch.evaluation.rows import compared, named
-from simsearch.evaluation.spec import Question, Truths, Watching, combinations
-from simsearch.images.decode import decode_square, read
-from simsearch.models.histogram import histogram_vectors
-from simsearch.rerank.method import Method
+from simsearch.evaluation.benchmark import run_benchmark
+from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
+from simsearch.evaluation.rows import compare_rows, name_rows
+from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec, LabelSource, combine_choices
+from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.models.histogram import compute_histograms
+from simsearch.rerank.method import RerankMethod
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.report.benchmarks import row as made_row
 
-PLAIN, PCA, DBA = (Method.parse(text) for text in ("none", "pca5", "pca5+dba2"))
+PLAIN, PCA, DBA = (RerankMethod.parse(text) for text in ("none", "pca5", "pca5+dba2"))
 
 
 def draw_classes(folder: Path, **counts: int) -> Path:
@@ -44,15 +44,17 @@ def _tint(path: Path, number: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def question(photos: Path, **changes: object) -> Question:
-    plain = Question(source=str(photos), into=str(photos.parent / "ix"), choices=(HISTOGRAM,), n_robustness=0)
+def question(photos: Path, **changes: object) -> BenchmarkSpec:
+    plain = BenchmarkSpec(
+        source=str(photos), collection_folder=str(photos.parent / "ix"), choices=(HISTOGRAM,), n_robustness=0
+    )
     return replace(plain, **changes)
 
 
-def measured(asked: Question) -> tuple[Benchmark, list[Progress]]:
+def measured(asked: BenchmarkSpec) -> tuple[BenchmarkResult, list[Progress]]:
     """What it found, and the progress of all that was embedded for it."""
     told: list[Progress] = []
-    return benchmark(asked, Watching(on_ingest=told.append)), told
+    return run_benchmark(asked, BenchmarkCallbacks(on_ingest=told.append)), told
 
 
 def n_vectors(collection: Path | str) -> dict[str, int]:
@@ -60,7 +62,7 @@ def n_vectors(collection: Path | str) -> dict[str, int]:
         return {model["backbone"]: model["views"] for model in opened.info()["models"]}
 
 
-def told(found: Benchmark) -> dict[str, tuple[int, tuple[str, ...]]]:
+def told(found: BenchmarkResult) -> dict[str, tuple[int, tuple[str, ...]]]:
     return {exclusion.rule: (exclusion.count, exclusion.examples) for exclusion in found.dataset.exclusions}
 
 
@@ -73,7 +75,7 @@ def classes(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(classes: Path) -> Benchmark:
+def found(classes: Path) -> BenchmarkResult:
     asked = question(
         classes,
         view_counts=(2, 0),
@@ -82,13 +84,13 @@ def found(classes: Path) -> Benchmark:
         seed=3,
         command="simsearch benchmark photos",
     )
-    return benchmark(asked)
+    return run_benchmark(asked)
 
 
 # Rows
 
 
-def test_every_combination_is_a_row_under_a_name_of_its_own(found: Benchmark):
+def test_every_combination_is_a_row_under_a_name_of_its_own(found: BenchmarkResult):
     assert [row.name for row in found.rows] == [
         "histogram", "histogram pca5", "histogram pca5+dba2",
         "histogram +2 views", "histogram +2 views pca5", "histogram +2 views pca5+dba2",
@@ -99,11 +101,11 @@ def test_every_combination_is_a_row_under_a_name_of_its_own(found: Benchmark):
     assert {(row.backbone, row.precision, row.layer) for row in found.rows} == {("histogram", "f32", None)}
 
 
-def test_scores_are_those_of_plain_numpy(found: Benchmark):
+def test_scores_are_those_of_plain_numpy(found: BenchmarkResult):
     paths = [query.path for query in found.queries]
     assert paths == sorted(paths)
-    raws = [read(path, claims_picture=True, max_pixels=10**8) for path in paths]
-    vectors = histogram_vectors(np.array([decode_square(raw, 128, "squash", max_pixels=10**8)[1] for raw in raws]))
+    raws = [read_raw_file(path, has_picture_extension=True, max_pixels=10**8) for path in paths]
+    vectors = compute_histograms(np.array([decode_square(raw, 128, "squash", max_pixels=10**8)[1] for raw in raws]))
     labels = np.array([Path(path).parent.name for path in paths])
     assert [query.label for query in found.queries] == labels.tolist()
     similarities = vectors @ vectors.T
@@ -121,7 +123,7 @@ def test_scores_are_those_of_plain_numpy(found: Benchmark):
     )
 
 
-def test_the_dataset_and_the_question_are_told(found: Benchmark, classes: Path):
+def test_the_dataset_and_the_question_are_told(found: BenchmarkResult, classes: Path):
     facts = found.dataset
     assert (facts.source, facts.protocol, facts.labels) == (str(classes), "leave-one-out", "folder")
     assert (facts.n_images, facts.n_classes, facts.n_queries, facts.n_queries_of, facts.exclusions) == (
@@ -137,7 +139,7 @@ def test_the_dataset_and_the_question_are_told(found: Benchmark, classes: Path):
     assert {"simsearch", "numpy", "python"} <= found.versions.keys()
 
 
-def test_costs_are_measured_and_memory_is_counted(found: Benchmark):
+def test_costs_are_measured_and_memory_is_counted(found: BenchmarkResult):
     for row in found.rows:
         cost, n_views = row.cost, 1 + row.augment
         assert cost.memory_bytes_per_image == n_views * (4 * row.width + 8)
@@ -148,15 +150,15 @@ def test_costs_are_measured_and_memory_is_counted(found: Benchmark):
         assert (cost.parameters, cost.weights_bytes) == (0, 0)
 
 
-def test_the_best_row_is_not_compared_with_itself_and_all_others_are(found: Benchmark):
+def test_the_best_row_is_not_compared_with_itself_and_all_others_are(found: BenchmarkResult):
     values = [row.p_value for row in found.rows]
     assert values.count(None) == 1
     assert found.best.p_value is None
     assert all(value is None or 0 < value <= 1 for value in values)
 
 
-def test_the_same_question_twice_gives_the_same_scores(found: Benchmark, classes: Path, tmp_path: Path):
-    again = benchmark(
+def test_the_same_question_twice_gives_the_same_scores(found: BenchmarkResult, classes: Path, tmp_path: Path):
+    again = run_benchmark(
         question(classes, into=str(tmp_path / "ix"), view_counts=(0, 2), methods=(PLAIN, PCA, DBA), seed=3)
     )
     for before, after in zip(found.rows, again.rows, strict=True):
@@ -165,8 +167,8 @@ def test_the_same_question_twice_gives_the_same_scores(found: Benchmark, classes
             np.testing.assert_array_equal(before.per_query[metric], after.per_query[metric])
 
 
-def test_a_sample_asks_fewer_queries_among_all_images(found: Benchmark, classes: Path):
-    some = benchmark(question(classes, n_queries=6, seed=1))
+def test_a_sample_asks_fewer_queries_among_all_images(found: BenchmarkResult, classes: Path):
+    some = run_benchmark(question(classes, n_queries=6, seed=1))
     assert (some.dataset.n_queries, some.dataset.n_queries_of, some.dataset.n_images) == (6, 15, 15)
     whole = {query.path: at for at, query in enumerate(found.queries)}
     rows = [whole[query.path] for query in some.queries]
@@ -175,11 +177,11 @@ def test_a_sample_asks_fewer_queries_among_all_images(found: Benchmark, classes:
 
 def test_identical_rows_differ_by_chance_alone():
     first, other = made_row("alpha", 0.5), made_row("beta", 0.5)
-    assert [found.p_value for found in compared([first, other, made_row("gamma", 0.5)], seed=0)] == [None, 1.0, 1.0]
-    assert [found.p_value for found in compared([first], seed=0)] == [None]
+    assert [found.p_value for found in compare_rows([first, other, made_row("gamma", 0.5)], seed=0)] == [None, 1.0, 1.0]
+    assert [found.p_value for found in compare_rows([first], seed=0)] == [None]
 
 
-def _bare(backbone: str, **changes: object) -> Row:
+def _bare(backbone: str, **changes: object) -> BenchmarkRow:
     return replace(made_row(backbone, 0.5), **changes)
 
 
@@ -194,8 +196,8 @@ def _bare(backbone: str, **changes: object) -> Row:
         ([_bare("a", augment=3), _bare("a", augment=0, rerank="dba5")], ["a +3 views", "a dba5"]),
     ],
 )
-def test_rows_are_named_by_what_tells_them_apart(rows: list[Row], names: list[str]):
-    assert [row.name for row in named(rows)] == names
+def test_rows_are_named_by_what_tells_them_apart(rows: list[BenchmarkRow], names: list[str]):
+    assert [row.name for row in name_rows(rows)] == names
 
 
 @pytest.mark.long
@@ -213,7 +215,7 @@ def test_two_weights_of_one_backbone_are_two_rows(tmp_path: Path):
         net.save(tmp_path / str(number) / "net.keras")
         (tmp_path / str(number) / "net.json").write_text('{"side": 16, "scaling": "tf"}')
         choices.append(ModelChoice(backbone=str(tmp_path / str(number) / "net.keras"), precision="f32"))
-    found = benchmark(question(photos, choices=tuple(choices)))
+    found = run_benchmark(question(photos, choices=tuple(choices)))
     first, second = found.rows
     assert first.model != second.model
     assert first.name != second.name
@@ -238,12 +240,12 @@ def test_a_second_run_embeds_nothing_and_another_backbone_only_itself(classes: P
 
 def test_views_are_added_and_never_taken_away(classes: Path, tmp_path: Path):
     asked = question(classes, into=str(tmp_path / "ix"))
-    benchmark(replace(asked, view_counts=(1,)))
+    run_benchmark(replace(asked, view_counts=(1,)))
     assert n_vectors(tmp_path / "ix") == {"histogram": 30}
-    found = benchmark(replace(asked, view_counts=(0, 3)))
+    found = run_benchmark(replace(asked, view_counts=(0, 3)))
     assert n_vectors(tmp_path / "ix") == {"histogram": 60}
     assert [row.augment for row in found.rows] == [0, 3]
-    benchmark(asked)
+    run_benchmark(asked)
     assert n_vectors(tmp_path / "ix") == {"histogram": 60}
 
 
@@ -251,20 +253,20 @@ def test_views_stay_where_the_collection_holds_images_that_the_model_has_not(cla
     others = draw_classes(tmp_path / "others", c=40)
     Collection.ingest(tmp_path / "ix", [others], ModelChoice(backbone="builtin", precision="f32"))
     Collection.ingest(tmp_path / "ix", [classes], HISTOGRAM, augment=ViewChoice(1))
-    found = benchmark(question(classes, into=str(tmp_path / "ix")))
+    found = run_benchmark(question(classes, into=str(tmp_path / "ix")))
     assert n_vectors(tmp_path / "ix")["histogram"] == 30
     assert found.dataset.n_images == 15
 
 
-def test_other_images_of_the_collection_take_no_part(classes: Path, found: Benchmark, tmp_path: Path):
+def test_other_images_of_the_collection_take_no_part(classes: Path, found: BenchmarkResult, tmp_path: Path):
     others = draw_classes(tmp_path / "others", c=5)
     Collection.ingest(tmp_path / "ix", [others], HISTOGRAM)
-    again = benchmark(question(classes, into=str(tmp_path / "ix")))
+    again = run_benchmark(question(classes, into=str(tmp_path / "ix")))
     assert again.dataset == found.dataset
     np.testing.assert_array_equal(again.rows[0].per_query["map"], found.rows[0].per_query["map"])
 
 
-def test_stopped_while_embedding_it_goes_on_from_there(classes: Path, found: Benchmark, tmp_path: Path):
+def test_stopped_while_embedding_it_goes_on_from_there(classes: Path, found: BenchmarkResult, tmp_path: Path):
     class Stop(Exception):
         pass
 
@@ -274,8 +276,8 @@ def test_stopped_while_embedding_it_goes_on_from_there(classes: Path, found: Ben
 
     asked = question(classes, into=str(tmp_path / "ix"), view_counts=(0, 2), seed=3)
     with pytest.raises(Stop):
-        benchmark(asked, Watching(on_ingest=stop))
-    again = benchmark(asked)
+        run_benchmark(asked, BenchmarkCallbacks(on_ingest=stop))
+    again = run_benchmark(asked)
     assert n_vectors(tmp_path / "ix") == {"histogram": 45}
     assert again.rows[0].scores == found.rows[0].scores
     assert again.rows[1].scores == found.rows[3].scores
@@ -284,7 +286,7 @@ def test_stopped_while_embedding_it_goes_on_from_there(classes: Path, found: Ben
 def test_labels_that_cannot_be_measured_cost_no_embedding(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=1, b=1)
     with pytest.raises(UsageError, match="no class has two images"):
-        benchmark(question(photos))
+        run_benchmark(question(photos))
     assert not (tmp_path / "ix").exists()
 
 
@@ -299,7 +301,7 @@ def test_files_that_cannot_be_read_are_reported_and_the_rest_is_measured(tmp_pat
     (photos / "only_broken").mkdir()
     (photos / "only_broken" / "x.png").write_bytes(b"")
     (photos / "empty").mkdir()
-    found = benchmark(question(photos))
+    found = run_benchmark(question(photos))
     assert (found.dataset.n_images, found.dataset.n_queries) == (7, 7)
     assert told(found) == {
         UNREAD: (3, tuple(str(photos / name) for name in ("a/broken.jpg", "only_broken/x.png", "b/nowhere.jpg"))),
@@ -309,10 +311,10 @@ def test_files_that_cannot_be_read_are_reported_and_the_rest_is_measured(tmp_pat
 
 def test_images_that_are_gone_since_they_were_embedded_take_no_part(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=4, b=3)
-    benchmark(question(photos))
+    run_benchmark(question(photos))
     (photos / "a" / "0.png").unlink()
     (photos / "b" / "0.png").write_bytes(b"broken now")
-    found = benchmark(question(photos))
+    found = run_benchmark(question(photos))
     assert found.dataset.n_images == 5
     assert told(found) == {UNREAD: (1, (str(photos / "b" / "0.png"),))}
 
@@ -321,7 +323,7 @@ def test_every_rule_is_told_with_its_count(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=3, b=3, single=1)
     draw_picture(photos / "loose.png", 999)
     shutil.copy(photos / "a" / "0.png", photos / "b" / "copy of a.png")
-    found = benchmark(question(photos))
+    found = run_benchmark(question(photos))
     counts = {rule: count for rule, (count, _) in told(found).items()}
     assert sorted(counts.values()) == [1, 1, 1]
     assert any("several labels" in rule for rule in counts)
@@ -338,7 +340,7 @@ def test_a_query_folder_is_asked_against_the_database(tmp_path: Path):
     shutil.copy(database / "a" / "1.png", queries / "a" / "known.png")
     (queries / "a" / "broken.png").write_bytes(b"broken")
     (queries / "a" / "readme.md").write_text("no picture")
-    found = benchmark(question(database, truths=Truths(queries=str(queries))))
+    found = run_benchmark(question(database, truths=LabelSource(queries=str(queries))))
     assert [Path(query.path).relative_to(queries.resolve()).as_posix() for query in found.queries] == [
         "a/known.png", "a/new.png", "b/new.png",
     ]  # fmt: skip
@@ -357,7 +359,7 @@ def test_queries_of_a_folder_are_ranked_by_their_own_vectors(tmp_path: Path):
     shutil.copytree(database / "a", queries / "a")
     for path in (queries / "a").iterdir():  # other bytes, the same pixels
         path.write_bytes(path.read_bytes() + b"\0")
-    found = benchmark(question(database, truths=Truths(queries=str(queries))))
+    found = run_benchmark(question(database, truths=LabelSource(queries=str(queries))))
     for failure in found.rows[0].worst:
         assert Path(failure.answers[0].path).name == Path(failure.path).name
         assert failure.answers[0].similarity == pytest.approx(1, abs=1e-5)
@@ -378,7 +380,7 @@ def test_boxes_of_lists_are_what_is_asked_with(tmp_path: Path):
     first = {}
     for name, box in boxes.items():
         (tmp_path / "lists.json").write_text(f'[{{"query": "both.png", {answers}{box}}}]')
-        found = benchmark(question(photos, truths=Truths(file=str(tmp_path / "lists.json"))))
+        found = run_benchmark(question(photos, truths=LabelSource(file=str(tmp_path / "lists.json"))))
         (failure,) = found.rows[0].worst
         first[name] = Path(failure.answers[0].path).relative_to(photos).as_posix()
         assert "both.png" not in {Path(answer.path).name for answer in failure.answers}
@@ -389,7 +391,7 @@ def test_a_box_beside_the_picture_is_refused(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=3, b=3)
     (tmp_path / "lists.json").write_text('[{"query": "a/0.png", "positives": ["a/1.png"], "box": [900, 0, 950, 9]}]')
     with pytest.raises(ImageError, match=r"nothing of it is in the box"):
-        benchmark(question(photos, truths=Truths(file=str(tmp_path / "lists.json"))))
+        run_benchmark(question(photos, truths=LabelSource(file=str(tmp_path / "lists.json"))))
 
 
 def test_fours_keep_their_places_where_a_picture_is_broken(tmp_path: Path):
@@ -398,7 +400,7 @@ def test_fours_keep_their_places_where_a_picture_is_broken(tmp_path: Path):
         draw_picture(photos / f"ukbench{number:05}.png", number)
     (photos / "ukbench00001.png").write_bytes(b"broken")
     (photos / "Thumbs.db").write_bytes(b"no picture")
-    found = benchmark(question(photos, truths=Truths(protocol="ukbench")))
+    found = run_benchmark(question(photos, truths=LabelSource(protocol="ukbench")))
     labels = {Path(query.path).stem[-2:]: query.label for query in found.queries}
     assert labels == {f"{number:02}": f"object {number // 4 + 1}" for number in range(12) if number != 1}
     assert "ns" in found.metrics
@@ -411,7 +413,9 @@ def test_labels_of_a_file_serve_queries_and_database_alike(tmp_path: Path):
     draw_picture(queries / "q.png", 700)
     rows = [f"{label}/{at}.png,{label}" for label in "xy" for at in range(4)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows, "q.png,x", "gone.png,x"]))
-    found = benchmark(question(database, truths=Truths(file=str(tmp_path / "labels.csv"), queries=str(queries))))
+    found = run_benchmark(
+        question(database, truths=LabelSource(file=str(tmp_path / "labels.csv"), queries=str(queries)))
+    )
     assert [(Path(query.path).name, query.label) for query in found.queries] == [("q.png", "x")]
     assert told(found) == {"a name in the labels that matches no picture takes no part": (1, ("gone.png",))}
 
@@ -444,36 +448,38 @@ def test_numbers_that_cannot_be_are_refused(tmp_path: Path, changes: dict, messa
 )
 def test_labels_from_two_places_are_refused(words: dict, message: str):
     with pytest.raises(UsageError, match=message):
-        Truths(**words)
+        LabelSource(**words)
 
 
 def test_lists_and_a_query_folder_are_refused(classes: Path, tmp_path: Path):
     (tmp_path / "lists.json").write_text('[{"query": "red/0.png", "positives": ["red/1.png"]}]')
     with pytest.raises(UsageError, match="the lists name their queries themselves; leave out --queries"):
-        benchmark(question(classes, truths=Truths(file=str(tmp_path / "lists.json"), queries=str(classes / "red"))))
+        run_benchmark(
+            question(classes, truths=LabelSource(file=str(tmp_path / "lists.json"), queries=str(classes / "red")))
+        )
 
 
 @pytest.mark.parametrize("empty", ["source", "queries"])
 def test_a_folder_without_pictures_is_refused(classes: Path, tmp_path: Path, empty: str):
     (tmp_path / "empty").mkdir()
-    asked = question(classes, into=str(tmp_path / "ix"), truths=Truths(queries=str(tmp_path / "empty")))
+    asked = question(classes, into=str(tmp_path / "ix"), truths=LabelSource(queries=str(tmp_path / "empty")))
     if empty == "source":
-        asked = replace(asked, source=str(tmp_path / "empty"), truths=Truths())
+        asked = replace(asked, source=str(tmp_path / "empty"), truths=LabelSource())
     with pytest.raises(NoImages, match=r"no images in .*empty"):
-        benchmark(asked)
+        run_benchmark(asked)
     with pytest.raises(SourceError, match="does not exist"):
-        benchmark(replace(asked, source=str(tmp_path / "nowhere")))
+        run_benchmark(replace(asked, source=str(tmp_path / "nowhere")))
 
 
 def test_one_class_only_is_refused_also_where_files_that_are_no_pictures_hide_it(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=3)
     (photos / "readme.txt").write_text("no picture")
     with pytest.raises(UsageError, match="all images are of one class, a"):
-        benchmark(question(photos))
+        run_benchmark(question(photos))
 
 
 def test_combinations_leave_out_what_a_backbone_does_not_have():
-    found = combinations(
+    found = combine_choices(
         ["histogram", "mobilenet"], ["f32", "auto"], [None, "conv_pw_5"], ["avg", "gem"], weights=None, offline=True
     )
     assert [(c.backbone, c.precision, c.layer, c.pooling) for c in found][:3] == [
@@ -481,9 +487,9 @@ def test_combinations_leave_out_what_a_backbone_does_not_have():
     ]  # fmt: skip
     assert len(found) == 2 + 2 * 2 * 2
     with pytest.raises(UsageError, match="there is no pooling 'mean'"):
-        combinations(["histogram"], ["auto"], [None], ["mean"], weights=None, offline=True)
+        combine_choices(["histogram"], ["auto"], [None], ["mean"], weights=None, offline=True)
     with pytest.raises(UsageError, match="--weights is for one backbone"):
-        combinations(["histogram", "builtin"], ["auto"], [None], [None], weights="x.h5", offline=True)
+        combine_choices(["histogram", "builtin"], ["auto"], [None], [None], weights="x.h5", offline=True)
 
 
 def test_nothing_that_can_be_read_any_more_is_a_clear_error(classes: Path, tmp_path: Path):
@@ -496,4 +502,4 @@ def test_nothing_that_can_be_read_any_more_is_a_clear_error(classes: Path, tmp_p
             os.rename(photos, tmp_path / "elsewhere")
 
     with pytest.raises(SimsearchError, match="cannot read"):
-        benchmark(question(photos), Watching(on_stage=take_away))
+        run_benchmark(question(photos), BenchmarkCallbacks(on_stage=take_away))

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simsearch.errors import UsageError
-from simsearch.evaluation.label_file import from_file
-from simsearch.evaluation.labels import Groups, Lists
+from simsearch.evaluation.label_file import read_label_file
+from simsearch.evaluation.labels import LabelGroups, RelevanceLists
 from tests.evaluation.test_labels import tree
 
 NAMES = ("cats/1.jpg", "cats/2.jpg", "dogs/3.jpg", "dogs/4.jpg")
@@ -25,7 +25,7 @@ def photos(tmp_path: Path) -> list[str]:
     return tree(tmp_path / "photos", *NAMES)
 
 
-def read(tmp_path: Path, photos: list[str], content: object, name: str = "") -> Groups | Lists:
+def read(tmp_path: Path, photos: list[str], content: object, name: str = "") -> LabelGroups | RelevanceLists:
     """What a file of that content says: text is CSV, bytes are a pickle, all else becomes JSON."""
     if isinstance(content, bytes):
         file = tmp_path / (name or "labels.pkl")
@@ -33,11 +33,11 @@ def read(tmp_path: Path, photos: list[str], content: object, name: str = "") -> 
     else:
         file = tmp_path / (name or ("labels.csv" if isinstance(content, str) else "labels.json"))
         file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return from_file(str(file), photos, str(tmp_path / "photos"))
+    return read_label_file(str(file), photos, str(tmp_path / "photos"))
 
 
-def labels_of(found: Groups | Lists, photos: list[str]) -> list[str | None]:
-    assert isinstance(found, Groups)
+def labels_of(found: LabelGroups | RelevanceLists, photos: list[str]) -> list[str | None]:
+    assert isinstance(found, LabelGroups)
     return [found.labels.get(file) for file in photos]
 
 
@@ -50,7 +50,7 @@ def test_columns_go_by_their_usual_names(tmp_path: Path, photos: list[str], path
     rows = "".join(f"x,{name},{name[:3]}\n" for name in NAMES)
     found = read(tmp_path, photos, f"number,{path},{label}\n{rows}")
     assert labels_of(found, photos) == ["cat", "cat", "dog", "dog"]
-    assert (found.origin, found.unknown, found.torn) == ("labels file", (), frozenset())
+    assert (found.origin, found.unmatched, found.ambiguous) == ("labels file", (), frozenset())
 
 
 def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, photos: list[str]):
@@ -83,7 +83,7 @@ def test_paths_may_be_whole_or_relative_to_the_source_or_the_file_or_bare(tmp_pa
     said = {photos[0]: "whole", "cats/../cats/2.jpg": "source", "../../photos/dogs/3.jpg": "file", "4": "bare"}
     file = tmp_path / "photos" / "sub" / "labels.json"
     file.write_text(json.dumps({key.replace("../../photos", ".."): label for key, label in said.items()}))
-    found = from_file(str(file), photos, str(tmp_path / "photos"))
+    found = read_label_file(str(file), photos, str(tmp_path / "photos"))
     assert labels_of(found, photos) == ["whole", "source", "file", "bare"]
 
 
@@ -95,7 +95,7 @@ def test_a_bare_name_that_several_files_have_means_none_of_them(tmp_path: Path):
     photos = tree(tmp_path / "photos", "a/1.jpg", "b/1.jpg", "a/2.jpg", "a/2.png", "b/3.png")
     found = read(tmp_path, photos, {"1.jpg": "x", "2": "y", "2.png": "z", "3": "z"})
     assert labels_of(found, photos) == [None, None, None, "z", "z"]
-    assert found.unknown == ("1.jpg", "2")
+    assert found.unmatched == ("1.jpg", "2")
 
 
 def test_a_table_from_windows_is_read(tmp_path: Path, photos: list[str]):
@@ -105,13 +105,13 @@ def test_a_table_from_windows_is_read(tmp_path: Path, photos: list[str]):
 def test_names_that_match_nothing_are_kept_each_once(tmp_path: Path, photos: list[str]):
     found = read(tmp_path, photos, "path,label\ncats/1.jpg,a\ngone.jpg,a\ncats/9.jpg,b\ngone.jpg,b\n")
     assert labels_of(found, photos) == ["a", None, None, None]
-    assert found.unknown == ("gone.jpg", "cats/9.jpg")
+    assert found.unmatched == ("gone.jpg", "cats/9.jpg")
 
 
 def test_a_picture_under_several_labels_is_torn_and_under_one_label_twice_is_not(tmp_path: Path, photos: list[str]):
     found = read(tmp_path, photos, {"a": ["cats/1.jpg", "cats/2.jpg", "2.jpg"], "b": ["cats/1.jpg", "dogs/3.jpg"]})
     assert labels_of(found, photos) == [None, "a", "b", None]
-    assert found.torn == {photos[0]}
+    assert found.ambiguous == {photos[0]}
 
 
 # Lists
@@ -124,7 +124,7 @@ def test_queries_come_with_positives_junk_and_a_box(tmp_path: Path, photos: list
         {"query": "lost.jpg", "positives": ["cats/1.jpg", "gone2"]},
     ]
     found = read(tmp_path, photos, said)
-    assert isinstance(found, Lists)
+    assert isinstance(found, RelevanceLists)
     assert (found.is_graded, found.database, found.origin) == (False, None, "lists of positives")
     first, second = found.queries
     assert (first.path, first.easy, first.hard, first.junk) == (photos[0], {photos[1]}, frozenset(), {photos[2]})
@@ -147,8 +147,8 @@ def revisited(array: type = list) -> dict:
     return {"imlist": ["1", "2", "3"], "qimlist": ["4", "gone"], "gnd": truths}
 
 
-def check_revisited(found: Groups | Lists, photos: list[str]) -> None:
-    assert isinstance(found, Lists)
+def check_revisited(found: LabelGroups | RelevanceLists, photos: list[str]) -> None:
+    assert isinstance(found, RelevanceLists)
     assert (found.is_graded, found.database) == (True, set(photos[:3]))
     (query,) = found.queries
     assert (query.path, query.easy, query.hard, query.junk) == (photos[3], {photos[0]}, {photos[2]}, {photos[1]})
@@ -198,7 +198,7 @@ def test_no_bytes_that_call_themselves_a_pickle_get_further_than_a_clear_error(t
     file = tmp_path_factory.getbasetemp() / "fuzzed.pkl"
     file.write_bytes(content)
     with pytest.raises(UsageError, match="fuzzed"):
-        from_file(str(file), ["/photos/a.jpg"], "/photos")
+        read_label_file(str(file), ["/photos/a.jpg"], "/photos")
 
 
 # What says nothing
@@ -257,10 +257,10 @@ def test_a_file_that_says_nothing_useful_is_refused_with_what_it_says(tmp_path: 
 def test_a_broken_file_is_refused(tmp_path: Path, photos: list[str], name: str, content: str | bytes):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=r"cannot be read .*; it must be CSV, JSON, or a revisited pickle"):
-        from_file(str(tmp_path / name), photos, str(tmp_path / "photos"))
+        read_label_file(str(tmp_path / name), photos, str(tmp_path / "photos"))
 
 
 @pytest.mark.parametrize("name", ["nowhere.csv", "nowhere.json", "nowhere.pkl", "photos"])
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, photos: list[str], name: str):
     with pytest.raises(UsageError, match=r"cannot be read .*; check the path of --labels"):
-        from_file(str(tmp_path / name), photos, str(tmp_path / "photos"))
+        read_label_file(str(tmp_path / name), photos, str(tmp_path / "photos"))

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from simsearch import ModelChoice
-from simsearch.evaluation.benchmark import benchmark
-from simsearch.evaluation.results import Benchmark
-from simsearch.evaluation.spec import Question
-from simsearch.rerank.method import Method
+from simsearch.evaluation.benchmark import run_benchmark
+from simsearch.evaluation.results import BenchmarkResult
+from simsearch.evaluation.spec import BenchmarkSpec
+from simsearch.rerank.method import RerankMethod
 from tests.conftest import SHARED
 
 pytestmark = [
@@ -39,18 +39,20 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(collection: Path) -> Benchmark:
+def found(collection: Path) -> BenchmarkResult:
     choices = tuple(
         ModelChoice(backbone=name, weights=weights, precision="f32", offline=True) for name, weights in WEIGHTS.items()
     )
-    methods = tuple(Method.parse(text) for text in ("none", "pca", "pca+dba"))
-    return benchmark(
-        Question(source=str(SOURCE), into=str(collection), choices=choices, methods=methods, n_robustness=20)
+    methods = tuple(RerankMethod.parse(text) for text in ("none", "pca", "pca+dba"))
+    return run_benchmark(
+        BenchmarkSpec(
+            source=str(SOURCE), collection_folder=str(collection), choices=choices, methods=methods, n_robustness=20
+        )
     )
 
 
 @pytest.fixture(scope="module")
-def features(found: Benchmark, collection: Path) -> Features:
+def features(found: BenchmarkResult, collection: Path) -> Features:
     """The vectors (1200, d) of each backbone and the classes (1200,) of their files, read with nothing of ours."""
     connection = sqlite3.connect(collection / "catalog.db")
     query = """SELECT path, vector FROM vectors JOIN models ON models.id = model_id JOIN views ON views.id = view_id
@@ -99,19 +101,19 @@ def _against_blended(rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def _told(found: Benchmark, backbone: str, method: str) -> list[float]:
+def _told(found: BenchmarkResult, backbone: str, method: str) -> list[float]:
     (row,) = (row for row in found.rows if (row.backbone, row.rerank) == (backbone, method))
     return [row.scores[metric].mean for metric in METRICS]
 
 
-def test_all_photographs_take_part(found: Benchmark):
+def test_all_photographs_take_part(found: BenchmarkResult):
     facts = found.dataset
     assert (facts.n_images, facts.n_queries, facts.n_classes, facts.exclusions) == (1200, 1200, 100, ())
     assert len(found.rows) == 9
 
 
 @pytest.mark.parametrize("backbone", WEIGHTS)
-def test_plain_features_score_as_numpy_finds(found: Benchmark, features: Features, backbone: str):
+def test_plain_features_score_as_numpy_finds(found: BenchmarkResult, features: Features, backbone: str):
     vectors, labels = features[backbone]
     np.testing.assert_allclose(_told(found, backbone, "none"), _scores(vectors @ vectors.T, labels), atol=0.001)
 
@@ -119,36 +121,36 @@ def test_plain_features_score_as_numpy_finds(found: Benchmark, features: Feature
 @pytest.mark.parametrize(
     ("backbone", "measured"), [("mobilenet_v2", [0.841, 0.646, 0.665]), ("mobilenet", [0.780, 0.547, 0.555])]
 )
-def test_plain_features_score_as_was_measured_elsewhere(found: Benchmark, backbone: str, measured: list[float]):
+def test_plain_features_score_as_was_measured_elsewhere(found: BenchmarkResult, backbone: str, measured: list[float]):
     np.testing.assert_allclose(_told(found, backbone, "none"), measured, atol=0.01)
 
 
 @pytest.mark.parametrize("backbone", WEIGHTS)
-def test_projected_features_score_as_numpy_finds(found: Benchmark, features: Features, backbone: str):
+def test_projected_features_score_as_numpy_finds(found: BenchmarkResult, features: Features, backbone: str):
     vectors, labels = features[backbone]
     rows = _projected(vectors)
     np.testing.assert_allclose(_told(found, backbone, "pca256"), _scores(rows @ rows.T, labels), atol=0.001)
 
 
-def test_a_blended_database_scores_as_numpy_finds(found: Benchmark, features: Features):
+def test_a_blended_database_scores_as_numpy_finds(found: BenchmarkResult, features: Features):
     vectors, labels = features["mobilenet_v2"]
     expected = _scores(_against_blended(_projected(vectors)), labels)
     np.testing.assert_allclose(_told(found, "mobilenet_v2", "pca256+dba5"), expected, atol=0.001)
 
 
-def test_the_improvements_gain_as_promised(found: Benchmark):
+def test_the_improvements_gain_as_promised(found: BenchmarkResult):
     plain, projected, blended = (_told(found, "mobilenet_v2", text)[2] for text in ("none", "pca256", "pca256+dba5"))
     assert projected - plain >= 0.03
     assert blended - plain >= 0.07
 
 
-def test_differences_that_are_not_chance_are_called_so(found: Benchmark):
+def test_differences_that_are_not_chance_are_called_so(found: BenchmarkResult):
     by_name = {(row.backbone, row.rerank): row.p_value for row in found.rows}
     assert found.best.p_value is None
     assert by_name["mobilenet", "none"] < 0.001
 
 
-def test_networks_take_small_changes_better_than_large_ones(found: Benchmark):
+def test_networks_take_small_changes_better_than_large_ones(found: BenchmarkResult):
     for backbone in WEIGHTS:
         model = next(row.model for row in found.rows if row.backbone == backbone)
         changes = {(c.kind, c.strength): c for c in found.robustness if c.model == model}

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simsearch.evaluation import metrics
-from simsearch.evaluation.metrics import Rankings, ranked
+from simsearch.evaluation.metrics import Rankings, rank_positions
 
 NEAR = 1e-9
 CUTOFFS = (1, 3, 10, 50, 1000)
@@ -20,7 +20,7 @@ CUTOFFS = (1, 3, 10, 50, 1000)
 
 def rankings(*rows: str, n_relevant: list[int]) -> Rankings:
     """From rows such as "10010", one character a rank."""
-    return Rankings.of(np.array([[mark == "1" for mark in row] for row in rows]), np.array(n_relevant))
+    return Rankings.from_relevance(np.array([[mark == "1" for mark in row] for row in rows]), np.array(n_relevant))
 
 
 HAND = rankings("0110100000", "1100000000", "0000000000", "0000000001", n_relevant=[4, 2, 3, 1])
@@ -167,7 +167,7 @@ def test_scores_are_those_of_trec_eval(seed: int):
     relevant, n_relevant = random_block(seed)
     cut = ",".join(map(str, CUTOFFS))
     answers = trec_eval(relevant, n_relevant, {*WITHOUT_K, *(f"{name}.{cut}" for name in WITH_K)})
-    found = Rankings.of(relevant, n_relevant)
+    found = Rankings.from_relevance(relevant, n_relevant)
     scores = {name: metric(found) for name, metric in WITHOUT_K.items()}
     scores |= {f"{name}_{k}": metric(found, k) for name, metric in WITH_K.items() for k in CUTOFFS}
     for name, score in scores.items():
@@ -178,7 +178,7 @@ def test_scores_are_those_of_trec_eval(seed: int):
 def test_the_recall_curve_is_that_of_trec_eval(seed: int):
     relevant, n_relevant = random_block(seed)
     answers = trec_eval(relevant, n_relevant, {"iprec_at_recall"})
-    curve = metrics.interpolated_precision(Rankings.of(relevant, n_relevant))
+    curve = metrics.interpolated_precision(Rankings.from_relevance(relevant, n_relevant))
     n_compared = 0
     for query, answer in enumerate(answers):
         for tenth in range(11):
@@ -216,7 +216,7 @@ def recall_curve(row: list[bool], n_relevant: int) -> list[float]:
 @example(row=[False] * 5, n_missed=1)
 def test_areas_and_curves_equal_plain_loops(row: list[bool], n_missed: int):
     n_relevant = max(sum(row) + n_missed, 1)
-    found = Rankings.of(np.array([row]), np.array([n_relevant]))
+    found = Rankings.from_relevance(np.array([row]), np.array([n_relevant]))
     area = metrics.average_precision_trapezoid(found)
     np.testing.assert_allclose(area, [trapezoid(row, n_relevant)], atol=NEAR)
     assert area[0] <= metrics.average_precision(found)[0] + NEAR
@@ -239,9 +239,11 @@ def test_when_everything_is_relevant_every_score_is_the_best():
 
 def test_a_query_is_scored_alone_whatever_stands_beside_it():
     relevant, n_relevant = random_block(3)
-    block = Rankings.of(relevant, n_relevant)
+    block = Rankings.from_relevance(relevant, n_relevant)
     for metric in [*SCORES, *CURVES]:
-        alone = [metric(Rankings.of(relevant[row : row + 1], n_relevant[row : row + 1]))[0] for row in range(40)]
+        alone = [
+            metric(Rankings.from_relevance(relevant[row : row + 1], n_relevant[row : row + 1]))[0] for row in range(40)
+        ]
         np.testing.assert_allclose(metric(block), alone, rtol=0, atol=1e-15)
 
 
@@ -256,9 +258,9 @@ def test_what_is_moved_to_the_end_of_the_row_changes_nothing():
 def test_scores_are_float64_one_row_a_query(metric: Metric):
     assert metric(HAND).dtype == np.float64
     assert len(metric(HAND)) == 4
-    nothing_ranked = Rankings.of(np.zeros((3, 0), bool), np.array([1, 2, 3]))
+    nothing_ranked = Rankings.from_relevance(np.zeros((3, 0), bool), np.array([1, 2, 3]))
     assert metric(nothing_ranked).shape[0] == 3
-    assert metric(Rankings.of(np.zeros((0, 7), bool), np.zeros(0, int))).shape[0] == 0
+    assert metric(Rankings.from_relevance(np.zeros((0, 7), bool), np.zeros(0, int))).shape[0] == 0
 
 
 @pytest.mark.parametrize("metric", [*WITH_K.values(), metrics.precision_curve])
@@ -281,7 +283,7 @@ def test_k_below_one_is_refused(metric: Callable[[Rankings, int], np.ndarray], k
 )
 def test_rankings_that_cannot_be_are_refused(relevant: np.ndarray, n_relevant: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
-        Rankings.of(relevant, n_relevant)
+        Rankings.from_relevance(relevant, n_relevant)
 
 
 # The ranking
@@ -301,49 +303,49 @@ def test_the_order_is_by_rounded_similarity_then_by_position(dtype: type, n_rank
     similarities = (random.integers(-300, 300, (20, n_ranked)) * 5e-7 + random.choice([-1, 0, 0.5, 1])).astype(dtype)
     similarities = similarities.clip(-1.0001, 1.0001, dtype=dtype)
     ignored = random.random((20, n_ranked)) < random.choice([0, 0.1, 0.9])
-    order = ranked(similarities, ignored)
+    order = rank_positions(similarities, ignored)
     assert order.dtype == np.int64
     assert order.tolist() == [expected_order(*row) for row in zip(similarities, ignored, strict=True)]
 
 
 def test_less_than_half_a_millionth_is_no_difference_and_more_is_one():
     similarities = np.array([[0.5, 0.5000004, 0.5000006, 0.4999996, 0.4999994]])
-    assert ranked(similarities).tolist() == [[2, 0, 1, 3, 4]]
+    assert rank_positions(similarities).tolist() == [[2, 0, 1, 3, 4]]
 
 
 def test_all_of_the_range_that_rounding_may_reach_is_put_in_order():
     similarities = np.array([[-1.0, 1.0, 0.0, 1.00009, -1.00009, -0.0]], np.float32)
-    assert ranked(similarities).tolist() == [[3, 1, 2, 5, 0, 4]]
+    assert rank_positions(similarities).tolist() == [[3, 1, 2, 5, 0, 4]]
 
 
 def test_ignored_images_come_last_by_position_even_behind_opposite_ones():
     similarities = np.array([[1.0, 0.2, -1.0001, 0.9, 0.3]])
     ignored = np.array([[True, False, False, True, False]])
-    assert ranked(similarities, ignored).tolist() == [[4, 1, 2, 0, 3]]
+    assert rank_positions(similarities, ignored).tolist() == [[4, 1, 2, 0, 3]]
 
 
 def test_ranking_leaves_its_input_alone():
     similarities, ignored = np.array([[0.1, 0.3, 0.2]]), np.array([[False, True, False]])
-    ranked(similarities, ignored)
+    rank_positions(similarities, ignored)
     assert similarities.tolist() == [[0.1, 0.3, 0.2]]
     assert ignored.tolist() == [[False, True, False]]
 
 
 def test_an_empty_database_has_an_empty_order():
-    assert ranked(np.zeros((3, 0))).shape == (3, 0)
-    assert ranked(np.zeros((0, 4))).shape == (0, 4)
+    assert rank_positions(np.zeros((3, 0))).shape == (3, 0)
+    assert rank_positions(np.zeros((0, 4))).shape == (0, 4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.1, -1.1])
 def test_what_is_no_cosine_is_refused(value: float):
     with pytest.raises(ValueError, match="must be cosines"):
-        ranked(np.array([[0.0, value, 0.5]]))
+        rank_positions(np.array([[0.0, value, 0.5]]))
 
 
 def test_similarities_and_ignored_ones_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"must be \(q, n\)"):
-        ranked(np.zeros(3))
+        rank_positions(np.zeros(3))
     with pytest.raises(ValueError, match=r"ignored must be \(2, 3\) bool, not \(3,\) bool"):
-        ranked(np.zeros((2, 3)), np.zeros(3, bool))
+        rank_positions(np.zeros((2, 3)), np.zeros(3, bool))
     with pytest.raises(ValueError, match=r"bool, not .* int64"):
-        ranked(np.zeros((2, 3)), np.zeros((2, 3), np.int64))
+        rank_positions(np.zeros((2, 3)), np.zeros((2, 3), np.int64))

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from simsearch.evaluation.embedding import Embedded
+from simsearch.evaluation.embedding import TaskVectors
 from simsearch.evaluation.ranking import Ranker
-from simsearch.rerank.k_reciprocal import Reciprocal, Settings
-from simsearch.rerank.method import Method
-from simsearch.rerank.neighbors import Database
+from simsearch.rerank.k_reciprocal import KReciprocalReranker, KReciprocalSettings
+from simsearch.rerank.method import RerankMethod
+from simsearch.rerank.neighbors import NeighborDatabase
 from tests.rerank.conftest import clustered, unit
 
 N_ROWS, N_QUERIES, WIDTH = 130, 300, 24
@@ -22,11 +22,11 @@ EVERY_METHOD = [
 ]  # fmt: skip
 
 
-def embedded(n: int = N_ROWS, *, n_views: int = 0, seed: int = 0) -> Embedded:
+def embedded(n: int = N_ROWS, *, n_views: int = 0, seed: int = 0) -> TaskVectors:
     """Rows in clusters, and views of each that lie near it."""
     originals = clustered(n, width=WIDTH, seed=seed)
     noise = np.random.default_rng(seed + 1).standard_normal((n, n_views, WIDTH))
-    return Embedded(originals, unit(originals[:, None] + 0.15 * noise))
+    return TaskVectors(originals, unit(originals[:, None] + 0.15 * noise))
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Brute:
     similarities: np.ndarray
 
     @classmethod
-    def of(cls, data: Embedded, method: Method, query: np.ndarray, own: int) -> Brute:
+    def of(cls, data: TaskVectors, method: RerankMethod, query: np.ndarray, own: int) -> Brute:
         rows, views = data.originals.astype(np.float64), data.augmented.astype(np.float64)
         query = query.astype(np.float64)
         if method.width is not None:
@@ -77,7 +77,9 @@ class Brute:
         points[self.own] = self.query  # the last one, where it is in none
         order = self.order(similarities)
         first = order[: min(100, len(order) - (self.own >= 0))]
-        reciprocal = Reciprocal(Database.of(points.astype(np.float32), k1), Settings(k1=k1))
+        reciprocal = KReciprocalReranker(
+            NeighborDatabase.from_vectors(points.astype(np.float32), k1), KReciprocalSettings(k1=k1)
+        )
         again = reciprocal.reorder(self.own % len(points), first, similarities[first].astype(np.float32)).order
         return np.concatenate([first[again], order[len(first) :]])
 
@@ -99,7 +101,7 @@ def _blended(rows: np.ndarray, own: int, n_neighbours: int) -> np.ndarray:
     return blended
 
 
-def check(data: Embedded, method: Method, queries: np.ndarray, own: np.ndarray) -> None:
+def check(data: TaskVectors, method: RerankMethod, queries: np.ndarray, own: np.ndarray) -> None:
     """Similarities and orders of all queries are those of brute force; some that are asked are looked at."""
     nothing = [np.array([at] if at >= 0 else [], np.int64) for at in own.tolist()]
     blocks = list(Ranker(data, method).rank(queries, own, nothing))
@@ -124,7 +126,7 @@ def check(data: Embedded, method: Method, queries: np.ndarray, own: np.ndarray) 
 @pytest.mark.parametrize("text", EVERY_METHOD)
 def test_leave_one_out_is_as_if_the_query_had_never_been_in_the_database(text: str, n_views: int):
     """Where ranking is quick, with more queries than a block takes."""
-    data, method = embedded(n_views=n_views), Method.parse(text)
+    data, method = embedded(n_views=n_views), RerankMethod.parse(text)
     own = np.arange(N_QUERIES if method.k_reciprocal is None else 21) % N_ROWS
     check(data, method, data.originals[own], own)
 
@@ -133,14 +135,14 @@ def test_leave_one_out_is_as_if_the_query_had_never_been_in_the_database(text: s
 @pytest.mark.parametrize("text", EVERY_METHOD)
 def test_queries_from_outside_are_ranked_as_by_brute_force(text: str, n_views: int):
     data, queries = embedded(n_views=n_views), clustered(40, width=WIDTH, seed=9)
-    check(data, Method.parse(text), queries, np.full(40, -1))
+    check(data, RerankMethod.parse(text), queries, np.full(40, -1))
 
 
 @pytest.mark.parametrize("text", EVERY_METHOD)
 def test_a_query_by_a_part_of_an_image_in_the_database_is_not_its_row(text: str):
     """Its vector is another one, and the whole image is no answer."""
     data, queries = embedded(), clustered(30, width=WIDTH, seed=9)
-    check(data, Method.parse(text), queries, np.arange(30) * 4)
+    check(data, RerankMethod.parse(text), queries, np.arange(30) * 4)
 
 
 @pytest.mark.parametrize("text", EVERY_METHOD)
@@ -148,7 +150,7 @@ def test_queries_of_a_block_do_not_see_each_other(text: str):
     data = embedded(n_views=1)
     own = np.array([-1, 5, -1, 90, 5])
     queries = np.vstack([clustered(5, width=WIDTH, seed=4)[[0, 1, 2]], data.originals[[90, 5]]])
-    ranker = Ranker(data, Method.parse(text))
+    ranker = Ranker(data, RerankMethod.parse(text))
     ignored = [np.array([at, 7] if at >= 0 else [3]) for at in own.tolist()]
     (together,) = ranker.rank(queries, own, ignored)
     for at in range(5):
@@ -160,7 +162,7 @@ def test_queries_of_a_block_do_not_see_each_other(text: str):
 @pytest.mark.parametrize("text", EVERY_METHOD)
 def test_junk_comes_last_and_leaves_the_rest_in_order(text: str):
     data = embedded()
-    own, ranker = np.array([-1, 8]), Ranker(data, Method.parse(text))
+    own, ranker = np.array([-1, 8]), Ranker(data, RerankMethod.parse(text))
     queries = np.vstack([clustered(1, width=WIDTH, seed=4), data.originals[8]])
     (plain,) = ranker.rank(queries, own, [np.empty(0, np.int64), np.array([8])])
     junk = [plain.order[at, [0, 3, 50]] for at in (0, 1)]
@@ -175,14 +177,14 @@ def test_junk_comes_last_and_leaves_the_rest_in_order(text: str):
 def test_blocks_cover_all_queries_in_order():
     data = embedded(20_000)
     queries = data.originals[:250]
-    blocks = list(Ranker(data, Method()).rank(queries, np.arange(250), [np.array([at]) for at in range(250)]))
+    blocks = list(Ranker(data, RerankMethod()).rank(queries, np.arange(250), [np.array([at]) for at in range(250)]))
     assert [block.queries.start for block in blocks] == [0, 100, 200]
     np.testing.assert_array_equal(np.concatenate([block.order[:, -1] for block in blocks]), np.arange(250))
 
 
 def test_memory_holds_a_block_and_never_all_pairs():
     data = embedded(20_000)
-    ranker = Ranker(data, Method.parse("pca16"))
+    ranker = Ranker(data, RerankMethod.parse("pca16"))
     own, ignored = np.arange(250), [np.array([at]) for at in range(250)]
     tracemalloc.start()
     for _ in ranker.rank(data.originals[:250], own, ignored):
@@ -196,10 +198,10 @@ def test_memory_holds_a_block_and_never_all_pairs():
 @pytest.mark.parametrize("text", EVERY_METHOD)
 def test_one_query_through_the_index_is_answered_as_in_a_block(text: str, n_views: int):
     data = embedded(n_views=n_views)
-    ranker = Ranker(data, Method.parse(text))
+    ranker = Ranker(data, RerankMethod.parse(text))
     for query in clustered(10, width=WIDTH, seed=5):
         (block,) = ranker.rank(query[None], np.array([-1]), [np.empty(0, np.int64)])
-        assert ranker.answer(query, 12).tolist() == block.order[0, :12].tolist()
+        assert ranker.search(query, 12).tolist() == block.order[0, :12].tolist()
 
 
 @pytest.mark.parametrize("text", EVERY_METHOD)
@@ -207,14 +209,14 @@ def test_one_query_through_the_index_is_answered_as_in_a_block(text: str, n_view
 def test_a_handful_of_images_is_enough_for_every_method(text: str, n: int):
     data = embedded(n, n_views=1)
     own = np.arange(n)
-    check(data, replace(Method.parse(text), pca=None, whiten=None), data.originals, own)
-    (block,) = Ranker(data, Method.parse(text)).rank(data.originals, own, [np.array([at]) for at in range(n)])
+    check(data, replace(RerankMethod.parse(text), pca=None, whiten=None), data.originals, own)
+    (block,) = Ranker(data, RerankMethod.parse(text)).rank(data.originals, own, [np.array([at]) for at in range(n)])
     assert block.order[:, -1].tolist() == own.tolist()
-    assert sorted(Ranker(data, Method.parse(text)).answer(data.originals[0], 99).tolist()) == list(range(n))
+    assert sorted(Ranker(data, RerankMethod.parse(text)).search(data.originals[0], 99).tolist()) == list(range(n))
 
 
 def test_the_width_is_that_of_the_projection():
-    assert [Ranker(embedded(), Method.parse(text)).width for text in ("none", "pca10", "pca99", "dba4")] == [
+    assert [Ranker(embedded(), RerankMethod.parse(text)).width for text in ("none", "pca10", "pca99", "dba4")] == [
         24,
         10,
         24,

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simsearch.evaluation.statistics import bootstrap_interval, holm, paired_test
+from simsearch.evaluation.statistics import adjust_p_values, bootstrap_interval, compute_paired_p_value
 
 
 def scores(n: int, seed: int = 0) -> np.ndarray:
@@ -66,7 +66,7 @@ def test_many_queries_stay_within_a_block_of_memory():
     values = scores(50_000)
     tracemalloc.start()
     low, high = bootstrap_interval(values, seed=0, n_resamples=500)
-    paired_test(values, values[::-1], seed=0, n_resamples=500)
+    compute_paired_p_value(values, values[::-1], seed=0, n_resamples=500)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 64 << 20  # 500 x 50,000 float64 would be 200 MB
@@ -108,14 +108,14 @@ WHOLE = st.integers(-4, 4)
 @given(st.lists(st.tuples(WHOLE, WHOLE), min_size=1, max_size=9))
 def test_few_queries_are_tested_over_every_pattern_of_signs(pairs: list[tuple[int, int]]):
     a, b = (list(map(float, column)) for column in zip(*pairs, strict=True))
-    assert paired_test(np.array(a), np.array(b), seed=0) == every_pattern(a, b)
+    assert compute_paired_p_value(np.array(a), np.array(b), seed=0) == every_pattern(a, b)
     # Tenths are no exact floats: sums that are equal but for rounding still count.
-    assert paired_test(np.array(a) / 10, np.array(b) / 10, seed=0) == every_pattern(a, b)
+    assert compute_paired_p_value(np.array(a) / 10, np.array(b) / 10, seed=0) == every_pattern(a, b)
 
 
 def test_three_queries_that_all_improve_are_worked_by_hand():
     # Of 8 patterns of signs two have all three differences in one direction: 2/8.
-    assert paired_test(np.array([0.5, 0.6, 0.9]), np.array([0.4, 0.2, 0.1]), seed=0) == 2 / 8
+    assert compute_paired_p_value(np.array([0.5, 0.6, 0.9]), np.array([0.4, 0.2, 0.1]), seed=0) == 2 / 8
 
 
 @pytest.mark.parametrize("n", [8, 13])
@@ -124,7 +124,7 @@ def test_the_exact_p_is_that_of_scipy(n: int):
     theirs = scipy.stats.permutation_test(
         (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=np.inf
     )
-    assert paired_test(a, b, seed=0) == pytest.approx(theirs.pvalue, abs=1e-12)
+    assert compute_paired_p_value(a, b, seed=0) == pytest.approx(theirs.pvalue, abs=1e-12)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.02, 0.06])
@@ -139,34 +139,38 @@ def test_the_drawn_p_is_near_that_of_scipy(shift: float):
         rng=np.random.default_rng(6),
     )
     # The standard error of a share of 20,000 draws is at most 0.0035, that of the difference of two 0.005.
-    assert paired_test(a, b, seed=0, n_resamples=20_000) == pytest.approx(theirs.pvalue, abs=0.02)
+    assert compute_paired_p_value(a, b, seed=0, n_resamples=20_000) == pytest.approx(theirs.pvalue, abs=0.02)
 
 
 def test_equal_scores_give_one_however_many():
     for n in (1, 5, 500):
-        assert paired_test(scores(n), scores(n), seed=0) == 1.0
+        assert compute_paired_p_value(scores(n), scores(n), seed=0) == 1.0
 
 
 def test_a_clear_difference_gives_the_least_p_that_draws_can_show():
     a = scores(200)
-    assert paired_test(a + 0.1, a, seed=0, n_resamples=999) == 1 / 1000
+    assert compute_paired_p_value(a + 0.1, a, seed=0, n_resamples=999) == 1 / 1000
 
 
 def test_it_is_two_sided_and_repeats():
     a, b = scores(40), scores(40, seed=1)
-    assert paired_test(a, b, seed=7) == paired_test(b, a, seed=7) == paired_test(a, b, seed=7)
+    assert (
+        compute_paired_p_value(a, b, seed=7)
+        == compute_paired_p_value(b, a, seed=7)
+        == compute_paired_p_value(a, b, seed=7)
+    )
 
 
 def test_queries_on_which_both_are_equal_say_nothing():
     a, b = scores(10), scores(10, seed=1)
     same = scores(300, seed=2)
-    alone = paired_test(a, b, seed=0)
-    assert paired_test(np.concatenate([same, a]), np.concatenate([same, b]), seed=0) == alone
+    alone = compute_paired_p_value(a, b, seed=0)
+    assert compute_paired_p_value(np.concatenate([same, a]), np.concatenate([same, b]), seed=0) == alone
 
 
 def test_without_any_difference_p_is_spread_evenly():
     drawn = np.random.default_rng(8)
-    found = [paired_test(*drawn.normal(size=(2, 20)), seed=seed, n_resamples=400) for seed in range(400)]
+    found = [compute_paired_p_value(*drawn.normal(size=(2, 20)), seed=seed, n_resamples=400) for seed in range(400)]
     assert scipy.stats.kstest(found, "uniform").pvalue > 0.01
 
 
@@ -181,12 +185,12 @@ def test_without_any_difference_p_is_spread_evenly():
 )
 def test_scores_that_cannot_be_compared_are_refused(a: np.ndarray, b: np.ndarray, message: str):
     with pytest.raises(ValueError, match=message):
-        paired_test(a, b, seed=0)
+        compute_paired_p_value(a, b, seed=0)
 
 
 def test_a_test_without_draws_is_refused():
     with pytest.raises(ValueError, match="n_resamples is 0"):
-        paired_test(np.zeros(2), np.ones(2), seed=0, n_resamples=0)
+        compute_paired_p_value(np.zeros(2), np.ones(2), seed=0, n_resamples=0)
 
 
 # Holm
@@ -194,10 +198,10 @@ def test_a_test_without_draws_is_refused():
 
 def test_holm_is_worked_by_hand():
     # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.04, and the last not below the one before.
-    np.testing.assert_allclose(holm(np.array([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06])
-    np.testing.assert_allclose(holm(np.array([0.5, 0.9])), [1.0, 1.0])
-    np.testing.assert_allclose(holm(np.array([0.2])), [0.2])
-    assert holm(np.array([])).shape == (0,)
+    np.testing.assert_allclose(adjust_p_values(np.array([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06])
+    np.testing.assert_allclose(adjust_p_values(np.array([0.5, 0.9])), [1.0, 1.0])
+    np.testing.assert_allclose(adjust_p_values(np.array([0.2])), [0.2])
+    assert adjust_p_values(np.array([])).shape == (0,)
 
 
 @given(st.lists(st.integers(0, 64).map(lambda part: part / 64), min_size=1, max_size=8), st.integers(1, 63))
@@ -209,10 +213,10 @@ def test_holm_rejects_what_its_procedure_rejects(p_values: list[float], part: in
         if p_values[number] * (len(p_values) - n_before) > alpha:
             break
         rejected.add(number)
-    assert set(np.flatnonzero(holm(np.array(p_values)) <= alpha)) == rejected
+    assert set(np.flatnonzero(adjust_p_values(np.array(p_values)) <= alpha)) == rejected
 
 
 @pytest.mark.parametrize("p_values", [[0.5, 1.5], [-0.1], [np.nan], [[0.5]]])
 def test_what_is_no_p_value_is_refused(p_values: list):
     with pytest.raises(ValueError, match="from 0 to 1"):
-        holm(np.array(p_values))
+        adjust_p_values(np.array(p_values))

@@ -11,7 +11,7 @@ from PIL import Image
 from simsearch import Collection
 from simsearch.errors import UsageError
 from simsearch.evaluation.results import Score
-from simsearch.evaluation.tuning import Trial, _chosen, tune
+from simsearch.evaluation.tuning import MethodTrial, _choose_method, tune
 from tests.conftest import HISTOGRAM, draw_picture
 
 
@@ -94,10 +94,10 @@ def test_the_sample_is_seeded(sorted_collection: Path):
 def test_the_simplest_of_those_that_are_not_worse_is_chosen(p_values: dict[str, float | None], chosen: str):
     means = {"none": 0.4, "pca256": 0.5, "dba5": 0.55, "pca256+dba5": 0.6}
     trials = [
-        Trial(method, Score(means[method], means[method], means[method]), 0.5, p_value, 1.0)
+        MethodTrial(method, Score(means[method], means[method], means[method]), 0.5, p_value, 1.0)
         for method, p_value in p_values.items()
     ]
-    assert _chosen(trials) == chosen
+    assert _choose_method(trials) == chosen
 
 
 def test_what_cannot_be_tried_is_said_in_a_line(sorted_collection: Path, tmp_path: Path):

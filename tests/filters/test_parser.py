@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsearch.errors import UsageError
-from simsearch.filters import compile, parse
+from simsearch.filters import compile_sql, parse
 
 COLUMNS = ["price", "stars", "odd column name"]
 
 
 def error_of(text: str) -> str:
     with pytest.raises(UsageError) as caught:
-        compile(parse(text), COLUMNS)
+        compile_sql(parse(text), COLUMNS)
     return str(caught.value)
 
 
@@ -123,12 +123,12 @@ def test_what_is_shown_of_the_text_is_one_short_line():
 
 def test_a_collection_without_columns_of_its_own_says_how_to_get_some():
     with pytest.raises(UsageError, match="no columns of your own: see `simsearch annotate`"):
-        compile(parse("price < 3"), [])
+        compile_sql(parse("price < 3"), [])
 
 
 def test_many_columns_are_not_all_listed():
     with pytest.raises(UsageError, match=r"column_019 and 980 more$"):
-        compile(parse("price < 3"), [f"column_{number:03}" for number in range(1000)])
+        compile_sql(parse("price < 3"), [f"column_{number:03}" for number in range(1000)])
 
 
 @pytest.mark.parametrize("opening", ["(", "not ", "(not(", "id=1 and("])
@@ -175,7 +175,7 @@ CONDITIONS = st.recursive(
 def test_any_text_is_a_condition_that_reads_back_or_a_usage_error(text: str):
     try:
         condition = parse(text)
-        sql, parameters = compile(condition, COLUMNS)
+        sql, parameters = compile_sql(condition, COLUMNS)
     except UsageError:
         return
     assert parse(str(condition)) == condition

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from simsearch.errors import UsageError
-from simsearch.filters import KINDS, compile, parse
-from simsearch.store.connection import stored_path
+from simsearch.filters import FIELD_KINDS, compile_sql, parse
+from simsearch.store.connection import encode_path
 
 SCHEMA = """
 CREATE TABLE images (id INTEGER PRIMARY KEY AUTOINCREMENT, width INTEGER NOT NULL, height INTEGER NOT NULL,
@@ -117,7 +117,7 @@ def database(rows: list[Row]) -> sqlite3.Connection:
     for row in rows:
         image = (row.id, row.width, row.height, row.format, row.taken, row.camera)
         connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?)", image)
-        file = (stored_path(row.path), row.size, row.mtime_ns, row.id)
+        file = (encode_path(row.path), row.size, row.mtime_ns, row.id)
         connection.execute("INSERT INTO files (path, size_bytes, mtime_ns, image_id) VALUES (?, ?, ?, ?)", file)
         own = [(row.id, name, value) for name, value in row.own.items()]
         connection.executemany("INSERT OR IGNORE INTO annotations VALUES (?, ?, ?)", own)
@@ -135,7 +135,7 @@ def catalog():
 
 
 def found(connection: sqlite3.Connection, text: str) -> set[int]:
-    sql, parameters = compile(parse(text), COLUMNS)
+    sql, parameters = compile_sql(parse(text), COLUMNS)
     return {image_id for (image_id,) in connection.execute(QUERY + sql, parameters)}
 
 
@@ -355,7 +355,7 @@ def format_test(name: str, draw: random.Random) -> Drawn:
 
 
 def missing_test(name: str, draw: random.Random) -> Drawn:
-    shown = name if name in KINDS else quoted(name, '"')
+    shown = name if name in FIELD_KINDS else quoted(name, '"')
     return f"{shown} is missing", lambda row: row.value(name) is None
 
 
@@ -391,7 +391,7 @@ def drawn_condition(draw: random.Random, depth: int) -> Drawn:
 
 
 def test_every_field_is_tested_against_the_oracle():
-    assert set(TESTS) == {*KINDS, *COLUMNS}
+    assert set(TESTS) == {*FIELD_KINDS, *COLUMNS}
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -468,11 +468,11 @@ def test_nothing_of_the_text_is_pasted_into_the_sql(catalog: sqlite3.Connection)
     evil = "x'; DROP TABLE files; --"
     shown = evil.replace("'", "''")
     for text in (f"class = '{shown}'", f"camera ~ '{shown}'", f"path glob '/{shown}/*'", f"colour in ('{shown}', q)"):
-        sql, parameters = compile(parse(text), COLUMNS)
+        sql, parameters = compile_sql(parse(text), COLUMNS)
         assert "DROP" not in sql
         assert any(evil[:3] in str(value) or "[Dd]" in str(value) for value in parameters)
         assert found(catalog, text) == set()
-    sql, parameters = compile(parse(f'"{evil}" is missing'), [evil])
+    sql, parameters = compile_sql(parse(f'"{evil}" is missing'), [evil])
     assert (evil in sql, parameters) == (False, (evil,))
 
 
@@ -486,7 +486,7 @@ def test_nothing_of_the_text_is_pasted_into_the_sql(catalog: sqlite3.Connection)
     ],
 )
 def test_a_known_beginning_of_the_path_uses_the_index(catalog: sqlite3.Connection, text: str):
-    sql, parameters = compile(parse(text), COLUMNS)
+    sql, parameters = compile_sql(parse(text), COLUMNS)
     plan = [row[3] for row in catalog.execute(f"EXPLAIN QUERY PLAN {QUERY}{sql}", parameters)]
     assert not any(step.startswith("SCAN") for step in plan)
     assert any("sqlite_autoindex_files_1" in step for step in plan)
@@ -541,9 +541,9 @@ def test_the_widest_condition_allowed_can_be_asked(catalog: sqlite3.Connection):
 )
 def test_a_date_is_all_the_time_that_it_names(moment: str, start: tuple[int, ...], end: tuple[int, ...]):
     bounds = [int(datetime.datetime(*parts).timestamp()) * 10**9 for parts in (start, end)]
-    assert compile(parse(f"modified = {moment}"), []).parameters == tuple(bounds)
+    assert compile_sql(parse(f"modified = {moment}"), []).parameters == tuple(bounds)
     for operator, bound in (("<", 0), ("<=", 1), (">", 1), (">=", 0)):
-        assert compile(parse(f"modified {operator} {moment}"), []).parameters == (bounds[bound],)
+        assert compile_sql(parse(f"modified {operator} {moment}"), []).parameters == (bounds[bound],)
 
 
 def test_dates_of_files_are_on_the_clock_of_this_machine():

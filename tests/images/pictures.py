@@ -12,7 +12,7 @@ from hypothesis import settings
 from PIL import Image
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import Picture, decode
+from simsearch.images.decode import DecodedImage, decode_image
 
 LIMIT = 100_000_000
 FUZZ = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -37,8 +37,8 @@ def orientation_exif(orientation) -> Image.Exif:
     return exif
 
 
-def picture_of(data: bytes, *, max_pixels: int = LIMIT, target_px: int | None = None) -> Picture:
-    return decode(data, "picture", max_pixels=max_pixels, target_px=target_px)
+def picture_of(data: bytes, *, max_pixels: int = LIMIT, target_px: int | None = None) -> DecodedImage:
+    return decode_image(data, "picture", max_pixels=max_pixels, target_px=target_px)
 
 
 def pixels_of(data: bytes) -> np.ndarray:

@@ -13,11 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simsearch.errors import UsageError
-from simsearch.images.augmentation import Ranges, Transformation, apply, draw
+from simsearch.images.augmentation import (
+    AugmentationRanges,
+    Transformation,
+    apply_transformation,
+    sample_transformation,
+)
 from tests.images.pictures import FUZZ, mean_difference, photo
 
 DIGEST = "99aa06d3014798d86001c324468d497f"
-NOTHING = Ranges(
+NOTHING = AugmentationRanges(
     rotation_deg=0, width_shift=0, height_shift=0, shear_deg=0, zoom=0, channel_shift=0, horizontal_flip=False
 )
 ONE_BY_ONE = {
@@ -35,7 +40,7 @@ ONE_BY_ONE = {
     "darker": Transformation(channel_shift=-7.4),
     "flipped": Transformation(is_flipped=True),
 }
-SEVERAL = {f"view {number}": draw(Ranges(), 3, DIGEST, number) for number in range(6)}
+SEVERAL = {f"view {number}": sample_transformation(AugmentationRanges(), 3, DIGEST, number) for number in range(6)}
 SEVERAL["far"] = Transformation(
     rotation_deg=-140, shift_x=0.5, shift_y=-0.7, shear_deg=40, zoom_x=1.7, zoom_y=0.3, is_flipped=True
 )
@@ -88,7 +93,7 @@ def test_each_parameter_does_what_it_does_in_keras(keras_generator, name: str, s
     for pixels in (photo(side, side), noise(side, side)):
         made = ONE_BY_ONE[name]
         exact = keras_view(keras_generator, pixels, made)
-        assert_near(apply(pixels, made), exact, made)
+        assert_near(apply_transformation(pixels, made), exact, made)
         if name != "sheared as Keras does by default":  # too little to show in a small picture
             assert mean_difference(exact, pixels) > 1.5
 
@@ -97,7 +102,11 @@ def test_each_parameter_does_what_it_does_in_keras(keras_generator, name: str, s
 @pytest.mark.parametrize("name", SEVERAL)
 def test_all_parameters_together_do_what_they_do_in_keras(keras_generator, name: str, side: int):
     for pixels in (photo(side, side), noise(side, side)):
-        assert_near(apply(pixels, SEVERAL[name]), keras_view(keras_generator, pixels, SEVERAL[name]), SEVERAL[name])
+        assert_near(
+            apply_transformation(pixels, SEVERAL[name]),
+            keras_view(keras_generator, pixels, SEVERAL[name]),
+            SEVERAL[name],
+        )
 
 
 @pytest.mark.parametrize("size", [(90, 40), (33, 71)])
@@ -111,13 +120,13 @@ def test_a_picture_that_is_no_square_is_the_middle_of_one_whose_edges_are_repeat
     square = np.pad(pixels, ((along, along), (across, across), (0, 0)), mode="edge")
     of_square = dataclasses.replace(made, shift_x=made.shift_x * width / side, shift_y=made.shift_y * height / side)
     exact = keras_view(keras_generator, square, of_square)[along : along + height, across : across + width]
-    assert_near(apply(pixels, made), exact, made)
+    assert_near(apply_transformation(pixels, made), exact, made)
 
 
 def test_parameters_are_drawn_from_the_same_ranges_as_in_keras(keras_generator):
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    ranges = Ranges()
+    ranges = AugmentationRanges()
     generator = ImageDataGenerator(
         rotation_range=ranges.rotation_deg,
         width_shift_range=ranges.width_shift,
@@ -128,7 +137,7 @@ def test_parameters_are_drawn_from_the_same_ranges_as_in_keras(keras_generator):
         horizontal_flip=ranges.horizontal_flip,
     )
     theirs = [generator.get_random_transform((100, 100, 3), seed) for seed in range(500)]
-    ours = [draw(ranges, 0, DIGEST, number) for number in range(500)]
+    ours = [sample_transformation(ranges, 0, DIGEST, number) for number in range(500)]
     pairs = {
         "theta": ("rotation_deg", 1),
         "tx": ("shift_x", 100),
@@ -193,25 +202,25 @@ SIDES = st.integers(1, 12)
 @given(TRANSFORMATIONS, SIDES, SIDES)
 def test_any_picture_can_be_transformed_as_far_as_allowed(made: Transformation, width: int, height: int):
     pixels, unshifted = noise(width, height), dataclasses.replace(made, channel_shift=0)
-    view = apply(pixels, unshifted)
+    view = apply_transformation(pixels, unshifted)
     assert np.abs(view - exact_view(pixels, made)).max() <= 1.001
     shifted = np.clip(view + float(round(made.channel_shift)), view.min(), view.max())
-    assert np.array_equal(apply(pixels, made), shifted)
+    assert np.array_equal(apply_transformation(pixels, made), shifted)
 
 
 @FUZZ
 @given(TRANSFORMATIONS, SIDES, SIDES, st.integers(0, 255))
 def test_a_picture_of_one_colour_stays_as_it_is(made: Transformation, width: int, height: int, grey: int):
     pixels = np.full((height, width, 3), grey, dtype=np.uint8)
-    assert np.array_equal(apply(pixels, made), pixels)
+    assert np.array_equal(apply_transformation(pixels, made), pixels)
 
 
 @FUZZ
 @given(SIDES, SIDES)
 def test_ranges_of_nothing_give_the_picture_itself(width: int, height: int):
-    pixels, made = noise(width, height), draw(NOTHING, 0, DIGEST, 1)
+    pixels, made = noise(width, height), sample_transformation(NOTHING, 0, DIGEST, 1)
     assert made == Transformation()
-    assert np.array_equal(apply(pixels, made), pixels)
+    assert np.array_equal(apply_transformation(pixels, made), pixels)
 
 
 @FUZZ
@@ -222,7 +231,7 @@ def test_a_move_by_whole_pixels_repeats_the_edges_and_changes_no_other_pixel(
     right, down, pixels = right % width, down % height, noise(width, height)
     shift_x, shift_y = min(0.99, right / width), min(0.99, down / height)
     moved = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), mode="edge")[:height, :width]
-    view = apply(pixels, Transformation(shift_x=shift_x, shift_y=shift_y))
+    view = apply_transformation(pixels, Transformation(shift_x=shift_x, shift_y=shift_y))
     # A third of a picture is no whole number of millionths; what that leaves of a grey level is dropped.
     is_whole = all(round(share, 6) == share for share in (shift_x, shift_y))
     assert np.abs(view - moved.astype(int)).max() <= (0 if is_whole else 1)
@@ -230,32 +239,35 @@ def test_a_move_by_whole_pixels_repeats_the_edges_and_changes_no_other_pixel(
 
 def test_flipping_and_half_a_turn_change_no_pixel():
     pixels = noise(7, 4)
-    assert np.array_equal(apply(pixels, Transformation(is_flipped=True)), pixels[:, ::-1])
-    assert np.array_equal(apply(pixels, Transformation(rotation_deg=180)), pixels[::-1, ::-1])
+    assert np.array_equal(apply_transformation(pixels, Transformation(is_flipped=True)), pixels[:, ::-1])
+    assert np.array_equal(apply_transformation(pixels, Transformation(rotation_deg=180)), pixels[::-1, ::-1])
 
 
 def test_a_quarter_of_a_turn_to_the_left_is_one():
     pixels = noise(9, 9)
-    assert np.array_equal(apply(pixels, Transformation(rotation_deg=90)), np.rot90(pixels))
+    assert np.array_equal(apply_transformation(pixels, Transformation(rotation_deg=90)), np.rot90(pixels))
 
 
 def test_a_shift_of_levels_stays_between_the_darkest_and_the_brightest_value_there_is():
     pixels = np.array([[[20, 30, 200], [100, 240, 21]]], dtype=np.uint8)
-    assert apply(pixels, Transformation(channel_shift=10)).tolist() == [[[30, 40, 210], [110, 240, 31]]]
-    assert apply(pixels, Transformation(channel_shift=-10)).tolist() == [[[20, 20, 190], [90, 230, 20]]]
-    assert apply(pixels, Transformation(channel_shift=255)).tolist() == [[[240] * 3] * 2]
-    assert apply(pixels, Transformation(channel_shift=-255)).tolist() == [[[20] * 3] * 2]
+    assert apply_transformation(pixels, Transformation(channel_shift=10)).tolist() == [[[30, 40, 210], [110, 240, 31]]]
+    assert apply_transformation(pixels, Transformation(channel_shift=-10)).tolist() == [[[20, 20, 190], [90, 230, 20]]]
+    assert apply_transformation(pixels, Transformation(channel_shift=255)).tolist() == [[[240] * 3] * 2]
+    assert apply_transformation(pixels, Transformation(channel_shift=-255)).tolist() == [[[20] * 3] * 2]
 
 
 def test_a_shift_by_less_than_a_pixel_mixes_two():
     pixels = np.array([[[0, 100, 200], [100, 0, 200]]], dtype=np.uint8)
-    assert apply(pixels, Transformation(shift_x=0.125)).tolist() == [[[0, 100, 200], [75, 25, 200]]]
+    assert apply_transformation(pixels, Transformation(shift_x=0.125)).tolist() == [[[0, 100, 200], [75, 25, 200]]]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (2, 2)])
 def test_the_smallest_pictures_have_views(size: tuple[int, int]):
     pixels = noise(*size)
-    views = [apply(pixels, draw(Ranges(), 0, DIGEST, number)) for number in range(20)]
+    views = [
+        apply_transformation(pixels, sample_transformation(AugmentationRanges(), 0, DIGEST, number))
+        for number in range(20)
+    ]
     for view in views:
         assert (view.shape, view.dtype) == (pixels.shape, np.uint8)
         assert view.min() >= pixels.min()
@@ -265,11 +277,11 @@ def test_the_smallest_pictures_have_views(size: tuple[int, int]):
 
 def test_the_picture_given_is_not_changed_and_may_lie_anyhow_in_memory():
     pixels = photo(40, 30)
-    kept, made = pixels.copy(), draw(Ranges(), 0, DIGEST, 1)
-    view = apply(pixels, made)
+    kept, made = pixels.copy(), sample_transformation(AugmentationRanges(), 0, DIGEST, 1)
+    view = apply_transformation(pixels, made)
     assert np.array_equal(pixels, kept)
-    assert np.array_equal(apply(np.asfortranarray(pixels), made), view)
-    assert np.array_equal(apply(np.repeat(pixels, 2, axis=1)[:, ::2], made), view)
+    assert np.array_equal(apply_transformation(np.asfortranarray(pixels), made), view)
+    assert np.array_equal(apply_transformation(np.repeat(pixels, 2, axis=1)[:, ::2], made), view)
 
 
 # Drawing
@@ -281,14 +293,14 @@ GOLDEN = (
 
 
 def test_a_view_is_the_same_on_every_machine_and_in_every_version():
-    assert draw(Ranges(), 7, DIGEST, 3).to_json() == GOLDEN
+    assert sample_transformation(AugmentationRanges(), 7, DIGEST, 3).to_json() == GOLDEN
 
 
 def test_views_do_not_depend_on_order_or_thread():
-    pixels, ranges = photo(64, 48), Ranges()
+    pixels, ranges = photo(64, 48), AugmentationRanges()
 
     def view(number: int) -> bytes:
-        return apply(pixels, draw(ranges, 1, DIGEST, number)).tobytes()
+        return apply_transformation(pixels, sample_transformation(ranges, 1, DIGEST, number)).tobytes()
 
     one_after_the_other = [view(number) for number in range(40)]
     with ThreadPoolExecutor(4) as pool:
@@ -299,14 +311,20 @@ def test_views_do_not_depend_on_order_or_thread():
 
 def test_seed_digest_and_number_each_give_another_view():
     other = DIGEST[::-1]
-    drawn = {draw(Ranges(), *key) for key in [(0, DIGEST, 1), (1, DIGEST, 1), (-1, DIGEST, 1), (0, other, 1)]}
-    drawn |= {draw(Ranges(), *key) for key in [(0, DIGEST, 11), (1, DIGEST, 11), (11, DIGEST, 1), (2**70, DIGEST, 1)]}
+    drawn = {
+        sample_transformation(AugmentationRanges(), *key)
+        for key in [(0, DIGEST, 1), (1, DIGEST, 1), (-1, DIGEST, 1), (0, other, 1)]
+    }
+    drawn |= {
+        sample_transformation(AugmentationRanges(), *key)
+        for key in [(0, DIGEST, 11), (1, DIGEST, 11), (11, DIGEST, 1), (2**70, DIGEST, 1)]
+    }
     assert len(drawn) == 8
 
 
 def test_a_range_changes_its_own_parameter_alone():
-    drawn = dataclasses.asdict(draw(Ranges(), 0, DIGEST, 5))
-    narrow = dataclasses.asdict(draw(Ranges(rotation_deg=0, zoom=0.05), 0, DIGEST, 5))
+    drawn = dataclasses.asdict(sample_transformation(AugmentationRanges(), 0, DIGEST, 5))
+    narrow = dataclasses.asdict(sample_transformation(AugmentationRanges(rotation_deg=0, zoom=0.05), 0, DIGEST, 5))
     assert narrow.pop("rotation_deg") == 0
     assert drawn.pop("rotation_deg") != 0
     for field in ("zoom_x", "zoom_y"):
@@ -315,7 +333,9 @@ def test_a_range_changes_its_own_parameter_alone():
 
 
 def test_parameters_are_even_over_their_ranges_and_independent():
-    drawn = [dataclasses.astuple(draw(Ranges(), 0, DIGEST, number)) for number in range(4000)]
+    drawn = [
+        dataclasses.astuple(sample_transformation(AugmentationRanges(), 0, DIGEST, number)) for number in range(4000)
+    ]
     shares = np.array(drawn, dtype=float) - [0, 0, 0, 0, 1, 1, 0, 0.5]
     shares = shares / [30, 0.1, 0.1, 0.15, 0.1, 0.1, 10, 0.5] / 2 + 0.5
     even = np.arange(1, 4001) / 4000
@@ -330,10 +350,10 @@ def test_parameters_are_even_over_their_ranges_and_independent():
     st.floats(0, 180), st.floats(0, 0.99), st.floats(0, 0.99), st.floats(0, 89), st.floats(0, 255), st.integers(0, 99)
 )
 def test_no_parameter_leaves_its_range(turn: float, shift: float, zoom: float, lean: float, level: float, number: int):
-    ranges = Ranges(
+    ranges = AugmentationRanges(
         rotation_deg=turn, width_shift=shift, height_shift=0.3, shear_deg=lean, zoom=zoom, channel_shift=level
     )
-    made = draw(ranges, 0, DIGEST, number)
+    made = sample_transformation(ranges, 0, DIGEST, number)
     assert abs(made.rotation_deg) <= ranges.rotation_deg
     assert abs(made.shift_x) <= ranges.width_shift
     assert abs(made.shift_y) <= ranges.height_shift
@@ -355,11 +375,11 @@ def test_a_transformation_survives_its_json(made: Transformation):
 
 def test_the_same_transformation_has_the_same_json():
     assert Transformation(rotation_deg=25).to_json() == Transformation(rotation_deg=25.0000001, shift_x=-0.0).to_json()
-    assert Ranges(rotation_deg=30, zoom=0.1000000001) == Ranges()
+    assert AugmentationRanges(rotation_deg=30, zoom=0.1000000001) == AugmentationRanges()
 
 
 def test_keys_that_belong_to_the_view_are_passed_over():
-    made = draw(Ranges(), 0, DIGEST, 4)
+    made = sample_transformation(AugmentationRanges(), 0, DIGEST, 4)
     assert Transformation.from_parameters({"number": 4, "seed": 0, **dataclasses.asdict(made)}) == made
 
 
@@ -409,7 +429,7 @@ def test_a_missing_parameter_is_named():
 )
 def test_a_range_that_leaves_no_picture_is_refused_in_one_line(change: dict, message: str):
     with pytest.raises(UsageError) as caught:
-        Ranges(**change)
+        AugmentationRanges(**change)
     assert str(caught.value) == message
 
 

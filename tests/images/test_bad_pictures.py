@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from simsearch.errors import ImageError, NotAPicture
-from simsearch.images.decode import decode, default_max_pixels, fit
+from simsearch.images.decode import compute_default_max_pixels, decode_image, resize_to_square
 from tests.images.pictures import (
     FUZZ,
     LIMIT,
@@ -95,7 +95,7 @@ except ImageError as error:
 
 
 def test_the_default_limit_is_never_below_a_hundred_megapixels():
-    assert default_max_pixels() >= LIMIT
+    assert compute_default_max_pixels() >= LIMIT
 
 
 # Damage
@@ -181,7 +181,7 @@ def test_what_is_no_picture_is_named(data: bytes, words: str):
 
 def test_an_error_names_the_file_the_cause_and_the_remedy():
     with pytest.raises(ImageError) as caught:
-        decode(b"", "photos/a.jpg", max_pixels=LIMIT)
+        decode_image(b"", "photos/a.jpg", max_pixels=LIMIT)
     assert str(caught.value) == "cannot read photos/a.jpg: the file is empty; restore it from a copy"
     assert caught.value.path == "photos/a.jpg"
 
@@ -199,7 +199,7 @@ def decode_or_refuse(data: bytes) -> None:
     except ImageError as error:
         refusal = error
     else:
-        assert fit(picture, 8, "squash").shape == (8, 8, 3)
+        assert resize_to_square(picture, 8, "squash").shape == (8, 8, 3)
         return
     assert refusal.problem
     assert refusal.advice

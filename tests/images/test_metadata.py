@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simsearch.images.metadata import Metadata, facts
+from simsearch.images.metadata import ExifMetadata, read_metadata
 from tests.images.pictures import FUZZ, encode, photo
 
 ORIGINAL, DIGITIZED, CHANGED = 0x9003, 0x9004, 0x0132
@@ -28,28 +28,28 @@ def exif_of(tags: dict[int, object]) -> Image.Exif:
     return exif
 
 
-def facts_of(exif: Image.Exif | bytes, name: str = "PNG") -> Metadata:
+def facts_of(exif: Image.Exif | bytes, name: str = "PNG") -> ExifMetadata:
     """The facts of a picture that was written and opened again."""
     data = exif if isinstance(exif, bytes) else exif.tobytes()
     with Image.open(io.BytesIO(encode(photo(16, 12), name, exif=data))) as image:
         image.load()
-        return facts(image)
+        return read_metadata(image)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_every_format_that_carries_exif_tells_date_and_camera(name: str):
     exif = exif_of({ORIGINAL: "2024:05:01 10:30:59", MAKE: "FUJIFILM", MODEL: "X100V"})
-    assert facts_of(exif, name) == Metadata("2024-05-01T10:30:59", "FUJIFILM X100V")
+    assert facts_of(exif, name) == ExifMetadata("2024-05-01T10:30:59", "FUJIFILM X100V")
 
 
 def test_heic_tells_date_and_camera(heif):
     exif = exif_of({ORIGINAL: "2024:05:01 10:30:59", MAKE: "Apple", MODEL: "iPhone 15"})
-    assert facts_of(exif, "HEIF") == Metadata("2024-05-01T10:30:59", "Apple iPhone 15")
+    assert facts_of(exif, "HEIF") == ExifMetadata("2024-05-01T10:30:59", "Apple iPhone 15")
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "PPM"])
 def test_a_picture_without_exif_tells_nothing(name: str):
-    assert facts(Image.open(io.BytesIO(encode(photo(16, 12), name)))) == Metadata(None, None)
+    assert read_metadata(Image.open(io.BytesIO(encode(photo(16, 12), name)))) == ExifMetadata(None, None)
 
 
 def test_a_jpeg_that_is_decoded_small_tells_the_same():
@@ -58,7 +58,7 @@ def test_a_jpeg_that_is_decoded_small_tells_the_same():
         image.draft(None, (80, 60))
         image.load()
         assert image.size == (80, 60)
-        assert facts(image).taken_at == "2024-05-01T10:30:59"
+        assert read_metadata(image).taken_at == "2024-05-01T10:30:59"
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,16 @@ def test_a_camera_is_make_and_model_without_saying_the_make_twice(make: str | No
 
 
 def test_a_broken_date_leaves_the_camera_and_a_broken_camera_the_date():
-    assert facts_of(exif_of({ORIGINAL: "?", MODEL: "X100V"})) == Metadata(None, "X100V")
+    assert facts_of(exif_of({ORIGINAL: "?", MODEL: "X100V"})) == ExifMetadata(None, "X100V")
     number_for_a_name = struct.pack("<HHII", MODEL, 5, 1, 38)  # a fraction, whose parts come after the directory
     date = struct.pack("<HHII", CHANGED, 2, 20, 46)
     tags = number_for_a_name + date + struct.pack("<III", 0, 1, 1) + b"2024:05:01 10:30:59\0"
-    assert facts_of(b"Exif\0\0II*\0\x08\0\0\0\x02\0" + tags) == Metadata("2024-05-01T10:30:59", None)
+    assert facts_of(b"Exif\0\0II*\0\x08\0\0\0\x02\0" + tags) == ExifMetadata("2024-05-01T10:30:59", None)
     name = struct.pack("<HHI4s", MODEL, 2, 4, b"M10\0")
     dates_beyond_the_end = struct.pack("<HHII", 0x8769, 4, 1, 0xFFFFFF)
-    assert facts_of(b"Exif\0\0II*\0\x08\0\0\0\x02\0" + name + dates_beyond_the_end + bytes(4)) == Metadata(None, "M10")
+    assert facts_of(b"Exif\0\0II*\0\x08\0\0\0\x02\0" + name + dates_beyond_the_end + bytes(4)) == ExifMetadata(
+        None, "M10"
+    )
 
 
 def full_exif() -> bytes:
@@ -175,4 +177,4 @@ def test_broken_exif_is_passed_over_in_silence(tmp_path: Path):
         "print(facts(Image.open(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(broken)], capture_output=True, text=True, check=True)
-    assert (done.stdout.strip(), done.stderr) == (str(Metadata(None, None)), "")
+    assert (done.stdout.strip(), done.stderr) == (str(ExifMetadata(None, None)), "")

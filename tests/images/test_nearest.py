@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from simsearch.images.decode import decode_square, read
+from simsearch.images.decode import decode_square, read_raw_file
 from tests.images.pictures import encode, photo
 
 LIMIT = 10**8
@@ -18,7 +18,7 @@ def test_nearest_gives_the_very_pixels_of_keras(size: tuple[int, int], kind: str
     """Decoded at full size, too: a reduced JPEG has other pixels."""
     path = tmp_path / f"picture.{kind.lower()}"
     path.write_bytes(encode(photo(*size), kind))
-    raw = read(str(path), claims_picture=True, max_pixels=LIMIT)
+    raw = read_raw_file(str(path), has_picture_extension=True, max_pixels=LIMIT)
     _, square = decode_square(raw, 64, "nearest", max_pixels=LIMIT)
     expected = keras.utils.img_to_array(keras.utils.load_img(path, target_size=(64, 64)))
     np.testing.assert_array_equal(square, expected)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import xxhash
 
-from simsearch.errors import ImageError, NotAPicture, Unreadable
-from simsearch.images.decode import decode, digest_of, read
+from simsearch.errors import ImageError, NotAPicture, UnreadableFile
+from simsearch.images.decode import compute_digest, decode_image, read_raw_file
 from tests.conftest import as_bound_user
 from tests.images.pictures import (
     LIMIT,
@@ -26,27 +26,29 @@ def write(path: Path, content: bytes) -> str:
     return str(path)
 
 
-def unreadable(path: str) -> Unreadable:
-    with pytest.raises(Unreadable) as caught:
-        read(path, claims_picture=True, max_pixels=LIMIT)
+def unreadable(path: str) -> UnreadableFile:
+    with pytest.raises(UnreadableFile) as caught:
+        read_raw_file(path, has_picture_extension=True, max_pixels=LIMIT)
     return caught.value
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(100_000), encode(photo(), "PNG")], ids=len)
 def test_a_file_is_read_whole_and_named_by_its_digest(tmp_path: Path, content: bytes):
     path = write(tmp_path / "a.jpg", content)
-    raw = read(path, claims_picture=True, max_pixels=LIMIT)
+    raw = read_raw_file(path, has_picture_extension=True, max_pixels=LIMIT)
     assert (raw.path, raw.data, raw.size_bytes) == (path, content, len(content))
     assert raw.mtime_ns == os.stat(path).st_mtime_ns
-    assert raw.digest == digest_of(content) == xxhash.xxh3_128(content).hexdigest()
+    assert raw.digest == compute_digest(content) == xxhash.xxh3_128(content).hexdigest()
     assert len(raw.digest) == 32
 
 
 def test_the_content_decides_what_a_file_is(tmp_path: Path):
     pixels = photo()
     for name in ("really.jpg", "really.webp", "really.svg", "really"):
-        raw = read(write(tmp_path / name, encode(pixels, "PNG")), claims_picture="." in name, max_pixels=LIMIT)
-        picture = decode(raw.data, raw.path, max_pixels=LIMIT)
+        raw = read_raw_file(
+            write(tmp_path / name, encode(pixels, "PNG")), has_picture_extension="." in name, max_pixels=LIMIT
+        )
+        picture = decode_image(raw.data, raw.path, max_pixels=LIMIT)
         assert picture.format == "PNG"
         assert np.array_equal(np.asarray(picture.image), pixels)
 
@@ -95,9 +97,9 @@ def test_a_file_that_changes_while_it_is_read_is_unreadable():
 def test_a_file_of_more_bytes_than_the_limit_allows_is_refused(tmp_path: Path, claims_picture: bool):
     path = write(tmp_path / "a", encode(photo(10, 10), "PNG") + bytes(8000))
     with pytest.raises(ImageError, match="--max-megapixels") as caught:
-        read(path, claims_picture=claims_picture, max_pixels=1000)
-    assert not isinstance(caught.value, NotAPicture | Unreadable)
-    assert read(path, claims_picture=claims_picture, max_pixels=1100).size_bytes > 8000
+        read_raw_file(path, has_picture_extension=claims_picture, max_pixels=1000)
+    assert not isinstance(caught.value, NotAPicture | UnreadableFile)
+    assert read_raw_file(path, has_picture_extension=claims_picture, max_pixels=1100).size_bytes > 8000
 
 
 OTHERS = {
@@ -112,10 +114,12 @@ OTHERS = {
 @pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
 def test_a_file_that_claims_nothing_and_is_nothing_is_no_picture(tmp_path: Path, content: bytes):
     with pytest.raises(NotAPicture):
-        read(write(tmp_path / "notes", content), claims_picture=False, max_pixels=1000)
+        read_raw_file(write(tmp_path / "notes", content), has_picture_extension=False, max_pixels=1000)
 
 
 def test_a_damaged_picture_without_a_claim_is_told_from_a_text(tmp_path: Path):
     with pytest.raises(ImageError) as caught:
-        read(write(tmp_path / "a", encode(photo(), "JPEG")[:24]), claims_picture=False, max_pixels=LIMIT)
+        read_raw_file(
+            write(tmp_path / "a", encode(photo(), "JPEG")[:24]), has_picture_extension=False, max_pixels=LIMIT
+        )
     assert not isinstance(caught.value, NotAPicture)

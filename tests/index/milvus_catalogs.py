@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.images.metadata import Metadata
-from simsearch.index.milvus.cache import MilvusIndexes
-from simsearch.index.milvus.config import Place, StoreChoice, move
-from simsearch.models.choice import resolve
+from simsearch.images.metadata import ExifMetadata
+from simsearch.index.milvus.cache import MilvusIndexCache
+from simsearch.index.milvus.config import MilvusConfig, StoreChoice, switch_store
+from simsearch.models.choice import resolve_model
 from simsearch.sources.scan import FoundFile
-from simsearch.store.catalog import Catalog, EmbeddedView, Entry, ImageFacts, StoredModel
+from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 
@@ -30,9 +30,9 @@ def unit_rows(n: int, width: int, seed: int = 0) -> NDArray[np.float32]:
 
 def add_images(writer: CatalogWriter, vectors: NDArray[np.float32], *, first: int = 1, copies: int = 1) -> StoredModel:
     """One image a vector, in as many files as are said; numbers begin at `first`."""
-    stored = writer.add_model(resolve(HISTOGRAM), vectors.shape[1], FINGERPRINT)
+    stored = writer.add_model(resolve_model(HISTOGRAM), vectors.shape[1], FINGERPRINT)
     with writer.transaction():
-        writer.record(
+        writer.record_files(
             (
                 entry(f"/photos/{number % 7}/{number:06}{'' if not copy else f'-{copy}'}.png", number, [vector])
                 for number, vector in enumerate(vectors, start=first)
@@ -43,35 +43,35 @@ def add_images(writer: CatalogWriter, vectors: NDArray[np.float32], *, first: in
     return stored
 
 
-def entry(path: str, number: int, vectors: Sequence[NDArray[np.float32]], **facts: Any) -> Entry:
+def entry(path: str, number: int, vectors: Sequence[NDArray[np.float32]], **facts: Any) -> FileEntry:
     """A file of the image of that number, the first vector of its original and the others of augmented views."""
     told = {"width": 100 + number % 50, "height": 100, "format": "PNG"} | facts
-    metadata = Metadata(told.pop("taken", None), told.pop("camera", None))
+    metadata = ExifMetadata(told.pop("taken", None), told.pop("camera", None))
     views = [
         EmbeddedView("augmented" if at else "original", f'{{"number": {at}}}' if at else "{}", vector)
         for at, vector in enumerate(vectors)
     ]
     size, mtime = told.pop("size", 1000 + number), told.pop("mtime_ns", 1_700_000_000 * 10**9)
-    return Entry(FoundFile(path, size, mtime), f"{number:032x}", ImageFacts(**told, metadata=metadata), views)
+    return FileEntry(FoundFile(path, size, mtime), f"{number:032x}", ImageProperties(**told, metadata=metadata), views)
 
 
-def move_to_milvus(folder: Path, uri: str) -> Place:
+def move_to_milvus(folder: Path, uri: str) -> MilvusConfig:
     """Say that a collection is searched in Milvus; nothing is copied."""
     with CatalogWriter.open_or_create(folder) as writer:
         with writer.transaction():
-            move(writer, StoreChoice.checked("milvus", uri) or StoreChoice())
-        place = Place.of(writer)
+            switch_store(writer, StoreChoice.from_options("milvus", uri) or StoreChoice())
+        place = MilvusConfig.from_catalog(writer)
     assert place is not None
     return place
 
 
 @contextlib.contextmanager
-def searched(folder: Path) -> Iterator[tuple[Catalog, MilvusIndexes]]:
+def searched(folder: Path) -> Iterator[tuple[Catalog, MilvusIndexCache]]:
     """A catalog and its indexes in Milvus, open."""
     with Catalog.open(folder) as catalog:
-        place = Place.of(catalog)
+        place = MilvusConfig.from_catalog(catalog)
         assert place is not None
-        with MilvusIndexes(catalog, place) as indexes:
+        with MilvusIndexCache(catalog, place) as indexes:
             yield catalog, indexes
 
 

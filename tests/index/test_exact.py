@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsearch.index import AnnIndex, Stamp, is_intact, read_stamp
+from simsearch.index import ExactIndex, IndexStamp, is_intact, read_stamp
 
-STAMP = Stamp("uuid", "model-1", 3, 200)
+STAMP = IndexStamp("uuid", "model-1", 3, 200)
 
 
 def _unit(n: int, width: int = 24, seed: int = 0) -> np.ndarray:
@@ -23,13 +23,13 @@ def vectors() -> np.ndarray:
 
 
 @pytest.fixture
-def index(vectors: np.ndarray) -> AnnIndex:
-    index = AnnIndex.empty(24)
+def index(vectors: np.ndarray) -> ExactIndex:
+    index = ExactIndex.create_empty(24)
     index.add(np.arange(200) * 3 + 5, vectors)
     return index
 
 
-def test_search_equals_brute_force(index: AnnIndex, vectors: np.ndarray):
+def test_search_equals_brute_force(index: ExactIndex, vectors: np.ndarray):
     queries = _unit(10, seed=1)
     similarities, ids = index.search(queries, 7)
     products = queries @ vectors.T
@@ -39,13 +39,13 @@ def test_search_equals_brute_force(index: AnnIndex, vectors: np.ndarray):
 
 
 def test_similarity_never_leaves_its_range(vectors: np.ndarray):
-    index = AnnIndex.empty(24)
+    index = ExactIndex.create_empty(24)
     index.add(np.arange(2), np.stack([vectors[0], -vectors[0]]) * np.float32(1.0001))
     similarities, _ = index.search(vectors[:1], 2)
     assert similarities.tolist() == [[1.0, -1.0]]
 
 
-def test_asking_for_more_than_there_is_gives_what_there_is(index: AnnIndex):
+def test_asking_for_more_than_there_is_gives_what_there_is(index: ExactIndex):
     assert index.search(_unit(1), 1000)[1].shape == (1, 200)
 
 
@@ -55,13 +55,13 @@ def test_a_part_of_an_index_answers_as_if_there_were_nothing_else(tmp_path: Path
     """Few vectors are taken out, of many the others are skipped: both give what NumPy finds."""
     vectors, random = _unit(1500), np.random.default_rng(n)
     ids = random.permutation(np.arange(1500) * 3 + 5)
-    index = AnnIndex.empty(24)
+    index = ExactIndex.create_empty(24)
     index.add(ids, vectors)
     if is_mapped:
         index.save(tmp_path / "x.faiss", STAMP)
-        index = AnnIndex.map(tmp_path / "x.faiss")
+        index = ExactIndex.open_mapped(tmp_path / "x.faiss")
     chosen = np.sort(random.choice(1500, n, replace=False))
-    part = index.only(np.sort(np.append(ids[chosen], [0, 6, 10**6])))  # three that are not here
+    part = index.select(np.sort(np.append(ids[chosen], [0, 6, 10**6])))  # three that are not here
     query = _unit(1, seed=9)
     products = vectors[chosen] @ query[0]
     order = np.argsort(-products)[:20]
@@ -69,28 +69,28 @@ def test_a_part_of_an_index_answers_as_if_there_were_nothing_else(tmp_path: Path
     assert len(part) == n
     np.testing.assert_array_equal(found[0], ids[chosen][order])
     np.testing.assert_allclose(similarities[0], products[order], atol=1e-6)
-    similarities, found = part.within(query[0], 0.2)
+    similarities, found = part.range_search(query[0], 0.2)
     assert set(found.tolist()) == set(ids[chosen][products > 0.2].tolist())
     assert similarities.min(initial=1) >= 0.2
 
 
-def test_all_above_a_threshold_are_found(index: AnnIndex, vectors: np.ndarray):
-    similarities, ids = index.within(vectors[0], 0.1)
+def test_all_above_a_threshold_are_found(index: ExactIndex, vectors: np.ndarray):
+    similarities, ids = index.range_search(vectors[0], 0.1)
     products = vectors @ vectors[0]
     assert set(ids.tolist()) == set((np.flatnonzero(products > 0.1) * 3 + 5).tolist())
     np.testing.assert_allclose(similarities, products[(ids - 5) // 3].clip(-1, 1), atol=1e-6)
 
 
-def test_rows_lie_where_their_ids_say_after_every_change(index: AnnIndex, vectors: np.ndarray):
-    np.testing.assert_array_equal(index.rows[index.positions_of(np.array([8, 5]))], vectors[[1, 0]])
+def test_rows_lie_where_their_ids_say_after_every_change(index: ExactIndex, vectors: np.ndarray):
+    np.testing.assert_array_equal(index.rows[index.find_positions(np.array([8, 5]))], vectors[[1, 0]])
     index.remove(np.array([5]))
     index.add(np.array([2]), -vectors[:1])
-    np.testing.assert_array_equal(index.rows[index.positions_of(np.array([2, 8]))], [-vectors[0], vectors[1]])
+    np.testing.assert_array_equal(index.rows[index.find_positions(np.array([2, 8]))], [-vectors[0], vectors[1]])
     with pytest.raises(ValueError, match="read-only"):
         index.rows[0] = 0
 
 
-def test_room_that_was_reserved_holds_no_vectors(index: AnnIndex, vectors: np.ndarray):
+def test_room_that_was_reserved_holds_no_vectors(index: ExactIndex, vectors: np.ndarray):
     index.reserve(500)
     assert len(index) == 200
     index.add(np.array([1]), -vectors[:1])
@@ -99,17 +99,17 @@ def test_room_that_was_reserved_holds_no_vectors(index: AnnIndex, vectors: np.nd
 
 
 def test_an_empty_index_answers_nothing():
-    assert AnnIndex.empty(4).search(np.zeros((2, 4), np.float32), 5)[0].shape == (2, 0)
+    assert ExactIndex.create_empty(4).search(np.zeros((2, 4), np.float32), 5)[0].shape == (2, 0)
 
 
-def test_removed_vectors_are_found_no_more_and_ids_do_not_shift(index: AnnIndex, vectors: np.ndarray):
+def test_removed_vectors_are_found_no_more_and_ids_do_not_shift(index: ExactIndex, vectors: np.ndarray):
     index.remove(np.array([5, 8]))
     assert len(index) == 198
     assert index.search(vectors[2:3], 1)[1].tolist() == [[11]]
 
 
-@pytest.mark.parametrize("opened", [AnnIndex.map, AnnIndex.read])
-def test_a_saved_index_answers_the_same(index: AnnIndex, tmp_path: Path, opened):
+@pytest.mark.parametrize("opened", [ExactIndex.open_mapped, ExactIndex.read])
+def test_a_saved_index_answers_the_same(index: ExactIndex, tmp_path: Path, opened):
     file = tmp_path / "größe.faiss"
     index.save(file, STAMP)
     again = opened(file)
@@ -121,14 +121,14 @@ def test_a_saved_index_answers_the_same(index: AnnIndex, tmp_path: Path, opened)
     assert [path.name for path in tmp_path.iterdir()] == ["größe.faiss"]
 
 
-def test_a_mapped_index_refuses_to_change(index: AnnIndex, tmp_path: Path):
+def test_a_mapped_index_refuses_to_change(index: ExactIndex, tmp_path: Path):
     index.save(tmp_path / "x.faiss", STAMP)
     with pytest.raises(ValueError, match="mapped"):
-        AnnIndex.map(tmp_path / "x.faiss").remove(np.array([5]))
+        ExactIndex.open_mapped(tmp_path / "x.faiss").remove(np.array([5]))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 11, 100, -1, -30])
-def test_a_torn_file_has_no_stamp(index: AnnIndex, tmp_path: Path, keep: int):
+def test_a_torn_file_has_no_stamp(index: ExactIndex, tmp_path: Path, keep: int):
     file = tmp_path / "x.faiss"
     index.save(file, STAMP)
     file.write_bytes(file.read_bytes()[:keep])
@@ -136,7 +136,7 @@ def test_a_torn_file_has_no_stamp(index: AnnIndex, tmp_path: Path, keep: int):
     assert not is_intact(file)
 
 
-def test_a_flipped_bit_is_noticed(index: AnnIndex, tmp_path: Path):
+def test_a_flipped_bit_is_noticed(index: ExactIndex, tmp_path: Path):
     file = tmp_path / "x.faiss"
     index.save(file, STAMP)
     content = bytearray(file.read_bytes())
@@ -151,7 +151,7 @@ def test_a_git_lfs_pointer_is_no_cache(tmp_path: Path):
     assert read_stamp(tmp_path / "x.faiss") is None
 
 
-def test_a_failed_save_leaves_the_old_file(index: AnnIndex, tmp_path: Path):
+def test_a_failed_save_leaves_the_old_file(index: ExactIndex, tmp_path: Path):
     file = tmp_path / "missing" / "x.faiss"
     with pytest.raises(OSError, match="missing"):
         index.save(file, STAMP)

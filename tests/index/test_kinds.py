@@ -11,26 +11,26 @@ from typer.testing import CliRunner
 
 from simsearch import Collection
 from simsearch.cli.app import app
-from simsearch.collection import KindChoice
+from simsearch.collection import IndexKindChoice
 from simsearch.errors import UsageError
 from simsearch.index import is_intact
 from simsearch.index.cache import IndexCache
 from simsearch.index.kinds import KINDS
-from simsearch.models.choice import resolve
+from simsearch.models.choice import resolve_model
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.store.synthetic import WIDTH, Filled, clustered, fill, record
 
 N = 4_000
-CODED = [name for name, kind in KINDS.items() if kind.is_coded]
+CODED = [name for name, kind in KINDS.items() if kind.is_approximate]
 GIGABYTES = 1 << 30
 
 
 def open_index(folder: Path):
     """The index of the only model as a query would open it, with its catalog."""
     catalog = Catalog.open(folder)
-    return catalog, IndexCache(catalog).index(catalog.models()[0].fingerprint)
+    return catalog, IndexCache(catalog).open_index(catalog.list_models()[0].fingerprint)
 
 
 def truth(vectors: np.ndarray, queries: np.ndarray, among: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def recall(found: np.ndarray, true: np.ndarray) -> float:
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Filled:
     """A collection of each kind; tests of this fixture change nothing in it."""
     folder = tmp_path_factory.mktemp("kinds") / request.param
-    return fill(folder, clustered(N, seed=1), KindChoice(request.param, 0.97))
+    return fill(folder, clustered(N, seed=1), IndexKindChoice(request.param, 0.97))
 
 
 EVERYTHING = np.arange(N)
@@ -111,7 +111,7 @@ def test_a_threshold_misses_nothing(filled: Filled):
     query = clustered(1, seed=7)[0]
     catalog, index = open_index(filled.folder)
     with catalog:
-        similarities, ids = index.within(query, 0.3)
+        similarities, ids = index.range_search(query, 0.3)
         few_similarities, few = index.only(np.arange(1, N, 2)).within(query, 0.3)
     exact = filled.vectors @ query
     assert sorted(ids.tolist()) == (np.flatnonzero(exact > 0.3) + 1).tolist()
@@ -124,12 +124,12 @@ def test_vectors_are_given_as_they_were_recorded(filled: Filled):
     ids = np.array([7, 3000, 12])
     catalog, index = open_index(filled.folder)
     with catalog:
-        assert (index.vectors_of(ids) == filled.vectors[ids - 1]).all()
+        assert (index.read_vectors(ids) == filled.vectors[ids - 1]).all()
 
 
 def test_all_vectors_are_at_hand_for_what_must_be_exact(filled: Filled):
     with Catalog.open(filled.folder) as catalog:
-        whole = IndexCache(catalog).exact(catalog.models()[0].fingerprint)
+        whole = IndexCache(catalog).open_exact_index(catalog.list_models()[0].fingerprint)
         order = np.argsort(whole.ids)
         assert (whole.rows[order] == filled.vectors).all()
 
@@ -139,7 +139,7 @@ def test_all_vectors_are_at_hand_for_what_must_be_exact(filled: Filled):
 
 @pytest.mark.parametrize("kind", CODED)
 def test_the_recall_that_is_told_is_that_of_brute_force(kind: str, tmp_path: Path):
-    filled = fill(tmp_path / kind, clustered(N, seed=1), KindChoice(kind, 0.97))
+    filled = fill(tmp_path / kind, clustered(N, seed=1), IndexKindChoice(kind, 0.97))
     with Collection.open(filled.folder) as collection:
         facts = collection.info()["models"][0]["index"]
     assert (facts["kind"], facts["n_vectors"], facts["recent"], facts["removed"]) == (kind, N, 0, 0)
@@ -162,7 +162,7 @@ def test_an_answer_says_that_it_is_approximate_and_an_exact_one_says_nothing(tmp
     Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     random = np.random.default_rng(0)
     with CatalogWriter.open_or_create(collection) as writer:
-        rows = random.random((1_500, writer.models()[0].width)).astype(np.float32)
+        rows = random.random((1_500, writer.list_models()[0].width)).astype(np.float32)
         record(writer, rows / np.linalg.norm(rows, axis=1, keepdims=True), 0)
     runner = CliRunner()
     asked = ["query", str(tmp_path / "photos" / "0.png"), "--in", str(collection), "--json"]
@@ -186,11 +186,11 @@ def test_an_index_kind_that_there_is_not_is_told_with_those_there_are(tmp_path: 
 @pytest.mark.parametrize("share", [0, -1, 1.5, float("nan")])
 def test_a_recall_is_a_share(share: float):
     with pytest.raises(UsageError, match="recall"):
-        KindChoice(recall=share)
+        IndexKindChoice(recall=share)
 
 
 def test_whoever_may_read_the_catalog_may_read_the_index(tmp_path: Path):
-    folder = fill(tmp_path / "ix", clustered(1_200, seed=1), KindChoice("ivf-sq8", 0.9)).folder
+    folder = fill(tmp_path / "ix", clustered(1_200, seed=1), IndexKindChoice("ivf-sq8", 0.9)).folder
     assert base_of(folder).stat().st_mode == (folder / "catalog.db").stat().st_mode
 
 
@@ -210,26 +210,26 @@ def test_whoever_may_read_the_catalog_may_read_the_index(tmp_path: Path):
     ],
 )
 def test_auto_goes_by_count_memory_and_recall(n: int, width: int, memory: int, recall: float, kind: str):
-    assert KindChoice("auto", recall).kind_for(n, width, memory).name == kind
+    assert IndexKindChoice("auto", recall).select_kind(n, width, memory).name == kind
 
 
 @pytest.mark.parametrize("kind", CODED)
 def test_a_small_collection_is_exact_whatever_is_asked_for(kind: str, tmp_path: Path):
-    assert f"{kind} begins at 1,000 vectors; with 300 the index is exact" in KindChoice(kind).notes(300)
-    fill(tmp_path / "small", clustered(300, seed=1), KindChoice(kind))
+    assert f"{kind} begins at 1,000 vectors; with 300 the index is exact" in IndexKindChoice(kind).list_notes(300)
+    fill(tmp_path / "small", clustered(300, seed=1), IndexKindChoice(kind))
     with Collection.open(tmp_path / "small") as collection:
         assert collection.info()["models"][0]["index"]["kind"] == "flat"
 
 
 def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tmp_path: Path):
-    filled = fill(tmp_path / "ix", clustered(1_500, seed=1), KindChoice("ivf", 0.95))
-    fingerprint = resolve(HISTOGRAM).fingerprint
+    filled = fill(tmp_path / "ix", clustered(1_500, seed=1), IndexKindChoice("ivf", 0.95))
+    fingerprint = resolve_model(HISTOGRAM).fingerprint
     with CatalogWriter.open_or_create(filled.folder) as writer:
         record(writer, clustered(10, seed=9), 1_500)
         cache = IndexCache(writer)
         cache.refresh(fingerprint)
-        assert cache.describe(writer.models()[0])["kind"] == "ivf"
-    Collection.rebuild(filled.folder, KindChoice("hnsw", 0.95))
+        assert cache.describe(writer.list_models()[0])["kind"] == "ivf"
+    Collection.rebuild(filled.folder, IndexKindChoice("hnsw", 0.95))
     Collection.rebuild(filled.folder)
     with Collection.open(filled.folder) as collection:
         assert collection.info()["models"][0]["index"]["kind"] == "hnsw"
@@ -245,17 +245,17 @@ def change(folder: Path, added: np.ndarray, n_before: int, removed: list[int]) -
         with writer.transaction():
             writer.forget_files([f"/pictures/{number:06}.png" for number in removed])
             writer.forget_orphans()
-        IndexCache(writer, rewritten_bytes=0).refresh(resolve(HISTOGRAM).fingerprint)
+        IndexCache(writer, rewrite_limit_bytes=0).refresh(resolve_model(HISTOGRAM).fingerprint)
 
 
 @pytest.fixture(params=["flat", *CODED])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Filled:
     """A collection of each kind, to be changed."""
-    return fill(tmp_path / request.param, clustered(2_000, seed=1), KindChoice(request.param, 0.97))
+    return fill(tmp_path / request.param, clustered(2_000, seed=1), IndexKindChoice(request.param, 0.97))
 
 
 def base_of(folder: Path) -> Path:
-    return folder / f"{resolve(HISTOGRAM).fingerprint}.faiss"
+    return folder / f"{resolve_model(HISTOGRAM).fingerprint}.faiss"
 
 
 def test_a_few_changes_lie_beside_the_base_and_answers_are_those_of_all(kept: Filled):
@@ -271,9 +271,9 @@ def test_a_few_changes_lie_beside_the_base_and_answers_are_those_of_all(kept: Fi
         assert len(index) == len(among)
         similarities, ids = index.search(queries, 10)
         part = index.only(np.arange(1, 2_051, 2)).search(queries, 5)[1]
-        near = index.within(added[0], 0.5)[1]
-        rows = index.vectors_of(np.array([2_050, 1_000, 2_001]))
-        assert len(IndexCache(catalog).exact(catalog.models()[0].fingerprint)) == len(among)
+        near = index.range_search(added[0], 0.5)[1]
+        rows = index.read_vectors(np.array([2_050, 1_000, 2_001]))
+        assert len(IndexCache(catalog).open_exact_index(catalog.list_models()[0].fingerprint)) == len(among)
     assert (ids[:50, 0] == np.arange(2_001, 2_051)).all()
     assert ids.min() > 150
     assert np.abs(similarities - np.take_along_axis(queries @ whole.T, ids - 1, 1)).max() < 1e-6
@@ -304,7 +304,7 @@ def test_many_changes_are_written_into_the_base(kept: Filled):
 
 
 def test_an_index_that_has_outgrown_its_training_is_trained_anew(tmp_path: Path):
-    filled = fill(tmp_path / "ix", clustered(1_500, seed=1), KindChoice("ivf-sq8", 0.97))
+    filled = fill(tmp_path / "ix", clustered(1_500, seed=1), IndexKindChoice("ivf-sq8", 0.97))
     change(filled.folder, clustered(2_500, seed=2), 1_500, [])
     with Collection.open(filled.folder) as collection:
         facts = collection.info()["models"][0]["index"]

@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pytest
 
-from simsearch.filters import compile, parse
-from simsearch.index.milvus.filter import expression
-from simsearch.models.choice import resolve
+from simsearch.filters import compile_sql, parse
+from simsearch.index.milvus.filter import compile_filter
+from simsearch.models.choice import resolve_model
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
@@ -26,25 +26,25 @@ def milvus(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("filters") / "collection"
     vectors = iter(unit_rows(2 * len(ROWS), WIDTH))
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        stored = writer.add_model(resolve(HISTOGRAM), WIDTH, FINGERPRINT)
+        stored = writer.add_model(resolve_model(HISTOGRAM), WIDTH, FINGERPRINT)
         seen: set[int] = set()
         for row in ROWS:
             views = [] if row.id in seen else [next(vectors) for _ in range(1 + row.id % 2)]
             facts = {"width": row.width, "height": row.height, "format": row.format, "taken": row.taken}
             facts |= {"camera": row.camera, "size": row.size, "mtime_ns": row.mtime_ns}
-            writer.record([entry(row.path, row.id, views, **facts)], stored.id)
+            writer.record_files([entry(row.path, row.id, views, **facts)], stored.id)
             seen.add(row.id)
-        ids = {int(digest, 16): image_id for _, image_id, digest in writer.contents()}
+        ids = {int(digest, 16): image_id for _, image_id, digest in writer.iterate_contents()}
         own = {(ids[row.id], name): value for row in ROWS for name, value in row.own.items() if value is not None}
         writer.annotate([(*key, value) for key, value in own.items()])
     move_to_milvus(folder, str(folder / "vectors.db"))
     with searched(folder) as (catalog, indexes):
-        yield catalog, indexes.index(FINGERPRINT)
+        yield catalog, indexes.open_index(FINGERPRINT)
 
 
 def wanted(catalog: Catalog, text: str) -> np.ndarray:
     stored = catalog.find_model(FINGERPRINT)
-    return catalog.matching_ids(stored.id, compile(parse(text), COLUMNS))
+    return catalog.find_matching_ids(stored.id, compile_sql(parse(text), COLUMNS))
 
 
 def found(milvus, text: str) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_hundreds_of_drawn_conditions_find_in_milvus_what_they_find_in_the_catal
         ids = wanted(catalog, text)
         np.testing.assert_array_equal(found(milvus, text), ids, text)
         n_telling += 0 < len(ids) < len(index)
-        n_said += expression(parse(text)) is not None
+        n_said += compile_filter(parse(text)) is not None
     assert n_telling > 150
     assert n_said > 100, "too few of them were asked of Milvus itself"
 
@@ -124,7 +124,7 @@ SAID = [
 
 @pytest.mark.parametrize("text", SAID)
 def test_milvus_itself_is_asked_what_it_can_say_exactly(milvus, text: str):
-    assert expression(parse(text)) is not None
+    assert compile_filter(parse(text)) is not None
     np.testing.assert_array_equal(found(milvus, text), wanted(milvus[0], text))
 
 
@@ -144,7 +144,7 @@ UNSAID = [
 
 @pytest.mark.parametrize("text", UNSAID)
 def test_the_catalog_is_asked_what_milvus_cannot_say_exactly(milvus, text: str):
-    assert expression(parse(text)) is None
+    assert compile_filter(parse(text)) is None
     np.testing.assert_array_equal(found(milvus, text), wanted(milvus[0], text))
 
 
@@ -173,15 +173,15 @@ def odd(tmp_path_factory: pytest.TempPathFactory):
     """An image for each oddity that Milvus cannot keep as the catalog has it, and one of a plain kind."""
     folder = tmp_path_factory.mktemp("odd") / "collection"
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        stored = writer.add_model(resolve(HISTOGRAM), WIDTH, FINGERPRINT)
+        stored = writer.add_model(resolve_model(HISTOGRAM), WIDTH, FINGERPRINT)
         for number, facts in enumerate([{}, *(facts for facts, *_ in ODD), {}, {}, {}]):
-            writer.record([entry(f"/p/{number}.png", number, unit_rows(1, WIDTH, number), **facts)], stored.id)
+            writer.record_files([entry(f"/p/{number}.png", number, unit_rows(1, WIDTH, number), **facts)], stored.id)
         writer.annotate(
             [(6, "price", 2**53 + 1), (7, "price", float("inf")), (8, "colour", "a\0b"), (1, "price", 2**53)]
         )
     move_to_milvus(folder, str(folder / "vectors.db"))
     with searched(folder) as (catalog, indexes):
-        yield catalog, indexes.index(FINGERPRINT)
+        yield catalog, indexes.open_index(FINGERPRINT)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,6 @@ def odd(tmp_path_factory: pytest.TempPathFactory):
 def test_oddities_that_milvus_cannot_keep_are_answered_by_the_catalog(odd, text: str):
     catalog, index = odd
     stored = catalog.find_model(FINGERPRINT)
-    ids = catalog.matching_ids(stored.id, compile(parse(text), catalog.columns()))
+    ids = catalog.matching_ids(stored.id, compile_sql(parse(text), catalog.columns()))
     part = index.matching(parse(text), lambda: ids)
     np.testing.assert_array_equal(np.sort(part.within(np.eye(WIDTH, dtype=np.float32)[0], BELOW_ALL)[1]), ids)

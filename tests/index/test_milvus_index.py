@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsearch.filters import compile, parse
+from simsearch.filters import compile_sql, parse
 from simsearch.index import Index
 from simsearch.index.cache import IndexCache
-from simsearch.search import Limits, nearest
+from simsearch.search import RankingLimits, rank_hits
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.index.milvus_catalogs import FINGERPRINT, add_images, move_to_milvus, searched, unit_rows
@@ -30,11 +30,11 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         add_images(writer, VECTORS)
     if request.param == "faiss":
         with Catalog.open(folder) as catalog:
-            yield catalog, IndexCache(catalog).index(FINGERPRINT)
+            yield catalog, IndexCache(catalog).open_index(FINGERPRINT)
         return
     move_to_milvus(folder, str(folder / "vectors.db"))
     with searched(folder) as (catalog, indexes):
-        yield catalog, indexes.index(FINGERPRINT)
+        yield catalog, indexes.open_index(FINGERPRINT)
 
 
 def test_the_index_knows_how_many_vectors_it_has(opened: tuple[Catalog, Index]):
@@ -62,7 +62,7 @@ def test_similarities_are_float32_within_a_cosine_and_ids_are_int64(opened: tupl
 
 @pytest.mark.parametrize("least", [-1.1, 0.0, 0.3, 0.99, 1.1])
 def test_within_finds_all_that_are_more_similar(opened: tuple[Catalog, Index], least: float):
-    similarities, ids = opened[1].within(QUERIES[0], least)
+    similarities, ids = opened[1].range_search(QUERIES[0], least)
     expected = np.flatnonzero(VECTORS @ QUERIES[0] > least) + 1
     np.testing.assert_array_equal(np.sort(ids), expected)
     np.testing.assert_allclose(similarities, (VECTORS @ QUERIES[0])[ids - 1], atol=1e-6)
@@ -70,7 +70,7 @@ def test_within_finds_all_that_are_more_similar(opened: tuple[Catalog, Index], l
 
 def ids_of(catalog: Catalog, text: str) -> Callable[[], np.ndarray]:
     stored = catalog.find_model(FINGERPRINT)
-    return lambda: catalog.matching_ids(stored.id, compile(parse(text), catalog.columns()))
+    return lambda: catalog.find_matching_ids(stored.id, compile_sql(parse(text), catalog.count_columns()))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def ids_of(catalog: Catalog, text: str) -> Callable[[], np.ndarray]:
 )
 def test_a_part_answers_with_what_matches_and_with_all_that_does(opened: tuple[Catalog, Index], text: str):
     catalog, index = opened
-    part = index.matching(parse(text), ids_of(catalog, text))
+    part = index.select_matching(parse(text), ids_of(catalog, text))
     ids = ids_of(catalog, text)()
     assert len(part) == len(ids)
     for n in (3, N):
@@ -86,28 +86,28 @@ def test_a_part_answers_with_what_matches_and_with_all_that_does(opened: tuple[C
         assert set(found[0].tolist()) <= set(ids.tolist())
         best = np.sort(VECTORS[ids - 1] @ QUERIES[0])[::-1][:n]
         np.testing.assert_allclose(similarities[0], best, atol=1e-6)
-    np.testing.assert_array_equal(np.sort(part.within(QUERIES[0], -1.1)[1]), ids)
+    np.testing.assert_array_equal(np.sort(part.range_search(QUERIES[0], -1.1)[1]), ids)
 
 
 def test_vectors_are_given_back_in_the_order_asked_for(opened: tuple[Catalog, Index]):
     ids = np.array([7, 499, 3, 7, 101])
-    np.testing.assert_array_equal(opened[1].vectors_of(ids), VECTORS[ids - 1])
-    assert opened[1].vectors_of(np.empty(0, np.int64)).shape == (0, WIDTH)
+    np.testing.assert_array_equal(opened[1].read_vectors(ids), VECTORS[ids - 1])
+    assert opened[1].read_vectors(np.empty(0, np.int64)).shape == (0, WIDTH)
 
 
 def test_equal_similarities_are_ordered_by_the_image(opened: tuple[Catalog, Index]):
     catalog, index = opened
-    hits = nearest(VECTORS[100], index, catalog, Limits(k=4))
+    hits = rank_hits(VECTORS[100], index, catalog, RankingLimits(k=4))
     assert [hit.image_id for hit in hits] == [101, 102, 103, 104]
     assert {hit.similarity for hit in hits} == {1.0}
 
 
 def test_hits_are_the_same_for_any_k_and_offset(opened: tuple[Catalog, Index]):
     catalog, index = opened
-    everything = nearest(QUERIES[1], index, catalog, Limits(k=None))
+    everything = rank_hits(QUERIES[1], index, catalog, RankingLimits(k=None))
     assert len(everything) == N
     for k, offset in ((10, 0), (5, 95), (N, 0), (3, N - 2)):
-        hits = nearest(QUERIES[1], index, catalog, Limits(k=k, offset=offset))
+        hits = rank_hits(QUERIES[1], index, catalog, RankingLimits(k=k, offset=offset))
         assert [hit.image_id for hit in hits] == [hit.image_id for hit in everything[offset : offset + k]]
 
 
@@ -123,17 +123,17 @@ def test_ten_thousand_vectors_are_answered_as_by_a_scan_with_and_without_filters
     with CatalogWriter.open_or_create(folder) as writer:
         add_images(writer, vectors)
     with Catalog.open(folder) as catalog:
-        files = IndexCache(catalog).index(FINGERPRINT)
+        files = IndexCache(catalog).open_index(FINGERPRINT)
         move_to_milvus(folder, str(tmp_path / "vectors.db"))
         condition = parse("width between 110 and 120 and class != '3'")
         ids = ids_of(catalog, str(condition))
         with searched(folder) as (_, indexes):
-            index = indexes.index(FINGERPRINT)
-            part, part_of_files = index.matching(condition, ids), files.matching(condition, ids)
+            index = indexes.open_index(FINGERPRINT)
+            part, part_of_files = index.select_matching(condition, ids), files.select_matching(condition, ids)
             for query in queries:
                 for one, other in ((index, files), (part, part_of_files)):
-                    got = nearest(query, one, catalog, Limits(k=10))
-                    wanted = nearest(query, other, catalog, Limits(k=10))
+                    got = rank_hits(query, one, catalog, RankingLimits(k=10))
+                    wanted = rank_hits(query, other, catalog, RankingLimits(k=10))
                     assert [hit.image_id for hit in got] == [hit.image_id for hit in wanted]
                     np.testing.assert_allclose(
                         [hit.similarity for hit in got], [hit.similarity for hit in wanted], atol=1.5e-6
@@ -153,12 +153,12 @@ def test_more_than_milvus_gives_at_once_is_given_whole(tmp_path: Path):
         add_images(writer, vectors)
     move_to_milvus(folder, str(tmp_path / "vectors.db"))
     with searched(folder) as (catalog, indexes):
-        index = indexes.index(FINGERPRINT)
+        index = indexes.open_index(FINGERPRINT)
         similarities, ids = index.search(vectors[:1], 18_000)
         assert len(set(ids[0].tolist())) == 18_000
         np.testing.assert_allclose(similarities[0], np.sort(vectors @ vectors[0])[::-1][:18_000], atol=1e-6)
-        _, ids = index.within(vectors[0], 0.5)
+        _, ids = index.range_search(vectors[0], 0.5)
         np.testing.assert_array_equal(np.sort(ids), np.flatnonzero(vectors @ vectors[0] > 0.5) + 1)
         text = "size < 19500"
-        part = index.matching(parse(text), ids_of(catalog, text))
-        assert len(part.within(vectors[0], -1.1)[1]) == len(part) == len(ids_of(catalog, text)())
+        part = index.select_matching(parse(text), ids_of(catalog, text))
+        assert len(part.range_search(vectors[0], -1.1)[1]) == len(part) == len(ids_of(catalog, text)())

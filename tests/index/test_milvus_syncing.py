@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from simsearch.errors import StoreOccupied, StoreUnavailable, UsageError
-from simsearch.filters import compile, parse
+from simsearch.filters import compile_sql, parse
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
-from simsearch.index.milvus.cache import MilvusIndexes
-from simsearch.index.milvus.client import Server
-from simsearch.index.milvus.config import Place, StoreChoice, move
-from simsearch.index.milvus.expected_rows import ledger
-from simsearch.index.milvus.sync import differences
+from simsearch.index.milvus.cache import MilvusIndexCache
+from simsearch.index.milvus.client import MilvusConnection
+from simsearch.index.milvus.config import MilvusConfig, StoreChoice, switch_store
+from simsearch.index.milvus.expected_rows import open_expected_rows
+from simsearch.index.milvus.sync import count_differences
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.index.milvus_catalogs import (
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
         add_images(writer, VECTORS)
     move_to_milvus(made, str(made / "vectors.db"))
     with searched(made) as (_, indexes):
-        indexes.index(FINGERPRINT)
+        indexes.open_index(FINGERPRINT)
     return made
 
 
@@ -55,8 +55,8 @@ def deviations(folder: Path) -> tuple[int, int, int]:
     """What Milvus has less, more, and otherwise than the catalog, at this moment."""
     with searched(folder) as (catalog, indexes):
         stored = catalog.find_model(FINGERPRINT)
-        with ledger(catalog, stored) as wanted:
-            return differences(indexes._table(stored), wanted)
+        with open_expected_rows(catalog, stored) as wanted:
+            return count_differences(indexes._open_table(stored), wanted)
 
 
 def matching(folder: Path, text: str) -> list[int]:
@@ -65,11 +65,11 @@ def matching(folder: Path, text: str) -> list[int]:
         stored, condition = catalog.find_model(FINGERPRINT), parse(text)
 
         def ids() -> np.ndarray:
-            return catalog.matching_ids(stored.id, compile(condition, catalog.columns()))
+            return catalog.find_matching_ids(stored.id, compile_sql(condition, catalog.count_columns()))
 
-        _, found = indexes.index(FINGERPRINT).matching(condition, ids).within(VECTORS[0], -1.1)
+        _, found = indexes.open_index(FINGERPRINT).select_matching(condition, ids).range_search(VECTORS[0], -1.1)
         np.testing.assert_array_equal(np.sort(found), ids())
-        images = {view.image_id for view in catalog.live_views(found.tolist()).values()}
+        images = {view.image_id for view in catalog.find_live_views(found.tolist()).values()}
     assert deviations(folder) == (0, 0, 0)
     return sorted(images)
 
@@ -88,7 +88,7 @@ def test_what_is_annotated_is_found_and_no_more_when_it_is_cleared(folder: Path)
     annotate(folder, [(4, "price", 10)])
     assert matching(folder, "price >= 20") == [3]
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        writer.clear_column("price")
+        writer.delete_column("price")
     annotate(folder, [(6, "price", 1)])
     assert matching(folder, "price is present") == [6]
     assert matching(folder, "colour = blue") == [5]
@@ -96,7 +96,7 @@ def test_what_is_annotated_is_found_and_no_more_when_it_is_cleared(folder: Path)
 
 def test_images_without_a_file_match_nothing_and_go_when_they_are_pruned(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        gone = [path for path in writer.paths() if "/000003" in path or "/000004" in path]
+        gone = [path for path in writer.iterate_paths() if "/000003" in path or "/000004" in path]
         assert writer.forget_files(gone) == 2
     assert matching(folder, "id < 6") == [1, 2, 5]
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
@@ -107,16 +107,16 @@ def test_images_without_a_file_match_nothing_and_go_when_they_are_pruned(folder:
 
 def test_a_file_that_moved_is_found_at_its_new_place_alone(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        path = next(path for path in writer.paths() if "/000003" in path)
+        path = next(path for path in writer.iterate_paths() if "/000003" in path)
         writer.forget_files([path])
-        writer.record([entry("/photos/new/000003.png", 3, [])], writer.models()[0].id)
+        writer.record_files([entry("/photos/new/000003.png", 3, [])], writer.list_models()[0].id)
     assert matching(folder, "class = new") == [3]
     assert matching(folder, f"path = '{path}'") == []
 
 
 def test_a_copy_makes_an_image_match_by_any_of_its_files(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        writer.record([entry("/photos/copies/x.png", 3, [], size=7)], writer.models()[0].id)
+        writer.record_files([entry("/photos/copies/x.png", 3, [], size=7)], writer.list_models()[0].id)
     assert matching(folder, "class = copies") == [3]
     assert matching(folder, "class = '3' and id < 9") == [3]
     assert matching(folder, "class = copies and size > 7") == []
@@ -125,22 +125,22 @@ def test_a_copy_makes_an_image_match_by_any_of_its_files(folder: Path):
 
 def test_a_path_that_came_to_hold_another_picture_matches_as_that_one(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        path = next(path for path in writer.paths() if "/000003" in path)
-        writer.record([entry(path, 99, [VECTORS[7]])], writer.models()[0].id)
+        path = next(path for path in writer.iterate_paths() if "/000003" in path)
+        writer.record_files([entry(path, 99, [VECTORS[7]])], writer.list_models()[0].id)
     assert matching(folder, f"path = '{path}'") == [41]
     assert matching(folder, "id = 3") == []
 
 
 def test_augmented_views_come_and_go(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        stored = writer.set_augmentation(writer.models()[0], Augmentation(2, 0, NO_AUGMENTATION.ranges))
+        stored = writer.set_augmentation(writer.list_models()[0], Augmentation(2, 0, NO_AUGMENTATION.ranges))
         for number in range(1, 41):
             views = [VECTORS[number - 1], *unit_rows(2, WIDTH, seed=number)]
-            writer.record([entry(f"/photos/{number % 7}/{number:06}.png", number, views)], stored.id)
+            writer.record_files([entry(f"/photos/{number % 7}/{number:06}.png", number, views)], stored.id)
     assert deviations(folder)[0] == 80
     assert len(matching(folder, "width > 0")) == 40
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        writer.set_augmentation(writer.models()[0], NO_AUGMENTATION)
+        writer.set_augmentation(writer.list_models()[0], NO_AUGMENTATION)
     assert deviations(folder) == (0, 80, 0)
     assert len(matching(folder, "width > 0")) == 40
 
@@ -148,7 +148,7 @@ def test_augmented_views_come_and_go(folder: Path):
 def test_a_copy_of_a_collection_and_the_collection_take_nothing_of_each_other(folder: Path, tmp_path: Path):
     """Both count their changes from the same number on, and lie in the same Milvus."""
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        move(writer, StoreChoice(str(tmp_path / "shared.db")))
+        switch_store(writer, StoreChoice(str(tmp_path / "shared.db")))
     matching(folder, "id > 0")
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -172,9 +172,9 @@ def test_a_catalog_that_was_restored_is_believed_not_milvus(folder: Path, tmp_pa
 
 def test_what_changed_while_faiss_files_were_searched_is_seen_after_moving_back(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
-        move(writer, StoreChoice())
+        switch_store(writer, StoreChoice())
         writer.annotate([(1, "price", 1)])
-        assert writer.last_change() == 0
+        assert writer.find_last_change() == 0
     move_to_milvus(folder, str(folder / "vectors.db"))
     assert matching(folder, "price = 1") == [1]
 
@@ -182,21 +182,24 @@ def test_what_changed_while_faiss_files_were_searched_is_seen_after_moving_back(
 def test_rows_that_somebody_else_deleted_or_changed_are_told_by_verify_and_put_right_by_a_push(folder: Path):
     with searched(folder) as (catalog, indexes):
         stored = catalog.find_model(FINGERPRINT)
-        assert indexes.complaints(stored) == []
-        table = indexes._table(stored)
-        with ledger(catalog, stored) as wanted:
-            row = wanted.rows_of([5])[0]
+        assert indexes.find_problems(stored) == []
+        table = indexes._open_table(stored)
+        with open_expected_rows(catalog, stored) as wanted:
+            row = wanted.read_image_rows([5])[0]
         table.delete([1, 2])
         table.upsert([{"view_id": 5, **row.fields, "digest": 1}], VECTORS[6:7])
-        told = " ".join(indexes.complaints(stored))
+        told = " ".join(indexes.find_problems(stored))
         assert "2 rows" in told
         assert "are missing" in told
         assert "1 rows" in told
         assert "1 vectors" in told
         assert "; `simsearch push` puts it right" in told
-    with CatalogWriter.open_or_create(folder) as writer, MilvusIndexes(writer, Place.of(writer)) as indexes:
+    with (
+        CatalogWriter.open_or_create(folder) as writer,
+        MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
+    ):
         assert indexes.push(FINGERPRINT) == 40
-        assert indexes.complaints(writer.models()[0]) == []
+        assert indexes.find_problems(writer.list_models()[0]) == []
 
 
 def test_while_another_run_writes_milvus_is_asked_as_it_is_and_filters_by_the_catalog(folder: Path):
@@ -205,30 +208,33 @@ def test_while_another_run_writes_milvus_is_asked_as_it_is_and_filters_by_the_ca
             writer.annotate([(3, "price", 20)])
         add_images(writer, unit_rows(1, WIDTH, seed=5), first=41)
         with searched(folder) as (catalog, indexes):
-            index = indexes.index(FINGERPRINT)
+            index = indexes.open_index(FINGERPRINT)
             assert any("lags behind" in note for note in index.notes)
-            assert len(index.within(VECTORS[0], -1.1)[1]) == 40
+            assert len(index.range_search(VECTORS[0], -1.1)[1]) == 40
             condition = parse("price = 20")
             stored = catalog.find_model(FINGERPRINT)
-            sql = compile(condition, catalog.columns())
-            part = index.matching(condition, lambda: catalog.matching_ids(stored.id, sql))
-            assert part.within(VECTORS[0], -1.1)[1].tolist() == [3]
+            sql = compile_sql(condition, catalog.count_columns())
+            part = index.select_matching(condition, lambda: catalog.find_matching_ids(stored.id, sql))
+            assert part.range_search(VECTORS[0], -1.1)[1].tolist() == [3]
             assert deviations(folder) == (1, 0, 1), "a reader that may not write must leave Milvus alone"
     assert matching(folder, "price = 20 or id = 41") == [3, 41]
 
 
 def test_a_deleted_model_leaves_nothing_in_milvus(folder: Path):
-    with CatalogWriter.open_or_create(folder) as writer, MilvusIndexes(writer, Place.of(writer)) as indexes:
-        table = indexes._table(writer.models()[0])
-        name, server = table.name, table.server
+    with (
+        CatalogWriter.open_or_create(folder) as writer,
+        MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
+    ):
+        table = indexes._open_table(writer.list_models()[0])
+        name, server = table.name, table.connection
         with writer.transaction():
-            writer.forget_model(writer.models()[0].id)
-        server.table(f"{name}_x", WIDTH)
+            writer.forget_model(writer.list_models()[0].id)
+        server.open_table(f"{name}_x", WIDTH)
         indexes.discard(FINGERPRINT)
-        assert not server.holds(name)
-        assert server.holds(f"{name}_x")
+        assert not server.has_table(name)
+        assert server.has_table(f"{name}_x")
         indexes.discard_stale()  # of a model that was deleted while the server was away
-        assert not server.holds(f"{name}_x")
+        assert not server.has_table(f"{name}_x")
 
 
 # Interrupted
@@ -274,7 +280,7 @@ def test_a_push_that_was_killed_goes_on_where_it_was(tmp_path: Path):
     assert deviations(folder) == (0, 0, 0)
 
 
-def push_for_ever(indexes: MilvusIndexes) -> None:
+def push_for_ever(indexes: MilvusIndexCache) -> None:
     while True:
         indexes.push(FINGERPRINT)
 
@@ -287,7 +293,7 @@ def test_a_server_that_goes_away_in_the_middle_is_told_in_a_line_and_the_next_pu
     move_to_milvus(folder, f"http://127.0.0.1:{port}")
     with (
         CatalogWriter.open_or_create(folder) as writer,
-        MilvusIndexes(writer, Place.of(writer)) as indexes,
+        MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
         serving(tmp_path / "data", port) as server,
     ):
         threading.Timer(1.5, server.kill).start()
@@ -297,7 +303,10 @@ def test_a_server_that_goes_away_in_the_middle_is_told_in_a_line_and_the_next_pu
         assert time.monotonic() - started < 60
     with serving(tmp_path / "data", port):
         assert deviations(folder)[1:] == (0, 0)
-        with CatalogWriter.open_or_create(folder) as writer, MilvusIndexes(writer, Place.of(writer)) as indexes:
+        with (
+            CatalogWriter.open_or_create(folder) as writer,
+            MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
+        ):
             assert indexes.push(FINGERPRINT) == 6000
         assert deviations(folder) == (0, 0, 0)
 
@@ -315,15 +324,20 @@ def test_a_server_is_asked_by_several_threads_and_says_that_its_graph_may_miss_s
 
     def ask(number: int) -> None:
         with searched(folder) as (_, indexes):
-            index = indexes.index(FINGERPRINT)
+            index = indexes.open_index(FINGERPRINT)
             assert "may miss some" in index.notes[0]
-            assert index.matching(parse("id = 7"), lambda: np.array([7])).search(vectors[:1], 5)[1].tolist() == [[7]]
+            assert index.select_matching(parse("id = 7"), lambda: np.array([7])).search(vectors[:1], 5)[1].tolist() == [
+                [7]
+            ]
             found[number] = index.search(vectors[number : number + 1], 10)[1][0]
 
     with serving(tmp_path / "data", port):
-        with CatalogWriter.open_or_create(folder) as writer, MilvusIndexes(writer, Place.of(writer)) as indexes:
+        with (
+            CatalogWriter.open_or_create(folder) as writer,
+            MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
+        ):
             indexes.push(FINGERPRINT)
-            assert indexes.describe(writer.models()[0])["index"] == "HNSW"
+            assert indexes.describe(writer.list_models()[0])["index"] == "HNSW"
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
@@ -341,13 +355,13 @@ def test_where_nobody_listens_a_line_says_so_soon(folder: Path):
     started = time.monotonic()
     with searched(folder) as (catalog, indexes):
         with pytest.raises(StoreUnavailable) as caught:
-            indexes.index(FINGERPRINT)
+            indexes.open_index(FINGERPRINT)
         assert time.monotonic() - started < 15
         assert uri in caught.value.problem
         assert "cannot be reached" in caught.value.problem
         assert "\n" not in str(caught.value)
-        assert uri in indexes.complaints(catalog.models()[0])[0]
-        assert uri in str(indexes.describe(catalog.models()[0])["problem"])
+        assert uri in indexes.find_problems(catalog.list_models()[0])[0]
+        assert uri in str(indexes.describe(catalog.list_models()[0])["problem"])
 
 
 def test_a_wrong_token_is_told_with_the_variable_that_holds_it(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -355,7 +369,7 @@ def test_a_wrong_token_is_told_with_the_variable_that_holds_it(folder: Path, mon
     with refusing() as uri:
         move_to_milvus(folder, uri)
         with searched(folder) as (_, indexes), pytest.raises(StoreUnavailable, match="MILVUS_TOKEN") as caught:
-            indexes.index(FINGERPRINT)
+            indexes.open_index(FINGERPRINT)
     assert "wrong-secret" not in str(caught.value)
 
 
@@ -365,7 +379,7 @@ def test_milvus_lite_that_another_process_uses_is_told_as_such(folder: Path):
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"\n"
         with searched(folder) as (_, indexes), pytest.raises(StoreUnavailable, match="in use by another process"):
-            indexes.index(FINGERPRINT)
+            indexes.open_index(FINGERPRINT)
         other.communicate(b"\n", timeout=60)
     assert matching(folder, "id = 1") == [1]
 
@@ -374,30 +388,30 @@ def test_a_file_in_the_place_of_milvus_lite_is_left_alone(folder: Path, tmp_path
     (tmp_path / "old.db").write_text("somebody's")
     move_to_milvus(folder, str(tmp_path / "old.db"))
     with searched(folder) as (_, indexes), pytest.raises(StoreUnavailable, match="is a file"):
-        indexes.index(FINGERPRINT)
+        indexes.open_index(FINGERPRINT)
     assert (tmp_path / "old.db").read_text() == "somebody's"
 
 
 def test_what_was_killed_before_it_had_an_index_gets_one(folder: Path):
     with searched(folder) as (catalog, indexes):
-        table = indexes._table(catalog.models()[0])
+        table = indexes._open_table(catalog.list_models()[0])
         table._client.release_collection(table.name)
         table._client.drop_index(table.name, table._client.list_indexes(table.name)[0])
     with searched(folder) as (catalog, indexes):
-        assert indexes.index(FINGERPRINT).search(VECTORS[:1], 1)[1].tolist() == [[1]]
-        assert indexes.describe(catalog.models()[0])["index"] == "FLAT"
+        assert indexes.open_index(FINGERPRINT).search(VECTORS[:1], 1)[1].tolist() == [[1]]
+        assert indexes.describe(catalog.list_models()[0])["index"] == "FLAT"
 
 
 def test_an_index_that_its_owner_made_is_kept_and_told(folder: Path):
     with searched(folder) as (catalog, indexes):
-        table = indexes._table(catalog.models()[0])
+        table = indexes._open_table(catalog.list_models()[0])
         table._client.release_collection(table.name)
         table._client.drop_index(table.name, table._client.list_indexes(table.name)[0])
         params = table._client.prepare_index_params()
         params.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": 2})
         table._client.create_index(table.name, params)
     with searched(folder) as (catalog, indexes):
-        index = indexes.index(FINGERPRINT)
+        index = indexes.open_index(FINGERPRINT)
         assert index.search(VECTORS[:1], 1)[1].tolist() == [[1]]
         assert "IVF_FLAT" in index.notes[0]
 
@@ -406,22 +420,22 @@ def test_an_index_that_its_owner_made_is_kept_and_told(folder: Path):
 def test_what_else_lies_under_the_name_is_left_alone(folder: Path, is_ours: bool):
     """Of another width, or not made by simsearch."""
     with Catalog.open(folder) as catalog:
-        place, stored = Place.of(catalog), catalog.models()[0]
-        with MilvusIndexes(catalog, place) as indexes:
-            name = indexes._table(stored).name
-        server = Server(place, folder)
+        place, stored = MilvusConfig.from_catalog(catalog), catalog.list_models()[0]
+        with MilvusIndexCache(catalog, place) as indexes:
+            name = indexes._open_table(stored).name
+        server = MilvusConnection(place, folder)
         server.drop(name)
         if is_ours:
-            server.table(name, WIDTH + 1)
+            server.open_table(name, WIDTH + 1)
         else:
             server._client.create_collection(name, dimension=WIDTH)
-        with MilvusIndexes(catalog, place) as indexes:
+        with MilvusIndexCache(catalog, place) as indexes:
             with pytest.raises(StoreOccupied, match=name):
-                indexes.index(FINGERPRINT)
+                indexes.open_index(FINGERPRINT)
             if not is_ours:
                 with pytest.raises(StoreOccupied):
                     indexes.discard(FINGERPRINT)
-        assert server.holds(name)
+        assert server.has_table(name)
         server.close()
 
 
@@ -442,14 +456,14 @@ def test_what_else_lies_under_the_name_is_left_alone(folder: Path, is_ours: bool
 )
 def test_what_cannot_be_meant_is_told_with_what_can(store: str | None, uri: str | None, told: str):
     with pytest.raises(UsageError, match=told) as caught:
-        StoreChoice.checked(store, uri)
+        StoreChoice.from_options(store, uri)
     assert "secret" not in str(caught.value)
 
 
 def test_nothing_said_changes_nothing():
-    assert StoreChoice.checked(None, None) is None
-    assert StoreChoice.checked("faiss", None) == StoreChoice()
-    assert StoreChoice.checked(None, "https://h:19530/photos") == StoreChoice("https://h:19530/photos")
+    assert StoreChoice.from_options(None, None) is None
+    assert StoreChoice.from_options("faiss", None) == StoreChoice()
+    assert StoreChoice.from_options(None, "https://h:19530/photos") == StoreChoice("https://h:19530/photos")
 
 
 def test_milvus_lite_below_a_collection_moves_with_it(folder: Path, tmp_path: Path):

@@ -12,9 +12,14 @@ from PIL import Image
 from simsearch import Collection
 from simsearch.collection import ViewChoice
 from simsearch.errors import UsageError
-from simsearch.images.augmentation import Ranges, Transformation, apply, draw
-from simsearch.images.decode import decode_square, read
-from simsearch.models.histogram import SIDE_PX, histogram_vectors
+from simsearch.images.augmentation import (
+    AugmentationRanges,
+    Transformation,
+    apply_transformation,
+    sample_transformation,
+)
+from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.store.catalog import Catalog
 from tests.conftest import HISTOGRAM, draw_picture
 
@@ -26,12 +31,12 @@ def _index(collection: Path, photos: Path, choice: ViewChoice | None = None):
 def _vectors(collection: Path) -> dict[tuple[str, str, str], bytes]:
     """Every vector by content, kind and parameters of its view."""
     with Catalog.open(collection) as catalog:
-        stored = catalog.models()[0]
-        ids = catalog.vector_ids(stored.id)
-        views = catalog.live_views(ids.tolist())
+        stored = catalog.list_models()[0]
+        ids = catalog.list_vector_ids(stored.id)
+        views = catalog.find_live_views(ids.tolist())
         rows = {
             view_id: row
-            for some, block in catalog.vectors(stored, ids)
+            for some, block in catalog.iterate_vectors(stored, ids)
             for view_id, row in zip(some.tolist(), block, strict=True)
         }
     return {
@@ -61,13 +66,13 @@ def test_a_view_is_embedded_as_its_recorded_parameters_say(photos: Path, collect
         path = next(str(p) for p in photos.rglob("*.png") if _read(p).digest == digest)
         square = decode_square(_read(Path(path)), SIDE_PX, "squash", max_pixels=10**9)[1]
         transformation = Transformation.from_parameters(recorded)
-        assert transformation == draw(Ranges(), 5, digest, recorded["number"])
-        expected = histogram_vectors(apply(square, transformation)[None])[0]
+        assert transformation == sample_transformation(AugmentationRanges(), 5, digest, recorded["number"])
+        expected = compute_histograms(apply_transformation(square, transformation)[None])[0]
         assert np.abs(np.frombuffer(vector, np.float32) - expected).max() < 1e-6
 
 
 def _read(path: Path):
-    return read(str(path), claims_picture=True, max_pixels=10**9)
+    return read_raw_file(str(path), has_picture_extension=True, max_pixels=10**9)
 
 
 def test_an_unchanged_collection_keeps_its_views_without_being_asked(photos: Path, collection: Path):
@@ -113,7 +118,7 @@ def test_other_ranges_or_another_seed_replace_the_views_and_keep_the_originals(p
     after = _vectors(collection)
     assert len(after) == len(before)
     assert set(after) & set(before) == set(_originals(collection))
-    _index(collection, photos, ViewChoice(ranges=Ranges(rotation_deg=5)))
+    _index(collection, photos, ViewChoice(ranges=AugmentationRanges(rotation_deg=5)))
     assert set(_vectors(collection)) & set(after) == set(_originals(collection))
 
 
@@ -139,8 +144,8 @@ def test_views_of_two_models_are_the_same_and_go_with_the_last(photos: Path, col
     cropped = ModelChoice(backbone="histogram", resize="crop")
     Collection.ingest(collection, [photos], cropped, augment=ViewChoice(2))
     with Catalog.open(collection) as catalog:
-        assert catalog.counts()["views"] == 36
-        first, second = (stored.fingerprint for stored in catalog.models())
+        assert catalog.count_contents()["views"] == 36
+        first, second = (stored.fingerprint for stored in catalog.list_models())
     assert Collection.prune(collection, first, only_augmented=True)["views"] == 0
     assert Collection.prune(collection, second, only_augmented=True)["views"] == 24
 
@@ -150,7 +155,9 @@ def test_an_answer_is_an_image_by_its_best_view_which_is_named(photos: Path, col
     _index(collection, photos, ViewChoice(6))
     original = sorted(photos.rglob("*.png"))[3]
     digest = _read(original).digest
-    turned = apply(np.asarray(Image.open(original).convert("RGB")), draw(Ranges(), 0, digest, 4))
+    turned = apply_transformation(
+        np.asarray(Image.open(original).convert("RGB")), sample_transformation(AugmentationRanges(), 0, digest, 4)
+    )
     Image.fromarray(turned).save(tmp_path / "turned.png")
     with Collection.open(collection) as opened:
         hits = opened.search(tmp_path / "turned.png", k=12).hits
@@ -158,7 +165,7 @@ def test_an_answer_is_an_image_by_its_best_view_which_is_named(photos: Path, col
     assert hits[0].path == str(original.resolve())
     assert hits[0].view.kind == "augmented"
     assert hits[0].view.parameters["number"] == 4
-    assert hits[0].view.description == draw(Ranges(), 0, digest, 4).describe()
+    assert hits[0].view.description == sample_transformation(AugmentationRanges(), 0, digest, 4).describe()
 
 
 def test_k_answers_come_back_although_views_crowd_each_other_out(photos: Path, collection: Path):

@@ -64,7 +64,7 @@ class Machines:
 
         from simsearch.ingest.ray_cluster import cluster
 
-        cluster._ray()  # sets what keeps Ray quiet, before its processes start
+        cluster._import_ray()  # sets what keeps Ray quiet, before its processes start
         settings = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
         self.cluster = Cluster(initialize_head=True, head_node_args=settings)
         self.second = self.cluster.add_node(**settings)
@@ -268,9 +268,9 @@ def test_a_killed_driver_goes_on_from_the_shards_that_are_there(
     wait_for(lambda: len(waiting()) >= 2)
     driver.kill()
     assert (driver.communicate()[0], driver.returncode) == (b"", -signal.SIGKILL)
-    from simsearch.ingest.ray_cluster.shards import decode
+    from simsearch.ingest.ray_cluster.shards import decode_shard
 
-    done = [prepared.file for shard in waiting() for prepared in decode(shard).files]
+    done = [prepared.file for shard in waiting() for prepared in decode_shard(shard).files]
     assert len(done) >= 64
     try:
         for file in done:  # of the same size and time, and no picture any more: read again, it would be a skip
@@ -326,20 +326,20 @@ def test_without_an_address_a_cluster_is_started_and_ended(mixed: Path, tmp_path
 
 def test_workers_of_another_version_refuse(machines: Machines, mixed: Path):
     from simsearch.images.views import NO_AUGMENTATION
-    from simsearch.ingest.ray_cluster.blocks import cut
-    from simsearch.ingest.ray_cluster.cluster import crew
+    from simsearch.ingest.ray_cluster.blocks import split_into_blocks
+    from simsearch.ingest.ray_cluster.cluster import plan_workers
     from simsearch.ingest.ray_cluster.known_contents import KnownContents
-    from simsearch.ingest.ray_cluster.rounds import answers
-    from simsearch.ingest.ray_cluster.worker import Order
-    from simsearch.models.choice import resolve
-    from simsearch.models.portable import Shipment
-    from simsearch.sources.scan import scan
+    from simsearch.ingest.ray_cluster.rounds import embed_blocks
+    from simsearch.ingest.ray_cluster.worker import WorkerConfig
+    from simsearch.models.choice import resolve_model
+    from simsearch.models.portable import PortableModel
+    from simsearch.sources.scan import scan_sources
 
-    model = resolve(HISTOGRAM)
-    order = Order(model, NO_AUGMENTATION, 10**8, 1, Shipment(model), KnownContents())
-    blocks = list(cut(scan([str(mixed / "objects")]).files, 100))
+    model = resolve_model(HISTOGRAM)
+    order = WorkerConfig(model, NO_AUGMENTATION, 10**8, 1, PortableModel(model), KnownContents())
+    blocks = list(split_into_blocks(scan_sources([str(mixed / "objects")]).files, 100))
     with pytest.raises(ClusterError, match=r"has simsearch .*, this one has 0\.0\.0; install the same version"):
-        list(answers(blocks, replace(order, version="0.0.0"), crew()))
+        list(embed_blocks(blocks, replace(order, version="0.0.0"), plan_workers()))
 
 
 def test_a_lost_machine_is_done_without(machines: Machines, large: Path, expected: dict[str, list], tmp_path: Path):

@@ -17,16 +17,16 @@ import xxhash
 
 from simsearch import Collection
 from simsearch.cli.app import app
-from simsearch.errors import ClusterError, ImageError, NotAPicture, Unreadable
-from simsearch.images.metadata import Metadata
-from simsearch.ingest.prepare import Prepared
-from simsearch.ingest.ray_cluster.blocks import block_size, cut
-from simsearch.ingest.ray_cluster.cluster import check
+from simsearch.errors import ClusterError, ImageError, NotAPicture, UnreadableFile
+from simsearch.images.metadata import ExifMetadata
+from simsearch.ingest.prepare import PreparedFile
+from simsearch.ingest.ray_cluster.blocks import choose_block_size, split_into_blocks
+from simsearch.ingest.ray_cluster.cluster import check_address
 from simsearch.ingest.ray_cluster.known_contents import KnownContents
-from simsearch.ingest.ray_cluster.shards import ShardContent, ShardFolder, decode, encode
+from simsearch.ingest.ray_cluster.shards import ShardContent, ShardFolder, decode_shard, encode_shard
 from simsearch.ingest.record import NewViews
 from simsearch.sources.scan import FoundFile
-from simsearch.store.catalog import ImageFacts
+from simsearch.store.catalog import ImageProperties
 from tests.conftest import HISTOGRAM
 
 
@@ -65,7 +65,7 @@ def test_ray_takes_an_address_and_never_a_source(words: list[str], address: str 
 def test_blocks_hold_all_files_in_order():
     files = [file(f"{number}.png") for number in range(1000)]
     for size in (1, 7, 256, 5000):
-        blocks = list(cut(files, size))
+        blocks = list(split_into_blocks(files, size))
         assert [block.number for block in blocks] == list(range(-(-1000 // size)))
         assert [one for block in blocks for one in block.files] == files
 
@@ -75,69 +75,74 @@ def test_blocks_hold_all_files_in_order():
     [(1_000_000, 1, 16, 256), (1000, 1, 2, 125), (100, 1, 2, 32), (1_000_000, 11, 16, 23), (10_000, 1001, 4, 1)],
 )
 def test_a_block_is_so_large_that_every_worker_gets_some(n_files: int, n_views: int, n_workers: int, size: int):
-    assert block_size(n_files, n_views, n_workers) == size
+    assert choose_block_size(n_files, n_views, n_workers) == size
 
 
 def test_known_contents_say_which_views_are_missing():
     held = {digest(number): set(range(number % 4)) for number in range(3000) if number % 4}
     held["00" * 16] = held["ff" * 10 + "00" * 6] = {0}  # zeros at the end are part of a digest
-    known = KnownContents.of((content, number) for content, numbers in held.items() for number in sorted(numbers))
+    known = KnownContents.from_views(
+        (content, number) for content, numbers in held.items() for number in sorted(numbers)
+    )
     assert len(known) == len(held)
     for content in [*held, digest(-1), "ff" * 16, "ff" * 9 + "00" * 7]:
         expected = [number for number in range(4) if number not in held.get(content, ())]
-        assert known.missing(content, range(4)) == expected
-    assert KnownContents().missing(digest(0), range(2)) == [0, 1]
+        assert known.find_missing(content, range(4)) == expected
+    assert KnownContents().find_missing(digest(0), range(2)) == [0, 1]
 
 
 def test_a_shard_gives_back_what_was_put_into_it(tmp_path: Path):
     random = np.random.default_rng(0)
     odd = "/photos/\udcff\udcfe b.png"  # a name that is no UTF-8
-    facts = ImageFacts(640, 480, "JPEG", Metadata("2024-05-01T10:11:12", "Canon EOS 5D"))
+    facts = ImageProperties(640, 480, "JPEG", ExifMetadata("2024-05-01T10:11:12", "Canon EOS 5D"))
     files = [
-        Prepared(FoundFile(odd, 2**40, -5), digest(1), facts),
-        Prepared(FoundFile("s3://bucket/k", 3, 4, etag='"abc"'), digest(2), ImageFacts(1, 1, "PNG")),
-        Prepared(file("copy.png"), digest(1), facts),
-        Prepared(file("known.png"), digest(3)),
-        Prepared(file("broken.jpg"), failure=ImageError("/photos/broken.jpg", "it is truncated", "fetch it again")),
-        Prepared(file("text.jpg"), failure=NotAPicture("/photos/text.jpg", "it is text", "rename it")),
-        Prepared(file("locked.jpg"), failure=Unreadable("/photos/locked.jpg", "denied", "check its rights")),
+        PreparedFile(FoundFile(odd, 2**40, -5), digest(1), facts),
+        PreparedFile(FoundFile("s3://bucket/k", 3, 4, etag='"abc"'), digest(2), ImageProperties(1, 1, "PNG")),
+        PreparedFile(file("copy.png"), digest(1), facts),
+        PreparedFile(file("known.png"), digest(3)),
+        PreparedFile(file("broken.jpg"), failure=ImageError("/photos/broken.jpg", "it is truncated", "fetch it again")),
+        PreparedFile(file("text.jpg"), failure=NotAPicture("/photos/text.jpg", "it is text", "rename it")),
+        PreparedFile(file("locked.jpg"), failure=UnreadableFile("/photos/locked.jpg", "denied", "check its rights")),
     ]
     new = {
         digest(1): NewViews([0, 3], random.standard_normal((2, 5), np.float32)),
         digest(2): NewViews([1], np.array([[np.nan, 0, -0.0, 1e-45, 1]], np.float32)),
     }
     shard = tmp_path / "shard.parquet"
-    shard.write_bytes(encode(ShardContent(files, new)))
-    back = decode(shard)
+    shard.write_bytes(encode_shard(ShardContent(files, new)))
+    back = decode_shard(shard)
     for before, after in zip(files, back.files, strict=True):
         assert (after.file, after.digest, after.facts) == (before.file, before.digest, before.facts)
         assert (type(after.failure), str(after.failure)) == (type(before.failure), str(before.failure))
-    assert {content: list(views.numbers) for content, views in back.new.items()} == {digest(1): [0, 3], digest(2): [1]}
+    assert {content: list(views.numbers) for content, views in back.new_views.items()} == {
+        digest(1): [0, 3],
+        digest(2): [1],
+    }
     for content, views in new.items():
-        assert back.new[content].vectors.tobytes() == views.vectors.tobytes()
+        assert back.new_views[content].vectors.tobytes() == views.vectors.tobytes()
 
 
 def test_a_torn_or_foreign_shard_is_none(tmp_path: Path):
-    whole = encode(ShardContent([Prepared(file("a.png"), digest(1))], {}))
+    whole = encode_shard(ShardContent([PreparedFile(file("a.png"), digest(1))], {}))
     for content in (b"", whole[: len(whole) // 2], b"PAR1 and no more"):
         (tmp_path / "shard").write_bytes(content)
         with pytest.raises(ValueError, match="no whole shard"):
-            decode(tmp_path / "shard")
+            decode_shard(tmp_path / "shard")
 
 
 def test_shards_of_another_run_are_neither_seen_nor_deleted_nor_overwritten(tmp_path: Path):
     one, other = ShardFolder(tmp_path, "one"), ShardFolder(tmp_path, "other")
-    first, second = one.keep(3, b"x"), one.keep(3, b"y")
-    kept = other.keep(3, b"z")
-    assert (list(one.shards()), first.read_bytes(), second.read_bytes()) == ([second, first], b"x", b"y")
+    first, second = one.write_shard(3, b"x"), one.write_shard(3, b"y")
+    kept = other.write_shard(3, b"z")
+    assert (list(one.list_shards()), first.read_bytes(), second.read_bytes()) == ([second, first], b"x", b"y")
     one.clear()
-    assert (list(one.shards()), kept.read_bytes()) == ([], b"z")
+    assert (list(one.list_shards()), kept.read_bytes()) == ([], b"z")
     other.clear()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_shards_of_a_killed_run_count_as_the_collections_own(photos: Path, collection: Path):
-    kept = ShardFolder(collection, "builtin-1").keep(0, bytes(10_000))
+    kept = ShardFolder(collection, "builtin-1").write_shard(0, bytes(10_000))
     Collection.ingest(collection, [photos], HISTOGRAM)  # a place that holds nothing else is free
     with Collection.open(collection) as opened:
         size_bytes = opened.info()["size_bytes"]
@@ -150,7 +155,7 @@ def test_shards_of_a_killed_run_count_as_the_collections_own(photos: Path, colle
 def test_an_address_where_nothing_listens_is_one_line_at_once():
     started = time.monotonic()
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*refused"):
-        check("127.0.0.1:1")
+        check_address("127.0.0.1:1")
     assert time.monotonic() - started < 5
 
 
@@ -158,7 +163,7 @@ def test_a_silent_listener_is_no_cluster():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         with pytest.raises(ClusterError, match="timed out"):
-            check(f"127.0.0.1:{silent.getsockname()[1]}")
+            check_address(f"127.0.0.1:{silent.getsockname()[1]}")
     assert time.monotonic() - started < 20
 
 
@@ -168,7 +173,7 @@ def test_another_server_is_no_cluster():
         thread.start()
         try:
             with pytest.raises(ClusterError, match="something else"):
-                check(f"127.0.0.1:{server.server_port}")
+                check_address(f"127.0.0.1:{server.server_port}")
         finally:
             server.shutdown()
             thread.join()
@@ -177,12 +182,12 @@ def test_another_server_is_no_cluster():
 @pytest.mark.parametrize("address", ["", "head", "head:port", "head:99999", ":6379"])
 def test_what_is_no_address_is_said(address: str):
     with pytest.raises(ClusterError, match=r"is no address of a Ray cluster.*host:port"):
-        check(address)
+        check_address(address)
 
 
 def test_an_address_for_rays_client_is_refused_with_what_to_do():
     with pytest.raises(ClusterError, match=r"Ray's client, which cannot index; run this on a machine of the cluster"):
-        check("ray://127.0.0.1:10001")
+        check_address("ray://127.0.0.1:10001")
 
 
 @pytest.mark.parametrize("options", [["--ray"], ["--ray=auto"]])

@@ -17,11 +17,11 @@ import pytest
 
 from simsearch.collection import Collection
 from simsearch.errors import CollectionDamaged, SimsearchError, SourceError, UsageError
-from simsearch.files import whole_file, whole_folder
-from simsearch.interchange.embeddings import Columns, open_embeddings
+from simsearch.files import create_folder_atomically, replace_file_atomically
+from simsearch.interchange.embeddings import ColumnNames, open_embeddings
 from simsearch.interchange.exporter import export
 from simsearch.store.catalog import Catalog
-from simsearch.store.snapshot import reading
+from simsearch.store.snapshot import open_model_snapshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 FILES = ("a.parquet", "a.csv", "a.jsonl", "npy")
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def stored(folder):
     with Catalog.open(folder) as catalog:
-        yield catalog, catalog.models()[0]
+        yield catalog, catalog.list_models()[0]
 
 
 def truth(folder):
@@ -101,7 +101,7 @@ def test_an_export_holds_what_the_catalog_holds_to_the_last_bit(name, folder, st
 def test_what_was_exported_can_be_imported(name, folder, stored, tmp_path):
     exported = export(*stored, tmp_path / name)
     found = open_embeddings(exported.path)
-    blocks = list(found.blocks())
+    blocks = list(found.iterate_blocks())
     known = truth(folder)
     assert found.width == stored[1].width
     assert [os.fsencode(path) for block in blocks for path in block.paths] == [
@@ -139,7 +139,7 @@ def test_vectors_can_be_left_out(stored, tmp_path):
 
 
 def test_a_large_npy_export_is_in_parts_that_belong_together(folder, stored, tmp_path):
-    place = export(*stored, tmp_path / "npy", n_in_part=5).path
+    place = export(*stored, tmp_path / "npy", rows_per_file=5).path
     names = [sorted(file.name for file in (place / kind).iterdir()) for kind in ("img_emb", "metadata")]
     assert names[0] == ["img_emb_0000.npy", "img_emb_0001.npy", "img_emb_0002.npy"]
     assert names[1] == ["metadata_0000.parquet", "metadata_0001.parquet", "metadata_0002.parquet"]
@@ -149,7 +149,7 @@ def test_a_large_npy_export_is_in_parts_that_belong_together(folder, stored, tmp
     known = truth(folder)
     ids = [view_id for table in tables for view_id in table["view_id"].to_pylist()]
     assert np.array_equal(np.concatenate(arrays), np.stack([known[view_id][-1] for view_id in ids]))
-    assert [len(block.paths) for block in open_embeddings(place).blocks()] == [5, 5, 3]
+    assert [len(block.paths) for block in open_embeddings(place).iterate_blocks()] == [5, 5, 3]
 
 
 def test_a_file_without_a_known_extension_needs_a_format(stored, tmp_path):
@@ -162,17 +162,17 @@ def test_images_without_a_file_are_not_exported(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "index")
     Collection.remove(tmp_path / "index", [str(folder.parent / "photos" / "b" / "picture_11.png")])
     with Catalog.open(tmp_path / "index") as catalog:
-        assert export(catalog, catalog.models()[0], tmp_path / "a.jsonl").n_rows == 12
+        assert export(catalog, catalog.list_models()[0], tmp_path / "a.jsonl").n_rows == 12
 
 
 def test_what_is_read_is_of_one_moment(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "index")
-    with Catalog.open(tmp_path / "index") as catalog, reading(catalog, catalog.models()[0]) as found:
-        assert len(found.view_ids()) == 13
+    with Catalog.open(tmp_path / "index") as catalog, open_model_snapshot(catalog, catalog.list_models()[0]) as found:
+        assert len(found.list_view_ids()) == 13
         Collection.remove(tmp_path / "index", [str(folder.parent / "photos" / "b")])
-        assert sum(len(records) for records, _ in found.blocks()) == 13
-        with reading(catalog, catalog.models()[0]) as later:
-            assert len(later.view_ids()) == 7
+        assert sum(len(records) for records, _ in found.iterate_blocks()) == 13
+        with open_model_snapshot(catalog, catalog.list_models()[0]) as later:
+            assert len(later.list_view_ids()) == 7
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -186,7 +186,7 @@ def test_an_export_that_fails_leaves_what_was_there(name, folder, tmp_path):
     if place.suffix:
         place.write_text("what was there")
     with Catalog.open(tmp_path / "index") as catalog, pytest.raises(CollectionDamaged):
-        export(catalog, catalog.models()[0], place)
+        export(catalog, catalog.list_models()[0], place)
     assert [file.name for file in place.parent.iterdir()] == ([name] if place.suffix else [])
     assert not place.suffix or place.read_text() == "what was there"
 
@@ -207,9 +207,9 @@ def test_a_place_that_cannot_be_written_to_is_said_so(stored, tmp_path):
 def test_whole_files_and_folders_have_the_rights_that_new_ones_have(tmp_path):
     (tmp_path / "plain").write_text("")
     (tmp_path / "plain_folder").mkdir()
-    with whole_file(tmp_path / "ours.txt") as workshop:
+    with replace_file_atomically(tmp_path / "ours.txt") as workshop:
         workshop.write_text("x")
-    with whole_folder(tmp_path / "ours"):
+    with create_folder_atomically(tmp_path / "ours"):
         pass
     assert (tmp_path / "ours.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain_folder").stat().st_mode
@@ -234,12 +234,12 @@ def test_without_pyarrow_the_extra_is_named_and_nothing_is_left(folder, tmp_path
 
 def test_a_sample_is_gathered_in_order_and_the_same_for_the_same_seed(folder, stored):
     known = truth(folder)
-    with reading(*stored, originals_only=True) as found:
-        chosen = found.sample(6, seed=4)
-        records, vectors = found.gather(chosen)
-        assert np.array_equal(found.sample(6, seed=4), chosen)
-        assert not np.array_equal(found.sample(6, seed=5), chosen)
-        assert np.array_equal(found.sample(100), sorted(known))
+    with open_model_snapshot(*stored, originals_only=True) as found:
+        chosen = found.sample_ids(6, seed=4)
+        records, vectors = found.read_records(chosen)
+        assert np.array_equal(found.sample_ids(6, seed=4), chosen)
+        assert not np.array_equal(found.sample_ids(6, seed=5), chosen)
+        assert np.array_equal(found.sample_ids(100), sorted(known))
     assert [record.view_id for record in records] == chosen.tolist() == sorted(chosen.tolist())
     assert np.array_equal(vectors, np.stack([known[view_id][-1] for view_id in chosen.tolist()]))
 
@@ -288,7 +288,7 @@ def test_columns_of_other_names_can_be_named(tmp_path):
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(SourceError, match=r"a\.parquet has no column .*; it has where, clip; say which column"):
         open_embeddings(tmp_path / "a.parquet")
-    paths, vectors = taken(open_embeddings(tmp_path / "a.parquet", columns=Columns(path="where", vector="clip")))
+    paths, vectors = taken(open_embeddings(tmp_path / "a.parquet", columns=ColumnNames(path="where", vector="clip")))
     assert (paths, vectors.tolist()) == (["1.jpg"], [pytest.approx([0.6, 0.8])])
 
 
@@ -328,7 +328,7 @@ def test_a_bad_row_is_named_with_what_is_wrong_with_it(problem, tmp_path):
     good = {"path": "1.jpg", "vector": [1, 2, 3]}
     file = write_lines(tmp_path / "a.jsonl", good, BAD_ROWS[problem], good)
     with pytest.raises(SourceError, match=f"a.jsonl, row .: {problem}") as caught:
-        list(open_embeddings(file).blocks())
+        list(open_embeddings(file).iterate_blocks())
     assert caught.value.advice
     if "list of numbers" not in problem:
         assert "row 2:" in str(caught.value)
@@ -340,7 +340,7 @@ def test_a_bad_row_far_down_is_found_under_its_own_number(tmp_path):
     np.save(tmp_path / "a.npy", rows)
     (tmp_path / "a.txt").write_text("".join(f"{number}.jpg\n" for number in range(2500)))
     with pytest.raises(SourceError, match=r"a\.npy, row 2318: a number is not finite"):
-        list(open_embeddings(tmp_path / "a.npy").blocks())
+        list(open_embeddings(tmp_path / "a.npy").iterate_blocks())
 
 
 def test_counts_that_differ_are_told_before_anything_is_read(tmp_path):
@@ -363,7 +363,7 @@ def test_parts_of_different_widths_are_told_apart(tmp_path):
         np.save(tmp_path / "e" / "img_emb" / f"img_emb_{part}.npy", vectors_of(1, width))
         pq.write_table(pa.table({"image_path": ["1.jpg"]}), tmp_path / "e" / "metadata" / f"metadata_{part}.parquet")
     with pytest.raises(SourceError, match=r"img_emb_1\.npy, row 1: 4 numbers where 3 are expected"):
-        list(open_embeddings(tmp_path / "e").blocks())
+        list(open_embeddings(tmp_path / "e").iterate_blocks())
 
 
 def test_what_is_no_source_of_vectors_is_said_so(tmp_path):

@@ -70,9 +70,9 @@ def test_of_rows_of_one_path_the_last_counts(photos: Path, collection: Path):
     done = Collection.import_embeddings(collection, file, "clip")
     assert (done.n_rows, done.n_repeated, done.n_added) == (3, 1, 2)
     with Catalog.open(collection) as catalog:
-        digests = {where: digest for where, _, digest in catalog.contents()}
-        stored = catalog.models()[0]
-        np.testing.assert_allclose(catalog.digest_vector(digests[path], stored), vectors[2], atol=1e-6)
+        digests = {where: digest for where, _, digest in catalog.iterate_contents()}
+        stored = catalog.list_models()[0]
+        np.testing.assert_allclose(catalog.find_vector_by_digest(digests[path], stored), vectors[2], atol=1e-6)
 
 
 def test_copies_share_the_first_vector_and_that_is_told(photos: Path, collection: Path):

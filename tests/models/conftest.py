@@ -13,7 +13,7 @@ import pytest
 
 
 @dataclass(frozen=True)
-class Places:
+class WeightsFolders:
     """The folders that are searched for weights, in that order; none exists yet."""
 
     named: Path
@@ -29,18 +29,18 @@ class Places:
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsFolders:
     """Weights are searched for below `tmp_path` only, and nothing but this machine can be asked for them."""
     monkeypatch.setenv("SIMSEARCH_WEIGHTS", str(tmp_path / "named"))
     monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("SIMSEARCH_WEIGHTS_URL", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return Places(tmp_path / "named", tmp_path / "cache" / "weights", tmp_path / "keras" / "models")
+    return WeightsFolders(tmp_path / "named", tmp_path / "cache" / "weights", tmp_path / "keras" / "models")
 
 
 @dataclass
-class Mirror:
+class WeightsMirror:
     """A server of weights: `files` by name, and the names that were asked for.
 
     `promised` is how many bytes more than it has the server says it will send.
@@ -64,7 +64,7 @@ class Mirror:
 
 
 @pytest.fixture
-def mirror(places: Places, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+def mirror(places: WeightsFolders, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsMirror]:
     """A real server on this machine that `$SIMSEARCH_WEIGHTS_URL` names."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -75,7 +75,7 @@ def mirror(places: Places, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served = Mirror(f"http://127.0.0.1:{server.server_port}")
+        served = WeightsMirror(f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setenv("SIMSEARCH_WEIGHTS_URL", served.url)
@@ -84,17 +84,17 @@ def mirror(places: Places, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         thread.join()
 
 
-def random_pixels(n: int, side_px: int, seed: int = 0) -> np.ndarray:
+def make_random_pixels(n: int, side_px: int, seed: int = 0) -> np.ndarray:
     """Noise, (n, side, side, 3) uint8."""
     return np.random.default_rng(seed).integers(0, 256, (n, side_px, side_px, 3), dtype=np.uint8)
 
 
-def unit(rows: np.ndarray) -> np.ndarray:
+def normalize_rows(rows: np.ndarray) -> np.ndarray:
     """Each row divided by its length."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def scaled(pixels: np.ndarray, scaling) -> np.ndarray:
+def apply_scaling(pixels: np.ndarray, scaling) -> np.ndarray:
     """A `Scaling` as its docstring says it, in plain NumPy."""
     values = pixels.astype(np.float64)
     if scaling.channels == "bgr":
@@ -102,7 +102,7 @@ def scaled(pixels: np.ndarray, scaling) -> np.ndarray:
     return values * scaling.scale + scaling.offset
 
 
-def pooled(maps: np.ndarray, pooling: str) -> np.ndarray:
+def pool_maps(maps: np.ndarray, pooling: str) -> np.ndarray:
     """(n, positions ..., c) to (n, c)."""
     positions = maps.reshape(len(maps), -1, maps.shape[-1]).astype(np.float64)
     if pooling == "max":

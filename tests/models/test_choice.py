@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMismatch, WeightsMissing
-from simsearch.models.choice import ModelChoice, backbone_names, list_backbones, relocate, resolve
+from simsearch.models.choice import ModelChoice, list_backbone_names, list_backbones, relocate_weights, resolve_model
 from simsearch.models.embedder import open_embedder
-from simsearch.models.histogram import SIDE_PX, WIDTH, histogram_vectors
+from simsearch.models.histogram import SIDE_PX, WIDTH, compute_histograms
 from simsearch.models.model import SCALINGS
-from simsearch.models.weights import WeightsOrder, digest_of_file
+from simsearch.models.weights import WeightsOptions, hash_file
 from simsearch.models.zoo import BACKBONES
-from tests.models.conftest import random_pixels
+from tests.models.conftest import make_random_pixels
 
-HERE = WeightsOrder(offline=True)
+HERE = WeightsOptions(offline=True)
 
 
 def chosen(backbone, **choice):
-    return resolve(ModelChoice(backbone=backbone, offline=True, **choice))
+    return resolve_model(ModelChoice(backbone=backbone, offline=True, **choice))
 
 
 # The histogram -------------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def test_the_histogram_needs_nothing(places):
     model = chosen("histogram")
     assert (model.backbone, model.runtime, model.weights, model.file) == ("histogram", "histogram", "none", None)
     assert (model.side_px, model.resize, model.layer) == (SIDE_PX, "squash", None)
-    assert relocate(model, HERE) == model
+    assert relocate_weights(model, HERE) == model
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_the_histogram_is_resized_as_asked():
 
 
 def test_the_histogram_is_an_embedder_like_any_other():
-    embedder, batch = open_embedder(chosen("histogram")), random_pixels(2, SIDE_PX)
+    embedder, batch = open_embedder(chosen("histogram")), make_random_pixels(2, SIDE_PX)
     assert embedder.width == WIDTH
-    np.testing.assert_array_equal(embedder.embed(batch), histogram_vectors(batch))
+    np.testing.assert_array_equal(embedder.embed(batch), compute_histograms(batch))
 
 
 # Rows of the zoo -----------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_a_row_fills_in_what_the_user_left_out(places):
     file = places.put("named", "vgg16_notop.weights.h5")
     model = chosen("vgg16")
     assert (model.backbone, model.runtime, model.file) == ("vgg16", "keras-zoo", file)
-    assert model.weights == digest_of_file(file)
+    assert model.weights == hash_file(file)
     assert (model.side_px, model.scaling) == (224, SCALINGS["caffe"])
     assert (model.layer, model.pooling, model.resize) == ("block5_pool", "avg", "squash")
 
@@ -91,7 +91,7 @@ def test_a_layer_of_the_head_takes_weights_with_head(places):
 def test_random_weights_are_looked_for_nowhere(places):
     model = chosen("vgg16", weights="random")
     assert (model.weights, model.file) == ("random", None)
-    assert relocate(model, HERE) == model
+    assert relocate_weights(model, HERE) == model
 
 
 @pytest.mark.parametrize("row", BACKBONES.values(), ids=lambda row: row.name)
@@ -135,7 +135,7 @@ def test_a_name_that_is_near_to_none_is_answered_with_the_command_that_lists_all
 
 def test_the_list_has_a_row_for_every_name(places):
     rows = list_backbones()
-    assert [row["name"] for row in rows] == backbone_names() == ["builtin", "histogram", *BACKBONES]
+    assert [row["name"] for row in rows] == list_backbone_names() == ["builtin", "histogram", *BACKBONES]
     assert json.loads(json.dumps(rows)) == rows
     assert len({tuple(row) for row in rows}) == 1
 
@@ -150,9 +150,9 @@ def test_the_list_tells_where_weights_lie(places):
 
 
 def test_words_that_are_known_become_a_choice():
-    choice = ModelChoice.checked(backbone="vgg16", pooling="gem", resize="pad", layer="fc2", offline=True)
+    choice = ModelChoice.from_options(backbone="vgg16", pooling="gem", resize="pad", layer="fc2", offline=True)
     assert choice == ModelChoice(backbone="vgg16", pooling="gem", resize="pad", layer="fc2", offline=True)
-    assert ModelChoice.checked() == ModelChoice()
+    assert ModelChoice.from_options() == ModelChoice()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_words_that_are_known_become_a_choice():
 )
 def test_a_word_that_is_not_known_is_a_usage_error(words, message):
     with pytest.raises(UsageError, match=message):
-        ModelChoice.checked(**words)
+        ModelChoice.from_options(**words)
 
 
 # A model found again -------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def indexed(places):
 
 
 def test_weights_that_are_where_they_were_are_taken(indexed):
-    assert relocate(indexed, HERE) == indexed
+    assert relocate_weights(indexed, HERE) == indexed
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_weights_that_are_where_they_were_are_taken(indexed):
 def test_weights_that_moved_are_found_by_their_content(indexed, places, place, name):
     os.remove(indexed.file)
     file = places.put(place, name, b"without head")
-    found = relocate(indexed, HERE)
+    found = relocate_weights(indexed, HERE)
     assert found == dataclasses.replace(indexed, file=file)
     assert found.fingerprint == indexed.fingerprint
 
@@ -198,7 +198,7 @@ def test_other_weights_in_a_better_place_do_not_hide_the_right_ones(indexed, pla
     places.put("named", "vgg16_notop.weights.h5", b"changed since")
     places.put("cache", "vgg16.weights.h5", b"with head")
     file = places.put("keras", "vgg16.weights.h5", b"without head")
-    assert relocate(indexed, HERE).file == file
+    assert relocate_weights(indexed, HERE).file == file
 
 
 def test_weights_under_a_name_of_the_users_are_found_in_a_place(places, tmp_path):
@@ -207,35 +207,35 @@ def test_weights_under_a_name_of_the_users_are_found_in_a_place(places, tmp_path
     model = chosen("vgg16", weights=str(mine))
     mine.unlink()
     file = places.put("cache", "vgg16_notop.weights.h5", b"without head")
-    assert relocate(model, HERE).file == file
+    assert relocate_weights(model, HERE).file == file
 
 
 def test_a_named_file_is_taken_if_it_is_the_right_one(indexed, tmp_path):
     mine = tmp_path / "mine.h5"
     mine.write_bytes(b"without head")
-    assert relocate(indexed, WeightsOrder(str(mine))).file == str(mine)
+    assert relocate_weights(indexed, WeightsOptions(str(mine))).file == str(mine)
     mine.write_bytes(b"other weights")
     with pytest.raises(WeightsMismatch, match=r"mine\.h5 holds other weights than .*; name the right file with --wei"):
-        relocate(indexed, WeightsOrder(str(mine)))
+        relocate_weights(indexed, WeightsOptions(str(mine)))
 
 
 def test_other_weights_are_refused(indexed, places):
     places.put("named", "vgg16_notop.weights.h5", b"changed since")
     with pytest.raises(WeightsMismatch, match=r"vgg16_notop.* holds other weights than the collection was indexed"):
-        relocate(indexed, HERE)
+        relocate_weights(indexed, HERE)
 
 
 def test_weights_that_are_gone_are_missing(indexed):
     os.remove(indexed.file)
     with pytest.raises(WeightsMissing, match="no weights for vgg16"):
-        relocate(indexed, HERE)
+        relocate_weights(indexed, HERE)
 
 
 def test_weights_that_are_gone_are_downloaded_again(mirror):
     mirror.files["mobilenet_1_0_224_tf_no_top.h5"] = b"published"
-    model = resolve(ModelChoice(backbone="mobilenet"))
+    model = resolve_model(ModelChoice(backbone="mobilenet"))
     os.remove(model.file)
-    assert relocate(model, WeightsOrder()) == model
+    assert relocate_weights(model, WeightsOptions()) == model
     assert mirror.asked == ["mobilenet_1_0_224_tf_no_top.h5"] * 2
 
 
@@ -253,7 +253,7 @@ def mine(tmp_path, monkeypatch):
 
 def test_a_model_file_is_a_backbone(mine):
     model = chosen("mine.onnx", pooling="max")
-    assert (model.backbone, model.file, model.row) == ("mine", str(mine), None)
+    assert (model.backbone, model.file, model.zoo_name) == ("mine", str(mine), None)
     assert (model.layer, model.pooling) == ("features", "max")
 
 
@@ -261,29 +261,29 @@ def test_a_model_file_brings_its_own_weights(mine):
     with pytest.raises(ModelError, match=r"mine\.onnx brings its own weights; leave --weights out"):
         chosen("mine.onnx", weights="other.h5")
     with pytest.raises(ModelError, match=r"mine\.onnx brings its own weights; leave --weights out"):
-        relocate(chosen("mine.onnx"), WeightsOrder("other.h5"))
+        relocate_weights(chosen("mine.onnx"), WeightsOptions("other.h5"))
 
 
 def test_a_model_file_is_the_same_model_as_long_as_it_is_the_same(mine):
     model = chosen("mine.onnx")
-    assert relocate(model, HERE) == model
+    assert relocate_weights(model, HERE) == model
     mine.write_bytes(b"trained again")
     with pytest.raises(WeightsMismatch, match=r"mine\.onnx is missing or is not .*; put the file back, or index again"):
-        relocate(model, HERE)
+        relocate_weights(model, HERE)
     mine.unlink()
     with pytest.raises(WeightsMismatch, match=r"mine\.onnx is missing"):
-        relocate(model, HERE)
+        relocate_weights(model, HERE)
 
 
 def test_an_indexed_model_no_longer_needs_its_json(mine):
     model = chosen("mine.onnx")
     mine.with_suffix(".json").unlink()
-    assert relocate(model, HERE) == model
+    assert relocate_weights(model, HERE) == model
 
 
 def test_a_model_file_that_is_called_like_a_row_is_still_a_file(mine):
     mine.rename(mine.with_name("vgg16.onnx"))
     mine.with_suffix(".json").rename(mine.with_name("vgg16.json"))
     model = chosen("./vgg16.onnx")
-    assert (model.backbone, model.runtime, model.row) == ("vgg16", "onnx", None)
-    assert relocate(model, HERE) == model
+    assert (model.backbone, model.runtime, model.zoo_name) == ("vgg16", "onnx", None)
+    assert relocate_weights(model, HERE) == model

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from simsearch.errors import ModelError
-from simsearch.models.custom_model import digest_of_model, is_model_file, read_model_file
+from simsearch.models.custom_model import hash_model, is_model_file, read_model_file
 from simsearch.models.model import SCALINGS, Scaling
 
 WELL = {"side": 96, "scaling": "torch"}
@@ -133,15 +133,15 @@ def test_the_digest_is_of_the_content_and_not_of_the_place(path, tmp_path):
 
 def test_every_file_of_a_saved_model_counts(tmp_path):
     folder = saved_model(tmp_path / "flowers")
-    digests = {digest_of_model(str(folder))}
+    digests = {hash_model(str(folder))}
     (folder / "variables" / "variables.data").write_bytes(b"other numbers")
-    digests.add(digest_of_model(str(folder)))
+    digests.add(hash_model(str(folder)))
     (folder / "variables" / "variables.data").rename(folder / "variables" / "variables.old")
-    digests.add(digest_of_model(str(folder)))
+    digests.add(hash_model(str(folder)))
     (folder / "assets").write_bytes(b"")
-    digests.add(digest_of_model(str(folder)))
+    digests.add(hash_model(str(folder)))
     assert len(digests) == 4
-    assert digest_of_model(str(shutil.copytree(folder, tmp_path / "copy"))) in digests
+    assert hash_model(str(shutil.copytree(folder, tmp_path / "copy"))) in digests
 
 
 # What is refused -----------------------------------------------------------------------------------------------------

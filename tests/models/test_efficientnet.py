@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simsearch.models.choice import ModelChoice, resolve
+from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.keras_runtime import build_graph, keras
 from simsearch.models.model import Model
 
@@ -24,5 +24,5 @@ def test_a_file_gets_the_input_scaling_that_keras_adds_to_imagenet_weights(tmp_p
     expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
 
     choice = ModelChoice(backbone="efficientnet_b0", weights=str(tmp_path / "efficientnet_b0_notop.weights.h5"))
-    model: Model = resolve(choice)
+    model: Model = resolve_model(choice)
     np.testing.assert_allclose(np.asarray(build_graph(model)(pixels)), expected, atol=2e-4)

@@ -13,10 +13,10 @@ import pytest
 
 from simsearch.errors import MissingExtra, ModelError
 from simsearch.models import graph_cache
-from simsearch.models.choice import ModelChoice, resolve
-from simsearch.models.embedder import LEAST_AGREEMENT, Opening, mean_cosine, open_embedder
+from simsearch.models.choice import ModelChoice, resolve_model
+from simsearch.models.embedder import MIN_AGREEMENT, LoadOptions, compute_mean_cosine, open_embedder
 from simsearch.models.model import Model
-from simsearch.models.precision import settle
+from simsearch.models.precision import open_with_precision
 from tests.conftest import SHARED
 
 
@@ -43,7 +43,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(network: Path) -> Model:
-    return resolve(ModelChoice(backbone=str(network)))
+    return resolve_model(ModelChoice(backbone=str(network)))
 
 
 @pytest.fixture
@@ -55,11 +55,11 @@ def pixels() -> np.ndarray:
 
 
 def test_a_converted_graph_gives_keras_s_vectors_and_batch_one_gives_those_of_batch_n(model: Model, pixels: np.ndarray):
-    converted = open_embedder(model, Opening(pixels=pixels))
-    reference = open_embedder(model, Opening(engine="tensorflow"))
+    converted = open_embedder(model, LoadOptions(pixels=pixels))
+    reference = open_embedder(model, LoadOptions(engine="tensorflow"))
     assert (converted.engine, reference.engine, converted.notes) == ("openvino", "tensorflow", ())
     rows = converted.embed(pixels)
-    assert np.sum(rows * reference.embed(pixels), axis=1).min() >= LEAST_AGREEMENT
+    assert np.sum(rows * reference.embed(pixels), axis=1).min() >= MIN_AGREEMENT
     single = np.concatenate([converted.embed(picture[None]) for picture in pixels[:9]])
     np.testing.assert_allclose(single, rows[:9], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
@@ -77,7 +77,7 @@ def test_answers_of_one_batch_survive_the_next(model: Model, pixels: np.ndarray)
 def test_several_threads_may_embed_at_once(model: Model, pixels: np.ndarray, for_many: bool):
     from concurrent.futures import ThreadPoolExecutor
 
-    embedder = open_embedder(model, Opening(for_many=for_many))
+    embedder = open_embedder(model, LoadOptions(for_throughput=for_many))
     expected = embedder.embed(pixels)
     with ThreadPoolExecutor(4) as pool:
         rows = list(pool.map(lambda start: embedder.embed(pixels[start : start + 16]), range(0, 320, 16)))
@@ -134,14 +134,14 @@ def test_a_layer_that_openvino_does_not_know_is_served_by_tensorflow(tmp_path: P
     network = Bessel()
     tf.saved_model.save(network, str(tmp_path / "bessel"), signatures=network.__call__)
     (tmp_path / "bessel.json").write_text('{"side": 8, "scaling": "unit"}')
-    model = resolve(ModelChoice(backbone=str(tmp_path / "bessel")))
+    model = resolve_model(ModelChoice(backbone=str(tmp_path / "bessel")))
     embedder = open_embedder(model)
     assert embedder.engine == "tensorflow"
     assert "OpenVINO cannot convert bessel" in embedder.notes[0]
     rows = embedder.embed(np.full((2, 8, 8, 3), 100, np.uint8))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
     with pytest.raises(ModelError, match="leave --engine out"):
-        open_embedder(model, Opening(engine="openvino"))
+        open_embedder(model, LoadOptions(engine="openvino"))
 
 
 def test_without_openvino_tensorflow_serves_and_says_so(model: Model, tmp_path: Path):
@@ -163,21 +163,21 @@ def test_without_openvino_tensorflow_serves_and_says_so(model: Model, tmp_path: 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_a_lower_precision_is_taken_when_it_agrees(model: Model, pixels: np.ndarray, precision: str):
-    settled = settle(model, precision, Opening(pixels=pixels))
+    settled = open_with_precision(model, precision, LoadOptions(pixels=pixels))
     assert settled.model.precision == precision
     assert settled.model.fingerprint != model.fingerprint
     assert settled.agreement.cosine >= 0.99
     assert 0.5 <= settled.agreement.top_10 <= 1
     exact = open_embedder(model).embed(pixels[:50])
-    assert mean_cosine(settled.embedder.embed(pixels[:50]), exact) >= 0.99
+    assert compute_mean_cosine(settled.embedder.embed(pixels[:50]), exact) >= 0.99
 
 
 def test_int8_is_kept_as_bytes_that_give_the_same_vectors(model: Model, pixels: np.ndarray):
-    settled = settle(model, "int8", Opening(pixels=pixels))
-    again = open_embedder(settled.model, Opening(graph=settled.graph))
+    settled = open_with_precision(model, "int8", LoadOptions(pixels=pixels))
+    again = open_embedder(settled.model, LoadOptions(graph=settled.graph))
     np.testing.assert_array_equal(again.embed(pixels[:5]), settled.embedder.embed(pixels[:5]))
     assert settled.model.calibration
-    other = settle(model, "int8", Opening(pixels=pixels[:310]))
+    other = open_with_precision(model, "int8", LoadOptions(pixels=pixels[:310]))
     assert other.model.fingerprint != settled.model.fingerprint
 
 
@@ -195,9 +195,9 @@ def test_a_precision_that_disagrees_is_refused_and_told(tmp_path: Path):
     network.get_layer("far").set_weights([kernel, np.zeros(16, np.float32)])
     network.save(tmp_path / "n.keras")
     (tmp_path / "n.json").write_text('{"side": 8, "scaling": "unit"}')
-    model = resolve(ModelChoice(backbone=str(tmp_path / "n.keras")))
+    model = resolve_model(ModelChoice(backbone=str(tmp_path / "n.keras")))
     pictures = np.random.default_rng(2).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
-    settled = settle(model, "bf16", Opening(pixels=pictures))
+    settled = open_with_precision(model, "bf16", LoadOptions(pixels=pictures))
     if settled.agreement is not None and settled.agreement.cosine > 0.9999:
         pytest.skip("this processor does not calculate in bf16: OpenVINO ran f32")
     assert settled.model.precision == "f32"
@@ -205,15 +205,15 @@ def test_a_precision_that_disagrees_is_refused_and_told(tmp_path: Path):
 
 
 def test_few_pictures_are_not_calibrated_on_without_being_asked(model: Model, pixels: np.ndarray):
-    assert settle(model, "auto", Opening(pixels=pixels[:20])).model.precision in ("bf16", "f32")
-    told = settle(model, "int8", Opening(pixels=pixels[:20]))
+    assert open_with_precision(model, "auto", LoadOptions(pixels=pixels[:20])).model.precision in ("bf16", "f32")
+    told = open_with_precision(model, "int8", LoadOptions(pixels=pixels[:20]))
     assert any("300 or more are better" in note for note in told.notes)
 
 
 def test_tensorflow_refuses_onnx_and_int8(model: Model):
     for odd in (replace(model, runtime="onnx"), replace(model, precision="int8")):
         with pytest.raises(ModelError, match="TensorFlow does not"):
-            open_embedder(odd, Opening(engine="tensorflow"))
+            open_embedder(odd, LoadOptions(engine="tensorflow"))
 
 
 def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray, tmp_path: Path):
@@ -234,19 +234,19 @@ def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray
 
 @pytest.mark.long
 def test_mobilenet_v2_agrees_with_keras_on_photographs(shared: Path):
-    from simsearch.images.decode import decode_square, read
+    from simsearch.images.decode import decode_square, read_raw_file
 
     weights = SHARED / "weights" / "mobilenet_v2.weights.h5"
-    model = resolve(ModelChoice(backbone="mobilenet_v2", weights=str(weights)))
+    model = resolve_model(ModelChoice(backbone="mobilenet_v2", weights=str(weights)))
     files = sorted((SHARED / "photos" / "imagenet_sample").iterdir())[::50]
-    raws = [read(str(file), claims_picture=True, max_pixels=10**8) for file in files]
+    raws = [read_raw_file(str(file), has_picture_extension=True, max_pixels=10**8) for file in files]
     pixels = np.stack([decode_square(raw, 224, "squash", max_pixels=10**8)[1] for raw in raws])
-    converted, reference = open_embedder(model), open_embedder(model, Opening(engine="tensorflow"))
-    assert np.sum(converted.embed(pixels) * reference.embed(pixels), axis=1).min() >= LEAST_AGREEMENT
-    assert graph_cache.find(f"{model.fingerprint}-openvino-{_openvino_version()}") is not None
+    converted, reference = open_embedder(model), open_embedder(model, LoadOptions(engine="tensorflow"))
+    assert np.sum(converted.embed(pixels) * reference.embed(pixels), axis=1).min() >= MIN_AGREEMENT
+    assert graph_cache.find(f"{model.fingerprint}-openvino-{_read_openvino_version()}") is not None
 
 
-def _openvino_version() -> str:
+def _read_openvino_version() -> str:
     from simsearch.models.openvino_runtime import VERSION
 
     return VERSION

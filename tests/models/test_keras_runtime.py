@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
-from simsearch.images.decode import decode, fit
-from simsearch.models.choice import ModelChoice, resolve
+from simsearch.images.decode import decode_image, resize_to_square
+from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.keras_runtime import KerasEmbedder
 from simsearch.models.model import POOLINGS, SCALINGS
 from tests.conftest import SHARED
-from tests.models.conftest import pooled, random_pixels, scaled, unit
+from tests.models.conftest import apply_scaling, make_random_pixels, normalize_rows, pool_maps
 
 SIDE_PX = 16
 
 
-def embedder(backbone, **choice):
-    return KerasEmbedder(resolve(ModelChoice(backbone=str(backbone), **choice)))
+def open_keras_embedder(backbone, **choice):
+    return KerasEmbedder(resolve_model(ModelChoice(backbone=str(backbone), **choice)))
 
 
 def write_settings(path, **settings):
@@ -48,20 +48,20 @@ def network():
     """A small network of two convolutions and a head, with numbers of its own."""
     layers = keras.layers
     pixels = keras.Input((SIDE_PX, SIDE_PX, 3))
-    maps = layers.Conv2D(6, 3, activation="relu", name="first", kernel_initializer=numbers(1))(pixels)
-    maps = layers.Conv2D(5, 3, strides=2, name="second", kernel_initializer=numbers(2))(maps)
+    maps = layers.Conv2D(6, 3, activation="relu", name="first", kernel_initializer=draw_kernels(1))(pixels)
+    maps = layers.Conv2D(5, 3, strides=2, name="second", kernel_initializer=draw_kernels(2))(maps)
     flat = layers.Flatten(name="flat")(maps)
-    return keras.Model(pixels, layers.Dense(4, name="head", kernel_initializer=numbers(3))(flat))
+    return keras.Model(pixels, layers.Dense(4, name="head", kernel_initializer=draw_kernels(3))(flat))
 
 
-def numbers(seed):
+def draw_kernels(seed):
     return keras.initializers.RandomNormal(stddev=0.5, seed=seed)
 
 
-def output_of(network, layer, pixels, scaling="tf"):
+def compute_layer_output(network, layer, pixels, scaling="tf"):
     """What a layer of the network gives, found without simsearch."""
     part = keras.Model(network.input, network.get_layer(layer).output)
-    return np.asarray(part(scaled(pixels, SCALINGS[scaling]).astype(np.float32)))
+    return np.asarray(part(apply_scaling(pixels, SCALINGS[scaling]).astype(np.float32)))
 
 
 # What a vector is ----------------------------------------------------------------------------------------------------
@@ -70,37 +70,37 @@ def output_of(network, layer, pixels, scaling="tf"):
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("layer", ["first", "second"])
 def test_a_map_is_pooled_as_asked(network, layer, pooling, tmp_path):
-    pixels = random_pixels(3, SIDE_PX)
-    vectors = embedder(save(network, tmp_path / "mine.keras"), layer=layer, pooling=pooling).embed(pixels)
-    expected = unit(pooled(output_of(network, layer, pixels), pooling))
+    pixels = make_random_pixels(3, SIDE_PX)
+    vectors = open_keras_embedder(save(network, tmp_path / "mine.keras"), layer=layer, pooling=pooling).embed(pixels)
+    expected = normalize_rows(pool_maps(compute_layer_output(network, layer, pixels), pooling))
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 def test_a_layer_without_positions_is_taken_as_it_is(network, tmp_path):
-    pixels = random_pixels(3, SIDE_PX)
-    vectors = embedder(save(network, tmp_path / "mine.keras"), layer="flat", pooling="max").embed(pixels)
-    np.testing.assert_allclose(vectors, unit(output_of(network, "flat", pixels)), atol=1e-5)
+    pixels = make_random_pixels(3, SIDE_PX)
+    vectors = open_keras_embedder(save(network, tmp_path / "mine.keras"), layer="flat", pooling="max").embed(pixels)
+    np.testing.assert_allclose(vectors, normalize_rows(compute_layer_output(network, "flat", pixels)), atol=1e-5)
 
 
 def test_tokens_are_pooled_like_positions(tmp_path):
-    pixels, picture = random_pixels(2, SIDE_PX), keras.Input((SIDE_PX, SIDE_PX, 3))
+    pixels, picture = make_random_pixels(2, SIDE_PX), keras.Input((SIDE_PX, SIDE_PX, 3))
     tokens = keras.Model(picture, keras.layers.Reshape((64, 12))(picture))
-    vectors = embedder(save(tokens, tmp_path / "mine.keras", scaling="unit", pooling="max")).embed(pixels)
-    np.testing.assert_allclose(vectors, unit((pixels / 255).reshape(2, 64, 12).max(axis=1)), atol=1e-5)
+    vectors = open_keras_embedder(save(tokens, tmp_path / "mine.keras", scaling="unit", pooling="max")).embed(pixels)
+    np.testing.assert_allclose(vectors, normalize_rows((pixels / 255).reshape(2, 64, 12).max(axis=1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_pixels_are_scaled_as_the_model_says(network, scaling, tmp_path):
-    pixels = random_pixels(2, SIDE_PX)
-    vectors = embedder(save(network, tmp_path / "mine.keras", scaling=scaling), layer="first").embed(pixels)
-    expected = unit(pooled(output_of(network, "first", pixels, scaling), "avg"))
+    pixels = make_random_pixels(2, SIDE_PX)
+    vectors = open_keras_embedder(save(network, tmp_path / "mine.keras", scaling=scaling), layer="first").embed(pixels)
+    expected = normalize_rows(pool_maps(compute_layer_output(network, "first", pixels, scaling), "avg"))
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 def test_a_picture_without_direction_stays_zero(tmp_path):
     picture = keras.Input((SIDE_PX, SIDE_PX, 3))
     path = save(keras.Model(picture, keras.layers.ReLU()(picture)), tmp_path / "mine.keras", scaling="none")
-    vectors = embedder(path).embed(np.zeros((2, SIDE_PX, SIDE_PX, 3), dtype=np.uint8))
+    vectors = open_keras_embedder(path).embed(np.zeros((2, SIDE_PX, SIDE_PX, 3), dtype=np.uint8))
     np.testing.assert_array_equal(vectors, np.zeros((2, 3)))
 
 
@@ -109,30 +109,32 @@ def test_a_picture_without_direction_stays_zero(tmp_path):
 
 @pytest.fixture(scope="module")
 def mobilenet():
-    return embedder("mobilenet", weights="random")
+    return open_keras_embedder("mobilenet", weights="random")
 
 
 def test_rows_are_unit_float32_of_the_stated_width(mobilenet):
-    vectors = mobilenet.embed(random_pixels(3, 224))
+    vectors = mobilenet.embed(make_random_pixels(3, 224))
     assert (vectors.shape, vectors.dtype, mobilenet.width) == ((3, 1024), np.float32, 1024)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 def test_a_picture_has_the_same_vector_alone_and_among_others(mobilenet):
-    pixels = random_pixels(5, 224)
+    pixels = make_random_pixels(5, 224)
     alone = np.concatenate([mobilenet.embed(pixels[i : i + 1]) for i in range(5)])
     assert np.sum(alone * mobilenet.embed(pixels), axis=1).min() >= 0.99999
 
 
 def test_random_weights_are_the_same_in_every_build(mobilenet):
-    pixels = random_pixels(2, 224)
+    pixels = make_random_pixels(2, 224)
     keras.utils.set_random_seed(99)
-    np.testing.assert_array_equal(embedder("mobilenet", weights="random").embed(pixels), mobilenet.embed(pixels))
+    np.testing.assert_array_equal(
+        open_keras_embedder("mobilenet", weights="random").embed(pixels), mobilenet.embed(pixels)
+    )
 
 
 @pytest.mark.long
 def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
-    pixels = random_pixels(2, 224)
+    pixels = make_random_pixels(2, 224)
     np.save(tmp_path / "pixels.npy", pixels)
     code = (
         "import sys, numpy as np\n"
@@ -151,31 +153,31 @@ def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
     [("block_6_expand_relu", 192), pytest.param("global_average_pooling2d", 1280, marks=pytest.mark.long)],
 )
 def test_any_layer_of_a_network_can_be_asked_for(layer, width):
-    middle = embedder("mobilenet_v2", weights="random", layer=layer)
-    vectors = middle.embed(random_pixels(1, 224))
+    middle = open_keras_embedder("mobilenet_v2", weights="random", layer=layer)
+    vectors = middle.embed(make_random_pixels(1, 224))
     assert (vectors.shape, middle.width) == ((1, width), width)
     np.testing.assert_allclose(np.linalg.norm(vectors), 1, atol=1e-5)
 
 
 @pytest.mark.long
 def test_fc2_of_vgg16_has_4096_numbers():
-    vectors = embedder("vgg16", weights="random", layer="fc2").embed(random_pixels(1, 224))
+    vectors = open_keras_embedder("vgg16", weights="random", layer="fc2").embed(make_random_pixels(1, 224))
     assert vectors.shape == (1, 4096)
     np.testing.assert_allclose(np.linalg.norm(vectors), 1, atol=1e-5)
 
 
 def test_an_unknown_layer_offers_near_names():
     with pytest.raises(UnknownLayer, match="mobilenet has no layer 'conv_pw_1_rel'; nearest names: ") as caught:
-        embedder("mobilenet", weights="random", layer="conv_pw_1_rel")
+        open_keras_embedder("mobilenet", weights="random", layer="conv_pw_1_rel")
     assert "conv_pw_1_relu" in caught.value.nearest
 
 
 # Weights files -------------------------------------------------------------------------------------------------------
 
 
-def mean_vector(network, pixels):
+def compute_mean_vectors(network, pixels):
     """The unit vectors of a network of the `tf` family, by Keras and NumPy alone."""
-    return unit(pooled(np.asarray(network(pixels.astype(np.float32) / 127.5 - 1, training=False)), "avg"))
+    return normalize_rows(pool_maps(np.asarray(network(pixels.astype(np.float32) / 127.5 - 1, training=False)), "avg"))
 
 
 @pytest.fixture(scope="module")
@@ -183,41 +185,41 @@ def real():
     """MobileNetV2 with its real weights, as it is by default."""
     if not SHARED.is_dir():
         pytest.skip("../shared, with real photographs and weights, is not on this machine")
-    return embedder("mobilenet_v2", weights=str(SHARED / "weights/mobilenet_v2.weights.h5"))
+    return open_keras_embedder("mobilenet_v2", weights=str(SHARED / "weights/mobilenet_v2.weights.h5"))
 
 
 def test_real_weights_with_head_serve_for_features_and_for_predictions(shared, real):
-    weights, pixels = str(shared / "weights/mobilenet_v2.weights.h5"), random_pixels(2, 224)
+    weights, pixels = str(shared / "weights/mobilenet_v2.weights.h5"), make_random_pixels(2, 224)
     keras.backend.clear_session()
     full = keras.applications.MobileNetV2(weights=None)
     full.load_weights(weights)
-    features = mean_vector(keras.Model(full.input, full.get_layer("out_relu").output), pixels)
-    classes = unit(np.asarray(full(pixels.astype(np.float32) / 127.5 - 1, training=False)))
+    features = compute_mean_vectors(keras.Model(full.input, full.get_layer("out_relu").output), pixels)
+    classes = normalize_rows(np.asarray(full(pixels.astype(np.float32) / 127.5 - 1, training=False)))
     np.testing.assert_allclose(real.embed(pixels), features, atol=2e-5)
-    vectors = embedder("mobilenet_v2", weights=weights, layer="predictions").embed(pixels)
+    vectors = open_keras_embedder("mobilenet_v2", weights=weights, layer="predictions").embed(pixels)
     np.testing.assert_allclose(vectors, classes, atol=2e-5)
 
 
 def test_real_weights_without_head_serve_for_features(shared):
-    weights, pixels = str(shared / "weights/mobilenet_notop.weights.h5"), random_pixels(2, 224)
+    weights, pixels = str(shared / "weights/mobilenet_notop.weights.h5"), make_random_pixels(2, 224)
     keras.backend.clear_session()
     bare = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(224, 224, 3))
     bare.load_weights(weights)
-    vectors = embedder("mobilenet", weights=weights).embed(pixels)
-    np.testing.assert_allclose(vectors, mean_vector(bare, pixels), atol=2e-5)
+    vectors = open_keras_embedder("mobilenet", weights=weights).embed(pixels)
+    np.testing.assert_allclose(vectors, compute_mean_vectors(bare, pixels), atol=2e-5)
 
 
 def test_predictions_need_weights_with_head(shared, recwarn):
     weights = str(shared / "weights/mobilenet_notop.weights.h5")
     with pytest.raises(WeightsMismatch, match=r"mobilenet_notop.*does not fit mobilenet.*mobilenet_1_0_224_tf\.h5$"):
-        embedder("mobilenet", weights=weights, layer="predictions")
+        open_keras_embedder("mobilenet", weights=weights, layer="predictions")
     assert len(recwarn) == 0
 
 
 def test_weights_of_another_network_do_not_fit(shared, recwarn):
     weights = str(shared / "weights/mobilenet_notop.weights.h5")
     with pytest.raises(WeightsMismatch, match=r"mobilenet_notop.*does not fit mobilenet_v2"):
-        embedder("mobilenet_v2", weights=weights)
+        open_keras_embedder("mobilenet_v2", weights=weights)
     assert len(recwarn) == 0
 
 
@@ -225,24 +227,24 @@ def test_weights_of_another_network_do_not_fit(shared, recwarn):
 def test_a_file_that_holds_no_weights_does_not_fit(name, tmp_path):
     (tmp_path / name).write_text("no weights")
     with pytest.raises(WeightsMismatch, match=f"{name} does not fit mobilenet.*; give Keras's own weights"):
-        embedder("mobilenet", weights=str(tmp_path / name))
+        open_keras_embedder("mobilenet", weights=str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["mine.weights.h5", "mobilenet_1_0_224_tf_no_top.h5"])
 def test_weights_without_head_load_under_any_name_and_in_both_formats(name, tmp_path):
     keras.backend.clear_session()
     bare = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(224, 224, 3))
-    randomise(bare)
+    randomize(bare)
     if name.endswith(".weights.h5"):
         bare.save_weights(tmp_path / name)
     else:
         save_as_published(bare, tmp_path / name)
-    pixels = random_pixels(1, 224)
-    vectors = embedder("mobilenet", weights=str(tmp_path / name)).embed(pixels)
-    np.testing.assert_allclose(vectors, mean_vector(bare, pixels), atol=2e-5)
+    pixels = make_random_pixels(1, 224)
+    vectors = open_keras_embedder("mobilenet", weights=str(tmp_path / name)).embed(pixels)
+    np.testing.assert_allclose(vectors, compute_mean_vectors(bare, pixels), atol=2e-5)
 
 
-def randomise(network):
+def randomize(network):
     """Kernels that neither swell nor fade from layer to layer, as those that Keras starts with do."""
     random = np.random.default_rng(1)
     for variable in network.weights:
@@ -269,8 +271,8 @@ def save_as_published(network, path):
 def test_the_seed_pictures_are_as_similar_as_measured(shared, real):
     names = ["vase.jpg", "vase2.jpg", "flowerpot.JPG"]
     files = [shared / "seed" / name for name in names]
-    pictures = [decode(file.read_bytes(), file.name, max_pixels=10**8) for file in files]
-    vectors = real.embed(np.stack([fit(picture, 224, "squash") for picture in pictures]))
+    pictures = [decode_image(file.read_bytes(), file.name, max_pixels=10**8) for file in files]
+    vectors = real.embed(np.stack([resize_to_square(picture, 224, "squash") for picture in pictures]))
     assert vectors[0] @ vectors[1] == pytest.approx(0.761, abs=0.02)
     assert vectors[0] @ vectors[2] == pytest.approx(0.408, abs=0.02)
 
@@ -280,29 +282,31 @@ def test_the_seed_pictures_are_as_similar_as_measured(shared, real):
 
 @pytest.mark.parametrize("name", ["mine.keras", "mine"])
 def test_a_saved_network_gives_the_vectors_of_the_network(network, name, tmp_path):
-    pixels = random_pixels(3, SIDE_PX)
-    loaded = embedder(save(network, tmp_path / name))
-    np.testing.assert_allclose(loaded.embed(pixels), unit(output_of(network, "head", pixels)), atol=1e-5)
+    pixels = make_random_pixels(3, SIDE_PX)
+    loaded = open_keras_embedder(save(network, tmp_path / name))
+    np.testing.assert_allclose(
+        loaded.embed(pixels), normalize_rows(compute_layer_output(network, "head", pixels)), atol=1e-5
+    )
     assert loaded.width == 4
 
 
 def test_a_saved_model_is_pooled_as_asked(network, tmp_path):
-    pixels = random_pixels(3, SIDE_PX)
+    pixels = make_random_pixels(3, SIDE_PX)
     maps = keras.Model(network.input, network.get_layer("second").output)
-    vectors = embedder(save(maps, tmp_path / "mine", pooling="gem", scaling="caffe")).embed(pixels)
-    expected = unit(pooled(output_of(network, "second", pixels, "caffe"), "gem"))
+    vectors = open_keras_embedder(save(maps, tmp_path / "mine", pooling="gem", scaling="caffe")).embed(pixels)
+    expected = normalize_rows(pool_maps(compute_layer_output(network, "second", pixels, "caffe"), "gem"))
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 def test_a_saved_model_has_no_layers_to_name(network, tmp_path):
     with pytest.raises(UnknownLayer, match="leave --layer out"):
-        embedder(save(network, tmp_path / "mine"), layer="second")
+        open_keras_embedder(save(network, tmp_path / "mine"), layer="second")
 
 
 @pytest.mark.parametrize("name", ["mine.keras", "mine"])
 def test_a_network_that_takes_another_side_is_named(network, name, tmp_path):
     with pytest.raises(ModelError, match=r"mine does not take 20 x 20 x 3 values .*; mend the side"):
-        embedder(save(network, tmp_path / name, side=20))
+        open_keras_embedder(save(network, tmp_path / name, side=20))
 
 
 @pytest.mark.parametrize("name", ["mine.keras", "mine"])
@@ -312,7 +316,7 @@ def test_a_network_with_several_ends_is_refused(name, n_inputs, n_outputs, tmp_p
     total = keras.layers.Add()(inputs) if n_inputs > 1 else inputs[0]
     several = keras.Model(inputs, [keras.layers.ReLU()(total) for _ in range(n_outputs)])
     with pytest.raises(ModelError, match=f"mine has {n_inputs} inputs and {n_outputs} outputs"):
-        embedder(save(several, tmp_path / name))
+        open_keras_embedder(save(several, tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["mine.keras", "mine"])
@@ -320,14 +324,14 @@ def test_an_output_that_cannot_be_pooled_is_named(name, tmp_path):
     picture = keras.Input((SIDE_PX, SIDE_PX, 3))
     cube = keras.Model(picture, keras.layers.Reshape((2, 8, 16, 3))(picture))
     with pytest.raises(ModelError, match="the output of mine gives no vector or map"):
-        embedder(save(cube, tmp_path / name))
+        open_keras_embedder(save(cube, tmp_path / name))
 
 
 def test_a_network_of_grey_pictures_is_refused(tmp_path):
     grey = keras.Input((SIDE_PX, SIDE_PX, 1))
     path = save(keras.Model(grey, keras.layers.Conv2D(2, 3)(grey)), tmp_path / "mine.keras")
     with pytest.raises(ModelError, match=r"mine does not take 16 x 16 x 3 values \(it takes \(None, 16, 16, 1\)\)"):
-        embedder(path)
+        open_keras_embedder(path)
 
 
 def test_a_network_that_was_never_built_is_refused(tmp_path):
@@ -335,32 +339,32 @@ def test_a_network_that_was_never_built_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="has not yet been built"):
         network.save(tmp_path / "mine.keras")
     with pytest.raises(ModelError, match="does not say what it takes; give the network an Input"):
-        embedder(write_settings(tmp_path / "mine.keras"))
+        open_keras_embedder(write_settings(tmp_path / "mine.keras"))
 
 
 def test_a_broken_keras_file_is_named(tmp_path):
     (tmp_path / "mine.keras").write_text("no network")
     with pytest.raises(ModelError, match=r"mine\.keras cannot be loaded .*; save it again with Keras 3"):
-        embedder(write_settings(tmp_path / "mine.keras"))
+        open_keras_embedder(write_settings(tmp_path / "mine.keras"))
 
 
 def test_a_truncated_keras_file_is_named(network, tmp_path):
     path = save(network, tmp_path / "mine.keras")
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(ModelError, match=r"mine\.keras cannot be loaded"):
-        embedder(path)
+        open_keras_embedder(path)
 
 
 def test_a_broken_saved_model_is_named(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "saved_model.pb").write_text("no graph")
     with pytest.raises(ModelError, match=r"mine cannot be loaded .*; save it with one input and the signature"):
-        embedder(write_settings(tmp_path / "mine"))
+        open_keras_embedder(write_settings(tmp_path / "mine"))
 
 
 def test_a_keras_file_that_vanished_since_it_was_resolved_is_named(network, tmp_path):
     path = save(network, tmp_path / "mine.keras")
-    model = resolve(ModelChoice(backbone=str(path)))
+    model = resolve_model(ModelChoice(backbone=str(path)))
     shutil.move(path, tmp_path / "away.keras")
     with pytest.raises(ModelError, match=r"mine\.keras cannot be loaded"):
         KerasEmbedder(model)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from simsearch.errors import ModelError, UnknownLayer
-from simsearch.models.layers import Layer, chosen, last_convolutions
+from simsearch.models.layers import Layer, find_last_convolutions, select_layers
 
 
-def network(*layers: tuple[str, tuple[int, int, int] | None]) -> list[Layer]:
+def make_network(*layers: tuple[str, tuple[int, int, int] | None]) -> list[Layer]:
     """Layers by name and shape; those whose name begins with conv are convolutions."""
     return [Layer(index, name, shape, name.startswith("conv")) for index, (name, shape) in enumerate(layers)]
 
 
-SMALL = network(
+SMALL = make_network(
     ("input", (8, 8, 3)),
     ("conv_a", (8, 8, 4)),
     ("conv_b", (8, 8, 4)),
@@ -26,45 +26,50 @@ SMALL = network(
 )
 
 
-def names(layers: list[Layer]) -> list[str]:
+def list_names(layers: list[Layer]) -> list[str]:
     return [layer.name for layer in layers]
 
 
 def test_the_last_convolution_of_each_size_is_taken_in_the_order_of_the_network():
-    assert names(chosen(SMALL, (), "mine")) == ["conv_b", "conv_c"]
+    assert list_names(select_layers(SMALL, (), "mine")) == ["conv_b", "conv_c"]
 
 
 def test_a_size_that_comes_back_later_is_one_block():
-    branched = network(("conv_a", (8, 8, 1)), ("conv_b", (4, 4, 1)), ("conv_c", (8, 8, 1)), ("conv_d", (4, 8, 1)))
-    assert names(last_convolutions(branched)) == ["conv_b", "conv_c", "conv_d"]
+    branched = make_network(("conv_a", (8, 8, 1)), ("conv_b", (4, 4, 1)), ("conv_c", (8, 8, 1)), ("conv_d", (4, 8, 1)))
+    assert list_names(find_last_convolutions(branched)) == ["conv_b", "conv_c", "conv_d"]
 
 
 def test_layers_are_named_or_numbered_from_the_input_and_come_as_asked_each_once():
-    assert names(chosen(SMALL, ["relu", 1, "4", "conv_a", 0], "mine")) == ["relu", "conv_a", "conv_c", "input"]
+    assert list_names(select_layers(SMALL, ["relu", 1, "4", "conv_a", 0], "mine")) == [
+        "relu",
+        "conv_a",
+        "conv_c",
+        "input",
+    ]
 
 
 def test_a_layer_that_is_called_like_a_number_is_found_by_its_name():
-    assert chosen(SMALL, ["7"], "mine")[0].index == 8
+    assert select_layers(SMALL, ["7"], "mine")[0].index == 8
 
 
 @pytest.mark.parametrize("index", [9, -1, "9", "-3"])
 def test_an_index_outside_the_network_is_told_with_the_range(index: int | str):
     with pytest.raises(ModelError, match=rf"mine has no layer {index}; indexes go from 0, the input, to 8"):
-        chosen(SMALL, [index], "mine")
+        select_layers(SMALL, [index], "mine")
 
 
 def test_a_misspelt_name_is_answered_with_near_ones():
     with pytest.raises(UnknownLayer) as caught:
-        chosen(SMALL, ["conv_aa"], "mine")
+        select_layers(SMALL, ["conv_aa"], "mine")
     assert caught.value.nearest[0] == "conv_a"
 
 
 @pytest.mark.parametrize("layer", ["flat", 7, "conv_squeezed"])
 def test_a_layer_without_maps_is_refused(layer: str | int):
     with pytest.raises(ModelError, match="gives no maps"):
-        chosen(SMALL, [layer], "mine")
+        select_layers(SMALL, [layer], "mine")
 
 
 def test_a_network_without_convolutions_asks_for_layers():
     with pytest.raises(ModelError, match="mine has no convolution; name the layers"):
-        chosen(network(("input", (8, 8, 3)), ("flat", None)), (), "mine")
+        select_layers(make_network(("input", (8, 8, 3)), ("flat", None)), (), "mine")

@@ -93,4 +93,4 @@ def test_json_is_one_object_of_plain_values():
     ],
 )
 def test_only_what_the_zoo_knows_has_a_row(runtime, row):
-    assert dataclasses.replace(MODEL, runtime=runtime).row == row
+    assert dataclasses.replace(MODEL, runtime=runtime).zoo_name == row

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsearch.ingest.plan import sample
-from simsearch.models.choice import ModelChoice, resolve
-from simsearch.models.embedder import Embedder, Opening, open_embedder
-from simsearch.models.portable import pack, unpack
-from simsearch.models.precision import settle
-from simsearch.sources.scan import scan
+from simsearch.ingest.plan import sample_pixels
+from simsearch.models.choice import ModelChoice, resolve_model
+from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
+from simsearch.models.portable import pack_model, unpack_model
+from simsearch.models.precision import open_with_precision
+from simsearch.sources.scan import scan_sources
 from tests.conftest import ROOT
-from tests.models.conftest import random_pixels
-from tests.models.test_openvino_runtime import planar
+from tests.models.conftest import make_random_pixels
+from tests.models.test_openvino_runtime import make_planar
 
 pytestmark = pytest.mark.long
 ELSEWHERE = """
@@ -47,7 +47,7 @@ def keras_file(tmp_path: Path) -> Path:
 
 def elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str, np.ndarray]:
     """The engine and the vectors of a process that has a cache of its own, empty, and is told of no weights."""
-    (folder / "parcel").write_bytes(pickle.dumps((pack(embedder), pixels)))
+    (folder / "parcel").write_bytes(pickle.dumps((pack_model(embedder), pixels)))
     if embedder.model.file is not None:
         Path(embedder.model.file).unlink()
     own = {"SIMSEARCH_CACHE": str(folder / "empty"), "SIMSEARCH_WEIGHTS": "", "KERAS_HOME": "/none"}
@@ -59,8 +59,8 @@ def elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str
 
 @pytest.mark.parametrize("backbone", ["histogram", "builtin"])
 def test_what_ships_with_simsearch_is_the_same_there(backbone: str, tmp_path: Path):
-    model = resolve(ModelChoice(backbone=backbone))
-    here, pixels = open_embedder(model, Opening(for_many=True)), random_pixels(5, model.side_px)
+    model = resolve_model(ModelChoice(backbone=backbone))
+    here, pixels = open_embedder(model, LoadOptions(for_throughput=True)), make_random_pixels(5, model.side_px)
     engine, vectors = elsewhere(here, pixels, tmp_path)
     assert engine == here.engine
     assert vectors.tobytes() == here.embed(pixels).tobytes()
@@ -68,8 +68,10 @@ def test_what_ships_with_simsearch_is_the_same_there(backbone: str, tmp_path: Pa
 
 @pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
 def test_a_network_of_the_users_needs_no_file_there(engine: str, keras_file: Path, tmp_path: Path):
-    here = open_embedder(resolve(ModelChoice(backbone=str(keras_file))), Opening(engine=engine, for_many=True))
-    pixels = random_pixels(5, 16)
+    here = open_embedder(
+        resolve_model(ModelChoice(backbone=str(keras_file))), LoadOptions(engine=engine, for_throughput=True)
+    )
+    pixels = make_random_pixels(5, 16)
     assert here.engine == engine
     ran, vectors = elsewhere(here, pixels, tmp_path)
     assert ran == engine
@@ -77,8 +79,8 @@ def test_a_network_of_the_users_needs_no_file_there(engine: str, keras_file: Pat
 
 
 def test_an_onnx_file_travels_as_its_graph(tmp_path: Path):
-    model = resolve(ModelChoice(backbone=str(planar().save(tmp_path / "mine.onnx"))))
-    here, pixels = open_embedder(model, Opening(for_many=True)), random_pixels(5, model.side_px)
+    model = resolve_model(ModelChoice(backbone=str(make_planar().save(tmp_path / "mine.onnx"))))
+    here, pixels = open_embedder(model, LoadOptions(for_throughput=True)), make_random_pixels(5, model.side_px)
     engine, vectors = elsewhere(here, pixels, tmp_path)
     assert engine == "openvino"
     assert vectors.tobytes() == here.embed(pixels).tobytes()
@@ -86,9 +88,9 @@ def test_an_onnx_file_travels_as_its_graph(tmp_path: Path):
 
 def test_an_int8_graph_travels_as_it_was_calibrated(tmp_path: Path):
     pytest.importorskip("nncf", reason="the extra [int8] is not installed")
-    model = resolve(ModelChoice(backbone="builtin"))
-    pixels = sample(scan([str(ROOT / "data" / "objects")]), model, 40, 10**8)
-    settled = settle(model, "int8", Opening(for_many=True, pixels=pixels))
+    model = resolve_model(ModelChoice(backbone="builtin"))
+    pixels = sample_pixels(scan_sources([str(ROOT / "data" / "objects")]), model, 40, 10**8)
+    settled = open_with_precision(model, "int8", LoadOptions(for_throughput=True, pixels=pixels))
     assert settled.model.precision == "int8", settled.notes
     engine, vectors = elsewhere(settled.embedder, pixels, tmp_path)
     assert engine == "openvino"
@@ -96,7 +98,10 @@ def test_an_int8_graph_travels_as_it_was_calibrated(tmp_path: Path):
 
 
 def test_many_threads_or_one_give_the_same_vectors():
-    model = resolve(ModelChoice(backbone="builtin"))
-    shipment, pixels = pack(open_embedder(model, Opening(for_many=True))), random_pixels(70, model.side_px)
-    one, two = (unpack(shipment, n_threads=n).embed(pixels) for n in (1, 2))
+    model = resolve_model(ModelChoice(backbone="builtin"))
+    shipment, pixels = (
+        pack_model(open_embedder(model, LoadOptions(for_throughput=True))),
+        make_random_pixels(70, model.side_px),
+    )
+    one, two = (unpack_model(shipment, n_threads=n).embed(pixels) for n in (1, 2))
     assert one.tobytes() == two.tobytes()

@@ -38,11 +38,11 @@ QUICK = {
 QUICK_WITH_HEAD = {"resnet50", "mobilenet", "mobilenet_v2", "mobilenet_v3_small", "convnext_tiny"}
 
 
-def rows(quick):
+def list_rows(quick):
     return [pytest.param(row, marks=() if row.name in quick else pytest.mark.long, id=row.name) for row in ROWS]
 
 
-class Network:
+class BackboneNetwork:
     """One row and Keras's two graphs of it, each built as the first of a process would be.
 
     Clearing the session also collects the garbage the row before has left, up to a gigabyte and a half.
@@ -66,7 +66,7 @@ class Network:
 
 @pytest.fixture(scope="module")
 def network(request):
-    return Network(request.param)
+    return BackboneNetwork(request.param)
 
 
 def test_every_network_of_keras_has_a_row():
@@ -92,23 +92,23 @@ def test_importing_the_table_imports_no_keras():
     assert subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("network", rows(QUICK), indirect=True)
+@pytest.mark.parametrize("network", list_rows(QUICK), indirect=True)
 def test_the_layer_is_the_last_without_head(network):
     assert network.without_head.layers[-1].name == network.row.layer
 
 
-@pytest.mark.parametrize("network", rows(QUICK), indirect=True)
+@pytest.mark.parametrize("network", list_rows(QUICK), indirect=True)
 def test_the_layer_gives_a_map_of_as_many_channels_as_the_row_says(network):
     shape = network.without_head.get_layer(network.row.layer).output.shape
     assert (len(shape), shape[-1]) == (4, network.row.width)
 
 
-@pytest.mark.parametrize("network", rows(QUICK), indirect=True)
+@pytest.mark.parametrize("network", list_rows(QUICK), indirect=True)
 def test_the_graph_without_head_has_as_many_parameters_as_the_row_says(network):
     assert network.without_head.count_params() == network.row.parameters
 
 
-@pytest.mark.parametrize("network", rows(QUICK_WITH_HEAD), indirect=True)
+@pytest.mark.parametrize("network", list_rows(QUICK_WITH_HEAD), indirect=True)
 def test_the_graph_with_head_takes_pictures_of_the_side_the_row_says(network):
     side = network.with_head.input_shape[1]
     if side is None:  # MobileNetV3's graph takes any; the published file's name tells what it was trained on
@@ -116,7 +116,7 @@ def test_the_graph_with_head_takes_pictures_of_the_side_the_row_says(network):
     assert side == network.row.side_px
 
 
-@pytest.mark.parametrize("network", rows(QUICK_WITH_HEAD), indirect=True)
+@pytest.mark.parametrize("network", list_rows(QUICK_WITH_HEAD), indirect=True)
 def test_the_layers_of_the_head_are_those_only_the_graph_with_head_has(network):
     others = {layer.name for layer in network.without_head.layers}
     head = tuple(layer.name for layer in network.with_head.layers if layer.name not in others)

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from simsearch.evaluation.results import (
-    Answered,
-    Benchmark,
-    Cost,
-    Dataset,
+    BenchmarkResult,
+    BenchmarkRow,
+    DatasetSummary,
     Exclusion,
-    Failure,
-    QueryFacts,
-    Robustness,
-    Row,
+    LabeledQuery,
+    RetrievedImage,
+    RobustnessResult,
+    RowCost,
     Score,
+    WorstQuery,
 )
 from tests.conftest import draw_picture
 
@@ -30,8 +30,8 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
 LABELS = ("<b>vase</b>", "$x_1$ | `pot`", "猫", "line\nbreak", "plain")
 
 
-def cost(speed: float = 100.0) -> Cost:
-    return Cost(
+def cost(speed: float = 100.0) -> RowCost:
+    return RowCost(
         embedded_per_second=speed * 1.2,
         images_per_second=speed,
         query_ms_p50=1000 / speed,
@@ -43,10 +43,12 @@ def cost(speed: float = 100.0) -> Cost:
     )
 
 
-def row(name: str, mean: float, *, p_value: float | None = None, speed: float = 100.0, rerank: str = "none") -> Row:
+def row(
+    name: str, mean: float, *, p_value: float | None = None, speed: float = 100.0, rerank: str = "none"
+) -> BenchmarkRow:
     """A row whose metrics all have one mean; its backbone is the first word of its name."""
     per_query = np.array([mean, min(1.0, mean + 0.1), max(0.0, mean - 0.1)])
-    return Row(
+    return BenchmarkRow(
         name=name,
         backbone=name.split()[0],
         model=f"{name.split()[0]}-0123456789ab",
@@ -67,9 +69,9 @@ def row(name: str, mean: float, *, p_value: float | None = None, speed: float = 
     )
 
 
-def benchmark(*rows: Row, **changes: object) -> Benchmark:
+def benchmark(*rows: BenchmarkRow, **changes: object) -> BenchmarkResult:
     """A benchmark of three queries and these rows; `changes` replace its fields."""
-    dataset = Dataset(
+    dataset = DatasetSummary(
         source="photos/vases",
         protocol="leave-one-out",
         labels="the folder of an image",
@@ -79,10 +81,10 @@ def benchmark(*rows: Row, **changes: object) -> Benchmark:
         n_queries_of=12,
         exclusions=(),
     )
-    made = Benchmark(
+    made = BenchmarkResult(
         dataset=dataset,
         metrics=METRICS,
-        queries=tuple(QueryFacts(f"photos/{number}.png", "plain") for number in range(3)),
+        queries=tuple(LabeledQuery(f"photos/{number}.png", "plain") for number in range(3)),
         rows=rows,
         robustness=(),
         n_robustness_images=0,
@@ -97,17 +99,17 @@ def benchmark(*rows: Row, **changes: object) -> Benchmark:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def awkward_benchmark(folder: Path) -> Benchmark:
+def awkward_benchmark(folder: Path) -> BenchmarkResult:
     """Four rows, with everything a report can show: pictures in `folder`, one of them gone, under names that hurt."""
     names = [HOSTILE, SCRIPT, NOT_UTF8, "plain.png"]
     paths = [str(draw_picture(folder / "<i>a" / name, seed)) for seed, name in enumerate(names)]
     gone = str(folder / "gone.png")
-    queries = tuple(QueryFacts(path, label) for path, label in zip(paths[:3], LABELS, strict=False))
+    queries = tuple(LabeledQuery(path, label) for path, label in zip(paths[:3], LABELS, strict=False))
     answers = tuple(
-        Answered(path, LABELS[number % len(LABELS)], 0.9 - number / 10, number == 2)
+        RetrievedImage(path, LABELS[number % len(LABELS)], 0.9 - number / 10, number == 2)
         for number, path in enumerate([*paths, gone])
     )
-    worst = tuple(Failure(query.path, query.label, 0.01, answers) for query in queries)
+    worst = tuple(WorstQuery(query.path, query.label, 0.01, answers) for query in queries)
     rows = [
         replace(row("alpha pca256+dba5", 0.7, rerank="pca256+dba5", speed=40), worst=worst, layer="<u>out"),
         replace(row("alpha", 0.69, p_value=0.31, speed=41), worst=worst),
@@ -127,9 +129,9 @@ def awkward_benchmark(folder: Path) -> Benchmark:
     )
 
 
-def robustness(model: str, hits: Mapping[int, float] | None = None) -> list[Robustness]:
+def robustness(model: str, hits: Mapping[int, float] | None = None) -> list[RobustnessResult]:
     changes = [("rotation", "5°"), ("rotation", "25°"), ("flip", "on")]
     return [
-        Robustness(model, kind, strength, 0.9 - number / 10, 0.8 - number / 10, hits or {0: 0.9, 4: 1.0})
+        RobustnessResult(model, kind, strength, 0.9 - number / 10, 0.8 - number / 10, hits or {0: 0.9, 4: 1.0})
         for number, (kind, strength) in enumerate(changes)
     ]

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.evaluation.results import Benchmark
-from simsearch.report.benchmark.document import document
-from simsearch.report.benchmark.markdown import markdown
+from simsearch.evaluation.results import BenchmarkResult
+from simsearch.report.benchmark.document import build_document
+from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import Plot
-from simsearch.report.benchmark.writer import Report, prepare_folder, write_report
+from simsearch.report.benchmark.writer import BenchmarkReport, prepare_folder, write_report
 from tests.report.benchmarks import METRICS, benchmark, row
 
 
 @pytest.fixture(scope="module")
-def report(awkward: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(awkward: BenchmarkResult, tmp_path_factory: pytest.TempPathFactory) -> BenchmarkReport:
     return write_report(awkward, tmp_path_factory.mktemp("out") / "deep" / "report")
 
 
-def test_everything_is_written_and_nothing_else(report: Report):
+def test_everything_is_written_and_nothing_else(report: BenchmarkReport):
     folder = report.page.parent
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     plots = ["quality_speed", "precision_recall", "precision_at_k", "per_class", "robustness"]
@@ -33,11 +33,13 @@ def test_everything_is_written_and_nothing_else(report: Report):
     assert {path.relative_to(folder).as_posix() for path in report.plots} == drawn
 
 
-def test_the_json_file_is_the_document(report: Report, awkward: Benchmark):
-    assert json.loads(report.document.read_text("utf-8")) == document(awkward)
+def test_the_json_file_is_the_document(report: BenchmarkReport, awkward: BenchmarkResult):
+    assert json.loads(report.document.read_text("utf-8")) == build_document(awkward)
 
 
-def test_the_csv_file_has_the_score_of_every_query_in_every_row_and_metric(report: Report, awkward: Benchmark):
+def test_the_csv_file_has_the_score_of_every_query_in_every_row_and_metric(
+    report: BenchmarkReport, awkward: BenchmarkResult
+):
     with report.per_query.open(encoding="utf-8", newline="") as file:
         head, *lines = csv.reader(file)
     assert len(head) == 2 + len(awkward.rows) * len(METRICS)
@@ -49,15 +51,15 @@ def test_the_csv_file_has_the_score_of_every_query_in_every_row_and_metric(repor
         assert [float(line[column]) for line in lines] == pytest.approx(found.per_query["map"])
 
 
-def test_the_markdown_links_plots_that_are_there(report: Report):
+def test_the_markdown_links_plots_that_are_there(report: BenchmarkReport):
     text = report.markdown.read_text("utf-8")
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(links) == 5
     assert all((report.markdown.parent / link).is_file() for link in links)
 
 
-def test_names_break_no_table_and_are_no_markup_in_markdown(awkward: Benchmark, plots: tuple[Plot, ...]):
-    text = markdown(awkward, plots)
+def test_names_break_no_table_and_are_no_markup_in_markdown(awkward: BenchmarkResult, plots: tuple[Plot, ...]):
+    text = render_markdown(awkward, plots)
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) == 5
     for table in tables:

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from simsearch.evaluation.results import Benchmark, Row
-from simsearch.report.benchmark.html import benchmark_page
+from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
+from simsearch.report.benchmark.html import render_benchmark
 from simsearch.report.benchmark.plots import Plot, draw_plots
 from tests.report.benchmarks import benchmark, row
 from tests.report.pages import Elements
 
 
 @pytest.fixture(scope="module")
-def page(awkward: Benchmark, plots: tuple[Plot, ...]) -> str:
-    return benchmark_page(awkward, plots)
+def page(awkward: BenchmarkResult, plots: tuple[Plot, ...]) -> str:
+    return render_benchmark(awkward, plots)
 
 
 def test_names_are_text_and_never_elements(page: str):
@@ -59,10 +59,10 @@ def test_worst_queries_come_with_their_pictures_and_verdicts(page: str):
     assert parsed.text.count("✓") - parsed.text.count("and a full frame") == 2 * 3
 
 
-def test_the_first_right_answer_is_told_from_its_reciprocal_rank(awkward: Benchmark, plots: tuple[Plot, ...]):
+def test_the_first_right_answer_is_told_from_its_reciprocal_rank(awkward: BenchmarkResult, plots: tuple[Plot, ...]):
     ranks = awkward.best.per_query["mrr"] * 0 + [1 / 37, 0.0, 1 / 1200]
     best = replace(awkward.best, per_query={**awkward.best.per_query, "mrr": ranks})
-    made = benchmark_page(replace(awkward, rows=(best, *awkward.rows[1:])), plots)
+    made = render_benchmark(replace(awkward, rows=(best, *awkward.rows[1:])), plots)
     assert "first right answer at rank 37" in made
     assert "first right answer at rank 1,200" in made
     assert "at rank 0" not in made
@@ -97,9 +97,9 @@ def test_every_part_of_a_full_benchmark_is_there(page: str):
     ],
     ids=["one row", "nothing found", "all perfect"],
 )
-def test_a_benchmark_without_the_rest_makes_a_page_without_the_rest(rows: tuple[Row, ...]):
+def test_a_benchmark_without_the_rest_makes_a_page_without_the_rest(rows: tuple[BenchmarkRow, ...]):
     bare = benchmark(*(replace(found, per_class={}) for found in rows))
-    parsed = Elements(benchmark_page(bare, draw_plots(bare)))
+    parsed = Elements(render_benchmark(bare, draw_plots(bare)))
     assert {found.get("id") for found in parsed.of("section")} == {"quality", "cost", "curves", "pictures", "measured"}
     assert "Every image and every label takes part." in parsed.text
     assert "nan" not in parsed.text.lower()

@@ -9,7 +9,16 @@ import pytest
 from PIL import Image
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.report.drawing.canvas import EMPTY, Canvas, check_extension, cut, font_for, framed, printable, ramp
+from simsearch.report.drawing.canvas import (
+    EMPTY,
+    Canvas,
+    check_extension,
+    choose_font,
+    frame_picture,
+    make_printable,
+    map_to_colors,
+    shorten_to_width,
+)
 
 LONG = "a very long name of a picture that nobody reads to its end, number 0001.jpg"
 
@@ -17,8 +26,8 @@ LONG = "a very long name of a picture that nobody reads to its end, number 0001.
 @pytest.mark.parametrize("width_px", [60, 150, 301])
 @pytest.mark.parametrize("name", [LONG, "очень длинное имя картины, которое никто не дочитает 0001.jpg", "花" * 90])
 def test_a_long_name_keeps_its_beginning_and_its_end_within_the_width(name: str, width_px: int):
-    kept = cut(name, 14, width_px)
-    assert font_for(kept, 14).getlength(kept) <= width_px
+    kept = shorten_to_width(name, 14, width_px)
+    assert choose_font(kept, 14).getlength(kept) <= width_px
     beginning, end = kept.split("…")
     assert name.startswith(beginning)
     assert name.endswith(end)
@@ -26,24 +35,24 @@ def test_a_long_name_keeps_its_beginning_and_its_end_within_the_width(name: str,
 
 
 def test_a_short_name_stays_whole():
-    assert cut("vase.jpg", 14, 200) == "vase.jpg"
+    assert shorten_to_width("vase.jpg", 14, 200) == "vase.jpg"
 
 
 @pytest.mark.parametrize("letters", ["ваза", "βάζο", "é ß ø", "אגרטל"])
 def test_letters_beyond_english_have_shapes_of_their_own(letters: str):
     """A font that lacks a letter draws its box for what is no letter."""
-    font = font_for(letters, 20)
+    font = choose_font(letters, 20)
     box = bytes(font.getmask("\uffff"))
     assert all(bytes(font.getmask(letter)) != box for letter in letters if letter != " ")
 
 
 def test_a_name_of_any_bytes_is_one_printable_line():
-    assert printable(os.fsdecode(b"caf\xe9\n\x07.png")) == "caf\ufffd\ufffd\ufffd.png"
+    assert make_printable(os.fsdecode(b"caf\xe9\n\x07.png")) == "caf\ufffd\ufffd\ufffd.png"
 
 
 def test_a_picture_is_framed_whole_in_the_middle(tmp_path):
     Image.new("RGB", (40, 20), "#ff0000").save(tmp_path / "red.png")
-    square = np.asarray(framed(str(tmp_path / "red.png"), 80))
+    square = np.asarray(frame_picture(str(tmp_path / "red.png"), 80))
     is_red = (square == (255, 0, 0)).all(axis=2)
     assert square.shape == (80, 80, 3)
     assert np.flatnonzero(is_red.any(axis=1)).tolist() == list(range(20, 60))
@@ -51,18 +60,18 @@ def test_a_picture_is_framed_whole_in_the_middle(tmp_path):
 
 
 def test_a_picture_that_is_gone_is_a_grey_square(tmp_path):
-    assert framed(str(tmp_path / "gone.png"), 40).getpixel((3, 3)) == tuple(bytes.fromhex(EMPTY[1:]))
+    assert frame_picture(str(tmp_path / "gone.png"), 40).getpixel((3, 3)) == tuple(bytes.fromhex(EMPTY[1:]))
 
 
 def test_colours_grow_lighter_with_the_value():
-    lightness = ramp(np.linspace(0, 1, 50)) @ np.array([0.2126, 0.7152, 0.0722])
+    lightness = map_to_colors(np.linspace(0, 1, 50)) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(lightness) > 0).all()
 
 
 @pytest.mark.parametrize(("share", "filled"), [(0.5, 50), (1.0, 100), (0.0, 0), (-0.3, 0), (0.004, 0)])
 def test_a_bar_is_as_long_as_its_share(share: float, filled: int):
     canvas = Canvas(120, 10)
-    canvas.bar((10, 2), share, 100, "#ff0000")
+    canvas.draw_bar((10, 2), share, 100, "#ff0000")
     row = np.asarray(canvas.image)[3]
     assert (row == (255, 0, 0)).all(axis=1).sum() == filled
 

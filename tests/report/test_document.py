@@ -6,13 +6,13 @@ import json
 import math
 from dataclasses import replace
 
-from simsearch.evaluation.results import Benchmark, Score
-from simsearch.report.benchmark.document import document
+from simsearch.evaluation.results import BenchmarkResult, Score
+from simsearch.report.benchmark.document import build_document
 from tests.report.benchmarks import METRICS, NOT_UTF8, benchmark, row
 
 
 def test_a_row_has_every_metric_with_its_interval_and_every_cost():
-    made = document(benchmark(row("alpha", 0.7, p_value=None, speed=50), row("beta", 0.6, p_value=0.2)))
+    made = build_document(benchmark(row("alpha", 0.7, p_value=None, speed=50), row("beta", 0.6, p_value=0.2)))
     first, second = made["rows"]
     assert [first[metric] for metric in METRICS] == [0.7] * len(METRICS)
     assert first["intervals"]["map"] == [0.7 - 0.05, 0.7 + 0.05]
@@ -25,8 +25,8 @@ def test_a_row_has_every_metric_with_its_interval_and_every_cost():
     assert [first[name] for name in ("backbone", "precision", "rerank", "augment")] == ["alpha", "f32", "none", 0]
 
 
-def test_everything_survives_json(awkward: Benchmark):
-    made = document(awkward)
+def test_everything_survives_json(awkward: BenchmarkResult):
+    made = build_document(awkward)
     again = json.loads(json.dumps(made, allow_nan=False))
     assert again == made
     assert again["dataset"]["exclusions"][0]["count"] == 3
@@ -39,5 +39,5 @@ def test_everything_survives_json(awkward: Benchmark):
 def test_what_is_no_number_is_null():
     empty = replace(row("alpha", 0.7), per_class={"a": math.nan})
     empty = replace(empty, scores={**empty.scores, "mrr": Score(math.nan, math.nan, math.inf)})
-    made = document(benchmark(empty))["rows"][0]
+    made = build_document(benchmark(empty))["rows"][0]
     assert (made["mrr"], made["intervals"]["mrr"], made["per_class"]) == (None, [None, None], {"a": None})

@@ -12,23 +12,23 @@ import pytest
 
 from simsearch.duplicates.results import (
     Calibration,
-    DuplicateQuestion,
+    DuplicateGroup,
+    DuplicateOptions,
     DuplicateReport,
     EditRecall,
-    Group,
-    Member,
+    GroupMember,
 )
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.report.duplicates import (
-    MOST_IN_GROUP,
-    About,
-    check_place,
-    duplicates_document,
-    duplicates_page,
-    duplicates_table,
-    freed_bytes,
-    removable,
-    summary,
+    MAX_IN_GROUP,
+    DuplicatesContext,
+    build_duplicates_csv,
+    build_duplicates_document,
+    check_report_path,
+    count_freed_bytes,
+    list_removable,
+    render_duplicates,
+    summarize_duplicates,
     write_duplicates,
 )
 from tests.conftest import draw_picture
@@ -36,17 +36,17 @@ from tests.report.pages import Elements
 
 HOSTILE = '<img src=x onerror=alert(1)>"&.png'
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
-ABOUT = About("in <b>dexes</b>; rm -rf x", "builtin", "builtin-0123", "simsearch duplicates --in '<b>'")
+ABOUT = DuplicatesContext("in <b>dexes</b>; rm -rf x", "builtin", "builtin-0123", "simsearch duplicates --in '<b>'")
 
 
-def member(image_id: int, *paths: object, size_bytes: int = 1000, similarity: float = 1.0) -> Member:
-    return Member(image_id, tuple(map(str, paths)), 640, 480, size_bytes, similarity)
+def member(image_id: int, *paths: object, size_bytes: int = 1000, similarity: float = 1.0) -> GroupMember:
+    return GroupMember(image_id, tuple(map(str, paths)), 640, 480, size_bytes, similarity)
 
 
-def report_of(*groups: Group, **facts) -> DuplicateReport:
+def report_of(*groups: DuplicateGroup, **facts) -> DuplicateReport:
     calibration = Calibration(0.81, 0.62, 0.965, 100, 300, 0.01, 0.005, (EditRecall("mirrored", 1.0, 0.97),))
     known = {"calibration": calibration, "n_images": 40, "unread": (), "seconds": {"exact": 0.01}}
-    return DuplicateReport(DuplicateQuestion(down_to="similar"), groups, **(known | facts))
+    return DuplicateReport(DuplicateOptions(down_to="similar"), groups, **(known | facts))
 
 
 @pytest.fixture
@@ -57,31 +57,31 @@ def found(tmp_path: Path) -> DuplicateReport:
     alike = draw_picture(tmp_path / "alike.png", 3)
     lost = os.path.join(os.fspath(tmp_path), NOT_UTF8)
     return report_of(
-        Group("exact", (member(2, hostile, lost),)),
-        Group("near", (member(1, kept), member(2, hostile, lost, size_bytes=300, similarity=0.93))),
-        Group("similar", (member(1, kept), member(7, alike, similarity=0.7))),
+        DuplicateGroup("exact", (member(2, hostile, lost),)),
+        DuplicateGroup("near", (member(1, kept), member(2, hostile, lost, size_bytes=300, similarity=0.93))),
+        DuplicateGroup("similar", (member(1, kept), member(7, alike, similarity=0.7))),
         unread=(lost,),
     )
 
 
 def test_a_file_that_could_go_counts_once(found: DuplicateReport, tmp_path: Path):
     hostile, lost = str(tmp_path / HOSTILE), os.path.join(os.fspath(tmp_path), NOT_UTF8)
-    assert removable(found) == (lost, hostile)
-    assert freed_bytes(found) == 600
-    assert summary(found) == [
+    assert list_removable(found) == (lost, hostile)
+    assert count_freed_bytes(found) == 600
+    assert summarize_duplicates(found) == [
         "1 group of equal files, 1 group of edited pictures and 1 group of look-alikes.",
         "2 files could go. Nothing was deleted.",
     ]
 
 
 def test_nothing_found_is_a_page_too():
-    page = Elements(duplicates_page(report_of(calibration=None), ABOUT))
+    page = Elements(render_duplicates(report_of(calibration=None), ABOUT))
     assert "No duplicates among 40 images." in page.text
     assert page.of("img") == []
 
 
 def test_the_page_shows_each_group_with_what_is_suggested(found: DuplicateReport):
-    page = Elements(duplicates_page(found, ABOUT))
+    page = Elements(render_duplicates(found, ABOUT))
     assert len(page.of("article")) == 3
     pictures = page.of("img")
     assert len(pictures) == 5
@@ -94,7 +94,7 @@ def test_the_page_shows_each_group_with_what_is_suggested(found: DuplicateReport
 
 
 def test_names_on_the_page_are_text_and_nothing_is_fetched(found: DuplicateReport):
-    html = duplicates_page(found, ABOUT)
+    html = render_duplicates(found, ABOUT)
     page = Elements(html)
     assert HOSTILE in page.text
     assert "caf\ufffd.png" in page.text
@@ -107,16 +107,16 @@ def test_names_on_the_page_are_text_and_nothing_is_fetched(found: DuplicateRepor
 
 def test_a_large_group_is_cut_and_says_so(tmp_path: Path):
     picture = draw_picture(tmp_path / "one.png", 1)
-    group = Group("near", tuple(member(number, picture) for number in range(1, MOST_IN_GROUP + 4)))
-    page = Elements(duplicates_page(report_of(group), ABOUT))
-    assert len(page.classed("tile")) == MOST_IN_GROUP
-    assert f"The first {MOST_IN_GROUP} of {MOST_IN_GROUP + 3} images." in page.text
+    group = DuplicateGroup("near", tuple(member(number, picture) for number in range(1, MAX_IN_GROUP + 4)))
+    page = Elements(render_duplicates(report_of(group), ABOUT))
+    assert len(page.classed("tile")) == MAX_IN_GROUP
+    assert f"The first {MAX_IN_GROUP} of {MAX_IN_GROUP + 3} images." in page.text
 
 
 def test_the_table_has_a_row_for_each_file(found: DuplicateReport, tmp_path: Path):
     write_duplicates(found, ABOUT, tmp_path / "out" / "d.csv")
     written = (tmp_path / "out" / "d.csv").read_bytes().decode("utf-8", "surrogateescape")
-    assert written == duplicates_table(found)
+    assert written == build_duplicates_csv(found)
     rows = list(csv.DictReader(io.StringIO(written, newline="")))
     assert [row["suggestion"] for row in rows] == ["keep", "remove", "keep", "remove", "remove", "look", "look"]
     assert rows[0]["path"] == str(tmp_path / HOSTILE)
@@ -127,7 +127,7 @@ def test_the_table_has_a_row_for_each_file(found: DuplicateReport, tmp_path: Pat
 def test_the_document_is_what_was_found(found: DuplicateReport, tmp_path: Path):
     write_duplicates(found, ABOUT, tmp_path / "d.json")
     told = json.loads((tmp_path / "d.json").read_text())
-    assert told == json.loads(json.dumps(duplicates_document(found, ABOUT)))
+    assert told == json.loads(json.dumps(build_duplicates_document(found, ABOUT)))
     assert [group["tier"] for group in told["groups"]] == ["exact", "near", "similar"]
     assert told["groups"][2]["remove"] == []
     assert (told["removable"], told["freed_bytes"]) == (2, 600)
@@ -136,7 +136,7 @@ def test_the_document_is_what_was_found(found: DuplicateReport, tmp_path: Path):
 
 def test_a_name_of_no_kind_and_a_place_that_cannot_be_are_said(found: DuplicateReport, tmp_path: Path):
     with pytest.raises(UsageError, match=r"end its name in \.html, \.csv or \.json"):
-        check_place("report.pdf")
+        check_report_path("report.pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(SimsearchError, match="cannot be a folder"):
         write_duplicates(found, ABOUT, tmp_path / "file" / "d.html")

@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.models.choice import resolve
-from simsearch.report.drawing.canvas import ramp
-from simsearch.report.drawing.feature_maps import draw_feature_maps, scaled
-from simsearch.study.features import Block, Features
+from simsearch.models.choice import resolve_model
+from simsearch.report.drawing.canvas import map_to_colors
+from simsearch.report.drawing.feature_maps import draw_feature_maps, scale_maps
+from simsearch.study.features import ImageFeatures, LayerFeatures
 from tests.conftest import HISTOGRAM
 
-DARK, BRIGHT = (tuple(ramp(np.array(end)).tolist()) for end in (0.0, 1.0))
+DARK, BRIGHT = (tuple(map_to_colors(np.array(end)).tolist()) for end in (0.0, 1.0))
 
 
-def features(*maps: np.ndarray) -> Features:
+def features(*maps: np.ndarray) -> ImageFeatures:
     """A finding with a block for each array (h, w, n)."""
     blocks = tuple(
-        Block(f"layer_{number}", number, of.shape[2], tuple(range(of.shape[2])), of, of.mean(axis=(0, 1)))
+        LayerFeatures(f"layer_{number}", number, of.shape[2], tuple(range(of.shape[2])), of, of.mean(axis=(0, 1)))
         for number, of in enumerate(maps)
     )
     pixels = np.full((128, 128, 3), (255, 0, 255), dtype=np.uint8)
-    return Features("photos/vase.jpg", resolve(HISTOGRAM), pixels, blocks, False, ("a note",))
+    return ImageFeatures("photos/vase.jpg", resolve_model(HISTOGRAM), pixels, blocks, False, ("a note",))
 
 
-def drawn(found: Features, file) -> np.ndarray:
+def drawn(found: ImageFeatures, file) -> np.ndarray:
     draw_feature_maps(found, file)
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
@@ -39,7 +39,7 @@ def test_each_map_is_scaled_to_its_own_range():
     expected = np.zeros((2, 2, 3))
     expected[..., 0] = [[0, 0.5], [1, 1]]
     expected[..., 1] = [[0, 1], [0.5, 0]]
-    np.testing.assert_allclose(scaled(maps), expected, atol=1e-6)
+    np.testing.assert_allclose(scale_maps(maps), expected, atol=1e-6)
 
 
 def test_a_bright_place_of_a_map_is_bright_in_its_cell_and_nowhere_else(tmp_path):

@@ -8,21 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simsearch.evaluation.results import Benchmark
+from simsearch.evaluation.results import BenchmarkResult
 from simsearch.report.benchmark.findings import (
-    class_extremes,
-    class_sentence,
-    pareto_front,
-    ranked,
-    series,
-    standing,
-    summary,
+    describe_classes,
+    describe_standing,
+    find_pareto_front,
+    group_series,
+    rank_rows,
+    select_extreme_classes,
+    summarize_benchmark,
 )
 from tests.report.benchmarks import benchmark, cost, row
 
 
-def _said(made: Benchmark) -> str:
-    return " ".join(summary(made))
+def _said(made: BenchmarkResult) -> str:
+    return " ".join(summarize_benchmark(made))
 
 
 def test_one_row_is_compared_with_nothing():
@@ -56,14 +56,14 @@ def test_where_nothing_is_significant_nothing_is_called_best():
 
 def test_equal_scores_are_a_tie_in_the_order_asked_for():
     made = benchmark(row("beta", 1.0), row("alpha", 1.0, p_value=1.0))
-    assert [found.name for found in ranked(made)] == ["beta", "alpha"]
+    assert [found.name for found in rank_rows(made)] == ["beta", "alpha"]
     assert "no significant difference between it and alpha (1.000)" in _said(made)
-    assert [standing(found, made.best) for found in made.rows] == ["best", "tied, p = 1.00"]
+    assert [describe_standing(found, made.best) for found in made.rows] == ["best", "tied, p = 1.00"]
 
 
 def test_a_test_that_was_not_made_is_no_verdict():
     made = benchmark(row("alpha", 0.7), row("beta", 0.6))
-    assert standing(made.rows[1], made.best) == "not tested"
+    assert describe_standing(made.rows[1], made.best) == "not tested"
     assert "significant" not in _said(made)
 
 
@@ -104,9 +104,9 @@ def test_a_metric_that_was_not_measured_is_not_spoken_of():
 
 def test_rows_belong_together_by_backbone_or_stand_alone_if_there_is_one():
     several = benchmark(row("alpha", 0.5), row("beta x", 0.7), row("beta", 0.6))
-    assert [(name, len(rows)) for name, rows in series(several)] == [("beta", 2), ("alpha", 1)]
+    assert [(name, len(rows)) for name, rows in group_series(several)] == [("beta", 2), ("alpha", 1)]
     one = benchmark(row("alpha", 0.5), row("alpha x", 0.7))
-    assert [name for name, _ in series(one)] == ["alpha x", "alpha"]
+    assert [name for name, _ in group_series(one)] == ["alpha x", "alpha"]
 
 
 def test_the_front_is_what_no_row_beats_in_both():
@@ -122,7 +122,7 @@ def test_the_front_is_what_no_row_beats_in_both():
         for found in rows
         if not any(beats(other, found) for other in rows)
     }
-    front = pareto_front(rows)
+    front = find_pareto_front(rows)
     assert {(found.scores["map"].mean, found.cost.images_per_second) for found in front} == expected
     assert [found.cost.images_per_second for found in front] == sorted(cost for _, cost in expected)
 
@@ -130,7 +130,7 @@ def test_the_front_is_what_no_row_beats_in_both():
 @pytest.mark.parametrize(("n_classes", "n_between"), [(1, 0), (24, 0), (25, 1), (101, 77)])
 def test_of_many_classes_the_ends_are_shown(n_classes: int, n_between: int):
     scores = {f"c{number:03}": number / n_classes for number in range(n_classes)}
-    shown, between = class_extremes(scores)
+    shown, between = select_extreme_classes(scores)
     assert between == n_between
     assert len(shown) + between == n_classes
     assert shown[0] == f"c{n_classes - 1:03}"
@@ -139,5 +139,5 @@ def test_of_many_classes_the_ends_are_shown(n_classes: int, n_between: int):
 
 def test_hardest_and_easiest_classes_are_named_with_their_equals():
     made = replace(row("alpha", 0.5), per_class={"a": 1.0, "b": 0.2, "c": 1.0, "d": 1.0, "e": 1.0})
-    assert class_sentence(made) == "Hardest for alpha: b (0.200). Easiest: a, c and 2 others (1.000)."
-    assert class_sentence(replace(made, per_class={"a": 0.5, "b": 0.5})) == "All classes are alike for alpha: 0.500."
+    assert describe_classes(made) == "Hardest for alpha: b (0.200). Easiest: a, c and 2 others (1.000)."
+    assert describe_classes(replace(made, per_class={"a": 0.5, "b": 0.5})) == "All classes are alike for alpha: 0.500."

@@ -12,15 +12,15 @@ import pytest
 
 from simsearch.duplicates.results import (
     Calibration,
-    DuplicateQuestion,
+    DuplicateGroup,
+    DuplicateOptions,
     DuplicateReport,
     EditRecall,
-    Group,
-    Member,
+    GroupMember,
 )
-from simsearch.evaluation.results import Benchmark
+from simsearch.evaluation.results import BenchmarkResult
 from simsearch.report.benchmark.writer import write_report
-from simsearch.report.duplicates import About, write_duplicates
+from simsearch.report.duplicates import DuplicatesContext, write_duplicates
 from simsearch.report.study.writer import StudyReport
 from tests.conftest import draw_picture
 
@@ -45,7 +45,7 @@ def _load(chromium: str, page: Path, profile: Path) -> tuple[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def page(awkward: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(awkward: BenchmarkResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(awkward, tmp_path_factory.mktemp("report")).page
 
 
@@ -100,12 +100,15 @@ def test_the_page_of_duplicates_loads_without_an_error_or_a_request_and_fits_a_t
     folder = tmp_path / "photos"
     names = ('<img src=x onerror=alert(1)>"&.png', "a_name_without_any_place_to_break_it_" * 4 + ".png", "plain.png")
     paths = [str(draw_picture(folder / f"{seed}.png", seed).rename(folder / name)) for seed, name in enumerate(names)]
-    members = tuple(Member(number, (path,), 48, 48, 900, 0.9) for number, path in enumerate(paths, start=1))
-    groups = (Group("exact", (Member(1, tuple(paths), 48, 48, 900, 1.0),)), Group("near", members * 3))
+    members = tuple(GroupMember(number, (path,), 48, 48, 900, 0.9) for number, path in enumerate(paths, start=1))
+    groups = (
+        DuplicateGroup("exact", (GroupMember(1, tuple(paths), 48, 48, 900, 1.0),)),
+        DuplicateGroup("near", members * 3),
+    )
     calibration = Calibration(0.8, 0.6, 0.965, 100, 300, 0.01, 0.005, (EditRecall("mirrored", 1.0, 0.97),))
-    report = DuplicateReport(DuplicateQuestion(), groups, calibration, 3, (), {"exact": 0.1})
+    report = DuplicateReport(DuplicateOptions(), groups, calibration, 3, (), {"exact": 0.1})
     page = tmp_path / "duplicates.html"
-    write_duplicates(report, About(str(folder), "builtin", "builtin-0123", "simsearch duplicates"), page)
+    write_duplicates(report, DuplicatesContext(str(folder), "builtin", "builtin-0123", "simsearch duplicates"), page)
     _, console = _load(chromium, page, tmp_path / "profile")
     assert console == []
     assert _on_a_telephone(chromium, page, tmp_path) == (360, 10)

@@ -6,20 +6,20 @@ from itertools import combinations
 
 import numpy as np
 
-from simsearch.report.benchmark.label_placement import Box, LabelPlaces
+from simsearch.report.benchmark.label_placement import LabelBox, LabelPlacer
 
-FRAME = Box(0, 0, 500, 300)
+FRAME = LabelBox(0, 0, 500, 300)
 
 
 def test_a_label_stands_right_of_a_point_that_is_alone():
-    place = LabelPlaces(FRAME, [(100, 100)], []).take((100, 100), 80, 12)
+    place = LabelPlacer(FRAME, [(100, 100)], []).place_label((100, 100), 80, 12)
     assert place is not None
     assert place.left > 0
     assert (place.up, place.is_away) == (0, False)
 
 
 def test_a_label_at_the_right_edge_stands_left_of_its_point():
-    place = LabelPlaces(FRAME, [(480, 100)], []).take((480, 100), 80, 12)
+    place = LabelPlacer(FRAME, [(480, 100)], []).place_label((480, 100), 80, 12)
     assert place is not None
     assert place.left + 80 < 0
 
@@ -28,10 +28,10 @@ def test_no_label_lies_on_another_on_a_point_or_leaves_the_frame():
     random = np.random.default_rng(5)
     points = [(float(x), float(y)) for x, y in random.uniform((20, 20), (300, 280), (15, 2))]
     points += [(150.0, 150.0 + number) for number in range(5)]
-    places = LabelPlaces(FRAME, points, [])
+    places = LabelPlacer(FRAME, points, [])
     boxes = []
     for x, y in points:
-        place = places.take((x, y), 70, 11)
+        place = places.place_label((x, y), 70, 11)
         assert place is not None
         left, low = x + place.left, y + place.up - 5.5
         boxes.append((left, low, left + 70, low + 11))
@@ -46,8 +46,8 @@ def test_no_label_lies_on_another_on_a_point_or_leaves_the_frame():
 
 
 def test_a_label_keeps_off_a_line():
-    places = LabelPlaces(FRAME, [(50, 100)], [(50, 100), (400, 100)])
-    place = places.take((50, 100), 80, 12)
+    places = LabelPlacer(FRAME, [(50, 100)], [(50, 100), (400, 100)])
+    place = places.place_label((50, 100), 80, 12)
     assert place is not None
     assert abs(place.up) > 6
 
@@ -55,10 +55,10 @@ def test_a_label_keeps_off_a_line():
 def test_the_line_to_a_label_that_is_away_crosses_no_other_label():
     random = np.random.default_rng(8)
     points = [(float(x), float(y)) for x, y in random.uniform((150, 120), (230, 170), (18, 2))]
-    places = LabelPlaces(FRAME, points, [])
+    places = LabelPlacer(FRAME, points, [])
     boxes, joints = [], []
     for x, y in points:
-        if place := places.take((x, y), 60, 10):
+        if place := places.place_label((x, y), 60, 10):
             left, middle = x + place.left, y + place.up
             if place.is_away:
                 joints.append((len(boxes), np.linspace((x, y), (left + 30, middle), 200)))
@@ -71,4 +71,4 @@ def test_the_line_to_a_label_that_is_away_crosses_no_other_label():
 
 
 def test_where_there_is_no_room_there_is_no_label():
-    assert LabelPlaces(Box(0, 0, 60, 300), [(30, 100)], []).take((30, 100), 80, 12) is None
+    assert LabelPlacer(LabelBox(0, 0, 60, 300), [(30, 100)], []).place_label((30, 100), 80, 12) is None

@@ -16,12 +16,12 @@ from PIL import Image
 
 from simsearch.collection import Collection
 from simsearch.errors import ModelNotIndexed, SimsearchError, UsageError
-from simsearch.report.drawing.tiles import tiles
-from simsearch.report.map import MOST_IMAGES, CollectionMap, MapImage, draw_map, group_colours, write_map_page
-from simsearch.report.projector import SPRITE_PX, export_projector, sprite_sheet
+from simsearch.report.drawing.tiles import load_tiles
+from simsearch.report.map import MAX_MAP_IMAGES, CollectionMap, MapImage, choose_group_colors, draw_map, write_map_page
+from simsearch.report.projector import MAX_SPRITE_PX, export_projector, plan_sprite
 from simsearch.store.catalog import Catalog
-from simsearch.visualization.clusters import Cluster, cluster
-from simsearch.visualization.tsne import snap
+from simsearch.visualization.clusters import Cluster, find_clusters
+from simsearch.visualization.tsne import snap_to_grid
 from tests.conftest import HISTOGRAM, draw_picture
 
 EVIL = "</script><script>alert('x')&amp;.png"
@@ -53,7 +53,7 @@ def coloured(tmp_path_factory):
         Cluster(1, tuple(range(0, 30, 2)), 0.9, "</script>", 1.0),
         Cluster(2, tuple(range(1, 30, 2)), 0.8, None, 0.0),
     ]
-    return CollectionMap("My <map> & </title>", images, snap(places), clusters), colours
+    return CollectionMap("My <map> & </title>", images, snap_to_grid(places), clusters), colours
 
 
 def near(found, expected, tolerance=10):
@@ -72,7 +72,7 @@ def test_every_picture_is_drawn_in_its_own_cell_framed_in_its_clusters_colour(co
     n_columns, n_rows = (int(axis.max() - axis.min()) + 1 for axis in (grid.columns, grid.rows))
     cell = (pixels.shape[1] - 80) // n_columns
     assert pixels.shape[0] >= 80 + n_rows * cell
-    frames = group_colours(2)
+    frames = choose_group_colors(2)
     for number in range(29):
         left = 40 + (grid.columns[number] - grid.columns.min()) * cell
         top = 40 + (grid.rows[number] - grid.rows.min()) * cell
@@ -84,14 +84,14 @@ def test_every_picture_is_drawn_in_its_own_cell_framed_in_its_clusters_colour(co
 
 def test_a_file_that_is_gone_is_a_crossed_out_tile(coloured):
     drawn, _ = coloured
-    (tile,) = tiles([drawn.images[29].path], 40)
+    (tile,) = load_tiles([drawn.images[29].path], 40)
     assert tile.size == (40, 40)
     assert tile.getpixel((5, 5)) != tile.getpixel((20, 5))
 
 
 def test_tiles_come_in_the_order_of_their_paths(coloured):
     drawn, colours = coloured
-    found = [tile.getpixel((4, 4)) for tile in tiles([image.path for image in drawn.images[:29]] * 4, 8)]
+    found = [tile.getpixel((4, 4)) for tile in load_tiles([image.path for image in drawn.images[:29]] * 4, 8)]
     assert all(near(one, other, 1) for one, other in zip(found, colours[:29] * 4, strict=True))
 
 
@@ -105,7 +105,7 @@ def test_a_map_without_clusters_or_classes_is_a_map_too(coloured, tmp_path):
 
 
 def test_neighbouring_colours_of_groups_differ():
-    colours = group_colours(100)
+    colours = choose_group_colors(100)
     assert len(set(colours)) == 100
     rgb = np.array([[int(one[at : at + 2], 16) for at in (1, 3, 5)] for one in colours], int)
     assert (np.abs(np.diff(rgb, axis=0)).sum(axis=1) > 80).all()
@@ -119,8 +119,8 @@ def test_a_map_needs_the_name_of_a_picture(coloured, tmp_path, name):
 
 @pytest.mark.parametrize("write", [draw_map, write_map_page])
 def test_a_map_of_nothing_or_of_too_much_is_a_usage_error(write, coloured, tmp_path):
-    for images in ([], [coloured[0].images[0]] * (MOST_IMAGES + 1)):
-        drawn = CollectionMap("x", images, snap(np.zeros((0, 2), np.float32)))
+    for images in ([], [coloured[0].images[0]] * (MAX_MAP_IMAGES + 1)):
+        drawn = CollectionMap("x", images, snap_to_grid(np.zeros((0, 2), np.float32)))
         with pytest.raises(UsageError, match="lay out a sample of 1 to 50,000"):
             write(drawn, tmp_path / "map.png")
     assert list(tmp_path.iterdir()) == []
@@ -210,7 +210,7 @@ def test_many_pictures_share_several_sheets_of_small_tiles(coloured, tmp_path):
     n = 9000
     images = [drawn.images[number % 2] for number in range(n)]
     places = np.random.default_rng(1).random((n, 2)).astype(np.float32)
-    write_map_page(CollectionMap("many", images, snap(places)), tmp_path / "map.html")
+    write_map_page(CollectionMap("many", images, snap_to_grid(places)), tmp_path / "map.html")
     facts, sheets = facts_of(tmp_path / "map.html"), sheets_of(tmp_path / "map.html")
     assert facts["tile"] == 48
     assert facts["sheets"] == len(sheets) == 2
@@ -244,17 +244,17 @@ def index(tmp_path_factory):
 
 def written(index, folder, **options):
     with Catalog.open(index) as catalog:
-        return export_projector(catalog, catalog.models()[0], folder, **options)
+        return export_projector(catalog, catalog.list_models()[0], folder, **options)
 
 
 def test_the_projector_folder_holds_vectors_metadata_and_sprite_in_one_order(index, tmp_path):
     made = written(index, tmp_path / "p")
     assert (made.n_points, made.n_images) == (10, 10)
     with Catalog.open(index) as catalog:
-        stored = catalog.models()[0]
-        ids = catalog.vector_ids(stored.id)
-        expected = np.concatenate([rows for _, rows in catalog.vectors(stored, ids)])
-        paths = [view.paths[0] for view in catalog.live_views(ids.tolist()).values()]
+        stored = catalog.list_models()[0]
+        ids = catalog.list_vector_ids(stored.id)
+        expected = np.concatenate([rows for _, rows in catalog.iterate_vectors(stored, ids)])
+        paths = [view.paths[0] for view in catalog.find_live_views(ids.tolist()).values()]
     assert np.loadtxt(tmp_path / "p" / "tensors.tsv", delimiter="\t") == pytest.approx(expected, abs=1e-5)
     lines = [line.split("\t") for line in (tmp_path / "p" / "metadata.tsv").read_text("utf-8").splitlines()]
     assert lines[0][:4] == ["name", "class", "path", "image_id"]
@@ -263,7 +263,7 @@ def test_the_projector_folder_holds_vectors_metadata_and_sprite_in_one_order(ind
     assert [line[1] for line in lines[1:]] == ["a"] * 5 + ["b"] * 5
     with Image.open(tmp_path / "p" / "sprite.png") as sprite:
         assert sprite.size == (4 * made.tile_px, 3 * made.tile_px)
-        for number, tile in enumerate(tiles(paths, made.tile_px)):
+        for number, tile in enumerate(load_tiles(paths, made.tile_px)):
             left, top = number % 4 * made.tile_px, number // 4 * made.tile_px
             assert sprite.crop((left, top, left + made.tile_px, top + made.tile_px)).tobytes() == tile.tobytes()
 
@@ -272,7 +272,7 @@ def test_both_settings_name_the_files_by_relative_paths(index, tmp_path):
     made = written(index, tmp_path / "p")
     (config,) = json.loads((tmp_path / "p" / "projector_config.json").read_text())["embeddings"]
     with Catalog.open(index) as catalog:
-        stored = catalog.models()[0]
+        stored = catalog.list_models()[0]
     assert config["tensorShape"] == [10, stored.width]
     assert config["sprite"] == {"imagePath": "sprite.png", "singleImageDim": [made.tile_px] * 2}
     text = (tmp_path / "p" / "projector_config.pbtxt").read_text()
@@ -297,9 +297,9 @@ def test_a_larger_collection_gives_the_same_sample_for_the_same_seed(index, tmp_
 
 @pytest.mark.parametrize("n", [1, 2, 10, 5_000, 16_384, 16_385, 100_000])
 def test_a_sprite_never_exceeds_what_the_projector_takes(n):
-    sheet = sprite_sheet(n)
+    sheet = plan_sprite(n)
     assert sheet.columns * sheet.rows >= n
-    assert max(sheet.size) <= SPRITE_PX
+    assert max(sheet.size) <= MAX_SPRITE_PX
     assert sheet.side_px == (64 if n <= 16_384 else 63 if n == 16_385 else 25)
 
 
@@ -315,10 +315,10 @@ def test_an_empty_collection_has_nothing_to_project(index, tmp_path):
 def test_a_map_of_real_photographs_can_be_drawn(shared, tmp_path):
     photos = sorted((shared / "photos" / "imagenet_sample").iterdir())[:200]
     images = [MapImage(number, str(path)) for number, path in enumerate(photos)]
-    vectors = np.stack([np.asarray(tile, np.float32).ravel() - 128 for tile in tiles([str(p) for p in photos], 8)])
+    vectors = np.stack([np.asarray(tile, np.float32).ravel() - 128 for tile in load_tiles([str(p) for p in photos], 8)])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     places = np.random.default_rng(0).random((200, 2)).astype(np.float32)
-    drawn = CollectionMap("photographs", images, snap(places), cluster(vectors))
+    drawn = CollectionMap("photographs", images, snap_to_grid(places), find_clusters(vectors))
     draw_map(drawn, tmp_path / "map.png")
     write_map_page(drawn, tmp_path / "map.html")
     with Image.open(tmp_path / "map.png") as image:

@@ -9,20 +9,20 @@ import pytest
 from PIL import Image
 
 from simsearch.errors import SimsearchError
-from simsearch.models.choice import resolve
-from simsearch.report.drawing.canvas import ramp
-from simsearch.report.drawing.comparison import MOST_PAIRS, draw_comparison, draw_heat_map
-from simsearch.study.compare import Comparison
+from simsearch.models.choice import resolve_model
+from simsearch.report.drawing.canvas import map_to_colors
+from simsearch.report.drawing.comparison import MAX_PAIRS, draw_comparison, draw_heat_map
+from simsearch.study.compare import ImageComparison
 from tests.conftest import HISTOGRAM, draw_picture
 
 
-def comparison(paths: list[Path | str], names: tuple[str, ...] = ("one",), seed: int = 0) -> Comparison:
+def comparison(paths: list[Path | str], names: tuple[str, ...] = ("one",), seed: int = 0) -> ImageComparison:
     """Any similarities."""
     n = len(paths)
     above = np.triu(np.random.default_rng(seed).uniform(0.1, 0.9, (n, n)), 1)
     matrix = above + above.T + np.eye(n)
-    model = resolve(HISTOGRAM)
-    return Comparison(tuple(map(str, paths)), dict.fromkeys(names, model), dict.fromkeys(names, matrix), (), ())
+    model = resolve_model(HISTOGRAM)
+    return ImageComparison(tuple(map(str, paths)), dict.fromkeys(names, model), dict.fromkeys(names, matrix), (), ())
 
 
 def pictures(folder: Path, *names: str) -> list[Path]:
@@ -71,7 +71,7 @@ def test_names_as_long_as_a_file_system_takes_are_shortened(tmp_path):
 def test_many_pairs_are_drawn_up_to_a_number_and_all_in_the_heat_map(tmp_path):
     paths = pictures(tmp_path, *(f"{n}.png" for n in range(16)))
     drawn = draw_comparison(comparison(paths), tmp_path / "report")
-    assert len(drawn.pairs["one"]) == MOST_PAIRS < 16 * 15 / 2
+    assert len(drawn.pairs["one"]) == MAX_PAIRS < 16 * 15 / 2
     assert list(drawn.pairs["one"])[:16] == [*((0, n) for n in range(1, 16)), (1, 2)]
     assert drawn.heat_maps["one"].exists()
 
@@ -94,7 +94,7 @@ def test_the_heat_map_is_brightest_where_images_are_most_alike_and_empty_on_its_
     image = np.asarray(draw_heat_map(found.paths, matrix, "one").image)
     cells = image[78 + 5 : 78 + 10 * n : 10, 34 + 5 : 34 + 10 * n : 10]
     others = matrix[~np.eye(n, dtype=bool)]
-    expected = ramp((matrix - others.min()) / np.ptp(others))
+    expected = map_to_colors((matrix - others.min()) / np.ptp(others))
     is_off_diagonal = ~np.eye(n, dtype=bool)
     np.testing.assert_array_equal(cells[is_off_diagonal], expected[is_off_diagonal])
     assert len({tuple(cell) for cell in cells[~is_off_diagonal]}) == 1

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from simsearch.evaluation.results import Benchmark
+from simsearch.evaluation.results import BenchmarkResult
 from simsearch.report.benchmark.inline_svg import inline_svg
 from simsearch.report.benchmark.plots import Plot, draw_plots
 from tests.report.benchmarks import benchmark, cost, robustness, row
@@ -41,11 +41,11 @@ def test_names_are_written_as_they_are(plots: tuple[Plot, ...]):
     assert {"<b>vase</b>", "$x_1$ | `pot`", "猫", "line break"} <= set(by_name["per_class"])
 
 
-def test_every_row_is_labelled_beside_its_point(plots: tuple[Plot, ...], awkward: Benchmark):
+def test_every_row_is_labelled_beside_its_point(plots: tuple[Plot, ...], awkward: BenchmarkResult):
     assert {found.name for found in awkward.rows} <= set(_texts(plots[0].svg))
 
 
-def test_the_same_benchmark_gives_the_same_files(plots: tuple[Plot, ...], awkward: Benchmark):
+def test_the_same_benchmark_gives_the_same_files(plots: tuple[Plot, ...], awkward: BenchmarkResult):
     assert draw_plots(awkward) == plots
 
 

@@ -7,22 +7,22 @@ import pytest
 from PIL import Image, ImageColor
 
 from simsearch.errors import UsageError
-from simsearch.models.choice import resolve
-from simsearch.models.imagenet import classes
+from simsearch.models.choice import resolve_model
+from simsearch.models.imagenet import load_classes
 from simsearch.report.drawing.canvas import ACCENT
-from simsearch.report.drawing.predictions import MOST_IMAGES, draw_predictions
-from simsearch.study.predict import Guess, Prediction, Predictions
+from simsearch.report.drawing.predictions import MAX_IMAGES, draw_predictions
+from simsearch.study.predict import ClassPrediction, ImagePrediction, PredictionResult
 from tests.conftest import HISTOGRAM, draw_picture
 
 
-def predictions(paths: list[str], first: list[float], names: tuple[str, ...] = ("one", "other")) -> Predictions:
+def predictions(paths: list[str], first: list[float], names: tuple[str, ...] = ("one", "other")) -> PredictionResult:
     """Five guesses for each; `first` are the probabilities of the first guess, an image each."""
     images = []
     for path, probability in zip(paths, first, strict=True):
         rest = (1 - probability) / 10
-        guesses = tuple(Guess(n, classes()[n], probability if n == 1 else rest) for n in range(1, 6))
-        images.append(Prediction(path, dict.fromkeys(names, guesses)))
-    return Predictions(dict.fromkeys(names, resolve(HISTOGRAM)), tuple(images), (), ())
+        guesses = tuple(ClassPrediction(n, load_classes()[n], probability if n == 1 else rest) for n in range(1, 6))
+        images.append(ImagePrediction(path, dict.fromkeys(names, guesses)))
+    return PredictionResult(dict.fromkeys(names, resolve_model(HISTOGRAM)), tuple(images), (), ())
 
 
 def accented(file) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_the_picture_itself_is_on_the_sheet(tmp_path):
 def test_a_sheet_holds_no_more_images_than_it_says(tmp_path):
     path = str(draw_picture(tmp_path / "0.png", 0))
     shapes = []
-    for n in (MOST_IMAGES - 1, MOST_IMAGES, MOST_IMAGES + 7):
+    for n in (MAX_IMAGES - 1, MAX_IMAGES, MAX_IMAGES + 7):
         draw_predictions(predictions([path] * n, [0.5] * n, ("one",)), tmp_path / "sheet.png")
         shapes.append(accented(tmp_path / "sheet.png").shape)
     assert shapes[0] < shapes[1] == shapes[2]

@@ -16,10 +16,10 @@ from PIL import Image
 from simsearch import ModelChoice
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
-from simsearch.report.study.findings import image_names, summary
+from simsearch.report.study.findings import name_images, summarize_study
 from simsearch.report.study.writer import StudyReport, write_study
 from simsearch.study.augmented import Separation
-from simsearch.study.study import Study, study
+from simsearch.study.study import StudyResult, run_study
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.report.benchmarks import HOSTILE, SCRIPT
 from tests.report.pages import Elements
@@ -64,7 +64,7 @@ def test_names_are_text_and_never_elements(page: str):
 
 
 def test_names_that_are_no_utf8_are_shown_as_far_as_they_can_be_and_kept_whole_in_json(
-    page: str, told: dict, awkward_study: Study
+    page: str, told: dict, awkward_study: StudyResult
 ):
     assert "caf\ufffd" in page
     assert told["images"] == list(awkward_study.comparison.paths)
@@ -119,7 +119,7 @@ def test_the_page_says_what_the_json_says(page: str, told: dict):
         assert sentence in Elements(page).text
 
 
-def test_the_json_has_every_similarity_of_the_study(told: dict, awkward_study: Study):
+def test_the_json_has_every_similarity_of_the_study(told: dict, awkward_study: StudyResult):
     augmented = awkward_study.augmented
     for name, expected in augmented.similarities.items():
         found = [
@@ -134,7 +134,7 @@ def test_the_json_has_every_similarity_of_the_study(told: dict, awkward_study: S
     assert [os.path.basename(skip["path"]) for skip in told["skipped"]] == ["<u>torn.jpg"]
 
 
-def test_a_view_that_is_nearer_to_another_picture_is_marked(awkward_study: Study, tmp_path: Path):
+def test_a_view_that_is_nearer_to_another_picture_is_marked(awkward_study: StudyResult, tmp_path: Path):
     similarities = {name: every.copy() for name, every in awkward_study.augmented.similarities.items()}
     for every in similarities.values():
         every[:] = 0.2
@@ -158,7 +158,7 @@ def test_the_files_beside_the_page_are_pictures(study_report: StudyReport):
 
 def test_large_pictures_have_views_of_a_sensible_size(tmp_path: Path):
     draw_picture(tmp_path / "large.png", 1, side_px=1500)
-    found = study([tmp_path / "large.png"], [HISTOGRAM], Augmentation(1))
+    found = run_study([tmp_path / "large.png"], [HISTOGRAM], Augmentation(1))
     report = write_study(found, tmp_path / "report", "")
     with Image.open(tmp_path / "report" / report.document["augmented"]["images"][0]["views"][0]["file"]) as view:
         assert max(view.size) == 640
@@ -170,7 +170,7 @@ def test_large_pictures_have_views_of_a_sensible_size(tmp_path: Path):
 )
 def test_a_study_without_a_step_makes_a_page_without_it(n_images: int, n_views: int, lacking: set, tmp_path: Path):
     paths = [draw_picture(tmp_path / f"{seed}.png", seed) for seed in range(n_images)]
-    found = study(paths, [HISTOGRAM], Augmentation(n_views) if n_views else NO_AUGMENTATION)
+    found = run_study(paths, [HISTOGRAM], Augmentation(n_views) if n_views else NO_AUGMENTATION)
     report = write_study(found, tmp_path / "report", "simsearch study")
     parsed = Elements(report.page.read_text("utf-8"))
     assert [each["id"] for each in parsed.of("section")] == [name for name in SECTIONS if name not in lacking]
@@ -181,7 +181,7 @@ def test_a_study_without_a_step_makes_a_page_without_it(n_images: int, n_views: 
 
 def test_many_pictures_and_views_are_shown_in_part_and_told_whole(tmp_path: Path):
     paths = [draw_picture(tmp_path / f"{seed}.png", seed) for seed in range(9)]
-    report = write_study(study(paths, [HISTOGRAM], Augmentation(21)), tmp_path / "report", "")
+    report = write_study(run_study(paths, [HISTOGRAM], Augmentation(21)), tmp_path / "report", "")
     page = report.page.read_text("utf-8")
     assert "The first 30 of 36 pairs" in page
     assert "20 of 21 views are shown" in page
@@ -190,35 +190,35 @@ def test_many_pictures_and_views_are_shown_in_part_and_told_whole(tmp_path: Path
     assert len(report.document["augmented"]["images"][8]["views"]) == 21
 
 
-def test_a_picture_that_is_gone_by_now_is_an_error_of_one_line(awkward_study: Study, tmp_path: Path):
+def test_a_picture_that_is_gone_by_now_is_an_error_of_one_line(awkward_study: StudyResult, tmp_path: Path):
     gone = tmp_path / "gone.png"
     draw_picture(gone, 1)
-    found = study([gone], [HISTOGRAM], Augmentation(1))
+    found = run_study([gone], [HISTOGRAM], Augmentation(1))
     gone.unlink()
     with pytest.raises(SimsearchError, match=r"cannot read .*gone\.png"):
         write_study(found, tmp_path / "report", "")
 
 
-def test_a_place_that_is_taken_by_a_file_is_told(awkward_study: Study, tmp_path: Path):
+def test_a_place_that_is_taken_by_a_file_is_told(awkward_study: StudyResult, tmp_path: Path):
     (tmp_path / "report").write_text("")
     with pytest.raises(UsageError, match="a file is in its place"):
         write_study(awkward_study, tmp_path / "report", "")
 
 
 def test_images_are_called_by_their_stems_or_with_their_folders_where_these_meet():
-    assert image_names(["a/vase.jpg", "b/pot.png"]) == ["vase", "pot"]
-    assert image_names(["a/vase.jpg", "b/vase.png", "pot.png"]) == ["a/vase.jpg", "b/vase.png", "pot"]
-    (name,) = image_names(["x" * 90 + "y.png"])
+    assert name_images(["a/vase.jpg", "b/pot.png"]) == ["vase", "pot"]
+    assert name_images(["a/vase.jpg", "b/vase.png", "pot.png"]) == ["a/vase.jpg", "b/vase.png", "pot"]
+    (name,) = name_images(["x" * 90 + "y.png"])
     assert len(name) == 40
     assert name.endswith("xy")
 
 
-def test_the_summary_does_not_choose_among_backbones_that_all_separate_completely(awkward_study: Study):
+def test_the_summary_does_not_choose_among_backbones_that_all_separate_completely(awkward_study: StudyResult):
     def last(**separated: tuple[list[float], list[float]]) -> str:
         found = {
             name: Separation(np.array([own]), np.array(others), len(own)) for name, (own, others) in separated.items()
         }
-        return summary(replace(awkward_study, separations=found))[-1]
+        return summarize_study(replace(awkward_study, separations=found))[-1]
 
     complete, mixed, poor = ([0.9, 0.8], [0.1, 0.2]), ([0.9, 0.5], [0.1, 0.6]), ([0.5, 0.4], [0.4, 0.5])
     assert "so few pictures do not tell which is better" in last(one=complete, two=complete)
@@ -233,7 +233,7 @@ def test_the_summary_names_the_closest_pair_of_each_backbone(tmp_path: Path):
     paths = [draw_picture(tmp_path / name, 1) for name in ("one.png", "same.png")]
     paths.append(draw_picture(tmp_path / "other.png", 2))
     other = ModelChoice(backbone="builtin", precision="f32")
-    found = study(paths, [other, HISTOGRAM], Augmentation(2))
-    first, second, *_ = summary(found)
+    found = run_study(paths, [other, HISTOGRAM], Augmentation(2))
+    first, second, *_ = summarize_study(found)
     assert first == "Most alike are one and same (similarity 1.0000 by builtin, 1.0000 by histogram)."
     assert re.fullmatch(r"(All 6|Of 6) augmented views.* nearest to their own picture.*", second)

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from simsearch.evaluation.results import Benchmark
-from simsearch.report.benchmark.terminal import terminal_table
+from simsearch.evaluation.results import BenchmarkResult
+from simsearch.report.benchmark.terminal import build_terminal_table
 from tests.report.benchmarks import benchmark, row
 
 
-def _printed(made: Benchmark, width: int = 100, *, colours: bool = False) -> str:
+def _printed(made: BenchmarkResult, width: int = 100, *, colours: bool = False) -> str:
     file = io.StringIO()
     Console(file=file, width=width, force_terminal=colours, color_system="standard" if colours else None).print(
-        terminal_table(made, width)
+        build_terminal_table(made, width)
     )
     return file.getvalue()
 
@@ -43,7 +43,7 @@ def test_the_test_and_the_mark_are_explained_where_something_is_compared():
 
 
 @pytest.mark.parametrize("width", [100, 120])
-def test_numbers_are_whole_at_the_width_of_a_terminal_whatever_the_names(width: int, awkward: Benchmark):
+def test_numbers_are_whole_at_the_width_of_a_terminal_whatever_the_names(width: int, awkward: BenchmarkResult):
     long = row("omega " + "x" * 120, 0.44, p_value=0.0001, speed=12345)
     printed = _printed(benchmark(*awkward.rows, long), width)
     assert "…" not in printed

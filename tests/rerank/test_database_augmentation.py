@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simsearch.rerank.database_augmentation import LeaveOneOut, blend
-from simsearch.rerank.neighbors import Neighbours, nearest_others
+from simsearch.rerank.neighbors import NeighborLists, find_nearest_others
 from simsearch.rerank.query_expansion import expand
 from tests.rerank.conftest import clustered, products, unit
 
@@ -41,7 +41,7 @@ def test_zeros_without_weighing_neighbours_stay_zeros():
 
 
 def test_many_queries_at_once_give_what_each_gives(vectors: np.ndarray):
-    near = nearest_others(vectors, 4)
+    near = find_nearest_others(vectors, 4)
     together = expand(vectors, vectors[near.positions], near.similarities)
     for row, (positions, similarities) in enumerate(zip(near.positions, near.similarities, strict=True)):
         alone = expand(vectors[row], vectors[positions], similarities)
@@ -52,18 +52,18 @@ def test_many_queries_at_once_give_what_each_gives(vectors: np.ndarray):
 @pytest.mark.parametrize(("n", "n_neighbours"), [(120, 5), (120, 1), (6, 5), (6, 50), (2, 3), (1, 5)])
 def test_blended_rows_are_those_of_the_definition(n: int, n_neighbours: int, alpha: float):
     vectors = clustered(n)
-    blended = blend(vectors, nearest_others(vectors, n_neighbours + 1), n_neighbours, alpha)
+    blended = blend(vectors, find_nearest_others(vectors, n_neighbours + 1), n_neighbours, alpha)
     np.testing.assert_allclose(blended, _blended(vectors, n_neighbours, alpha), atol=1e-5)
 
 
 def test_neighbours_on_the_other_side_weigh_nothing():
     vectors = unit(np.array([[1, 0], [-1, 0.1], [-1, -0.1]]))
-    np.testing.assert_allclose(blend(vectors, nearest_others(vectors, 2), 2)[0], [1, 0], atol=1e-7)
+    np.testing.assert_allclose(blend(vectors, find_nearest_others(vectors, 2), 2)[0], [1, 0], atol=1e-7)
 
 
 def test_rows_of_many_blocks_are_all_blended():
     vectors = clustered(3000, width=600)
-    near = nearest_others(vectors, 3)
+    near = find_nearest_others(vectors, 3)
     rows = [0, 1500, 2999]
     expected = [expand(vectors[row], vectors[near.positions[row]], near.similarities[row]) for row in rows]
     np.testing.assert_allclose(blend(vectors, near, 3)[rows], expected, atol=1e-6)
@@ -72,10 +72,10 @@ def test_rows_of_many_blocks_are_all_blended():
 @pytest.mark.parametrize(("n", "n_neighbours"), [(120, 5), (120, 1), (40, 20), (7, 5), (6, 5), (5, 5), (2, 3), (1, 2)])
 def test_a_corrected_database_is_one_made_anew_without_the_query(n: int, n_neighbours: int):
     vectors = clustered(n, seed=2)
-    neighbours = nearest_others(vectors, n_neighbours + 1)
+    neighbours = find_nearest_others(vectors, n_neighbours + 1)
     blended, without = blend(vectors, neighbours, n_neighbours), LeaveOneOut(vectors, neighbours, n_neighbours)
     for query in range(n):
-        corrected = without.corrected(query)
+        corrected = without.correct_rows(query)
         honest = blended.copy()
         honest[corrected.positions] = corrected.vectors
         others = np.delete(np.arange(n), query)
@@ -89,21 +89,21 @@ def test_a_corrected_database_is_one_made_anew_without_the_query(n: int, n_neigh
 
 def test_a_query_pulls_its_neighbours_when_it_is_not_taken_out(vectors: np.ndarray):
     """What the correction is for: without it every neighbour looks more like the query than it is."""
-    neighbours = nearest_others(vectors, 6)
+    neighbours = find_nearest_others(vectors, 6)
     blended, without = blend(vectors, neighbours, 5), LeaveOneOut(vectors, neighbours, 5)
     gains = [
         (blended[corrected.positions] - corrected.vectors) @ vectors[query]
         for query in range(len(vectors))
-        if len((corrected := without.corrected(query)).positions)
+        if len((corrected := without.correct_rows(query)).positions)
     ]
     assert np.concatenate(gains).min() > 0.01
 
 
 def test_lists_without_a_next_neighbour_are_refused(vectors: np.ndarray):
     with pytest.raises(ValueError, match="lists of 5 cannot replace one of 5 neighbours"):
-        LeaveOneOut(vectors, nearest_others(vectors, 5), 5)
+        LeaveOneOut(vectors, find_nearest_others(vectors, 5), 5)
 
 
 def test_lists_keep_their_order_when_cut(vectors: np.ndarray):
-    cut: Neighbours = nearest_others(vectors, 9).first(4)
-    np.testing.assert_array_equal(cut.positions, nearest_others(vectors, 4).positions)
+    cut: NeighborLists = find_nearest_others(vectors, 9).truncate(4)
+    np.testing.assert_array_equal(cut.positions, find_nearest_others(vectors, 4).positions)

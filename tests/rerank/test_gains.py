@@ -11,9 +11,9 @@ import pytest
 
 from simsearch import Collection, ModelChoice
 from simsearch.rerank.database_augmentation import LeaveOneOut, blend
-from simsearch.rerank.k_reciprocal import Reciprocal
-from simsearch.rerank.neighbors import Database, nearest_others
-from simsearch.rerank.patched_database import Amended
+from simsearch.rerank.k_reciprocal import KReciprocalReranker
+from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
+from simsearch.rerank.patched_database import PatchedDatabase
 from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
 from tests.conftest import SHARED
@@ -59,10 +59,10 @@ def _scores(rankings: Iterator[np.ndarray], labels: np.ndarray) -> list[float]:
 
 def _blended_without(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each query, and the database blended with five neighbours as if the query had never been in it."""
-    neighbours = nearest_others(vectors, 6)
+    neighbours = find_nearest_others(vectors, 6)
     blended, without = blend(vectors, neighbours, 5), LeaveOneOut(vectors, neighbours, 5)
     for query in range(len(vectors)):
-        corrected, honest = without.corrected(query), blended.copy()
+        corrected, honest = without.correct_rows(query), blended.copy()
         honest[corrected.positions] = corrected.vectors
         yield query, honest
 
@@ -94,14 +94,14 @@ def test_query_expansion_on_top_gains_as_measured(features: tuple[np.ndarray, np
     np.testing.assert_allclose(_scores(rankings(), features[1]), [0.860, 0.755, 0.776], atol=0.005)
 
 
-def _re_ranked(reciprocal: Reciprocal, query: int, database: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def _re_ranked(reciprocal: KReciprocalReranker, query: int, database: np.ndarray, vector: np.ndarray) -> np.ndarray:
     ranking = _ranking(database, vector, query)
     first = ranking[:100]
     return np.concatenate([first[reciprocal.reorder(query, first, database[first] @ vector).order], ranking[100:]])
 
 
 def test_re_ranking_gains_as_measured(features: tuple[np.ndarray, np.ndarray], projected: np.ndarray):
-    reciprocal = Reciprocal(Database.of(projected, 20))
+    reciprocal = KReciprocalReranker(NeighborDatabase.from_vectors(projected, 20))
     rankings = (_re_ranked(reciprocal, query, projected, projected[query]) for query in range(1200))
     np.testing.assert_allclose(_scores(rankings, features[1]), [0.848, 0.763, 0.776], atol=0.005)
 
@@ -109,15 +109,15 @@ def test_re_ranking_gains_as_measured(features: tuple[np.ndarray, np.ndarray], p
 def test_re_ranking_a_blended_database_gains_as_measured(
     features: tuple[np.ndarray, np.ndarray], projected: np.ndarray
 ):
-    neighbours = nearest_others(projected, 6)
+    neighbours = find_nearest_others(projected, 6)
     blended, without = blend(projected, neighbours, 5), LeaveOneOut(projected, neighbours, 5)
-    kept = Database.of(blended, 40)
+    kept = NeighborDatabase.from_vectors(blended, 40)
 
     def rankings() -> Iterator[np.ndarray]:
         for query, honest in _blended_without(projected):
-            positions = np.append(without.corrected(query).positions, query)
+            positions = np.append(without.correct_rows(query).positions, query)
             honest[query] = projected[query]
-            amended = Amended(kept, positions, honest[positions])
-            yield _re_ranked(Reciprocal(amended), query, honest, projected[query])
+            amended = PatchedDatabase(kept, positions, honest[positions])
+            yield _re_ranked(KReciprocalReranker(amended), query, honest, projected[query])
 
     np.testing.assert_allclose(_scores(rankings(), features[1]), [0.854, 0.782, 0.797], atol=0.005)

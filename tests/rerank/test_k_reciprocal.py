@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from simsearch.rerank.k_reciprocal import Reciprocal, Settings
-from simsearch.rerank.neighbors import Database, Neighbours
-from simsearch.rerank.patched_database import Amended
+from simsearch.rerank.k_reciprocal import KReciprocalReranker, KReciprocalSettings
+from simsearch.rerank.neighbors import NeighborDatabase, NeighborLists
+from simsearch.rerank.patched_database import PatchedDatabase
 from tests.rerank.conftest import clustered, products
 
 
@@ -40,7 +40,7 @@ class Dense:
         jaccard = 1 - np.minimum(own, theirs).sum(axis=1) / np.maximum(own, theirs).sum(axis=1)
         return (1 - own_share) * jaccard + own_share * self.distances[query, candidates]
 
-    def check(self, reciprocal: Reciprocal, query: int, m: int = 30, own_share: float = 0.3) -> bool:
+    def check(self, reciprocal: KReciprocalReranker, query: int, m: int = 30, own_share: float = 0.3) -> bool:
         """Order and values of the first m; whether the order changed at all."""
         candidates = self.order[query, :m]
         found = reciprocal.reorder(query, candidates, (1 - self.distances[query, candidates]).astype(np.float32))
@@ -55,7 +55,10 @@ class Dense:
 @pytest.mark.parametrize(("k1", "k2"), [(20, 6), (7, 3), (5, 1), (1, 6), (3, 8)])
 def test_a_row_as_query_is_re_ranked_as_by_dense_matrices(seed: int, k1: int, k2: int):
     vectors = clustered(100, seed=seed)
-    dense, reciprocal = Dense(vectors, k1, k2), Reciprocal(Database.of(vectors, k1), Settings(k1=k1, k2=k2))
+    dense, reciprocal = (
+        Dense(vectors, k1, k2),
+        KReciprocalReranker(NeighborDatabase.from_vectors(vectors, k1), KReciprocalSettings(k1=k1, k2=k2)),
+    )
     n_changed = sum([dense.check(reciprocal, query) for query in range(100)])
     assert n_changed > 50
 
@@ -63,33 +66,38 @@ def test_a_row_as_query_is_re_ranked_as_by_dense_matrices(seed: int, k1: int, k2
 @pytest.mark.parametrize("seed", range(4))
 def test_a_query_from_outside_is_a_point_among_the_others(seed: int):
     vectors = clustered(150, seed=seed)
-    database = Database.of(vectors[:140], 20)
+    database = NeighborDatabase.from_vectors(vectors[:140], 20)
     for query in vectors[140:]:
         dense = Dense(np.vstack([vectors[:140], query]), 20, 6)
-        assert dense.check(Reciprocal(Amended(database, np.array([140]), query[None])), 140)
+        assert dense.check(KReciprocalReranker(PatchedDatabase(database, np.array([140]), query[None])), 140)
 
 
 def test_rows_replaced_for_one_query_are_what_it_is_re_ranked_among():
     vectors, others = clustered(100), clustered(100, seed=1)
-    database = Database.of(vectors, 25)
+    database = NeighborDatabase.from_vectors(vectors, 25)
     for query in range(0, 100, 9):
         positions = np.random.default_rng(query).permutation(100)[:12]
         changed = vectors.copy()
         changed[positions] = others[positions]
-        assert Dense(changed, 20, 6).check(Reciprocal(Amended(database, positions, others[positions])), query)
+        assert Dense(changed, 20, 6).check(
+            KReciprocalReranker(PatchedDatabase(database, positions, others[positions])), query
+        )
 
 
 @pytest.mark.parametrize("own_share", [0.05, 1.0])
 def test_the_own_share_mixes_similarity_into_the_value(own_share: float):
     vectors = clustered(100)
-    dense, settings = Dense(vectors, 10, 4), Settings(k1=10, k2=4, own_share=own_share)
-    changed = [dense.check(Reciprocal(Database.of(vectors, 10), settings), query, 15, own_share) for query in range(30)]
+    dense, settings = Dense(vectors, 10, 4), KReciprocalSettings(k1=10, k2=4, original_weight=own_share)
+    changed = [
+        dense.check(KReciprocalReranker(NeighborDatabase.from_vectors(vectors, 10), settings), query, 15, own_share)
+        for query in range(30)
+    ]
     assert any(changed) == (own_share < 1)
 
 
 def test_what_was_asked_before_does_not_change_an_answer():
     vectors = clustered(100)
-    used, dense = Reciprocal(Database.of(vectors, 20)), Dense(vectors, 20, 6)
+    used, dense = KReciprocalReranker(NeighborDatabase.from_vectors(vectors, 20)), Dense(vectors, 20, 6)
     for query in [5, 80, 5, 41, 5]:
         dense.check(used, query)
 
@@ -98,11 +106,13 @@ def test_what_was_asked_before_does_not_change_an_answer():
 def test_a_database_smaller_than_its_lists_is_re_ranked(n: int):
     vectors = clustered(n)
     for query in range(n):
-        Dense(vectors, 20, 6).check(Reciprocal(Database.of(vectors, 20)), query)
+        Dense(vectors, 20, 6).check(KReciprocalReranker(NeighborDatabase.from_vectors(vectors, 20)), query)
 
 
 def test_no_candidates_stay_none():
-    found = Reciprocal(Database.of(clustered(3), 20)).reorder(0, np.empty(0, np.int64), np.empty(0, np.float32))
+    found = KReciprocalReranker(NeighborDatabase.from_vectors(clustered(3), 20)).reorder(
+        0, np.empty(0, np.int64), np.empty(0, np.float32)
+    )
     assert (len(found.order), len(found.values)) == (0, 0)
 
 
@@ -111,14 +121,16 @@ def test_candidates_of_equal_value_keep_their_order():
     vectors = np.repeat(clustered(4), 3, axis=0)
     candidates = np.array([5, 3, 4, 8, 6, 7])
     similarities = (vectors[candidates] @ vectors[0]).astype(np.float32)
-    found = Reciprocal(Database.of(vectors, 11), Settings(k1=11, k2=12)).reorder(0, candidates, similarities)
+    found = KReciprocalReranker(NeighborDatabase.from_vectors(vectors, 11), KReciprocalSettings(k1=11, k2=12)).reorder(
+        0, candidates, similarities
+    )
     np.testing.assert_allclose(np.diff(found.values).reshape(-1)[[0, 1, 3, 4]], 0, atol=1e-7)
 
 
 class Counting:
     """Points that remember whose lists were asked for."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: NeighborDatabase) -> None:
         self._database = database
         self.asked: set[int] = set()
 
@@ -126,11 +138,11 @@ class Counting:
         return len(self._database)
 
     def vectors_of(self, positions: np.ndarray) -> np.ndarray:
-        return self._database.vectors_of(positions)
+        return self._database.read_vectors(positions)
 
-    def lists_of(self, positions: np.ndarray, depth: int) -> Neighbours:
+    def lists_of(self, positions: np.ndarray, depth: int) -> NeighborLists:
         self.asked.update(positions.tolist())
-        return self._database.lists_of(positions, depth)
+        return self._database.find_neighbors(positions, depth)
 
 
 def test_only_lists_near_the_query_are_asked_for():
@@ -138,6 +150,6 @@ def test_only_lists_near_the_query_are_asked_for():
     random = np.random.default_rng(0)
     rows = np.repeat(np.eye(50), 40, axis=0) + 0.02 * random.standard_normal((2000, 50))
     vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    points = Counting(Database.of(vectors, 20))
-    Reciprocal(points).reorder(85, np.arange(86, 120), vectors[86:120] @ vectors[85])
+    points = Counting(NeighborDatabase.from_vectors(vectors, 20))
+    KReciprocalReranker(points).reorder(85, np.arange(86, 120), vectors[86:120] @ vectors[85])
     assert points.asked <= set(range(80, 120))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simsearch.errors import UsageError
-from simsearch.rerank.method import Method
+from simsearch.rerank.method import RerankMethod
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from simsearch.rerank.method import Method
     ],
 )
 def test_text_is_read_into_one_canonical_form(text: str, canonical: str):
-    assert str(Method.parse(text)) == canonical
+    assert str(RerankMethod.parse(text)) == canonical
 
 
 _neighbours = st.none() | st.integers(1, 100)
@@ -38,19 +38,19 @@ _projections = st.sampled_from(["pca", "whiten"])
 
 @given(st.none() | st.integers(1, 4096), _projections, _neighbours, _neighbours, _neighbours)
 def test_every_method_is_read_back_from_its_text(width, projection, dba, aqe, k_reciprocal):
-    method = Method(**{projection: width}, dba=dba, aqe=aqe, k_reciprocal=k_reciprocal)
-    assert Method.parse(str(method)) == method
+    method = RerankMethod(**{projection: width}, dba=dba, aqe=aqe, k_reciprocal=k_reciprocal)
+    assert RerankMethod.parse(str(method)) == method
 
 
 @given(st.permutations(["pca64", "dba", "aqe7", "k-reciprocal"]))
 def test_the_order_of_the_words_does_not_matter(words: list[str]):
-    assert str(Method.parse("+".join(words))) == "pca64+dba5+aqe7+k-reciprocal20"
+    assert str(RerankMethod.parse("+".join(words))) == "pca64+dba5+aqe7+k-reciprocal20"
 
 
 @given(st.text(max_size=20))
 def test_any_text_is_a_method_or_a_usage_error_of_one_line(text: str):
     try:
-        outcome = str(Method.parse(text))
+        outcome = str(RerankMethod.parse(text))
     except UsageError as error:
         outcome = str(error)
     assert len(outcome.splitlines()) == 1
@@ -77,12 +77,12 @@ def test_any_text_is_a_method_or_a_usage_error_of_one_line(text: str):
 )
 def test_wrong_text_is_told_what_is_wrong_with_it(text: str, message: str):
     with pytest.raises(UsageError) as raised:
-        Method.parse(text)
+        RerankMethod.parse(text)
     assert message in str(raised.value)
 
 
 def test_a_projection_says_its_width_and_its_whitening():
-    assert [(m.width, m.whitening) for m in map(Method.parse, ["none", "pca64", "whiten32"])] == [
+    assert [(m.width, m.whitening) for m in map(RerankMethod.parse, ["none", "pca64", "whiten32"])] == [
         (None, 0.0),
         (64, 0.0),
         (32, 1.0),

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection
-from simsearch.collection import Crop, Example, Skip, WeightsOrder
+from simsearch.collection import Crop, Example, Skip, WeightsOptions
 from simsearch.errors import ImageError, ImageNotFound, UsageError
-from simsearch.models.histogram import SIDE_PX, histogram_vectors
+from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.store.catalog import Catalog
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.servers import serving
@@ -28,8 +28,8 @@ def indexed(photos: Path, collection: Path) -> Path:
 def vectors_of(collection: Path) -> np.ndarray:
     """The vectors (12, d) of images 1 to 12."""
     with Catalog.open(collection) as catalog:
-        stored = catalog.models()[0]
-        return np.stack([catalog.vector(stored, catalog.original_view(number)) for number in range(1, 13)])
+        stored = catalog.list_models()[0]
+        return np.stack([catalog.find_vector(stored, catalog.find_original_view(number)) for number in range(1, 13)])
 
 
 def similarities(collection: Path, queries: object, **options: object) -> list[float]:
@@ -110,10 +110,10 @@ def test_a_part_of_a_jpeg_is_cut_from_its_full_size(tmp_path: Path, collection: 
     Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     with Image.open(tmp_path / "photos" / "large.jpg") as picture:
         part = np.asarray(picture.crop((100, 200, 100 + SIDE_PX, 200 + SIDE_PX)))
-    expected = vectors = histogram_vectors(part[None])[0]
+    expected = vectors = compute_histograms(part[None])[0]
     with Catalog.open(collection) as catalog:
-        stored = catalog.models()[0]
-        vectors = catalog.vector(stored, 1)
+        stored = catalog.list_models()[0]
+        vectors = catalog.find_vector(stored, 1)
     with Collection.open(collection) as opened:
         hit = opened.search(Example(1, crop=Crop(100, 200, SIDE_PX, SIDE_PX))).hits[0]
     assert hit.similarity == pytest.approx(float(expected @ vectors), abs=1e-5)
@@ -137,11 +137,11 @@ def test_a_part_is_of_the_upright_picture(tmp_path: Path, collection: Path):
 
 
 def test_boxes_are_whole_pixels_that_lie_within(indexed: Path):
-    assert Crop(0, 0, 1, 1).box(30, 20) == (0, 0, 30, 20)
-    assert Crop(0.1, 0.1, 0.2, 0.2).box(10, 10) == (1, 1, 3, 3)
-    assert Crop(0.5, 0.5, 0.001, 0.001).box(10, 10) == (5, 5, 6, 6)
-    assert Crop(2, 3, 100, 4).box(10, 10) == (2, 3, 10, 7)
-    assert Crop(10, 0, 5, 5).box(10, 10) is None
+    assert Crop(0, 0, 1, 1).to_box(30, 20) == (0, 0, 30, 20)
+    assert Crop(0.1, 0.1, 0.2, 0.2).to_box(10, 10) == (1, 1, 3, 3)
+    assert Crop(0.5, 0.5, 0.001, 0.001).to_box(10, 10) == (5, 5, 6, 6)
+    assert Crop(2, 3, 100, 4).to_box(10, 10) == (2, 3, 10, 7)
+    assert Crop(10, 0, 5, 5).to_box(10, 10) is None
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_an_address_is_asked_as_the_file_that_is_there(indexed: Path, tmp_path: 
             with pytest.raises(ImageError, match="404"):
                 opened.search(f"{address}/old.png")
             with pytest.raises(UsageError, match="without --offline"):
-                opened.search(f"{address}/new.png", weights=WeightsOrder(offline=True))
+                opened.search(f"{address}/new.png", weights=WeightsOptions(offline=True))
 
 
 # Many, each by itself

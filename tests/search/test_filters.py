@@ -14,12 +14,12 @@ from PIL import Image
 from simsearch import Collection
 from simsearch.collection import ViewChoice
 from simsearch.errors import UsageError
-from simsearch.images.metadata import Metadata
+from simsearch.images.metadata import ExifMetadata
 from simsearch.index import exact
-from simsearch.models.choice import resolve
+from simsearch.models.choice import resolve_model
 from simsearch.search import Hit
 from simsearch.sources.scan import FoundFile
-from simsearch.store.catalog import EmbeddedView, Entry, ImageFacts
+from simsearch.store.catalog import EmbeddedView, FileEntry, ImageProperties
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
 
@@ -81,14 +81,14 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     vectors, views = (pair / np.linalg.norm(pair, axis=2, keepdims=True)).astype(np.float32)
     collection = tmp_path_factory.mktemp("filters") / "indexed"
     with CatalogWriter.open_or_create(collection) as writer, writer.transaction():
-        stored = writer.add_model(resolve(HISTOGRAM), WIDTH, "synthetic-0")
+        stored = writer.add_model(resolve_model(HISTOGRAM), WIDTH, "synthetic-0")
         writer.begin_run(stored.id, ["/pictures"])
-        writer.record(
+        writer.record_files(
             [
-                Entry(
+                FileEntry(
                     FoundFile(row.path, row.size, 0),
                     f"{number:032x}",
-                    ImageFacts(row.width, row.height, row.format, Metadata(row.taken, row.camera)),
+                    ImageProperties(row.width, row.height, row.format, ExifMetadata(row.taken, row.camera)),
                     [
                         EmbeddedView("original", "{}", vectors[number]),
                         EmbeddedView("augmented", '{"number": 1, "seed": 0}', views[number]),
@@ -162,8 +162,8 @@ def test_answers_under_random_filters_are_those_of_brute_force(synthetic: Rows, 
             assert_equal(opened.search(image_id, k=k, where=text).hits, ranked, slice(k))
             n_matching.append(sum(map(holds, synthetic.rows)))
     assert min(n_matching) == 0
-    assert any(0 < 2 * n <= exact._FEW for n in n_matching)  # both ways of searching a part are taken
-    assert max(n_matching) > exact._FEW
+    assert any(0 < 2 * n <= exact._COPY_LIMIT for n in n_matching)  # both ways of searching a part are taken
+    assert max(n_matching) > exact._COPY_LIMIT
 
 
 def test_one_in_a_thousand_is_found_exactly(synthetic: Rows):

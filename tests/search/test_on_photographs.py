@@ -10,9 +10,9 @@ from PIL import Image
 
 from simsearch import Collection, ModelChoice
 from simsearch.collection import Crop, Example
-from simsearch.evaluation.embedding import items_below, load
+from simsearch.evaluation.embedding import list_images, load_vectors
 from simsearch.evaluation.ranking import Ranker
-from simsearch.rerank.method import Method
+from simsearch.rerank.method import RerankMethod
 from simsearch.store.catalog import Catalog
 from tests.conftest import SHARED
 from tests.servers import serving
@@ -59,18 +59,18 @@ def test_an_unknown_photograph_gets_the_answers_that_the_benchmark_measures(inde
     """Three photographs, cut smaller so that their contents are new, under all improvements at once."""
     method = "pca128+dba5+aqe5+k-reciprocal20"
     with Catalog.open(indexed) as catalog:
-        stored = catalog.models()[0]
-        items = items_below(catalog, list(catalog.paths()))
-        ranker = Ranker(load(catalog, stored, [item.digest for item in items]), Method.parse(method))
+        stored = catalog.list_models()[0]
+        items = list_images(catalog, list(catalog.iterate_paths()))
+        ranker = Ranker(load_vectors(catalog, stored, [item.digest for item in items]), RerankMethod.parse(method))
     with Collection.open(indexed) as opened:
         for image_id in (40, 500, 1100):
             with Image.open(opened.files_of([image_id], tmp_path)[0]) as picture:
                 picture.crop((5, 5, picture.width - 9, picture.height - 9)).save(tmp_path / "part.png")
             hits = opened.search(tmp_path / "part.png", k=None, rerank=method).hits
             embedder = opened._embedders[stored.fingerprint]
-            from simsearch.images.decode import decode_square, read
+            from simsearch.images.decode import decode_square, read_raw_file
 
-            raw = read(str(tmp_path / "part.png"), claims_picture=True, max_pixels=10**9)
+            raw = read_raw_file(str(tmp_path / "part.png"), has_picture_extension=True, max_pixels=10**9)
             _, square = decode_square(raw, stored.model.side_px, stored.model.resize, max_pixels=10**9)
             (block,) = ranker.rank(embedder.embed(square[None]), np.array([-1]), [np.empty(0, np.int64)])
             paths = [items[at].paths[0] for at in block.order[0]]

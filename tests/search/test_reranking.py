@@ -14,11 +14,11 @@ import pytest
 from simsearch import Collection
 from simsearch.collection import Example, ViewChoice
 from simsearch.errors import UsageError
-from simsearch.evaluation.embedding import items_below, load
+from simsearch.evaluation.embedding import list_images, load_vectors
 from simsearch.evaluation.ranking import Ranker
 from simsearch.index import is_intact, read_stamp
 from simsearch.index.cache import IndexCache
-from simsearch.rerank.method import Method
+from simsearch.rerank.method import RerankMethod
 from simsearch.search import Hit
 from simsearch.store.catalog import Catalog
 from tests.conftest import HISTOGRAM, draw_picture
@@ -58,10 +58,10 @@ Measured = tuple[list[str], np.ndarray]
 def measured(collection: Path, queries: list[np.ndarray], method: str, own: Sequence[int] = ()) -> list[Measured]:
     """What the benchmark ranks for each vector: paths in order, and their similarities; `own` positions come last."""
     with Catalog.open(collection) as catalog:
-        stored = catalog.models()[0]
-        items = items_below(catalog, list(catalog.paths()))
-        embedded = load(catalog, stored, [item.digest for item in items])
-    ranker = Ranker(embedded, Method.parse(method))
+        stored = catalog.list_models()[0]
+        items = list_images(catalog, list(catalog.iterate_paths()))
+        embedded = load_vectors(catalog, stored, [item.digest for item in items])
+    ranker = Ranker(embedded, RerankMethod.parse(method))
     own = own or [-1] * len(queries)
     ignored = [np.array([at] if at >= 0 else [], np.int64) for at in own]
     (block,) = ranker.rank(np.stack(queries), np.array(own), ignored)
@@ -83,11 +83,11 @@ def assert_ranked_as(hits: Sequence[Hit], expected: Measured) -> None:
 
 def vector_of(path: Path) -> np.ndarray:
     """The vector of a picture that is not in the collection."""
-    from simsearch.images.decode import decode_square, read
-    from simsearch.models.histogram import SIDE_PX, histogram_vectors
+    from simsearch.images.decode import decode_square, read_raw_file
+    from simsearch.models.histogram import SIDE_PX, compute_histograms
 
-    raw = read(str(path), claims_picture=True, max_pixels=10**9)
-    return histogram_vectors(decode_square(raw, SIDE_PX, "squash", max_pixels=10**9)[1][None])[0]
+    raw = read_raw_file(str(path), has_picture_extension=True, max_pixels=10**9)
+    return compute_histograms(decode_square(raw, SIDE_PX, "squash", max_pixels=10**9)[1][None])[0]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -107,8 +107,8 @@ def test_a_picture_from_outside_gets_the_answers_that_the_benchmark_measures(
 def test_a_picture_of_the_collection_is_asked_as_if_it_were_not_there_when_it_is_excluded(indexed: Path, method: str):
     """With dba the benchmark blends its neighbours without it; a search leaves them as they are."""
     with Catalog.open(indexed) as catalog:
-        stored = catalog.models()[0]
-        vectors = [catalog.vector(stored, catalog.original_view(image_id)) for image_id in (3, 77)]
+        stored = catalog.list_models()[0]
+        vectors = [catalog.find_vector(stored, catalog.find_original_view(image_id)) for image_id in (3, 77)]
     expected = measured(indexed, vectors, method, own=[2, 76])
     with Collection.open(indexed) as opened:
         for image_id, (paths, similarities) in zip((3, 77), expected, strict=True):
@@ -220,7 +220,7 @@ def test_a_projection_is_fitted_anew_when_the_vectors_have_doubled(tmp_path: Pat
         hits = opened.search(1, k=None, rerank="pca8").hits
     assert projections(collection)["pca8"][0] == 40
     with Catalog.open(collection) as catalog:
-        vector = catalog.vector(catalog.models()[0], 1)
+        vector = catalog.find_vector(catalog.list_models()[0], 1)
     ((paths, _),) = measured(collection, [vector], "pca8")
     assert [hit.path for hit in hits] == paths
 
@@ -314,7 +314,7 @@ def test_the_stamp_says_what_was_made_of_the_vectors(own: Path):
     with Collection.open(own) as opened:
         opened.search(1, rerank="pca16")
     with Catalog.open(own) as catalog:
-        plain = IndexCache(catalog).file(catalog.models()[0].fingerprint)
+        plain = IndexCache(catalog).locate_file(catalog.list_models()[0].fingerprint)
     (file,) = own.glob("*~*.faiss")
     assert read_stamp(plain).derivation == ""
     assert read_stamp(file).derivation.startswith("pca16 ")
@@ -357,10 +357,10 @@ def test_a_projection_of_one_picture_is_a_usage_error(tmp_path: Path, collection
 
 def test_several_pictures_are_combined_where_they_are_compared(own: Path):
     with Catalog.open(own) as catalog:
-        stored = catalog.models()[0]
-        vectors = [catalog.vector(stored, catalog.original_view(number)) for number in (3, 9, 20)]
-        ids = catalog.vector_ids(stored.id)
-        everything = np.concatenate([rows for _, rows in catalog.vectors(stored, ids)])
+        stored = catalog.list_models()[0]
+        vectors = [catalog.find_vector(stored, catalog.find_original_view(number)) for number in (3, 9, 20)]
+        ids = catalog.list_vector_ids(stored.id)
+        everything = np.concatenate([rows for _, rows in catalog.iterate_vectors(stored, ids)])
     from simsearch.rerank.projection import Projection
 
     projection = Projection.fit(everything, 16)

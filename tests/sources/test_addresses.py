@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simsearch.sources.addresses import Place, canonical, common_folder, is_below, is_remote, joined, path_of
-from simsearch.sources.scan import FoundFile, name_of_source
+from simsearch.sources.addresses import (
+    ObjectAddress,
+    canonicalize_address,
+    extract_path,
+    find_common_folder,
+    is_below,
+    is_remote,
+    join_address,
+)
+from simsearch.sources.scan import FoundFile, derive_source_name
 
 ODD_KEYS = [
     "a b.jpg", "100%.jpg", "a%20b.jpg", "a+b.jpg", "a#b.jpg", "a?b=c.jpg", "ä/寿司.jpg", "a//b.jpg", "/a.jpg",
@@ -39,21 +47,21 @@ def test_stores_and_the_web_are_elsewhere_and_nothing_else_is():
     ],
 )
 def test_an_address_has_one_spelling(written: str, known_as: str):
-    assert canonical(written) == known_as
-    assert canonical(known_as) == known_as
+    assert canonicalize_address(written) == known_as
+    assert canonicalize_address(known_as) == known_as
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 def test_a_key_stays_as_it_is(key: str):
-    address = Place("s3", "bucket", key).address
-    assert canonical(address) == address
-    assert Place.of(address) == Place("s3", "bucket", key)
-    assert FoundFile(address, 1, 1).claims_picture
+    address = ObjectAddress("s3", "bucket", key).address
+    assert canonicalize_address(address) == address
+    assert ObjectAddress.parse(address) == ObjectAddress("s3", "bucket", key)
+    assert FoundFile(address, 1, 1).has_picture_extension
 
 
 @given(st.text(min_size=1))
 def test_any_key_survives_being_an_address(key: str):
-    assert Place.of(canonical(Place("s3", "bucket", key).address)).key == key
+    assert ObjectAddress.parse(canonicalize_address(ObjectAddress("s3", "bucket", key).address)).key == key
 
 
 def test_a_folder_holds_what_begins_with_its_name_and_a_slash():
@@ -79,7 +87,7 @@ def test_a_folder_holds_what_begins_with_its_name_and_a_slash():
     ],
 )
 def test_lines_of_a_list_start_where_the_list_lies(base: str, line: str, place: str):
-    assert joined(base, line) == place
+    assert join_address(base, line) == place
 
 
 @pytest.mark.parametrize(
@@ -100,20 +108,20 @@ def test_lines_of_a_list_start_where_the_list_lies(base: str, line: str, place: 
     ],
 )
 def test_a_collection_is_called_after_the_last_part_of_its_source(source: str, name: str):
-    assert name_of_source(source) == name
+    assert derive_source_name(source) == name
 
 
 def test_the_query_of_a_url_is_no_part_of_its_name():
-    assert path_of("http://h/a%20b.JPG?size=3.txt#top") == "/a b.JPG"
-    assert FoundFile("http://h/a.jpg?size=3", 0, 0).claims_picture
-    assert not FoundFile("http://h/a?name=b.jpg", 0, 0).claims_picture
-    assert path_of("http://[half/a.jpg") == "http://[half/a.jpg"
+    assert extract_path("http://h/a%20b.JPG?size=3.txt#top") == "/a b.JPG"
+    assert FoundFile("http://h/a.jpg?size=3", 0, 0).has_picture_extension
+    assert not FoundFile("http://h/a?name=b.jpg", 0, 0).has_picture_extension
+    assert extract_path("http://[half/a.jpg") == "http://[half/a.jpg"
 
 
 def test_the_folder_that_all_lie_in():
-    assert common_folder(["s3://b/x/1.jpg", "s3://b/x/y/2.jpg"]) == "s3://b/x/"
-    assert common_folder(["s3://b/cats/1.jpg", "s3://b/cars/2.jpg"]) == "s3://b/"
-    assert common_folder(["s3://b/x/1.jpg"]) == "s3://b/x/"
-    assert common_folder(["s3://b/1.jpg", os.path.abspath("1.jpg")]) == ""
-    assert common_folder(["/photos/a/1.jpg", "/photos/b/2.jpg"]) == "/photos"
-    assert common_folder([]) == ""
+    assert find_common_folder(["s3://b/x/1.jpg", "s3://b/x/y/2.jpg"]) == "s3://b/x/"
+    assert find_common_folder(["s3://b/cats/1.jpg", "s3://b/cars/2.jpg"]) == "s3://b/"
+    assert find_common_folder(["s3://b/x/1.jpg"]) == "s3://b/x/"
+    assert find_common_folder(["s3://b/1.jpg", os.path.abspath("1.jpg")]) == ""
+    assert find_common_folder(["/photos/a/1.jpg", "/photos/b/2.jpg"]) == "/photos"
+    assert find_common_folder([]) == ""

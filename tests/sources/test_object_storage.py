@@ -18,11 +18,11 @@ import httpx
 import pytest
 
 from simsearch import Collection
-from simsearch.collection import IngestReport, WeightsOrder
+from simsearch.collection import IngestReport, WeightsOptions
 from simsearch.errors import NoImages, SourceError, UsageError
-from simsearch.evaluation.label_file import from_file
-from simsearch.evaluation.labels import Groups, by_folder
-from simsearch.report.drawing.contact_sheet import draw_sheet
+from simsearch.evaluation.label_file import read_label_file
+from simsearch.evaluation.labels import LabelGroups, group_by_folder
+from simsearch.report.drawing.contact_sheet import draw_contact_sheet
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.servers import serving
 from tests.stores import Bucket, Proxy, configure, half, new_bucket, proxy, s3_server
@@ -282,7 +282,7 @@ def test_an_object_is_asked_with_like_a_file_and_not_offline(bucket: Bucket, col
         by_address, by_file = opened.search(address, k=5), opened.search(str(folder / "vase" / "vase_03.jpg"), k=5)
         assert by_address.hits == by_file.hits
         assert by_address.hits[0].path == address
-        offline = WeightsOrder(offline=True)
+        offline = WeightsOptions(offline=True)
         for ask in (
             lambda: opened.search(address, weights=offline),
             lambda: list(opened.search_each([bucket.address], weights=offline)),
@@ -301,7 +301,7 @@ def test_a_contact_sheet_shows_objects(bucket: Bucket, collection: Path, tmp_pat
     with Collection.open(collection) as opened:
         hits = opened.search(f"{bucket.address}/objects/vase/vase_03.jpg", k=3).hits
     bucket.delete(*(hit.path.removeprefix(f"{bucket.address}/") for hit in hits))
-    draw_sheet([], hits, "histogram", str(tmp_path / "gone.png"))
+    draw_contact_sheet([], hits, "histogram", str(tmp_path / "gone.png"))
     assert (tmp_path / "remote.png").stat().st_size > 3 * (tmp_path / "gone.png").stat().st_size
     offline = command("query", "--id", 1, "--in", collection, "--sheet", "x.png", "--offline", cwd=tmp_path)
     assert (offline.returncode, "is on the network" in offline.stderr) == (2, True)
@@ -349,11 +349,11 @@ def test_filters_know_buckets_and_prefixes(bucket: Bucket, collection: Path):
 def test_a_page_shows_objects_and_visitors_cannot_make_the_server_read_any(
     bucket: Bucket, between: Proxy, collection: Path
 ):
-    from simsearch.web.settings import Settings
+    from simsearch.web.settings import ServerSettings
 
     ingest(collection, f"{bucket.address}/objects")
     bucket.put("secret.jpg", (OBJECTS / "lamp" / "lamp_01.jpg").read_bytes())
-    settings = Settings(collection=str(collection), port=0, allow_url=True)
+    settings = ServerSettings(collection=str(collection), port=0, allow_url=True)
     with web_server(settings) as address, httpx.Client(base_url=address) as client:
         shown = client.get("/api/v1/images/1/thumbnail")
         assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
@@ -371,11 +371,11 @@ def test_the_folders_of_a_bucket_are_classes(bucket: Bucket, collection: Path, t
     ingest(collection, f"{bucket.address}/objects")
     files = [f"{bucket.address}/objects/{kind}/{kind}_01.jpg" for kind in KINDS]
     for source in (f"{bucket.address}/objects", f"S3{bucket.address[2:]}/objects/", "list.txt"):
-        assert by_folder(files, source).labels == dict(zip(files, KINDS, strict=True))
-    assert by_folder(files[:1], f"{bucket.address}/objects").labels == {files[0]: "bell"}
+        assert group_by_folder(files, source).labels == dict(zip(files, KINDS, strict=True))
+    assert group_by_folder(files[:1], f"{bucket.address}/objects").labels == {files[0]: "bell"}
     (tmp_path / "labels.csv").write_text(f"path,label\nbell/bell_01.jpg,round\n{files[1]},tall\n")
-    found = from_file(str(tmp_path / "labels.csv"), files, f"{bucket.address}/objects")
-    assert isinstance(found, Groups)
+    found = read_label_file(str(tmp_path / "labels.csv"), files, f"{bucket.address}/objects")
+    assert isinstance(found, LabelGroups)
     assert found.labels == {files[0]: "round", files[1]: "tall"}
     (tmp_path / "notes.csv").write_text(f"path,room\n{files[0]},attic\n")
     assert Collection.annotate(collection, tmp_path / "notes.csv").n_images == 1

@@ -14,12 +14,12 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from simsearch.errors import MissingExtra, Unreadable
-from simsearch.sources.addresses import Place
-from simsearch.sources.object_stores import FileStore, Store, store_of, translated
-from simsearch.sources.remote import Listing, look_up, read
-from simsearch.sources.retry import Denied, Missing, Passing, State, TooLarge
-from simsearch.sources.s3 import S3Store, settings
+from simsearch.errors import MissingExtra, UnreadableFile
+from simsearch.sources.addresses import ObjectAddress
+from simsearch.sources.object_stores import FsspecStore, ObjectStore, open_store, translate_errors
+from simsearch.sources.remote import FolderListing, look_up, read_content
+from simsearch.sources.retry import AccessDenied, RemoteNotFound, RemoteState, RemoteTooLarge, TemporaryFailure
+from simsearch.sources.s3 import S3Store, make_client_config
 from tests.sources.test_addresses import ODD_KEYS
 from tests.stores import configure, new_bucket, proxy, s3_server
 
@@ -34,7 +34,7 @@ def server() -> Iterator[str]:
 class Filled:
     """A store, and how to put something into it and take it out."""
 
-    store: Store
+    store: ObjectStore
     put: Callable[[str, bytes], object]
     delete: Callable[[str], object]
 
@@ -46,24 +46,24 @@ def filled(
     if request.param == "s3":
         configure(server, monkeypatch, tmp_path)
         bucket = new_bucket(server)
-        store, _ = store_of(Place("s3", bucket.name, ""))
+        store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
         yield Filled(store, bucket.put, bucket.delete)
     else:
         files = MemoryFileSystem()
         root = f"/bucket-{tmp_path.name}"
         files.mkdir(root)
         yield Filled(
-            FileStore(root.strip("/"), "gs", files, root),
+            FsspecStore(root.strip("/"), "gs", files, root),
             lambda key, data: files.pipe_file(f"{root}/{key}", data),
             lambda key: files.rm_file(f"{root}/{key}"),
         )
         files.rm(root, recursive=True)
 
 
-def listed(store: Store, prefix: str) -> dict[str, State]:
-    found, after = store.page(prefix, None)
+def listed(store: ObjectStore, prefix: str) -> dict[str, RemoteState]:
+    found, after = store.list_page(prefix, None)
     while after is not None:
-        more, after = store.page(prefix, after)
+        more, after = store.list_page(prefix, after)
         found += more
     assert len({key for key, _ in found}) == len(found)
     return dict(found)
@@ -73,7 +73,7 @@ def test_what_was_put_is_read_whole_with_the_state_that_listings_tell(filled: Fi
     filled.put("a/b.jpg", b"0123456789")
     content = filled.store.read("a/b.jpg", first=None, most_bytes=10)
     assert content.data == b"0123456789"
-    assert content.state == filled.store.head("a/b.jpg")
+    assert content.state == filled.store.fetch_state("a/b.jpg")
     assert content.state.size_bytes == 10
     assert content.state.mtime_ns > 0
     ((key, state),) = listed(filled.store, "").items()
@@ -82,9 +82,9 @@ def test_what_was_put_is_read_whole_with_the_state_that_listings_tell(filled: Fi
 
 def test_another_content_of_the_same_size_is_another_state(filled: Filled):
     filled.put("a.jpg", b"one")
-    before = filled.store.head("a.jpg")
+    before = filled.store.fetch_state("a.jpg")
     filled.put("a.jpg", b"two")
-    assert filled.store.head("a.jpg") != before
+    assert filled.store.fetch_state("a.jpg") != before
     assert filled.store.read("a.jpg", first=None, most_bytes=10).data == b"two"
 
 
@@ -103,7 +103,7 @@ def test_the_first_bytes_of_what_is_shorter_are_all_of_it(filled: Filled):
 
 def test_more_than_allowed_is_not_read(filled: Filled):
     filled.put("large.jpg", b"0123456789")
-    with pytest.raises(TooLarge) as caught:
+    with pytest.raises(RemoteTooLarge) as caught:
         filled.store.read("large.jpg", first=None, most_bytes=9)
     assert caught.value.size_bytes == 10
 
@@ -111,9 +111,9 @@ def test_more_than_allowed_is_not_read(filled: Filled):
 def test_what_is_not_there_is_missing(filled: Filled):
     filled.put("a/b.jpg", b"x")
     for key in ("nothing.jpg", "a", "a/b.jpg/c.jpg"):
-        with pytest.raises(Missing):
-            filled.store.head(key)
-        with pytest.raises(Missing):
+        with pytest.raises(RemoteNotFound):
+            filled.store.fetch_state(key)
+        with pytest.raises(RemoteNotFound):
             filled.store.read(key, first=None, most_bytes=10)
     assert listed(filled.store, "nothing/") == {}
 
@@ -134,7 +134,7 @@ def test_a_key_with_odd_signs_is_listed_and_read_as_it_is(filled: Filled, key: s
     filled.put(key, key.encode())
     assert set(listed(filled.store, "")) == {key}
     assert filled.store.read(key, first=None, most_bytes=100).data == key.encode()
-    assert filled.store.head(key).size_bytes == len(key.encode())
+    assert filled.store.fetch_state(key).size_bytes == len(key.encode())
 
 
 # S3 alone
@@ -147,7 +147,7 @@ def test_keys_that_no_folder_on_a_disk_could_hold_are_keys_of_s3(
     configure(server, monkeypatch, tmp_path)
     bucket = new_bucket(server)
     bucket.put(key, b"content")
-    store, _ = store_of(Place("s3", bucket.name, ""))
+    store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
     assert set(listed(store, "")) == {key}
     assert store.read(key, first=None, most_bytes=100).data == b"content"
 
@@ -160,7 +160,7 @@ def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch:
     bucket.put("a.jpg", b"new!")
     bucket.put("b.jpg", b"x")
     bucket.delete("b.jpg")
-    store, _ = store_of(Place("s3", bucket.name, ""))
+    store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
     assert {key: state.size_bytes for key, state in listed(store, "").items()} == {"a.jpg": 4}
     assert store.read("a.jpg", first=None, most_bytes=100).data == b"new!"
 
@@ -168,13 +168,13 @@ def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch:
 @pytest.mark.parametrize(
     ("mood", "kind", "reason"),
     [
-        ("503", Passing, "answers 503 SlowDown"),
-        ("500", Passing, "answers 500 InternalError"),
-        ("drop", Passing, "the connection failed"),
-        ("tear", Passing, "the connection failed"),
-        ("hold", Passing, "it takes too long"),
-        ("403", Denied, r"access is denied \(403 AccessDenied\); ask its owner"),
-        ("418", Unreadable, "answers 418"),
+        ("503", TemporaryFailure, "answers 503 SlowDown"),
+        ("500", TemporaryFailure, "answers 500 InternalError"),
+        ("drop", TemporaryFailure, "the connection failed"),
+        ("tear", TemporaryFailure, "the connection failed"),
+        ("hold", TemporaryFailure, "it takes too long"),
+        ("403", AccessDenied, r"access is denied \(403 AccessDenied\); ask its owner"),
+        ("418", UnreadableFile, "answers 418"),
     ],
 )
 def test_what_goes_wrong_at_s3_is_told_by_its_kind(
@@ -184,9 +184,9 @@ def test_what_goes_wrong_at_s3_is_told_by_its_kind(
     bucket.put("a.jpg", b"0123456789" * 1000)
     with proxy(server, lambda method, path: mood) as between:
         configure(between.address, monkeypatch, tmp_path)
-        quick = {"config_kwargs": settings() | {"read_timeout": 0.5}, "skip_instance_cache": True}
+        quick = {"config_kwargs": make_client_config() | {"read_timeout": 0.5}, "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **quick, **who))
-        with pytest.raises(Unreadable, match=reason) as caught:
+        with pytest.raises(UnreadableFile, match=reason) as caught:
             store.read("a.jpg", first=None, most_bytes=100_000)
         assert type(caught.value) is kind
         # aiohttp sends once more what a connection lost that had been kept open
@@ -198,9 +198,9 @@ def test_a_body_that_drips_is_left_when_its_time_is_up(server: str, monkeypatch:
     bucket.put("a.jpg", b"0123456789" * 1000)
     with proxy(server, lambda method, path: "slow") as between:
         configure(between.address, monkeypatch, tmp_path)
-        options = {"config_kwargs": settings(), "skip_instance_cache": True}
+        options = {"config_kwargs": make_client_config(), "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **options, **who), whole_s=0.03)
-        with pytest.raises(Passing, match="it takes too long"):
+        with pytest.raises(TemporaryFailure, match="it takes too long"):
             store.read("a.jpg", first=None, most_bytes=100_000)
 
 
@@ -209,18 +209,18 @@ def test_a_store_is_opened_once_and_anew_when_the_environment_says_another_place
 ):
     configure(server, monkeypatch, tmp_path)
     bucket = new_bucket(server)
-    place = Place("s3", bucket.name, "a.jpg")
-    assert store_of(place) is store_of(Place("s3", bucket.name, "b.jpg"))
-    before = store_of(place)
+    place = ObjectAddress("s3", bucket.name, "a.jpg")
+    assert open_store(place) is open_store(ObjectAddress("s3", bucket.name, "b.jpg"))
+    before = open_store(place)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody else")
-    assert store_of(place) is not before
+    assert open_store(place) is not before
 
 
 def test_a_profile_that_is_not_there_is_told(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     configure(server, monkeypatch, tmp_path)
     monkeypatch.setenv("AWS_PROFILE", "holidays")
-    with pytest.raises(Denied, match=r"profile \(holidays\) could not be found; set AWS_PROFILE"):
-        store_of(Place("s3", "bucket", ""))
+    with pytest.raises(AccessDenied, match=r"profile \(holidays\) could not be found; set AWS_PROFILE"):
+        open_store(ObjectAddress("s3", "bucket", ""))
 
 
 def test_a_profile_says_who_asks(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -235,7 +235,7 @@ def test_a_profile_says_who_asks(server: str, monkeypatch: pytest.MonkeyPatch, t
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_PROFILE", "holidays")
-    store, _ = store_of(Place("s3", bucket.name, ""))
+    store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
     assert set(listed(store, "")) == {"a.jpg"}
     assert isinstance(store, S3Store)
     assert not store.is_anonymous
@@ -251,13 +251,13 @@ def test_without_any_credentials_what_is_public_is_read_and_what_is_not_says_how
         configure(between.address, monkeypatch, tmp_path)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.delenv(name)
-        store, _ = store_of(Place("s3", bucket.name, ""))
+        store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
         assert isinstance(store, S3Store)
         assert store.is_anonymous
         assert store.read("a.jpg", first=None, most_bytes=10).data == b"x"
         between.mood = lambda method, path: "403"
         advice = r"no credentials were found, and it is not public.*; set AWS_PROFILE, or AWS_ACCESS_KEY_ID"
-        with pytest.raises(Denied, match=advice):
+        with pytest.raises(AccessDenied, match=advice):
             store.read("a.jpg", first=None, most_bytes=10)
 
 
@@ -320,15 +320,17 @@ class Http(Exception):
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (Http(code=503), Passing), (Http(status_code=429), Passing), (Http(status="500"), Passing),
-        (Http(code=403), Denied), (Http(status_code=401), Denied), (PermissionError("no"), Denied),
-        (ValueError("Must provide either a connection_string or account_name with credentials"), Denied),
-        (Http(code=404), Missing), (FileNotFoundError("no"), Missing),
-        (ConnectionResetError("gone"), Passing), (TimeoutError(), Passing), (Http(code=400), Unreadable),
+        (Http(code=503), TemporaryFailure), (Http(status_code=429), TemporaryFailure),
+        (Http(status="500"), TemporaryFailure),
+        (Http(code=403), AccessDenied), (Http(status_code=401), AccessDenied), (PermissionError("no"), AccessDenied),
+        (ValueError("Must provide either a connection_string or account_name with credentials"), AccessDenied),
+        (Http(code=404), RemoteNotFound), (FileNotFoundError("no"), RemoteNotFound),
+        (ConnectionResetError("gone"), TemporaryFailure), (TimeoutError(), TemporaryFailure),
+        (Http(code=400), UnreadableFile),
     ],
 )  # fmt: skip
 def test_errors_of_a_file_system_are_told_by_their_kind(error: Exception, kind: type):
-    with pytest.raises(Unreadable) as caught, translated("az://box/a.jpg", "az"):
+    with pytest.raises(UnreadableFile) as caught, translate_errors("az://box/a.jpg", "az"):
         raise error
     assert type(caught.value) is kind
 
@@ -349,11 +351,11 @@ def test_an_address_of_another_store_goes_through_its_file_system():
         GsInMemory().pipe_file("/pictures/cats/b.jpg", b"1234")
         GsInMemory().pipe_file("/pictures/cats/a/c.jpg", b"12")
         found = look_up("gs://pictures/cats")
-        assert isinstance(found, Listing)
+        assert isinstance(found, FolderListing)
         assert [address for address, _ in found.objects] == ["gs://pictures/cats/a/c.jpg", "gs://pictures/cats/b.jpg"]
-        assert read("gs://pictures/cats/b.jpg", most_bytes=10).data == b"1234"
-        assert look_up("gs://pictures/cats/b.jpg") == read("gs://pictures/cats/b.jpg", most_bytes=10).state
-        with pytest.raises(Missing):
+        assert read_content("gs://pictures/cats/b.jpg", most_bytes=10).data == b"1234"
+        assert look_up("gs://pictures/cats/b.jpg") == read_content("gs://pictures/cats/b.jpg", most_bytes=10).state
+        with pytest.raises(RemoteNotFound):
             look_up("gs://pictures/dogs")
     finally:
         GsInMemory().rm("/pictures", recursive=True)
@@ -361,9 +363,9 @@ def test_an_address_of_another_store_goes_through_its_file_system():
 
 
 def test_an_error_of_ours_passes_through():
-    with pytest.raises(TooLarge), translated("az://box/a.jpg", "az"):
-        raise TooLarge("az://box/a.jpg", 10)
-    with pytest.raises(ImportError), translated("az://box/a.jpg", "az"):
+    with pytest.raises(RemoteTooLarge), translate_errors("az://box/a.jpg", "az"):
+        raise RemoteTooLarge("az://box/a.jpg", 10)
+    with pytest.raises(ImportError), translate_errors("az://box/a.jpg", "az"):
         raise ImportError("adlfs")
     assert issubclass(MissingExtra, Exception)
 
@@ -394,7 +396,7 @@ def test_the_environment_says_where_s3_is(server: str, variable: str, monkeypatc
     configure("http://127.0.0.1:9", monkeypatch, tmp_path)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv(variable, server)
-    assert read(f"{bucket.address}/a.jpg", most_bytes=100).data == b"content"
+    assert read_content(f"{bucket.address}/a.jpg", most_bytes=100).data == b"content"
 
 
 def test_many_threads_ask_one_store_at_once(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -404,5 +406,7 @@ def test_many_threads_ask_one_store_at_once(server: str, monkeypatch: pytest.Mon
     with proxy(server, lambda method, path: "wait 0.05") as between:
         configure(between.address, monkeypatch, tmp_path)
         with ThreadPoolExecutor(32) as pool:
-            found = list(pool.map(lambda n: read(f"{bucket.address}/{n % 10}.jpg", most_bytes=10).data, range(200)))
+            found = list(
+                pool.map(lambda n: read_content(f"{bucket.address}/{n % 10}.jpg", most_bytes=10).data, range(200))
+            )
     assert found == [str(number % 10).encode() for number in range(200)]

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from simsearch.sources.reader import Reading, n_threads
-from simsearch.sources.retry import Passing, Patience, Retries
+from simsearch.sources.reader import ConcurrentReader, choose_n_threads
+from simsearch.sources.retry import Retrier, RetryPolicy, TemporaryFailure
 from simsearch.sources.scan import FoundFile
 
 FAR = FoundFile("s3://bucket/a.jpg", 10, 1)
@@ -49,7 +49,7 @@ def test_many_are_read_at_once_and_few_worked_on():
         with working:
             return content * 2
 
-    with Reading(2, n_readers=8) as pool:
+    with ConcurrentReader(2, n_readers=8) as pool:
         jobs = [pool.submit(FAR, read, work) for _ in range(50)]
         assert [job.result(20) for job in jobs] == ["contentcontent"] * 50
     assert reading.most == 8
@@ -60,7 +60,7 @@ def test_files_of_this_machine_are_read_by_those_who_work_on_them():
     def thread() -> str:
         return threading.current_thread().name
 
-    with Reading(1) as pool:
+    with ConcurrentReader(1) as pool:
         here, there = (pool.submit(file, thread, lambda name: (name, thread())).result(20) for file in (NEAR, FAR))
     assert here[0] == here[1]
     assert there[0].startswith("read")
@@ -82,7 +82,7 @@ def test_no_more_bytes_are_held_than_there_is_room_for_unless_one_content_is_lar
             held[0] -= size
 
     large = [FoundFile(f"s3://bucket/{size}.jpg", size, 1) for size in (100_000_000,) * 20 + (900_000_000,)]
-    with Reading(2) as pool:
+    with ConcurrentReader(2) as pool:
         for job in [pool.submit(file, lambda size=file.size_bytes: take(size), drop) for file in large]:
             job.result(20)
     assert max(size for size in sizes if size < 900_000_000) <= 256_000_000
@@ -93,7 +93,7 @@ def test_a_failure_is_that_of_its_own_job():
     def fail() -> None:
         raise OSError("no")
 
-    with Reading(1) as pool:
+    with ConcurrentReader(1) as pool:
         bad, good = pool.submit(FAR, fail, str), pool.submit(FAR, lambda: 1, str)
         with pytest.raises(OSError, match="no"):
             bad.result(20)
@@ -102,20 +102,20 @@ def test_a_failure_is_that_of_its_own_job():
 
 def test_leaving_drops_what_was_not_begun_and_asks_nothing_again():
     begun = threading.Event()
-    retries = Retries(Patience(first_pause_s=60.0, longest_pause_s=60.0))
+    retries = Retrier(RetryPolicy(first_pause_s=60.0, max_pause_s=60.0))
 
     def read() -> None:
         begun.set()
-        raise Passing("s3://bucket/a.jpg", "the store answers 503", "try again later")
+        raise TemporaryFailure("s3://bucket/a.jpg", "the store answers 503", "try again later")
 
-    with Reading(1, n_readers=1) as pool:
+    with ConcurrentReader(1, n_readers=1) as pool:
         jobs = [pool.submit(FAR, lambda: retries(read), str) for _ in range(3)]
         assert begun.wait(20)
-    with pytest.raises(Passing):
+    with pytest.raises(TemporaryFailure):
         jobs[0].result(0)
     assert jobs[2].cancelled()
 
 
 def test_where_some_files_are_far_more_threads_pay():
-    assert n_threads(["/a.jpg", "s3://bucket/b.jpg"]) == 32
-    assert 1 <= n_threads(["/a.jpg"]) < 1000
+    assert choose_n_threads(["/a.jpg", "s3://bucket/b.jpg"]) == 32
+    assert 1 <= choose_n_threads(["/a.jpg"]) < 1000

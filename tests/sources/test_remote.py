@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from simsearch.errors import ImageError, NotAPicture, SourceError, Unreadable
-from simsearch.images.decode import decode, digest_of, read
-from simsearch.sources.scan import Scan, scan
+from simsearch.errors import ImageError, NotAPicture, SourceError, UnreadableFile
+from simsearch.images.decode import compute_digest, decode_image, read_raw_file
+from simsearch.sources.scan import Scan, scan_sources
 from tests.conftest import draw_picture
 from tests.servers import serving
 from tests.sources.test_addresses import ODD_KEYS
@@ -53,7 +53,7 @@ def fill(bucket: Bucket, *keys: str) -> Bucket:
 
 
 def keys(bucket: Bucket, *sources: str, stdin: bytes = b"") -> list[str]:
-    return [file.path.removeprefix(f"{bucket.address}/") for file in scan(sources, stdin).files]
+    return [file.path.removeprefix(f"{bucket.address}/") for file in scan_sources(sources, stdin).files]
 
 
 def reasons(found: Scan) -> dict[str, str]:
@@ -69,7 +69,7 @@ def test_a_prefix_is_walked_in_the_order_in_which_a_folder_is(bucket: Bucket, tm
     for name in names:
         (tmp_path / "pre" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "pre" / name).write_bytes(b"x")
-    local = [file.path.removeprefix(f"{tmp_path}/") for file in scan([str(tmp_path / "pre")]).files]
+    local = [file.path.removeprefix(f"{tmp_path}/") for file in scan_sources([str(tmp_path / "pre")]).files]
     assert keys(bucket, f"{bucket.address}/pre") == local
 
 
@@ -77,41 +77,43 @@ def test_a_prefix_is_walked_in_the_order_in_which_a_folder_is(bucket: Bucket, tm
 def test_a_prefix_is_a_folder_with_a_slash_at_its_end_or_without(bucket: Bucket, end: str):
     fill(bucket, "pre/a.jpg", "prefix2/x.jpg", "pre.jpg", "pre")
     bucket.delete("pre")
-    found = scan([f"{bucket.address}/pre{end}"])
+    found = scan_sources([f"{bucket.address}/pre{end}"])
     assert [file.path for file in found.files] == [f"{bucket.address}/pre/a.jpg"]
-    assert found.missed(f"{bucket.address}/pre/gone.jpg")
-    assert not found.missed(f"{bucket.address}/prefix2/x.jpg")
-    assert not found.missed(f"{bucket.address}/pre.jpg")
+    assert found.is_gone(f"{bucket.address}/pre/gone.jpg")
+    assert not found.is_gone(f"{bucket.address}/prefix2/x.jpg")
+    assert not found.is_gone(f"{bucket.address}/pre.jpg")
 
 
 @pytest.mark.parametrize("end", ["", "/"])
 def test_a_whole_bucket_is_a_source(bucket: Bucket, end: str):
     fill(bucket, "a.jpg", "pre/b.jpg")
-    found = scan([bucket.address + end])
+    found = scan_sources([bucket.address + end])
     assert [file.path for file in found.files] == [f"{bucket.address}/a.jpg", f"{bucket.address}/pre/b.jpg"]
-    assert found.missed(f"{bucket.address}/gone.jpg")
-    assert not found.missed(f"{bucket.address}2/gone.jpg")
+    assert found.is_gone(f"{bucket.address}/gone.jpg")
+    assert not found.is_gone(f"{bucket.address}2/gone.jpg")
 
 
 def test_an_object_that_is_named_is_that_object(bucket: Bucket):
     fill(bucket, "pre/a.jpg", "pre/a.jpg.jpg", "scan")
-    found = scan([f"{bucket.address}/pre/a.jpg", f"{bucket.address}/scan"])
+    found = scan_sources([f"{bucket.address}/pre/a.jpg", f"{bucket.address}/scan"])
     assert [file.path for file in found.files] == [f"{bucket.address}/pre/a.jpg", f"{bucket.address}/scan"]
     assert found.folders == []
 
 
 def test_an_empty_object_that_is_named_is_there(bucket: Bucket):
     bucket.put("empty.jpg", b"")
-    (file,) = scan([f"{bucket.address}/empty.jpg"]).files
+    (file,) = scan_sources([f"{bucket.address}/empty.jpg"]).files
     assert (file.path, file.size_bytes) == (f"{bucket.address}/empty.jpg", 0)
     with pytest.raises(NotAPicture, match="the file is empty"):
-        decode(read(file.path, claims_picture=True, max_pixels=LIMIT).data, file.path, max_pixels=LIMIT)
+        decode_image(
+            read_raw_file(file.path, has_picture_extension=True, max_pixels=LIMIT).data, file.path, max_pixels=LIMIT
+        )
 
 
 def test_size_time_and_etag_are_those_of_the_object(bucket: Bucket):
     etag = bucket.put("a.jpg", b"12345")
-    (listed,) = scan([bucket.address]).files
-    (named,) = scan([f"{bucket.address}/a.jpg"]).files
+    (listed,) = scan_sources([bucket.address]).files
+    (named,) = scan_sources([f"{bucket.address}/a.jpg"]).files
     assert (listed.size_bytes, listed.etag) == (named.size_bytes, named.etag) == (5, etag)
     assert listed.mtime_ns > 0
 
@@ -137,10 +139,10 @@ def test_every_key_is_found_and_can_be_read_by_what_was_found(bucket: Bucket):
     put = {key for key in ODD_KEYS if "\n" not in key}
     for key in put:
         bucket.put(f"odd/{key}", key.encode())
-    found = scan([f"{bucket.address}/odd"])
+    found = scan_sources([f"{bucket.address}/odd"])
     assert {file.path for file in found.files} == {f"{bucket.address}/odd/{key}" for key in put}
     for file in found.files:
-        raw = read(file.path, claims_picture=True, max_pixels=LIMIT)
+        raw = read_raw_file(file.path, has_picture_extension=True, max_pixels=LIMIT)
         assert raw.data.decode() == file.path.removeprefix(f"{bucket.address}/odd/")
         assert (raw.path, raw.size_bytes, raw.etag) == (file.path, file.size_bytes, file.etag)
 
@@ -165,11 +167,11 @@ def test_more_keys_than_fit_a_page_are_found_and_a_page_that_fails_is_asked_agai
 
 def test_a_second_look_in_the_same_process_sees_what_changed(bucket: Bucket):
     fill(bucket, "a.jpg", "b.jpg")
-    before = scan([bucket.address]).files
+    before = scan_sources([bucket.address]).files
     bucket.put("a.jpg", b"y")
     bucket.delete("b.jpg")
     bucket.put("c.jpg", b"z")
-    after = scan([bucket.address]).files
+    after = scan_sources([bucket.address]).files
     assert [file.path[-5:] for file in after] == ["a.jpg", "c.jpg"]
     assert after[0].etag != before[0].etag
 
@@ -192,7 +194,7 @@ def test_a_second_look_in_the_same_process_sees_what_changed(bucket: Bucket):
 def test_a_source_that_is_not_there_is_an_error(bucket: Bucket, source: str, told: str):
     fill(bucket, "pre/a.jpg")
     with pytest.raises(SourceError) as caught:
-        scan([source.format(bucket=bucket.address)])
+        scan_sources([source.format(bucket=bucket.address)])
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -203,7 +205,7 @@ def test_a_store_that_lets_nobody_in_is_an_error_with_advice(
     with proxy(server, lambda method, path: "403") as between:
         configure(between.address, monkeypatch, tmp_path)
         with pytest.raises(SourceError, match=r"access is denied \(403 AccessDenied\); ask its owner"):
-            scan([f"{bucket.address}/pre"])
+            scan_sources([f"{bucket.address}/pre"])
         assert len(between.seen) == 2, "what is denied is not asked again"
 
 
@@ -214,10 +216,10 @@ def test_a_listing_that_fails_midway_is_an_error_and_never_an_empty_folder(
     with proxy(server, lambda method, path: "403" if "continuation" in path else "pass") as between:
         configure(between.address, monkeypatch, tmp_path)
         with pytest.raises(SourceError, match="access is denied"):
-            scan([f"{crowded.address}/many/"])
-        found = scan(["-"], f"{crowded.address}/many/\n".encode())
+            scan_sources([f"{crowded.address}/many/"])
+        found = scan_sources(["-"], f"{crowded.address}/many/\n".encode())
         assert (found.files, found.folders) == ([], [])
-        assert not found.missed(f"{crowded.address}/many/0000.jpg")
+        assert not found.is_gone(f"{crowded.address}/many/0000.jpg")
         assert "access is denied" in reasons(found)[f"{crowded.address}/many/"]
 
 
@@ -226,26 +228,26 @@ def test_a_listing_that_fails_midway_is_an_error_and_never_an_empty_folder(
 
 def test_an_object_that_vanished_is_unreadable(bucket: Bucket):
     fill(bucket, "a.jpg")
-    (file,) = scan([bucket.address]).files
+    (file,) = scan_sources([bucket.address]).files
     bucket.delete("a.jpg")
-    with pytest.raises(Unreadable, match="there is no such object"):
-        read(file.path, claims_picture=True, max_pixels=LIMIT)
+    with pytest.raises(UnreadableFile, match="there is no such object"):
+        read_raw_file(file.path, has_picture_extension=True, max_pixels=LIMIT)
 
 
 def test_of_an_object_that_was_replaced_the_state_counts_that_was_read(bucket: Bucket):
     fill(bucket, "a.jpg")
-    (file,) = scan([bucket.address]).files
+    (file,) = scan_sources([bucket.address]).files
     etag = bucket.put("a.jpg", b"other")
-    raw = read(file.path, claims_picture=True, max_pixels=LIMIT)
-    assert (raw.etag, raw.digest, raw.size_bytes) == (etag, digest_of(b"other"), 5)
+    raw = read_raw_file(file.path, has_picture_extension=True, max_pixels=LIMIT)
+    assert (raw.etag, raw.digest, raw.size_bytes) == (etag, compute_digest(b"other"), 5)
     assert raw.etag != file.etag
 
 
 def test_an_object_larger_than_a_picture_may_be_is_refused_before_it_is_read(bucket: Bucket):
     bucket.put("a.jpg", b"x" * 801)
     with pytest.raises(ImageError, match=r"more than the limit of 0 megapixels; raise it with") as told:
-        read(f"{bucket.address}/a.jpg", claims_picture=True, max_pixels=100)
-    assert not isinstance(told.value, Unreadable)
+        read_raw_file(f"{bucket.address}/a.jpg", has_picture_extension=True, max_pixels=100)
+    assert not isinstance(told.value, UnreadableFile)
 
 
 def test_of_a_film_only_the_beginning_is_read(
@@ -259,9 +261,9 @@ def test_of_a_film_only_the_beginning_is_read(
         configure(between.address, monkeypatch, tmp_path)
         for name in ("film", "nothing"):
             with pytest.raises(NotAPicture):
-                read(f"{bucket.address}/{name}", claims_picture=False, max_pixels=LIMIT)
+                read_raw_file(f"{bucket.address}/{name}", has_picture_extension=False, max_pixels=LIMIT)
         sent = between.of("GET", "/film")
-        raw = read(f"{bucket.address}/scan", claims_picture=False, max_pixels=LIMIT)
+        raw = read_raw_file(f"{bucket.address}/scan", has_picture_extension=False, max_pixels=LIMIT)
         assert (len(sent), raw.data == picture) == (1, True)
 
 
@@ -274,15 +276,15 @@ def test_lists_mix_files_of_this_machine_and_addresses_in_their_own_order(bucket
     lines = [f"{bucket.address}/c.jpg", str(local), f"{bucket.address}/pre", f"{bucket.address}/c.jpg"]
     (tmp_path / "list.txt").write_text("\n".join(lines))
     expected = [lines[0], str(local), f"{bucket.address}/pre/a.jpg", f"{bucket.address}/pre/b.jpg"]
-    assert [file.path for file in scan([str(tmp_path / "list.txt")]).files] == expected
-    assert [file.path for file in scan(["-"], "\0".join(lines).encode()).files] == expected
+    assert [file.path for file in scan_sources([str(tmp_path / "list.txt")]).files] == expected
+    assert [file.path for file in scan_sources(["-"], "\0".join(lines).encode()).files] == expected
 
 
 def test_a_list_in_a_store_names_what_lies_beside_it_and_nothing_of_this_machine(bucket: Bucket, tmp_path: Path):
     fill(bucket, "lists/a b.jpg", "top.jpg")
     here = draw_picture(tmp_path / "here.png", 3)
     bucket.put("lists/all.txt", f"a b.jpg\n{bucket.address}/top.jpg\n{here}\nfile://{here}\n/top.jpg\n".encode())
-    found = scan([f"{bucket.address}/lists/all.txt"])
+    found = scan_sources([f"{bucket.address}/lists/all.txt"])
     assert [file.path for file in found.files] == [f"{bucket.address}/lists/a b.jpg", f"{bucket.address}/top.jpg"]
     assert reasons(found) == {
         f"{bucket.address}{here}": "there is no such object or folder; check the address",
@@ -293,10 +295,10 @@ def test_a_list_in_a_store_names_what_lies_beside_it_and_nothing_of_this_machine
 def test_a_missing_entry_of_a_list_is_reported_and_gone_and_the_others_are_found(bucket: Bucket):
     fill(bucket, "a.jpg")
     lost = f"{bucket.address}/lost.jpg"
-    found = scan(["-"], f"{lost}\n{bucket.address}/a.jpg".encode())
+    found = scan_sources(["-"], f"{lost}\n{bucket.address}/a.jpg".encode())
     assert [file.path for file in found.files] == [f"{bucket.address}/a.jpg"]
     assert reasons(found) == {lost: "there is no such object or folder; check the address"}
-    assert found.missed(lost)
+    assert found.is_gone(lost)
 
 
 # The web
@@ -305,9 +307,9 @@ def test_a_missing_entry_of_a_list_is_reported_and_gone_and_the_others_are_found
 def test_a_picture_on_the_web_has_the_state_that_its_server_tells(picture: bytes):
     asked: list[str] = []
     with serving({"/a b.png": picture, "/a%20b.png": picture}, asked) as web:
-        (file,) = scan([f"{web}/a b.png"]).files
+        (file,) = scan_sources([f"{web}/a b.png"]).files
         assert asked == ["HEAD /a%20b.png"]
-        raw = read(file.path, claims_picture=True, max_pixels=LIMIT)
+        raw = read_raw_file(file.path, has_picture_extension=True, max_pixels=LIMIT)
     assert file.path == f"{web}/a%20b.png"
     assert (file.size_bytes, file.mtime_ns, file.etag) == (raw.size_bytes, raw.mtime_ns, raw.etag)
     assert (raw.data, raw.size_bytes, len(raw.etag or "")) == (picture, len(picture), 32)
@@ -315,15 +317,15 @@ def test_a_picture_on_the_web_has_the_state_that_its_server_tells(picture: bytes
 
 def test_where_a_server_knows_no_head_the_picture_counts_as_changed(picture: bytes):
     with serving({"/a.png": picture}, knows_head=False) as web:
-        (file,) = scan([f"{web}/a.png"]).files
-        raw = read(file.path, claims_picture=True, max_pixels=LIMIT)
+        (file,) = scan_sources([f"{web}/a.png"]).files
+        raw = read_raw_file(file.path, has_picture_extension=True, max_pixels=LIMIT)
     assert (file.size_bytes, file.mtime_ns, file.etag) == (0, 0, None)
     assert (raw.data, raw.size_bytes) == (picture, len(picture))
 
 
 def test_a_content_without_time_or_etag_is_as_old_as_its_reading():
     with serving() as web:
-        raw = read(f"{web}/body", claims_picture=True, max_pixels=LIMIT)
+        raw = read_raw_file(f"{web}/body", has_picture_extension=True, max_pixels=LIMIT)
     assert raw.etag is None
     assert raw.mtime_ns > 1_700_000_000_000_000_000
 
@@ -331,28 +333,30 @@ def test_a_content_without_time_or_etag_is_as_old_as_its_reading():
 def test_a_list_on_the_web_names_pictures_from_where_it_lies(picture: bytes):
     listed = b"\xef\xbb\xbfa.png\r\n../b.png?x=1\r\nmissing.png\r\n/etc/passwd\r\n"
     with serving({"/lists/all.txt": listed, "/lists/a.png": picture, "/b.png": picture}) as web:
-        found = scan([f"{web}/lists/all.txt"])
+        found = scan_sources([f"{web}/lists/all.txt"])
     assert [file.path for file in found.files] == [f"{web}/lists/a.png", f"{web}/b.png?x=1"]
-    assert [file.claims_picture for file in found.files] == [True, True]
+    assert [file.has_picture_extension for file in found.files] == [True, True]
     assert reasons(found) == {
         f"{web}/{lost}": "the server answers 404 Not Found; check the address"
         for lost in ("lists/missing.png", "etc/passwd")
     }
-    assert found.missed(f"{web}/lists/missing.png")
+    assert found.is_gone(f"{web}/lists/missing.png")
 
 
 def test_a_server_on_the_web_that_fails_half_of_all_requests_is_read_whole(picture: bytes):
     names = [f"/{number}.png" for number in range(12)]
     with serving(dict.fromkeys(names, picture)) as web, proxy(web, half(3)) as between:
-        files = scan(["-"], "\n".join(between.address + name for name in names).encode()).files
+        files = scan_sources(["-"], "\n".join(between.address + name for name in names).encode()).files
         assert len(files) == 12
-        assert {read(file.path, claims_picture=True, max_pixels=LIMIT).etag for file in files} == {files[0].etag}
+        assert {read_raw_file(file.path, has_picture_extension=True, max_pixels=LIMIT).etag for file in files} == {
+            files[0].etag
+        }
         assert len(between.seen) > 24, "the proxy made no trouble: the test would show nothing"
 
 
 def test_what_is_not_on_the_web_is_an_error():
     with serving() as web, pytest.raises(SourceError, match=f"{web}/none.png cannot be read: the server answers 404"):
-        scan([f"{web}/none.png"])
+        scan_sources([f"{web}/none.png"])
 
 
 @pytest.mark.long
@@ -360,6 +364,6 @@ def test_a_server_that_is_not_there_is_told_after_several_attempts_and_nothing_c
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"
-        found = scan(["-"], address.encode())
+        found = scan_sources(["-"], address.encode())
     assert "no connection (Connection refused) (10 times)" in reasons(found)[address]
-    assert not found.missed(address)
+    assert not found.is_gone(address)

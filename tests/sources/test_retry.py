@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from simsearch.errors import Unreadable
-from simsearch.sources.retry import Denied, Missing, Passing, Patience, Retries, heed
+from simsearch.errors import UnreadableFile
+from simsearch.sources.retry import AccessDenied, RemoteNotFound, Retrier, RetryPolicy, TemporaryFailure, set_stop_event
 
-QUICK = Patience(most_attempts=5, first_pause_s=0.001, longest_pause_s=0.004)
+QUICK = RetryPolicy(max_attempts=5, first_pause_s=0.001, max_pause_s=0.004)
 
 
 class Flaky:
@@ -23,25 +23,27 @@ class Flaky:
         self.n_asked += 1
         self.n_left -= 1
         if self.n_left >= 0:
-            raise Passing("s3://b/k", "the store answers 503", "try again later", self._after_s)
+            raise TemporaryFailure("s3://b/k", "the store answers 503", "try again later", self._after_s)
         return "answer"
 
 
 def test_what_passes_is_asked_again_until_it_is_answered():
     asked = Flaky(4)
-    assert Retries(QUICK)(asked) == "answer"
+    assert Retrier(QUICK)(asked) == "answer"
     assert asked.n_asked == 5
 
 
 def test_it_is_asked_only_so_often_and_the_failure_tells_how_often():
     asked = Flaky(100)
-    with pytest.raises(Passing, match=r"cannot read s3://b/k: the store answers 503 \(5 times\); try again later"):
-        Retries(QUICK)(asked)
+    with pytest.raises(
+        TemporaryFailure, match=r"cannot read s3://b/k: the store answers 503 \(5 times\); try again later"
+    ):
+        Retrier(QUICK)(asked)
     assert asked.n_asked == 5
 
 
-@pytest.mark.parametrize("kind", [Missing, Denied, Unreadable])
-def test_what_does_not_pass_is_asked_once(kind: type[Unreadable]):
+@pytest.mark.parametrize("kind", [RemoteNotFound, AccessDenied, UnreadableFile])
+def test_what_does_not_pass_is_asked_once(kind: type[UnreadableFile]):
     asked = []
 
     def attempt() -> None:
@@ -49,36 +51,36 @@ def test_what_does_not_pass_is_asked_once(kind: type[Unreadable]):
         raise kind("s3://b/k", "no", "check")
 
     with pytest.raises(kind):
-        Retries(QUICK)(attempt)
+        Retrier(QUICK)(attempt)
     assert len(asked) == 1
 
 
 def test_no_attempt_begins_after_the_time_is_up():
     asked = Flaky(100)
-    with pytest.raises(Passing):
-        Retries(Patience(most_attempts=100, first_pause_s=0.2, most_s=0.1))(asked)
+    with pytest.raises(TemporaryFailure):
+        Retrier(RetryPolicy(max_attempts=100, first_pause_s=0.2, max_total_s=0.1))(asked)
     assert asked.n_asked == 1
 
 
 def test_pauses_double_up_to_a_limit_and_are_drawn_from_their_upper_half():
-    patience = Patience(first_pause_s=0.1, longest_pause_s=1.0)
+    patience = RetryPolicy(first_pause_s=0.1, max_pause_s=1.0)
     for n_failed, longest in [(1, 0.1), (2, 0.2), (3, 0.4), (4, 0.8), (5, 1.0), (60, 1.0)]:
-        pauses = [patience.pause_s(n_failed, 0.0) for _ in range(50)]
+        pauses = [patience.compute_pause_s(n_failed, 0.0) for _ in range(50)]
         assert longest / 2 <= min(pauses) < max(pauses) <= longest
 
 
 def test_a_store_is_left_alone_as_long_as_it_wishes_but_not_for_ever():
-    assert Patience(longest_wish_s=30.0).pause_s(1, 5.0) == 5.0
-    assert Patience(longest_wish_s=30.0).pause_s(1, 3600.0) == 30.0
+    assert RetryPolicy(max_retry_after_s=30.0).compute_pause_s(1, 5.0) == 5.0
+    assert RetryPolicy(max_retry_after_s=30.0).compute_pause_s(1, 3600.0) == 30.0
 
 
 def test_a_store_that_is_out_is_asked_once_for_each_object_until_it_answers():
-    retries = Retries(QUICK)
+    retries = Retrier(QUICK)
     for _ in range(20):
-        with pytest.raises(Passing):
+        with pytest.raises(TemporaryFailure):
             retries(Flaky(100))
     out = Flaky(100)
-    with pytest.raises(Passing, match="the store answers 503; try"):
+    with pytest.raises(TemporaryFailure, match="the store answers 503; try"):
         retries(out)
     assert out.n_asked == 1
     assert retries(Flaky(0)) == "answer"
@@ -89,9 +91,9 @@ def test_a_thread_that_is_to_stop_asks_no_more():
     stop, ended = threading.Event(), []
 
     def ask() -> None:
-        heed(stop)
-        with pytest.raises(Passing):
-            Retries(Patience(first_pause_s=60.0, longest_pause_s=60.0))(Flaky(100))
+        set_stop_event(stop)
+        with pytest.raises(TemporaryFailure):
+            Retrier(RetryPolicy(first_pause_s=60.0, max_pause_s=60.0))(Flaky(100))
         ended.append(time.monotonic())
 
     thread = threading.Thread(target=ask)

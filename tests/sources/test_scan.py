@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simsearch.errors import SourceError
-from simsearch.sources.scan import LIST_EXTENSIONS, PICTURE_EXTENSIONS, FoundFile, Scan, scan
+from simsearch.sources.scan import LIST_EXTENSIONS, PICTURE_EXTENSIONS, FoundFile, Scan, scan_sources
 from tests.conftest import as_bound_user
 
 
@@ -47,7 +47,7 @@ def write_raw_name(folder: Path, name: bytes) -> str:
 
 
 def found(*sources: Path | str, stdin: bytes = b"") -> list[str]:
-    return [file.path for file in scan([str(source) for source in sources], stdin).files]
+    return [file.path for file in scan_sources([str(source) for source in sources], stdin).files]
 
 
 def found_below(folder: Path) -> list[str]:
@@ -81,8 +81,8 @@ def test_the_order_does_not_depend_on_when_files_were_made(tmp_path: Path):
 def test_every_file_is_found_whatever_its_extension(tmp_path: Path):
     for name in ("picture", "notes.txt", "film.mp4", "shot.JPG", "shot.HEIC", "drawing.svg"):
         write(tmp_path / name)
-    files = {Path(file.path).name: file for file in scan([str(tmp_path)]).files}
-    assert {name: file.claims_picture for name, file in files.items()} == {
+    files = {Path(file.path).name: file for file in scan_sources([str(tmp_path)]).files}
+    assert {name: file.has_picture_extension for name, file in files.items()} == {
         "picture": False,
         "notes.txt": False,
         "film.mp4": False,
@@ -95,7 +95,7 @@ def test_every_file_is_found_whatever_its_extension(tmp_path: Path):
 @pytest.mark.parametrize("extension", sorted(PICTURE_EXTENSIONS))
 def test_extensions_count_in_any_case(extension: str):
     for spelled in (extension, extension.upper(), extension.title()):
-        assert FoundFile(f"/photos/picture{spelled}", 1, 1).claims_picture
+        assert FoundFile(f"/photos/picture{spelled}", 1, 1).has_picture_extension
 
 
 def test_lists_and_pictures_share_no_extension():
@@ -105,7 +105,7 @@ def test_lists_and_pictures_share_no_extension():
 def test_size_and_time_are_those_of_the_file(tmp_path: Path):
     path = write(tmp_path / "a.jpg", b"12345")
     os.utime(path, ns=(1, 1_234_567_890_123_456_789))
-    (file,) = scan([str(tmp_path)]).files
+    (file,) = scan_sources([str(tmp_path)]).files
     assert (file.size_bytes, file.mtime_ns) == (5, path.stat().st_mtime_ns)
 
 
@@ -113,7 +113,7 @@ def test_hidden_files_and_folders_are_left_out_silently(tmp_path: Path):
     for name in (".hidden.jpg", "._a.jpg", ".DS_Store", ".hidden/b.jpg", "sub/.thumbs/c.jpg", "sub/._d.jpg"):
         write(tmp_path / name)
     write(tmp_path / "seen.jpg")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert [Path(file.path).name for file in result.files] == ["seen.jpg"]
     assert result.skips == []
 
@@ -127,7 +127,7 @@ def test_a_hidden_folder_that_is_named_is_walked(tmp_path: Path):
 def test_folders_of_systems_are_left_out_silently(tmp_path: Path, name: str):
     write(tmp_path / "album" / name / "a.jpg")
     write(tmp_path / "album" / "b.jpg")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert [Path(file.path).name for file in result.files] == ["b.jpg"]
     assert result.skips == []
 
@@ -180,7 +180,7 @@ def test_names_that_are_no_utf8_can_be_opened_by_what_was_found(tmp_path: Path):
     assert found(tmp_path) == sorted(paths)
     for path in found(tmp_path):
         assert Path(path).read_bytes() == b"x"
-        assert scan([str(tmp_path)]).files[0].claims_picture
+        assert scan_sources([str(tmp_path)]).files[0].has_picture_extension
 
 
 def test_the_longest_names_are_found(tmp_path: Path):
@@ -195,7 +195,7 @@ def test_a_loop_of_folder_links_ends(tmp_path: Path):
     write(tmp_path / "a" / "b" / "picture.jpg")
     link(tmp_path / "a" / "b" / "up", tmp_path / "a")
     link(tmp_path / "a" / "b" / "here", ".")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert [os.path.relpath(file.path, tmp_path) for file in result.files] == ["a/b/picture.jpg"]
     assert result.skips == []
 
@@ -217,27 +217,27 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path):
 def test_a_link_to_a_file_is_a_file_of_its_own_name(tmp_path: Path):
     target = write(tmp_path / "elsewhere" / "target.jpg", b"12345")
     link(tmp_path / "photos" / "link.jpg", target)
-    (file,) = scan([str(tmp_path / "photos")]).files
+    (file,) = scan_sources([str(tmp_path / "photos")]).files
     assert file.path == str(tmp_path / "photos" / "link.jpg")
     assert file.size_bytes == 5
 
 
 def test_a_dangling_link_is_reported(tmp_path: Path):
     path = link(tmp_path / "lost.jpg", tmp_path / "nowhere.jpg")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert result.files == []
     assert reasons(result) == {str(path): "the link points nowhere; mend or remove it"}
 
 
 def test_a_dangling_link_that_claims_no_picture_is_nobodys_loss(tmp_path: Path):
     link(tmp_path / "lock", tmp_path / "nowhere")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert (result.files, result.skips) == ([], [])
 
 
 def test_a_link_to_itself_is_reported(tmp_path: Path):
     path = link(tmp_path / "self.jpg", "self.jpg")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert result.files == []
     assert "; check the path" in reasons(result)[str(path)]
 
@@ -247,14 +247,14 @@ def test_a_link_to_itself_is_reported(tmp_path: Path):
 
 def test_a_pipe_named_like_a_picture_is_reported_and_waits_for_nobody(tmp_path: Path):
     path = pipe(tmp_path / "x.jpg")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert result.files == []
     assert reasons(result) == {str(path): "not a regular file; remove it from the source"}
 
 
 def test_a_pipe_of_another_name_is_left_out_silently(tmp_path: Path):
     pipe(tmp_path / "control")
-    result = scan([str(tmp_path)])
+    result = scan_sources([str(tmp_path)])
     assert (result.files, result.skips) == ([], [])
 
 
@@ -270,13 +270,13 @@ def test_a_folder_that_cannot_be_listed_is_reported_and_silent(open_folder: Path
     shut.chmod(0)
     try:
         with as_bound_user():
-            result = scan([str(open_folder)])
+            result = scan_sources([str(open_folder)])
     finally:
         shut.chmod(0o755)
     assert [file.path for file in result.files] == [str(open_folder / "b.jpg")]
     assert reasons(result) == {str(shut): "folder cannot be listed (Permission denied); check its rights"}
-    assert not result.missed(str(shut / "a.jpg"))
-    assert result.missed(str(open_folder / "c.jpg"))
+    assert not result.is_gone(str(shut / "a.jpg"))
+    assert result.is_gone(str(open_folder / "c.jpg"))
 
 
 def test_files_of_a_folder_that_can_only_be_listed_are_reported_and_not_gone(open_folder: Path):
@@ -285,12 +285,12 @@ def test_files_of_a_folder_that_can_only_be_listed_are_reported_and_not_gone(ope
     blind.chmod(0o444)
     try:
         with as_bound_user():
-            result = scan([str(open_folder)])
+            result = scan_sources([str(open_folder)])
     finally:
         blind.chmod(0o755)
     assert result.files == []
     assert reasons(result) == {str(path): "Permission denied; check the path and its rights"}
-    assert not result.missed(str(path))
+    assert not result.is_gone(str(path))
 
 
 # Files as sources
@@ -337,17 +337,17 @@ def test_a_source_that_is_not_there_is_an_error(tmp_path: Path, name: str):
     write(tmp_path / "a.jpg")
     source = str(tmp_path / name) if name else ""
     with pytest.raises(SourceError, match="does not exist; check the path") as caught:
-        scan([str(tmp_path / "a.jpg"), source])
+        scan_sources([str(tmp_path / "a.jpg"), source])
     assert caught.value.source == source
 
 
 def test_a_dangling_link_that_is_named_is_reported(tmp_path: Path):
     path = link(tmp_path / "lost.jpg", tmp_path / "nowhere.jpg")
-    assert reasons(scan([str(path)])) == {str(path): "the link points nowhere; mend or remove it"}
+    assert reasons(scan_sources([str(path)])) == {str(path): "the link points nowhere; mend or remove it"}
 
 
 def test_no_source_finds_nothing():
-    result = scan([])
+    result = scan_sources([])
     assert (result.files, result.skips) == ([], [])
 
 
@@ -363,7 +363,7 @@ def test_no_source_finds_nothing():
 def test_a_list_names_files_in_its_own_order(tmp_path: Path, joined: bytes, end: bytes, is_stdin: bool):
     paths = [str(write(tmp_path / name)) for name in ("b.jpg", "ä ö.jpg", "a.jpg")]
     content = joined.join(os.fsencode(path) for path in paths) + end
-    result = scan(["-"], content) if is_stdin else scan([str(write(tmp_path / "list.txt", content))])
+    result = scan_sources(["-"], content) if is_stdin else scan_sources([str(write(tmp_path / "list.txt", content))])
     assert [file.path for file in result.files] == paths
     assert result.skips == []
 
@@ -381,7 +381,7 @@ def test_a_list_within_a_folder_is_a_file_like_others(tmp_path: Path):
 
 
 def test_an_empty_list_names_nothing(tmp_path: Path):
-    result = scan([str(write(tmp_path / "list.txt", b"")), "-"], b"\n\r\n \n")
+    result = scan_sources([str(write(tmp_path / "list.txt", b"")), "-"], b"\n\r\n \n")
     assert (result.files, result.skips) == ([], [])
 
 
@@ -405,7 +405,7 @@ def test_relative_paths_in_a_list_start_at_the_current_folder(tmp_path: Path):
 def test_a_missing_entry_is_reported_and_the_others_are_found(tmp_path: Path):
     good, lost = write(tmp_path / "a.jpg"), tmp_path / "lost.jpg"
     within = good / "b.jpg"
-    result = scan(["-"], b"\n".join(map(os.fsencode, (lost, good, within))))
+    result = scan_sources(["-"], b"\n".join(map(os.fsencode, (lost, good, within))))
     assert [file.path for file in result.files] == [str(good)]
     missing = "no such file; check the path"
     assert reasons(result) == {str(lost): missing, str(within): missing}
@@ -413,7 +413,7 @@ def test_a_missing_entry_is_reported_and_the_others_are_found(tmp_path: Path):
 
 def test_an_entry_too_long_for_a_path_is_reported(tmp_path: Path):
     good = write(tmp_path / "a.jpg")
-    result = scan(["-"], b"n" * 5000 + b"\n" + os.fsencode(good))
+    result = scan_sources(["-"], b"n" * 5000 + b"\n" + os.fsencode(good))
     assert [file.path for file in result.files] == [str(good)]
     assert len(result.skips) == 1
 
@@ -427,7 +427,7 @@ def test_a_list_that_cannot_be_read_is_an_error(open_folder: Path):
     path = write(open_folder / "list.txt", b"a.jpg")
     path.chmod(0)
     with as_bound_user(), pytest.raises(SourceError, match=r"cannot be read .*; check its rights"):
-        scan([str(path)])
+        scan_sources([str(path)])
 
 
 # What is gone, and what is only out of sight
@@ -435,36 +435,36 @@ def test_a_list_that_cannot_be_read_is_an_error(open_folder: Path):
 
 def test_below_a_listed_folder_what_was_not_found_is_gone(tmp_path: Path):
     write(tmp_path / "photos" / "a.jpg")
-    result = scan([str(tmp_path / "photos")])
-    assert result.missed(str(tmp_path / "photos" / "b.jpg"))
-    assert result.missed(str(tmp_path / "photos" / "sub" / "deep" / "b.jpg"))
+    result = scan_sources([str(tmp_path / "photos")])
+    assert result.is_gone(str(tmp_path / "photos" / "b.jpg"))
+    assert result.is_gone(str(tmp_path / "photos" / "sub" / "deep" / "b.jpg"))
 
 
 def test_beside_a_listed_folder_nothing_is_known(tmp_path: Path):
     write(tmp_path / "photos" / "a.jpg")
-    result = scan([str(tmp_path / "photos")])
-    assert not result.missed(str(tmp_path / "b.jpg"))
-    assert not result.missed(str(tmp_path / "photos2" / "b.jpg"))
-    assert not result.missed(str(tmp_path / "photos.jpg"))
+    result = scan_sources([str(tmp_path / "photos")])
+    assert not result.is_gone(str(tmp_path / "b.jpg"))
+    assert not result.is_gone(str(tmp_path / "photos2" / "b.jpg"))
+    assert not result.is_gone(str(tmp_path / "photos.jpg"))
 
 
 def test_everything_is_below_the_root():
-    assert Scan(folders=["/"]).missed("/photos/a.jpg")
+    assert Scan(folders=["/"]).is_gone("/photos/a.jpg")
 
 
 def test_a_list_speaks_only_for_its_entries(tmp_path: Path):
     good, lost = write(tmp_path / "a.jpg"), tmp_path / "lost.jpg"
-    result = scan(["-"], b"\n".join(map(os.fsencode, (good, lost))))
-    assert result.missed(str(lost))
-    assert not result.missed(str(tmp_path / "other.jpg"))
+    result = scan_sources(["-"], b"\n".join(map(os.fsencode, (good, lost))))
+    assert result.is_gone(str(lost))
+    assert not result.is_gone(str(tmp_path / "other.jpg"))
 
 
 def test_below_a_silent_folder_nothing_is_gone():
-    found = Scan(folders=["/photos"], silent=["/photos/shut", "/photos/odd.jpg"])
-    assert not found.missed("/photos/shut/a.jpg")
-    assert not found.missed("/photos/odd.jpg")
-    assert found.missed("/photos/shut2/a.jpg")
-    assert found.missed("/photos/odd.jpg2")
+    found = Scan(folders=["/photos"], unreachable=["/photos/shut", "/photos/odd.jpg"])
+    assert not found.is_gone("/photos/shut/a.jpg")
+    assert not found.is_gone("/photos/odd.jpg")
+    assert found.is_gone("/photos/shut2/a.jpg")
+    assert found.is_gone("/photos/odd.jpg2")
 
 
 def test_a_pipe_is_not_opened_by_a_scan_in_another_process(tmp_path: Path):

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from simsearch.errors import Unreadable
+from simsearch.errors import UnreadableFile
 from simsearch.sources.addresses import is_url
-from simsearch.sources.retry import Denied, Missing, Passing
-from simsearch.sources.web import ask, fetch
+from simsearch.sources.retry import AccessDenied, RemoteNotFound, TemporaryFailure
+from simsearch.sources.web import fetch, fetch_content
 from tests.servers import BODY, serving
 from tests.stores import proxy
 
@@ -38,53 +38,55 @@ def test_what_is_there_is_fetched(server: str, path: str):
     ],
 )
 def test_what_goes_wrong_is_told_with_the_address(server: str, path: str, reason: str):
-    with pytest.raises(Unreadable, match=f"cannot read {server}{path}: .*{reason}"):
+    with pytest.raises(UnreadableFile, match=f"cannot read {server}{path}: .*{reason}"):
         fetch(server + path)
 
 
 def test_more_than_allowed_is_not_read(server: str):
     assert fetch(f"{server}/body", most_bytes=len(BODY)) == BODY
     for path in ("/body", "/endless"):
-        with pytest.raises(Unreadable, match=r"more of it than 0\.005 MB"):
+        with pytest.raises(UnreadableFile, match=r"more of it than 0\.005 MB"):
             fetch(server + path, most_bytes=5000)
 
 
 @pytest.mark.parametrize("path", ["/silent", "/dripping"])
 def test_a_server_that_takes_too_long_is_left(server: str, path: str):
     started = time.monotonic()
-    with pytest.raises(Unreadable, match="takes too long"):
+    with pytest.raises(UnreadableFile, match="takes too long"):
         fetch(server + path, most_s=0.3)
     assert time.monotonic() - started < 20  # a hang, not a speed
 
 
 @pytest.mark.parametrize(
     ("mood", "kind"),
-    [("503", Passing), ("429", Passing), ("408", Passing), ("drop", Passing), ("tear", Passing), ("501", Unreadable),
-     ("403", Denied), ("401", Denied), ("404", Missing), ("410", Missing), ("400", Unreadable)],
+    [("503", TemporaryFailure), ("429", TemporaryFailure), ("408", TemporaryFailure),
+     ("drop", TemporaryFailure), ("tear", TemporaryFailure), ("501", UnreadableFile),
+     ("403", AccessDenied), ("401", AccessDenied), ("404", RemoteNotFound),
+     ("410", RemoteNotFound), ("400", UnreadableFile)],
 )  # fmt: skip
 def test_failures_are_told_by_whether_asking_again_may_help(server: str, mood: str, kind: type):
     with proxy(server, lambda method, path: mood) as between:
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(UnreadableFile) as caught:
             fetch(f"{between.address}/body")
         assert type(caught.value) is kind
         assert len(between.seen) == 1
 
 
 def test_the_first_bytes_are_read_of_servers_that_know_ranges_and_of_those_that_do_not(server: str):
-    assert ask(f"{server}/body", first=16).data == BODY[:16]
-    assert ask(f"{server}/endless", first=16).data == BODY[:16]
+    assert fetch_content(f"{server}/body", first=16).data == BODY[:16]
+    assert fetch_content(f"{server}/endless", first=16).data == BODY[:16]
 
 
 def test_a_server_that_is_not_there_is_told():
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(Unreadable, match=r"no connection \(.+\); check the address and the network"):
+        with pytest.raises(UnreadableFile, match=r"no connection \(.+\); check the address and the network"):
             fetch(f"http://127.0.0.1:{taken.getsockname()[1]}/x")
 
 
 @pytest.mark.parametrize("url", ["http://", "http://exa mple:x/", "http://[::1", "https:///x"])
 def test_what_is_no_address_is_told(url: str):
-    with pytest.raises(Unreadable, match="check the address"):
+    with pytest.raises(UnreadableFile, match="check the address"):
         fetch(url)
 
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simsearch.collection import KindChoice
-from simsearch.index.cache import IndexCache, choose_kind
-from simsearch.models.choice import resolve
+from simsearch.collection import IndexKindChoice
+from simsearch.index.cache import IndexCache, write_kind_choice
+from simsearch.models.choice import resolve_model
 from simsearch.sources.scan import FoundFile
-from simsearch.store.catalog import EmbeddedView, Entry, ImageFacts
+from simsearch.store.catalog import EmbeddedView, FileEntry, ImageProperties
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 
@@ -35,22 +35,22 @@ class Filled(NamedTuple):
 
 def record(writer: CatalogWriter, vectors: np.ndarray, first: int) -> None:
     """Add an image, with one file, for each of some vectors."""
-    model = resolve(HISTOGRAM)
+    model = resolve_model(HISTOGRAM)
     with writer.transaction():
         model_id = writer.add_model(model, vectors.shape[1], model.fingerprint).id
         entries = (
-            Entry(
-                FoundFile(f"/pictures/{number:06}.png", 1000, number), f"{number:032x}", ImageFacts(64, 64, "PNG"),
+            FileEntry(
+                FoundFile(f"/pictures/{number:06}.png", 1000, number), f"{number:032x}", ImageProperties(64, 64, "PNG"),
                 [EmbeddedView("original", "{}", row)],
             )
             for number, row in enumerate(vectors, start=first)
         )  # fmt: skip
-        writer.record(entries, model_id)
+        writer.record_files(entries, model_id)
 
 
-def fill(folder: Path, vectors: np.ndarray, kind: KindChoice) -> Filled:
+def fill(folder: Path, vectors: np.ndarray, kind: IndexKindChoice) -> Filled:
     with CatalogWriter.open_or_create(folder) as writer:
-        choose_kind(writer, kind)
+        write_kind_choice(writer, kind)
         record(writer, vectors, 0)
-        IndexCache(writer).refresh(resolve(HISTOGRAM).fingerprint)
+        IndexCache(writer).refresh(resolve_model(HISTOGRAM).fingerprint)
     return Filled(folder, vectors)

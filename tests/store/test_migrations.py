@@ -11,7 +11,7 @@ from simsearch import Collection
 from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
 from simsearch.store.catalog import Catalog
 from simsearch.store.connection import CATALOG_NAME, SCHEMA_VERSION
-from simsearch.store.migrations import migrate, n_steps
+from simsearch.store.migrations import count_steps, migrate
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 
@@ -20,7 +20,7 @@ def test_a_reader_looks_for_the_version_of_the_last_step():
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrate(connection)
     assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-    assert n_steps() == SCHEMA_VERSION
+    assert count_steps() == SCHEMA_VERSION
 
 
 def test_steps_are_taken_once():
@@ -123,4 +123,4 @@ def test_a_creation_that_was_killed_is_no_collection_to_a_reader_and_a_start_to_
     with pytest.raises(CollectionNotFound, match="simsearch index"):
         Catalog.open(tmp_path)
     with CatalogWriter.open_or_create(tmp_path) as writer:
-        assert writer.counts()["files"] == 0
+        assert writer.count_contents()["files"] == 0

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from simsearch import ModelChoice
-from simsearch.images.augmentation import Ranges, Transformation
+from simsearch.images.augmentation import AugmentationRanges, Transformation
 from simsearch.images.views import Augmentation
-from simsearch.study.augmented import AugmentedSimilarities, Separation, separations
-from simsearch.study.study import study
+from simsearch.study.augmented import AugmentedSimilarities, Separation, measure_separations
+from simsearch.study.study import run_study
 from simsearch.study.views import write_views
 from tests.conftest import HISTOGRAM
 from tests.study.networks import SIDE_PX, save, small_network
@@ -48,8 +48,8 @@ def unit(network: keras.Model, files: list[str]) -> np.ndarray:
 
 
 def test_similarities_are_the_cosines_of_the_views_that_are_written(pictures, network, mine, tmp_path):
-    augmentation = Augmentation(40, seed=3, ranges=Ranges(rotation_deg=15, zoom=0.3))  # more than a batch
-    found = study(pictures, [mine, HISTOGRAM], augmentation).augmented
+    augmentation = Augmentation(40, seed=3, ranges=AugmentationRanges(rotation_deg=15, zoom=0.3))  # more than a batch
+    found = run_study(pictures, [mine, HISTOGRAM], augmentation).augmented
     written = write_views(pictures, str(tmp_path), augmentation)
     views = unit(network, [view.file for view in written]).reshape(3, 40, -1)
     expected = np.array([[[view @ image for image in unit(network, pictures)] for view in of] for of in views])
@@ -61,11 +61,12 @@ def test_similarities_are_the_cosines_of_the_views_that_are_written(pictures, ne
 def test_the_views_of_a_picture_do_not_depend_on_what_is_named_beside_it(pictures):
     augmentation = Augmentation(4, seed=1)
     some, reversed_ = (
-        study(paths, [HISTOGRAM], augmentation).augmented for paths in (pictures[:2], [*pictures[2:], *pictures[1::-1]])
+        run_study(paths, [HISTOGRAM], augmentation).augmented
+        for paths in (pictures[:2], [*pictures[2:], *pictures[1::-1]])
     )
-    np.testing.assert_array_equal(some.own("histogram"), reversed_.own("histogram")[:0:-1])
-    other_seed = study(pictures[:2], [HISTOGRAM], Augmentation(4, seed=2)).augmented
-    assert (some.own("histogram") != other_seed.own("histogram")).all()
+    np.testing.assert_array_equal(some.select_own("histogram"), reversed_.select_own("histogram")[:0:-1])
+    other_seed = run_study(pictures[:2], [HISTOGRAM], Augmentation(4, seed=2)).augmented
+    assert (some.select_own("histogram") != other_seed.select_own("histogram")).all()
 
 
 def by_hand(**similarities: list[list[list[float]]]) -> AugmentedSimilarities:
@@ -80,12 +81,12 @@ CLEAR = [[[0.9, 0.1, 0.9], [0.8, 0.2, 0.8]], [[0.2, 0.9, 0.2], [0.1, 0.8, 0.1]],
 
 
 def test_own_and_others_are_told_apart_and_a_copy_is_no_other():
-    found = separations(by_hand(hard=HARD))["hard"]
+    found = measure_separations(by_hand(hard=HARD))["hard"]
     assert sorted(found.own.ravel().tolist()) == [0.6, 0.6, 0.8, 0.8, 0.9, 0.9]
     # The views of either copy to the other image, and those of the other image to both copies.
     assert sorted(found.others.tolist()) == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.7, 0.7]
     assert found.n_nearest == 4  # 0.6 < 0.7, of both copies
-    np.testing.assert_array_equal(by_hand(hard=HARD).highest_other("hard"), [[0.1, 0.7], [0.2, 0.3], [0.1, 0.7]])
+    np.testing.assert_array_equal(by_hand(hard=HARD).find_highest_other("hard"), [[0.1, 0.7], [0.2, 0.3], [0.1, 0.7]])
 
 
 def test_sensitivity_is_the_gap_in_units_of_the_scatter():
@@ -97,24 +98,24 @@ def test_sensitivity_is_the_gap_in_units_of_the_scatter():
 
 
 def test_separation_is_complete_where_the_least_own_is_above_the_greatest_other():
-    found = separations(by_hand(hard=HARD, clear=CLEAR))
+    found = measure_separations(by_hand(hard=HARD, clear=CLEAR))
     assert (found["clear"].is_complete, found["hard"].is_complete) == (True, False)
     assert not Separation(np.array([[0.9, 0.5]]), np.array([0.5]), 1).is_complete
 
 
 def test_the_clearest_backbone_comes_first():
-    assert list(separations(by_hand(hard=HARD, clear=CLEAR))) == ["clear", "hard"]
+    assert list(measure_separations(by_hand(hard=HARD, clear=CLEAR))) == ["clear", "hard"]
 
 
 def test_scale_alone_makes_no_backbone_clearer():
     """A network whose similarities lie close together separates as clearly as one that spreads them."""
     squeezed = (np.array(CLEAR) * 0.1 + 0.9).tolist()
-    found = separations(by_hand(clear=CLEAR, squeezed=squeezed))
+    found = measure_separations(by_hand(clear=CLEAR, squeezed=squeezed))
     assert found["squeezed"].sensitivity == pytest.approx(found["clear"].sensitivity)
     assert found["squeezed"].gap == pytest.approx(found["clear"].gap / 10)
 
 
 def test_copies_alone_have_no_others(pictures):
-    twice = study([pictures[0], Path(pictures[0])], [HISTOGRAM], Augmentation(2))
+    twice = run_study([pictures[0], Path(pictures[0])], [HISTOGRAM], Augmentation(2))
     assert twice.separations == {}
     assert twice.augmented.similarities["histogram"].shape == (2, 2, 2)

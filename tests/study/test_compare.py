@@ -10,11 +10,11 @@ import pytest
 
 from simsearch import ModelChoice
 from simsearch.errors import ImageError, ModelError, UnknownLayer, UsageError, WeightsMissing
-from simsearch.images.decode import decode_square, read
+from simsearch.images.decode import decode_square, read_raw_file
 from simsearch.models import weights
-from simsearch.models.weights import WeightsOrder
+from simsearch.models.weights import WeightsOptions
 from simsearch.models.zoo import BACKBONES
-from simsearch.study.compare import MOST_IMAGES, Comparison, compare
+from simsearch.study.compare import MAX_COMPARED_IMAGES, ImageComparison, compare
 from tests.conftest import HISTOGRAM, SHARED, draw_picture
 from tests.study.networks import SIDE_PX, save, small_network
 
@@ -61,7 +61,7 @@ def other(folder) -> ModelChoice:
 
 
 def pixels_of(paths: list[Path]) -> np.ndarray:
-    raws = [read(str(path), claims_picture=True, max_pixels=10**8) for path in paths]
+    raws = [read_raw_file(str(path), has_picture_extension=True, max_pixels=10**8) for path in paths]
     return np.stack([decode_square(raw, SIDE_PX, "squash", max_pixels=10**8)[1] for raw in raws])
 
 
@@ -85,7 +85,7 @@ def test_layer_and_pooling_are_as_asked(pictures, network, mine, folder):
 
 def test_every_pair_comes_once_in_the_order_named_under_every_backbone(pictures, mine, other):
     found = compare(pictures, [mine, other, HISTOGRAM])
-    pairs = list(found.pairs())
+    pairs = list(found.iterate_pairs())
     assert [(pair.first, pair.second) for pair in pairs] == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     assert found.n_pairs == 6
     for pair in pairs:
@@ -146,7 +146,7 @@ def test_what_is_complete_as_it_is_takes_no_layer(pictures, mine):
         compare(pictures, [ModelChoice(backbone="histogram", layer="third")])
 
 
-@pytest.mark.parametrize("n", [1, MOST_IMAGES + 1])
+@pytest.mark.parametrize("n", [1, MAX_COMPARED_IMAGES + 1])
 def test_one_picture_and_too_many_are_wrong_questions(n: int):
     with pytest.raises(UsageError, match=f"{n:,} image"):
         compare(["any.png"] * n, [HISTOGRAM])
@@ -161,7 +161,7 @@ def test_one_readable_picture_is_too_few(pictures, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def seed_features() -> Comparison:
+def seed_features() -> ImageComparison:
     if not SHARED.is_dir():
         pytest.skip("../shared, with the original study's pictures, is not on this machine")
     return compare([*SEED_PICTURES, *AUGMENTED], [MOBILENET])
@@ -202,7 +202,7 @@ def test_the_original_figures_of_vgg16_are_reproduced(shared):
         raise AssertionError("nothing is downloaded offline")
 
     try:
-        file = weights.find(BACKBONES["vgg16"], WeightsOrder(offline=True), with_head=True, download=refuse)
+        file = weights.find(BACKBONES["vgg16"], WeightsOptions(offline=True), with_head=True, download=refuse)
     except WeightsMissing as error:
         pytest.skip(f"the real weights of VGG16 are not on this machine: {error.problem}")
     choice = ModelChoice(backbone="vgg16", weights=file, layer="fc2", resize="nearest", precision="f32")

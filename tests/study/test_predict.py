@@ -18,10 +18,10 @@ from simsearch.errors import (
     WeightsMismatch,
     WeightsMissing,
 )
-from simsearch.images.decode import decode_square, read
-from simsearch.models.imagenet import classes
+from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.models.imagenet import load_classes
 from simsearch.models.zoo import BACKBONES
-from simsearch.study.predict import Predictions, predict
+from simsearch.study.predict import PredictionResult, predict
 from tests.conftest import SHARED, draw_picture
 
 SMALL = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow")
@@ -34,14 +34,14 @@ FAMILIES = (
 
 
 def pixels_of(path: Path, side_px: int) -> np.ndarray:
-    raw = read(str(path), claims_picture=True, max_pixels=10**8)
+    raw = read_raw_file(str(path), has_picture_extension=True, max_pixels=10**8)
     return decode_square(raw, side_px, "crop", max_pixels=10**8)[1]
 
 
-def rates(predictions: Predictions) -> tuple[float, float]:
+def rates(predictions: PredictionResult) -> tuple[float, float]:
     """Top 1 and top 5, the class being in each file's name."""
     truth = [Path(image.path).name[:9] for image in predictions.images]
-    ids = [[guess.cls.id for guess in image.guesses["mobilenet_v2"]] for image in predictions.images]
+    ids = [[guess.cls.id for guess in image.top_classes["mobilenet_v2"]] for image in predictions.images]
     first = np.mean([five[0] == true for five, true in zip(ids, truth, strict=True)])
     return float(first), float(np.mean([true in five for five, true in zip(ids, truth, strict=True)]))
 
@@ -67,17 +67,17 @@ def test_probabilities_are_those_of_keras(shared):
     network = keras.applications.MobileNetV2(weights=str(WEIGHTS))
     expected = network(np.stack([pixels_of(path, 224) for path in paths]) / np.float32(127.5) - 1).numpy()
     found = predict(paths, [MOBILENET], top=1000)
-    numbers = {each.id: number for number, each in enumerate(classes())}
+    numbers = {each.id: number for number, each in enumerate(load_classes())}
     for image, row in zip(found.images, expected, strict=True):
         probabilities = np.zeros(1000)
-        for guess in image.guesses["mobilenet_v2"]:
+        for guess in image.top_classes["mobilenet_v2"]:
             probabilities[numbers[guess.cls.id]] = guess.probability
         np.testing.assert_allclose(probabilities, row, atol=2e-5)
-    assert found.images[1].guesses["mobilenet_v2"][0].cls.name == "vase"
+    assert found.images[1].top_classes["mobilenet_v2"][0].cls.name == "vase"
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> Predictions:
+def found(tmp_path_factory) -> PredictionResult:
     folder = tmp_path_factory.mktemp("pictures")
     paths = [draw_picture(folder / f"{seed}.png", seed) for seed in range(3)]
     paths.insert(1, folder / "torn.jpg")
@@ -92,7 +92,7 @@ def test_guesses_are_ranked_and_the_probabilities_of_all_classes_sum_to_one(foun
             probabilities = [guess.probability for guess in guesses]
             assert [guess.rank for guess in guesses] == list(range(1, 1001))
             assert probabilities == sorted(probabilities, reverse=True)
-            assert {guess.cls for guess in guesses} == set(classes())
+            assert {guess.cls for guess in guesses} == set(load_classes())
             assert sum(probabilities) == pytest.approx(1, abs=1e-5)
 
 

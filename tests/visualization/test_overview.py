@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import Selection
+from simsearch.collection import ImageSelection
 from simsearch.errors import ModelNotIndexed, UsageError
-from simsearch.notebook import Card, gallery
+from simsearch.notebook import GalleryItem, render_gallery
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.report.pages import Elements
 
@@ -26,7 +26,7 @@ def test_every_image_is_in_one_cluster_and_the_larger_ones_come_first(filled: Pa
     with Collection.open(filled) as opened:
         found = opened.clusters(3)
     assert (found.backbone, found.n_images, len(found.clusters)) == ("histogram", 12, 3)
-    paths = [image.path for cluster in found.clusters for image in found.members(cluster)]
+    paths = [image.path for cluster in found.clusters for image in found.list_members(cluster)]
     assert sorted(paths) == sorted(map(str, photos.rglob("*.png")))
     sizes = [cluster.size for cluster in found.clusters]
     assert sizes == sorted(sizes, reverse=True)
@@ -36,8 +36,8 @@ def test_labels_are_the_folders_and_the_typical_ones_lead_the_members(filled: Pa
     with Collection.open(filled) as opened:
         found = opened.clusters(2)
     for cluster in found.clusters:
-        members = found.members(cluster)
-        assert found.typical(cluster) == members[:5]
+        members = found.list_members(cluster)
+        assert found.list_typical(cluster) == members[:5]
         labels = [os.path.basename(os.path.dirname(image.path)) for image in members]
         assert [image.label for image in members] == labels
         assert cluster.label_share == pytest.approx(labels.count(cluster.label) / len(labels))
@@ -45,14 +45,14 @@ def test_labels_are_the_folders_and_the_typical_ones_lead_the_members(filled: Pa
 
 def test_a_condition_and_a_limit_choose_what_is_looked_at(filled: Path):
     with Collection.open(filled) as opened:
-        some = opened.clusters(1, selection=Selection(where="class = a"))
+        some = opened.clusters(1, selection=ImageSelection(where="class = a"))
         assert {image.label for image in some.images} == {None}  # one folder says nothing
         assert {os.path.basename(os.path.dirname(image.path)) for image in some.images} == {"a"}
         assert (some.n_images, len(some.images)) == (6, 6)
-        sample = opened.clusters(1, selection=Selection(n_most=5))
+        sample = opened.clusters(1, selection=ImageSelection(max_images=5))
         assert (sample.n_images, len(sample.images)) == (12, 5)
-        assert sample.images == opened.clusters(1, selection=Selection(n_most=5)).images
-        other = opened.clusters(1, selection=Selection(n_most=5, seed=1))
+        assert sample.images == opened.clusters(1, selection=ImageSelection(max_images=5)).images
+        other = opened.clusters(1, selection=ImageSelection(max_images=5, seed=1))
         assert other.images != sample.images
 
 
@@ -68,7 +68,7 @@ def test_an_arrangement_gives_each_image_a_cell_of_its_own(filled: Path):
 def test_nothing_to_look_at_is_said(filled: Path, photos: Path):
     with Collection.open(filled) as opened:
         with pytest.raises(UsageError, match=r"no image of .* matches"):
-            opened.clusters(selection=Selection(where="class = z"))
+            opened.clusters(selection=ImageSelection(where="class = z"))
         with pytest.raises(UsageError, match="12 images cannot be shared out to 13 clusters"):
             opened.clusters(13)
     Collection.remove(filled, [str(photos)])
@@ -91,7 +91,7 @@ def test_an_answer_shows_its_pictures_in_a_notebook(filled: Path, photos: Path):
 def test_names_in_a_notebook_are_text_and_a_lost_picture_is_told(tmp_path: Path):
     hostile = draw_picture(tmp_path / "plain.png", 1).rename(tmp_path / "<img src=x onerror=alert(1)>.png")
     lost = os.path.join(os.fspath(tmp_path), os.fsdecode(b"caf\xe9.png"))
-    page = Elements(gallery('<b>"q"</b>', [Card(str(hostile), "<i>"), Card(lost)]))
+    page = Elements(render_gallery('<b>"q"</b>', [GalleryItem(str(hostile), "<i>"), GalleryItem(lost)]))
     assert len(page.of("img")) == 1
     assert page.of("i") == []
     for text in ('<b>"q"</b>', "<i>", "<img src=x onerror=alert(1)>.png", "caf\ufffd.png", "not there any more"):

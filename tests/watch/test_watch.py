@@ -15,9 +15,9 @@ import pytest
 from simsearch import Collection
 from simsearch.collection import IngestReport
 from simsearch.errors import ModelError, SourceError, UsageError
-from simsearch.watch import Ears, Pace, Turn, check_sources, watch
-from simsearch.watch.filesystems import file_system, is_shared, why_unheard
-from simsearch.watch.watcher import Eyes
+from simsearch.watch import WatchListener, WatchSettings, WatchUpdate, check_sources, watch
+from simsearch.watch.filesystems import explain_polling, find_filesystem, is_shared_filesystem
+from simsearch.watch.watcher import ChangeWatcher
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.test_crash import small_disk
 
@@ -54,15 +54,15 @@ C:\134 /mnt/c 9p rw,aname=drvfs 0 0
     ],
 )
 def test_a_place_that_others_change_unheard_is_known_by_its_file_system(path: str, kind: str, shared: bool):
-    assert file_system(path, MOUNTS) == kind
-    assert is_shared(kind) == shared
+    assert find_filesystem(path, MOUNTS) == kind
+    assert is_shared_filesystem(kind) == shared
 
 
 def test_addresses_and_lists_are_looked_at_and_folders_here_are_not(tmp_path: Path):
     (tmp_path / "list.txt").write_text("a.png\n")
-    assert why_unheard("s3://bucket/photos")
-    assert why_unheard(str(tmp_path / "list.txt"))
-    assert why_unheard(str(tmp_path)) is None
+    assert explain_polling("s3://bucket/photos")
+    assert explain_polling(str(tmp_path / "list.txt"))
+    assert explain_polling(str(tmp_path)) is None
 
 
 def test_what_cannot_be_watched_is_refused_before_anything_is_done(tmp_path: Path):
@@ -79,11 +79,11 @@ class Watcher:
     def __init__(self, *sources: Path, poll_s: float | None = None) -> None:
         self.said: list[str] = []
         collection = str(sources[0] / "ix")
-        self.eyes = Eyes([str(source) for source in sources], collection, self.said.append, poll_s=poll_s)
+        self.eyes = ChangeWatcher([str(source) for source in sources], collection, self.said.append, poll_s=poll_s)
 
     def sees(self, change: Callable[[], object]) -> bool:
         change()
-        return not self.eyes.rests(QUIET_S)
+        return not self.eyes.is_quiet_for(QUIET_S)
 
 
 @pytest.fixture(params=[None, 0.1], ids=["told", "polling"])
@@ -96,13 +96,13 @@ def watcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Watcher]
 
 def test_every_kind_of_change_is_seen_and_rest_is_rest(watcher: Watcher, tmp_path: Path):
     photos = tmp_path / "photos"
-    assert watcher.eyes.rests(QUIET_S)
+    assert watcher.eyes.is_quiet_for(QUIET_S)
     assert watcher.sees(lambda: draw_picture(photos / "new.png", 1))
-    assert watcher.eyes.rests(QUIET_S)
+    assert watcher.eyes.is_quiet_for(QUIET_S)
     assert watcher.sees(lambda: draw_picture(photos / "new.png", 2))
     assert watcher.sees(lambda: (photos / "new.png").rename(photos / "sub" / "moved.png"))
     assert watcher.sees(lambda: shutil.rmtree(photos / "sub"))
-    assert watcher.eyes.rests(QUIET_S)
+    assert watcher.eyes.is_quiet_for(QUIET_S)
     assert watcher.said == []
 
 
@@ -118,7 +118,7 @@ def test_a_source_that_is_replaced_by_another_folder_is_seen_on(watcher: Watcher
     assert watcher.sees(lambda: photos.rename(tmp_path / "away"))
     (tmp_path / "copy").rename(photos)
     deadline = time.monotonic() + DEADLINE_S
-    while not watcher.eyes.rests(2 * QUIET_S):
+    while not watcher.eyes.is_quiet_for(2 * QUIET_S):
         assert time.monotonic() < deadline
     assert watcher.sees(lambda: draw_picture(photos / "new.png", 5))
 
@@ -130,18 +130,18 @@ def test_what_is_mounted_over_a_source_is_seen(tmp_path: Path):
     with contextlib.closing(one.eyes):
         photos.rmdir()  # small_disk makes it again
         with small_disk(photos, 1000):
-            assert not one.eyes.rests(2 * QUIET_S)
-            assert one.eyes.rests(2 * QUIET_S)
+            assert not one.eyes.is_quiet_for(2 * QUIET_S)
+            assert one.eyes.is_quiet_for(2 * QUIET_S)
             assert one.sees(lambda: draw_picture(photos / "new.png", 6))
 
 
 def test_what_is_seen_after_distrust_is_a_change(tmp_path: Path):
     draw_picture(tmp_path / "photos" / "first.png", 0)
     one = Watcher(tmp_path / "photos", poll_s=0.1)
-    assert one.eyes.rests(QUIET_S)
-    one.eyes.distrust(str(tmp_path / "photos"))
-    assert not one.eyes.rests(QUIET_S)
-    assert one.eyes.rests(QUIET_S)
+    assert one.eyes.is_quiet_for(QUIET_S)
+    one.eyes.forget_state(str(tmp_path / "photos"))
+    assert not one.eyes.is_quiet_for(QUIET_S)
+    assert one.eyes.is_quiet_for(QUIET_S)
     one.eyes.close()
 
 
@@ -151,26 +151,26 @@ class Kept:
     def __init__(self, photos: Path, last: str) -> None:
         self.photos, self.collection = photos, photos.parent / "disk" / "ix"
         self.told: list[str] = []
-        self.turns: list[Turn] = []
+        self.turns: list[WatchUpdate] = []
         self._last = last
 
     def go(self, run: Callable[[Sequence[str]], IngestReport]) -> None:
-        ears = Ears(show=self._show, tell=self.told.append)
+        ears = WatchListener(on_update=self._show, on_message=self.told.append)
         late = threading.Timer(DEADLINE_S, lambda: draw_picture(self.photos / self._last, 99))
         late.start()
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            watch(str(self.collection), [str(self.photos)], run, ears, pace=Pace(0.1))
+            watch(str(self.collection), [str(self.photos)], run, ears, pace=WatchSettings(0.1))
         late.cancel()
         assert time.monotonic() - started < DEADLINE_S, self.told
 
     def ingest(self, present: Sequence[str]) -> IngestReport:
         return Collection.ingest(self.collection, present, HISTOGRAM)
 
-    def _show(self, turn: Turn) -> None:
+    def _show(self, turn: WatchUpdate) -> None:
         self.turns.append(turn)
         with Collection.open(self.collection) as opened:
-            if any(path.endswith(self._last) for path in opened.catalog.paths()):
+            if any(path.endswith(self._last) for path in opened.catalog.iterate_paths()):
                 raise KeyboardInterrupt
 
 
@@ -236,7 +236,7 @@ def test_a_model_that_cannot_be_had_ends_the_watch_at_its_first_run(kept: Kept):
         raise ModelError("no weights for it", "fetch them")
 
     with pytest.raises(ModelError, match="no weights"):
-        watch(str(kept.collection), [str(kept.photos)], run, Ears(kept.turns.append, kept.told.append))
+        watch(str(kept.collection), [str(kept.photos)], run, WatchListener(kept.turns.append, kept.told.append))
 
 
 def test_a_network_is_loaded_once_for_many_runs(photos: Path, collection: Path):

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection
-from simsearch.web.engine import Engine
+from simsearch.web.engine import SearchEngine
 from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.server import listen, make_server
-from simsearch.web.settings import Settings
+from simsearch.web.settings import ServerSettings
 from tests.conftest import HISTOGRAM, draw_picture
 
 SCRIPT_NAME = "<img src=x onerror=alert(1)>&quot;'\"<script>alert(2)</script>.png".replace("/", "\N{DIVISION SLASH}")
@@ -27,9 +27,9 @@ TOKEN = "correct-horse-battery-staple"
 
 
 @contextlib.contextmanager
-def serving(settings: Settings, fetcher: Fetcher | None = None) -> Iterator[str]:
+def serving(settings: ServerSettings, fetcher: Fetcher | None = None) -> Iterator[str]:
     """The address of a server that runs in a thread meanwhile, as `simsearch serve` runs it."""
-    is_ready, engine = threading.Event(), Engine(settings)
+    is_ready, engine = threading.Event(), SearchEngine(settings)
     engine.start()
     taken = listen(settings)
     server = make_server(engine, is_ready.set, fetcher)
@@ -70,14 +70,16 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def address(collection: Path) -> Iterator[str]:
     """A server for this machine only."""
-    with serving(Settings(collection=str(collection), port=0, body_s=2.0, max_body_bytes=2_000_000)) as found:
+    with serving(
+        ServerSettings(collection=str(collection), port=0, body_timeout_s=2.0, max_body_bytes=2_000_000)
+    ) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def guarded(collection: Path) -> Iterator[str]:
     """A server that wants a token."""
-    with serving(Settings(collection=str(collection), port=0, token=TOKEN)) as found:
+    with serving(ServerSettings(collection=str(collection), port=0, token=TOKEN)) as found:
         yield found
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from simsearch import Collection, ModelChoice
 from simsearch.collection import Crop, Example
-from simsearch.web.settings import Settings
+from simsearch.web.settings import ServerSettings
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.web.conftest import jpeg, serving
 
@@ -165,7 +165,7 @@ def test_the_page_of_an_image_that_the_backbone_has_not_seen_is_shown_without_ne
     Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     new = draw_picture(photos / "new.png", 77)
     Collection.ingest(tmp_path / "ix", [new.parent], ModelChoice(backbone="builtin"))
-    settings = Settings(collection=str(tmp_path / "ix"), port=0, backbone="histogram")
+    settings = ServerSettings(collection=str(tmp_path / "ix"), port=0, backbone="histogram")
     with serving(settings) as address, httpx.Client(base_url=address) as client:
         assert "Nearest to it" in client.get("/images/1").text
         page = client.get("/images/13")
@@ -183,7 +183,7 @@ def test_nothing_sent_is_nothing_to_ask_with(client: httpx.Client):
 def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path):
     Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     with (
-        serving(Settings(collection=str(tmp_path / "ix"), port=0)) as address,
+        serving(ServerSettings(collection=str(tmp_path / "ix"), port=0)) as address,
         httpx.Client(base_url=address) as client,
     ):
         assert len(found(client.get(SEARCH, params={"id": 1, "k": 50}))) == 12
@@ -200,7 +200,7 @@ def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path
 def test_an_image_whose_file_was_overwritten_is_not_served_as_if_it_were_it(tmp_path: Path, photos: Path):
     Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     (photos / "a" / "picture_00.png").write_bytes(b"secret of another program")
-    with serving(Settings(collection=str(tmp_path / "ix"), port=0)) as address:
+    with serving(ServerSettings(collection=str(tmp_path / "ix"), port=0)) as address:
         for what in ("file", "thumbnail"):
             answer = httpx.get(f"{address}/api/v1/images/1/{what}")
             assert answer.status_code == 422

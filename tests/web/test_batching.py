@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from simsearch.models.choice import ModelChoice, resolve
+from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.embedder import HistogramEmbedder
 from simsearch.web.batching import BatchingEmbedder, SharedEmbedders
 
@@ -61,7 +61,7 @@ def test_a_failure_reaches_those_whose_batch_it_was_and_the_next_one_works():
 
 
 def test_under_load_every_vector_is_that_of_its_own_picture():
-    real = HistogramEmbedder(resolve(ModelChoice(backbone="histogram")))
+    real = HistogramEmbedder(resolve_model(ModelChoice(backbone="histogram")))
     embedder, side = BatchingEmbedder(real), real.model.side_px
     pictures = np.random.default_rng(0).integers(0, 256, (200, 1, side, side, 3), dtype=np.uint8)
     with ThreadPoolExecutor(8) as pool:

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from simsearch.errors import UsageError
-from simsearch.web.server import HEAD_S
-from simsearch.web.settings import Settings
+from simsearch.web.server import HEAD_TIMEOUT_S
+from simsearch.web.settings import ServerSettings
 from tests.web.conftest import SCRIPT_NAME, TOKEN, jpeg, serving
 
 SEARCH = "/api/v1/search"
@@ -90,7 +90,7 @@ def test_a_link_put_in_a_file_s_place_is_not_followed_to_another_content(tmp_pat
     file = photos / "a" / "picture_00.png"
     file.unlink()
     file.symlink_to("/etc/passwd")
-    with serving(Settings(collection=str(tmp_path / "ix"), port=0)) as address:
+    with serving(ServerSettings(collection=str(tmp_path / "ix"), port=0)) as address:
         answer = httpx.get(f"{address}/api/v1/images/1/file")
     assert answer.status_code == 422
     assert b"root:" not in answer.content
@@ -180,7 +180,7 @@ def test_a_body_that_trickles_is_not_waited_for(address: str):
 def test_a_head_that_never_ends_is_hung_up_on(address: str, head: bytes):
     started = time.monotonic()
     assert raw(address, head) == b""
-    assert HEAD_S - 1 < time.monotonic() - started < HEAD_S + 8
+    assert HEAD_TIMEOUT_S - 1 < time.monotonic() - started < HEAD_TIMEOUT_S + 8
 
 
 @pytest.mark.parametrize("body", [b"", b"--x", b"--y\r\n\r\n", b"\0" * 50, b"--x\r\nContent-Disposition: bad\r\n\r\n"])
@@ -200,7 +200,7 @@ def test_thousands_of_fields_are_refused(client: httpx.Client):
 
 
 def test_more_than_can_wait_is_told_to_come_again(collection: Path):
-    settings = Settings(collection=str(collection), port=0, n_workers=1, n_waiting=1)
+    settings = ServerSettings(collection=str(collection), port=0, n_workers=1, max_waiting=1)
     with serving(settings) as address:
         answers: list[httpx.Response] = []
 
@@ -334,17 +334,17 @@ def test_the_door_leads_nowhere_else(guarded: str, next_: str):
 
 def test_an_address_that_others_reach_needs_a_token_that_is_one():
     with pytest.raises(UsageError, match="can be reached from elsewhere"):
-        Settings(collection="x", host="0.0.0.0")
+        ServerSettings(collection="x", host="0.0.0.0")
     for token in ("short", "sixteen letters and blanks", "sechzehn-zeichen-\u00fc"):
         with pytest.raises(UsageError, match="token"):
-            Settings(collection="x", token=token)
+            ServerSettings(collection="x", token=token)
 
 
 def test_an_upload_is_forgotten_when_there_are_too_many():
-    from simsearch.web.uploads import Uploads
+    from simsearch.web.uploads import UploadCache
 
-    uploads = Uploads(most_bytes=1000)
-    first, *others = [uploads.keep(bytes([number]) * 300) for number in range(4)]
+    uploads = UploadCache(most_bytes=1000)
+    first, *others = [uploads.put(bytes([number]) * 300) for number in range(4)]
     assert uploads.get(first) is None
     assert [len(uploads.get(name) or b"") for name in others] == [300] * 3
     assert io.BytesIO(uploads.get(others[-1]) or b"").read(1) == b"\x03"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from simsearch import Collection, ModelChoice
 from simsearch.collection import Crop, Example
-from simsearch.web.settings import Settings
+from simsearch.web.settings import ServerSettings
 from tests.conftest import HISTOGRAM, ROOT
 from tests.web.conftest import serving
 
@@ -51,7 +51,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def place(objects: Path) -> Iterator[str]:
-    with serving(Settings(collection=str(objects), port=0)) as address:
+    with serving(ServerSettings(collection=str(objects), port=0)) as address:
         yield address
 
 

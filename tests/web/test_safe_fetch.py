@@ -17,9 +17,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from simsearch.errors import Unreadable
-from simsearch.web.safe_fetch import Address, Fetcher, Refused, is_public
-from simsearch.web.settings import Settings
+from simsearch.errors import UnreadableFile
+from simsearch.web.safe_fetch import Fetcher, ForbiddenAddress, IpAddress, is_public
+from simsearch.web.settings import ServerSettings
 from tests.web.conftest import jpeg, serving
 
 
@@ -65,10 +65,10 @@ def say(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **heade
 def fetcher(*ports: int, most_bytes: int = 1_000_000, most_s: float = 5.0) -> Fetcher:
     """One to which these ports of this machine are the open internet."""
 
-    def allows(address: Address, port: int) -> bool:
+    def allows(address: IpAddress, port: int) -> bool:
         return port in ports or is_public(address, port)
 
-    return Fetcher(most_bytes=most_bytes, most_s=most_s, allows=allows)
+    return Fetcher(max_bytes=most_bytes, timeout_s=most_s, is_allowed=allows)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_public_addresses_are_public_at_the_ports_of_the_web_alone(text: str):
      "/etc/passwd", "data:image/png;base64,AAAA", "http://user:word@example.org/", "http:///a.jpg", "http://[::1", ""],
 )  # fmt: skip
 def test_what_is_on_this_machine_or_no_web_address_is_refused(url: str):
-    with pytest.raises(Refused):
-        Fetcher(most_bytes=1000).fetch(url)
+    with pytest.raises(ForbiddenAddress):
+        Fetcher(max_bytes=1000).fetch(url)
 
 
 def test_a_picture_is_fetched_after_a_redirect():
@@ -119,7 +119,7 @@ def test_a_redirect_to_a_private_address_is_not_followed():
         for place in (f"http://127.0.0.1:{private.port}/", f"http://localhost:{private.port}/", "file:///etc/passwd"):
             with (
                 web(lambda handler, place=place: say(handler, 302, Location=place)) as open_web,
-                pytest.raises(Refused),
+                pytest.raises(ForbiddenAddress),
             ):
                 fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/a.jpg")
         assert private.asked == []
@@ -128,7 +128,7 @@ def test_a_redirect_to_a_private_address_is_not_followed():
 def test_redirects_without_end_end():
     with (
         web(lambda handler: say(handler, 302, Location=handler.path + "x")) as open_web,
-        pytest.raises(Unreadable, match="more than 5 times"),
+        pytest.raises(UnreadableFile, match="more than 5 times"),
     ):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
     assert len(open_web.asked) == 6
@@ -144,16 +144,16 @@ def test_what_has_no_end_in_bytes_or_in_time_is_given_up():
 
     with web(answers) as open_web:
         ours = fetcher(open_web.port, most_s=1.0)
-        with pytest.raises(Unreadable, match="more than 1 MB"):
+        with pytest.raises(UnreadableFile, match="more than 1 MB"):
             ours.fetch(f"http://127.0.0.1:{open_web.port}/large")
-        with pytest.raises(Unreadable, match="takes too long"):
+        with pytest.raises(UnreadableFile, match="takes too long"):
             ours.fetch(f"http://127.0.0.1:{open_web.port}/slow")
 
 
 def test_an_error_of_the_other_server_is_told():
-    with web(lambda handler: say(handler, 404, b"no")) as open_web, pytest.raises(Unreadable, match="answers 404"):
+    with web(lambda handler: say(handler, 404, b"no")) as open_web, pytest.raises(UnreadableFile, match="answers 404"):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
-    with pytest.raises(Unreadable, match="no connection"):
+    with pytest.raises(UnreadableFile, match="no connection"):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
 
 
@@ -172,7 +172,7 @@ def test_a_server_that_may_finds_what_is_like_a_picture_of_the_web_and_never_one
         else:
             say(handler, 200, jpeg(1) if handler.path == "/rose.jpg" else b"no picture")
 
-    settings = Settings(collection=str(collection), port=0, allow_url=True)
+    settings = ServerSettings(collection=str(collection), port=0, allow_url=True)
     with web(answers) as open_web, serving(settings, fetcher(open_web.port)) as address:
         outside = f"http://127.0.0.1:{open_web.port}"
         by_url = httpx.post(f"{address}/api/v1/search", data={"url": f"{outside}/rose.jpg"})

@@ -15,12 +15,12 @@ from simsearch.errors import UsageError
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
-SETTING = "milvus"
+STORE_SETTING = "milvus"
 """Triggers of the catalog ask for it by this name: see step 5 of `store.migrations`."""
 
 TOKEN_VARIABLE = "MILVUS_TOKEN"
 
-_VERSION = 1  # raise it when rows are made otherwise of the same catalog: they are then all compared anew
+_ROW_VERSION = 1  # raise it when rows are made otherwise of the same catalog: they are then all compared anew
 _STORES = ("faiss", "milvus")
 _LITE_SUFFIX = ".db"
 _SCHEMES = ("http", "https", "tcp", "unix")
@@ -34,7 +34,7 @@ class StoreChoice:
     uri: str | None = None
 
     @classmethod
-    def checked(cls, store: str | None, uri: str | None) -> Self | None:
+    def from_options(cls, store: str | None, uri: str | None) -> Self | None:
         """From what a user says; None where nothing is said, and all stays as it is.
 
         A path that ends in .db is Milvus Lite; a URI alone says Milvus. Raises `UsageError`.
@@ -47,10 +47,10 @@ class StoreChoice:
             raise UsageError("it is not said where Milvus is", f"add --milvus-uri, {_EXAMPLES}")
         if store is None and uri is None:
             return None
-        return cls(None if uri is None else _checked(uri))
+        return cls(None if uri is None else _normalize_uri(uri))
 
 
-def _checked(uri: str) -> str:
+def _normalize_uri(uri: str) -> str:
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in _SCHEMES and (parts.netloc or parts.scheme == "unix"):
         if "@" in parts.netloc:
@@ -63,15 +63,15 @@ def _checked(uri: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MilvusConfig:
     """The Milvus of a collection."""
 
     uri: str
 
     @classmethod
-    def of(cls, catalog: Catalog) -> Self | None:
+    def from_catalog(cls, catalog: Catalog) -> Self | None:
         """Where a collection is searched, or None where FAISS files are."""
-        uri = catalog.setting(SETTING)
+        uri = catalog.read_setting(STORE_SETTING)
         if uri is None:
             return None
         return cls(str(catalog.folder.absolute() / uri) if _is_lite(uri) else uri)
@@ -82,13 +82,13 @@ class Place:
         return _is_lite(self.uri)
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """How messages call it."""
         return f"Milvus Lite at {self.uri}" if self.is_lite else f"Milvus at {self.uri}"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SyncRecord:
     """What state of the catalog was last brought into Milvus. It is kept in the catalog, its `token` in Milvus too.
 
     Each time has a token of its own. As long as both have the same, Milvus holds what this catalog, and no copy or
@@ -98,32 +98,32 @@ class Record:
     token: str
     generation: int
     change: int
-    version: int = _VERSION
+    version: int = _ROW_VERSION
 
     @classmethod
-    def of(cls, catalog: Catalog, fingerprint: str) -> Self | None:
+    def from_catalog(cls, catalog: Catalog, fingerprint: str) -> Self | None:
         """The record that a catalog has of a model, or None where it has none."""
         try:
-            return cls(**json.loads(catalog.setting(_record_of(fingerprint)) or ""))
+            return cls(**json.loads(catalog.read_setting(_build_record_key(fingerprint)) or ""))
         except (ValueError, TypeError):
             return None
 
     @classmethod
-    def new(cls, generation: int, change: int) -> Self:
+    def create(cls, generation: int, change: int) -> Self:
         """A record with a token that no other has."""
         return cls(uuid.uuid4().hex, generation, change)
 
-    def keep(self, writer: CatalogWriter, fingerprint: str) -> None:
+    def save(self, writer: CatalogWriter, fingerprint: str) -> None:
         """Keep it in the catalog."""
         with writer.transaction():
-            writer.set_setting(_record_of(fingerprint), json.dumps(dataclasses.asdict(self)))
+            writer.write_setting(_build_record_key(fingerprint), json.dumps(dataclasses.asdict(self)))
 
-    def is_of(self, stored: StoredModel, last_change: int) -> bool:
+    def is_current(self, stored: StoredModel, last_change: int) -> bool:
         """Whether nothing has changed since."""
-        return (self.version, self.generation, self.change) == (_VERSION, stored.generation, last_change)
+        return (self.version, self.generation, self.change) == (_ROW_VERSION, stored.generation, last_change)
 
 
-def choose(writer: CatalogWriter, choice: StoreChoice) -> None:
+def set_store(writer: CatalogWriter, choice: StoreChoice) -> None:
     """Keep, within a transaction, what is searched from now on. What lies below the collection moves with it.
 
     Changes are counted while Milvus is searched alone: moving to another, and no copying, needs `forget_records`.
@@ -132,25 +132,25 @@ def choose(writer: CatalogWriter, choice: StoreChoice) -> None:
     folder = Path(os.path.abspath(writer.folder))
     if uri is not None and _is_lite(uri) and Path(uri).is_relative_to(folder):
         uri = str(Path(uri).relative_to(folder))
-    writer.set_setting(SETTING, uri)
+    writer.write_setting(STORE_SETTING, uri)
 
 
-def move(writer: CatalogWriter, choice: StoreChoice) -> None:
+def switch_store(writer: CatalogWriter, choice: StoreChoice) -> None:
     """Say, within a transaction, what is searched from now on; what is not there yet is copied when it is asked."""
-    if Place.of(writer) != (None if choice.uri is None else Place(choice.uri)):
+    if MilvusConfig.from_catalog(writer) != (None if choice.uri is None else MilvusConfig(choice.uri)):
         forget_records(writer)
-        choose(writer, choice)
+        set_store(writer, choice)
 
 
 def forget_records(writer: CatalogWriter) -> None:
     """Forget, within a transaction, what was brought into Milvus: all is compared before it is believed again."""
-    for stored in writer.models():
-        writer.set_setting(_record_of(stored.fingerprint), None)
+    for stored in writer.list_models():
+        writer.write_setting(_build_record_key(stored.fingerprint), None)
 
 
 def _is_lite(uri: str) -> bool:
     return uri.endswith(_LITE_SUFFIX) and "://" not in uri
 
 
-def _record_of(fingerprint: str) -> str:
-    return f"{SETTING} {fingerprint}"
+def _build_record_key(fingerprint: str) -> str:
+    return f"{STORE_SETTING} {fingerprint}"

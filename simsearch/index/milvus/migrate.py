@@ -9,16 +9,16 @@ from pathlib import Path
 
 from simsearch.errors import UsageError
 from simsearch.index.cache import IndexCache
-from simsearch.index.milvus.config import Place, StoreChoice, choose, forget_records
+from simsearch.index.milvus.config import MilvusConfig, StoreChoice, forget_records, set_store
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
-Progress = Callable[[int, int], object]
+PushProgress = Callable[[int, int], object]
 """Called with how many vectors are in their place, and how many there are to be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class PushReport:
     """What is searched from now on: FAISS files where `uri` is None. `vectors` is how many it has, by fingerprint."""
 
     collection: str
@@ -33,8 +33,8 @@ class Pushed:
 
 
 def push(
-    folder: Path, choice: StoreChoice | None, *, drops: bool = False, progress: Progress = lambda *_: None
-) -> Pushed:
+    folder: Path, choice: StoreChoice | None, *, drops: bool = False, progress: PushProgress = lambda *_: None
+) -> PushReport:
     """Copy every vector to where it is to be searched, and search it there once all are there.
 
     Without a choice the Milvus of the collection is compared row by row and put right. `drops`: what a Milvus that
@@ -44,56 +44,56 @@ def push(
     started = time.perf_counter()
     Catalog.open(folder).close()
     with CatalogWriter.open_or_create(folder) as writer:
-        left = Place.of(writer)
+        left = MilvusConfig.from_catalog(writer)
         if choice is None:
             if left is None:
                 problem = f"{folder} is searched in FAISS files, and it is not said where Milvus is"
                 raise UsageError(problem, "add --milvus-uri, such as http://localhost:19530")
             choice = StoreChoice(left.uri)
-        target = None if choice.uri is None else Place(choice.uri)
-        counts = _to_files(writer) if target is None else _to_milvus(writer, target, progress)
+        target = None if choice.uri is None else MilvusConfig(choice.uri)
+        counts = _copy_to_files(writer) if target is None else _copy_to_milvus(writer, target, progress)
         with writer.transaction():
-            choose(writer, choice)
+            set_store(writer, choice)
         if target is not None and left is None:
             IndexCache(writer).discard()
         if drops and left is not None and left != target:
-            from simsearch.index.milvus.cache import MilvusIndexes
+            from simsearch.index.milvus.cache import MilvusIndexCache
 
-            with MilvusIndexes(writer, left) as indexes:
+            with MilvusIndexCache(writer, left) as indexes:
                 indexes.drop()
-    return Pushed(str(folder), choice.uri, counts, time.perf_counter() - started)
+    return PushReport(str(folder), choice.uri, counts, time.perf_counter() - started)
 
 
-def check(folder: Path, choice: StoreChoice) -> None:
+def check_connection(folder: Path, choice: StoreChoice) -> None:
     """Connect to where a collection is to be searched. Raises `StoreUnavailable`, `MissingExtra`."""
     if choice.uri is not None:
-        from simsearch.index.milvus.client import Server
+        from simsearch.index.milvus.client import MilvusConnection
 
-        Server(Place(choice.uri), folder).close()
+        MilvusConnection(MilvusConfig(choice.uri), folder).close()
 
 
-def _to_milvus(writer: CatalogWriter, target: Place, progress: Progress) -> dict[str, int]:
-    from simsearch.index.milvus.cache import MilvusIndexes  # pymilvus, which FAISS files do not need
+def _copy_to_milvus(writer: CatalogWriter, target: MilvusConfig, progress: PushProgress) -> dict[str, int]:
+    from simsearch.index.milvus.cache import MilvusIndexCache  # pymilvus, which FAISS files do not need
 
-    if Place.of(writer) != target:
+    if MilvusConfig.from_catalog(writer) != target:
         with writer.transaction():
             forget_records(writer)  # what a Milvus had before may have gone stale meanwhile
     counts: dict[str, int] = {}
-    models = writer.models()
-    n_all = sum(writer.n_vectors(stored.id) for stored in models)
-    with MilvusIndexes(writer, target) as indexes:
+    models = writer.list_models()
+    n_all = sum(writer.count_vectors(stored.id) for stored in models)
+    with MilvusIndexCache(writer, target) as indexes:
         indexes.connect()
         for stored in models:
-            further = _Further(progress, sum(counts.values()), n_all)
+            further = _OffsetProgress(progress, sum(counts.values()), n_all)
             counts[stored.fingerprint] = indexes.push(stored.fingerprint, progress=further)
     return counts
 
 
 @dataclass(frozen=True, slots=True)
-class _Further:
+class _OffsetProgress:
     """The progress of one model among all, after those that are done."""
 
-    progress: Progress
+    progress: PushProgress
     n_before: int
     n_all: int
 
@@ -101,8 +101,8 @@ class _Further:
         self.progress(self.n_before + n_done, self.n_all)
 
 
-def _to_files(writer: CatalogWriter) -> dict[str, int]:
+def _copy_to_files(writer: CatalogWriter) -> dict[str, int]:
     files = IndexCache(writer)
-    for stored in writer.models():
+    for stored in writer.list_models():
         files.refresh(stored.fingerprint)
-    return {stored.fingerprint: writer.n_vectors(stored.id) for stored in writer.models()}
+    return {stored.fingerprint: writer.count_vectors(stored.id) for stored in writer.list_models()}

@@ -16,10 +16,10 @@ from simsearch.errors import ClusterError, MissingExtra
 
 LOCAL, AUTO = "local", "auto"
 
-_ANSWER_S = 5.0
+_CONNECT_TIMEOUT_S = 5.0
 """A cluster that is there answers in milliseconds; Ray itself would ask for 80 seconds, and then end the process."""
 
-_QUIET = {
+_QUIET_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -30,16 +30,16 @@ _QUIET = {
 }
 """Set before Ray is imported, where the user has not: stdout and stderr are ours."""
 
-_MOST_CPUS = 4
+_MAX_CPUS_PER_WORKER = 4
 """Of one worker. More workers of few processors decode faster than few of many: Python shares one lock in each."""
 
 # How HTTP/2 begins, RFC 9113, section 3.4: every gRPC server answers it with a frame of type 4.
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-_FRAME_BYTES, _SETTINGS = 9, 4
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_FRAME_HEADER_BYTES, _SETTINGS_FRAME = 9, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class WorkerPool:
     """How many workers there can be, with so many processors each, on so many machines."""
 
     n_workers: int
@@ -51,7 +51,7 @@ class Crew:
         return f"{self.n_workers} worker{'s' if self.n_workers > 1 else ''}{machines}"
 
 
-def check(address: str) -> None:
+def check_address(address: str) -> None:
     """What can be said of an address before anything is written, without loading Ray.
 
     Raises `MissingExtra` when Ray is not installed, `ClusterError` when nothing answers at the address.
@@ -66,44 +66,44 @@ def check(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit() and int(port) < 1 << 16):
         raise ClusterError(f"{address!r} is no address of a Ray cluster", "write host:port, auto or local")
-    problem = _no_answer(host.strip("[]"), int(port))
+    problem = _probe_server(host.strip("[]"), int(port))
     if problem:
         raise ClusterError(f"no Ray cluster answers at {address} ({problem})", "check the address with `ray status`")
 
 
-def _no_answer(host: str, port: int) -> str:
+def _probe_server(host: str, port: int) -> str:
     """Why there is no gRPC server; nothing where there is one."""
     try:
-        with socket.create_connection((host, port), timeout=_ANSWER_S) as connection:
-            connection.sendall(_GREETING)
-            head = connection.recv(_FRAME_BYTES)
+        with socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S) as connection:
+            connection.sendall(_HTTP2_PREFACE)
+            head = connection.recv(_FRAME_HEADER_BYTES)
     except OSError as error:
         return error.strerror or str(error)
-    return "" if len(head) > 3 and head[3] == _SETTINGS else "what listens there is something else"
+    return "" if len(head) > 3 and head[3] == _SETTINGS_FRAME else "what listens there is something else"
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
+def connect(address: str) -> Iterator[None]:
     """A connection to the cluster at `address`; one that the process has already is taken, and left.
 
     `local` starts a cluster with all processors of this machine and ends it; `auto` finds the one that runs here.
 
     Raises `ClusterError`.
     """
-    check(address)
-    ray = _ray()
+    check_address(address)
+    ray = _import_ray()
     if ray.is_initialized():
         yield
         return
     try:
-        _connect(ray, address)
+        _init_ray(ray, address)
         yield
     finally:
         ray.shutdown()
 
 
-def _ray() -> Any:
-    for name, value in _QUIET.items():
+def _import_ray() -> Any:
+    for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -114,21 +114,21 @@ def _ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str) -> None:
+def _init_ray(ray: Any, address: str) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address == LOCAL:
         settings["include_dashboard"] = False
     try:
-        with _quiet_stderr():
+        with _silence_stderr():
             ray.init(address=address, **settings)
     except SystemExit as error:  # how Ray ends a process that waited too long for its cluster
-        raise _unreachable(address, "it does not answer") from error
+        raise _make_unreachable_error(address, "it does not answer") from error
     except Exception as error:  # ConnectionError, RuntimeError, ValueError, whatever its layers raise
-        raise _unreachable(address, (str(error).strip() or repr(error)).splitlines()[0]) from error
+        raise _make_unreachable_error(address, (str(error).strip() or repr(error)).splitlines()[0]) from error
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def _silence_stderr() -> Iterator[None]:
     """Silence file descriptor 2: Ray's core notes there which level of notes it was told."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -141,7 +141,7 @@ def _quiet_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _unreachable(address: str, detail: str) -> ClusterError:
+def _make_unreachable_error(address: str, detail: str) -> ClusterError:
     if address == LOCAL:
         return ClusterError(f"Ray cannot start here ({detail})", "run without --ray, or name a cluster")
     if address == AUTO:
@@ -152,13 +152,13 @@ def _unreachable(address: str, detail: str) -> ClusterError:
     )
 
 
-def crew() -> Crew:
+def plan_workers() -> WorkerPool:
     """As many workers as the machines that are there now have room for; one at least, which a cluster may grow for."""
     import ray
 
     cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     cpus = [n for n in cpus if n > 0]
     if not cpus:
-        return Crew(1, 1, 1)
-    n_cpus = max(1, min(_MOST_CPUS, min(cpus) // 2))
-    return Crew(sum(n // n_cpus for n in cpus), n_cpus, len(cpus))
+        return WorkerPool(1, 1, 1)
+    n_cpus = max(1, min(_MAX_CPUS_PER_WORKER, min(cpus) // 2))
+    return WorkerPool(sum(n // n_cpus for n in cpus), n_cpus, len(cpus))

@@ -17,69 +17,73 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from simsearch import __version__
-from simsearch.ingest.pipeline import Count, Job, Lookup, changed
-from simsearch.ingest.ray_cluster.blocks import Block, block_size, cut
-from simsearch.ingest.ray_cluster.cluster import Crew, connected, crew
-from simsearch.ingest.ray_cluster.known_contents import MOST_KNOWN, KnownContents
-from simsearch.ingest.ray_cluster.merge import Leftovers, Merger
+from simsearch.ingest.pipeline import CatalogLookup, IngestJob, ProgressCounter, select_changed
+from simsearch.ingest.ray_cluster.blocks import FileBlock, choose_block_size, split_into_blocks
+from simsearch.ingest.ray_cluster.cluster import WorkerPool, connect, plan_workers
+from simsearch.ingest.ray_cluster.known_contents import MAX_KNOWN_CONTENTS, KnownContents
+from simsearch.ingest.ray_cluster.merge import ShardMerger, UnmergedShards
 from simsearch.ingest.ray_cluster.shards import ShardFolder
-from simsearch.ingest.record import Recorder, Tally
-from simsearch.models.portable import pack
+from simsearch.ingest.record import IngestStats, Recorder
+from simsearch.models.portable import pack_model
 from simsearch.sources.scan import Scan
 from simsearch.store.catalog import Catalog
-from simsearch.store.connection import disk_full, not_writable
+from simsearch.store.connection import make_disk_full_error, make_not_writable_error
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
-    from simsearch.ingest.ray_cluster.rounds import Answer
-    from simsearch.ingest.ray_cluster.worker import Order
+    from simsearch.ingest.ray_cluster.rounds import BlockResult
+    from simsearch.ingest.ray_cluster.worker import WorkerConfig
 
 
-def ingest_on(address: str, scan: Scan, writer: CatalogWriter, job: Job) -> Tally:
+def ingest_on_cluster(address: str, scan: Scan, writer: CatalogWriter, job: IngestJob) -> IngestStats:
     """Bring the catalog up to date as `ingest.pipeline.ingest` does, with the workers of the cluster at `address`.
 
     Where nothing is to be embedded Ray is not even loaded. Raises `ClusterError`, or what the local run raises.
     """
-    tally = Tally(skips=list(scan.skips))
-    count = Count(job, tally, n_files=len(scan.files))
+    tally = IngestStats(skips=list(scan.skips))
+    count = ProgressCounter(job, tally, n_files=len(scan.files))
     recorder = Recorder(writer, job.model_id, job.augmentation, tally)
-    folder = ShardFolder(writer.folder, _run_key(job))
+    folder = ShardFolder(writer.folder, _make_run_key(job))
     with Catalog.open(writer.folder) as reader, contextlib.ExitStack() as connection:
-        lookup = Lookup(reader, job)
-        files = list(changed(scan.files, lookup, count))
-        leftovers = Leftovers(folder, files, lookup)
-        team = Crew(1, 1, 1)
+        lookup = CatalogLookup(reader, job)
+        files = list(select_changed(scan.files, lookup, count))
+        leftovers = UnmergedShards(folder, files, lookup)
+        team = WorkerPool(1, 1, 1)
         if len(leftovers):
             tally.notes.append(f"{len(leftovers):,} files had been embedded by a run that was stopped")
-        if leftovers.lacking(files):
-            connection.enter_context(connected(address))
-            team = crew()
+        if leftovers.select_unembedded(files):
+            connection.enter_context(connect(address))
+            team = plan_workers()
             tally.notes.append(f"embedded by {team} of a Ray cluster")
-        blocks = list(cut(files, block_size(len(files), len(job.augmentation.numbers), team.n_workers)))
-        merger = Merger(blocks, leftovers, recorder, lookup, on_merged=count.advance)
-        for answer in _answers(merger.to_send(), job, reader, team, tally):
-            merger.add(answer.number, _kept(folder, answer, writer.folder))
+        blocks = list(
+            split_into_blocks(files, choose_block_size(len(files), len(job.augmentation.numbers), team.n_workers))
+        )
+        merger = ShardMerger(blocks, leftovers, recorder, lookup, on_merged=count.advance)
+        for answer in _collect_results(merger.select_pending_blocks(), job, reader, team, tally):
+            merger.add_shard(answer.number, _keep_shard(folder, answer, writer.folder))
     folder.clear()
     recorder.finish(scan)
     count.finish()
     return tally
 
 
-def _run_key(job: Job) -> str:
+def _make_run_key(job: IngestJob) -> str:
     """What files decide with about a shard: equal keys and equal files, equal shards."""
     parts = (job.model.fingerprint, job.augmentation.to_json(), str(job.max_pixels), __version__)
     return f"{job.model.backbone}-{xxhash.xxh3_64_hexdigest(chr(0).join(parts).encode())}"
 
 
-def _answers(blocks: Sequence[Block], job: Job, reader: Catalog, team: Crew, tally: Tally) -> Iterator[Answer]:
+def _collect_results(
+    blocks: Sequence[FileBlock], job: IngestJob, reader: Catalog, team: WorkerPool, tally: IngestStats
+) -> Iterator[BlockResult]:
     """What the workers make of the blocks, in no order."""
     if not blocks:
         return
-    from simsearch.ingest.ray_cluster.rounds import answers
+    from simsearch.ingest.ray_cluster.rounds import embed_blocks
 
-    with contextlib.closing(answers(blocks, _order(job, reader, team, tally), team)) as coming:
+    with contextlib.closing(embed_blocks(blocks, _make_worker_config(job, reader, team, tally), team)) as coming:
         while True:
-            with tally.clock.on("wait_embed"):
+            with tally.clock.measure("wait_embed"):
                 answer = next(coming, None)
             if answer is None:
                 return
@@ -88,25 +92,25 @@ def _answers(blocks: Sequence[Block], job: Job, reader: Catalog, team: Crew, tal
             yield answer
 
 
-def _order(job: Job, reader: Catalog, team: Crew, tally: Tally) -> Order:
+def _make_worker_config(job: IngestJob, reader: Catalog, team: WorkerPool, tally: IngestStats) -> WorkerConfig:
     """What the workers are told."""
-    from simsearch.ingest.ray_cluster.worker import Order
+    from simsearch.ingest.ray_cluster.worker import WorkerConfig
 
     known = KnownContents()
-    if reader.n_vectors(job.model_id) <= MOST_KNOWN:
-        known = KnownContents.of(reader.embedded_contents(job.model_id))
+    if reader.count_vectors(job.model_id) <= MAX_KNOWN_CONTENTS:
+        known = KnownContents.from_views(reader.iterate_embedded_contents(job.model_id))
     else:
         tally.notes.append("the collection is large: workers embed moved and copied files again (it changes no answer)")
-    return Order(
+    return WorkerConfig(
         model=job.model, augmentation=job.augmentation, max_pixels=job.max_pixels, n_cpus=team.n_cpus,
-        shipment=pack(job.open_embedder()), known=known,
+        shipment=pack_model(job.open_embedder()), known=known,
     )  # fmt: skip
 
 
-def _kept(folder: ShardFolder, answer: Answer, collection: Path) -> Path:
+def _keep_shard(folder: ShardFolder, answer: BlockResult, collection: Path) -> Path:
     try:
-        return folder.keep(answer.number, answer.shard)
+        return folder.write_shard(answer.number, answer.shard)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise disk_full(collection) from error
-        raise not_writable(collection, error.strerror or str(error)) from error
+            raise make_disk_full_error(collection) from error
+        raise make_not_writable_error(collection, error.strerror or str(error)) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_KNOWN = 5_000_000
+MAX_KNOWN_CONTENTS = 5_000_000
 """So many contents are sent to the workers: 20 bytes each. Beyond that they embed moved files again, for nothing."""
 
 _DIGEST = np.dtype("S16")
@@ -24,11 +24,11 @@ class KnownContents:
     """
 
     digests: NDArray[np.bytes_] = field(default_factory=lambda: np.empty(0, _DIGEST))
-    sets: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    numbers: tuple[frozenset[int], ...] = ()
+    set_ids: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    number_sets: tuple[frozenset[int], ...] = ()
 
     @classmethod
-    def of(cls, views: Iterable[tuple[str, int]]) -> KnownContents:
+    def from_views(cls, views: Iterable[tuple[str, int]]) -> KnownContents:
         """From digests with the number of one view each, those of one digest behind each other."""
         digests, sets = bytearray(), array("i")
         places: dict[frozenset[int], int] = {}
@@ -43,11 +43,11 @@ class KnownContents:
     def __len__(self) -> int:
         return len(self.digests)
 
-    def missing(self, digest: str, numbers: Sequence[int]) -> list[int]:
+    def find_missing(self, digest: str, numbers: Sequence[int]) -> list[int]:
         """Those of the numbers that the content of that digest has no vector under."""
         wanted = np.frombuffer(bytes.fromhex(digest), _DIGEST)
         place = int(np.searchsorted(self.digests, wanted)[0])
         if place == len(self.digests) or self.digests[place] != wanted[0]:
             return list(numbers)
-        held = self.numbers[self.sets[place]]
+        held = self.number_sets[self.set_ids[place]]
         return [number for number in numbers if number not in held]

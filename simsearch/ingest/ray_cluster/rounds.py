@@ -22,21 +22,21 @@ import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simsearch.errors import ClusterError, SimsearchError
-from simsearch.ingest.ray_cluster.blocks import Block
-from simsearch.ingest.ray_cluster.cluster import Crew, crew
-from simsearch.ingest.ray_cluster.worker import Ledger, Order, Worker
+from simsearch.ingest.ray_cluster.blocks import FileBlock
+from simsearch.ingest.ray_cluster.cluster import WorkerPool, plan_workers
+from simsearch.ingest.ray_cluster.worker import Worker, WorkerConfig, WorkerRegistry
 
 _BLOCKS_IN_ROUND = 2048
 """What one round sends out: the lists of files lie in Ray's object store, some 40 kB a block."""
 
-_FRUITLESS_ROUNDS = 3
-_LOOK_S = 1.0
-_PATIENCE_S = 10.0
+_MAX_FRUITLESS_ROUNDS = 3
+_CHECK_INTERVAL_S = 1.0
+_RESTART_TIMEOUT_S = 10.0
 """So long may a worker whose machine is gone take to start on another one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BlockResult:
     """The shard of a block, as the bytes of its file, and the busy seconds of each stage."""
 
     number: int
@@ -44,34 +44,36 @@ class Answer:
     seconds: Mapping[str, float]
 
 
-def answers(blocks: Sequence[Block], order: Order, team: Crew) -> Generator[Answer, None, None]:
+def embed_blocks(
+    blocks: Sequence[FileBlock], order: WorkerConfig, team: WorkerPool
+) -> Generator[BlockResult, None, None]:
     """The answer to every block, each once, in no order.
 
     Raises `ClusterError` when a block kills its worker again and again, or no worker can start, or they are all lost,
     and any `SimsearchError` that a worker meets.
     """
-    ledger = _ledger()
+    ledger = _start_registry()
     order = replace(order, shipment=ray.put(order.shipment), known=ray.put(order.known), ledger=ledger)
     left = {block.number: block for block in blocks}
     n_fruitless = 0
     while left:
         n_before = len(left)
         some = list(left.values())[:_BLOCKS_IN_ROUND]
-        with _translated(), _watch(ledger):
-            for row in _round(some, order, team):
+        with _translate_errors(), _watch_workers(ledger):
+            for row in _run_round(some, order, team):
                 block = left.pop(row["number"], None)
                 if block is not None:  # else Ray gives an answer twice
-                    yield _answer(row, block)
+                    yield _parse_result(row, block)
         n_fruitless = n_fruitless + 1 if len(left) == n_before else 0
-        if n_fruitless == _FRUITLESS_ROUNDS:
+        if n_fruitless == _MAX_FRUITLESS_ROUNDS:
             raise ClusterError("the workers of the Ray cluster are lost again and again", "see `ray status`")
         if left:
-            team = crew()
+            team = plan_workers()
 
 
-def _answer(row: Mapping[str, Any], block: Block) -> Answer:
+def _parse_result(row: Mapping[str, Any], block: FileBlock) -> BlockResult:
     if row["problem"] is None:
-        return Answer(row["number"], row["shard"], json.loads(row["seconds"]))
+        return BlockResult(row["number"], row["shard"], json.loads(row["seconds"]))
     n, first = len(block.files), block.files[0].path
     where = f"{n:,} files, of which {first} is the first" if n > 1 else first
     raise ClusterError(
@@ -80,7 +82,7 @@ def _answer(row: Mapping[str, Any], block: Block) -> Answer:
     )
 
 
-def _round(blocks: Sequence[Block], order: Order, team: Crew) -> Iterator[dict[str, Any]]:
+def _run_round(blocks: Sequence[FileBlock], order: WorkerConfig, team: WorkerPool) -> Iterator[dict[str, Any]]:
     """The rows that workers answer with. Blocks of workers that were given up are missing."""
     items = [{"number": block.number, "files": pickle.dumps(block.files)} for block in blocks]
     context = copy.deepcopy(ray.data.DataContext.get_current())
@@ -100,33 +102,33 @@ def _round(blocks: Sequence[Block], order: Order, team: Crew) -> Iterator[dict[s
             yield from table.to_pylist()
 
 
-def _ledger() -> Any:
+def _start_registry() -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+    return ray.remote(WorkerRegistry).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 @contextlib.contextmanager
-def _watch(ledger: Any) -> Iterator[None]:
+def _watch_workers(ledger: Any) -> Iterator[None]:
     """Give up workers whose machine is gone, as long as the round lasts; but never the last one."""
     over = threading.Event()
-    thread = threading.Thread(target=_give_up_lost, args=(ledger, over), name="watch", daemon=True)
+    thread = threading.Thread(target=_kill_lost_workers, args=(ledger, over), name="watch", daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join(timeout=_PATIENCE_S)
+        thread.join(timeout=_RESTART_TIMEOUT_S)
         ray.get(ledger.dismiss.remote())
 
 
-def _give_up_lost(ledger: Any, over: threading.Event) -> None:
+def _kill_lost_workers(ledger: Any, over: threading.Event) -> None:
     lost_since: dict[tuple[str, str], float] = {}
-    while not over.wait(_LOOK_S):
+    while not over.wait(_CHECK_INTERVAL_S):
         with contextlib.suppress(ray.exceptions.RayError):  # the next look may tell more
-            _look(ledger, lost_since)
+            _check_workers(ledger, lost_since)
 
 
-def _look(ledger: Any, lost_since: dict[tuple[str, str], float]) -> None:
+def _check_workers(ledger: Any, lost_since: dict[tuple[str, str], float]) -> None:
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     workers = ray.get(ledger.workers.remote())
     if not any(node in alive for _, node, _ in workers):
@@ -134,22 +136,22 @@ def _look(ledger: Any, lost_since: dict[tuple[str, str], float]) -> None:
     for worker, node, handle in workers:
         if node not in alive:
             since = lost_since.setdefault((worker, node), time.monotonic())
-            if time.monotonic() - since > _PATIENCE_S:
+            if time.monotonic() - since > _RESTART_TIMEOUT_S:
                 ray.kill(handle)
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Ray's errors, which are of many kinds, as ours."""
     try:
         yield
     except SimsearchError:
         raise
     except Exception as error:
-        raise _translation(str(error)) from error
+        raise _translate_error(str(error)) from error
 
 
-def _translation(text: str) -> ClusterError:
+def _translate_error(text: str) -> ClusterError:
     if "No module named 'simsearch" in text:
         from simsearch import __version__
 

@@ -17,17 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from simsearch.errors import ImageError, NotAPicture, Unreadable
-from simsearch.images.metadata import Metadata
-from simsearch.ingest.prepare import Prepared
+from simsearch.errors import ImageError, NotAPicture, UnreadableFile
+from simsearch.images.metadata import ExifMetadata
+from simsearch.ingest.prepare import PreparedFile
 from simsearch.ingest.record import NewViews
 from simsearch.sources.scan import FoundFile
-from simsearch.store.catalog import ImageFacts
+from simsearch.store.catalog import ImageProperties
 from simsearch.store.connection import SHARDS_NAME
 
-_FAILURES: dict[str, type[ImageError]] = {
+_FAILURE_KINDS: dict[str, type[ImageError]] = {
     "not a picture": NotAPicture,
-    "unreadable": Unreadable,
+    "unreadable": UnreadableFile,
     "broken": ImageError,
 }
 """Kinds of failures, those that are kinds of others first."""
@@ -57,20 +57,20 @@ _SCHEMA = pa.schema(
 class ShardContent:
     """Files without their pixels, in their order, and the new views of each content among them."""
 
-    files: Sequence[Prepared]
-    new: Mapping[str, NewViews]
+    files: Sequence[PreparedFile]
+    new_views: Mapping[str, NewViews]
 
 
-def encode(content: ShardContent) -> bytes:
+def encode_shard(content: ShardContent) -> bytes:
     """A shard as the bytes of its file."""
-    left = dict(content.new)
-    rows = [_row(file, left.pop(file.digest, None)) for file in content.files]
+    left = dict(content.new_views)
+    rows = [_encode_file(file, left.pop(file.digest, None)) for file in content.files]
     sink = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, _SCHEMA), sink, compression="zstd")
     return sink.getvalue()
 
 
-def decode(shard: Path) -> ShardContent:
+def decode_shard(shard: Path) -> ShardContent:
     """What `encode` was given.
 
     Raises `ValueError` where the file is no whole shard.
@@ -88,13 +88,13 @@ def decode(shard: Path) -> ShardContent:
         if numbers[place]:
             flat: Any = vectors[place].values.to_numpy(zero_copy_only=False)
             new[row["digest"]] = NewViews(numbers[place], flat.reshape(len(numbers[place]), -1))
-    return ShardContent([_prepared(row) for row in rows], new)
+    return ShardContent([_decode_file(row) for row in rows], new)
 
 
-def _row(file: Prepared, new: NewViews | None) -> dict[str, Any]:
+def _encode_file(file: PreparedFile, new: NewViews | None) -> dict[str, Any]:
     found, facts, failure = file.file, file.facts, file.failure
-    noted = facts.metadata if facts else Metadata()
-    kind = next((kind for kind, error in _FAILURES.items() if isinstance(failure, error)), None)
+    noted = facts.metadata if facts else ExifMetadata()
+    kind = next((kind for kind, error in _FAILURE_KINDS.items() if isinstance(failure, error)), None)
     return {
         "path": os.fsencode(found.path), "size_bytes": found.size_bytes, "mtime_ns": found.mtime_ns,
         "etag": found.etag, "digest": file.digest,
@@ -105,53 +105,53 @@ def _row(file: Prepared, new: NewViews | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _prepared(row: Mapping[str, Any]) -> Prepared:
+def _decode_file(row: Mapping[str, Any]) -> PreparedFile:
     file = FoundFile(os.fsdecode(row["path"]), row["size_bytes"], row["mtime_ns"], row["etag"])
     if row["failure"] is not None:
-        failure = _FAILURES[row["failure"]](file.path, row["problem"], row["advice"])
-        return Prepared(file, failure=failure)
-    metadata = Metadata(row["taken_at"], row["camera"])
-    facts = None if row["width"] is None else ImageFacts(row["width"], row["height"], row["format"], metadata)
-    return Prepared(file, row["digest"], facts)
+        failure = _FAILURE_KINDS[row["failure"]](file.path, row["problem"], row["advice"])
+        return PreparedFile(file, failure=failure)
+    metadata = ExifMetadata(row["taken_at"], row["camera"])
+    facts = None if row["width"] is None else ImageProperties(row["width"], row["height"], row["format"], metadata)
+    return PreparedFile(file, row["digest"], facts)
 
 
 class ShardFolder:
     """The shards of a collection that are of one model, its views and the same limits: those of `key`."""
 
     def __init__(self, collection: Path, key: str) -> None:
-        self._place = collection / SHARDS_NAME / key
+        self._folder = collection / SHARDS_NAME / key
 
-    def shards(self) -> Iterator[Path]:
+    def list_shards(self) -> Iterator[Path]:
         """Those that are there, in the order of their names."""
-        yield from sorted(self._place.glob("block-*.parquet"))
+        yield from sorted(self._folder.glob("block-*.parquet"))
 
-    def keep(self, number: int, shard: bytes) -> Path:
+    def write_shard(self, number: int, shard: bytes) -> Path:
         """Put the shard of a block into the folder; it appears whole or not at all.
 
         A new name for each, so that those of a killed run stay. Raises `OSError`.
         """
-        self._place.mkdir(parents=True, exist_ok=True)
-        handle, workshop = tempfile.mkstemp(prefix=".shard-", dir=self._place)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        handle, workshop = tempfile.mkstemp(prefix=".shard-", dir=self._folder)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(shard)
-            place = self._free_name(number)
+            place = self._choose_free_path(number)
             os.replace(workshop, place)
         except BaseException:
             Path(workshop).unlink(missing_ok=True)
             raise
         return place
 
-    def _free_name(self, number: int) -> Path:
-        place, attempt = self._place / f"block-{number:06}.parquet", 1
+    def _choose_free_path(self, number: int) -> Path:
+        place, attempt = self._folder / f"block-{number:06}.parquet", 1
         while place.exists():
-            place, attempt = self._place / f"block-{number:06}-{attempt}.parquet", attempt + 1
+            place, attempt = self._folder / f"block-{number:06}-{attempt}.parquet", attempt + 1
         return place
 
     def clear(self) -> None:
         """Delete all of them: they are in the catalog, or of a state that is no more."""
-        shutil.rmtree(self._place, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
         try:
-            self._place.parent.rmdir()
+            self._folder.parent.rmdir()
         except OSError:  # there are those of another model, or none at all
             return

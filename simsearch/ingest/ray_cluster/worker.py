@@ -15,20 +15,20 @@ import ray
 from simsearch import __version__
 from simsearch.errors import ClusterError, SimsearchError
 from simsearch.images.views import Augmentation
-from simsearch.ingest.embed import Embedding, embed_all
-from simsearch.ingest.pipeline import prepare_all
-from simsearch.ingest.prepare import Preparation, Prepared, StageClock
+from simsearch.ingest.embed import EmbeddingContext, embed_batches
+from simsearch.ingest.pipeline import prepare_files
+from simsearch.ingest.prepare import PreparationContext, PreparedFile, StageClock
 from simsearch.ingest.ray_cluster.known_contents import KnownContents
-from simsearch.ingest.ray_cluster.shards import ShardContent, encode
+from simsearch.ingest.ray_cluster.shards import ShardContent, encode_shard
 from simsearch.ingest.record import NewViews
 from simsearch.models.model import Model
-from simsearch.models.portable import Shipment, unpack
+from simsearch.models.portable import PortableModel, unpack_model
 from simsearch.sources.scan import FoundFile
 
-TRIES = 3
+MAX_ATTEMPTS = 3
 """A block that was begun so often and never came to its end is not begun again."""
 
-ANSWER = pa.schema(
+RESULT_SCHEMA = pa.schema(
     [
         ("number", pa.int64()),
         ("shard", pa.large_binary()),
@@ -41,7 +41,7 @@ ANSWER = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WorkerConfig:
     """What every worker is told. A worker finds `shipment` and `known` in Ray's object store, by their references."""
 
     model: Model
@@ -54,7 +54,7 @@ class Order:
     version: str = __version__
 
 
-class Ledger:
+class WorkerRegistry:
     """Where workers write what they begin, on the driver's machine: it outlives every worker."""
 
     def __init__(self) -> None:
@@ -82,60 +82,60 @@ class Ledger:
 class Worker:
     """Makes shards of blocks: reads, decodes, embeds. What goes wrong is an answer too, never an exception."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
         self._failure: SimsearchError | None = None
         context = ray.get_runtime_context()
-        arrived = order.ledger.arrive.remote(context.get_actor_id(), context.get_node_id(), context.current_actor)
+        arrived = config.ledger.arrive.remote(context.get_actor_id(), context.get_node_id(), context.current_actor)
         ray.get(arrived)
         try:
             self._check_version()
-            shipment: Shipment = ray.get(order.shipment)
-            self._embedder = unpack(shipment, order.n_cpus)
+            shipment: PortableModel = ray.get(config.shipment)
+            self._embedder = unpack_model(shipment, config.n_cpus)
         except SimsearchError as error:
             self._failure = error
             return
-        self._known: KnownContents = ray.get(order.known)
+        self._known: KnownContents = ray.get(config.known)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The answers to blocks, a row each."""
         numbers = batch["number"].to_pylist()
-        answers = [self._answer(*block) for block in zip(numbers, batch["files"].to_pylist(), strict=True)]
-        return pa.Table.from_pylist(answers, ANSWER)
+        answers = [self._embed_block(*block) for block in zip(numbers, batch["files"].to_pylist(), strict=True)]
+        return pa.Table.from_pylist(answers, RESULT_SCHEMA)
 
-    def _answer(self, number: int, files: bytes) -> dict[str, Any]:
+    def _embed_block(self, number: int, files: bytes) -> dict[str, Any]:
         try:
             if self._failure is not None:
                 raise self._failure
-            if ray.get(self._order.ledger.begin.remote(number)) > TRIES:
-                raise ClusterError(f"its worker died {TRIES} times over it", "")
+            if ray.get(self._config.ledger.begin.remote(number)) > MAX_ATTEMPTS:
+                raise ClusterError(f"its worker died {MAX_ATTEMPTS} times over it", "")
             clock = StageClock()
-            shard = encode(self._embedded(pickle.loads(files), clock))
+            shard = encode_shard(self._embed_files(pickle.loads(files), clock))
             return {"number": number, "shard": shard, "seconds": json.dumps(clock.seconds)}
         except SimsearchError as error:
             return {"number": number, "problem": error.problem, "advice": error.advice}
         except Exception as error:  # what it is must reach the person who waits; Ray would say it in fifty lines
             return {"number": number, "problem": f"a worker failed ({error!r})", "advice": ""}
 
-    def _embedded(self, files: tuple[FoundFile, ...], clock: StageClock) -> ShardContent:
-        order = self._order
-        preparation = Preparation(order.model, order.augmentation, self._missing_views, order.max_pixels)
-        embedding = Embedding(lambda: self._embedder, lambda _: False, clock)
-        done: list[Prepared] = []
+    def _embed_files(self, files: tuple[FoundFile, ...], clock: StageClock) -> ShardContent:
+        order = self._config
+        preparation = PreparationContext(order.model, order.augmentation, self._find_missing_views, order.max_pixels)
+        embedding = EmbeddingContext(lambda: self._embedder, lambda _: False, clock)
+        done: list[PreparedFile] = []
         new: dict[str, NewViews] = {}
         with (
-            contextlib.closing(prepare_all(files, preparation, clock, order.n_cpus)) as prepared,
-            contextlib.closing(embed_all(prepared, embedding)) as batches,
+            contextlib.closing(prepare_files(files, preparation, clock, order.n_cpus)) as prepared,
+            contextlib.closing(embed_batches(prepared, embedding)) as batches,
         ):
             for batch in batches:
                 done += batch.files
-                new |= batch.new
+                new |= batch.new_views
         return ShardContent(done, new)
 
-    def _missing_views(self, digest: str) -> list[int]:
-        return self._known.missing(digest, self._order.augmentation.numbers)
+    def _find_missing_views(self, digest: str) -> list[int]:
+        return self._known.find_missing(digest, self._config.augmentation.numbers)
 
     def _check_version(self) -> None:
-        if self._order.version != __version__:
-            problem = f"a machine of the cluster has simsearch {__version__}, this one has {self._order.version}"
+        if self._config.version != __version__:
+            problem = f"a machine of the cluster has simsearch {__version__}, this one has {self._config.version}"
             raise ClusterError(problem, "install the same version on every machine")

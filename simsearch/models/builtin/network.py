@@ -29,7 +29,7 @@ _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3
 _ELEMENT_TYPES: Mapping[str, type[np.generic]] = {"f16": np.float16, "f32": np.float32, "i8": np.int8}
 
 
-class Block(NamedTuple):
+class InvertedResidualBlock(NamedTuple):
     """One inverted residual block."""
 
     name: str
@@ -44,13 +44,15 @@ class Block(NamedTuple):
         return self.stride == 1 and self.channels_in == self.channels_out
 
 
-def blocks() -> Iterator[Block]:
+def list_blocks() -> Iterator[InvertedResidualBlock]:
     """The seventeen blocks, named as Keras names them."""
     channels_in, number = 32, 0
     for expansion, channels_out, repeats, first_stride in _STAGES:
         for repeat in range(repeats):
             name = f"block_{number}" if number else "expanded_conv"
-            yield Block(name, channels_in, channels_in * expansion, channels_out, first_stride if repeat == 0 else 1)
+            yield InvertedResidualBlock(
+                name, channels_in, channels_in * expansion, channels_out, first_stride if repeat == 0 else 1
+            )
             channels_in, number = channels_out, number + 1
 
 
@@ -59,7 +61,7 @@ def read_weights(graph: Path = GRAPH) -> dict[str, NDArray[np.float32]]:
 
     A kernel kept in int8 is multiplied by its `<layer>/scale`, one for each channel out.
     """
-    stored = dict(_constants(graph))
+    stored = dict(_read_constants(graph))
     weights = {}
     for name, values in stored.items():
         layer, _, part = name.rpartition("/")
@@ -69,7 +71,7 @@ def read_weights(graph: Path = GRAPH) -> dict[str, NDArray[np.float32]]:
     return weights
 
 
-def _constants(graph: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+def _read_constants(graph: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     data = graph.with_suffix(".bin").read_bytes()
     for layer in ElementTree.parse(graph).iter("layer"):
         described = layer.find("data")
@@ -87,38 +89,38 @@ def build() -> keras.Model:
 
     pixels = keras.Input((SIDE_PX, SIDE_PX, 3), dtype="uint8", name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scaled")(pixels)
-    maps = _relu6(_convolution(scaled, "Conv1", 32, size=3, stride=2), "Conv1_relu")
-    for block in blocks():
-        maps = _inverted_residual(maps, block)
-    maps = _relu6(_convolution(maps, "Conv_1", HEAD_CHANNELS), "out_relu")
+    maps = _add_relu6(_add_convolution(scaled, "Conv1", 32, size=3, stride=2), "Conv1_relu")
+    for block in list_blocks():
+        maps = _add_inverted_residual(maps, block)
+    maps = _add_relu6(_add_convolution(maps, "Conv_1", HEAD_CHANNELS), "out_relu")
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(maps)
     projected = keras.layers.Dense(WIDTH, name="projection")(pooled)
     vectors = keras.layers.UnitNormalization(axis=-1, name="vectors")(projected)
     model = keras.Model(pixels, vectors, name="builtin")
-    _load(model)
+    _load_weights(model)
     return model
 
 
-def _inverted_residual(maps: Any, block: Block) -> Any:
+def _add_inverted_residual(maps: Any, block: InvertedResidualBlock) -> Any:
     import keras
 
     inner = maps
     if block.expanded != block.channels_in:
-        inner = _relu6(_convolution(inner, f"{block.name}_expand", block.expanded), f"{block.name}_expand_relu")
+        inner = _add_relu6(_add_convolution(inner, f"{block.name}_expand", block.expanded), f"{block.name}_expand_relu")
     depthwise = keras.layers.DepthwiseConv2D(3, block.stride, "valid", name=f"{block.name}_depthwise")
-    inner = _relu6(depthwise(_padded(inner, block.name, block.stride)), f"{block.name}_depthwise_relu")
-    inner = _convolution(inner, f"{block.name}_project", block.channels_out)
+    inner = _add_relu6(depthwise(_pad(inner, block.name, block.stride)), f"{block.name}_depthwise_relu")
+    inner = _add_convolution(inner, f"{block.name}_project", block.channels_out)
     return keras.layers.Add(name=f"{block.name}_add")([maps, inner]) if block.is_residual else inner
 
 
-def _convolution(maps: Any, name: str, channels: int, *, size: int = 1, stride: int = 1) -> Any:
+def _add_convolution(maps: Any, name: str, channels: int, *, size: int = 1, stride: int = 1) -> Any:
     import keras
 
-    maps = _padded(maps, name, stride) if size == 3 else maps
+    maps = _pad(maps, name, stride) if size == 3 else maps
     return keras.layers.Conv2D(channels, size, stride, "valid", name=name)(maps)
 
 
-def _padded(maps: Any, name: str, stride: int) -> Any:
+def _pad(maps: Any, name: str, stride: int) -> Any:
     """Room for a 3 x 3 kernel: all around, or where the stride is 2 as the published weights expect it."""
     import keras
 
@@ -126,21 +128,21 @@ def _padded(maps: Any, name: str, stride: int) -> Any:
     return keras.layers.ZeroPadding2D(((before, 1), (before, 1)), name=f"{name}_pad")(maps)
 
 
-def _relu6(maps: Any, name: str) -> Any:
+def _add_relu6(maps: Any, name: str) -> Any:
     import keras
 
     return keras.layers.ReLU(6.0, name=name)(maps)
 
 
-def _load(model: keras.Model) -> None:
+def _load_weights(model: keras.Model) -> None:
     weights = read_weights()
     for layer in model.layers:
         if layer.weights:
             kernel = weights[f"{layer.name}/kernel"]
-            layer.set_weights([_keras_layout(kernel, layer), weights[f"{layer.name}/bias"].reshape(-1)])
+            layer.set_weights([_to_keras_layout(kernel, layer), weights[f"{layer.name}/bias"].reshape(-1)])
 
 
-def _keras_layout(kernel: NDArray[np.float32], layer: Any) -> NDArray[np.float32]:
+def _to_keras_layout(kernel: NDArray[np.float32], layer: Any) -> NDArray[np.float32]:
     """From (out, in, h, w), or (channels, 1, 1, h, w) where it is depthwise."""
     if kernel.ndim == 5:
         return kernel[:, 0].transpose(2, 3, 0, 1)

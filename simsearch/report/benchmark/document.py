@@ -6,11 +6,11 @@ import dataclasses
 import math
 from typing import Any
 
-from simsearch.evaluation.results import HEADLINE, Benchmark, Failure, Robustness, Row
-from simsearch.report.benchmark.findings import is_tied, summary
+from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow, RobustnessResult, WorstQuery
+from simsearch.report.benchmark.findings import is_tied, summarize_benchmark
 
 
-def document(benchmark: Benchmark) -> dict[str, Any]:
+def build_document(benchmark: BenchmarkResult) -> dict[str, Any]:
     """Plain lists, texts and numbers, in the order of the benchmark; what is no number is null.
 
     Names are as they are: bytes that are no UTF-8 are lone surrogates, which `json.dumps` writes as escapes.
@@ -18,12 +18,12 @@ def document(benchmark: Benchmark) -> dict[str, Any]:
     best = benchmark.best
     made = {
         "dataset": dataclasses.asdict(benchmark.dataset),
-        "headline": HEADLINE,
+        "headline": MAIN_METRIC,
         "best": best.name,
-        "summary": list(summary(benchmark)),
+        "summary": list(summarize_benchmark(benchmark)),
         "metrics": list(benchmark.metrics),
-        "rows": [_row(row, best) for row in benchmark.rows],
-        "robustness": [_robustness(found) for found in benchmark.robustness],
+        "rows": [_build_row(row, best) for row in benchmark.rows],
+        "robustness": [_build_robustness(found) for found in benchmark.robustness],
         "robustness_images": benchmark.n_robustness_images,
         "notes": list(benchmark.notes),
         "seed": benchmark.seed,
@@ -33,10 +33,10 @@ def document(benchmark: Benchmark) -> dict[str, Any]:
         "made_at": benchmark.made_at,
         "seconds": benchmark.elapsed_s,
     }
-    return {name: _plain(value) for name, value in made.items()}
+    return {name: _to_json_value(value) for name, value in made.items()}
 
 
-def _row(row: Row, best: Row) -> dict[str, Any]:
+def _build_row(row: BenchmarkRow, best: BenchmarkRow) -> dict[str, Any]:
     cost = row.cost
     return {
         "name": row.name,
@@ -64,11 +64,11 @@ def _row(row: Row, best: Row) -> dict[str, Any]:
         "precision_recall": row.precision_recall,
         "precision_at": row.precision_at,
         "per_class": dict(row.per_class),
-        "worst": [_failure(failure) for failure in row.worst],
+        "worst": [_build_failure(failure) for failure in row.worst],
     }
 
 
-def _failure(failure: Failure) -> dict[str, Any]:
+def _build_failure(failure: WorstQuery) -> dict[str, Any]:
     answers = [dataclasses.asdict(answer) for answer in failure.answers]
     return {
         "path": failure.path,
@@ -78,7 +78,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _robustness(found: Robustness) -> dict[str, Any]:
+def _build_robustness(found: RobustnessResult) -> dict[str, Any]:
     return {
         "model": found.model,
         "kind": found.kind,
@@ -89,14 +89,14 @@ def _robustness(found: Robustness) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """The same without NumPy's types, tuples, NaN and infinities, which JSON does not know."""
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return _to_json_value(value.tolist())
     if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): _to_json_value(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_to_json_value(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -5,109 +5,123 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from simsearch.evaluation.results import HEADLINE, Benchmark, Row
-from simsearch.report.format import amount, clean, listed, metric_label, p_value, score, share
+from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
+from simsearch.report.format import (
+    clean_text,
+    format_metric,
+    format_number,
+    format_p_value,
+    format_score,
+    format_share,
+    join_names,
+)
 
 SIGNIFICANCE = 0.05
 """A difference counts when its corrected p-value is below this."""
 
-TEST = (
-    f"Tied: not significantly different from the best in {metric_label(HEADLINE)} "
+TEST_DESCRIPTION = (
+    f"Tied: not significantly different from the best in {format_metric(MAIN_METRIC)} "
     f"(paired randomisation test over the queries, Holm-corrected, p ≥ {SIGNIFICANCE})."
 )
 
-_MUCH_FASTER = 1.2
-_AS_FAST = 0.9
+_MIN_SPEED_GAIN = 1.2
+_MIN_SPEED_SHARE = 0.9
 _NO_RERANK = ("", "none")
-_MOST_CLASSES = 24
+_MAX_CLASSES = 24
 
 
-def ranked(benchmark: Benchmark) -> tuple[Row, ...]:
+def rank_rows(benchmark: BenchmarkResult) -> tuple[BenchmarkRow, ...]:
     """The rows from the best to the worst in the headline metric; equal ones in the order asked for."""
-    return tuple(sorted(benchmark.rows, key=lambda row: -headline(row)))
+    return tuple(sorted(benchmark.rows, key=lambda row: -read_headline_score(row)))
 
 
-def headline(row: Row) -> float:
+def read_headline_score(row: BenchmarkRow) -> float:
     """The score that rows are ranked by."""
-    return row.scores[HEADLINE].mean
+    return row.scores[MAIN_METRIC].mean
 
 
-def is_tied(row: Row) -> bool:
+def is_tied(row: BenchmarkRow) -> bool:
     """Whether a row, not the best one, is not significantly different from the best."""
     return row.p_value is not None and row.p_value >= SIGNIFICANCE
 
 
-def standing(row: Row, best: Row) -> str:
+def describe_standing(row: BenchmarkRow, best: BenchmarkRow) -> str:
     """`best`, `tied, p = 0.31`, `worse, p < 0.001`, or `not tested`."""
     if row is best:
         return "best"
     if row.p_value is None or math.isnan(row.p_value):
         return "not tested"
-    return f"{'tied' if is_tied(row) else 'worse'}, {p_value(row.p_value)}"
+    return f"{'tied' if is_tied(row) else 'worse'}, {format_p_value(row.p_value)}"
 
 
-def best_values(benchmark: Benchmark) -> dict[str, float]:
+def find_best_values(benchmark: BenchmarkResult) -> dict[str, float]:
     """The best mean of every metric; metrics that are nowhere a number are left out."""
     means = {name: [row.scores[name].mean for row in benchmark.rows] for name in benchmark.metrics}
     numbers = {name: [mean for mean in values if math.isfinite(mean)] for name, values in means.items()}
     return {name: max(values) for name, values in numbers.items() if values}
 
 
-def series(benchmark: Benchmark) -> tuple[tuple[str, tuple[Row, ...]], ...]:
+def group_series(benchmark: BenchmarkResult) -> tuple[tuple[str, tuple[BenchmarkRow, ...]], ...]:
     """Rows that belong together, the best first: those of a backbone, or each row alone if there is one backbone."""
     several = len({row.backbone for row in benchmark.rows}) > 1
-    found: dict[str, list[Row]] = {}
-    for row in ranked(benchmark):
+    found: dict[str, list[BenchmarkRow]] = {}
+    for row in rank_rows(benchmark):
         found.setdefault(row.backbone if several else row.name, []).append(row)
     return tuple((name, tuple(rows)) for name, rows in found.items())
 
 
-def pareto_front(rows: Sequence[Row]) -> list[Row]:
+def find_pareto_front(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
     """The rows that no other beats in both quality and speed, from the slowest to the fastest."""
-    front: list[Row] = []
-    for row in sorted(rows, key=lambda row: (-row.cost.images_per_second, -headline(row))):
-        if not front or headline(row) > headline(front[-1]):
+    front: list[BenchmarkRow] = []
+    for row in sorted(rows, key=lambda row: (-row.cost.images_per_second, -read_headline_score(row))):
+        if not front or read_headline_score(row) > read_headline_score(front[-1]):
             front.append(row)
     return front[::-1]
 
 
-def class_extremes(per_class: Mapping[str, float]) -> tuple[list[str], int]:
+def select_extreme_classes(per_class: Mapping[str, float]) -> tuple[list[str], int]:
     """Labels from the best to the worst; of many only the ends of that list, and how many lie between."""
     ordered = sorted(per_class, key=lambda label: (-per_class[label], label))
-    if len(ordered) <= _MOST_CLASSES:
+    if len(ordered) <= _MAX_CLASSES:
         return ordered, 0
-    half = _MOST_CLASSES // 2
+    half = _MAX_CLASSES // 2
     return [*ordered[:half], *ordered[-half:]], len(ordered) - 2 * half
 
 
-def class_sentence(row: Row) -> str:
+def describe_classes(row: BenchmarkRow) -> str:
     """The hardest and the easiest classes of a row; empty where queries have no classes."""
     if not row.per_class:
         return ""
     ordered = sorted(row.per_class.items(), key=lambda found: (found[1], found[0]))
 
-    def named(value: float) -> str:
-        same = [label for label, other in ordered if score(other) == score(value)]
-        return f"{listed(same, most=2)} ({score(value)})"
+    def format_labels(value: float) -> str:
+        same = [label for label, other in ordered if format_score(other) == format_score(value)]
+        return f"{join_names(same, most=2)} ({format_score(value)})"
 
     (_, lowest), (_, highest) = ordered[0], ordered[-1]
-    if score(lowest) == score(highest):
-        return f"All classes are alike for {row.name}: {score(lowest)}."
-    return f"Hardest for {row.name}: {named(lowest)}. Easiest: {named(highest)}."
+    if format_score(lowest) == format_score(highest):
+        return f"All classes are alike for {row.name}: {format_score(lowest)}."
+    return f"Hardest for {row.name}: {format_labels(lowest)}. Easiest: {format_labels(highest)}."
 
 
-def summary(benchmark: Benchmark) -> tuple[str, ...]:
+def summarize_benchmark(benchmark: BenchmarkResult) -> tuple[str, ...]:
     """The benchmark in a few sentences; the first can stand alone."""
     best = benchmark.best
-    sentences = [_first(benchmark, best), *_ties(benchmark, best), *_gain(benchmark, best), *_speed(benchmark, best)]
-    return tuple(clean(sentence) for sentence in sentences)
+    sentences = [
+        _describe_best(benchmark, best),
+        *_describe_ties(benchmark, best),
+        *_describe_rerank_gain(benchmark, best),
+        *_describe_speed(benchmark, best),
+    ]
+    return tuple(clean_text(sentence) for sentence in sentences)
 
 
-def _first(benchmark: Benchmark, best: Row) -> str:
-    found = best.scores[HEADLINE]
-    value = f"{metric_label(HEADLINE)} {score(found.mean)} (95 % interval {score(found.low)} to {score(found.high)})"
+def _describe_best(benchmark: BenchmarkResult, best: BenchmarkRow) -> str:
+    found = best.scores[MAIN_METRIC]
+    interval = f"95 % interval {format_score(found.low)} to {format_score(found.high)}"
+    value = f"{format_metric(MAIN_METRIC)} {format_score(found.mean)} ({interval})"
     right = best.scores.get("p_at_1")
-    tail = f"; its first answer is right in {share(right.mean)} of the queries" if right else ""
+    tail = f"; its first answer is right in {format_share(right.mean)} of the queries" if right else ""
     others = [row for row in benchmark.rows if row is not best]
     if not others:
         return f"{best.name} reaches {value} on your pictures{tail}."
@@ -116,54 +130,68 @@ def _first(benchmark: Benchmark, best: Row) -> str:
     return f"{best.name} retrieves best on your pictures: {value}{tail}."
 
 
-def _ties(benchmark: Benchmark, best: Row) -> list[str]:
+def _describe_ties(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
     """What the paired test says of the rows that are not the best."""
-    others = [row for row in ranked(benchmark) if row is not best]
+    others = [row for row in rank_rows(benchmark) if row is not best]
     if not others or any(row.p_value is None for row in others):
         return []
-    tied = [f"{row.name} ({score(headline(row))})" for row in others if is_tied(row)]
+    tied = [f"{row.name} ({format_score(read_headline_score(row))})" for row in others if is_tied(row)]
     if not tied:
         return [f"{'The other row is' if len(others) == 1 else 'All other rows are'} significantly worse."]
     if len(tied) == len(others) > 1:
         return [f"The test finds no difference between it and any of the other {len(others)} rows."]
-    return [f"There is no significant difference between it and {listed(tied)}."]
+    return [f"There is no significant difference between it and {join_names(tied)}."]
 
 
-def _speed(benchmark: Benchmark, best: Row) -> list[str]:
+def _describe_speed(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
     """The fastest row against the best one; of about equally fast ones the one that retrieves best."""
-    timed = [row for row in ranked(benchmark) if has_speed(row)]
+    timed = [row for row in rank_rows(benchmark) if has_speed(row)]
     if not has_speed(best) or len(timed) < 2:
         return []
     most = max(row.cost.images_per_second for row in timed)
     own = best.cost.images_per_second
-    if own * _MUCH_FASTER > most:
-        return [f"Nothing indexes much faster either: {amount(own)} images/s." if own < most else _fastest(own)]
-    fast = next(row for row in timed if row.cost.images_per_second >= _AS_FAST * most)
-    lost = headline(best) - headline(fast)
-    price = "with no significant difference" if is_tied(fast) else f"and loses {score(lost)} {metric_label(HEADLINE)}"
+    if own * _MIN_SPEED_GAIN > most:
+        return [
+            f"Nothing indexes much faster either: {format_number(own)} images/s."
+            if own < most
+            else _describe_fastest(own)
+        ]
+    fast = next(row for row in timed if row.cost.images_per_second >= _MIN_SPEED_SHARE * most)
+    lost = read_headline_score(best) - read_headline_score(fast)
+    price = (
+        "with no significant difference"
+        if is_tied(fast)
+        else f"and loses {format_score(lost)} {format_metric(MAIN_METRIC)}"
+    )
     times = f"{fast.cost.images_per_second / own:.1f} x as many images a second"
-    return [f"{fast.name} indexes {times} ({amount(fast.cost.images_per_second)} against {amount(own)}) {price}."]
+    return [
+        f"{fast.name} indexes {times} "
+        f"({format_number(fast.cost.images_per_second)} against {format_number(own)}) {price}."
+    ]
 
 
-def _fastest(own: float) -> str:
-    return f"It is also the fastest to index: {amount(own)} images/s."
+def _describe_fastest(own: float) -> str:
+    return f"It is also the fastest to index: {format_number(own)} images/s."
 
 
-def has_speed(row: Row) -> bool:
+def has_speed(row: BenchmarkRow) -> bool:
     """Whether the speed of indexing was measured."""
     return math.isfinite(row.cost.images_per_second) and row.cost.images_per_second > 0
 
 
-def _gain(benchmark: Benchmark, best: Row) -> list[str]:
+def _describe_rerank_gain(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
     """What re-ranking brought the best row, where its plain form was measured, too."""
     if best.rerank in _NO_RERANK:
         return []
     for row in benchmark.rows:
-        if row.rerank in _NO_RERANK and _network(row) == _network(best):
-            plain, gain = score(headline(row)), score(headline(best) - headline(row))
+        if row.rerank in _NO_RERANK and _make_configuration_key(row) == _make_configuration_key(best):
+            plain, gain = (
+                format_score(read_headline_score(row)),
+                format_score(read_headline_score(best) - read_headline_score(row)),
+            )
             return [f"Re-ranking ({best.rerank}) is worth {gain} of that: {row.name} without it reaches {plain}."]
     return []
 
 
-def _network(row: Row) -> tuple[object, ...]:
+def _make_configuration_key(row: BenchmarkRow) -> tuple[object, ...]:
     return row.backbone, row.precision, row.layer, row.pooling, row.augment

@@ -8,21 +8,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simsearch.evaluation.results import HEADLINE, Benchmark, Cost, Failure, Row
-from simsearch.images.thumbnails import thumbnail
+from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow, RowCost, WorstQuery
+from simsearch.images.thumbnails import make_thumbnail
 from simsearch.report import format as wording
 from simsearch.report.benchmark import findings
 from simsearch.report.benchmark.inline_svg import inline_svg
 from simsearch.report.benchmark.plots import PALETTE, Plot
-from simsearch.report.benchmark.robustness import Grid, robustness_grid
-from simsearch.report.html import render
+from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
+from simsearch.report.html import render_page
 
-_MOST_FAILURES, _MOST_ANSWERS = 8, 8
-_MOST_OTHERS, _MOST_OTHER_FAILURES = 4, 4
+_MAX_FAILURES, _MAX_ANSWERS = 8, 8
+_MAX_OTHER_ROWS, _MAX_OTHER_FAILURES = 4, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """A number of a table: as text, as what it sorts by (None: no number), and whether it is the best of its column."""
 
     text: str
@@ -32,10 +32,10 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RankedRow:
     """A row of the results: the interval is drawn from `start` to `end`, `middle` marking the mean, in percent."""
 
-    row: Row
+    row: BenchmarkRow
     series: int
     standing: str
     is_best: bool
@@ -44,12 +44,12 @@ class Line:
     start: float
     middle: float
     end: float
-    scores: tuple[Cell, ...]
-    costs: tuple[Cell, ...]
+    scores: tuple[TableCell, ...]
+    costs: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class BenchmarkPicture:
     """A picture with what is said of it; `data` is None where the file cannot be read any more."""
 
     path: str
@@ -60,14 +60,14 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class FailedQuery:
     """A query that went badly: where the first right answer stood (0: not known), what it got, and how often what."""
 
-    picture: Picture
+    picture: BenchmarkPicture
     average_precision: float
-    first_right: int
-    answers: tuple[Picture, ...]
-    mistaken_for: str
+    first_relevant_rank: int
+    answers: tuple[BenchmarkPicture, ...]
+    confusion: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,137 +75,176 @@ class CostColumn:
     """A column of the costs: its title, what it means, how to read and show it, and whether less is better."""
 
     title: str
-    meaning: str
-    value: Callable[[Row], float]
-    shown: Callable[[float], str]
+    description: str
+    read_value: Callable[[BenchmarkRow], float]
+    format_value: Callable[[float], str]
     is_less_better: bool = True
 
 
-def _cost(read: Callable[[Cost], float]) -> Callable[[Row], float]:
+def _make_cost_reader(read: Callable[[RowCost], float]) -> Callable[[BenchmarkRow], float]:
     return lambda row: read(row.cost)
 
 
-COSTS = (
-    CostColumn("images/s", "from files to stored vectors", _cost(lambda c: c.images_per_second), wording.amount, False),
-    CostColumn("embedded/s", "the network alone", _cost(lambda c: c.embedded_per_second), wording.amount, False),
-    CostColumn("query p50", "ms, half of the queries take longer", _cost(lambda c: c.query_ms_p50), wording.amount),
-    CostColumn("query p99", "ms, one query of a hundred takes longer", _cost(lambda c: c.query_ms_p99), wording.amount),
+COST_COLUMNS = (
+    CostColumn(
+        "images/s",
+        "from files to stored vectors",
+        _make_cost_reader(lambda c: c.images_per_second),
+        wording.format_number,
+        False,
+    ),
+    CostColumn(
+        "embedded/s",
+        "the network alone",
+        _make_cost_reader(lambda c: c.embedded_per_second),
+        wording.format_number,
+        False,
+    ),
+    CostColumn(
+        "query p50",
+        "ms, half of the queries take longer",
+        _make_cost_reader(lambda c: c.query_ms_p50),
+        wording.format_number,
+    ),
+    CostColumn(
+        "query p99",
+        "ms, one query of a hundred takes longer",
+        _make_cost_reader(lambda c: c.query_ms_p99),
+        wording.format_number,
+    ),
     CostColumn("width", "numbers in a vector", lambda row: row.width, lambda value: f"{value:,.0f}"),
-    CostColumn("memory", "an image in the index", _cost(lambda c: c.memory_bytes_per_image), wording.size),
-    CostColumn("disk", "an image in the catalog", _cost(lambda c: c.disk_bytes_per_image), wording.size),
-    CostColumn("parameters", "of the network", _cost(lambda c: c.parameters), lambda n: wording.parameters(int(n))),
-    CostColumn("weights", "size of the network's file", _cost(lambda c: c.weights_bytes), wording.size),
+    CostColumn(
+        "memory", "an image in the index", _make_cost_reader(lambda c: c.memory_bytes_per_image), wording.format_size
+    ),
+    CostColumn(
+        "disk", "an image in the catalog", _make_cost_reader(lambda c: c.disk_bytes_per_image), wording.format_size
+    ),
+    CostColumn(
+        "parameters",
+        "of the network",
+        _make_cost_reader(lambda c: c.parameters),
+        lambda n: wording.format_parameter_count(int(n)),
+    ),
+    CostColumn(
+        "weights", "size of the network's file", _make_cost_reader(lambda c: c.weights_bytes), wording.format_size
+    ),
 )
 
 
-def benchmark_page(benchmark: Benchmark, plots: Sequence[Plot]) -> str:
+def render_benchmark(benchmark: BenchmarkResult, plots: Sequence[Plot]) -> str:
     """The page, in HTML; pictures that can still be read are in it."""
     best = benchmark.best
-    gallery, grid = _Gallery(benchmark), robustness_grid(benchmark)
-    firsts = [members[0] for _, members in findings.series(benchmark)]
-    return render(
+    gallery, grid = _FailureGallery(benchmark), build_robustness_grid(benchmark)
+    firsts = [members[0] for _, members in findings.group_series(benchmark)]
+    return render_page(
         "benchmark.html.j2",
         benchmark=benchmark,
         dataset=benchmark.dataset,
         best=best,
-        headline=HEADLINE,
-        summary=findings.summary(benchmark),
-        test=findings.TEST,
+        headline=MAIN_METRIC,
+        summary=findings.summarize_benchmark(benchmark),
+        test=findings.TEST_DESCRIPTION,
         is_compared=len(benchmark.rows) > 1,
-        lines=_lines(benchmark),
-        costs=COSTS,
+        lines=_build_rows(benchmark),
+        costs=COST_COLUMNS,
         plots={plot.name: inline_svg(plot) for plot in plots},
         classes=sorted(best.per_class, key=lambda label: (best.per_class[label], label)),
-        class_sentence=findings.class_sentence(best),
+        class_sentence=findings.describe_classes(best),
         class_rows=firsts,
-        failures=gallery.worst(best, _MOST_FAILURES),
+        failures=gallery.list_worst(best, _MAX_FAILURES),
         others=[
-            (row, gallery.worst(row, _MOST_OTHER_FAILURES)) for row in firsts[: _MOST_OTHERS + 1] if row is not best
+            (row, gallery.list_worst(row, _MAX_OTHER_FAILURES))
+            for row in firsts[: _MAX_OTHER_ROWS + 1]
+            if row is not best
         ],
         grid=grid,
-        heat=_heat(grid),
+        heat=_build_heat_map(grid),
     )
 
 
-def _lines(benchmark: Benchmark) -> list[Line]:
+def _build_rows(benchmark: BenchmarkResult) -> list[RankedRow]:
     best = benchmark.best
-    of_series = {row.name: n for n, (_, members) in enumerate(findings.series(benchmark)) for row in members}
-    intervals = [row.scores[HEADLINE] for row in benchmark.rows]
+    of_series = {row.name: n for n, (_, members) in enumerate(findings.group_series(benchmark)) for row in members}
+    intervals = [row.scores[MAIN_METRIC] for row in benchmark.rows]
     low, high = min(found.low for found in intervals), max(found.high for found in intervals)
     percent = 100 / ((high - low) or 1)
     lines = []
-    for row in findings.ranked(benchmark):
-        found = row.scores[HEADLINE]
+    for row in findings.rank_rows(benchmark):
+        found = row.scores[MAIN_METRIC]
         lines.append(
-            Line(
+            RankedRow(
                 row=row,
                 series=min(of_series[row.name], len(PALETTE)),
-                standing=findings.standing(row, best),
+                standing=findings.describe_standing(row, best),
                 is_best=row is best,
                 is_tied=findings.is_tied(row),
-                difference=found.mean - findings.headline(best),
+                difference=found.mean - findings.read_headline_score(best),
                 start=(found.low - low) * percent,
                 middle=(found.mean - low) * percent,
                 end=(found.high - low) * percent,
-                scores=_score_cells(benchmark, row),
-                costs=tuple(_cost_cell(benchmark, row, column) for column in COSTS),
+                scores=_build_score_cells(benchmark, row),
+                costs=tuple(_build_cost_cell(benchmark, row, column) for column in COST_COLUMNS),
             )
         )
     return lines
 
 
-def _score_cells(benchmark: Benchmark, row: Row) -> tuple[Cell, ...]:
+def _build_score_cells(benchmark: BenchmarkResult, row: BenchmarkRow) -> tuple[TableCell, ...]:
     """The metrics after the headline one, each with its interval."""
-    most = findings.best_values(benchmark)
+    most = findings.find_best_values(benchmark)
     cells = []
     for metric in benchmark.metrics:
-        if metric != HEADLINE:
+        if metric != MAIN_METRIC:
             found = row.scores[metric]
-            interval = f"{wording.score(found.low)} to {wording.score(found.high)}"
-            cells.append(_cell(wording.score(found.mean), found.mean, most.get(metric), interval))
+            interval = f"{wording.format_score(found.low)} to {wording.format_score(found.high)}"
+            cells.append(_build_cell(wording.format_score(found.mean), found.mean, most.get(metric), interval))
     return tuple(cells)
 
 
-def _cost_cell(benchmark: Benchmark, row: Row, column: CostColumn) -> Cell:
-    values = [value for value in map(column.value, benchmark.rows) if math.isfinite(value)]
+def _build_cost_cell(benchmark: BenchmarkResult, row: BenchmarkRow, column: CostColumn) -> TableCell:
+    values = [value for value in map(column.read_value, benchmark.rows) if math.isfinite(value)]
     is_choice = bool(values) and not math.isclose(min(values), max(values))
     best = (min(values) if column.is_less_better else max(values)) if is_choice else None
-    return _cell(column.shown(column.value(row)), column.value(row), best)
+    return _build_cell(column.format_value(column.read_value(row)), column.read_value(row), best)
 
 
-def _cell(text: str, value: float, best: float | None, hint: str = "") -> Cell:
+def _build_cell(text: str, value: float, best: float | None, hint: str = "") -> TableCell:
     is_number = math.isfinite(value)
-    return Cell(text, value if is_number else None, is_number and best is not None and math.isclose(value, best), hint)
+    return TableCell(
+        text, value if is_number else None, is_number and best is not None and math.isclose(value, best), hint
+    )
 
 
-class _Gallery:
+class _FailureGallery:
     """Worst queries with their pictures, each of which is read once for the page."""
 
-    def __init__(self, benchmark: Benchmark) -> None:
+    def __init__(self, benchmark: BenchmarkResult) -> None:
         self._place = {query.path: number for number, query in enumerate(benchmark.queries)}
-        self._thumbnail = functools.cache(thumbnail)
+        self._thumbnail = functools.cache(make_thumbnail)
 
-    def worst(self, row: Row, most: int) -> list[Query]:
+    def list_worst(self, row: BenchmarkRow, most: int) -> list[FailedQuery]:
         """The worst queries of a row, the worst first."""
-        return [self._query(row, failure) for failure in row.worst[:most]]
+        return [self._build_query(row, failure) for failure in row.worst[:most]]
 
-    def _query(self, row: Row, failure: Failure) -> Query:
+    def _build_query(self, row: BenchmarkRow, failure: WorstQuery) -> FailedQuery:
         answers = tuple(
-            Picture(answer.path, answer.label, self._thumbnail(answer.path), answer.similarity, answer.is_relevant)
-            for answer in failure.answers[:_MOST_ANSWERS]
+            BenchmarkPicture(
+                answer.path, answer.label, self._thumbnail(answer.path), answer.similarity, answer.is_relevant
+            )
+            for answer in failure.answers[:_MAX_ANSWERS]
         )
-        picture = Picture(failure.path, failure.label, self._thumbnail(failure.path))
-        first_right = self._first_right(row, failure.path)
-        return Query(picture, failure.average_precision, first_right, answers, _mistaken_for(failure))
+        picture = BenchmarkPicture(failure.path, failure.label, self._thumbnail(failure.path))
+        first_right = self._find_first_relevant_rank(row, failure.path)
+        return FailedQuery(picture, failure.average_precision, first_right, answers, _describe_confusion(failure))
 
-    def _first_right(self, row: Row, path: str) -> int:
+    def _find_first_relevant_rank(self, row: BenchmarkRow, path: str) -> int:
         if path not in self._place or "mrr" not in row.per_query:
             return 0
         reciprocal = row.per_query["mrr"][self._place[path]]
         return round(1 / reciprocal) if reciprocal > 0 else 0
 
 
-def _mistaken_for(failure: Failure) -> str:
+def _describe_confusion(failure: WorstQuery) -> str:
     """The label that most of the wrong answers have, where it is more than one of them."""
     wrong = Counter(answer.label for answer in failure.answers if not answer.is_relevant and answer.label)
     n = len(failure.answers)
@@ -213,14 +252,14 @@ def _mistaken_for(failure: Failure) -> str:
     return f"{'all' if count == n else count} of the first {n} answers are {label}" if count > 1 else ""
 
 
-def _heat(grid: Grid) -> dict[tuple[str, str], list[tuple[float, int]]]:
+def _build_heat_map(grid: RobustnessGrid) -> dict[tuple[str, str], list[tuple[float, int]]]:
     """A row of cells a change: the value, and how strong its colour is, in percent of the grid's range."""
-    values = [grid.value(change, column) for change in grid.changes for column in grid.columns]
+    values = [grid.find_value(change, column) for change in grid.changes for column in grid.columns]
     low = min((value for value in values if math.isfinite(value)), default=0.0)
     low = min(low, 0.9)
 
-    def strength(value: float) -> int:
+    def compute_strength(value: float) -> int:
         return round(100 * (value - low) / (1 - low)) if math.isfinite(value) else 0
 
-    cells = {change: [grid.value(change, column) for column in grid.columns] for change in grid.changes}
-    return {change: [(value, strength(value)) for value in row] for change, row in cells.items()}
+    cells = {change: [grid.find_value(change, column) for column in grid.columns] for change in grid.changes}
+    return {change: [(value, compute_strength(value)) for value in row] for change, row in cells.items()}

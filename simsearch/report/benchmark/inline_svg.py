@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from simsearch.report.benchmark.plots import FAINT, INK, PALETTE, PAPER, REST, RULE, Plot
+from simsearch.report.benchmark.plots import FAINT, INK, OTHER_COLOR, PALETTE, PAPER, RULE, Plot
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_VARIABLES = {
+_CSS_VARIABLES = {
     PAPER: "var(--paper)",
     INK: "var(--ink)",
     FAINT: "var(--faint)",
     RULE: "var(--rule)",
-    REST: "var(--rest)",
+    OTHER_COLOR: "var(--rest)",
     **{colour: f"var(--s{number})" for number, colour in enumerate(PALETTE)},
 }
-_COLOUR = re.compile("#[0-9a-f]{6}")
+_COLOR = re.compile("#[0-9a-f]{6}")
 _REFERENCE = re.compile(r"url\(#")
 
 ElementTree.register_namespace("", _SVG)
@@ -29,18 +29,18 @@ def inline_svg(plot: Plot) -> str:
     for clutter in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(clutter)
     for element in root.iter():
-        _adapt(element.attrib, plot.name)
+        _adapt_attributes(element.attrib, plot.name)
     width, _ = root.attrib.pop("width"), root.attrib.pop("height")
     root.attrib.update({"role": "img", "aria-label": plot.title, "style": f"width: {width}"})
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _adapt(attributes: dict[str, str], prefix: str) -> None:
+def _adapt_attributes(attributes: dict[str, str], prefix: str) -> None:
     for name, value in attributes.items():
         if name == "id":
             attributes[name] = f"{prefix}-{value}"
         elif name == f"{{{_XLINK}}}href" and value.startswith("#"):
             attributes[name] = f"#{prefix}-{value[1:]}"
         else:
-            coloured = _COLOUR.sub(lambda found: _VARIABLES.get(found[0], found[0]), value)
+            coloured = _COLOR.sub(lambda found: _CSS_VARIABLES.get(found[0], found[0]), value)
             attributes[name] = _REFERENCE.sub(f"url(#{prefix}-", coloured)

@@ -16,7 +16,7 @@ _LINE_STEP = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class LabelBox:
     """A rectangle by its lower left and upper right corner; upwards is positive."""
 
     left: float
@@ -24,11 +24,11 @@ class Box:
     right: float
     high: float
 
-    def meets(self, other: Box) -> bool:
+    def overlaps(self, other: LabelBox) -> bool:
         """Whether the two share more than an edge."""
         return self.left < other.right and other.left < self.right and self.low < other.high and other.low < self.high
 
-    def holds(self, other: Box) -> bool:
+    def contains(self, other: LabelBox) -> bool:
         """Whether the other lies inside."""
         return (
             self.left <= other.left and other.right <= self.right and self.low <= other.low and other.high <= self.high
@@ -36,7 +36,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LabelPosition:
     """Where a label goes: its left end and its middle height, as seen from its point.
 
     One that is away is joined to its point by a line towards its middle.
@@ -47,51 +47,53 @@ class Place:
     is_away: bool
 
 
-class LabelPlaces:
+class LabelPlacer:
     """Hands out places within a frame, first come, first served; all lengths in one unit, such as points."""
 
-    def __init__(self, frame: Box, points: Sequence[Point], line: Sequence[Point]) -> None:
+    def __init__(self, frame: LabelBox, points: Sequence[Point], line: Sequence[Point]) -> None:
         self._frame = frame
-        self._taken = [_around(point, _POINT_RADIUS) for point in points]
-        self._taken += [_around(point, 1.0) for point in _along(line)]
-        self._labels: list[Box] = []
+        self._taken = [_make_box(point, _POINT_RADIUS) for point in points]
+        self._taken += [_make_box(point, 1.0) for point in _generate_points(line)]
+        self._labels: list[LabelBox] = []
 
-    def take(self, point: Point, width: float, height: float) -> Place | None:
+    def place_label(self, point: Point, width: float, height: float) -> LabelPosition | None:
         """The free place nearest to the point, from now on taken; None if there is none."""
-        for place in _candidates(width, height):
+        for place in _generate_positions(width, height):
             x, y = point[0] + place.left, point[1] + place.up
-            box = Box(x, y - height / 2, x + width, y + height / 2)
-            joint = [_around(at, 1.0) for at in _along([point, (x + width / 2, y)])] if place.is_away else []
+            box = LabelBox(x, y - height / 2, x + width, y + height / 2)
+            joint = (
+                [_make_box(at, 1.0) for at in _generate_points([point, (x + width / 2, y)])] if place.is_away else []
+            )
             if self._is_free(box, joint):
                 self._labels.append(box)
                 self._taken += [box, *joint]
                 return place
         return None
 
-    def _is_free(self, box: Box, joint: Sequence[Box]) -> bool:
+    def _is_free(self, box: LabelBox, joint: Sequence[LabelBox]) -> bool:
         """Whether a label may lie there and its line run there; that may pass over points and lines, but no label."""
-        if not self._frame.holds(box) or any(box.meets(other) for other in self._taken):
+        if not self._frame.contains(box) or any(box.overlaps(other) for other in self._taken):
             return False
-        return not any(piece.meets(label) for piece in joint for label in self._labels)
+        return not any(piece.overlaps(label) for piece in joint for label in self._labels)
 
 
-def _candidates(width: float, height: float) -> Iterator[Place]:
+def _generate_positions(width: float, height: float) -> Iterator[LabelPosition]:
     """Right or left of the point, over or under it, then away from it, further and further up and down."""
-    yield from (Place(_BESIDE, 0, False), Place(-_BESIDE - width, 0, False))
+    yield from (LabelPosition(_BESIDE, 0, False), LabelPosition(-_BESIDE - width, 0, False))
     near = height / 2 + _POINT_RADIUS + 0.5
     for left in (-_POINT_RADIUS, _POINT_RADIUS - width):
-        yield from (Place(left, near, False), Place(left, -near, False))
+        yield from (LabelPosition(left, near, False), LabelPosition(left, -near, False))
     for number in range(1, _MOST_STEPS):
         up = number * height * 0.75
         for left in (_AWAY, -_AWAY - width):
-            yield from (Place(left, up, True), Place(left, -up, True))
+            yield from (LabelPosition(left, up, True), LabelPosition(left, -up, True))
 
 
-def _around(point: Point, reach: float) -> Box:
-    return Box(point[0] - reach, point[1] - reach, point[0] + reach, point[1] + reach)
+def _make_box(point: Point, reach: float) -> LabelBox:
+    return LabelBox(point[0] - reach, point[1] - reach, point[0] + reach, point[1] + reach)
 
 
-def _along(line: Sequence[Point]) -> Iterator[Point]:
+def _generate_points(line: Sequence[Point]) -> Iterator[Point]:
     """Points on a line, so close that nothing fits between."""
     for start, end in pairwise(line):
         n_steps = math.ceil(math.dist(start, end) / _LINE_STEP)

@@ -19,16 +19,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from simsearch.evaluation.results import HEADLINE, Benchmark, Row
-from simsearch.report.benchmark.findings import class_extremes, has_speed, headline, pareto_front, ranked, series
-from simsearch.report.benchmark.label_placement import Box, LabelPlaces, Point
-from simsearch.report.benchmark.robustness import Grid, robustness_grid
-from simsearch.report.format import amount, clean, metric_label
+from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
+from simsearch.report.benchmark.findings import (
+    find_pareto_front,
+    group_series,
+    has_speed,
+    rank_rows,
+    read_headline_score,
+    select_extreme_classes,
+)
+from simsearch.report.benchmark.label_placement import LabelBox, LabelPlacer, Point
+from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
+from simsearch.report.format import clean_text, format_metric, format_number
 
 PAPER, INK, FAINT, RULE = "#ffffff", "#1d1f23", "#6b7280", "#e2e5e9"
 PALETTE = ("#2f6f8f", "#c8643c", "#5b8a3c", "#8a5a9e", "#b8902a", "#3c8f86", "#a84a68")
 """Colours of the series, the best series first; `REST` is for those after them."""
-REST = "#8b929c"
+OTHER_COLOR = "#8b929c"
 
 _MARKERS = "osD^vPX"
 _DASHES: tuple[Any, ...] = (
@@ -40,12 +47,12 @@ _DASHES: tuple[Any, ...] = (
     (0, (8, 2)),
     (0, (1, 2)),
 )
-_MOST_LABELS = 24
-_MOST_NAME = 40
-_MOST_MARKED = 4
+_MAX_LABELS = 24
+_MAX_NAME_LENGTH = 40
+_MAX_MARKED_SERIES = 4
 _PNG_DPI = 160
-_FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic")
-_LAYOUT: dict[Any, Any] = {
+_FALLBACK_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic")
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, found by a search, and set in the font of the page
     "text.parse_math": False,  # a dollar in a name is a dollar
     "font.size": 10.0,
@@ -67,32 +74,32 @@ class Plot:
     png: bytes
 
 
-def draw_plots(benchmark: Benchmark) -> tuple[Plot, ...]:
+def draw_plots(benchmark: BenchmarkResult) -> tuple[Plot, ...]:
     """Those plots that the benchmark has numbers for, always in the same order; the same benchmark, the same bytes."""
-    with matplotlib.rc_context({**_LAYOUT, "font.family": _families()}), warnings.catch_warnings():
+    with matplotlib.rc_context({**_STYLE, "font.family": _find_font_families()}), warnings.catch_warnings():
         # A name in a script that no installed font has is boxes in the PNG; the SVG has it whole.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        return tuple(Plot(name, title, *_saved(figure, name)) for name, title, figure in _figures(benchmark))
+        return tuple(Plot(name, title, *_save_figure(figure, name)) for name, title, figure in _draw_figures(benchmark))
 
 
-def _families() -> list[str]:
+def _find_font_families() -> list[str]:
     installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
+    return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
 
 
-def _figures(benchmark: Benchmark) -> Iterator[tuple[str, str, Figure]]:
-    label = metric_label(HEADLINE)
+def _draw_figures(benchmark: BenchmarkResult) -> Iterator[tuple[str, str, Figure]]:
+    label = format_metric(MAIN_METRIC)
     if any(has_speed(row) for row in benchmark.rows):
-        yield "quality_speed", f"{label} against images indexed a second", _quality_speed(benchmark)
-    yield "precision_recall", "Precision against recall", _precision_recall(benchmark)
-    yield "precision_at_k", "Precision at k", _precision_at_k(benchmark)
+        yield "quality_speed", f"{label} against images indexed a second", _draw_quality_speed(benchmark)
+    yield "precision_recall", "Precision against recall", _draw_precision_recall(benchmark)
+    yield "precision_at_k", "Precision at k", _draw_precision_at_k(benchmark)
     if benchmark.best.per_class:
-        yield "per_class", f"{label} by class", _per_class(benchmark)
+        yield "per_class", f"{label} by class", _draw_per_class(benchmark)
     if benchmark.robustness:
-        yield "robustness", "Similarity and hit@1 after changes of the picture", _robustness(benchmark)
+        yield "robustness", "Similarity and hit@1 after changes of the picture", _draw_robustness(benchmark)
 
 
-def _saved(figure: Figure, name: str) -> tuple[str, bytes]:
+def _save_figure(figure: Figure, name: str) -> tuple[str, bytes]:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # it is settled now, and costs more than the drawing
     svg, png = io.StringIO(), io.BytesIO()
@@ -102,7 +109,7 @@ def _saved(figure: Figure, name: str) -> tuple[str, bytes]:
     return svg.getvalue(), png.getvalue()
 
 
-def _canvas(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+def _make_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -113,53 +120,55 @@ def _canvas(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _titled(axes: Axes, across: str, up: str) -> None:
+def _set_titles(axes: Axes, across: str, up: str) -> None:
     """Axis titles for which nobody turns the head: the vertical one lies on top of its axis."""
     axes.set_xlabel(across)
     axes.set_title(up, loc="left", fontsize=10, color=FAINT, pad=10)
 
 
-def _colour(number: int) -> str:
-    return PALETTE[number] if number < len(PALETTE) else REST
+def _choose_color(number: int) -> str:
+    return PALETTE[number] if number < len(PALETTE) else OTHER_COLOR
 
 
-def _marks(number: int) -> dict[str, Any]:
+def _choose_marker_style(number: int) -> dict[str, Any]:
     marker = _MARKERS[number % len(_MARKERS)]
-    return {"color": _colour(number), "marker": marker, "edgecolor": PAPER, "linewidth": 0.8, "zorder": 3}
+    return {"color": _choose_color(number), "marker": marker, "edgecolor": PAPER, "linewidth": 0.8, "zorder": 3}
 
 
-def _named(row: Row) -> str:
-    return _cut(row.name, _MOST_NAME)
+def _format_row_name(row: BenchmarkRow) -> str:
+    return _shorten(row.name, _MAX_NAME_LENGTH)
 
 
-def _cut(name: str, most: int) -> str:
+def _shorten(name: str, most: int) -> str:
     """A name cut in its middle: its beginning and its end tell names apart."""
-    name = clean(name)
+    name = clean_text(name)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
 
 
-def _quality_speed(benchmark: Benchmark) -> Figure:
-    figure, axes = _canvas(7.4, 4.6)
-    rows = [row for row in ranked(benchmark) if has_speed(row)]
-    front = pareto_front(rows)
-    axes.plot(*zip(*map(_point, front), strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    for number, (_, members) in enumerate(series(benchmark)):
-        if timed := [_point(row) for row in members if has_speed(row)]:
+def _draw_quality_speed(benchmark: BenchmarkResult) -> Figure:
+    figure, axes = _make_figure(7.4, 4.6)
+    rows = [row for row in rank_rows(benchmark) if has_speed(row)]
+    front = find_pareto_front(rows)
+    axes.plot(*zip(*map(_locate_row, front), strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for number, (_, members) in enumerate(group_series(benchmark)):
+        if timed := [_locate_row(row) for row in members if has_speed(row)]:
             across, up = zip(*timed, strict=True)
-            axes.scatter(across, up, s=56, **_marks(number))
+            axes.scatter(across, up, s=56, **_choose_marker_style(number))
     axes.set_xscale("log")
-    _widen(axes, [_point(row) for row in rows])
-    _titled(axes, "images/s, from files to stored vectors", f"{metric_label(HEADLINE)} (up and to the right is better)")
-    labelled = rows if len(rows) <= _MOST_LABELS else sorted(front, key=headline, reverse=True)
-    _label(figure, labelled, rows=rows, front=front)
+    _set_limits(axes, [_locate_row(row) for row in rows])
+    _set_titles(
+        axes, "images/s, from files to stored vectors", f"{format_metric(MAIN_METRIC)} (up and to the right is better)"
+    )
+    labelled = rows if len(rows) <= _MAX_LABELS else sorted(front, key=read_headline_score, reverse=True)
+    _label_points(figure, labelled, rows=rows, front=front)
     return figure
 
 
-def _point(row: Row) -> Point:
-    return row.cost.images_per_second, headline(row)
+def _locate_row(row: BenchmarkRow) -> Point:
+    return row.cost.images_per_second, read_headline_score(row)
 
 
-def _widen(axes: Axes, points: Sequence[Point]) -> None:
+def _set_limits(axes: Axes, points: Sequence[Point]) -> None:
     """Room for names right of the points, and a logarithmic axis with plain numbers on it."""
     across, up = zip(*points, strict=True)
     axes.set_xlim(min(across) / 1.5, max(max(across) * 1.9, min(across) * 4))
@@ -169,99 +178,111 @@ def _widen(axes: Axes, points: Sequence[Point]) -> None:
     powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
     ticks = [base * 10.0**power for power in powers for base in (1, 2, 5)]
     axes.set_xticks([tick for tick in ticks if left <= tick <= right])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else amount(value)))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else format_number(value))
+    )
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label(figure: Figure, labelled: Sequence[Row], *, rows: Sequence[Row], front: Sequence[Row]) -> None:
+def _label_points(
+    figure: Figure, labelled: Sequence[BenchmarkRow], *, rows: Sequence[BenchmarkRow], front: Sequence[BenchmarkRow]
+) -> None:
     """Names beside points, the first one bold; one for which there is no room is left out."""
     (axes,) = figure.axes
     figure.draw_without_rendering()  # settles the layout that the places depend on
     scale = 72 / figure.dpi
-    seen = {row.name: _seen(axes, _point(row), scale) for row in rows}
+    seen = {row.name: _project_point(axes, _locate_row(row), scale) for row in rows}
     frame = axes.get_window_extent()
-    box = Box(frame.x0 * scale + 2, frame.y0 * scale - 4, frame.x1 * scale + 4, frame.y1 * scale + 4)
-    places = LabelPlaces(box, list(seen.values()), [seen[row.name] for row in front])
+    box = LabelBox(frame.x0 * scale + 2, frame.y0 * scale - 4, frame.x1 * scale + 4, frame.y1 * scale + 4)
+    places = LabelPlacer(box, list(seen.values()), [seen[row.name] for row in front])
     line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
     for number, row in enumerate(labelled):
         style: dict[str, Any] = {"fontweight": "normal" if number else "bold", "fontsize": 9, "va": "center"}
-        text = axes.annotate(_named(row), _point(row), (0, 0), textcoords="offset points", arrowprops=line, **style)
+        text = axes.annotate(
+            _format_row_name(row), _locate_row(row), (0, 0), textcoords="offset points", arrowprops=line, **style
+        )
         extent = text.get_window_extent()
-        place = places.take(seen[row.name], extent.width * scale, extent.height * scale)
+        place = places.place_label(seen[row.name], extent.width * scale, extent.height * scale)
         text.set_visible(place is not None)
         if place and text.arrow_patch:
             text.set_position((place.left, place.up))
             text.arrow_patch.set_visible(place.is_away)
 
 
-def _seen(axes: Axes, point: Point, scale: float) -> Point:
+def _project_point(axes: Axes, point: Point, scale: float) -> Point:
     x, y = axes.transData.transform(point) * scale
     return float(x), float(y)
 
 
-def _curves(axes: Axes, benchmark: Benchmark, curves: dict[str, NDArray[np.float64]]) -> None:
+def _draw_curves(axes: Axes, benchmark: BenchmarkResult, curves: dict[str, NDArray[np.float64]]) -> None:
     """A curve a row, (n, 2): the best row of each series as a strong line with its name, the others thin."""
-    for number, (_, members) in reversed(list(enumerate(series(benchmark)))):
+    for number, (_, members) in reversed(list(enumerate(group_series(benchmark)))):
         for row in members[1:]:
-            axes.plot(*curves[row.name].T, color=_colour(number), linewidth=0.9, alpha=0.4, zorder=2)
+            axes.plot(*curves[row.name].T, color=_choose_color(number), linewidth=0.9, alpha=0.4, zorder=2)
         dash = _DASHES[number % len(_DASHES)]
-        shown = _named(members[0]) if number < len(PALETTE) else None
-        axes.plot(*curves[members[0].name].T, color=_colour(number), linestyle=dash, linewidth=2, label=shown, zorder=4)
+        shown = _format_row_name(members[0]) if number < len(PALETTE) else None
+        axes.plot(
+            *curves[members[0].name].T, color=_choose_color(number), linestyle=dash, linewidth=2, label=shown, zorder=4
+        )
     axes.set_ylim(0, 1.02)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], frameon=False, labelcolor=INK, fontsize=9, handlelength=3)
 
 
-def _precision_recall(benchmark: Benchmark) -> Figure:
-    figure, axes = _canvas(5.6, 4.2)
+def _draw_precision_recall(benchmark: BenchmarkResult) -> Figure:
+    figure, axes = _make_figure(5.6, 4.2)
     recall = np.linspace(0, 1, 101)
-    _curves(axes, benchmark, {row.name: np.stack([recall, row.precision_recall], axis=1) for row in benchmark.rows})
+    _draw_curves(
+        axes, benchmark, {row.name: np.stack([recall, row.precision_recall], axis=1) for row in benchmark.rows}
+    )
     axes.set_xlim(0, 1)
-    _titled(axes, "recall", "precision (interpolated, mean over the queries)")
+    _set_titles(axes, "recall", "precision (interpolated, mean over the queries)")
     return figure
 
 
-def _precision_at_k(benchmark: Benchmark) -> Figure:
-    figure, axes = _canvas(5.6, 4.2)
+def _draw_precision_at_k(benchmark: BenchmarkResult) -> Figure:
+    figure, axes = _make_figure(5.6, 4.2)
     ranks = {row.name: np.arange(1, len(row.precision_at) + 1) for row in benchmark.rows}
-    _curves(axes, benchmark, {row.name: np.stack([ranks[row.name], row.precision_at], 1) for row in benchmark.rows})
+    _draw_curves(
+        axes, benchmark, {row.name: np.stack([ranks[row.name], row.precision_at], 1) for row in benchmark.rows}
+    )
     most = max(len(row.precision_at) for row in benchmark.rows)
     axes.set_xlim(1, max(2, most))
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, most) if most / step <= 12)
     axes.set_xticks(sorted({1, *range(step, most + 1, step)} - ({2} if step == 2 else set())))
-    _titled(axes, "k", "precision of the first k answers")
+    _set_titles(axes, "k", "precision of the first k answers")
     return figure
 
 
-def _per_class(benchmark: Benchmark) -> Figure:
+def _draw_per_class(benchmark: BenchmarkResult) -> Figure:
     """Bars for the best row, marks for the best rows of the next series."""
-    shown, n_between = class_extremes(benchmark.best.per_class)
+    shown, n_between = select_extreme_classes(benchmark.best.per_class)
     gap = len(shown) // 2 if n_between else len(shown)  # the place of the classes left out stays empty
     places = [number + (number >= gap) for number in range(len(shown))]
-    figure, axes = _canvas(7.4, 1.0 + 0.24 * (len(shown) + bool(n_between)))
+    figure, axes = _make_figure(7.4, 1.0 + 0.24 * (len(shown) + bool(n_between)))
     values = [benchmark.best.per_class[name] for name in shown]
     handles: list[Any] = [axes.barh(places, values, height=0.66, color=PALETTE[0], alpha=0.5, zorder=2)]
-    rows = [members[0] for _, members in series(benchmark)][:_MOST_MARKED]
+    rows = [members[0] for _, members in group_series(benchmark)][:_MAX_MARKED_SERIES]
     for number, row in enumerate(rows[1:], start=1):
         marks = [row.per_class.get(name, math.nan) for name in shown]
-        handles.append(axes.scatter(marks, places, s=30, clip_on=False, **_marks(number)))
+        handles.append(axes.scatter(marks, places, s=30, clip_on=False, **_choose_marker_style(number)))
     if n_between:
         axes.text(0.005, gap, f"… {n_between:,} more between …", va="center", fontsize=9, color=FAINT)
-    axes.set_yticks(places, [_cut(name, 32) for name in shown], color=INK, fontsize=9)
+    axes.set_yticks(places, [_shorten(name, 32) for name in shown], color=INK, fontsize=9)
     axes.set_ylim(max(places) + 0.7, -0.7)
     axes.set_xlim(0, max(1.0, *values))
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=RULE, linewidth=0.8)
-    axes.set_xlabel(f"{metric_label(HEADLINE)} of the queries of a class")
+    axes.set_xlabel(f"{format_metric(MAIN_METRIC)} of the queries of a class")
     style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": 2}
-    figure.legend(handles, [_named(row) for row in rows], loc="outside upper left", **style)
+    figure.legend(handles, [_format_row_name(row) for row in rows], loc="outside upper left", **style)
     return figure
 
 
-def _robustness(benchmark: Benchmark) -> Figure:
-    grid = robustness_grid(benchmark)
-    cells = np.array([[grid.value(change, column) for column in grid.columns] for change in grid.changes])
-    figure, axes = _canvas(2.2 + 0.72 * len(grid.columns), 1.6 + 0.27 * len(grid.changes))
+def _draw_robustness(benchmark: BenchmarkResult) -> Figure:
+    grid = build_robustness_grid(benchmark)
+    cells = np.array([[grid.find_value(change, column) for column in grid.columns] for change in grid.changes])
+    figure, axes = _make_figure(2.2 + 0.72 * len(grid.columns), 1.6 + 0.27 * len(grid.changes))
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
     low = min(0.9, float(np.nanmin(cells)))
@@ -271,14 +292,14 @@ def _robustness(benchmark: Benchmark) -> Figure:
         if math.isfinite(value):
             style: dict[str, Any] = {"color": PAPER if value > (low + 1) / 2 else INK, "ha": "center", "va": "center"}
             axes.text(across + 0.5, down + 0.5, f"{value:.2f}", fontsize=8.5, **style)
-    changes = [clean(f"{kind} {strength}") for kind, strength in grid.changes]
+    changes = [clean_text(f"{kind} {strength}") for kind, strength in grid.changes]
     axes.set_yticks(np.arange(len(changes)) + 0.5, changes, color=INK)
     axes.invert_yaxis()
-    _heads(axes, grid)
+    _draw_column_headings(axes, grid)
     return figure
 
 
-def _heads(axes: Axes, grid: Grid) -> None:
+def _draw_column_headings(axes: Axes, grid: RobustnessGrid) -> None:
     """Over the columns their measures, over these the models, and a gap between models."""
     titles = [column.title.replace(", ", "\n") for column in grid.columns]
     axes.set_xticks(np.arange(len(titles)) + 0.5, titles, fontsize=8)
@@ -286,9 +307,9 @@ def _heads(axes: Axes, grid: Grid) -> None:
     axes.tick_params(length=0)
     start = 0
     for model, name in grid.names.items():
-        n_columns = len(grid.of(model))
+        n_columns = len(grid.list_columns(model))
         place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(_cut(name, 28), (start + n_columns / 2, 1), (0, 30), fontweight="bold", **place)
+        axes.annotate(_shorten(name, 28), (start + n_columns / 2, 1), (0, 30), fontweight="bold", **place)
         start += n_columns
         if start < len(titles):
             axes.axvline(start, color=PAPER, linewidth=4)

@@ -11,42 +11,45 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simsearch.evaluation.results import HEADLINE, Benchmark, Row
+from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
 from simsearch.report import format as wording
-from simsearch.report.benchmark.findings import SIGNIFICANCE, best_values, is_tied, ranked
+from simsearch.report.benchmark.findings import SIGNIFICANCE, find_best_values, is_tied, rank_rows
 
 _METRICS = ("ns", "p_at_1", "p_at_10")
 """What is shown beside the headline metric, where it was measured; the rest stands in the report."""
 
-_SPARED = ("95 %\ninterval", "memory\n/image", "d")
+_OPTIONAL_COLUMNS = ("95 %\ninterval", "memory\n/image", "d")
 """Columns that give way to names, the least needed first."""
 
 _TIED = "~"
-_MOST_LINES = 2
+_MAX_LINES = 2
 _BREAK = re.compile(r"(?<= )(?!views)|(?<=\S\+)")
 """Where a name may go on in the next line: after a space, and between improvements joined by +."""
 
 
-def terminal_table(benchmark: Benchmark, width: int = 100) -> Table:
+def build_terminal_table(benchmark: BenchmarkResult, width: int = 100) -> Table:
     """The rows, the best first, in `width` columns, 80 and more: numbers are never cut, names not inside words.
 
     Columns are left out where names would need more than two lines otherwise; a name with a word longer than any room
     is cut. The best row and the best values are bold; rows that are tied with the best are marked.
     """
-    names = [wording.clean(row.name) for row in ranked(benchmark)]
-    columns = _columns(benchmark)
-    narrower = [{head: columns[head] for head in columns if head not in _SPARED[:n]} for n in range(len(_SPARED) + 1)]
-    rooms = [_room(benchmark, some, width) for some in narrower]
-    chosen = _first_fitting(names, rooms)
-    table = _empty(benchmark, narrower[chosen])
+    names = [wording.clean_text(row.name) for row in rank_rows(benchmark)]
+    columns = _build_columns(benchmark)
+    narrower = [
+        {head: columns[head] for head in columns if head not in _OPTIONAL_COLUMNS[:n]}
+        for n in range(len(_OPTIONAL_COLUMNS) + 1)
+    ]
+    rooms = [_measure_name_width(benchmark, some, width) for some in narrower]
+    chosen = _choose_fitting(names, rooms)
+    table = _make_table(benchmark, narrower[chosen])
     for number, name in enumerate(names):
-        style = _bold(number == 0 and len(names) > 1)
-        lines = "\n".join(_wrapped(name, rooms[chosen]))
+        style = _choose_style(number == 0 and len(names) > 1)
+        lines = "\n".join(_wrap_name(name, rooms[chosen]))
         table.add_row(Text(lines, style), *(cells[number] for cells in narrower[chosen].values()))
     return table
 
 
-def _first_fitting(names: Sequence[str], rooms: Sequence[int]) -> int:
+def _choose_fitting(names: Sequence[str], rooms: Sequence[int]) -> int:
     """Which of the rising rooms is the first that cuts no word and where names need few lines; else the last.
 
     Words that are too long for all of them decide nothing.
@@ -54,12 +57,12 @@ def _first_fitting(names: Sequence[str], rooms: Sequence[int]) -> int:
     words = [cell_len(piece.rstrip()) for name in names for piece in _BREAK.split(name)]
     longest = max((word for word in words if word <= rooms[-1]), default=0)
     for at, room in enumerate(rooms):
-        if longest <= room and all(len(_wrapped(name, room)) <= _MOST_LINES for name in names):
+        if longest <= room and all(len(_wrap_name(name, room)) <= _MAX_LINES for name in names):
             return at
     return len(rooms) - 1
 
 
-def _wrapped(name: str, room: int) -> list[str]:
+def _wrap_name(name: str, room: int) -> list[str]:
     """The lines of a name, none wider than the room unless a single word is."""
     lines = [""]
     for piece in _BREAK.split(name):
@@ -69,9 +72,9 @@ def _wrapped(name: str, room: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _room(benchmark: Benchmark, columns: dict[str, list[Text]], width: int) -> int:
+def _measure_name_width(benchmark: BenchmarkResult, columns: dict[str, list[Text]], width: int) -> int:
     """How wide names may be beside these columns."""
-    table = _empty(benchmark, columns)
+    table = _make_table(benchmark, columns)
     for cells in zip(*columns.values(), strict=True):
         table.add_row("", *cells)
     table.columns[0].header = ""
@@ -79,51 +82,56 @@ def _room(benchmark: Benchmark, columns: dict[str, list[Text]], width: int) -> i
     return max(1, width - Console(width=10 * width).measure(table).maximum)
 
 
-def _empty(benchmark: Benchmark, heads: Iterable[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=_caption(benchmark), caption_justify="left")
+def _make_table(benchmark: BenchmarkResult, heads: Iterable[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=_build_caption(benchmark), caption_justify="left")
     table.add_column("row", overflow="fold")
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     return table
 
 
-def _columns(benchmark: Benchmark) -> dict[str, list[Text]]:
+def _build_columns(benchmark: BenchmarkResult) -> dict[str, list[Text]]:
     """The cells of every column but the names, the best row first, by their heads."""
-    rows, most, several = ranked(benchmark), best_values(benchmark), len(benchmark.rows) > 1
+    rows, most, several = rank_rows(benchmark), find_best_values(benchmark), len(benchmark.rows) > 1
 
-    def values(metric: str) -> list[Text]:
+    def format_values(metric: str) -> list[Text]:
         means = [row.scores[metric].mean for row in rows]
-        return [Text(wording.score(mean), _bold(several and mean == most.get(metric))) for mean in means]
+        return [Text(wording.format_score(mean), _choose_style(several and mean == most.get(metric))) for mean in means]
 
-    found = [row.scores[HEADLINE] for row in rows]
+    found = [row.scores[MAIN_METRIC] for row in rows]
     metrics = [metric for metric in _METRICS if metric in benchmark.metrics]
     return {
-        wording.metric_label(HEADLINE): [
-            Text(f"{wording.score(score.mean)} {_TIED if is_tied(row) else ' '}", _bold(several and row is rows[0]))
+        wording.format_metric(MAIN_METRIC): [
+            Text(
+                f"{wording.format_score(score.mean)} {_TIED if is_tied(row) else ' '}",
+                _choose_style(several and row is rows[0]),
+            )
             for row, score in zip(rows, found, strict=True)
         ],
-        _SPARED[0]: [Text(f"{wording.score(score.low)}-{wording.score(score.high)}", "dim") for score in found],
-        "p": [Text(_p_value(row)) for row in rows],
-        **{wording.metric_label(metric): values(metric) for metric in metrics},
+        _OPTIONAL_COLUMNS[0]: [
+            Text(f"{wording.format_score(score.low)}-{wording.format_score(score.high)}", "dim") for score in found
+        ],
+        "p": [Text(_format_p_value(row)) for row in rows],
+        **{wording.format_metric(metric): format_values(metric) for metric in metrics},
         "d": [Text(f"{row.width:,}") for row in rows],
-        "images\n/s": [Text(wording.amount(row.cost.images_per_second)) for row in rows],
-        "query\nms": [Text(wording.amount(row.cost.query_ms_p50)) for row in rows],
-        "memory\n/image": [Text(wording.size(row.cost.memory_bytes_per_image)) for row in rows],
+        "images\n/s": [Text(wording.format_number(row.cost.images_per_second)) for row in rows],
+        "query\nms": [Text(wording.format_number(row.cost.query_ms_p50)) for row in rows],
+        "memory\n/image": [Text(wording.format_size(row.cost.memory_bytes_per_image)) for row in rows],
     }
 
 
-def _bold(is_best: bool) -> str:
+def _choose_style(is_best: bool) -> str:
     return "bold" if is_best else ""
 
 
-def _p_value(row: Row) -> str:
-    return "" if row.p_value is None else wording.p_value(row.p_value).removeprefix("p ").removeprefix("= ")
+def _format_p_value(row: BenchmarkRow) -> str:
+    return "" if row.p_value is None else wording.format_p_value(row.p_value).removeprefix("p ").removeprefix("= ")
 
 
-def _caption(benchmark: Benchmark) -> Text | None:
+def _build_caption(benchmark: BenchmarkResult) -> Text | None:
     if len(benchmark.rows) == 1:
         return None
-    label = wording.metric_label(HEADLINE)
+    label = wording.format_metric(MAIN_METRIC)
     meaning = f"tied, not significantly different from the best in {label} (p >= {SIGNIFICANCE})"
     return Text(
         f"bold: best; {_TIED}: {meaning}. p: paired randomisation test over {benchmark.dataset.n_queries:,} queries, "

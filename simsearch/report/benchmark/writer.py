@@ -8,16 +8,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from simsearch.evaluation.results import Benchmark
-from simsearch.report.benchmark.document import document
-from simsearch.report.benchmark.html import benchmark_page
-from simsearch.report.benchmark.markdown import markdown
+from simsearch.evaluation.results import BenchmarkResult
+from simsearch.report.benchmark.document import build_document
+from simsearch.report.benchmark.html import render_benchmark
+from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import draw_plots
-from simsearch.report.writing import make_folder, write_whole
+from simsearch.report.writing import make_folder, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchmarkReport:
     """Where everything was written."""
 
     page: Path
@@ -35,7 +35,7 @@ def prepare_folder(folder: str | Path) -> None:
     make_folder(folder, "plots")
 
 
-def write_report(benchmark: Benchmark, folder: str | Path) -> Report:
+def write_report(benchmark: BenchmarkResult, folder: str | Path) -> BenchmarkReport:
     """Write report.html, report.md, report.json, per_query.csv and plots/ into a folder, made if it is not there.
 
     A report that is there is written over file by file, each whole or not at all. All is made before the first is
@@ -43,22 +43,22 @@ def write_report(benchmark: Benchmark, folder: str | Path) -> Report:
     """
     plots = draw_plots(benchmark)
     names = {
-        "report.html": benchmark_page(benchmark, plots),
-        "report.md": markdown(benchmark, plots),
-        "report.json": json.dumps(document(benchmark), indent=2) + "\n",
-        "per_query.csv": per_query_csv(benchmark),
+        "report.html": render_benchmark(benchmark, plots),
+        "report.md": render_markdown(benchmark, plots),
+        "report.json": json.dumps(build_document(benchmark), indent=2) + "\n",
+        "per_query.csv": build_per_query_csv(benchmark),
     }
     contents = {name: text.encode("utf-8", "backslashreplace") for name, text in names.items()}
     pictures = {f"plots/{plot.name}.svg": plot.svg.encode() for plot in plots}
     pictures |= {f"plots/{plot.name}.png": plot.png for plot in plots}
     prepare_folder(folder)
     for name, content in {**pictures, **contents}.items():
-        write_whole(Path(folder) / name, content)
+        write_atomically(Path(folder) / name, content)
     page, text, whole, per_query = (Path(folder) / name for name in contents)
-    return Report(page, text, whole, per_query, tuple(Path(folder) / name for name in pictures))
+    return BenchmarkReport(page, text, whole, per_query, tuple(Path(folder) / name for name in pictures))
 
 
-def per_query_csv(benchmark: Benchmark) -> str:
+def build_per_query_csv(benchmark: BenchmarkResult) -> str:
     """A line a query: path, label, and a column for each metric of each row, headed by both names.
 
     A path that is no UTF-8 keeps its bytes as lone surrogates, which `write_report` writes as escapes: `\\udcff`.

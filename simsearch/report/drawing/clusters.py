@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import os
 
-from simsearch.report.drawing.canvas import ACCENT, FAINT, INK, RULE, Canvas, Place, framed
+from simsearch.report.drawing.canvas import ACCENT, FAINT, INK, RULE, Canvas, Position, frame_picture
 from simsearch.visualization.clusters import Cluster
 from simsearch.visualization.overview import Clustering
 
-MOST_CLUSTERS = 100
+MAX_CLUSTERS = 100
 """So many rows are drawn, of the largest clusters."""
 
 _CELL_PX, _GAP_PX, _MARGIN_PX, _TEXT_PX = 132, 12, 28, 232
 _ROW_PX = _TEXT_PX + 5 * (_CELL_PX + _GAP_PX) - _GAP_PX
-_FEW_CLUSTERS = 8
+_MAX_IN_ONE_COLUMN = 8
 """More of them are drawn in two columns."""
 
 
@@ -23,8 +23,8 @@ def draw_clusters(clustering: Clustering, file: str | os.PathLike[str]) -> None:
 
     Raises `UsageError` when the extension means no picture format, `SimsearchError` when it cannot be saved.
     """
-    shown = clustering.clusters[:MOST_CLUSTERS]
-    n_columns = 1 if len(shown) <= _FEW_CLUSTERS else 2
+    shown = clustering.clusters[:MAX_CLUSTERS]
+    n_columns = 1 if len(shown) <= _MAX_IN_ONE_COLUMN else 2
     n_rows = math.ceil(len(shown) / n_columns)
     step = (_ROW_PX + 2 * _MARGIN_PX, _CELL_PX + 2 * _GAP_PX)
     canvas = Canvas(n_columns * step[0], 2 * _MARGIN_PX + n_rows * step[1] - 2 * _GAP_PX)
@@ -33,17 +33,17 @@ def draw_clusters(clustering: Clustering, file: str | os.PathLike[str]) -> None:
         left, top = _MARGIN_PX + column * step[0], _MARGIN_PX + row * step[1]
         if row:
             canvas.draw.line([(left, top - _GAP_PX), (left + _ROW_PX, top - _GAP_PX)], RULE, 1)
-        _caption(canvas, found, (left, top))
-        for cell, image in enumerate(clustering.typical(found)):
-            canvas.paste(framed(image.path, _CELL_PX), (left + _TEXT_PX + cell * (_CELL_PX + _GAP_PX), top))
+        _draw_caption(canvas, found, (left, top))
+        for cell, image in enumerate(clustering.list_typical(found)):
+            canvas.paste(frame_picture(image.path, _CELL_PX), (left + _TEXT_PX + cell * (_CELL_PX + _GAP_PX), top))
     canvas.save(file)
 
 
-def _caption(canvas: Canvas, found: Cluster, place: Place) -> None:
+def _draw_caption(canvas: Canvas, found: Cluster, place: Position) -> None:
     left, top = place
     room = _TEXT_PX - _GAP_PX
-    canvas.text((left, top + 6), f"{found.size:,} {'image' if found.size == 1 else 'images'}", 22, INK)
+    canvas.draw_text((left, top + 6), f"{found.size:,} {'image' if found.size == 1 else 'images'}", 22, INK)
     if found.label is not None:
-        canvas.name((left, top + 38), f"{found.label_share:.0%} {found.label}", 17, room, ACCENT)
-    canvas.text((left, top + 66), f"cluster {found.number}, tightness {found.tightness:.2f}", 14, FAINT)
-    canvas.bar((left, top + 90), found.tightness, room - 24)
+        canvas.draw_name((left, top + 38), f"{found.label_share:.0%} {found.label}", 17, room, ACCENT)
+    canvas.draw_text((left, top + 66), f"cluster {found.number}, tightness {found.tightness:.2f}", 14, FAINT)
+    canvas.draw_bar((left, top + 90), found.tightness, room - 24)

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simsearch.report.drawing.canvas import EMPTY, FAINT, INK, Canvas, framed, ramp, shown_name
-from simsearch.study.compare import Comparison
-from simsearch.study.views import short_stem
+from simsearch.report.drawing.canvas import EMPTY, FAINT, INK, Canvas, format_file_name, frame_picture, map_to_colors
+from simsearch.study.compare import ImageComparison
+from simsearch.study.views import shorten_stem
 
-MOST_PAIRS = 100
+MAX_PAIRS = 100
 """So many pairs are drawn for each backbone; the heat map has them all."""
 
-FEW_IMAGES = 3
+MAX_IMAGES_WITHOUT_HEAT_MAP = 3
 """More get a heat map."""
 
 _FOLDER = "cos_sim"
@@ -31,14 +31,14 @@ _MARGIN_PX = 28
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class ComparisonPictures:
     """Files by model's name: of each pair that was drawn, by positions, and of the heat map, where there is one."""
 
     pairs: Mapping[str, Mapping[tuple[int, int], Path]]
     heat_maps: Mapping[str, Path]
 
 
-def draw_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> Drawn:
+def draw_comparison(comparison: ImageComparison, folder: str | os.PathLike[str]) -> ComparisonPictures:
     """Draw into `folder`/cos_sim/<model>/ the first `MOST_PAIRS` pairs as <a>_<b>.jpg, and heat_map.png.
 
     The heat map is drawn for more than `FEW_IMAGES` images. Names that would meet are numbered.
@@ -46,28 +46,30 @@ def draw_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> D
     Raises `SimsearchError` when a picture cannot be saved.
     """
     place = Path(folder) / _FOLDER
-    pairs = list(islice(comparison.pairs(), MOST_PAIRS))
-    files = dict(zip([(pair.first, pair.second) for pair in pairs], _file_names(comparison, len(pairs)), strict=True))
-    squares = {at: framed(comparison.paths[at], _PAIR_PX) for at in sorted({at for pair in files for at in pair})}
+    pairs = list(islice(comparison.iterate_pairs(), MAX_PAIRS))
+    files = dict(zip([(pair.first, pair.second) for pair in pairs], _name_files(comparison, len(pairs)), strict=True))
+    squares = {
+        at: frame_picture(comparison.paths[at], _PAIR_PX) for at in sorted({at for pair in files for at in pair})
+    }
     drawn: dict[str, dict[tuple[int, int], Path]] = {name: {} for name in comparison.models}
     heat_maps: dict[str, Path] = {}
     for name, matrix in comparison.similarities.items():
         for (first, second), file in files.items():
             path = drawn[name][first, second] = place / name / file
             several = [(comparison.paths[at], squares[at]) for at in (first, second)]
-            _pair(several, float(matrix[first, second]), name).save(path)
-        if len(comparison.paths) > FEW_IMAGES:
+            _draw_pair(several, float(matrix[first, second]), name).save(path)
+        if len(comparison.paths) > MAX_IMAGES_WITHOUT_HEAT_MAP:
             heat_maps[name] = place / name / _HEAT_MAP
             draw_heat_map(comparison.paths, matrix, name).save(heat_maps[name])
-    return Drawn(drawn, heat_maps)
+    return ComparisonPictures(drawn, heat_maps)
 
 
-def _file_names(comparison: Comparison, n: int) -> list[str]:
+def _name_files(comparison: ImageComparison, n: int) -> list[str]:
     """<a>_<b>.jpg for the first n pairs, with a number where a pair before has that name, in whatever case."""
-    stems = [short_stem(path) for path in comparison.paths]
+    stems = [shorten_stem(path) for path in comparison.paths]
     names: list[str] = []
     taken: set[str] = set()
-    for pair in islice(comparison.pairs(), n):
+    for pair in islice(comparison.iterate_pairs(), n):
         plain = f"{stems[pair.first]}_{stems[pair.second]}"
         name, number = plain, 1
         while name.casefold() in taken:
@@ -78,25 +80,27 @@ def _file_names(comparison: Comparison, n: int) -> list[str]:
     return names
 
 
-def _pair(several: Sequence[tuple[str, Image.Image]], similarity: float, name: str) -> Canvas:
+def _draw_pair(several: Sequence[tuple[str, Image.Image]], similarity: float, name: str) -> Canvas:
     width = 2 * (_MARGIN_PX + _PAIR_PX) + _GAP_PX
     canvas = Canvas(width, 2 * _MARGIN_PX + _PAIR_PX + 104)
     for number, (path, square) in enumerate(several):
         left = _MARGIN_PX + number * (_PAIR_PX + _GAP_PX)
         canvas.paste(square, (left, _MARGIN_PX))
-        canvas.name((left + _PAIR_PX // 2, _MARGIN_PX + _PAIR_PX + 8), shown_name(path), 14, _PAIR_PX, anchor="ma")
+        canvas.draw_name(
+            (left + _PAIR_PX // 2, _MARGIN_PX + _PAIR_PX + 8), format_file_name(path), 14, _PAIR_PX, anchor="ma"
+        )
     below = _MARGIN_PX + _PAIR_PX + 40
-    canvas.bar((_MARGIN_PX, below), similarity, width - 2 * _MARGIN_PX)
-    canvas.text((width // 2, below + 16), f"{similarity:.4f}", 28, INK, anchor="ma")
-    canvas.name((width // 2, below + 50), f"cosine similarity, {name}", 14, width - 2 * _MARGIN_PX, anchor="ma")
+    canvas.draw_bar((_MARGIN_PX, below), similarity, width - 2 * _MARGIN_PX)
+    canvas.draw_text((width // 2, below + 16), f"{similarity:.4f}", 28, INK, anchor="ma")
+    canvas.draw_name((width // 2, below + 50), f"cosine similarity, {name}", 14, width - 2 * _MARGIN_PX, anchor="ma")
     return canvas
 
 
 # The heat map
 
 _HEAT_MAP_PX = 1300
-_MOST_CELL_PX, _LEAST_CELL_PX = 68, 2
-_LETTERS_FROM_PX, _PICTURES_FROM_PX, _VALUES_FROM_PX = 13, 24, 34
+_MAX_CELL_PX, _MIN_CELL_PX = 68, 2
+_MIN_CELL_FOR_NAMES_PX, _MIN_CELL_FOR_PICTURES_PX, _MIN_CELL_FOR_VALUES_PX = 13, 24, 34
 _NAMES_PX = 210
 _TITLE_PX = 44
 _LEGEND_PX = 60
@@ -108,40 +112,40 @@ def draw_heat_map(paths: Sequence[str], matrix: NDArray[np.float64], name: str) 
     With pictures, names and values as long as there is room for them. The diagonal stays empty.
     """
     n = len(paths)
-    cell = max(_LEAST_CELL_PX, min(_MOST_CELL_PX, _HEAT_MAP_PX // n))
-    names_px = _NAMES_PX if cell >= _LETTERS_FROM_PX else 0
-    pictures_px = cell if cell >= _PICTURES_FROM_PX else 0
+    cell = max(_MIN_CELL_PX, min(_MAX_CELL_PX, _HEAT_MAP_PX // n))
+    names_px = _NAMES_PX if cell >= _MIN_CELL_FOR_NAMES_PX else 0
+    pictures_px = cell if cell >= _MIN_CELL_FOR_PICTURES_PX else 0
     left, top = _MARGIN_PX + names_px + pictures_px + 6, _MARGIN_PX + _TITLE_PX + pictures_px + 6
     width = max(left + n * cell + _MARGIN_PX, 520)
     canvas = Canvas(width, top + n * cell + _LEGEND_PX + _MARGIN_PX)
     which = "" if names_px else f": {n:,} images in the order named"
-    canvas.name((_MARGIN_PX, _MARGIN_PX), f"Cosine similarity, {name}{which}", 22, width - 2 * _MARGIN_PX, INK)
+    canvas.draw_name((_MARGIN_PX, _MARGIN_PX), f"Cosine similarity, {name}{which}", 22, width - 2 * _MARGIN_PX, INK)
     others = matrix[~np.eye(n, dtype=bool)]
     low, high = float(others.min()), float(others.max())
     shares = (matrix - low) / ((high - low) or 1)
-    canvas.paste(_cells(shares, cell), (left, top))
-    if cell >= _VALUES_FROM_PX:
-        _write_values(canvas, matrix, shares, (left, top, cell))
+    canvas.paste(_draw_cells(shares, cell), (left, top))
+    if cell >= _MIN_CELL_FOR_VALUES_PX:
+        _draw_values(canvas, matrix, shares, (left, top, cell))
     for at, path in enumerate(paths):
         if pictures_px:
-            square = framed(path, cell - 2)
+            square = frame_picture(path, cell - 2)
             canvas.paste(square, (left - cell - 4, top + at * cell + 1))
             canvas.paste(square, (left + at * cell + 1, top - cell - 4))
         if names_px:
             place = (left - pictures_px - 14, top + at * cell + cell // 2)
-            canvas.name(place, shown_name(path), min(14, cell - 2), names_px - 10, anchor="rm")
-    _legend(canvas, (left, top + n * cell + 20), (low, high))
+            canvas.draw_name(place, format_file_name(path), min(14, cell - 2), names_px - 10, anchor="rm")
+    _draw_legend(canvas, (left, top + n * cell + 20), (low, high))
     return canvas
 
 
-def _cells(shares: NDArray[np.float64], cell: int) -> Image.Image:
-    colours = ramp(np.clip(shares, 0, 1))
+def _draw_cells(shares: NDArray[np.float64], cell: int) -> Image.Image:
+    colours = map_to_colors(np.clip(shares, 0, 1))
     colours[np.eye(len(shares), dtype=bool)] = tuple(bytes.fromhex(EMPTY[1:]))
     side = len(shares) * cell
     return Image.fromarray(colours).resize((side, side), Image.Resampling.NEAREST)
 
 
-def _write_values(
+def _draw_values(
     canvas: Canvas, matrix: NDArray[np.float64], shares: NDArray[np.float64], place: tuple[int, int, int]
 ) -> None:
     left, top, cell = place
@@ -150,12 +154,12 @@ def _write_values(
         if row != column:
             colour = INK if shares[row, column] > 0.6 else "#ffffff"
             middle = (left + column * cell + cell // 2, top + row * cell + cell // 2)
-            canvas.text(middle, f"{matrix[row, column]:.{digits}f}", size, colour, anchor="mm")
+            canvas.draw_text(middle, f"{matrix[row, column]:.{digits}f}", size, colour, anchor="mm")
 
 
-def _legend(canvas: Canvas, place: tuple[int, int], ends: tuple[float, float]) -> None:
+def _draw_legend(canvas: Canvas, place: tuple[int, int], ends: tuple[float, float]) -> None:
     left, top = place
     length = 240
-    canvas.paste(Image.fromarray(ramp(np.tile(np.linspace(0, 1, length), (12, 1)))), place)
-    canvas.text((left, top + 18), f"{ends[0]:.3f}", 14, FAINT)
-    canvas.text((left + length, top + 18), f"{ends[1]:.3f}", 14, FAINT, anchor="ra")
+    canvas.paste(Image.fromarray(map_to_colors(np.tile(np.linspace(0, 1, length), (12, 1)))), place)
+    canvas.draw_text((left, top + 18), f"{ends[0]:.3f}", 14, FAINT)
+    canvas.draw_text((left + length, top + 18), f"{ends[1]:.3f}", 14, FAINT, anchor="ra")

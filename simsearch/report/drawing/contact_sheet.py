@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from simsearch.errors import ImageError, SimsearchError, UsageError
-from simsearch.images.decode import decode, default_max_pixels, read
+from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
 from simsearch.search import Hit
 
 _CELL_PX = 200
@@ -19,14 +19,14 @@ _GAP_PX = 18
 _CAPTION_PX = 46
 _MARGIN_PX = 28
 _QUERY_PX = 280
-_MOST_COLUMNS = 5
+_MAX_COLUMNS = 5
 
 _PAPER, _INK, _FAINT, _ACCENT = "#ffffff", "#1d1f23", "#7b818a", "#2f6f8f"
 _EMPTY = "#eceef0"
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _SheetCanvas:
     """A canvas with its pen and fonts."""
 
     image: Image.Image
@@ -35,35 +35,37 @@ class _Page:
     small: ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def draw_sheet(query_paths: Sequence[str], hits: Sequence[Hit], title: str, file: str) -> None:
+def draw_contact_sheet(query_paths: Sequence[str], hits: Sequence[Hit], title: str, file: str) -> None:
     """Draw queries and hits, each with rank, similarity and name, and save the picture by its extension.
 
     Raises `UsageError` when the extension means no picture format, `SimsearchError` when it cannot be saved.
     """
-    columns = max(1, min(_MOST_COLUMNS, len(hits)))
+    columns = max(1, min(_MAX_COLUMNS, len(hits)))
     rows = math.ceil(len(hits) / columns)
     hits_left = _MARGIN_PX + _QUERY_PX + 2 * _GAP_PX
     n_shown = min(len(query_paths), 3)
     width = hits_left + columns * (_CELL_PX + _GAP_PX) - _GAP_PX + _MARGIN_PX
     height = 2 * _MARGIN_PX + max(rows * (_CELL_PX + _CAPTION_PX), n_shown * (_QUERY_PX + _CAPTION_PX))
     image = Image.new("RGB", (width, height), _PAPER)
-    page = _Page(image, ImageDraw.Draw(image), ImageFont.load_default(18), ImageFont.load_default(13))
+    page = _SheetCanvas(image, ImageDraw.Draw(image), ImageFont.load_default(18), ImageFont.load_default(13))
     for number, path in enumerate(query_paths[:n_shown]):
         place = (_MARGIN_PX, _MARGIN_PX + number * (_QUERY_PX + _CAPTION_PX))
-        _picture(page, path, place, _QUERY_PX)
+        _draw_picture(page, path, place, _QUERY_PX)
         page.draw.text((place[0], place[1] + _QUERY_PX + 8), "query", _ACCENT, page.large)
-        _name(page, f"{_shown(path)}  ({title})", (place[0] + 58, place[1] + _QUERY_PX + 12), _QUERY_PX - 58)
+        _draw_name(
+            page, f"{_format_file_name(path)}  ({title})", (place[0] + 58, place[1] + _QUERY_PX + 12), _QUERY_PX - 58
+        )
     line = hits_left - _GAP_PX
     page.draw.line([(line, _MARGIN_PX), (line, height - _MARGIN_PX)], "#d8dbdf", 1)
     for number, hit in enumerate(hits):
         left = hits_left + number % columns * (_CELL_PX + _GAP_PX)
-        _cell(page, hit, (left, _MARGIN_PX + number // columns * (_CELL_PX + _CAPTION_PX)))
-    _save(image, file)
+        _draw_hit(page, hit, (left, _MARGIN_PX + number // columns * (_CELL_PX + _CAPTION_PX)))
+    _save_image(image, file)
 
 
-def _cell(page: _Page, hit: Hit, place: tuple[int, int]) -> None:
+def _draw_hit(page: _SheetCanvas, hit: Hit, place: tuple[int, int]) -> None:
     left, top = place
-    _picture(page, hit.path, place, _CELL_PX)
+    _draw_picture(page, hit.path, place, _CELL_PX)
     below = top + _CELL_PX
     # A bar under the picture, as long as the similarity is large.
     page.draw.rectangle([left, below + 3, left + _CELL_PX - 1, below + 5], _EMPTY)
@@ -71,16 +73,16 @@ def _cell(page: _Page, hit: Hit, place: tuple[int, int]) -> None:
         page.draw.rectangle([left, below + 3, left + length - 1, below + 5], _ACCENT)
     page.draw.text((left, below + 11), f"{hit.rank}", _FAINT, page.small)
     page.draw.text((left + 22, below + 9), f"{hit.similarity:.3f}", _INK, page.large)
-    _name(page, _shown(hit.path), (left + 76, below + 13), _CELL_PX - 76)
+    _draw_name(page, _format_file_name(hit.path), (left + 76, below + 13), _CELL_PX - 76)
 
 
-def _picture(page: _Page, path: str, place: tuple[int, int], side_px: int) -> None:
+def _draw_picture(page: _SheetCanvas, path: str, place: tuple[int, int], side_px: int) -> None:
     """The picture in the middle of a square, whole; a grey square where it cannot be read any more."""
     left, top = place
     try:
-        limit = default_max_pixels()
-        raw = read(path, claims_picture=True, max_pixels=limit)
-        thumbnail = decode(raw.data, path, max_pixels=limit, target_px=side_px).image
+        limit = compute_default_max_pixels()
+        raw = read_raw_file(path, has_picture_extension=True, max_pixels=limit)
+        thumbnail = decode_image(raw.data, path, max_pixels=limit, target_px=side_px).image
     except ImageError:
         page.draw.rectangle([left, top, left + side_px - 1, top + side_px - 1], _EMPTY)
         page.draw.text((left + 12, top + side_px // 2), "not there any more", _FAINT, page.small)
@@ -91,7 +93,7 @@ def _picture(page: _Page, path: str, place: tuple[int, int], side_px: int) -> No
     page.image.paste(thumbnail, corner)
 
 
-def _name(page: _Page, name: str, place: tuple[int, int], width_px: int) -> None:
+def _draw_name(page: _SheetCanvas, name: str, place: tuple[int, int], width_px: int) -> None:
     """A name, cut in its middle to the width there is: its beginning and its end tell files apart."""
     kept = name
     while len(kept) > 3 and page.draw.textlength(kept, page.small) > width_px:
@@ -100,12 +102,12 @@ def _name(page: _Page, name: str, place: tuple[int, int], width_px: int) -> None
     page.draw.text(place, kept, _FAINT, page.small)
 
 
-def _shown(path: str) -> str:
+def _format_file_name(path: str) -> str:
     """The file's name with its folder's, which is often its class."""
     return os.fsencode(os.path.join(*Path(path).parts[-2:])).decode("utf-8", "replace")
 
 
-def _save(image: Image.Image, file: str) -> None:
+def _save_image(image: Image.Image, file: str) -> None:
     try:
         image.save(file)
     except ValueError as error:

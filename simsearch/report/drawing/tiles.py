@@ -11,8 +11,8 @@ from functools import partial
 from PIL import Image, ImageDraw, ImageOps
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import RawFile, decode, default_max_pixels, read
-from simsearch.sources.reader import Reading
+from simsearch.images.decode import RawFile, compute_default_max_pixels, decode_image, read_raw_file
+from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.remote import N_READERS
 from simsearch.sources.scan import FoundFile
 
@@ -21,7 +21,7 @@ _AHEAD = N_READERS + 4 * _N_THREADS
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class TileSheet:
     """Tiles of one size in rows, from the upper left."""
 
     side_px: int
@@ -33,46 +33,46 @@ class Sheet:
         """Width and height in px."""
         return self.columns * self.side_px, self.rows * self.side_px
 
-    def place(self, number: int) -> tuple[int, int]:
+    def locate_tile(self, number: int) -> tuple[int, int]:
         """The upper left corner of a tile in px."""
         return number % self.columns * self.side_px, number // self.columns * self.side_px
 
 
-def tiles(paths: Iterable[str], side_px: int) -> Iterator[Image.Image]:
+def load_tiles(paths: Iterable[str], side_px: int) -> Iterator[Image.Image]:
     """The middle square of each picture, RGB, in the order of `paths`; a crossed-out one where it cannot be read.
 
     Decoded in threads, a few ahead, so that memory does not grow with their number.
     """
-    limit_px = default_max_pixels()
-    work = partial(_tile, side_px=side_px, limit_px=limit_px)
-    with Reading(_N_THREADS) as reading:
+    limit_px = compute_default_max_pixels()
+    work = partial(_make_tile, side_px=side_px, limit_px=limit_px)
+    with ConcurrentReader(_N_THREADS) as reading:
         waiting: deque[Future[Image.Image]] = deque()
         for path in paths:
-            waiting.append(reading.submit(FoundFile(path, 0, 0), partial(_content, path, limit_px), work))
+            waiting.append(reading.submit(FoundFile(path, 0, 0), partial(_read_file, path, limit_px), work))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _content(path: str, limit_px: int) -> RawFile | None:
+def _read_file(path: str, limit_px: int) -> RawFile | None:
     try:
-        return read(path, claims_picture=True, max_pixels=limit_px)
+        return read_raw_file(path, has_picture_extension=True, max_pixels=limit_px)
     except ImageError:
         return None
 
 
-def _tile(raw: RawFile | None, side_px: int, limit_px: int) -> Image.Image:
+def _make_tile(raw: RawFile | None, side_px: int, limit_px: int) -> Image.Image:
     if raw is None:
-        return _missing(side_px)
+        return _draw_missing_tile(side_px)
     try:
-        picture = decode(raw.data, raw.path, max_pixels=limit_px, target_px=side_px).image
+        picture = decode_image(raw.data, raw.path, max_pixels=limit_px, target_px=side_px).image
     except ImageError:
-        return _missing(side_px)
+        return _draw_missing_tile(side_px)
     return ImageOps.fit(picture, (side_px, side_px), Image.Resampling.LANCZOS)
 
 
-def _missing(side_px: int) -> Image.Image:
+def _draw_missing_tile(side_px: int) -> Image.Image:
     tile = Image.new("RGB", (side_px, side_px), "#d9dce0")
     draw, last = ImageDraw.Draw(tile), side_px - 1
     draw.line([(0, 0), (last, last)], "#aab0b7")

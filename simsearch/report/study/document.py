@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from simsearch.models.model import Model
-from simsearch.report.study.findings import summary
-from simsearch.report.study.pictures import Making, Pieces
+from simsearch.report.study.findings import summarize_study
+from simsearch.report.study.pictures import StudyPictures, StudyProvenance
 from simsearch.study.augmented import AugmentedSimilarities
-from simsearch.study.features import Features
-from simsearch.study.predict import Guess
-from simsearch.study.study import Study
+from simsearch.study.features import ImageFeatures
+from simsearch.study.predict import ClassPrediction
+from simsearch.study.study import StudyResult
 
 
-def study_document(study: Study, pieces: Pieces, making: Making) -> dict[str, Any]:
+def build_study_document(study: StudyResult, pieces: StudyPictures, making: StudyProvenance) -> dict[str, Any]:
     """Plain lists, texts and numbers; files are relative to the report's folder, with slashes.
 
     Names are as they are: bytes that are no UTF-8 are lone surrogates, which `json.dumps` writes as escapes.
@@ -24,23 +24,23 @@ def study_document(study: Study, pieces: Pieces, making: Making) -> dict[str, An
     return {
         "page": "study.html",
         "images": list(study.comparison.paths),
-        "models": {name: _model(model) for name, model in study.comparison.models.items()},
-        "summary": list(summary(study)),
-        "predictions": _predictions(study),
-        "no_predictions": dict(study.no_recognition),
-        "features": {name: _features(found, pieces.features[name]) for name, found in study.features.items()},
-        "no_features": dict(study.no_features),
-        "pairs": _pairs(study, pieces),
+        "models": {name: _build_model(model) for name, model in study.comparison.models.items()},
+        "summary": list(summarize_study(study)),
+        "predictions": _build_predictions(study),
+        "no_predictions": dict(study.missing_classifications),
+        "features": {name: _build_features(found, pieces.features[name]) for name, found in study.features.items()},
+        "no_features": dict(study.missing_features),
+        "pairs": _build_pairs(study, pieces),
         "heat_maps": dict(pieces.heat_maps),
-        "augmented": None if study.augmented is None else _augmented(study, study.augmented, pieces),
-        "separation": _separation(study),
+        "augmented": None if study.augmented is None else _build_augmented(study, study.augmented, pieces),
+        "separation": _build_separation(study),
         "skipped": [{"path": skip.path, "reason": skip.reason} for skip in study.comparison.skips],
         "notes": list(study.notes),
         **dataclasses.asdict(making),
     }
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _build_model(model: Model) -> dict[str, Any]:
     return {
         "model": model.fingerprint,
         "layer": model.layer,
@@ -51,14 +51,19 @@ def _model(model: Model) -> dict[str, Any]:
     }
 
 
-def _predictions(study: Study) -> list[dict[str, Any]]:
+def _build_predictions(study: StudyResult) -> list[dict[str, Any]]:
     return [
-        {"image": path, "models": {name: [_guess(x) for x in of.guesses[at]] for name, of in study.recognised.items()}}
+        {
+            "image": path,
+            "models": {
+                name: [_build_guess(x) for x in of.top_classes[at]] for name, of in study.classifications.items()
+            },
+        }
         for at, path in enumerate(study.comparison.paths)
     ]
 
 
-def _guess(guess: Guess) -> dict[str, Any]:
+def _build_guess(guess: ClassPrediction) -> dict[str, Any]:
     return {
         "rank": guess.rank,
         "class_id": guess.cls.id,
@@ -67,7 +72,7 @@ def _guess(guess: Guess) -> dict[str, Any]:
     }
 
 
-def _features(found: Features, file: str) -> dict[str, Any]:
+def _build_features(found: ImageFeatures, file: str) -> dict[str, Any]:
     layers = [
         {
             "name": block.layer,
@@ -78,12 +83,12 @@ def _features(found: Features, file: str) -> dict[str, Any]:
             "channels": list(block.channels),
             "mean_activations": [float(mean) for mean in block.activations],
         }
-        for block in found.blocks
+        for block in found.layers
     ]
     return {"image": found.path, "layers": layers, "picture": file}
 
 
-def _pairs(study: Study, pieces: Pieces) -> list[dict[str, Any]]:
+def _build_pairs(study: StudyResult, pieces: StudyPictures) -> list[dict[str, Any]]:
     paths = study.comparison.paths
     return [
         {
@@ -91,15 +96,16 @@ def _pairs(study: Study, pieces: Pieces) -> list[dict[str, Any]]:
             "b": paths[pair.second],
             "similarities": dict(pair.similarities),
             "softmax_similarities": {
-                name: float(found.similarities[pair.first, pair.second]) for name, found in study.recognised.items()
+                name: float(found.similarities[pair.first, pair.second])
+                for name, found in study.classifications.items()
             },
             "pictures": pieces.pairs.get((pair.first, pair.second), {}),
         }
-        for pair in study.comparison.pairs()
+        for pair in study.comparison.iterate_pairs()
     ]
 
 
-def _augmented(study: Study, augmented: AugmentedSimilarities, pieces: Pieces) -> dict[str, Any]:
+def _build_augmented(study: StudyResult, augmented: AugmentedSimilarities, pieces: StudyPictures) -> dict[str, Any]:
     images = [
         {
             "image": path,
@@ -108,7 +114,7 @@ def _augmented(study: Study, augmented: AugmentedSimilarities, pieces: Pieces) -
                     "number": number,
                     "file": pieces.views[at][number - 1],
                     **dataclasses.asdict(transformation),
-                    "similarities": _similarities(study, augmented, at, number),
+                    "similarities": _build_similarities(study, augmented, at, number),
                 }
                 for number, transformation in enumerate(augmented.transformations[at], start=1)
             ],
@@ -119,7 +125,9 @@ def _augmented(study: Study, augmented: AugmentedSimilarities, pieces: Pieces) -
     return {"n": made.n_views, "seed": made.seed, "ranges": dataclasses.asdict(made.ranges), "images": images}
 
 
-def _similarities(study: Study, augmented: AugmentedSimilarities, at: int, number: int) -> Mapping[str, Any]:
+def _build_similarities(
+    study: StudyResult, augmented: AugmentedSimilarities, at: int, number: int
+) -> Mapping[str, Any]:
     """Of a view under each model: to its own image, and to every image in their order."""
     found = {}
     for name in study.comparison.models:
@@ -128,7 +136,7 @@ def _similarities(study: Study, augmented: AugmentedSimilarities, at: int, numbe
     return found
 
 
-def _separation(study: Study) -> list[dict[str, Any]]:
+def _build_separation(study: StudyResult) -> list[dict[str, Any]]:
     """The clearest model first; a sensitivity without scatter is null."""
     return [
         {

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from simsearch.report.drawing.comparison import draw_comparison
 from simsearch.report.drawing.feature_maps import draw_feature_maps
-from simsearch.study.study import Study
-from simsearch.study.views import short_stem, write_views
+from simsearch.study.study import StudyResult
+from simsearch.study.views import shorten_stem, write_views
 
 _VIEW_PX = 640
 """The longer side of views in a report; `simsearch augment` writes them whole."""
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class StudyProvenance:
     """What a study was asked with, on what, when."""
 
     command: str
@@ -26,7 +26,7 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class StudyPictures:
     """Files, relative to the folder of the report and with slashes.
 
     `pairs` by positions and model's name, as far as they were drawn; `heat_maps` and `features` by model's name;
@@ -39,7 +39,7 @@ class Pieces:
     views: tuple[tuple[str, ...], ...]
 
 
-def draw_pieces(study: Study, folder: Path, max_pixels: int | None = None) -> Pieces:
+def draw_study_pictures(study: StudyResult, folder: Path, max_pixels: int | None = None) -> StudyPictures:
     """Draw cos_sim/<model>/<a>_<b>.jpg, features/<model>/<first image>.png and augmented/<image>_view<number>.
 
     Raises `ImageError` when a picture is gone by now, `SimsearchError` when a file cannot be written.
@@ -51,13 +51,13 @@ def draw_pieces(study: Study, folder: Path, max_pixels: int | None = None) -> Pi
             pairs.setdefault(pair, {})[name] = file.relative_to(folder).as_posix()
     features = {}
     for name, found in study.features.items():
-        features[name] = f"features/{name}/{short_stem(found.path)}.png"
+        features[name] = f"features/{name}/{shorten_stem(found.path)}.png"
         draw_feature_maps(found, folder / features[name])
     heat_maps = {name: file.relative_to(folder).as_posix() for name, file in drawn.heat_maps.items()}
-    return Pieces(pairs, heat_maps, features, _views(study, folder, max_pixels))
+    return StudyPictures(pairs, heat_maps, features, _draw_views(study, folder, max_pixels))
 
 
-def _views(study: Study, folder: Path, max_pixels: int | None) -> tuple[tuple[str, ...], ...]:
+def _draw_views(study: StudyResult, folder: Path, max_pixels: int | None) -> tuple[tuple[str, ...], ...]:
     if study.augmented is None:
         return ()
     paths, augmentation = study.comparison.paths, study.augmented.augmentation

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simsearch.evaluation.machine import machine, versions
-from simsearch.report.study.document import study_document
-from simsearch.report.study.html import study_page
-from simsearch.report.study.pictures import Making, draw_pieces
-from simsearch.report.writing import make_folder, write_whole
-from simsearch.study.study import Study
+from simsearch.evaluation.machine import describe_machine, list_versions
+from simsearch.report.study.document import build_study_document
+from simsearch.report.study.html import render_study
+from simsearch.report.study.pictures import StudyProvenance, draw_study_pictures
+from simsearch.report.writing import make_folder, write_atomically
+from simsearch.study.study import StudyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class StudyReport:
     document: dict[str, Any]
 
 
-def write_study(study: Study, folder: str | Path, command: str, max_pixels: int | None = None) -> StudyReport:
+def write_study(study: StudyResult, folder: str | Path, command: str, max_pixels: int | None = None) -> StudyReport:
     """Write study.html, study.json and the pictures into a folder, made if it is not there.
 
     What is there of an earlier study under the same names is written over. Raises `UsageError` when the folder's place
@@ -34,11 +34,11 @@ def write_study(study: Study, folder: str | Path, command: str, max_pixels: int 
     place = Path(folder)
     make_folder(place)
     made_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    making = Making(command, machine(), versions(), made_at)
-    pieces = draw_pieces(study, place, max_pixels)
-    document = study_document(study, pieces, making)
-    page = study_page(study, place, pieces, making)
+    making = StudyProvenance(command, describe_machine(), list_versions(), made_at)
+    pieces = draw_study_pictures(study, place, max_pixels)
+    document = build_study_document(study, pieces, making)
+    page = render_study(study, place, pieces, making)
     report = StudyReport(place / "study.html", place / "study.json", document)
-    write_whole(report.file, (json.dumps(document, indent=2) + "\n").encode())
-    write_whole(report.page, page.encode("utf-8"))
+    write_atomically(report.file, (json.dumps(document, indent=2) + "\n").encode())
+    write_atomically(report.page, page.encode("utf-8"))
     return report
