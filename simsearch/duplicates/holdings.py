@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.sources.path_codec import decode_path
 from simsearch.store.catalog import Catalog
-from simsearch.store.connection import CATALOG_NAME, connect_to_read, decode_path, translate_errors
+from simsearch.store.connection import CATALOG_NAME, connect_to_read, translate_errors
 
 _MAX_IDS_PER_QUERY = 500
 Ids = NDArray[np.int64]

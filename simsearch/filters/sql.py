@@ -32,7 +32,7 @@ from simsearch.filters.conditions import (
 )
 from simsearch.filters.timespan import Timespan
 from simsearch.sources.addresses import is_remote
-from simsearch.store.connection import encode_path
+from simsearch.sources.path_codec import encode_path
 
 
 class Sql(NamedTuple):

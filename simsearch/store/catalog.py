@@ -17,13 +17,12 @@ from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTo
 from simsearch.images.metadata import ExifMetadata
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
+from simsearch.sources.path_codec import decode_path, encode_path
 from simsearch.sources.scan import FoundFile, Skip
 from simsearch.store.connection import (
     CATALOG_NAME,
     SCHEMA_VERSION,
     connect_to_read,
-    decode_path,
-    encode_path,
     is_blank,
     is_catalog,
     is_outdated,

@@ -168,17 +168,3 @@ def make_not_writable_error(folder: Path, cause: str) -> CollectionNotWritable:
     return CollectionNotWritable(
         str(folder), f"{folder} cannot be written to ({cause})", "choose another place with --into"
     )
-
-
-def encode_path(path: str) -> str | bytes:
-    """A path as SQLite can hold it: text, or the bytes of a name that is no valid UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return path
-
-
-def decode_path(stored: str | bytes) -> str:
-    """The path that `stored_path` made storable."""
-    return stored if isinstance(stored, str) else os.fsdecode(stored)

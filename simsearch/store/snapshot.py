@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import CollectionDamaged
+from simsearch.sources.path_codec import decode_path
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.connection import CATALOG_NAME, connect_to_read, decode_path, translate_errors
+from simsearch.store.connection import CATALOG_NAME, connect_to_read, translate_errors
 
 _BLOCK_SIZE = 500
 _HAS_FILE = "EXISTS (SELECT 1 FROM files WHERE files.image_id = views.image_id)"

@@ -15,15 +15,10 @@ import filelock
 from simsearch.images.metadata import ExifMetadata
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
+from simsearch.sources.path_codec import encode_path
 from simsearch.sources.scan import Skip
 from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
-from simsearch.store.connection import (
-    acquire_lock,
-    connect_to_write,
-    encode_path,
-    make_not_writable_error,
-    translate_errors,
-)
+from simsearch.store.connection import acquire_lock, connect_to_write, make_not_writable_error, translate_errors
 
 
 class CatalogWriter(Catalog):

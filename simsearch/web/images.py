@@ -15,7 +15,8 @@ from PIL import Image
 
 from simsearch.errors import ImageNotFound, UnreadableFile
 from simsearch.images.decode import RawFile, decode_image, read_raw_file
-from simsearch.store.connection import CATALOG_NAME, connect_to_read, decode_path, translate_errors
+from simsearch.sources.path_codec import decode_path
+from simsearch.store.connection import CATALOG_NAME, connect_to_read, translate_errors
 
 THUMBNAIL_SIDES = (160, 320, 640, 1600)
 """The sizes of renditions, in px: a few, so that they can be kept."""

@@ -17,7 +17,7 @@ import pytest
 
 from simsearch.errors import UsageError
 from simsearch.filters import FIELD_KINDS, compile_sql, parse
-from simsearch.store.connection import encode_path
+from simsearch.sources.path_codec import encode_path
 
 SCHEMA = """
 CREATE TABLE images (id INTEGER PRIMARY KEY AUTOINCREMENT, width INTEGER NOT NULL, height INTEGER NOT NULL,
