@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simsearch.collection import Answer, Collection, IngestReport, Verification
+    from simsearch.collection import Collection, IngestReport, Verification
     from simsearch.errors import SimsearchError
     from simsearch.index.milvus.config import StoreChoice
     from simsearch.models.choice import ModelChoice
-    from simsearch.search import Hit, View
+    from simsearch.search import Answer, Hit, View
     from simsearch.search.examples import Crop, Example
 
 __version__ = "0.1.0"
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "collection",
+    "Answer": "search",
     "Collection": "collection",
     "Crop": "search.examples",
     "Example": "search.examples",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from simsearch import maintenance
 from simsearch.errors import ImageError, ModelNotIndexed, NoImages, NotAPicture
@@ -34,13 +34,13 @@ from simsearch.models.choice import ModelChoice, list_backbones, relocate_weight
 from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
 from simsearch.models.precision import PrecisionAgreement
 from simsearch.models.weights import WeightsOptions
-from simsearch.notebook import GalleryItem, render_gallery
 from simsearch.rerank.method import RerankMethod
-from simsearch.search import Hit
-from simsearch.search.examples import Crop, Example, ImageReference
+from simsearch.search import Answer
+from simsearch.search.examples import Crop, Example, ExampleInput, make_examples
+from simsearch.search.query import Query, SearchOptions
 from simsearch.search.query_vectors import ReadLimits, materialize_example, refuse_network
 from simsearch.search.reranking import RerankerCache
-from simsearch.search.search import ResolvedQuery, run_query
+from simsearch.search.search import SearchTarget, run_query
 from simsearch.sources.addresses import is_remote, is_url
 from simsearch.sources.scan import Scan, Skip, derive_source_name, scan_sources
 from simsearch.sources.web import fetch
@@ -75,6 +75,8 @@ __all__ = [
     "ModelChoice",
     "Progress",
     "PushReport",
+    "Query",
+    "SearchOptions",
     "Skip",
     "StoreChoice",
     "VectorKind",
@@ -90,18 +92,12 @@ __all__ = [
     "refuse_network",
 ]
 
-ExampleInput = ImageReference | Example
-"""A path, an address in a store or on the web, the id of a stored image, the bytes of a file, or one of these with a
-weight and a crop."""
-
 _RERANK_SETTING = "rerank"
 """The setting that holds a collection's default method."""
 
 _CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
 """Never looked into by a run: whoever closes a file loses the locks that SQLite in the same process has on it, and what
 another process then does to the catalog ends this one with SIGBUS, or worse."""
-
-_MAX_NOTEBOOK_HITS = 20
 
 _LAZY_IMPORTS = {
     **dict.fromkeys(("KEEP_RULES", "TIERS", "DuplicateOptions", "DuplicateReport"), "duplicates.results"),
@@ -144,41 +140,6 @@ class IngestReport:
     stages: dict[str, float]
     agreement: PrecisionAgreement | None
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The hits of a query, and the milliseconds that loading the model, embedding and searching took.
-
-    `rerank` is the method that they are ranked by, `none` where there is none.
-    """
-
-    queries: tuple[str, ...]
-    backbone: str
-    model: str
-    hits: tuple[Hit, ...]
-    milliseconds: dict[str, float]
-    notes: tuple[str, ...]
-    rerank: str = "none"
-
-    def _repr_html_(self) -> str:
-        """The first twenty hits with their pictures, for a notebook."""
-        shown = [GalleryItem(hit.path, f"{hit.rank} · {hit.similarity:.4f}") for hit in self.hits[:_MAX_NOTEBOOK_HITS]]
-        return render_gallery(f"{', '.join(self.queries)} ({self.backbone})", shown)
-
-
-class SearchOptions(TypedDict, total=False):
-    """What `Collection.search` takes beside the queries."""
-
-    k: int | None
-    offset: int
-    min_similarity: float
-    exclude_self: bool
-    where: str | None
-    rerank: str | None
-    backbone: str | None
-    weights: WeightsOptions | None
-    max_pixels: int | None
 
 
 class Collection:
@@ -322,21 +283,20 @@ class Collection:
 
         Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
         """
-        order = weights or WeightsOptions()
-        method = RerankMethod.parse(self.default_rerank if rerank is None else rerank)
-        stored = self._find_model(backbone)
-        question = ResolvedQuery(
-            examples=_make_examples(queries), stored=stored, method=method,
-            read_limits=ReadLimits(max_pixels or compute_default_max_pixels(), order.offline), k=k, offset=offset,
-            min_similarity=min_similarity, exclude_self=exclude_self, where=where,
+        return self.run_query(
+            Query(
+                examples=make_examples(queries), k=k, offset=offset, min_similarity=min_similarity,
+                exclude_self=exclude_self, where=where, rerank=rerank, backbone=backbone,
+                weights=weights or WeightsOptions(), max_pixels=max_pixels,
+            )
         )  # fmt: skip
-        asked = run_query(
-            question, self._catalog, self._reranking, load=lambda pixels: self._open_embedder(stored, order, pixels)
-        )
-        names = tuple(example.label for example in question.examples)
-        return Answer(
-            names, stored.model.backbone, stored.fingerprint, asked.hits, asked.milliseconds, asked.notes, str(method)
-        )
+
+    def run_query(self, query: Query) -> Answer:
+        """Run a query that was built before. Raises what `search` raises."""
+        method = RerankMethod.parse(self.default_rerank if query.rerank is None else query.rerank)
+        stored = self._find_model(query.backbone)
+        open_model = partial(self._open_embedder, stored, query.weights)
+        return run_query(query, SearchTarget(self._catalog, stored, method, self._reranking, open_model))
 
     def search_each(
         self, sources: Sequence[str | os.PathLike[str]], **options: Unpack[SearchOptions]
@@ -360,7 +320,7 @@ class Collection:
     def files_of(self, queries: Sequence[ExampleInput], folder: str | os.PathLike[str]) -> list[str]:
         """A file for each query, to be looked at: its own, or one made in `folder` where it has none."""
         reach = ReadLimits(compute_default_max_pixels())
-        return [materialize_example(example, self._catalog, reach, Path(folder)) for example in _make_examples(queries)]
+        return [materialize_example(example, self._catalog, reach, Path(folder)) for example in make_examples(queries)]
 
     @property
     def default_rerank(self) -> str:
@@ -594,8 +554,3 @@ def _check_store(folder: Path, store: StoreChoice) -> None:
     from simsearch.index.milvus.migrate import check_connection
 
     check_connection(folder, store)
-
-
-def _make_examples(queries: ExampleInput | Sequence[ExampleInput]) -> list[Example]:
-    several = [queries] if isinstance(queries, str | os.PathLike | int | bytes | Example) else queries
-    return [query if isinstance(query, Example) else Example(query) for query in several]

@@ -124,7 +124,7 @@ def test_a_long_lived_reader_sees_what_a_later_run_added(indexed: Path, photos: 
         ({"k": 0}, "k is 0"),
         ({"k": -3}, "k is -3"),
         ({"min_similarity": 1.5}, "from -1 to 1"),
-        ({"queries": []}, "nothing"),
+        ({"queries": []}, "no example"),
     ],
 )
 def test_a_wrong_question_is_a_usage_error(indexed: Path, question: dict, message: str):

@@ -215,7 +215,7 @@ def query(
                 _draw_sheet(collection, examples, answer, sheet, show)
             _print_notes([answer])
             if as_json:
-                print_json(_build_document(answer))
+                print_json(answer.to_dict())
             else:
                 _print_answer(answer)
 
@@ -300,14 +300,14 @@ def _as_answer(found: Answer | Skip) -> Answer | None:
 def _build_batch_item(found: Answer | Skip) -> dict[str, Any]:
     from simsearch.collection import Answer
 
-    return _build_document(found) if isinstance(found, Answer) else {"query": [found.path], "error": found.reason}
+    return found.to_dict() if isinstance(found, Answer) else {"query": [found.path], "error": found.reason}
 
 
 def _search_list(collection: Collection, paths: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
     answers = [collection.search(path, **options) for path in paths]
     _print_notes(answers)
     if as_json:
-        print_json({"answers": [_build_document(answer) for answer in answers]})
+        print_json({"answers": [answer.to_dict() for answer in answers]})
     else:
         for answer in answers:
             _print_answer(answer)
@@ -338,28 +338,6 @@ def _draw_sheet(
         draw_contact_sheet(collection.files_of(liked, folder), answer.hits, answer.backbone, file)
     if show:
         typer.launch(file)
-
-
-def _build_document(answer: Answer) -> dict[str, Any]:
-    return {
-        "query": list(answer.queries),
-        "backbone": answer.backbone,
-        "model": answer.model,
-        **({"rerank": answer.rerank} if answer.rerank != "none" else {}),
-        "hits": [
-            {
-                "rank": hit.rank,
-                "similarity": hit.similarity,
-                "image_id": hit.image_id,
-                "path": hit.path,
-                "paths": list(hit.paths),
-                "view": {"kind": hit.view.kind, **hit.view.parameters},
-            }
-            for hit in answer.hits
-        ],
-        "milliseconds": {stage: round(value, 2) for stage, value in answer.milliseconds.items()},
-        **({"notes": list(answer.notes)} if answer.notes else {}),
-    }
 
 
 def _print_answer(answer: Answer) -> None:

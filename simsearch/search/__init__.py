@@ -1,5 +1,6 @@
-"""From examples to ranked hits: what is asked with, how answers are put in order, and what an answer looks like."""
+"""Search by example: from example pictures to ranked hits."""
 
-from simsearch.search.ranking import Hit, RankingLimits, View, rank_hits
+from simsearch.search.ranking import RankingLimits, rank_hits
+from simsearch.search.results import Answer, Hit, View
 
-__all__ = ["Hit", "RankingLimits", "View", "rank_hits"]
+__all__ = ["Answer", "Hit", "RankingLimits", "View", "rank_hits"]

@@ -126,3 +126,13 @@ def combine_vectors(vectors: NDArray[np.float32], examples: Sequence[Example]) -
         )
     unit: NDArray[np.float32] = (total / length).astype(np.float32)
     return unit
+
+
+ExampleInput = ImageReference | Example
+"""A picture to search with, with or without a weight and a crop."""
+
+
+def make_examples(inputs: ExampleInput | Sequence[ExampleInput]) -> tuple[Example, ...]:
+    """One picture or several as examples; those without a weight have the weight 1."""
+    several = [inputs] if isinstance(inputs, str | os.PathLike | int | bytes | Example) else inputs
+    return tuple(one if isinstance(one, Example) else Example(one) for one in several)

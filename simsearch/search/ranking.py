@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.images.augmentation import Transformation
 from simsearch.index import Searchable
+from simsearch.search.results import Hit, View
 from simsearch.store.catalog import Catalog, LiveView
 
-_DECIMALS = 6
-"""Similarities are rounded to this before they are compared: float32 cannot tell more."""
+SIMILARITY_DECIMALS = 6
+"""Similarities are rounded to so many decimals before they are compared: float32 has no more."""
 
 _ROUNDING = 1e-5
 _MARGIN = 8
 _GROWTH = 4
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The rendition of an image that was nearest: `original`, or an augmented one with its parameters."""
-
-    kind: str
-    parameters: Mapping[str, Any]
-
-    @property
-    def description(self) -> str:
-        """What was done to the image, in a few words; nothing for the original."""
-        return Transformation.from_parameters(self.parameters).describe() if self.parameters else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One answer: an image by its best view. `paths` are all its files, `path` the first of them.
-
-    Under a method `similarity` is the cosine in the space that was searched, to the expanded query where there is
-    one. k-reciprocal re-ranking changes ranks and leaves it as it is, so that it need not fall from rank to rank.
-    """
-
-    rank: int
-    similarity: float
-    image_id: int
-    path: str
-    paths: tuple[str, ...]
-    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +74,7 @@ def rank_candidates(
 
 
 def _round_similarities(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[int, float]]:
-    rounded = np.round(similarities.astype(np.float64), _DECIMALS)
+    rounded = np.round(similarities.astype(np.float64), SIMILARITY_DECIMALS)
     return list(zip(ids.tolist(), rounded.tolist(), strict=True))
 
 

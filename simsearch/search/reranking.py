@@ -23,7 +23,8 @@ from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
 from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
-from simsearch.search.ranking import Hit, ImageCandidate, RankingLimits, number_hits, rank_candidates, rank_hits
+from simsearch.search.ranking import ImageCandidate, RankingLimits, number_hits, rank_candidates, rank_hits
+from simsearch.search.results import Hit
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 

@@ -1,67 +1,45 @@
-"""A question answered: examples become one vector, and the images nearest to it hits."""
+"""Run a query: examples become one vector, and the images nearest to it become hits."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import ImageError, UsageError
-from simsearch.images.decode import Pixels
+from simsearch.errors import ImageError
+from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.index import Index, Searchable
 from simsearch.ingest.record import MIN_VECTOR_NORM
 from simsearch.models.embedder import Embedder
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Example, combine_vectors
+from simsearch.search.query import Query
 from simsearch.search.query_vectors import ExampleContent, ReadLimits, resolve_example
-from simsearch.search.ranking import Hit, RankingLimits
+from simsearch.search.ranking import RankingLimits
 from simsearch.search.reranking import QueryOrigin, RerankerCache
+from simsearch.search.results import Answer
 from simsearch.store.catalog import Catalog, StoredModel
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedQuery:
-    """What is asked with, of which vectors, and which answers are wanted; `k` None: all of them.
+@dataclass(frozen=True, slots=True)
+class SearchTarget:
+    """The vectors that are searched: those of one stored model, ranked by one method.
 
-    Raises `UsageError`.
+    `open_embedder` opens the model to embed pictures (n, side, side, 3) that have no stored vector.
     """
 
-    examples: Sequence[Example]
+    catalog: Catalog
     stored: StoredModel
     method: RerankMethod
-    read_limits: ReadLimits
-    k: int | None = 10
-    offset: int = 0
-    min_similarity: float = -1.0
-    exclude_self: bool = False
-    where: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.examples:
-            raise UsageError("there is nothing to ask", "name an image, or --id of a stored one")
-        if self.k is not None and self.k <= 0:
-            raise UsageError(f"k is {self.k}", "ask for one answer or more")
-        if self.offset < 0:
-            raise UsageError(f"the offset is {self.offset}", "it is how many answers come before: give 0 or more")
-        if not -1 <= self.min_similarity <= 1:
-            problem = f"the least similarity is {self.min_similarity}"
-            raise UsageError(problem, "it is a cosine: give a number from -1 to 1")
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The hits, the milliseconds of each stage, and what a person should know."""
-
-    hits: tuple[Hit, ...]
-    milliseconds: dict[str, float]
-    notes: tuple[str, ...]
+    rerankers: RerankerCache
+    open_embedder: Callable[[Pixels], Embedder]
 
 
 class _StageTimer:
-    """Milliseconds from one stage's end to the next one's."""
+    """Milliseconds of each stage, from the end of the stage before it."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}
@@ -73,55 +51,55 @@ class _StageTimer:
         self._last = now
 
 
-def run_query(
-    question: ResolvedQuery, catalog: Catalog, rerankers: RerankerCache, *, load: Callable[[Pixels], Embedder]
-) -> SearchResult:
-    """Answer a question. `load` is called where a picture must be embedded, with those (n, side, side, 3).
+def run_query(query: Query, target: SearchTarget) -> Answer:
+    """Search the vectors of a model for the images most similar to the examples of a query.
 
     Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
     """
-    watch, stored, examples = _StageTimer(), question.stored, question.examples
-    ready = rerankers.prepare(stored, question.method)
-    part = _select_part(ready.index, question, catalog)
-    seen = [resolve_example(example, catalog, stored, question.read_limits) for example in examples]
-    unknown = [some.pixels for some in seen if some.pixels is not None]
-    embedder = load(np.stack(unknown)) if unknown else None
-    watch.end_stage("load")
-    vectors = np.stack([_embed_example(*pair, embedder) for pair in zip(examples, seen, strict=True)])
-    query = combine_vectors(ready.project(vectors), examples)
-    watch.end_stage("embed")
-    is_one = len(seen) == 1 and examples[0].weight > 0
-    own = QueryOrigin(frozenset(some.digest for some in seen), seen[0].view_id if is_one else None)
-    limits = RankingLimits(
-        question.k, question.min_similarity, own.digests if question.exclude_self else (), question.offset
-    )
-    hits = ready.rank(query, own, part, limits)
-    watch.end_stage("search")
-    notes = (*(embedder.notes if embedder else ()), *ready.index.notes)
-    if not hits and len(ready.index) and not len(part):
+    timer, stored, examples = _StageTimer(), target.stored, query.examples
+    reranker = target.rerankers.prepare(stored, target.method)
+    subset = _select_subset(reranker.index, query, target)
+    read_limits = ReadLimits(query.max_pixels or compute_default_max_pixels(), query.weights.offline)
+    contents = [resolve_example(example, target.catalog, stored, read_limits) for example in examples]
+    unknown = [content.pixels for content in contents if content.pixels is not None]
+    embedder = target.open_embedder(np.stack(unknown)) if unknown else None
+    timer.end_stage("load")
+    vectors = np.stack([_embed_example(*pair, embedder) for pair in zip(examples, contents, strict=True)])
+    query_vector = combine_vectors(reranker.project(vectors), examples)
+    timer.end_stage("embed")
+    is_one = len(contents) == 1 and examples[0].weight > 0
+    origin = QueryOrigin(frozenset(content.digest for content in contents), contents[0].view_id if is_one else None)
+    excluded = origin.digests if query.exclude_self else ()
+    limits = RankingLimits(query.k, query.min_similarity, excluded, query.offset)
+    hits = reranker.rank(query_vector, origin, subset, limits)
+    timer.end_stage("search")
+    notes = (*(embedder.notes if embedder else ()), *reranker.index.notes)
+    if not hits and len(reranker.index) and not len(subset):
         notes = (*notes, f"no image with a vector of {stored.model.backbone} matches the condition")
-    return SearchResult(tuple(hits), watch.milliseconds, notes)
+    names = tuple(example.label for example in examples)
+    return Answer(
+        names, stored.model.backbone, stored.fingerprint, tuple(hits), timer.milliseconds, notes, str(target.method)
+    )
 
 
-def _select_part(index: Index, question: ResolvedQuery, catalog: Catalog) -> Searchable:
-    """The part of the index that answers may come from."""
-    if question.where is None:
+def _select_subset(index: Index, query: Query, target: SearchTarget) -> Searchable:
+    """The part of the index that matches the filter of a query."""
+    if query.where is None:
         return index
-    from simsearch.filters import compile_sql as compile_condition  # 0.02 s that only a filter needs
-    from simsearch.filters import parse
+    from simsearch.filters import compile_sql, parse  # takes 0.02 s, and only a filter needs it
 
-    condition = parse(question.where)
-    compiled = compile_condition(condition, catalog.count_columns())  # at once: what is wrong in it is to be told
-    return index.select_matching(condition, lambda: catalog.find_matching_ids(question.stored.id, compiled))
+    catalog, condition = target.catalog, parse(query.where)
+    compiled = compile_sql(condition, catalog.count_columns())  # now, so that errors in the filter are raised now
+    return index.select_matching(condition, lambda: catalog.find_matching_ids(target.stored.id, compiled))
 
 
-def _embed_example(example: Example, seen: ExampleContent, embedder: Embedder | None) -> NDArray[np.float32]:
-    if seen.vector is not None:
-        return seen.vector
-    assert seen.pixels is not None  # what is not stored was decoded,
-    assert embedder is not None  # and then this was loaded
-    vector: NDArray[np.float32] = embedder.embed(seen.pixels[None])[0]
+def _embed_example(example: Example, content: ExampleContent, embedder: Embedder | None) -> NDArray[np.float32]:
+    if content.vector is not None:
+        return content.vector
+    assert content.pixels is not None  # an example without a stored vector was decoded
+    assert embedder is not None  # and the model was opened for it
+    vector: NDArray[np.float32] = embedder.embed(content.pixels[None])[0]
     if not np.linalg.norm(vector) > MIN_VECTOR_NORM:
-        problem = f"{embedder.model.backbone} sees nothing in it"
-        raise ImageError(str(example), problem, "ask with another picture")
+        problem = f"{embedder.model.backbone} returned an all-zero feature vector for this image"
+        raise ImageError(str(example), problem, "use another picture")
     return vector

@@ -106,25 +106,12 @@ def replace_invalid_unicode(path: str) -> str:
 
 def build_answer_document(answer: Answer) -> dict[str, Any]:
     """An `AnswerDocument`, as plain values: a search has no time to check what it is sure of."""
-    return {
-        "query": [replace_invalid_unicode(name) for name in answer.queries],
-        "backbone": answer.backbone,
-        "model": answer.model,
-        "rerank": answer.rerank,
-        "hits": [
-            {
-                "rank": hit.rank,
-                "similarity": hit.similarity,
-                "image_id": hit.image_id,
-                "path": replace_invalid_unicode(hit.path),
-                "paths": [replace_invalid_unicode(path) for path in hit.paths],
-                "view": {"kind": hit.view.kind, "parameters": dict(hit.view.parameters)},
-            }
-            for hit in answer.hits
-        ],
-        "milliseconds": {stage: round(value, 3) for stage, value in answer.milliseconds.items()},
-        "notes": list(answer.notes),
-    }
+    document = answer.to_api_dict()
+    document["query"] = [replace_invalid_unicode(name) for name in answer.queries]
+    for hit in document["hits"]:
+        hit["path"] = replace_invalid_unicode(hit["path"])
+        hit["paths"] = [replace_invalid_unicode(path) for path in hit["paths"]]
+    return document
 
 
 def build_image_document(image: StoredImage) -> ImageDocument:

@@ -1,0 +1,60 @@
+"""The query of a search: example pictures, a filter, a re-ranking method, and the range of results to return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from simsearch.errors import UsageError
+from simsearch.models.weights import WeightsOptions
+from simsearch.search.examples import Example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A search for the images most similar to some examples.
+
+    `k` is the number of results, None for all of them; the first `offset` results are left out. `min_similarity` is
+    a cosine. `exclude_self` leaves out images with the same bytes as an example. `where` is a filter on metadata.
+    `rerank` is a method such as `pca256+aqe5`, `none` for no re-ranking, None for the collection's default.
+    `backbone` names the model, None for the one indexed last; `weights` says where its weights are if they must be
+    loaded. `max_pixels` limits the pictures that are decoded, None for this machine's limit.
+
+    Raises `UsageError` on no example or a value out of range.
+    """
+
+    examples: tuple[Example, ...]
+    k: int | None = 10
+    offset: int = 0
+    min_similarity: float = -1.0
+    exclude_self: bool = False
+    where: str | None = None
+    rerank: str | None = None
+    backbone: str | None = None
+    weights: WeightsOptions = field(default_factory=WeightsOptions)
+    max_pixels: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.examples:
+            raise UsageError("the query has no example", "name an image, or --id of a stored one")
+        if self.k is not None and self.k <= 0:
+            raise UsageError(f"k is {self.k}", "request one result or more")
+        if self.offset < 0:
+            raise UsageError(f"the offset is {self.offset}", "it is the number of results to leave out: give 0 or more")
+        if not -1 <= self.min_similarity <= 1:
+            problem = f"the minimum similarity is {self.min_similarity}"
+            raise UsageError(problem, "it is a cosine: give a number from -1 to 1")
+
+
+class SearchOptions(TypedDict, total=False):
+    """The keyword arguments of `Collection.search`: the fields of `Query` other than the examples."""
+
+    k: int | None
+    offset: int
+    min_similarity: float
+    exclude_self: bool
+    where: str | None
+    rerank: str | None
+    backbone: str | None
+    weights: WeightsOptions | None
+    max_pixels: int | None

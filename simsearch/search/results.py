@@ -1,0 +1,109 @@
+"""The result of a search: an answer with ranked hits, and its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simsearch.images.augmentation import Transformation
+from simsearch.notebook import GalleryItem, render_gallery
+
+_MAX_NOTEBOOK_HITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The view of an image that is nearest to the query: `original`, or `augmented` with its parameters."""
+
+    kind: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def description(self) -> str:
+        """The transformation in a few words; empty for the original."""
+        return Transformation.from_parameters(self.parameters).describe() if self.parameters else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind and the parameters in one object, as `simsearch query --json` prints them."""
+        return {"kind": self.kind, **self.parameters}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result: an image, represented by its most similar view. `paths` are all its files, `path` is the first.
+
+    `similarity` is a cosine, rounded to six decimals. With a projection it is the cosine in the projected space, with
+    query expansion the cosine to the expanded query. k-reciprocal re-ranking changes ranks but not similarities, so
+    similarities need not fall from rank to rank.
+    """
+
+    rank: int
+    similarity: float
+    image_id: int
+    path: str
+    paths: tuple[str, ...]
+    view: View
+
+    def to_dict(self) -> dict[str, Any]:
+        """The hit as `simsearch query --json` prints it."""
+        return self._to_fields() | {"view": self.view.to_dict()}
+
+    def to_api_dict(self) -> dict[str, Any]:
+        """The hit as the HTTP API returns it: the parameters of the view are an object of their own."""
+        return self._to_fields() | {"view": {"kind": self.view.kind, "parameters": dict(self.view.parameters)}}
+
+    def _to_fields(self) -> dict[str, Any]:
+        return {
+            "rank": self.rank,
+            "similarity": self.similarity,
+            "image_id": self.image_id,
+            "path": self.path,
+            "paths": list(self.paths),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of a query, and the milliseconds that loading the model, embedding and searching took.
+
+    `queries` are the labels of the examples, `model` is the model's fingerprint, `rerank` the method that ranked the
+    hits, `none` if there was none. `notes` are messages for the user.
+    """
+
+    queries: tuple[str, ...]
+    backbone: str
+    model: str
+    hits: tuple[Hit, ...]
+    milliseconds: dict[str, float]
+    notes: tuple[str, ...]
+    rerank: str = "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as `simsearch query --json` prints it; `rerank` and `notes` are left out where there are none."""
+        return {
+            "query": list(self.queries),
+            "backbone": self.backbone,
+            "model": self.model,
+            **({"rerank": self.rerank} if self.rerank != "none" else {}),
+            "hits": [hit.to_dict() for hit in self.hits],
+            "milliseconds": {stage: round(value, 2) for stage, value in self.milliseconds.items()},
+            **({"notes": list(self.notes)} if self.notes else {}),
+        }
+
+    def to_api_dict(self) -> dict[str, Any]:
+        """The answer as the HTTP API returns it: every field is present."""
+        return {
+            "query": list(self.queries),
+            "backbone": self.backbone,
+            "model": self.model,
+            "rerank": self.rerank,
+            "hits": [hit.to_api_dict() for hit in self.hits],
+            "milliseconds": {stage: round(value, 3) for stage, value in self.milliseconds.items()},
+            "notes": list(self.notes),
+        }
+
+    def _repr_html_(self) -> str:
+        """The first twenty hits with their pictures, for a notebook."""
+        shown = [GalleryItem(hit.path, f"{hit.rank} · {hit.similarity:.4f}") for hit in self.hits[:_MAX_NOTEBOOK_HITS]]
+        return render_gallery(f"{', '.join(self.queries)} ({self.backbone})", shown)
