@@ -10,22 +10,34 @@ from typing import Any
 
 import jinja2
 
-from simsearch.report import format as wording
-from simsearch.report.format import clean_text
+from simsearch.report.format import (
+    clean_text,
+    describe_metric,
+    format_difference,
+    format_duration,
+    format_metric,
+    format_number,
+    format_parameter_count,
+    format_score,
+    format_share,
+    format_size,
+    shorten_path,
+)
 
 _PACKAGE = "simsearch.report"
-_FILTERS = (
-    wording.format_number,
-    wording.format_difference,
-    wording.format_duration,
-    wording.format_metric,
-    wording.describe_metric,
-    wording.format_parameter_count,
-    wording.format_score,
-    wording.format_share,
-    wording.shorten_path,
-    wording.format_size,
-)
+_FILTERS = {
+    "amount": format_number,
+    "difference": format_difference,
+    "duration": format_duration,
+    "metric_label": format_metric,
+    "metric_meaning": describe_metric,
+    "parameters": format_parameter_count,
+    "score": format_score,
+    "share": format_share,
+    "short_path": shorten_path,
+    "size": format_size,
+}
+"""Functions of templates, under short names."""
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -53,7 +65,7 @@ def _make_environment(package: str) -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_clean_value,
     )
-    made.filters.update({function.__name__: function for function in _FILTERS})
+    made.filters.update(_FILTERS)
     return made
 
 
