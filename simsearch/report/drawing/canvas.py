@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageOps
 
 from simsearch.errors import ImageError, SimsearchError, UsageError
 from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
+from simsearch.report.drawing.fonts import draw_line, measure_text
 
 PAPER, INK, FAINT, ACCENT = "#ffffff", "#1d1f23", "#7b818a", "#2f6f8f"
 EMPTY, FRAME, RULE = "#eceef0", "#f6f7f8", "#d8dbdf"
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Position = tuple[int, int]
-
-_MATPLOTLIB_FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"  # Greek, Cyrillic, Hebrew, Arabic; comes with matplotlib
-_SYSTEM_FONTS = (
-    "NotoSansCJK-Regular.ttc",
-    "NotoSansCJKsc-Regular.otf",
-    "DroidSansFallbackFull.ttf",
-    "wqy-microhei.ttc",
-    "Arial Unicode.ttf",
-    "PingFang.ttc",
-    "msyh.ttc",
-    "malgun.ttf",
-    "NotoSansDevanagari-Regular.ttf",
-    "NotoSansThai-Regular.ttf",
-)
-"""Asked for by name where Pillow looks for the fonts of a system; the rest of the world's letters."""
 
 
 class Canvas:
@@ -46,8 +29,7 @@ class Canvas:
 
     def draw_text(self, place: Position, text: str, size: int, color: str = INK, *, anchor: str = "la") -> None:
         """One line; `anchor` as in Pillow."""
-        line = make_printable(text)
-        self.draw.text(place, line, color, choose_font(line, size), anchor=anchor)
+        draw_line(self.draw, place, make_printable(text), size, color, anchor=anchor)
 
     def draw_name(
         self, place: Position, text: str, size: int, width_px: int, color: str = FAINT, *, anchor: str = "la"
@@ -107,7 +89,7 @@ def frame_picture(path: str, side_px: int) -> Image.Image:
         lost = Image.new("RGB", (side_px, side_px), EMPTY)
         if side_px >= 120:
             middle = (side_px // 2, side_px // 2)
-            ImageDraw.Draw(lost).text(middle, "not there any more", FAINT, choose_font("", 13), anchor="mm")
+            draw_line(ImageDraw.Draw(lost), middle, "not there any more", 13, FAINT, anchor="mm")
         return lost
     shown = ImageOps.contain(whole, (side_px, side_px), Image.Resampling.LANCZOS)
     square = Image.new("RGB", (side_px, side_px), FRAME)
@@ -131,8 +113,8 @@ _COLOR_STOPS = tuple(
 def shorten_to_width(text: str, size: int, width_px: int) -> str:
     """A line that is not wider than this: where it is, its middle gives way to an ellipsis."""
     line = make_printable(text)
-    font, kept, n = choose_font(line + "…", size), line, len(line)
-    while n > 2 and font.getlength(kept) > width_px:
+    kept, n = line, len(line)
+    while n > 2 and measure_text(kept, size) > width_px:
         n -= 1
         kept = f"{line[: n - n // 2]}…{line[len(line) - n // 2 :]}"
     return kept
@@ -147,38 +129,3 @@ def make_printable(text: str) -> str:
     """On one line, with a replacement character for whatever has no shape."""
     whole = os.fsencode(text).decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in whole)
-
-
-def choose_font(text: str, size: int) -> Font:
-    """The font that has most letters of the text, among equal ones the first."""
-    letters = set(text)
-    return _load_font(max(_find_fonts(), key=lambda font: sum(_has_glyph(font, letter) for letter in letters)), size)
-
-
-@cache
-def _find_fonts() -> tuple[str, ...]:
-    """Names and paths of the fonts here, the plain one (empty) first."""
-    package = importlib.util.find_spec("matplotlib")  # found, not imported
-    folders = package.submodule_search_locations if package else None
-    files = [os.path.join(folder, _MATPLOTLIB_FONT) for folder in folders or ()]
-    return ("", *(file for file in (*files, *_SYSTEM_FONTS) if _can_open(file)))
-
-
-def _can_open(file: str) -> bool:
-    try:
-        ImageFont.truetype(file, 12)
-    except OSError:
-        return False
-    return True
-
-
-@cache
-def _load_font(font: str, size: int) -> Font:
-    return ImageFont.truetype(font, size) if font else ImageFont.load_default(size)
-
-
-@cache
-def _has_glyph(font: str, letter: str) -> bool:
-    """Whether the font's shape for the letter is not the one it has for what is no letter."""
-    opened = _load_font(font, 24)
-    return letter.isspace() or bytes(opened.getmask(letter)) != bytes(opened.getmask("\uffff"))
