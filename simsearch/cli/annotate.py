@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from simsearch.cli.terminal import CollectionOption, JsonOption, find_collection, format_path, print_json, print_message
+from simsearch.cli.options import CollectionOption, JsonOption, find_collection
+from simsearch.cli.output import format_path, print_json, print_message
 from simsearch.errors import UsageError
 
 _MAX_UNKNOWN_SHOWN = 5

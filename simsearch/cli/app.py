@@ -9,18 +9,23 @@ import typer
 from simsearch import __version__
 from simsearch.cli.annotate import annotate
 from simsearch.cli.augment import augment
+from simsearch.cli.backbones import backbones
 from simsearch.cli.benchmark import benchmark
+from simsearch.cli.clusters import clusters
+from simsearch.cli.compare import compare
 from simsearch.cli.duplicates import duplicates
-from simsearch.cli.export_import import export, import_
+from simsearch.cli.export import export
+from simsearch.cli.features import features
+from simsearch.cli.import_ import import_
 from simsearch.cli.index import index
-from simsearch.cli.maintenance import backbones, info, prune, rebuild, remove, verify
-from simsearch.cli.map_clusters import clusters, map_
+from simsearch.cli.maintenance import info, prune, rebuild, remove, verify
+from simsearch.cli.map import map_
 from simsearch.cli.optional_value import RayCommand
+from simsearch.cli.predict import predict
 from simsearch.cli.push import push
 from simsearch.cli.query import query
 from simsearch.cli.serve import serve
 from simsearch.cli.study import study
-from simsearch.cli.studying import compare, features, predict
 from simsearch.cli.tune import tune
 from simsearch.cli.watch import watch
 

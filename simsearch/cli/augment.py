@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
-from simsearch.cli.terminal import (
-    JsonOption,
-    MaxMegapixelsOption,
-    RangesOption,
-    SeedOption,
-    format_path,
-    print_json,
-    to_pixels,
-)
+from simsearch.cli.options import JsonOption, MaxMegapixelsOption, RangesOption, SeedOption, to_pixels
+from simsearch.cli.output import format_path, print_json
 
 
 def augment(

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simsearch.cli.terminal import (
-    JsonOption,
-    MaxMegapixelsOption,
-    ProgressBar,
-    derive_collection_folder,
-    format_path,
-    print_json,
-    print_message,
-    to_pixels,
-)
+from simsearch.cli.options import JsonOption, MaxMegapixelsOption, derive_collection_folder, to_pixels
+from simsearch.cli.output import ProgressBar, format_path, print_json, print_message
 
 if TYPE_CHECKING:
     from simsearch.evaluation.results import BenchmarkResult

@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simsearch.cli.terminal import (
+from simsearch.cli.options import (
     BackboneOption,
     CollectionOption,
     JsonOption,
     MaxMegapixelsOption,
     OfflineOption,
     find_collection,
-    format_path,
-    format_size,
-    print_json,
-    print_message,
     to_pixels,
 )
+from simsearch.cli.output import format_path, format_size, print_json, print_message
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simsearch.cli.terminal import (
+from simsearch.cli.options import (
     BackboneOption,
     IndexKindOption,
     JsonOption,
     MaxMegapixelsOption,
     MilvusUriOption,
-    ProgressBar,
     RangesOption,
     RecallOption,
     SeedOption,
     StoreOption,
     derive_collection_folder,
-    format_path,
-    print_json,
-    print_message,
     to_pixels,
 )
+from simsearch.cli.output import ProgressBar, print_json, print_message, print_skips
 
 if TYPE_CHECKING:
-    from simsearch.collection import IngestReport, Skip
-
-_MAX_SKIPS_SHOWN = 20
+    from simsearch.collection import IngestReport
 
 
 def index(
@@ -170,12 +164,3 @@ def _print_report(report: IngestReport) -> None:
             f"{report.agreement.top_10:.0%} of the ten nearest in common"
         )
     print_skips(report.skips, report.collection)
-
-
-def print_skips(skips: Sequence[Skip], collection: str) -> None:
-    """The first files that could not be read, each in a line."""
-    for skip in skips[:_MAX_SKIPS_SHOWN]:
-        print_message(f"  skipped {format_path(skip.path)}: {skip.reason}")
-    if len(skips) > _MAX_SKIPS_SHOWN:
-        rest = len(skips) - _MAX_SKIPS_SHOWN
-        print_message(f"  and {rest:,} more: `simsearch info --in {collection} --json` lists them all")

@@ -6,19 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from simsearch.cli.terminal import (
-    CollectionOption,
-    IndexKindOption,
-    JsonOption,
-    RecallOption,
-    find_collection,
-    format_path,
-    format_size,
-    print_json,
-    print_message,
-)
-
-_MIN_WIDTH_FOR_PAPERS = 120
+from simsearch.cli.options import CollectionOption, IndexKindOption, JsonOption, RecallOption, find_collection
+from simsearch.cli.output import format_path, format_size, print_json
 
 
 def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
@@ -164,38 +153,3 @@ def prune(
         what = f"{done['models']} models" if backbone else f"{done['images']:,} images"
         what = f"{done['views']:,} augmented views" if augmented else what
         typer.echo(f"{what} deleted, {format_size(done['freed_bytes'])} freed")
-
-
-def backbones(as_json: JsonOption = False) -> None:
-    """List the networks that can embed, and which have their weights here.
-
-    Example:  simsearch backbones
-    """
-    from simsearch.collection import list_backbones
-
-    rows = list_backbones()
-    if as_json:
-        print_json({"backbones": rows})
-        return
-    _print_backbones(rows)
-    print_message("a model file of your own works too: .keras, .onnx or a SavedModel folder, with a JSON beside it")
-
-
-def _print_backbones(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table(box=None, pad_edge=False)
-    headings = ["name", "side", "width", "parameters", "weights", "licence"]
-    if console.width >= _MIN_WIDTH_FOR_PAPERS:
-        headings.append("paper")
-    for heading in headings:
-        is_number = heading in ("side", "width", "parameters")
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
-    for row in rows:
-        weights = "here" if row["weights_path"] else "to download" if row["weights_url"] else "not needed"
-        size = f"{row['parameters'] / 1e6:.1f} M"
-        cells = [row["name"], str(row["side_px"]), str(row["width"]), size, weights, row["licence"], row["paper"]]
-        table.add_row(*cells[: len(headings)])
-    console.print(table)

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simsearch.cli.terminal import (
-    CollectionOption,
-    JsonOption,
-    MilvusUriOption,
-    ProgressBar,
-    StoreOption,
-    find_collection,
-    format_path,
-    print_json,
-    print_message,
-)
+from simsearch.cli.options import CollectionOption, JsonOption, MilvusUriOption, StoreOption, find_collection
+from simsearch.cli.output import ProgressBar, format_path, print_json, print_message
 
 if TYPE_CHECKING:
     from simsearch.collection import PushReport

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simsearch.cli.terminal import (
+from simsearch.cli.options import (
     BackboneOption,
     CollectionOption,
     JsonOption,
@@ -20,11 +20,9 @@ from simsearch.cli.terminal import (
     OfflineOption,
     WhereOption,
     find_collection,
-    format_path,
-    print_json,
-    print_message,
     to_pixels,
 )
+from simsearch.cli.output import format_path, print_json, print_message
 from simsearch.errors import SourceError, UsageError
 
 if TYPE_CHECKING:

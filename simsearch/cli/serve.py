@@ -6,14 +6,8 @@ from typing import Annotated
 
 import typer
 
-from simsearch.cli.terminal import (
-    BackboneOption,
-    CollectionOption,
-    MaxMegapixelsOption,
-    find_collection,
-    print_message,
-    to_pixels,
-)
+from simsearch.cli.options import BackboneOption, CollectionOption, MaxMegapixelsOption, find_collection, to_pixels
+from simsearch.cli.output import print_message
 from simsearch.errors import MissingExtra
 
 

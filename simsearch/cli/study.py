@@ -9,25 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simsearch.cli.studying import (
+from simsearch.cli.options import (
     REPORT_FOLDER,
     BackbonesOption,
-    OfflineWeightsOption,
-    ResizeOption,
-    WeightsOption,
-    build_choices,
-    print_notes,
-    print_skipped_images,
-)
-from simsearch.cli.terminal import (
     JsonOption,
     MaxMegapixelsOption,
+    OfflineWeightsOption,
     RangesOption,
+    ResizeOption,
     SeedOption,
-    format_path,
-    print_json,
+    WeightsOption,
+    build_choices,
     to_pixels,
 )
+from simsearch.cli.output import format_path, print_json, print_notes, print_skipped_images
 
 if TYPE_CHECKING:
     from simsearch.report.study.writer import StudyReport

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simsearch.cli.terminal import BackboneOption, CollectionOption, JsonOption, find_collection, print_json
+from simsearch.cli.options import BackboneOption, CollectionOption, JsonOption, find_collection
+from simsearch.cli.output import print_json
 
 if TYPE_CHECKING:
     from simsearch.evaluation.tuning import TuningResult

@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simsearch.cli.index import build_ingest_document, print_skips
-from simsearch.cli.terminal import (
-    BackboneOption,
-    MaxMegapixelsOption,
-    ProgressBar,
-    derive_collection_folder,
-    print_message,
-    to_pixels,
-)
+from simsearch.cli.index import build_ingest_document
+from simsearch.cli.options import BackboneOption, MaxMegapixelsOption, derive_collection_folder, to_pixels
+from simsearch.cli.output import ProgressBar, print_message, print_skips
 
 if TYPE_CHECKING:
     from types import FrameType

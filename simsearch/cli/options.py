@@ -1,31 +1,22 @@
-"""What the commands share: where collections lie, how things are printed, how progress is shown."""
+"""The options that several commands share, and what their values mean."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simsearch.errors import CollectionNotFound, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+    from simsearch import ModelChoice
 
-    from simsearch.collection import Progress
 
 COLLECTIONS_FOLDER = Path("indexes")
 COLLECTION_VARIABLE = "SIMSEARCH_INDEX"
-_BAR_DELAY_S = 1.0
-"""A bar appears when something has taken this long."""
-
+REPORT_FOLDER = "report"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 IndexKindOption = Annotated[
     str | None,
@@ -99,6 +90,21 @@ MaxMegapixelsOption = Annotated[
         help="Skip pictures larger than this; default: by this machine's memory.",
     ),
 ]
+BackbonesOption = Annotated[
+    list[str] | None,
+    typer.Option("--backbone", metavar="NAME", help="A row of `simsearch backbones`; several stand side by side."),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH", help="A weights file, or `random` (to see how a network is built)."),
+]
+ResizeOption = Annotated[
+    str | None, typer.Option("--resize", help="How pictures become square: squash, crop, pad or nearest.")
+]
+OfflineWeightsOption = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
+ClusterSeedOption = Annotated[
+    int, typer.Option("--seed", help="Another seed gives other clusters and, of many images, others.")
+]
 
 
 def find_collection(named: str | None) -> str:
@@ -137,74 +143,13 @@ def to_pixels(megapixels: float | None) -> int | None:
     return None if megapixels is None else round(megapixels * 1e6)
 
 
-def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on stdout, in ASCII, so that any terminal and any name survive it."""
-    typer.echo(json.dumps(document, indent=2, default=_to_json_value))
+def build_choices(backbones: list[str] | None, **words: str | bool | None) -> list[ModelChoice]:
+    """A choice for each backbone named, once, or one for the default backbone; `words` go into all of them.
 
+    Raises `UsageError` on a word that there is none of.
+    """
+    from simsearch import ModelChoice
 
-def _to_json_value(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
-
-
-def print_message(message: str) -> None:
-    """A message for the person at the terminal, on stderr."""
-    typer.echo(message.encode("utf-8", "replace").decode(), err=True)
-
-
-def format_path(path: str) -> str:
-    """A path as a person reads it: relative to the current folder where it lies below, always printable."""
-    below = os.path.join(os.getcwd(), "")
-    shown = path.removeprefix(below)
-    return os.fsencode(shown).decode("utf-8", "replace")
-
-
-def format_size(n_bytes: float) -> str:
-    """A number of bytes with a unit: 16.5 MB."""
-    unit = "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if n_bytes < 1000:
-            break
-        n_bytes, unit = n_bytes / 1000, larger
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-
-
-class ProgressBar:
-    """Rate and time left on stderr, from the first second on; nothing where stderr is no terminal."""
-
-    def __init__(self, doing: str = "indexing", unit: str = "files") -> None:
-        self._activity = doing
-        self._unit = unit
-        self._started = time.monotonic()
-        self._bar: Bar | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, progress: Progress) -> None:
-        """Show how far it is."""
-        self.show(progress.n_done, progress.n_files)
-
-    def show(self, n_done: int, n_all: int) -> None:
-        """Show that so many of all are done."""
-        if self._bar is None:
-            if not sys.stderr.isatty() or time.monotonic() - self._started < _BAR_DELAY_S:
-                return
-            self._bar = _create_bar(self._activity)
-            self._task = self._bar.add_task(self._activity, total=n_all, rate="")
-            self._bar.start()
-        if self._task is not None:
-            rate = n_done / max(1e-9, time.monotonic() - self._started)
-            self._bar.update(self._task, completed=n_done, total=n_all, rate=f"{rate:.0f} {self._unit}/s")
-
-
-def _create_bar(doing: str) -> Bar:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    return Progress(TextColumn(doing), *columns, console=Console(stderr=True))
+    if not backbones:
+        return [ModelChoice.from_options(**words)]
+    return [ModelChoice.from_options(backbone=backbone, **words) for backbone in dict.fromkeys(backbones)]
