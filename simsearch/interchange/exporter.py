@@ -28,7 +28,7 @@ from simsearch.errors import UsageError
 from simsearch.files import create_folder_atomically, replace_file_atomically
 from simsearch.interchange.tables import TableWriter
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.snapshot import ModelSnapshot, ViewRecord, open_model_snapshot
+from simsearch.store.snapshot import ModelViews, ViewRecord, open_model_views
 
 ExportFormat = Literal["parquet", "npy", "csv", "jsonl"]
 VectorKind = Literal["float32", "float16", "none"]
@@ -77,7 +77,7 @@ def export(
     chosen = format or _choose_format(place)
     if chosen == "npy" and vectors == "none":
         raise UsageError("the npy layout is made of vectors", "leave them in, or choose csv, jsonl or parquet")
-    with open_model_snapshot(catalog, stored) as found:
+    with open_model_views(catalog.folder, stored) as found:
         n_rows = _WRITERS[chosen](found, place, _ExportOptions(vectors, rows_per_file))
     return ExportReport(place, chosen, n_rows)
 
@@ -120,20 +120,18 @@ def _build_row(record: ViewRecord, facts: Iterator[str], path_name: str) -> dict
     }
 
 
-def _iterate_blocks(
-    found: ModelSnapshot, path_name: str, chosen: NDArray[np.int64] | None = None
-) -> Iterator[RowBlock]:
+def _iterate_blocks(found: ModelViews, path_name: str, chosen: NDArray[np.int64] | None = None) -> Iterator[RowBlock]:
     for records, vectors in found.iterate_blocks(chosen):
         yield [_build_row(record, iter(found.image_columns), path_name) for record in records], vectors
 
 
-def _list_columns(found: ModelSnapshot, path_name: str) -> dict[str, str]:
+def _list_columns(found: ModelViews, path_name: str) -> dict[str, str]:
     """The columns and their types in SQL, in the order of `_row`."""
     texts = {path_name: "TEXT", "path_hex": "TEXT", "paths": "TEXTS", "kind": "TEXT", "parameters": "TEXT"}
     return {"view_id": "INTEGER", "image_id": "INTEGER", **texts, **found.image_columns}
 
 
-def _build_metadata(found: ModelSnapshot) -> dict[str, str]:
+def _build_metadata(found: ModelViews) -> dict[str, str]:
     model = found.stored.model
     return {
         "simsearch.model": found.stored.fingerprint,
@@ -142,7 +140,7 @@ def _build_metadata(found: ModelSnapshot) -> dict[str, str]:
     }
 
 
-def _write_parquet(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
+def _write_parquet(found: ModelViews, place: Path, order: _ExportOptions) -> int:
     width = None if order.vectors == "none" else (found.stored.width, order.vectors)
     n_rows = 0
     with (
@@ -155,7 +153,7 @@ def _write_parquet(found: ModelSnapshot, place: Path, order: _ExportOptions) -> 
     return n_rows
 
 
-def _write_npy(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
+def _write_npy(found: ModelViews, place: Path, order: _ExportOptions) -> int:
     ids = found.list_view_ids()
     parts = [ids[start : start + order.rows_per_file] for start in range(0, len(ids), order.rows_per_file)] or [ids]
     with create_folder_atomically(place) as workshop:
@@ -176,7 +174,7 @@ def _write_npy(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
     return len(ids)
 
 
-def _write_csv(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
+def _write_csv(found: ModelViews, place: Path, order: _ExportOptions) -> int:
     columns = [*_list_columns(found, "path"), *([] if order.vectors == "none" else ["vector"])]
     n_rows = 0
     with replace_file_atomically(place) as workshop, workshop.open("w", encoding="utf-8", newline="") as stream:
@@ -190,7 +188,7 @@ def _write_csv(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
     return n_rows
 
 
-def _write_jsonl(found: ModelSnapshot, place: Path, order: _ExportOptions) -> int:
+def _write_jsonl(found: ModelViews, place: Path, order: _ExportOptions) -> int:
     n_rows = 0
     with replace_file_atomically(place) as workshop, workshop.open("w", encoding="utf-8", newline="\n") as stream:
         for rows, vectors in _iterate_blocks(found, "path"):
@@ -210,7 +208,7 @@ def _format_vectors(vectors: NDArray[np.float32], kind: VectorKind) -> list[str]
     return [form % tuple(row) for row in vectors.astype(kind).tolist()]
 
 
-_WRITERS: dict[ExportFormat, Callable[[ModelSnapshot, Path, _ExportOptions], int]] = {
+_WRITERS: dict[ExportFormat, Callable[[ModelViews, Path, _ExportOptions], int]] = {
     "parquet": _write_parquet,
     "npy": _write_npy,
     "csv": _write_csv,

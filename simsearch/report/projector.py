@@ -21,7 +21,7 @@ from simsearch.errors import ModelNotIndexed
 from simsearch.files import create_folder_atomically
 from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.snapshot import ModelSnapshot, ViewRecord, open_model_snapshot
+from simsearch.store.snapshot import ModelViews, ViewRecord, open_model_views
 from simsearch.visualization.clusters import derive_folder_labels
 
 MAX_POINTS = 100_000
@@ -55,7 +55,7 @@ def export_projector(
     when it cannot be written.
     """
     with (
-        open_model_snapshot(catalog, stored, originals_only=True) as found,
+        open_model_views(catalog.folder, stored, originals_only=True) as found,
         create_folder_atomically(folder) as workshop,
     ):
         n_images = len(found.list_view_ids())
@@ -78,7 +78,7 @@ def plan_sprite(n: int) -> TileSheet:
     return TileSheet(side_px, columns, math.ceil(n / columns))
 
 
-def _write_vectors(found: ModelSnapshot, chosen: NDArray[np.int64], file: Path) -> list[ViewRecord]:
+def _write_vectors(found: ModelViews, chosen: NDArray[np.int64], file: Path) -> list[ViewRecord]:
     form = "\t".join(["%.6g"] * found.stored.width) + "\n"
     records: list[ViewRecord] = []
     with file.open("w", encoding="ascii", newline="\n") as stream:

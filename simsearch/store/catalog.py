@@ -30,6 +30,7 @@ from simsearch.store.connection import (
     translate_errors,
     upgrade_schema,
 )
+from simsearch.store.vectors import decode_vectors
 
 if TYPE_CHECKING:
     from simsearch.filters import Sql
@@ -397,14 +398,7 @@ class Catalog:
             if not found:
                 continue
             ids, blobs = zip(*found, strict=True)
-            if any(len(blob) != stored.width * 4 for blob in blobs):
-                raise CollectionDamaged(
-                    str(self.folder),
-                    "a vector has a wrong length",
-                    "see `simsearch verify`, then index again",
-                )
-            block = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(ids), stored.width)
-            yield np.array(ids, dtype=np.int64), block.astype(np.float32, copy=False)
+            yield np.array(ids, dtype=np.int64), decode_vectors(self.folder, blobs, stored.width)
 
     def find_live_views(self, view_ids: Sequence[int]) -> dict[int, LiveView]:
         """Those of the views whose image still has a file, by id."""

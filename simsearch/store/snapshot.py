@@ -1,34 +1,86 @@
-"""Everything that a catalog knows of a model's views, block by block: what is exported and laid out.
+"""Bulk reads of a catalog at one moment: images with their files and columns, and the views of a model in blocks.
 
-Read through a connection of its own, so that all blocks are of one moment, and the catalog can be asked meanwhile.
+`open_snapshot` starts a read transaction on a connection of its own. All results come from the same moment, whatever
+another process writes, and the caller's `Catalog` stays free for other queries.
 """
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import CollectionDamaged
+from simsearch.errors import ImageNotFound
 from simsearch.sources.path_codec import decode_path
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import CATALOG_NAME, connect_to_read, translate_errors
+from simsearch.store.vectors import decode_vectors
 
 _BLOCK_SIZE = 500
+"""Rows of a block, and values bound to one statement."""
+
 _HAS_FILE = "EXISTS (SELECT 1 FROM files WHERE files.image_id = views.image_id)"
 _JOINED_TABLES = "FROM vectors JOIN views ON views.id = view_id JOIN images ON images.id = views.image_id"
 
 
 @dataclass(frozen=True, slots=True)
-class ViewRecord:
-    """A view of an image with at least one file. `path` is the first of `paths`, `parameters` a JSON object.
+class StoredFile:
+    """A file of an image, with its size and modification time when it was indexed."""
 
-    `facts` are the columns of the table `images` other than its id, as `Reading.facts` names them.
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+    @property
+    def modified_at(self) -> str:
+        """The modification time as ISO 8601 in local time; empty where a calendar cannot express it."""
+        try:
+            return datetime.datetime.fromtimestamp(self.mtime_ns // 10**9).isoformat()
+        except (OverflowError, ValueError, OSError):
+            return ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image in the catalog.
+
+    `digest` and `size_bytes` describe the content, `width` and `height` the upright picture in px. `taken_at` and
+    `camera` come from EXIF. `files` are in the order in which they were indexed; `columns` are the user's own columns,
+    ordered by name.
+    """
+
+    image_id: int
+    digest: str
+    width: int
+    height: int
+    format: str
+    size_bytes: int
+    taken_at: str | None
+    camera: str | None
+    files: tuple[StoredFile, ...] = ()
+    columns: Mapping[str, str | float] = field(default_factory=dict)
+
+
+class ViewKey(NamedTuple):
+    """A view with its image and its kind (`original` or `augmented`)."""
+
+    view_id: int
+    image_id: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRecord:
+    """A view of an image with at least one file. `paths` are the image's files, `parameters` is a JSON object.
+
+    `image_values` are the columns of the table `images` without its id, named by `ModelViews.image_columns`.
     """
 
     view_id: int
@@ -44,32 +96,133 @@ class ViewRecord:
         return self.paths[0]
 
 
-class ModelSnapshot:
-    """The views that have a vector of a model and whose image has a file, by rising view id."""
+class Snapshot:
+    """The state of a catalog at one moment. `catalog` reads the same state through the same connection."""
 
-    def __init__(self, catalog: Catalog, stored: StoredModel, connection: sqlite3.Connection, rule: str) -> None:
-        self.stored = stored
-        self._folder = catalog.folder
+    def __init__(self, catalog: Catalog, connection: sqlite3.Connection) -> None:
+        self.catalog = catalog
         self._connection = connection
-        self._condition = f"model_id = ? AND {_HAS_FILE} {rule}"
+
+    def read_images(self, image_ids: Sequence[int], *, with_orphans: bool = False) -> dict[int, StoredImage]:
+        """Read images by id, in the order in which their first files were indexed.
+
+        Images without a file (orphans) are left out, or come last `with_orphans`. Unknown ids are left out.
+        """
+        images: dict[int, StoredImage] = {}
+        for some, marks in _split_chunks(image_ids):
+            files = self._read_files(some, marks)
+            columns = self._read_columns(some, marks)
+            query = f"""SELECT id, digest, width, height, format, size_bytes, taken_at, camera
+                        FROM images WHERE id IN ({marks})"""
+            rows = {row[0]: row[1:] for row in self._connection.execute(query, some)}
+            for image_id in [*files, *(rows.keys() - files.keys() if with_orphans else ())]:
+                digest, width, height, form, size_bytes, taken_at, camera = rows[image_id]
+                images[image_id] = StoredImage(
+                    image_id, digest, width, height, form, size_bytes, taken_at, camera,
+                    tuple(files.get(image_id, ())), columns.get(image_id, {}),
+                )  # fmt: skip
+        return images
+
+    def read_image(self, image_id: int) -> StoredImage:
+        """Read an image. Raises `ImageNotFound` where no image with a file has this id."""
+        image = self.read_images([image_id]).get(image_id)
+        if image is None:
+            folder = str(self.catalog.folder)
+            raise ImageNotFound(folder, f"there is no image {image_id}", "use an image id from the search results")
+        return image
+
+    def sample_image_ids(self, n: int) -> list[int]:
+        """Choose at most n ids of images with a file, spread over the whole collection, ascending."""
+        first, last = self._connection.execute("SELECT min(image_id), max(image_id) FROM files").fetchone()
+        if first is None:
+            return []
+        steps = [first + round(step * (last - first) / max(1, n - 1)) for step in range(n)]
+        query = "SELECT min(image_id) FROM files WHERE image_id >= ?"
+        return sorted({self._connection.execute(query, (step,)).fetchone()[0] for step in steps})
+
+    def find_copied_images(self) -> list[int]:
+        """The ids of the images that have several files, ascending."""
+        query = "SELECT image_id FROM files GROUP BY image_id HAVING count(*) > 1 ORDER BY image_id"
+        return [row[0] for row in self._connection.execute(query)]
+
+    def find_changed_images(self, change: int) -> list[int]:
+        """The ids of the images changed since the change with this number, deleted images included, ascending."""
+        query = "SELECT image_id FROM changes WHERE number > ? ORDER BY image_id"
+        return [row[0] for row in self._connection.execute(query, (change,))]
+
+    def list_original_ids(self, model_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """View ids and image ids (n,) of the original views with a vector of the model and a file, by view id."""
+        rows = self._connection.execute(
+            f"""SELECT views.id, image_id FROM views JOIN vectors ON view_id = views.id AND model_id = ?
+                WHERE kind = 'original' AND {_HAS_FILE} ORDER BY views.id""",
+            (model_id,),
+        )
+        pairs = np.array(rows.fetchall(), dtype=np.int64).reshape(-1, 2)
+        return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+    def list_views_of_images(self, model_id: int, image_ids: Sequence[int]) -> list[ViewKey]:
+        """The views of these images that have a vector of the model, orphans included."""
+        keys: list[ViewKey] = []
+        for some, marks in _split_chunks(image_ids):
+            query = f"""SELECT view_id, image_id, kind FROM views JOIN vectors ON view_id = views.id AND model_id = ?
+                        WHERE image_id IN ({marks})"""
+            keys += [ViewKey(*row) for row in self._connection.execute(query, (model_id, *some))]
+        return keys
+
+    def list_views_in_range(self, model_id: int, above: int, up_to: int) -> list[ViewKey]:
+        """The views with above < id <= up_to that have a vector of the model, orphans included."""
+        query = """SELECT view_id, image_id, kind FROM vectors JOIN views ON views.id = view_id
+                   WHERE model_id = ? AND view_id > ? AND view_id <= ?"""
+        return [ViewKey(*row) for row in self._connection.execute(query, (model_id, above, up_to))]
+
+    def select_views(self, stored: StoredModel, *, originals_only: bool = False) -> ModelViews:
+        """Select the views with a vector of the model and a file, or the original ones of them only."""
+        return ModelViews(self.catalog.folder, self._connection, stored, originals_only=originals_only)
+
+    def _read_files(self, image_ids: Sequence[int], marks: str) -> dict[int, list[StoredFile]]:
+        files: dict[int, list[StoredFile]] = {}
+        query = f"SELECT image_id, path, size_bytes, mtime_ns FROM files WHERE image_id IN ({marks}) ORDER BY id"
+        for image_id, path, size_bytes, mtime_ns in self._connection.execute(query, image_ids):
+            files.setdefault(image_id, []).append(StoredFile(decode_path(path), size_bytes, mtime_ns))
+        return files
+
+    def _read_columns(self, image_ids: Sequence[int], marks: str) -> dict[int, dict[str, str | float]]:
+        columns: dict[int, dict[str, str | float]] = {}
+        query = f"SELECT image_id, name, value FROM annotations WHERE image_id IN ({marks}) ORDER BY name"
+        for image_id, name, value in self._connection.execute(query, image_ids):
+            columns.setdefault(image_id, {})[name] = value
+        return columns
+
+
+class ModelViews:
+    """The views that have a vector of a model and whose image has a file, by ascending view id."""
+
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, stored: StoredModel, *, originals_only: bool
+    ) -> None:
+        self.stored = stored
+        self._folder = folder
+        self._connection = connection
+        self._condition = f"model_id = ? AND {_HAS_FILE}" + (" AND kind = 'original'" if originals_only else "")
         columns = connection.execute("PRAGMA table_info(images)").fetchall()
         self.image_columns: dict[str, str] = {name: kind for _, name, kind, *_ in columns if name != "id"}
+        """The columns of the table `images` without its id, with their SQL types."""
 
     def list_view_ids(self) -> NDArray[np.int64]:
-        """The ids of the views that there are, rising."""
+        """The ids of the views, ascending."""
         query = f"SELECT views.id {_JOINED_TABLES} WHERE {self._condition} ORDER BY view_id"
         rows = self._connection.execute(query, (self.stored.id,))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def sample_ids(self, n_most: int, seed: int = 0) -> NDArray[np.int64]:
-        """The ids of at most that many views, rising; of more, those drawn with the seed."""
+        """The ids of at most `n_most` views, ascending; a random sample drawn with the seed where there are more."""
         ids = self.list_view_ids()
         if len(ids) <= n_most:
             return ids
         return np.sort(np.random.default_rng(seed).choice(ids, n_most, replace=False))
 
     def read_records(self, chosen: NDArray[np.int64]) -> tuple[list[ViewRecord], NDArray[np.float32]]:
-        """The records of those views (rising ids) and their vectors (n, d), all in memory."""
+        """Read the records of these views (ascending ids) and their vectors (n, d) into memory."""
         records: list[ViewRecord] = []
         vectors = np.empty((len(chosen), self.stored.width), np.float32)
         for block, rows in self.iterate_blocks(chosen):
@@ -80,30 +233,25 @@ class ModelSnapshot:
     def iterate_blocks(
         self, chosen: NDArray[np.int64] | None = None
     ) -> Iterator[tuple[list[ViewRecord], NDArray[np.float32]]]:
-        """Records and their unit vectors (n, d), 500 at a time; of all views, or of those `chosen` by rising id.
+        """Read records and their unit vectors (n, d), 500 at a time: of all views, or of those `chosen` (ascending).
 
-        Raises `CollectionDamaged` on a vector of another width.
+        Raises `CollectionDamaged` where a vector has another width.
         """
         ids = self.list_view_ids() if chosen is None else chosen
-        for start in range(0, len(ids), _BLOCK_SIZE):
-            rows = self._fetch_rows(ids[start : start + _BLOCK_SIZE].tolist())
-            blobs = [row[4] for row in rows]
-            if any(len(blob) != self.stored.width * 4 for blob in blobs):
-                advice = "see `simsearch verify`, then index again"
-                raise CollectionDamaged(str(self._folder), "a vector has a wrong length", advice)
-            vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(rows), self.stored.width)
+        for some, marks in _split_chunks(ids.tolist()):
+            rows = self._fetch_rows(some, marks)
+            vectors = decode_vectors(self._folder, [row[4] for row in rows], self.stored.width)
             paths = self._fetch_paths([row[1] for row in rows])
             records = [ViewRecord(row[0], row[1], paths[row[1]], row[2], row[3], tuple(row[5:])) for row in rows]
-            yield records, vectors.astype(np.float32, copy=False)
+            yield records, vectors
 
-    def _fetch_rows(self, ids: list[int]) -> list[Any]:
-        facts = "".join(f', images."{name}"' for name in self.image_columns)
-        marks = ", ".join("?" * len(ids))
-        query = f"""SELECT views.id, views.image_id, kind, parameters, vector{facts} {_JOINED_TABLES}
+    def _fetch_rows(self, ids: Sequence[int], marks: str) -> list[Any]:
+        image_columns = "".join(f', images."{name}"' for name in self.image_columns)
+        query = f"""SELECT views.id, views.image_id, kind, parameters, vector{image_columns} {_JOINED_TABLES}
                     WHERE {self._condition} AND view_id IN ({marks}) ORDER BY view_id"""
         return self._connection.execute(query, (self.stored.id, *ids)).fetchall()
 
-    def _fetch_paths(self, image_ids: list[int]) -> dict[int, tuple[str, ...]]:
+    def _fetch_paths(self, image_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
         marks = ", ".join("?" * len(image_ids))
         query = f"SELECT image_id, path FROM files WHERE image_id IN ({marks}) ORDER BY id"
         paths: dict[int, tuple[str, ...]] = {}
@@ -113,10 +261,22 @@ class ModelSnapshot:
 
 
 @contextmanager
-def open_model_snapshot(
-    catalog: Catalog, stored: StoredModel, *, originals_only: bool = False
-) -> Iterator[ModelSnapshot]:
-    """A model's views as they are at this moment, whatever is written meanwhile; all, or the original ones only."""
-    with translate_errors(catalog.folder), closing(connect_to_read(catalog.folder / CATALOG_NAME)) as connection:
+def open_snapshot(folder: Path) -> Iterator[Snapshot]:
+    """Start reading the catalog in `folder` at one moment. SQLite errors in the block become `CollectionError`s."""
+    with translate_errors(folder), closing(connect_to_read(folder / CATALOG_NAME)) as connection:
         connection.execute("BEGIN")
-        yield ModelSnapshot(catalog, stored, connection, "AND kind = 'original'" if originals_only else "")
+        yield Snapshot(Catalog(folder, connection), connection)
+
+
+@contextmanager
+def open_model_views(folder: Path, stored: StoredModel, *, originals_only: bool = False) -> Iterator[ModelViews]:
+    """Start reading the views of a model at one moment, as `Snapshot.select_views` selects them."""
+    with open_snapshot(folder) as snapshot:
+        yield snapshot.select_views(stored, originals_only=originals_only)
+
+
+def _split_chunks(values: Sequence[int]) -> Iterator[tuple[Sequence[int], str]]:
+    """Split values for `IN (...)`: chunks, each with its placeholders."""
+    for start in range(0, len(values), _BLOCK_SIZE):
+        some = values[start : start + _BLOCK_SIZE]
+        yield some, ", ".join("?" * len(some))

@@ -19,6 +19,7 @@ from simsearch.sources.path_codec import encode_path
 from simsearch.sources.scan import Skip
 from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
 from simsearch.store.connection import acquire_lock, connect_to_write, make_not_writable_error, translate_errors
+from simsearch.store.vectors import encode_vector
 
 
 class CatalogWriter(Catalog):
@@ -136,7 +137,7 @@ class CatalogWriter(Catalog):
                 adds_vectors = True
                 self._connection.execute(
                     "INSERT INTO vectors (model_id, view_id, vector) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (model_id, self._find_or_add_view(image_id, view), view.vector.astype("<f4").tobytes()),
+                    (model_id, self._find_or_add_view(image_id, view), encode_vector(view.vector)),
                 )
             path = encode_path(entry.file.path)
             self._connection.execute(

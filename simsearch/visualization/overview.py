@@ -13,7 +13,7 @@ from simsearch.filters import compile_sql as compile_condition
 from simsearch.filters import parse
 from simsearch.notebook import GalleryItem, render_gallery
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.snapshot import open_model_snapshot
+from simsearch.store.snapshot import open_model_views
 from simsearch.visualization.clusters import Cluster, derive_folder_labels, find_clusters
 from simsearch.visualization.tsne import GridLayout, compute_tsne, snap_to_grid
 
@@ -98,7 +98,7 @@ def _gather_images(
     catalog: Catalog, stored: StoredModel, selection: ImageSelection
 ) -> tuple[int, tuple[OverviewImage, ...], NDArray[np.float32]]:
     """How many images there are, and of those that are looked at what is shown and the vectors (n, d)."""
-    with open_model_snapshot(catalog, stored, originals_only=True) as found:
+    with open_model_views(catalog.folder, stored, originals_only=True) as found:
         ids = found.list_view_ids()
         if not len(ids):
             problem = f"{catalog.folder} has no image of {stored.model.backbone} to look at"

@@ -21,7 +21,7 @@ from simsearch.files import create_folder_atomically, replace_file_atomically
 from simsearch.interchange.embeddings import ColumnNames, open_embeddings
 from simsearch.interchange.exporter import export
 from simsearch.store.catalog import Catalog
-from simsearch.store.snapshot import open_model_snapshot
+from simsearch.store.snapshot import open_model_views
 from tests.conftest import HISTOGRAM, draw_picture
 
 FILES = ("a.parquet", "a.csv", "a.jsonl", "npy")
@@ -167,11 +167,14 @@ def test_images_without_a_file_are_not_exported(folder, tmp_path):
 
 def test_what_is_read_is_of_one_moment(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "index")
-    with Catalog.open(tmp_path / "index") as catalog, open_model_snapshot(catalog, catalog.list_models()[0]) as found:
+    with (
+        Catalog.open(tmp_path / "index") as catalog,
+        open_model_views(catalog.folder, catalog.list_models()[0]) as found,
+    ):
         assert len(found.list_view_ids()) == 13
         Collection.remove(tmp_path / "index", [str(folder.parent / "photos" / "b")])
         assert sum(len(records) for records, _ in found.iterate_blocks()) == 13
-        with open_model_snapshot(catalog, catalog.list_models()[0]) as later:
+        with open_model_views(catalog.folder, catalog.list_models()[0]) as later:
             assert len(later.list_view_ids()) == 7
 
 
@@ -222,9 +225,9 @@ def test_without_pyarrow_the_extra_is_named_and_nothing_is_left(folder, tmp_path
         "from simsearch.interchange.exporter import export\nfrom simsearch.store.catalog import Catalog\n"
         f"catalog = Catalog.open(Path({str(folder)!r}))\n"
         "for name in ('a.parquet', 'npy'):\n"
-        f"    try:\n        export(catalog, catalog.models()[0], Path({str(tmp_path)!r}) / name)\n"
+        f"    try:\n        export(catalog, catalog.list_models()[0], Path({str(tmp_path)!r}) / name)\n"
         "    except MissingExtra as error:\n        print(error)\n"
-        f"print(export(catalog, catalog.models()[0], Path({str(tmp_path)!r}) / 'a.csv').n_rows)\n"
+        f"print(export(catalog, catalog.list_models()[0], Path({str(tmp_path)!r}) / 'a.csv').n_rows)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     advice = "Parquet needs an optional package; install it: pip install 'simsearch[parquet]'"
@@ -234,7 +237,7 @@ def test_without_pyarrow_the_extra_is_named_and_nothing_is_left(folder, tmp_path
 
 def test_a_sample_is_gathered_in_order_and_the_same_for_the_same_seed(folder, stored):
     known = truth(folder)
-    with open_model_snapshot(*stored, originals_only=True) as found:
+    with open_model_views(stored[0].folder, stored[1], originals_only=True) as found:
         chosen = found.sample_ids(6, seed=4)
         records, vectors = found.read_records(chosen)
         assert np.array_equal(found.sample_ids(6, seed=4), chosen)
