@@ -1,4 +1,4 @@
-"""The language of `--where`: `parse` reads a text into a condition, `compile` makes SQL of it."""
+"""The filter language of `--where`: `parse` turns text into a condition, `compile_sql` turns a condition into SQL."""
 
 from simsearch.filters.conditions import FIELD_KINDS, Condition
 from simsearch.filters.parser import parse

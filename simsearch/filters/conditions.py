@@ -1,8 +1,8 @@
-"""What `--where` can say, once it is read: fields, values, and conditions that print as they are written.
+"""The syntax tree of a `--where` condition: fields, values and tests. `str()` of a condition is its canonical text.
 
-A condition is true or false of one file; nothing is in between. A test of something that is missing (no date was in
-the picture, no price was noted) is false, and `not` turns that into true: `camera != 'X'` is `not (camera = 'X')`
-and matches pictures of unknown cameras, too. An image matches if any one of its files does.
+A condition is either true or false for one file; there is no third value. A test of a missing value (the picture has
+no date, the column has no value for this image) is false, and `not` makes it true: `camera != 'X'` means
+`not (camera = 'X')`, so it also matches pictures without a camera. An image matches if at least one of its files does.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal
 
 from simsearch.filters.timespan import Timespan
 
-FieldKind = Literal["text", "place", "number", "date", "format", "own"]
-"""What is compared with what. `own` is a column of the user's: numbers, texts, or both."""
+FieldKind = Literal["text", "path", "number", "date", "format", "column"]
+"""The type of a field's values. `column` is a user column: its values are numbers, texts, or both."""
 
 FIELD_KINDS: dict[str, FieldKind] = {
-    "path": "place",
-    "folder": "place",
+    "path": "path",
+    "folder": "path",
     "name": "text",
     "class": "text",
     "size": "number",
@@ -33,46 +33,49 @@ FIELD_KINDS: dict[str, FieldKind] = {
     "camera": "text",
     "id": "number",
 }
-"""The fields that every collection has.
+"""The fields that every collection has, each with its kind.
 
-`path` and `folder` may be given from any folder on: `folder = 'a/b'` is every folder b within an a, and `path glob
-'a/*'` is all that lies below a folder a, however deep. What begins with a separator is meant from the root; a pattern
-that begins with `*` or `%` is taken as it is. `name` is the file's, `class` that of its folder.
+A `path` or `folder` may begin at any folder: `folder = 'a/b'` matches every folder b in a folder a, and `path glob
+'a/*'` matches every file below a folder a, at any depth. A value that begins with a separator is absolute; a pattern
+that begins with `*` or `%` is used as it is. `name` is the file name, `class` the name of the file's folder.
 
-`size` is that of the file in bytes; `modified` is the file's date on the clock of this machine (local time), `taken`
-the picture's own on the clock of its camera. `width` and `height` are upright px, `aspect` is width / height, `id` the
-image's.
+`size` is the file size in bytes. `modified` is the modification time of the file in the local time of this machine,
+`taken` the EXIF date in the local time of the camera. `width` and `height` are in px after EXIF rotation, `aspect` is
+width / height, `id` is the image id.
 """
 
-ORDERED_KINDS: frozenset[FieldKind] = frozenset({"text", "number", "date", "own"})
-PATTERN_KINDS: frozenset[FieldKind] = frozenset({"text", "place", "own"})
+ORDERED_KINDS: frozenset[FieldKind] = frozenset({"text", "number", "date", "column"})
+"""Kinds with an order: `<`, `<=`, `>`, `>=` and `between`."""
+
+PATTERN_KINDS: frozenset[FieldKind] = frozenset({"text", "path", "column"})
+"""Kinds that patterns apply to: `like`, `glob` and `~`."""
 
 FORMATS = {
     "avif": ("AVIF",),
     "bmp": ("BMP", "DIB"),
     "gif": ("GIF",),
     "heif": ("HEIF",),
-    "jpeg": ("JPEG", "MPO"),  # MPO: a JPEG that brings others along, as telephones write it
+    "jpeg": ("JPEG", "MPO"),  # MPO: a JPEG with further pictures in one file, as phones write it
     "jpeg2000": ("JPEG2000",),
     "png": ("PNG",),
     "ppm": ("PPM",),
     "tiff": ("TIFF",),
     "webp": ("WEBP",),
 }
-"""What a format is called here, and in the catalog."""
+"""Format names of the filter language, each with the names that the catalog stores."""
 
 KEYWORDS = frozenset({"and", "or", "not", "in", "between", "like", "glob", "is", "missing", "present"})
 
 WORD_PATTERN = r"[^\W\d][\w.\-]*"
-"""A name or a value that needs no quotes."""
+"""The regular expression of a name or a value that needs no quotes."""
 
 Value = float | str | Timespan
-"""What a field is compared with: a number, a text, a time."""
+"""A value that a field is compared with: a number, a text or a time span."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of every collection, or a column of the user's. `at` is where it stood in the text, from 0."""
+    """A field of every collection, or a user column. `position` is its offset in the text, from 0."""
 
     name: str
     is_user_column: bool = False
@@ -80,19 +83,19 @@ class Field:
 
     @property
     def kind(self) -> FieldKind:
-        """What it can be compared with."""
-        return "own" if self.is_user_column else FIELD_KINDS[self.name]
+        """The type of its values."""
+        return "column" if self.is_user_column else FIELD_KINDS[self.name]
 
     def __str__(self) -> str:
-        taken = self.name.lower() in KEYWORDS or self.name.lower() in FIELD_KINDS
-        if self.is_user_column and (taken or not re.fullmatch(WORD_PATTERN, self.name)):
+        is_reserved = self.name.lower() in KEYWORDS or self.name.lower() in FIELD_KINDS
+        if self.is_user_column and (is_reserved or not re.fullmatch(WORD_PATTERN, self.name)):
             return _quote(self.name, '"')
         return self.name
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """The field is one of some values: `=` and `in`."""
+    """The field equals one of the values: `=` and `in`."""
 
     field: Field
     values: tuple[Value, ...]
@@ -101,7 +104,7 @@ class OneOf:
         return f"{self.field} {self._format_values('=', 'in')}"
 
     def format_negation(self) -> str:
-        """How its opposite is written."""
+        """Return the text of the negated test."""
         return f"{self.field} {self._format_values('!=', 'not in')}"
 
     def _format_values(self, one: str, many: str) -> str:
@@ -112,7 +115,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Inequality:
-    """The field comes before or after a value; texts in the order of their code points."""
+    """The field is less or greater than a value. Texts are ordered by code point."""
 
     field: Field
     operator: Literal["<", "<=", ">", ">="]
@@ -124,10 +127,10 @@ class Inequality:
 
 @dataclass(frozen=True, slots=True)
 class PatternMatch:
-    """The field, a text, fits a pattern.
+    """The text of the field matches a pattern.
 
-    `like`: `%` is any text and `_` any character, in upper or lower case. `glob`: `*`, `?`, `[a-z]` and `[^a-z]`, in
-    just this case; `*` runs over folders, too. `~`: the text is found in it, in upper or lower case.
+    `like`: `%` is any text and `_` any character, case-insensitive. `glob`: `*`, `?`, `[a-z]` and `[^a-z]`,
+    case-sensitive; `*` also matches separators of folders. `~`: the field contains the text, case-insensitive.
     """
 
     field: Field
@@ -138,14 +141,14 @@ class PatternMatch:
         return f"{self.field} {self.operator} {_format_value(self.pattern)}"
 
     def format_negation(self) -> str:
-        """How its opposite is written."""
+        """Return the text of the negated test."""
         operator = "!~" if self.operator == "~" else f"not {self.operator}"
         return f"{self.field} {operator} {_format_value(self.pattern)}"
 
 
 @dataclass(frozen=True, slots=True)
 class MissingValue:
-    """Nothing is known of the field."""
+    """The field has no value."""
 
     field: Field
 
@@ -153,13 +156,13 @@ class MissingValue:
         return f"{self.field} is missing"
 
     def format_negation(self) -> str:
-        """How its opposite is written."""
+        """Return the text of the negated test."""
         return f"{self.field} is present"
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The part is false."""
+    """The negation of a condition."""
 
     part: Condition
 
@@ -175,7 +178,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """All of the parts, two or more."""
+    """The conjunction of two or more conditions."""
 
     parts: tuple[Condition, ...]
 
@@ -185,7 +188,7 @@ class AllOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """At least one of the parts, two or more."""
+    """The disjunction of two or more conditions."""
 
     parts: tuple[Condition, ...]
 
@@ -198,7 +201,7 @@ Condition = FieldTest | Not | AllOf | AnyOf
 
 
 def iter_tests(condition: Condition) -> Iterator[FieldTest]:
-    """Every test in a condition, from left to right."""
+    """Iterate over the tests in a condition, from left to right."""
     match condition:
         case AllOf(parts) | AnyOf(parts):
             for part in parts:

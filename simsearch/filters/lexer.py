@@ -1,4 +1,4 @@
-"""The text of `--where` in tokens, and errors that show the place."""
+"""The lexer of `--where`, and syntax errors that show the position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONTEXT_BEFORE, _CONTEXT_AFTER = 40, 20
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the text: what kind, as it is written, and where, from 0. The last is an `end` that is empty."""
+    """A token: its kind, its text as written, and its offset in the text, from 0. The last token is an empty `end`."""
 
     kind: str
     raw: str
@@ -32,7 +32,7 @@ class Token:
 
     @property
     def text(self) -> str:
-        """What it stands for: without the quotes."""
+        """The value of the token, without quotes."""
         if self.kind in ("text", "name"):
             return self.raw[1:-1].replace(self.raw[0] * 2, self.raw[0])
         return self.raw
@@ -43,44 +43,45 @@ class Token:
 
     @property
     def keyword(self) -> str:
-        """The sign, or the word in lower case where it is one of the language."""
+        """The operator sign, or the keyword in lower case; empty for any other token."""
         if self.kind == "word" and self.raw.lower() in KEYWORDS:
             return self.raw.lower()
         return self.raw if self.kind == "sign" else ""
 
 
 def tokenize(text: str) -> list[Token]:
-    """The text cut up, without its blanks.
+    """Split the text into tokens, without blanks.
 
-    Raises `UsageError` on a sign of no use and on a quote that is never closed.
+    Raises `UsageError` on a character that the language does not use and on a quote that is not closed.
     """
-    found_so_far, at = [], 0
-    while at < len(text):
-        found = _TOKEN_PATTERN.match(text, at)
+    tokens, position = [], 0
+    while position < len(text):
+        found = _TOKEN_PATTERN.match(text, position)
         if found is None:
-            raise _build_token_error(text, at)
+            raise _build_token_error(text, position)
         if found.lastgroup != "blank":
-            found_so_far.append(Token(found.lastgroup or "", found[0], at))
-        at = found.end()
-    return [*found_so_far, Token("end", "", at)]
+            tokens.append(Token(found.lastgroup or "", found[0], position))
+        position = found.end()
+    return [*tokens, Token("end", "", position)]
 
 
-def _build_token_error(text: str, at: int) -> UsageError:
-    if text[at] in "'\"":
-        return build_syntax_error(text, at, "this quote is never closed", "write a quote within a text twice: 'it''s'")
-    what = "a sign that means nothing here"
-    return build_syntax_error(text, at, what, "put a text with such signs between quotes: path glob '*/2024/*.jpg'")
+def _build_token_error(text: str, position: int) -> UsageError:
+    if text[position] in "'\"":
+        advice = "close it; write a quote inside a text twice: 'it''s'"
+        return build_syntax_error(text, position, "missing closing quote for the quote", advice)
+    advice = "put texts with special characters between quotes: path glob '*/2024/*.jpg'"
+    return build_syntax_error(text, position, "unexpected character", advice)
 
 
-def build_syntax_error(text: str, at: int, problem: str, advice: str) -> UsageError:
-    """An error that shows the place and what is around it. `advice` says how to write it instead."""
-    before = ("…" if at > _CONTEXT_BEFORE else "") + text[max(0, at - _CONTEXT_BEFORE) : at]
-    after = text[at : at + _CONTEXT_AFTER] + ("…" if len(text) > at + _CONTEXT_AFTER else "")
+def build_syntax_error(text: str, position: int, problem: str, advice: str) -> UsageError:
+    """Build an error that shows the position and the text around it. `advice` is how to write it instead."""
+    before = ("…" if position > _CONTEXT_BEFORE else "") + text[max(0, position - _CONTEXT_BEFORE) : position]
+    after = text[position : position + _CONTEXT_AFTER] + ("…" if len(text) > position + _CONTEXT_AFTER else "")
     return UsageError(
-        f"--where: {problem} at column {at + 1}: {make_printable(before)}▮{make_printable(after)}", advice
+        f"--where: {problem} at column {position + 1}: {make_printable(before)}▮{make_printable(after)}", advice
     )
 
 
 def make_printable(text: str) -> str:
-    """Without what would break a line or a terminal."""
+    """Replace characters that would break a line or a terminal by blanks."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -1,12 +1,12 @@
-"""The text of `--where`, read into a condition. Strangers may send such texts: their length and depth are limited.
+"""The parser of `--where`. Web visitors can send conditions, so their length and depth are limited.
 
     width >= 800 and class = 'lamp'         not (camera = 'X100V') or taken is missing
     path like 'holiday/%'                   taken between 2024-05 and 2024-06-15
     format in (png, jpeg)                   size > 2MB        name ~ 'img_'        "odd column" = 3
 
-`not` binds tighter than `and`, `and` tighter than `or`. A text stands in quotes, or bare if it is one word; a name
-in double quotes in the place of a field is always a column of the user's own. What fields and comparisons mean is
-said in `condition`.
+`not` binds tighter than `and`, `and` tighter than `or`. A text needs quotes unless it is a single word. A name in
+double quotes in the position of a field is always a user column. `filters.conditions` defines the meaning of fields
+and comparisons.
 """
 
 from __future__ import annotations
@@ -54,30 +54,29 @@ _VALUE_EXAMPLES = {
     "date": "a date such as 2024, 2024-05, 2024-05-01 or 2024-05-01T10:30",
     "format": f"a format: {', '.join(FORMATS)}",
     "text": "a text such as 'lamp'",
-    "place": "a path such as 'holiday/2024'",
-    "own": "a value such as 20 or 'blue'",
+    "path": "a path such as 'holiday/2024'",
+    "column": "a value such as 20 or 'blue'",
 }
 
 
 def parse(text: str) -> Condition:
-    """Read a condition. Its `str()` is the same condition, spelled one way.
+    """Parse a condition. Its `str()` is the canonical text of the same condition.
 
-    Raises `UsageError`, with the place, on what cannot be read. Whether a column is there is asked when it is
-    compiled.
+    Raises `UsageError`, with the position, on a syntax error. Unknown columns are detected later, by `compile_sql`.
     """
     if len(text) > _MAX_LENGTH:
         raise UsageError(
-            f"--where: the condition is {len(text)} characters long", f"{_MAX_LENGTH} are allowed: ask for less at once"
+            f"--where: the condition has {len(text)} characters", f"shorten it to {_MAX_LENGTH} characters or fewer"
         )
     try:
-        text.replace("\0", "\udfff").encode("utf-8", "surrogateescape")  # such as command lines, but no NUL
+        text.replace("\0", "\udfff").encode("utf-8", "surrogateescape")  # lone surrogates of command lines are allowed, NUL is not
     except UnicodeEncodeError as error:
-        raise build_syntax_error(text, error.start, "no character", "leave it out") from error
+        raise build_syntax_error(text, error.start, "invalid character", "remove it") from error
     return _Parser(text).parse()
 
 
 class _Parser:
-    """Reads from left to right, one function for each level of binding; never looks back."""
+    """A recursive-descent parser without backtracking: one method for each level of precedence."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -89,7 +88,7 @@ class _Parser:
     def parse(self) -> Condition:
         condition = self._parse_or()
         if self._token.kind != "end":
-            raise self._build_expected_error("'and', 'or' or the end", self._advise_after_test())
+            raise self._build_expected_error("'and', 'or' or the end of the condition", self._advise_after_test())
         return condition
 
     def _parse_or(self) -> Condition:
@@ -114,14 +113,14 @@ class _Parser:
             return self._parse_test()
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise self._build_error(f"more than {_MAX_DEPTH} levels of brackets and 'not'", "ask for less at once")
+            raise self._build_error(f"more than {_MAX_DEPTH} nested brackets and 'not'", "simplify the condition")
         self._next += 1
         condition: Condition
         if opening.keyword == "not":
             condition = Not(self._parse_unary())
         else:
             condition = self._parse_or()
-            self._require(")", f"every '(' needs its ')': see column {opening.position + 1}")
+            self._require(")", f"close the '(' at column {opening.position + 1}")
         self._depth -= 1
         return condition
 
@@ -145,18 +144,18 @@ class _Parser:
         return self._parse_word_operator(field, "a comparison")
 
     def _parse_word_operator(self, field: Field, wanted: str) -> Condition:
-        """What may come after `not`, too."""
+        """Parse an operator that is a word and may follow `not`."""
         if self._accept("in"):
             return self._parse_value_list(field)
         if self._accept("between"):
             low = self._parse_inequality(field, ">=")
-            self._require("and", f"write {field} between … and …, both included")
+            self._require("and", f"write {field} between LOW and HIGH (both included)")
             return AllOf((low, self._parse_inequality(field, "<=")))
         for operator in ("like", "glob"):
             if self._accept(operator):
                 return self._parse_pattern(field, operator)
         raise self._build_expected_error(
-            wanted, "there are = != < <= > >= ~ !~ in, between, like, glob, is missing, is present"
+            wanted, "use one of = != < <= > >= ~ !~ in, between, like, glob, is missing, is present"
         )
 
     def _parse_field(self) -> Field:
@@ -168,17 +167,15 @@ class _Parser:
             raise self._build_expected_error("a field", "write a condition such as width >= 800 or class = 'lamp'")
         self._next += 1
         name = token.raw.lower()
-        return (
-            Field(name, position=token.position)
-            if name in FIELD_KINDS
-            else Field(token.raw, is_user_column=True, position=token.position)
-        )
+        if name in FIELD_KINDS:
+            return Field(name, position=token.position)
+        return Field(token.raw, is_user_column=True, position=token.position)
 
     def _count_value(self) -> None:
-        """Count a comparison, or a value of `in`: all that SQLite compares for each file."""
+        """Count a value to compare, and check the limit: SQLite compares each value for each file."""
         self._n_values += 1
         if self._n_values > _MAX_VALUES:
-            raise self._build_error(f"more than {_MAX_VALUES} values", "ask for less at once")
+            raise self._build_error(f"more than {_MAX_VALUES} values", "split the condition")
 
     def _parse_missing(self, field: Field) -> Condition:
         self._count_value()
@@ -203,37 +200,37 @@ class _Parser:
     def _parse_inequality(self, field: Field, operator: str) -> Inequality:
         if field.kind not in ORDERED_KINDS:
             raise self._build_operator_error(
-                field, "cannot be put in order", "= != in" + " like glob ~" * (field.kind in PATTERN_KINDS)
+                field, "has no order", "= != in" + " like glob ~" * (field.kind in PATTERN_KINDS)
             )
         return Inequality(field, cast(Literal["<", "<=", ">", ">="], operator), self._parse_value(field))
 
     def _parse_pattern(self, field: Field, operator: str) -> PatternMatch:
         if field.kind not in PATTERN_KINDS:
             raise self._build_operator_error(
-                field, "is no text to search in", "= != in" + " < <= > >=" * (field.kind in ORDERED_KINDS)
+                field, "is not a text field", "= != in" + " < <= > >=" * (field.kind in ORDERED_KINDS)
             )
         self._count_value()
         token = self._token
         pattern = self._parse_text(_VALUE_EXAMPLES["text"])
         if operator == "glob" and not _has_closed_brackets(pattern):
             raise build_syntax_error(
-                self._text, token.position, "a '[' that is never closed", "write [[] for the sign itself"
+                self._text, token.position, "missing ']' in the pattern", "close the '['; write [[] for a literal '['"
             )
         return PatternMatch(field, cast(Literal["like", "glob", "~"], operator), pattern)
 
     def _parse_value(self, field: Field) -> Value:
         self._count_value()
         token, kind, example = self._token, field.kind, _VALUE_EXAMPLES[field.kind]
-        if kind == "date" or (kind == "own" and token.kind == "date"):
+        if kind == "date" or (kind == "column" and token.kind == "date"):
             return self._parse_timespan(
-                example if kind == "date" else f"{_VALUE_EXAMPLES['date']}, or put a text between quotes"
+                example if kind == "date" else f"{_VALUE_EXAMPLES['date']}, or put the text between quotes"
             )
-        if kind == "number" or (kind == "own" and token.kind == "number"):
+        if kind == "number" or (kind == "column" and token.kind == "number"):
             return self._parse_number(field, example)
         if kind == "format":
             name = _FORMAT_NAMES.get(token.text.lower())
             if name is None:
-                raise self._build_expected_error("a format", f"there are {', '.join(FORMATS)}")
+                raise self._build_expected_error("a format", f"use one of {', '.join(FORMATS)}")
             self._next += 1
             return name
         return self._parse_text(example)
@@ -242,11 +239,11 @@ class _Parser:
         if self._token.kind not in ("date", "number", "text", "name"):
             raise self._build_expected_error("a date", f"write {example}")
         try:
-            moment = Timespan.parse(self._token.text)
+            timespan = Timespan.parse(self._token.text)
         except ValueError as error:
-            raise self._build_error(f"no such date ({error})", f"write {example}") from error
+            raise self._build_error(f"invalid date ({error})", f"write {example}") from error
         self._next += 1
-        return moment
+        return timespan
 
     def _parse_number(self, field: Field, example: str) -> float:
         if self._token.kind != "number":
@@ -254,7 +251,7 @@ class _Parser:
         raw = self._token.raw
         number = int(raw) if len(raw) < 18 and raw.lstrip("-").isdecimal() else float(raw)
         if abs(number) > 1e300:
-            raise self._build_error("a number beyond all measure", f"write {example}")
+            raise self._build_error("number out of range", f"write {example}")
         self._next += 1
         if field.name == "size" and not field.is_user_column and self._token.raw.lower() in _UNITS:
             number *= _UNITS[self._token.raw.lower()]
@@ -262,14 +259,14 @@ class _Parser:
         return int(number) if number == int(number) and abs(number) < 10**17 else number
 
     def _parse_text(self, example: str) -> str:
-        """A text in quotes, or anything bare that is no word of the language."""
+        """Parse a quoted text, or a single word that is not a keyword."""
         token = self._token
         if token.kind not in ("text", "name", "word", "number", "date") or token.keyword:
             raise self._build_expected_error("a value", f"write {example}")
         self._next += 1
         return token.text
 
-    # The tokens
+    # Tokens
 
     @property
     def _token(self) -> Token:
@@ -280,7 +277,7 @@ class _Parser:
         return self._tokens[self._next - 1]
 
     def _accept(self, keyword: str) -> bool:
-        """Go on if the next token is this one; `==` is `=`, and `<>` is `!=`."""
+        """Consume the next token if it is this keyword. `==` counts as `=`, and `<>` as `!=`."""
         found = {"==": "=", "<>": "!="}.get(self._token.keyword, self._token.keyword)
         self._next += found == keyword
         return found == keyword
@@ -289,7 +286,7 @@ class _Parser:
         if not self._accept(keyword):
             raise self._build_expected_error(f"'{keyword}'", advice)
 
-    # What is wrong
+    # Errors
 
     def _build_expected_error(self, what: str, advice: str) -> UsageError:
         after = f" after {self._previous}" if self._next else ""
@@ -297,14 +294,14 @@ class _Parser:
 
     def _advise_after_test(self) -> str:
         if self._token.keyword == ")":
-            return "this ')' has no '('"
+            return "remove this ')' or add the '('"
         if self._previous.kind == "number":
-            return "sizes know B, kB, MB and GB, and a text that begins with a number needs quotes"
+            return "use B, kB, MB or GB as the unit of a size; put a text that begins with a number between quotes"
         return "put a text of several words between quotes"
 
     def _build_operator_error(self, field: Field, why: str, operators: str) -> UsageError:
         return build_syntax_error(
-            self._text, self._previous.position, f"{field} {why}", f"use {', '.join(operators.split())} with it"
+            self._text, self._previous.position, f"{field} {why}", f"use one of {', '.join(operators.split())}"
         )
 
     def _build_error(self, problem: str, advice: str) -> UsageError:
@@ -312,5 +309,5 @@ class _Parser:
 
 
 def _has_closed_brackets(pattern: str) -> bool:
-    """Whether every `[` of a glob has its `]`; one that comes first, or first after `^`, is a member of the set."""
+    """Whether each `[` of a glob has its `]`. A `]` in first place, or first after `^`, is a member of the set."""
     return "[" not in re.sub(r"\[\^?+\]?+[^\]]*\]", "", pattern)

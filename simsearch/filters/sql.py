@@ -1,7 +1,7 @@
-"""A condition of `--where` as SQL over `files` and `images`. Every value is bound, none is pasted.
+"""Compile a `--where` condition to SQL over `files` and `images`. Every value is a bound parameter.
 
-Only what is true matters: an SQL comparison with something missing is neither true nor false, and neither does `AND`
-and `OR` make it true. `NOT`, which would, is spelled `IS NOT TRUE`.
+An SQL comparison with NULL is neither true nor false, and `AND` and `OR` keep that from becoming true. `NOT` would
+also keep it NULL, but the language wants true, so `NOT x` is written `x IS NOT TRUE`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from simsearch.sources.path_codec import encode_path
 
 
 class Sql(NamedTuple):
-    """An SQL expression and what is bound to its `?`, in order."""
+    """An SQL expression and the values of its `?` parameters, in order."""
 
     text: str
     parameters: tuple[Any, ...] = ()
@@ -47,17 +47,17 @@ _AFTER_SEP = chr(ord(_SEP) + 1)
 _INT64_MAX = 2**63 - 1
 _MAX_LISTED_COLUMNS = 20
 
-# A path that is no UTF-8 is a BLOB; SQLite's text functions work on its bytes as well as they can.
+# A path that is not UTF-8 is stored as a BLOB; the cast lets SQLite's text functions work on its bytes.
 _PATH = "CAST(files.path AS TEXT)"
 
 
 def _build_folder_sql(path: str) -> str:
-    # What may be trimmed from the end is every character of the path but the separator.
+    # rtrim() removes every character from the end that occurs in the path, except the separator.
     return f"rtrim({path}, replace({path}, '{_SEP}', '.'))"
 
 
 _FOLDER = _build_folder_sql(_PATH)
-"""With the separator at its end."""
+"""The folder of the file, with a separator at its end."""
 _FOLDER_PATH = f"rtrim({_FOLDER}, '{_SEP}')"
 
 _FIELD_SQL = {
@@ -84,11 +84,11 @@ _IS_DATE = f"{_IS_TEXT} AND {_COLUMN_VALUE} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9
 
 
 def compile_sql(condition: Condition, columns: Collection[str]) -> Sql:
-    """The condition as what may follow the WHERE of
+    """Compile a condition to an expression for the WHERE clause of
 
         SELECT DISTINCT files.image_id FROM files JOIN images ON images.id = files.image_id
 
-    `columns` are the names of the user's own columns. Raises `UsageError` on one that is not among them.
+    `columns` are the names of the user columns. Raises `UsageError` on a field that is neither built in nor a column.
     """
     for test in iter_tests(condition):
         if test.field.is_user_column and test.field.name not in columns:
@@ -97,16 +97,16 @@ def compile_sql(condition: Condition, columns: Collection[str]) -> Sql:
 
 
 def _build_unknown_field_error(field: Field, columns: Collection[str]) -> UsageError:
-    own = sorted(columns)
-    shown = field.name if len(field.name) <= 40 else f"{field.name[:40]}…"
-    near = difflib.get_close_matches(field.name[:40], [*FIELD_KINDS, *own], 3)
-    offer = f"did you mean {' or '.join(near)}? " if near else ""
-    listed = ", ".join(own[:_MAX_LISTED_COLUMNS]) + (
-        f" and {len(own) - _MAX_LISTED_COLUMNS} more" * (len(own) > _MAX_LISTED_COLUMNS)
-    )
-    of_own = f"columns of your own: {listed}" if own else "there are no columns of your own: see `simsearch annotate`"
-    problem = f"--where: no field is called {shown!r}, at column {field.position + 1}"
-    return UsageError(problem, f"{offer}fields: {', '.join(FIELD_KINDS)}; {of_own}")
+    names = sorted(columns)
+    name = field.name if len(field.name) <= 40 else f"{field.name[:40]}…"
+    near = difflib.get_close_matches(field.name[:40], [*FIELD_KINDS, *names], 3)
+    suggestion = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    listed = ", ".join(names[:_MAX_LISTED_COLUMNS])
+    if len(names) > _MAX_LISTED_COLUMNS:
+        listed += f" and {len(names) - _MAX_LISTED_COLUMNS} more"
+    user_columns = f"user columns: {listed}" if names else "no user columns; add some with `simsearch annotate`"
+    problem = f"--where: unknown field {name!r} at column {field.position + 1}"
+    return UsageError(problem, f"{suggestion}fields: {', '.join(FIELD_KINDS)}; {user_columns}")
 
 
 def _compile_condition(condition: Condition) -> Sql:
@@ -123,7 +123,7 @@ def _compile_condition(condition: Condition) -> Sql:
 
 
 def _sort_deepest_first(parts: Iterable[Condition]) -> list[Condition]:
-    """In an order that SQLite's parser, whose stack ends at 100 entries, needs the least of it for."""
+    """Sort parts so that SQLite's parser needs the least of its stack, which is limited to 100 entries."""
     return sorted(parts, key=_measure_depth, reverse=True)
 
 
@@ -145,20 +145,20 @@ def _join(word: str, parts: Sequence[Sql]) -> Sql:
 
 
 def _compile_test(test: FieldTest) -> Sql:
-    """A test of a field that every collection has."""
+    """Compile a test of a built-in field."""
     kind, expression = test.field.kind, _FIELD_SQL[test.field.name]
     match test:
         case MissingValue():
             return Sql(f"{expression} IS NULL")
         case PatternMatch():
             return _compile_pattern(test, expression)
-        case Inequality(_, operator, Timespan() as moment):
-            return _compile_time_comparison(test.field, expression, operator, moment)
+        case Inequality(_, operator, Timespan() as timespan):
+            return _compile_time_comparison(test.field, expression, operator, timespan)
         case Inequality(_, operator, value):
             return _compile_comparison(expression, operator, value)
         case OneOf(_, values) if kind == "date":
-            moments = [moment for moment in values if isinstance(moment, Timespan)]
-            return _join("OR", [_compile_time_comparison(test.field, expression, "=", moment) for moment in moments])
+            timespans = [value for value in values if isinstance(value, Timespan)]
+            return _join("OR", [_compile_time_comparison(test.field, expression, "=", timespan) for timespan in timespans])
         case OneOf(_, values) if kind == "format":
             return _compile_in(expression, [stored for name in values for stored in FORMATS[str(name)]])
         case OneOf(_, values) if test.field.name in ("path", "folder", "name", "class"):
@@ -178,21 +178,21 @@ def _compile_in(expression: str, values: Sequence[Any]) -> Sql:
 
 
 def _bind(value: Any) -> tuple[str, Any]:
-    """A placeholder and its value; a text that is no UTF-8 (a path given on the command line) goes as its bytes."""
+    """Return a placeholder and its value. A text that is not UTF-8 (a path of the command line) is bound as bytes."""
     if not isinstance(value, str):
         return "?", value
     stored = encode_path(value)
     return ("?" if isinstance(stored, str) else "CAST(? AS TEXT)"), stored
 
 
-# Time
+# Times
 
 
-def _compile_time_comparison(field: Field, expression: str, operator: str, moment: Timespan) -> Sql:
-    """A time is compared as far as the other is given: a second with a month by its month."""
+def _compile_time_comparison(field: Field, expression: str, operator: str, timespan: Timespan) -> Sql:
+    """Compare a time with the precision of `timespan`: a time and a month are compared by their months."""
     if field.is_user_column or field.name == "taken":
-        return _compile_comparison(f"substr({expression}, 1, {len(str(moment))})", operator, str(moment))
-    low, high = to_mtime_ns(moment.start), to_mtime_ns(moment.end)
+        return _compile_comparison(f"substr({expression}, 1, {len(str(timespan))})", operator, str(timespan))
+    low, high = to_mtime_ns(timespan.start), to_mtime_ns(timespan.end)
     match operator:
         case "<":
             return Sql(f"{expression} < ?", (low,))
@@ -206,16 +206,16 @@ def _compile_time_comparison(field: Field, expression: str, operator: str, momen
             return Sql(f"({expression} >= ? AND {expression} < ?)", (low, high))
 
 
-def to_mtime_ns(moment: datetime.datetime) -> int:
-    """Of a local time, within what SQLite can hold."""
-    return max(-_INT64_MAX, min(int(moment.timestamp()) * 10**9, _INT64_MAX))
+def to_mtime_ns(local_time: datetime.datetime) -> int:
+    """Convert a local time to nanoseconds since 1970, clipped to a signed 64-bit integer."""
+    return max(-_INT64_MAX, min(int(local_time.timestamp()) * 10**9, _INT64_MAX))
 
 
 # Paths
 
 
 def _compile_path_equality(field: str, value: str) -> Sql:
-    """The field is exactly `value`, said such that most files are dismissed without taking their paths apart."""
+    """Compile equality of a part of the path, with a cheap test first that rejects most files."""
     value = value.replace("/", _SEP)
     if field == "name":
         return _compile_suffix(_PATH, _SEP + value) if value and _SEP not in value else Sql("FALSE")
@@ -237,7 +237,7 @@ def _compile_path_equality(field: str, value: str) -> Sql:
 
 
 def _is_absolute(path: str) -> bool:
-    """Whether a path, or a pattern of one, says where it begins."""
+    """Whether a path or a path pattern is absolute or an address."""
     return os.path.isabs(path) or is_remote(path)
 
 
@@ -251,9 +251,9 @@ def _compile_path_glob(glob: str) -> Sql:
 
 
 def _compile_prefix(folder: str) -> Sql:
-    """The path begins with `folder`, which ends in a separator: a range that the index on paths gives at once.
+    """Compile "the path begins with `folder`", which ends in a separator, as a range of the index on paths.
 
-    Text comes before BLOBs in SQLite's order, so each has a range of its own.
+    SQLite orders texts before BLOBs, so each type needs its own range.
     """
     end = folder[:-1] + _AFTER_SEP
     ranges = {encode_path(folder): encode_path(end), os.fsencode(folder): os.fsencode(end)}
@@ -264,7 +264,7 @@ def _compile_prefix(folder: str) -> Sql:
 
 
 def _compile_pattern(test: PatternMatch, expression: str) -> Sql:
-    """A pattern on a text, and first a cheaper one on the whole path that every match must fit, too."""
+    """Compile a pattern on a text, with a cheaper pattern on the whole path first that every match satisfies."""
     glob = _to_glob(test)
     if test.field.name == "camera":
         return _compile_comparison(expression, "GLOB", glob)
@@ -275,7 +275,7 @@ def _compile_pattern(test: PatternMatch, expression: str) -> Sql:
         return _join(
             "AND", [_compile_path_glob(f"{_unanchor_glob(glob)}{_SEP}*"), _compile_comparison(expression, "GLOB", glob)]
         )
-    if test.field.name == "folder":  # compared with the separator at its end
+    if test.field.name == "folder":  # folders end in a separator
         glob = _unanchor_glob(glob if test.operator == "~" else glob.rstrip(_SEP) + _SEP)
         return _join(
             "AND",
@@ -290,19 +290,19 @@ def _compile_pattern(test: PatternMatch, expression: str) -> Sql:
 
 
 def _unanchor_glob(glob: str) -> str:
-    says_where = _is_absolute(glob) or glob.startswith("*") or "://" in glob  # an address, perhaps in any case
-    return glob if says_where else f"*{_SEP}{glob}"
+    is_anchored = _is_absolute(glob) or glob.startswith("*") or "://" in glob  # an address, in any case of letters
+    return glob if is_anchored else f"*{_SEP}{glob}"
 
 
 def _compile_literal_prefix(glob: str) -> Iterable[Sql]:
-    """The folder that all paths which fit begin with, where there is one."""
+    """Compile the literal folder at the beginning of an absolute pattern, if there is one."""
     literal = glob[: min((glob.index(sign) for sign in "*?[" if sign in glob), default=len(glob))]
     folder = literal[: literal.rfind(_SEP) + 1]
     return [_compile_prefix(folder)] if _is_absolute(glob) and folder.strip(_SEP) else []
 
 
 def _to_glob(test: PatternMatch) -> str:
-    """Any pattern as a GLOB: SQLite's LIKE knows upper and lower case of A to Z alone."""
+    """Convert any pattern to a GLOB, because SQLite's LIKE ignores case for A to Z only."""
     if test.operator == "glob":
         return test.pattern
     if test.operator == "~":
@@ -319,7 +319,7 @@ def _escape_glob(text: str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in text)
 
 
-# Columns of the user's own
+# User columns
 
 
 def _compile_column_test(test: FieldTest) -> Sql:
@@ -340,9 +340,9 @@ def _compile_column_test(test: FieldTest) -> Sql:
 
 
 def _compile_column_comparison(field: Field, operator: str, value: Value) -> Sql:
-    """Numbers with numbers, texts with texts, and a date with texts that begin like one."""
+    """Compare numbers with numbers, texts with texts, and a time span with texts that begin with a date."""
     if isinstance(value, Timespan):
-        # As pandas and SQL write a time, with a blank before the clock.
+        # pandas and SQL write times with a blank between date and clock.
         expression = f"replace({_COLUMN_VALUE}, ' ', 'T')"
         return _join("AND", [Sql(_IS_DATE), _compile_time_comparison(field, expression, operator, value)])
     is_comparable = Sql(_IS_TEXT if isinstance(value, str) else _IS_NUMBER)

@@ -1,4 +1,4 @@
-"""Times of `--where`: a year as well as a second, without a time zone."""
+"""Dates and times in `--where`, with a precision from a year to a second, without a time zone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _FIRST_YEAR, _LAST_YEAR = 1000, 2999
 
 @dataclass(frozen=True, slots=True)
 class Timespan:
-    """A year, month, day, hour, minute or second: all that lies from `start` on and before `end`, in no time zone.
+    """A year, month, day, hour, minute or second: the half-open interval [`start`, `end`), without a time zone.
 
-    `n_parts` says which of them it is, from 1 for a year to 6 for a second.
+    `n_parts` is the precision: 1 for a year, 2 for a month, up to 6 for a second.
     """
 
     start: datetime.datetime
@@ -32,21 +32,21 @@ class Timespan:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `2024`, `2024-05`, `2024-05-01`, `2024-05-01T10`, `…:30` or `…:30:59`; a blank may stand for the T.
+        """Parse `2024`, `2024-05`, `2024-05-01`, `2024-05-01T10`, `…:30` or `…:30:59`; a blank may replace the T.
 
-        Raises `ValueError` on anything else and on days that there are not.
+        Raises `ValueError` on any other form and on dates that do not exist.
         """
         if (found := _TIMESPAN_PATTERN.fullmatch(text)) is None:
-            raise ValueError("it is not written as a date")
+            raise ValueError("not in the form of a date")
         parts = [int(part) for part in found.groups() if part is not None]
         if not _FIRST_YEAR <= parts[0] <= _LAST_YEAR:
-            raise ValueError(f"years are from {_FIRST_YEAR} to {_LAST_YEAR}")
+            raise ValueError(f"the year must be in {_FIRST_YEAR}..{_LAST_YEAR}")
         year, month, day, hour, minute, second = (*parts, *(1, 1, 1, 0, 0, 0)[len(parts) :])
         return cls(datetime.datetime(year, month, day, hour, minute, second), len(parts))
 
     @property
     def end(self) -> datetime.datetime:
-        """The first second after it."""
+        """The first second after the interval."""
         if self.n_parts == 1:
             return self.start.replace(year=self.start.year + 1)
         if self.n_parts == 2:

@@ -138,7 +138,7 @@ def test_each_gives_a_line_a_picture(home: Path, tmp_path: Path):
         (["new.png", "--id", "1", "--crop", "0,0,1,1"], 2, "--crop is a part of one picture, not of 2"),
         (["new.png", "--offset", "-1"], 2, "the offset is -1"),
         (["new.png", "--where", "width >> 3"], 2, "expected a number after '>' at column 8"),
-        (["new.png", "--where", "price > 3"], 2, "no field is called 'price', at column 1"),
+        (["new.png", "--where", "price > 3"], 2, "unknown field 'price' at column 1"),
         (["new.png", "--rerank", "pac"], 2, "no improvement is called 'pac'; did you mean pca"),
         (["new.png", "--rerank", "aqe3", "--expand"], 2, "names aqe twice"),
         (["--each"], 2, "name pictures, or folders of them"),
