@@ -69,7 +69,9 @@ def parse(text: str) -> Condition:
             f"--where: the condition has {len(text)} characters", f"shorten it to {_MAX_LENGTH} characters or fewer"
         )
     try:
-        text.replace("\0", "\udfff").encode("utf-8", "surrogateescape")  # lone surrogates of command lines are allowed, NUL is not
+        text.replace("\0", "\udfff").encode(
+            "utf-8", "surrogateescape"
+        )  # lone surrogates of command lines are allowed, NUL is not
     except UnicodeEncodeError as error:
         raise build_syntax_error(text, error.start, "invalid character", "remove it") from error
     return _Parser(text).parse()

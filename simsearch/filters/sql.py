@@ -158,7 +158,9 @@ def _compile_test(test: FieldTest) -> Sql:
             return _compile_comparison(expression, operator, value)
         case OneOf(_, values) if kind == "date":
             timespans = [value for value in values if isinstance(value, Timespan)]
-            return _join("OR", [_compile_time_comparison(test.field, expression, "=", timespan) for timespan in timespans])
+            return _join(
+                "OR", [_compile_time_comparison(test.field, expression, "=", timespan) for timespan in timespans]
+            )
         case OneOf(_, values) if kind == "format":
             return _compile_in(expression, [stored for name in values for stored in FORMATS[str(name)]])
         case OneOf(_, values) if test.field.name in ("path", "folder", "name", "class"):
