@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Writing files and folders so that they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -10,56 +10,92 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from simsearch.errors import SimsearchError, UsageError
+from simsearch.text import clean_text
 
 
 @contextmanager
-def replace_file_atomically(file: Path) -> Iterator[Path]:
-    """A place to write to, which becomes `file` when all went well; what was there before is replaced.
+def replace_file(file: Path, *, prefix: str = ".simsearch-") -> Iterator[Path]:
+    """Yield a temporary path in the folder of `file`, and rename it to `file` when the block succeeds.
 
-    Raises `SimsearchError` when it cannot be written.
+    The temporary name begins with `prefix` and has the suffix of `file`. Raises `OSError`; a failed block leaves an
+    existing file unchanged and no temporary file.
     """
-    with _translate_write_errors(file):
+    temporary = file.with_name(f"{prefix}{secrets.token_hex(8)}").with_suffix(file.suffix)
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def replace_output_file(file: Path) -> Iterator[Path]:
+    """Like `replace_file`, for a path that the user named: the folder is created where it is missing.
+
+    Raises `SimsearchError` where the file cannot be written.
+    """
+    with translate_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        workshop = _make_temporary_name(file).with_suffix(file.suffix)  # what is written may depend on it
-        try:
-            yield workshop
-            os.replace(workshop, file)
-        except BaseException:
-            workshop.unlink(missing_ok=True)
-            raise
+        with replace_file(file) as temporary:
+            yield temporary
+
+
+def write_output_file(file: Path, content: bytes) -> None:
+    """Write the content of a file whose path the user named.
+
+    Raises `SimsearchError` where the file cannot be written.
+    """
+    with replace_output_file(file) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager
-def create_folder_atomically(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` when all went well.
+def create_output_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill, and rename it to `folder` when the block succeeds.
 
-    Raises `UsageError` when there is something in it already, `SimsearchError` when it cannot be written.
+    Raises `UsageError` where `folder` exists and is not empty, `SimsearchError` where it cannot be written.
     """
-    with _translate_write_errors(folder):
+    with translate_write_errors(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"there is something at {folder} already", "name a new folder, or move the old one away")
+            raise UsageError(f"{clean_text(str(folder))} exists already", "name a new folder, or move the old one away")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        workshop = _make_temporary_name(folder)
-        workshop.mkdir()
+        temporary = folder.with_name(f".simsearch-{secrets.token_hex(8)}")
+        temporary.mkdir()
         try:
-            yield workshop
+            yield temporary
             if folder.exists():
                 folder.rmdir()
-            os.replace(workshop, folder)
+            os.replace(temporary, folder)
         except BaseException:
-            shutil.rmtree(workshop, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
+def make_output_folder(folder: str | Path, *inner: str) -> None:
+    """Create the folder of a report and the folders `inner` in it, where they are missing.
+
+    Raises `UsageError` where a file has that name, `SimsearchError` where it cannot be created or written to.
+    """
+    places = [Path(folder), *(Path(folder) / name for name in inner)]
+    with translate_write_errors(places[0]):
+        try:
+            for place in places:
+                place.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            problem = f"{clean_text(str(folder))} is a file, not a folder"
+            raise UsageError(problem, "name another folder with --out") from error
+        for place in places:
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise PermissionError(13, "no permission to write", str(place))
+
+
 @contextmanager
-def _translate_write_errors(place: Path) -> Iterator[None]:
+def translate_write_errors(place: Path) -> Iterator[None]:
+    """Raise errors of the operating system while writing to `place` as `SimsearchError`."""
     try:
         yield
-    except OSError as error:
-        cause = error.strerror or str(error)
-        raise SimsearchError(f"{place} cannot be written ({cause})", "choose another place") from error
-
-
-def _make_temporary_name(place: Path) -> Path:
-    """A hidden name of nobody's in the same folder."""
-    return place.with_name(f".simsearch-{secrets.token_hex(8)}")
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        problem = f"{clean_text(str(place))} cannot be written ({cause})"
+        raise SimsearchError(problem, "free disk space, or choose another place") from error

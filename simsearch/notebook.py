@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simsearch.images.thumbnails import make_thumbnail
+from simsearch.text import replace_invalid_unicode
 
 _SIDE_PX = 112
 _ROW_STYLE = "display:flex;flex-wrap:wrap;gap:10px;margin:4px 0 12px"
@@ -46,4 +47,4 @@ def _render_figure(card: GalleryItem) -> str:
 
 def _escape(text: str) -> str:
     """Escaped; bytes of a name that are no UTF-8 become U+FFFD."""
-    return html.escape(os.fsencode(text).decode("utf-8", "replace"))
+    return html.escape(replace_invalid_unicode(text))

@@ -97,7 +97,7 @@ def test_a_heavy_library_is_imported_by_its_owner_alone(library: str):
 
 
 def test_the_command_line_knows_what_asks_and_what_shows_and_nothing_deeper():
-    rooms = {"errors", "collection", "watch", "evaluation", "study", "report", "cli", "web"}
+    rooms = {"errors", "files", "text", "machine", "collection", "watch", "evaluation", "study", "report", "cli", "web"}
     for file in (PACKAGE / "cli").glob("*.py"):
         inner = {name.split(".")[1] for name in _imports(file) if name.startswith("simsearch.")}
         assert inner - rooms == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from simsearch.errors import SimsearchError, UsageError
+from simsearch.text import replace_invalid_unicode
 
 
 def main() -> None:
@@ -14,6 +15,6 @@ def main() -> None:
     try:
         app()
     except SimsearchError as error:
-        line = str(error).encode("utf-8", "replace").decode()
+        line = replace_invalid_unicode(str(error))
         print(f"simsearch: {line}", file=sys.stderr)  # noqa: T201 - the one line an expected failure gets
         sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -18,8 +18,9 @@ from simsearch.cli.options import (
     find_collection,
     to_pixels,
 )
-from simsearch.cli.output import format_path, format_size, print_json, print_message
+from simsearch.cli.output import format_path, print_json, print_message
 from simsearch.errors import UsageError
+from simsearch.text import format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

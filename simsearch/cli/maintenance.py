@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from simsearch.cli.options import CollectionOption, IndexKindOption, JsonOption, RecallOption, find_collection
-from simsearch.cli.output import format_path, format_size, print_json
+from simsearch.cli.output import format_path, print_json
+from simsearch.text import format_size
 
 
 def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:

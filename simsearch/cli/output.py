@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from simsearch.text import replace_invalid_unicode
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -38,7 +40,7 @@ def _to_json_value(value: Any) -> Any:
 
 def print_message(message: str) -> None:
     """A message for the person at the terminal, on stderr."""
-    typer.echo(message.encode("utf-8", "replace").decode(), err=True)
+    typer.echo(replace_invalid_unicode(message), err=True)
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -57,17 +59,7 @@ def format_path(path: str) -> str:
     """A path as a person reads it: relative to the current folder where it lies below, always printable."""
     below = os.path.join(os.getcwd(), "")
     shown = path.removeprefix(below)
-    return os.fsencode(shown).decode("utf-8", "replace")
-
-
-def format_size(n_bytes: float) -> str:
-    """A number of bytes with a unit: 16.5 MB."""
-    unit = "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if n_bytes < 1000:
-            break
-        n_bytes, unit = n_bytes / 1000, larger
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+    return replace_invalid_unicode(shown)
 
 
 class ProgressBar:

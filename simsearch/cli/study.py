@@ -54,8 +54,8 @@ def study(
 
     Example:  simsearch study vase.jpg vase2.jpg flowerpot.jpg --backbone vgg16 --backbone resnet50 --out report
     """
+    from simsearch.files import make_output_folder
     from simsearch.report.study.writer import write_study
-    from simsearch.report.writing import make_folder
     from simsearch.study.study import choose_default_models, run_study
     from simsearch.study.views import parse_augmentation
 
@@ -63,7 +63,7 @@ def study(
     words = {"weights": weights, "layer": layer, "resize": resize, "precision": "f32", "offline": offline}
     choices, note = (build_choices(backbones, **words), "") if backbones else choose_default_models(**words)
     print_notes([note] if note else [])
-    make_folder(out)
+    make_output_folder(out)
     limit = to_pixels(megapixels)
     found = run_study(images, choices, views, top=top, max_pixels=limit)
     print_notes(found.notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from simsearch.duplicates.alignment import SIDE_PX, measure_likeness
 from simsearch.duplicates.holdings import ImageSnapshot, SnapshotImage
 from simsearch.errors import ImageError
 from simsearch.images.decode import DecodedImage, Pixels, decode_image, read_raw_file
+from simsearch.machine import count_cores
 from simsearch.sources.reader import choose_n_threads
 
 _MAX_KEPT = 40_000  # of 3 kB each
@@ -59,7 +59,7 @@ class AlignmentThumbnails:
     def measure_likenesses(self, pairs: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
         """How well the images of each pair of ids (p,) can be laid over each other: (p,), NaN for what is unread."""
         found = np.full(len(pairs), np.nan, np.float32)
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
             for start in range(0, len(pairs), _N_PAIRS_LOADED):
                 some = pairs[start : start + _N_PAIRS_LOADED]
                 loaded = self.load([image_id for pair in some for image_id in pair])

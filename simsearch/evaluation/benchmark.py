@@ -12,7 +12,6 @@ import numpy as np
 from simsearch.evaluation.embedding import TaskVectors, Vectors, find_embedded_digests, list_images, load_vectors
 from simsearch.evaluation.inputs import BenchmarkInputs, update_collection
 from simsearch.evaluation.labels import make_exclusions
-from simsearch.evaluation.machine import describe_machine, list_versions
 from simsearch.evaluation.model_probe import ModelProbe
 from simsearch.evaluation.protocol import RetrievalTask, TaskImage, sample_queries
 from simsearch.evaluation.ranking import Ranker
@@ -22,6 +21,7 @@ from simsearch.evaluation.rows import build_row, compare_rows, measure_cost, nam
 from simsearch.evaluation.scoring import list_metrics, score
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
 from simsearch.images.decode import compute_default_max_pixels
+from simsearch.machine import describe_machine, list_versions
 from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel
 

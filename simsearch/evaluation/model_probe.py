@@ -22,6 +22,7 @@ from simsearch.images.decode import Box, Pixels, decode_square, read_raw_file
 from simsearch.images.views import Augmentation
 from simsearch.ingest.pipeline import IngestJob, run_pipeline
 from simsearch.ingest.plan import open_stored_model
+from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbones
 from simsearch.models.embedder import Embedder
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
@@ -96,7 +97,7 @@ class ModelProbe:
 
         Raises `ImageError` where one cannot be read any more.
         """
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
             blocks = [
                 self.embed(
                     list(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from simsearch.errors import UsageError
 from simsearch.filters.conditions import KEYWORDS, WORD_PATTERN
+from simsearch.text import clean_text
 
 _TOKEN_PATTERN = re.compile(
     rf"""(?P<blank>\s+)
@@ -38,7 +39,7 @@ class Token:
         return self.raw
 
     def __str__(self) -> str:
-        shown = make_printable(self.raw if len(self.raw) <= _CONTEXT_AFTER else f"{self.raw[:_CONTEXT_AFTER]}…")
+        shown = clean_text(self.raw if len(self.raw) <= _CONTEXT_AFTER else f"{self.raw[:_CONTEXT_AFTER]}…")
         return shown if self.kind in ("text", "name") else f"'{shown}'"
 
     @property
@@ -78,10 +79,5 @@ def build_syntax_error(text: str, position: int, problem: str, advice: str) -> U
     before = ("…" if position > _CONTEXT_BEFORE else "") + text[max(0, position - _CONTEXT_BEFORE) : position]
     after = text[position : position + _CONTEXT_AFTER] + ("…" if len(text) > position + _CONTEXT_AFTER else "")
     return UsageError(
-        f"--where: {problem} at column {position + 1}: {make_printable(before)}▮{make_printable(after)}", advice
+        f"--where: {problem} at column {position + 1}: {clean_text(before)}▮{clean_text(after)}", advice
     )
-
-
-def make_printable(text: str) -> str:
-    """Replace characters that would break a line or a terminal by blanks."""
-    return "".join(char if char.isprintable() else " " for char in text)

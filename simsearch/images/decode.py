@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, UnreadableFile
 from simsearch.images.metadata import ExifMetadata, read_metadata
+from simsearch.machine import detect_memory_bytes
 from simsearch.sources import remote
 from simsearch.sources.addresses import is_remote
 from simsearch.sources.retry import RemoteTooLarge
@@ -78,19 +79,6 @@ class DecodedImage:
 def compute_default_max_pixels() -> int:
     """A sixteenth of this machine's memory at eight bytes a pixel, and at least 100 megapixels."""
     return max(_MIN_PIXELS_LIMIT, detect_memory_bytes() // 16 // _BYTES_PER_PIXEL)
-
-
-def detect_memory_bytes() -> int:
-    """The memory of this machine, or of the control group that this process is in; 0 where it is not known."""
-    try:
-        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 0
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            return min(installed, int(file.read()))
-    except (OSError, ValueError):  # no control group, or no limit in it
-        return installed
 
 
 def compute_digest(data: bytes) -> str:

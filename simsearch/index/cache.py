@@ -18,7 +18,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from simsearch.errors import CollectionBusy, CollectionError, ModelNotIndexed
-from simsearch.images.decode import detect_memory_bytes
 from simsearch.index import TEMPORARY_PREFIX, ExactIndex, Ids, Index, IndexStamp, Vectors, is_intact, read_stamp
 from simsearch.index.build import VectorSource, build_index, extend_index
 from simsearch.index.delta import DeltaIndex
@@ -26,6 +25,7 @@ from simsearch.index.exact import is_in_sorted
 from simsearch.index.files import IndexFooter, read_footer, read_removed_ids
 from simsearch.index.kinds import AUTO, KINDS, IndexKind, IndexKindChoice
 from simsearch.index.quantized import QuantizedIndex
+from simsearch.machine import detect_memory_bytes
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import make_disk_full_error
 from simsearch.store.writer import CatalogWriter

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ import faiss
 import numpy as np
 import xxhash
 
+from simsearch.files import replace_file
 from simsearch.index.protocol import Ids
 
 TEMPORARY_PREFIX = ".ann-"
@@ -71,21 +71,13 @@ def write_index(
     Raises `OSError`.
     """
     removed = np.empty(0, np.int64) if removed is None else removed
-    workshop = file.with_name(
-        f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    )  # not tempfile: others may read what we write
-    try:
-        with workshop.open("xb") as stream:
-            n_bytes, digest = _write_payload(index, stream, removed)
-            seal = IndexFooter(stamp, n_bytes, digest, len(removed), facts or {})
-            text = json.dumps(dataclasses.asdict(seal)).encode()
-            stream.write(text + len(text).to_bytes(4, "little") + _MAGIC)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(workshop, file)
-    except BaseException:
-        workshop.unlink(missing_ok=True)
-        raise
+    with replace_file(file, prefix=TEMPORARY_PREFIX) as temporary, temporary.open("xb") as stream:
+        n_bytes, digest = _write_payload(index, stream, removed)
+        seal = IndexFooter(stamp, n_bytes, digest, len(removed), facts or {})
+        text = json.dumps(dataclasses.asdict(seal)).encode()
+        stream.write(text + len(text).to_bytes(4, "little") + _MAGIC)
+        stream.flush()
+        os.fsync(stream.fileno())
     return seal
 
 

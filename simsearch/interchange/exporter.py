@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import UsageError
-from simsearch.files import create_folder_atomically, replace_file_atomically
+from simsearch.files import create_output_folder, replace_output_file
 from simsearch.interchange.tables import TableWriter
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.snapshot import ModelViews, ViewRecord, open_model_views
@@ -144,7 +144,7 @@ def _write_parquet(found: ModelViews, place: Path, order: _ExportOptions) -> int
     width = None if order.vectors == "none" else (found.stored.width, order.vectors)
     n_rows = 0
     with (
-        replace_file_atomically(place) as workshop,
+        replace_output_file(place) as workshop,
         TableWriter(workshop, _list_columns(found, "path"), width, _build_metadata(found)) as table,
     ):
         for rows, vectors in _iterate_blocks(found, "path"):
@@ -156,7 +156,7 @@ def _write_parquet(found: ModelViews, place: Path, order: _ExportOptions) -> int
 def _write_npy(found: ModelViews, place: Path, order: _ExportOptions) -> int:
     ids = found.list_view_ids()
     parts = [ids[start : start + order.rows_per_file] for start in range(0, len(ids), order.rows_per_file)] or [ids]
-    with create_folder_atomically(place) as workshop:
+    with create_output_folder(place) as workshop:
         (workshop / "img_emb").mkdir()
         (workshop / "metadata").mkdir()
         for number, part in enumerate(parts):
@@ -177,7 +177,7 @@ def _write_npy(found: ModelViews, place: Path, order: _ExportOptions) -> int:
 def _write_csv(found: ModelViews, place: Path, order: _ExportOptions) -> int:
     columns = [*_list_columns(found, "path"), *([] if order.vectors == "none" else ["vector"])]
     n_rows = 0
-    with replace_file_atomically(place) as workshop, workshop.open("w", encoding="utf-8", newline="") as stream:
+    with replace_output_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         for rows, vectors in _iterate_blocks(found, "path"):
@@ -190,7 +190,7 @@ def _write_csv(found: ModelViews, place: Path, order: _ExportOptions) -> int:
 
 def _write_jsonl(found: ModelViews, place: Path, order: _ExportOptions) -> int:
     n_rows = 0
-    with replace_file_atomically(place) as workshop, workshop.open("w", encoding="utf-8", newline="\n") as stream:
+    with replace_output_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="\n") as stream:
         for rows, vectors in _iterate_blocks(found, "path"):
             for row, text in zip(rows, _format_vectors(vectors, order.vectors), strict=True):
                 line = json.dumps(row | {"parameters": json.loads(row["parameters"])}, ensure_ascii=False)

@@ -19,6 +19,7 @@ from simsearch.index.backends import open_index_backend
 from simsearch.ingest.pipeline import Progress
 from simsearch.ingest.plan import check_target_folder, discard_new_collection
 from simsearch.interchange.embeddings import EmbeddingBlock, EmbeddingSource, open_embeddings
+from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbone_names
 from simsearch.models.model import SCALINGS, Model
 from simsearch.sources.addresses import canonicalize_path, is_remote, is_url
@@ -182,7 +183,7 @@ def _import_rows(
     last: dict[str, int], progress: Callable[[Progress], None],
 ) -> _ImportTally:  # fmt: skip
     tally, first, n_done = _ImportTally(), 0, 0
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=count_cores()) as pool:
         for block in embeddings.iterate_blocks():
             rows, places = _select_rows(block, first, intake.root, last)
             first += len(block.paths)

@@ -21,6 +21,7 @@ from openvino import opset13 as ops
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from simsearch.errors import ModelError, UnknownLayer
+from simsearch.machine import read_cpu_info
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, GraphBytes, Model, Precision, Scaling
 
 VERSION = str(ov.__version__).split("-")[0]
@@ -107,11 +108,9 @@ def list_native_precisions() -> tuple[Precision, ...]:
 
 
 def _has_vnni() -> bool:
-    """Whether the processor multiplies int8 natively; where nothing tells, OpenVINO's word is taken."""
-    try:
-        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return True
+    """Whether the processor multiplies int8 natively; without `/proc/cpuinfo`, OpenVINO's answer is trusted."""
+    cpu_info = read_cpu_info()
+    return "vnni" in cpu_info or not cpu_info
 
 
 def convert(vectors_of: Any) -> Any:

@@ -16,10 +16,10 @@ from typing import Any
 
 from simsearch.duplicates.results import TIERS, DuplicateGroup, DuplicateReport, GroupMember, Tier
 from simsearch.errors import UsageError
+from simsearch.files import make_output_folder, write_output_file
 from simsearch.images.thumbnails import make_thumbnail
-from simsearch.report.format import join_names
 from simsearch.report.html import render_page
-from simsearch.report.writing import make_folder, write_atomically
+from simsearch.text import join_names
 
 MAX_PICTURES = 1_500
 """So many pictures are on a page, which makes about 8 MB; the table and the JSON have all groups."""
@@ -89,8 +89,8 @@ def write_duplicates(report: DuplicateReport, about: DuplicatesContext, file: st
         )  # a path that is no UTF-8 as its bytes
     else:
         content = (json.dumps(build_duplicates_document(report, about), indent=2) + "\n").encode()
-    make_folder(place.parent)
-    write_atomically(place, content)
+    make_output_folder(place.parent)
+    write_output_file(place, content)
 
 
 def build_duplicates_document(report: DuplicateReport, about: DuplicatesContext) -> dict[str, Any]:

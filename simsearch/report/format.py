@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
-NO_VALUE = "\N{EN DASH}"
-"""What stands where there is no number."""
+from simsearch.text import NO_VALUE
 
 _MINUS = "\N{MINUS SIGN}"
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f"  # no XML takes the first; no terminal should get any
-    "\u202a-\u202e\u2066-\u2069"  # would turn the text around them
-    "\ud800-\udfff\ufffe\uffff]"  # bytes of a name that is no UTF-8; no characters
-)
 _METRIC = re.compile(r"(map|p|recall|hit|ndcg|mrr|r_precision|ns)(?:_at_(\d+))?(?:_([a-z]+))?")
 _METRIC_LABELS = {
     "map": "mAP",
@@ -38,16 +31,6 @@ _METRIC_DESCRIPTIONS = {
     "r_precision": "Precision at as many answers as there are right ones.",
     "ns": "N-S score of UKBench: how many of the four pictures of an object are among the first four answers.",
 }
-
-
-def clean_text(text: str) -> str:
-    """Text for any file, page and terminal: line breaks become spaces, what cannot be shown becomes U+FFFD."""
-    return _UNPRINTABLE.sub("\ufffd", " ".join(re.split("[\t-\r\u2028\u2029]+", text)))
-
-
-def shorten_path(path: str) -> str:
-    """The file's name with its folder's, which is often its class."""
-    return clean_text("/".join(Path(path).parts[-2:]))
 
 
 def format_metric(metric: str) -> str:
@@ -106,18 +89,6 @@ def format_number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def format_size(n_bytes: float) -> str:
-    """A number of bytes with a unit: 16.5 MB."""
-    if not math.isfinite(n_bytes):
-        return NO_VALUE
-    unit = "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if n_bytes < 1000:
-            break
-        n_bytes, unit = n_bytes / 1000, larger
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-
-
 def format_parameter_count(count: int) -> str:
     """A number of parameters: 2.26 M, 138 M, 810 k."""
     for divisor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -134,10 +105,3 @@ def format_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def join_names(names: list[str], most: int = 3) -> str:
-    """`a`, `a and b`, `a, b and c`, `a, b, c and 4 others`."""
-    if len(names) > most + 1:
-        names = [*names[:most], f"{len(names) - most} others"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 
 from simsearch.report.format import (
-    clean_text,
     describe_metric,
     format_difference,
     format_duration,
@@ -20,9 +19,8 @@ from simsearch.report.format import (
     format_parameter_count,
     format_score,
     format_share,
-    format_size,
-    shorten_path,
 )
+from simsearch.text import clean_text, format_size, shorten_path
 
 _PACKAGE = "simsearch.report"
 _FILTERS = {

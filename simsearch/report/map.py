@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from simsearch.errors import UsageError
-from simsearch.files import replace_file_atomically
+from simsearch.files import replace_output_file
 from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.sources.addresses import find_common_folder
+from simsearch.text import replace_invalid_unicode
 from simsearch.visualization.clusters import Cluster
 from simsearch.visualization.tsne import GridLayout
 
@@ -92,7 +93,7 @@ def draw_map(drawn: CollectionMap, file: Path) -> None:
             pen.rectangle([left, top, left + last, top + last], colours[own[number]])
         image.paste(tile, (left + inset, top + inset))
     _draw_caption(image, pen, drawn)
-    with replace_file_atomically(file) as workshop:
+    with replace_output_file(file) as workshop:
         image.save(workshop)
 
 
@@ -111,8 +112,8 @@ def write_map_page(drawn: CollectionMap, file: Path) -> None:
     colours: list[str] = []
     template = resources.files("simsearch.report").joinpath("templates/map.html").read_text("utf-8")
     head, middle, tail = template.split("<!--split-->")
-    with replace_file_atomically(file) as workshop, workshop.open("w", encoding="utf-8") as page:
-        page.write(head.replace("<!--title-->", html.escape(_decode_name(drawn.title))))
+    with replace_output_file(file) as workshop, workshop.open("w", encoding="utf-8") as page:
+        page.write(head.replace("<!--title-->", html.escape(replace_invalid_unicode(drawn.title))))
         n_sheets = 0
         for sheet in _encode_sheets(drawn.images, TileSheet(tile_px, n_in_row, n_in_row), colours):
             page.write(f'<img class="sheet" alt="" hidden src="data:image/webp;base64,{sheet}">\n')
@@ -151,7 +152,7 @@ def _draw_caption(image: Image.Image, pen: ImageDraw.ImageDraw, drawn: Collectio
     n, k = len(drawn.images), len(drawn.clusters)
     scale = _compute_caption_scale(image.width)
     large, small = ImageFont.load_default(round(26 * scale)), ImageFont.load_default(round(17 * scale))
-    title = _decode_name(drawn.title)
+    title = replace_invalid_unicode(drawn.title)
     while len(title) > 4 and pen.textlength(title, large) > image.width - 2 * _MARGIN_PX:
         title = title[:-2] + "…"
     top = image.height - _MARGIN_PX - round(_CAPTION_PX * scale)
@@ -186,13 +187,13 @@ def _build_page_data(drawn: CollectionMap) -> dict[str, Any]:
     """What the page's script reads: columns of numbers and texts, one entry an image."""
     paths = [image.path for image in drawn.images]
     root = _find_root(paths)
-    names = [_decode_name(path[len(root) :]) for path in paths]
+    names = [replace_invalid_unicode(path[len(root) :]) for path in paths]
     odd = {number: _build_url(path) for number, path in enumerate(paths) if _needs_address(path)}
     labels, label_rows = _number_labels(image.label for image in drawn.images)
     own = _assign_clusters(drawn)
     return {
         "n": len(paths),
-        "root": _decode_name(root),
+        "root": replace_invalid_unicode(root),
         "names": names,
         "addresses": odd,
         "ids": [image.image_id for image in drawn.images],
@@ -203,7 +204,7 @@ def _build_page_data(drawn: CollectionMap) -> dict[str, Any]:
         "y": np.round(drawn.grid.exact[:, 1], 2).tolist(),
         "groupings": [
             _build_grouping("Cluster", [_format_cluster(one) for one in drawn.clusters], own.tolist()),
-            _build_grouping("Class", [_decode_name(label) for label in labels], label_rows),
+            _build_grouping("Class", [replace_invalid_unicode(label) for label in labels], label_rows),
         ],
     }
 
@@ -216,7 +217,7 @@ def _format_cluster(cluster: Cluster) -> str:
     """Its number, with its commonest class where there is one."""
     if cluster.label is None:
         return f"{cluster.number}"
-    return f"{cluster.number} · {_decode_name(cluster.label)} {cluster.label_share:.0%}"
+    return f"{cluster.number} · {replace_invalid_unicode(cluster.label)} {cluster.label_share:.0%}"
 
 
 def _number_labels(labels: Iterable[str | None]) -> tuple[list[str], list[int]]:
@@ -236,15 +237,10 @@ def _find_root(paths: Sequence[str]) -> str:
 
 def _needs_address(path: str) -> bool:
     """Whether the page cannot make the file's address from its text."""
-    return not os.path.isabs(path) or _decode_name(path) != path
+    return not os.path.isabs(path) or replace_invalid_unicode(path) != path
 
 
 def _build_url(path: str) -> str:
     if "://" in path:
-        return _decode_name(path)
+        return replace_invalid_unicode(path)
     return "file://" + urllib.parse.quote(os.fsencode(os.path.abspath(path)))
-
-
-def _decode_name(name: str) -> str:
-    """A name that can be written as UTF-8: bytes that are none become U+FFFD."""
-    return os.fsencode(name).decode("utf-8", "replace")

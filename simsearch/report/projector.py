@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simsearch.errors import ModelNotIndexed
-from simsearch.files import create_folder_atomically
+from simsearch.files import create_output_folder
 from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.snapshot import ModelViews, ViewRecord, open_model_views
+from simsearch.text import replace_invalid_unicode
 from simsearch.visualization.clusters import derive_folder_labels
 
 MAX_POINTS = 100_000
@@ -56,7 +57,7 @@ def export_projector(
     """
     with (
         open_model_views(catalog.folder, stored, originals_only=True) as found,
-        create_folder_atomically(folder) as workshop,
+        create_output_folder(folder) as workshop,
     ):
         n_images = len(found.list_view_ids())
         chosen = found.sample_ids(min(n_most, MAX_POINTS), seed)
@@ -102,7 +103,7 @@ def _write_metadata(records: Sequence[ViewRecord], facts: tuple[str, ...], file:
 
 def _format_field(value: object) -> str:
     """A value on one line without tabs; bytes of a path that are no UTF-8 become U+FFFD."""
-    text = os.fsencode("" if value is None else str(value)).decode("utf-8", "replace")
+    text = replace_invalid_unicode("" if value is None else str(value))
     return " ".join(text.replace("\t", " ").splitlines())
 
 

@@ -3,13 +3,13 @@ are processors."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
+from simsearch.machine import count_cores
 from simsearch.sources.addresses import is_remote
 from simsearch.sources.remote import N_READERS
 from simsearch.sources.retry import set_stop_event
@@ -23,7 +23,7 @@ _MAX_BYTES_HELD = 256_000_000
 
 def choose_n_threads(paths: Iterable[str]) -> int:
     """How many threads may each read such files and make something small of them: some wait for a network."""
-    return N_READERS if any(map(is_remote, paths)) else os.cpu_count() or 1
+    return N_READERS if any(map(is_remote, paths)) else count_cores()
 
 
 class ConcurrentReader:
@@ -37,7 +37,7 @@ class ConcurrentReader:
     def __init__(self, n_workers: int | None = None, n_readers: int = N_READERS) -> None:
         """`n_workers` is the number of processors where it is None."""
         self._stop = threading.Event()
-        self._workers = ThreadPoolExecutor(n_workers or os.cpu_count() or 1, thread_name_prefix="decode")
+        self._workers = ThreadPoolExecutor(n_workers or count_cores(), thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(
             n_readers, thread_name_prefix="read", initializer=set_stop_event, initargs=(self._stop,)
         )

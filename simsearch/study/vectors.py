@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simsearch.errors import ImageError, UsageError
 from simsearch.images.decode import Pixels, Resize, compute_default_max_pixels, decode_square, read_raw_file
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
+from simsearch.machine import count_cores
 from simsearch.models.choice import DEFAULT_BACKBONE, ModelChoice
 from simsearch.models.embedder import Embedder, LoadOptions
 from simsearch.models.model import Model
@@ -43,7 +44,7 @@ class InputImages:
 
     def decode_batches(self, side_px: int, resize: Resize, *, n_at_once: int) -> Iterator[tuple[list[int], Pixels]]:
         """Positions of readable pictures and their squares (n, side, side, 3), up to so many at once."""
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
             for start in range(0, len(self.paths), n_at_once):
                 several = [at for at in range(start, min(start + n_at_once, len(self.paths))) if at not in self._errors]
                 squares = list(pool.map(lambda at: self._decode(at, side_px, resize), several))

@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from simsearch.collection import Answer, Crop
 from simsearch.duplicates.results import TIERS, Tier
 from simsearch.errors import ModelNotIndexed, UsageError
+from simsearch.text import replace_invalid_unicode
 from simsearch.web.api import ImageId, fetch_picture, find_engine
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import UploadExpired, to_error_response
@@ -26,7 +27,7 @@ from simsearch.web.images import THUMBNAIL_SIDES, load_stored_image, load_stored
 from simsearch.web.page_state import PageState, PictureRef
 from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, SearchRequest, run_search
 from simsearch.web.rendering import render_response
-from simsearch.web.schemas import FileDocument, replace_invalid_unicode
+from simsearch.web.schemas import FileDocument
 from simsearch.web.tiles import ImageTile, add_other_ranks, build_group_tiles, build_hit_tiles, sample_tiles
 
 RESULTS_PER_PAGE = 48

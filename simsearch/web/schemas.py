@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from simsearch.collection import Answer
+from simsearch.text import replace_invalid_unicode
 from simsearch.web.images import StoredImage
 
 
@@ -97,11 +98,6 @@ class StateDocument(BaseModel):
     """Whether the server is there, and serves."""
 
     status: str
-
-
-def replace_invalid_unicode(path: str) -> str:
-    """A path that JSON and pages can hold: bytes that are no UTF-8 become U+FFFD."""
-    return path if path.isascii() else path.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def build_answer_document(answer: Answer) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from simsearch.errors import UsageError
+from simsearch.machine import count_cores
 
 MIN_TOKEN_LENGTH = 16
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -35,7 +35,7 @@ class ServerSettings:
     body_timeout_s: float = 20.0
     answer_timeout_s: float = 30.0
     max_waiting: int = 64
-    n_workers: int = max(4, min(8, 2 * (os.cpu_count() or 1)))
+    n_workers: int = max(4, min(8, 2 * count_cores()))
 
     def __post_init__(self) -> None:
         if self.token is None and not self.is_loopback:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from simsearch.collection import Answer
 from simsearch.duplicates.results import DuplicateGroup
+from simsearch.text import replace_invalid_unicode
 from simsearch.web.engine import SearchEngine
 from simsearch.web.images import StoredImage, load_stored_images, sample_image_ids
-from simsearch.web.schemas import replace_invalid_unicode
 
 _N_SAMPLE_TILES = 48
 _MAX_IN_GROUP = 24

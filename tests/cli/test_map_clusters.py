@@ -196,7 +196,7 @@ def test_without_pyarrow_the_extra_is_named(home: Path, tmp_path: Path):
         (["export", "e.xml"], 2, "does not say which format"),
         (["export", "e", "--format", "hdf5"], 2, "choose one of parquet, npy, csv, jsonl, projector"),
         (["export", "e.csv", "--vectors", "int8"], 2, "choose one of float32, float16, none"),
-        (["export", "photos"], 2, "there is something at photos already"),
+        (["export", "photos"], 2, "photos exists already"),
         (["import", "none.csv", "--into", "i", "--name", "x"], 1, "there is no none.csv"),
         (["import", "none.csv", "--into", "i", "--name", "vgg16"], 2, "a backbone of simsearch is called vgg16"),
         (["import", "none.csv", "--name", "x"], 2, "Missing option"),

@@ -17,7 +17,7 @@ import pytest
 
 from simsearch.collection import Collection
 from simsearch.errors import CollectionDamaged, SimsearchError, SourceError, UsageError
-from simsearch.files import create_folder_atomically, replace_file_atomically
+from simsearch.files import create_output_folder, replace_output_file
 from simsearch.interchange.embeddings import ColumnNames, open_embeddings
 from simsearch.interchange.exporter import export
 from simsearch.store.catalog import Catalog
@@ -197,7 +197,7 @@ def test_an_export_that_fails_leaves_what_was_there(name, folder, tmp_path):
 def test_a_folder_in_use_is_not_written_into(stored, tmp_path):
     (tmp_path / "npy").mkdir()
     export(*stored, tmp_path / "npy")
-    with pytest.raises(UsageError, match="there is something at"):
+    with pytest.raises(UsageError, match="exists already"):
         export(*stored, tmp_path / "npy")
 
 
@@ -210,9 +210,9 @@ def test_a_place_that_cannot_be_written_to_is_said_so(stored, tmp_path):
 def test_whole_files_and_folders_have_the_rights_that_new_ones_have(tmp_path):
     (tmp_path / "plain").write_text("")
     (tmp_path / "plain_folder").mkdir()
-    with replace_file_atomically(tmp_path / "ours.txt") as workshop:
+    with replace_output_file(tmp_path / "ours.txt") as workshop:
         workshop.write_text("x")
-    with create_folder_atomically(tmp_path / "ours"):
+    with create_output_folder(tmp_path / "ours"):
         pass
     assert (tmp_path / "ours.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain_folder").stat().st_mode

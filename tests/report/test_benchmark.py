@@ -84,14 +84,14 @@ def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_measured(tak
     place = tmp_path / taken
     place.parent.mkdir(exist_ok=True)
     place.write_text("a file")
-    with pytest.raises(UsageError, match="cannot be a folder, a file is in its place; name another folder with --out"):
+    with pytest.raises(UsageError, match="is a file, not a folder; name another folder with --out"):
         prepare_folder(tmp_path / "report")
     assert place.read_text() == "a file"
 
 
 def test_a_folder_below_a_file_is_told(tmp_path: Path):
     (tmp_path / "file").write_text("a file")
-    with pytest.raises(UsageError, match="a file is in its place"):
+    with pytest.raises(UsageError, match="is a file, not a folder"):
         prepare_folder(tmp_path / "file" / "report")
 
 

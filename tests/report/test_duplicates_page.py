@@ -138,5 +138,5 @@ def test_a_name_of_no_kind_and_a_place_that_cannot_be_are_said(found: DuplicateR
     with pytest.raises(UsageError, match=r"end its name in \.html, \.csv or \.json"):
         check_report_path("report.pdf")
     (tmp_path / "file").write_text("")
-    with pytest.raises(SimsearchError, match="cannot be a folder"):
+    with pytest.raises(SimsearchError, match="is a file, not a folder"):
         write_duplicates(found, ABOUT, tmp_path / "file" / "d.html")

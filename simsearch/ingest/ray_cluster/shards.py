@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from simsearch.errors import ImageError, NotAPicture, UnreadableFile
+from simsearch.files import replace_file
 from simsearch.images.metadata import ExifMetadata
 from simsearch.ingest.prepare import PreparedFile
 from simsearch.ingest.record import NewViews
@@ -131,15 +131,9 @@ class ShardFolder:
         A new name for each, so that those of a killed run stay. Raises `OSError`.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle, workshop = tempfile.mkstemp(prefix=".shard-", dir=self._folder)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(shard)
-            place = self._choose_free_path(number)
-            os.replace(workshop, place)
-        except BaseException:
-            Path(workshop).unlink(missing_ok=True)
-            raise
+        place = self._choose_free_path(number)
+        with replace_file(place, prefix=".shard-") as temporary:
+            temporary.write_bytes(shard)
         return place
 
     def _choose_free_path(self, number: int) -> Path:

@@ -6,15 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
-from simsearch.report.format import (
-    clean_text,
-    format_metric,
-    format_number,
-    format_p_value,
-    format_score,
-    format_share,
-    join_names,
-)
+from simsearch.report.format import format_metric, format_number, format_p_value, format_score, format_share
+from simsearch.text import clean_text, join_names
 
 SIGNIFICANCE = 0.05
 """A difference counts when its corrected p-value is below this."""

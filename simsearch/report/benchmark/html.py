@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow, RowCost, WorstQuery
 from simsearch.images.thumbnails import make_thumbnail
-from simsearch.report import format as wording
 from simsearch.report.benchmark import findings
 from simsearch.report.benchmark.inline_svg import inline_svg
 from simsearch.report.benchmark.plots import PALETTE, Plot
 from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
+from simsearch.report.format import format_number, format_parameter_count, format_score
 from simsearch.report.html import render_page
+from simsearch.text import format_size
 
 _MAX_FAILURES, _MAX_ANSWERS = 8, 8
 _MAX_OTHER_ROWS, _MAX_OTHER_FAILURES = 4, 4
@@ -90,44 +91,38 @@ COST_COLUMNS = (
         "images/s",
         "from files to stored vectors",
         _make_cost_reader(lambda c: c.images_per_second),
-        wording.format_number,
+        format_number,
         False,
     ),
     CostColumn(
         "embedded/s",
         "the network alone",
         _make_cost_reader(lambda c: c.embedded_per_second),
-        wording.format_number,
+        format_number,
         False,
     ),
     CostColumn(
         "query p50",
         "ms, half of the queries take longer",
         _make_cost_reader(lambda c: c.query_ms_p50),
-        wording.format_number,
+        format_number,
     ),
     CostColumn(
         "query p99",
         "ms, one query of a hundred takes longer",
         _make_cost_reader(lambda c: c.query_ms_p99),
-        wording.format_number,
+        format_number,
     ),
     CostColumn("width", "numbers in a vector", lambda row: row.width, lambda value: f"{value:,.0f}"),
-    CostColumn(
-        "memory", "an image in the index", _make_cost_reader(lambda c: c.memory_bytes_per_image), wording.format_size
-    ),
-    CostColumn(
-        "disk", "an image in the catalog", _make_cost_reader(lambda c: c.disk_bytes_per_image), wording.format_size
-    ),
+    CostColumn("memory", "an image in the index", _make_cost_reader(lambda c: c.memory_bytes_per_image), format_size),
+    CostColumn("disk", "an image in the catalog", _make_cost_reader(lambda c: c.disk_bytes_per_image), format_size),
     CostColumn(
         "parameters",
         "of the network",
         _make_cost_reader(lambda c: c.parameters),
-        lambda n: wording.format_parameter_count(int(n)),
+        lambda n: format_parameter_count(int(n)),
     ),
-    CostColumn(
-        "weights", "size of the network's file", _make_cost_reader(lambda c: c.weights_bytes), wording.format_size
-    ),
+    CostColumn("weights", "size of the network's file", _make_cost_reader(lambda c: c.weights_bytes), format_size),
 )
 
 
@@ -196,8 +191,8 @@ def _build_score_cells(benchmark: BenchmarkResult, row: BenchmarkRow) -> tuple[T
     for metric in benchmark.metrics:
         if metric != MAIN_METRIC:
             found = row.scores[metric]
-            interval = f"{wording.format_score(found.low)} to {wording.format_score(found.high)}"
-            cells.append(_build_cell(wording.format_score(found.mean), found.mean, most.get(metric), interval))
+            interval = f"{format_score(found.low)} to {format_score(found.high)}"
+            cells.append(_build_cell(format_score(found.mean), found.mean, most.get(metric), interval))
     return tuple(cells)
 
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
-from simsearch.report import format as wording
 from simsearch.report.benchmark import findings
 from simsearch.report.benchmark.html import COST_COLUMNS
 from simsearch.report.benchmark.plots import Plot
 from simsearch.report.benchmark.robustness import build_robustness_grid
+from simsearch.report.format import format_duration, format_metric, format_score
+from simsearch.text import clean_text, shorten_path
 
 _MARKUP = re.compile(r"([\\`*{}\[\]<>|#~$!&]|(?<!\w)_|_(?!\w))")
 _MAX_FAILURES = 8
@@ -37,7 +38,7 @@ def render_markdown(benchmark: BenchmarkResult, plots: Sequence[Plot]) -> str:
 
 def _escape(text: str) -> str:
     """A name as itself: nothing in it is markup."""
-    return _MARKUP.sub(r"\\\1", wording.clean_text(text))
+    return _MARKUP.sub(r"\\\1", clean_text(text))
 
 
 def _format_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -49,7 +50,7 @@ def _format_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterat
 
 
 def _format_header(benchmark: BenchmarkResult) -> Iterator[str]:
-    yield f"# Which backbone retrieves best on {_escape(wording.shorten_path(benchmark.dataset.source))}?"
+    yield f"# Which backbone retrieves best on {_escape(shorten_path(benchmark.dataset.source))}?"
     yield ""
     yield " ".join(map(_escape, findings.summarize_benchmark(benchmark)))
 
@@ -60,11 +61,11 @@ def _format_quality(benchmark: BenchmarkResult) -> Iterator[str]:
     others = [metric for metric in benchmark.metrics if metric != MAIN_METRIC]
     yield "## Quality"
     yield ""
-    heads = ["row", wording.format_metric(MAIN_METRIC), "95 % interval", "against the best"]
+    heads = ["row", format_metric(MAIN_METRIC), "95 % interval", "against the best"]
     rows = []
     for row in findings.rank_rows(benchmark):
         found = row.scores[MAIN_METRIC]
-        interval = f"{wording.format_score(found.low)} to {wording.format_score(found.high)}"
+        interval = f"{format_score(found.low)} to {format_score(found.high)}"
         cells = [
             _escape(row.name),
             _mark_best(found.mean, most[MAIN_METRIC]),
@@ -72,14 +73,14 @@ def _format_quality(benchmark: BenchmarkResult) -> Iterator[str]:
             _escape(findings.describe_standing(row, best)),
         ]
         rows.append([*cells, *(_mark_best(row.scores[metric].mean, most.get(metric)) for metric in others)])
-    yield from _format_table([*heads, *map(wording.format_metric, others)], rows)
+    yield from _format_table([*heads, *map(format_metric, others)], rows)
     if len(rows) > 1:
         yield ""
         yield f"Bold: the best of a column. {findings.TEST_DESCRIPTION}"
 
 
 def _mark_best(value: float, best: float | None) -> str:
-    return f"**{wording.format_score(value)}**" if value == best else wording.format_score(value)
+    return f"**{format_score(value)}**" if value == best else format_score(value)
 
 
 def _format_costs(benchmark: BenchmarkResult) -> Iterator[str]:
@@ -110,10 +111,10 @@ def _format_classes(benchmark: BenchmarkResult) -> Iterator[str]:
     yield _escape(findings.describe_classes(best))
     yield ""
     shown, n_between = findings.select_extreme_classes(best.per_class)
-    rows = [[_escape(label), wording.format_score(best.per_class[label])] for label in shown]
+    rows = [[_escape(label), format_score(best.per_class[label])] for label in shown]
     if n_between:
         rows.insert(len(shown) // 2, [f"({n_between:,} more between, in report.json)", ""])
-    yield from _format_table(["class", wording.format_metric(MAIN_METRIC)], rows)
+    yield from _format_table(["class", format_metric(MAIN_METRIC)], rows)
 
 
 def _format_worst(benchmark: BenchmarkResult) -> Iterator[str]:
@@ -124,9 +125,9 @@ def _format_worst(benchmark: BenchmarkResult) -> Iterator[str]:
     yield ""
     rows = [
         [
-            _escape(wording.shorten_path(failure.path)),
-            wording.format_score(failure.average_precision),
-            ", ".join(_escape(wording.shorten_path(answer.path)) for answer in failure.answers[:_MAX_ANSWERS]),
+            _escape(shorten_path(failure.path)),
+            format_score(failure.average_precision),
+            ", ".join(_escape(shorten_path(answer.path)) for answer in failure.answers[:_MAX_ANSWERS]),
         ]
         for failure in best.worst[:_MAX_FAILURES]
     ]
@@ -146,7 +147,7 @@ def _format_robustness(benchmark: BenchmarkResult) -> Iterator[str]:
     yield ""
     heads = [f"{_escape(grid.names[column.model])}: {column.title}" for column in grid.columns]
     rows = [
-        [_escape(" ".join(change)), *(wording.format_score(grid.find_value(change, column)) for column in grid.columns)]
+        [_escape(" ".join(change)), *(format_score(grid.find_value(change, column)) for column in grid.columns)]
         for change in grid.changes
     ]
     yield from _format_table(["change", *heads], rows)
@@ -164,18 +165,18 @@ def _format_dataset(benchmark: BenchmarkResult) -> Iterator[str]:
     drawn = f", drawn from {dataset.n_queries_of:,}" if dataset.n_queries < dataset.n_queries_of else ""
     yield f"- queries: {dataset.n_queries:,}{drawn}"
     for exclusion in dataset.exclusions:
-        examples = ", ".join(_escape(wording.shorten_path(example)) for example in exclusion.examples)
+        examples = ", ".join(_escape(shorten_path(example)) for example in exclusion.examples)
         yield f"- {exclusion.count:,}: {_escape(exclusion.rule)}{f' ({examples})' if examples else ''}"
 
 
 def _format_provenance(benchmark: BenchmarkResult) -> Iterator[str]:
     yield "## How it was measured"
     yield ""
-    yield f"    {wording.clean_text(benchmark.command)}"
+    yield f"    {clean_text(benchmark.command)}"
     yield ""
     yield f"- machine: {_escape(benchmark.machine)}"
     yield f"- versions: {_escape(', '.join(f'{name} {version}' for name, version in benchmark.versions.items()))}"
-    duration = wording.format_duration(benchmark.elapsed_s)
+    duration = format_duration(benchmark.elapsed_s)
     yield f"- seed {benchmark.seed}; made {_escape(benchmark.made_at)} in {duration}"
     yield from (f"- {_escape(note)}" for note in benchmark.notes)
     yield ""

@@ -30,7 +30,8 @@ from simsearch.report.benchmark.findings import (
 )
 from simsearch.report.benchmark.label_placement import LabelBox, LabelPlacer, Point
 from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
-from simsearch.report.format import clean_text, format_metric, format_number
+from simsearch.report.format import format_metric, format_number
+from simsearch.text import clean_text, shorten_text
 
 PAPER, INK, FAINT, RULE = "#ffffff", "#1d1f23", "#6b7280", "#e2e5e9"
 PALETTE = ("#2f6f8f", "#c8643c", "#5b8a3c", "#8a5a9e", "#b8902a", "#3c8f86", "#a84a68")
@@ -136,13 +137,7 @@ def _choose_marker_style(number: int) -> dict[str, Any]:
 
 
 def _format_row_name(row: BenchmarkRow) -> str:
-    return _shorten(row.name, _MAX_NAME_LENGTH)
-
-
-def _shorten(name: str, most: int) -> str:
-    """A name cut in its middle: its beginning and its end tell names apart."""
-    name = clean_text(name)
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
+    return shorten_text(clean_text(row.name), _MAX_NAME_LENGTH)
 
 
 def _draw_quality_speed(benchmark: BenchmarkResult) -> Figure:
@@ -268,7 +263,7 @@ def _draw_per_class(benchmark: BenchmarkResult) -> Figure:
         handles.append(axes.scatter(marks, places, s=30, clip_on=False, **_choose_marker_style(number)))
     if n_between:
         axes.text(0.005, gap, f"… {n_between:,} more between …", va="center", fontsize=9, color=FAINT)
-    axes.set_yticks(places, [_shorten(name, 32) for name in shown], color=INK, fontsize=9)
+    axes.set_yticks(places, [shorten_text(clean_text(name), 32) for name in shown], color=INK, fontsize=9)
     axes.set_ylim(max(places) + 0.7, -0.7)
     axes.set_xlim(0, max(1.0, *values))
     axes.grid(visible=False, axis="y")
@@ -309,7 +304,8 @@ def _draw_column_headings(axes: Axes, grid: RobustnessGrid) -> None:
     for model, name in grid.names.items():
         n_columns = len(grid.list_columns(model))
         place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(_shorten(name, 28), (start + n_columns / 2, 1), (0, 30), fontweight="bold", **place)
+        title = shorten_text(clean_text(name), 28)
+        axes.annotate(title, (start + n_columns / 2, 1), (0, 30), fontweight="bold", **place)
         start += n_columns
         if start < len(titles):
             axes.axvline(start, color=PAPER, linewidth=4)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from simsearch.evaluation.results import BenchmarkResult, RobustnessResult
-from simsearch.report.format import clean_text
+from simsearch.text import clean_text
 
 ImageChange = tuple[str, str]
 """A kind of change and its strength."""

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
-from simsearch.report import format as wording
 from simsearch.report.benchmark.findings import SIGNIFICANCE, find_best_values, is_tied, rank_rows
+from simsearch.report.format import format_metric, format_number, format_p_value, format_score
+from simsearch.text import clean_text, format_size
 
 _METRICS = ("ns", "p_at_1", "p_at_10")
 """What is shown beside the headline metric, where it was measured; the rest stands in the report."""
@@ -33,7 +34,7 @@ def build_terminal_table(benchmark: BenchmarkResult, width: int = 100) -> Table:
     Columns are left out where names would need more than two lines otherwise; a name with a word longer than any room
     is cut. The best row and the best values are bold; rows that are tied with the best are marked.
     """
-    names = [wording.clean_text(row.name) for row in rank_rows(benchmark)]
+    names = [clean_text(row.name) for row in rank_rows(benchmark)]
     columns = _build_columns(benchmark)
     narrower = [
         {head: columns[head] for head in columns if head not in _OPTIONAL_COLUMNS[:n]}
@@ -96,27 +97,25 @@ def _build_columns(benchmark: BenchmarkResult) -> dict[str, list[Text]]:
 
     def format_values(metric: str) -> list[Text]:
         means = [row.scores[metric].mean for row in rows]
-        return [Text(wording.format_score(mean), _choose_style(several and mean == most.get(metric))) for mean in means]
+        return [Text(format_score(mean), _choose_style(several and mean == most.get(metric))) for mean in means]
 
     found = [row.scores[MAIN_METRIC] for row in rows]
     metrics = [metric for metric in _METRICS if metric in benchmark.metrics]
     return {
-        wording.format_metric(MAIN_METRIC): [
+        format_metric(MAIN_METRIC): [
             Text(
-                f"{wording.format_score(score.mean)} {_TIED if is_tied(row) else ' '}",
+                f"{format_score(score.mean)} {_TIED if is_tied(row) else ' '}",
                 _choose_style(several and row is rows[0]),
             )
             for row, score in zip(rows, found, strict=True)
         ],
-        _OPTIONAL_COLUMNS[0]: [
-            Text(f"{wording.format_score(score.low)}-{wording.format_score(score.high)}", "dim") for score in found
-        ],
+        _OPTIONAL_COLUMNS[0]: [Text(f"{format_score(score.low)}-{format_score(score.high)}", "dim") for score in found],
         "p": [Text(_format_p_value(row)) for row in rows],
-        **{wording.format_metric(metric): format_values(metric) for metric in metrics},
+        **{format_metric(metric): format_values(metric) for metric in metrics},
         "d": [Text(f"{row.width:,}") for row in rows],
-        "images\n/s": [Text(wording.format_number(row.cost.images_per_second)) for row in rows],
-        "query\nms": [Text(wording.format_number(row.cost.query_ms_p50)) for row in rows],
-        "memory\n/image": [Text(wording.format_size(row.cost.memory_bytes_per_image)) for row in rows],
+        "images\n/s": [Text(format_number(row.cost.images_per_second)) for row in rows],
+        "query\nms": [Text(format_number(row.cost.query_ms_p50)) for row in rows],
+        "memory\n/image": [Text(format_size(row.cost.memory_bytes_per_image)) for row in rows],
     }
 
 
@@ -125,13 +124,13 @@ def _choose_style(is_best: bool) -> str:
 
 
 def _format_p_value(row: BenchmarkRow) -> str:
-    return "" if row.p_value is None else wording.format_p_value(row.p_value).removeprefix("p ").removeprefix("= ")
+    return "" if row.p_value is None else format_p_value(row.p_value).removeprefix("p ").removeprefix("= ")
 
 
 def _build_caption(benchmark: BenchmarkResult) -> Text | None:
     if len(benchmark.rows) == 1:
         return None
-    label = wording.format_metric(MAIN_METRIC)
+    label = format_metric(MAIN_METRIC)
     meaning = f"tied, not significantly different from the best in {label} (p >= {SIGNIFICANCE})"
     return Text(
         f"bold: best; {_TIED}: {meaning}. p: paired randomisation test over {benchmark.dataset.n_queries:,} queries, "

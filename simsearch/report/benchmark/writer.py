@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simsearch.evaluation.results import BenchmarkResult
+from simsearch.files import make_output_folder, write_output_file
 from simsearch.report.benchmark.document import build_document
 from simsearch.report.benchmark.html import render_benchmark
 from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import draw_plots
-from simsearch.report.writing import make_folder, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def prepare_folder(folder: str | Path) -> None:
 
     Raises `UsageError` when its place is taken by a file, `SimsearchError` when it cannot be made or written to.
     """
-    make_folder(folder, "plots")
+    make_output_folder(folder, "plots")
 
 
 def write_report(benchmark: BenchmarkResult, folder: str | Path) -> BenchmarkReport:
@@ -53,7 +53,7 @@ def write_report(benchmark: BenchmarkResult, folder: str | Path) -> BenchmarkRep
     pictures |= {f"plots/{plot.name}.png": plot.png for plot in plots}
     prepare_folder(folder)
     for name, content in {**pictures, **contents}.items():
-        write_atomically(Path(folder) / name, content)
+        write_output_file(Path(folder) / name, content)
     page, text, whole, per_query = (Path(folder) / name for name in contents)
     return BenchmarkReport(page, text, whole, per_query, tuple(Path(folder) / name for name in pictures))
 

@@ -127,5 +127,4 @@ def format_file_name(path: str) -> str:
 
 def make_printable(text: str) -> str:
     """On one line, with a replacement character for whatever has no shape."""
-    whole = os.fsencode(text).decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in whole)
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

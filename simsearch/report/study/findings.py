@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from simsearch.report.format import clean_text, join_names, shorten_path
 from simsearch.study.study import StudyResult
+from simsearch.text import clean_text, join_names, shorten_path, shorten_text
 
 _MAX_NAME_LENGTH = 40
 
@@ -21,8 +21,7 @@ def name_images(paths: Sequence[str]) -> list[str]:
         clean_text(stem) if n_so_named[stem] == 1 else shorten_path(path)
         for stem, path in zip(stems, paths, strict=True)
     ]
-    half = _MAX_NAME_LENGTH // 2
-    return [name if len(name) <= _MAX_NAME_LENGTH else f"{name[:half]}…{name[1 - half :]}" for name in names]
+    return [shorten_text(name, _MAX_NAME_LENGTH) for name in names]
 
 
 def summarize_study(study: StudyResult) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simsearch.evaluation.machine import describe_machine, list_versions
+from simsearch.files import make_output_folder, write_output_file
+from simsearch.machine import describe_machine, list_versions
 from simsearch.report.study.document import build_study_document
 from simsearch.report.study.html import render_study
 from simsearch.report.study.pictures import StudyProvenance, draw_study_pictures
-from simsearch.report.writing import make_folder, write_atomically
 from simsearch.study.study import StudyResult
 
 
@@ -32,13 +32,13 @@ def write_study(study: StudyResult, folder: str | Path, command: str, max_pixels
     is taken by a file, `SimsearchError` when something cannot be written.
     """
     place = Path(folder)
-    make_folder(place)
+    make_output_folder(place)
     made_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     making = StudyProvenance(command, describe_machine(), list_versions(), made_at)
     pieces = draw_study_pictures(study, place, max_pixels)
     document = build_study_document(study, pieces, making)
     page = render_study(study, place, pieces, making)
     report = StudyReport(place / "study.html", place / "study.json", document)
-    write_atomically(report.file, (json.dumps(document, indent=2) + "\n").encode())
-    write_atomically(report.page, page.encode("utf-8"))
+    write_output_file(report.file, (json.dumps(document, indent=2) + "\n").encode())
+    write_output_file(report.page, page.encode("utf-8"))
     return report

@@ -1,0 +1,64 @@
+"""Names, paths, sizes and lists as text for terminals, pages and pictures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+NO_VALUE = "\N{EN DASH}"
+"""Shown in place of a number that does not exist."""
+
+_LINE_BREAKS = re.compile("[\t-\r\u2028\u2029]+")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f"  # control characters: invalid in XML, and commands to a terminal
+    "\u202a-\u202e\u2066-\u2069"  # change the direction of the text around them
+    "\ud800-\udfff\ufffe\uffff]"  # surrogates (bytes of a name that are not UTF-8) and non-characters
+)
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def replace_invalid_unicode(text: str) -> str:
+    """The text with each surrogate, such as a byte of a file name that is not UTF-8, replaced by U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def clean_text(text: str) -> str:
+    """The text on one line, safe for files, pages and terminals.
+
+    Line breaks and tabs become spaces. Control characters, direction marks and surrogates become U+FFFD.
+    """
+    return _UNPRINTABLE.sub("\ufffd", _LINE_BREAKS.sub(" ", text))
+
+
+def shorten_text(text: str, max_length: int) -> str:
+    """At most `max_length` characters: the middle is replaced by an ellipsis, as both ends tell names apart."""
+    if len(text) <= max_length:
+        return text
+    n_tail = (max_length - 1) // 2
+    return f"{text[: max_length - 1 - n_tail]}…{text[len(text) - n_tail :]}"
+
+
+def shorten_path(path: str) -> str:
+    """The file name with the name of its folder, which is often its class."""
+    return clean_text("/".join(Path(path).parts[-2:]))
+
+
+def format_size(n_bytes: float) -> str:
+    """A number of bytes with a decimal unit, such as 16.5 MB."""
+    if not math.isfinite(n_bytes):
+        return NO_VALUE
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if n_bytes < 1000:
+            break
+        n_bytes, unit = n_bytes / 1000, larger
+    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+
+
+def join_names(names: Sequence[str], most: int = 3) -> str:
+    """`a`, `a and b`, `a, b and c`, `a, b, c and 4 others`."""
+    if len(names) > most + 1:
+        names = [*names[:most], f"{len(names) - most} others"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
