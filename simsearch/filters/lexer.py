@@ -78,6 +78,4 @@ def build_syntax_error(text: str, position: int, problem: str, advice: str) -> U
     """Build an error that shows the position and the text around it. `advice` is how to write it instead."""
     before = ("…" if position > _CONTEXT_BEFORE else "") + text[max(0, position - _CONTEXT_BEFORE) : position]
     after = text[position : position + _CONTEXT_AFTER] + ("…" if len(text) > position + _CONTEXT_AFTER else "")
-    return UsageError(
-        f"--where: {problem} at column {position + 1}: {clean_text(before)}▮{clean_text(after)}", advice
-    )
+    return UsageError(f"--where: {problem} at column {position + 1}: {clean_text(before)}▮{clean_text(after)}", advice)
