@@ -85,13 +85,13 @@ def watch(
                     progress=bar, embedders=embedders,
                 )  # fmt: skip
 
-        how = "" if poll is None else f", looking every {poll:g} s"
+        how = "" if poll is None else f", polling every {poll:g} s"
         print_message(f"simsearch: watching {', '.join(sources)} into {folder}{how}  (Ctrl-C stops it)")
         ears = WatchListener(
             on_update=_UpdatePrinter(as_json=as_json), on_message=lambda message: print_message(f"simsearch: {message}")
         )
         pace = WatchSettings(poll_s=poll) if settle is None else WatchSettings(settle, poll)
-        keep_current(collection, sources, run, ears, pace=pace)
+        keep_current(collection, sources, run, ears, settings=pace)
     except KeyboardInterrupt:
         safe = f"; what was indexed is safe in {folder}" if folder else ""
         print_message(f"simsearch: stopped{safe}")

@@ -1,4 +1,4 @@
-"""Keeping a collection current: seeing that sources change, waiting until they rest, and indexing them again."""
+"""Keep a collection current: detect changes at sources, wait until they settle, and index again."""
 
 from simsearch.watch.filesystems import check_sources
 from simsearch.watch.watch import WatchListener, WatchSettings, WatchUpdate, watch

@@ -1,4 +1,4 @@
-"""The watch itself: index, wait until something changed and rests again, index, for as long as nobody stops it."""
+"""Watch sources: index, wait until something changed and settled, index again, until the user stops it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from simsearch.collection import IngestReport
 
 _MAX_SETTLE_FACTOR = 10
-"""A run waits at most so many settle times for a source that never rests, and so many times as long as the last run."""
+"""A source that never settles delays a run by at most this many settle times, or durations of the last run."""
 
 _BUSY_RETRY_S, _MAX_BUSY_RETRY_S = 0.5, 30.0
 _FAILURE_RETRY_S, _MAX_FAILURE_RETRY_S = 5.0, 600.0
-"""Seconds until the next try: the first, doubled each time up to the second."""
+"""Seconds until the next try: the first value, doubled after each failure up to the second value."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """How long a source must rest before it is indexed, and how often it is looked at.
+    """How long a source must be unchanged before it is indexed, and how often sources are polled, in seconds.
 
-    With `poll_s` None the system tells of changes; only where it cannot are sources looked at, every ten seconds.
+    With `poll_s` None the system's change notifications are used, and sources without them are polled every ten
+    seconds.
     """
 
     settle_s: float = 2.0
@@ -39,10 +40,10 @@ class WatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class WatchUpdate:
-    """A run that changed something, or the first one.
+    """A run that changed something, or the first run.
 
-    `n_added` files are new to the collection, moved ones among them; None in the first run, where it is not known.
-    `new_skips` are those that the run before did not have.
+    `n_added` counts the files that are new to the collection, including moved ones; None in the first run, where it
+    is unknown. `new_skips` are the skips that the previous run did not have.
     """
 
     report: IngestReport
@@ -52,14 +53,14 @@ class WatchUpdate:
 
 @dataclass(frozen=True, slots=True)
 class WatchListener:
-    """Whom the watch tells: of every turn, and in words of what a person should know."""
+    """Callbacks of a watch: for every update, and for every message to the user."""
 
     on_update: Callable[[WatchUpdate], None]
     on_message: Callable[[str], None]
 
 
 IngestSources = Callable[[Sequence[str]], "IngestReport"]
-"""An ordinary `Collection.ingest` of some sources, those of them that hold pictures now."""
+"""Ingests some sources into the collection: those that contain pictures now."""
 
 DEFAULT_WATCH_SETTINGS: Final = WatchSettings()
 
@@ -67,30 +68,38 @@ DEFAULT_WATCH_SETTINGS: Final = WatchSettings()
 def watch(
     collection: str,
     sources: Sequence[str],
-    run: IngestSources,
-    ears: WatchListener,
+    ingest_sources: IngestSources,
+    listener: WatchListener,
     *,
-    pace: WatchSettings = DEFAULT_WATCH_SETTINGS,
+    settings: WatchSettings = DEFAULT_WATCH_SETTINGS,
 ) -> NoReturn:
     """Keep `collection` current with `sources` until `KeyboardInterrupt`.
 
-    What changed before the watch began is caught up by a first run. A source that is gone, or holds no picture any
-    more, may have been unmounted: the collection keeps what it has of it. A run that fails is tried again, ever less
-    often, and told once; only before the first success may a model that cannot be had, or the like, end the watch.
+    A first run indexes what changed before the watch began. A source that is missing, or contains no picture any
+    more, may have been unmounted: the collection keeps its pictures. A failed run is repeated with growing pauses,
+    and its problem is reported once. Only before the first success does an error such as an unavailable model end
+    the watch.
 
-    Raises `UsageError`, `SourceError` when a source is not there at the start, or what the first run raises.
+    Raises `UsageError`, `SourceError` when a source does not exist at the start, or the error of the first run.
     """
     check_sources(sources)
-    with contextlib.closing(ChangeWatcher(sources, collection, ears.on_message, poll_s=pace.poll_s)) as eyes:
-        keeper = _WatchLoop(sources, run, ears, eyes)
-        keeper.run_first()
+    with contextlib.closing(
+        ChangeWatcher(sources, collection, listener.on_message, poll_s=settings.poll_s)
+    ) as watcher:
+        loop = _WatchLoop(sources, ingest_sources, listener, watcher)
+        loop.run_first()
         while True:
-            keeper.run_next(pace.settle_s)
+            loop.run_next(settings.settle_s)
 
 
 class _WatchLoop:
-    def __init__(self, sources: Sequence[str], run: IngestSources, ears: WatchListener, eyes: ChangeWatcher) -> None:
-        self._sources, self._ingest_sources, self._listener, self._watcher = list(sources), run, ears, eyes
+    """The runs of a watch: which sources exist, what the last run reported, and when to retry after a failure."""
+
+    def __init__(
+        self, sources: Sequence[str], ingest_sources: IngestSources, listener: WatchListener, watcher: ChangeWatcher
+    ) -> None:
+        self._sources, self._ingest_sources = list(sources), ingest_sources
+        self._listener, self._watcher = listener, watcher
         self._last_report: IngestReport | None = None
         self._run_s = 0.0
         self._absent: set[str] = set()
@@ -99,7 +108,7 @@ class _WatchLoop:
         self._retry_s: float | None = None
 
     def run_first(self) -> None:
-        """The first run. Raises what shows that no later one can be better."""
+        """Ingest for the first time. Raises every error that a retry cannot fix."""
         try:
             report = self._ingest()
         except CollectionBusy as error:
@@ -108,7 +117,7 @@ class _WatchLoop:
         self._publish_update(report)
 
     def run_next(self, settle_s: float) -> None:
-        """Wait for a change, or the time to try again; let it settle, and index."""
+        """Wait for a change or the time of a retry, wait until the sources settle, and ingest."""
         report: IngestReport | None = None
         try:
             self._watcher.wait(self._retry_s)
@@ -117,21 +126,21 @@ class _WatchLoop:
         except CollectionError as error:
             self._schedule_retry(error, error.problem)
         except SimsearchError as error:
-            if self._last_report is None:  # no run has shown yet that the question is right
+            if self._last_report is None:  # no run has succeeded yet: the options may be wrong
                 raise
             self._schedule_retry(error, str(error))
-        except Exception as error:  # what runs for weeks outlives a mistake of ours in one run, and says so
+        except Exception as error:  # a process that runs for weeks survives a defect in one run, and reports it
             self._schedule_retry(error, f"a run ended unexpectedly ({type(error).__name__}: {error})")
         self._publish_update(report)
 
     def _wait_until_settled(self, settle_s: float) -> None:
-        """Wait until the sources rest, but not forever: where one file never does, others want to be found."""
+        """Wait until the sources are unchanged for a while, with a limit: one busy file must not block the others."""
         until = time.monotonic() + _MAX_SETTLE_FACTOR * max(settle_s, self._run_s)
         while not self._watcher.is_quiet_for(settle_s) and time.monotonic() < until:
             pass
 
     def _ingest(self) -> IngestReport | None:
-        """A run over the sources that are there; None where none is."""
+        """Ingest the sources that exist; None where there is none."""
         present = [source for source in self._sources if self._has_pictures(source)]
         if not present:
             return None
@@ -146,7 +155,7 @@ class _WatchLoop:
         return report
 
     def _has_pictures(self, source: str) -> bool:
-        """Whether a source holds a picture; of a single one the run itself finds out."""
+        """Return whether a source contains a picture; for a single source the ingest itself checks this."""
         if len(self._sources) == 1:
             return True
         try:
@@ -157,32 +166,30 @@ class _WatchLoop:
         return True
 
     def _mark_absent(self, source: str, error: SourceError) -> None:
-        self._retry_s, self._n_failures = None, 0  # the eyes see when it is back
+        self._retry_s, self._n_failures = None, 0  # the watcher notices when the source exists again
         if source not in self._absent:
             self._absent.add(source)
             self._watcher.forget_state(source)
-            self._listener.on_message(f"{error.problem}; the collection keeps what it has of it, and the watch goes on")
+            self._listener.on_message(f"{error.problem}; the collection keeps its pictures, and the watch continues")
 
     def _mark_recovered(self, present: Sequence[str]) -> None:
         for source in self._absent.intersection(present):
-            self._listener.on_message(f"{source} is there again")
+            self._listener.on_message(f"{source} is available again")
         self._absent -= set(present)
         if self._last_problem:
             self._listener.on_message("indexing again")
         self._last_problem, self._retry_s, self._n_failures = "", None, 0
 
-    def _schedule_retry(self, error: Exception, complaint: str) -> None:
-        """Complain once, and say when to try again."""
-        first_s, most_s = (
-            (_BUSY_RETRY_S, _MAX_BUSY_RETRY_S)
-            if isinstance(error, CollectionBusy)
-            else (_FAILURE_RETRY_S, _MAX_FAILURE_RETRY_S)
-        )
-        self._retry_s = min(most_s, first_s * 2 ** min(self._n_failures, 20))
+    def _schedule_retry(self, error: Exception, problem: str) -> None:
+        """Set the time of the next try, and report a new problem once."""
+        is_busy = isinstance(error, CollectionBusy)
+        first_s = _BUSY_RETRY_S if is_busy else _FAILURE_RETRY_S
+        longest_s = _MAX_BUSY_RETRY_S if is_busy else _MAX_FAILURE_RETRY_S
+        self._retry_s = min(longest_s, first_s * 2 ** min(self._n_failures, 20))
         self._n_failures += 1
-        if complaint != self._last_problem:
-            self._last_problem = complaint
-            self._listener.on_message(f"{complaint}; the watch goes on and tries again")
+        if problem != self._last_problem:
+            self._last_problem = problem
+            self._listener.on_message(f"{problem}; the watch continues and tries again")
 
     def _publish_update(self, report: IngestReport | None) -> None:
         if report is None:

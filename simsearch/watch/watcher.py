@@ -1,4 +1,4 @@
-"""Seeing that something changed at some sources: by being told, and by looking where nobody tells."""
+"""Detect changes at sources: by notifications of the system, and by polling where there are none."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from simsearch.watch.filesystems import explain_polling
 from simsearch.watch.notifications import ChangeNotifications, NotificationsUnavailable
 
 DEFAULT_POLL_S: Final = 10.0
-"""How often a source is looked at of whose changes nobody tells, unless the user says."""
+"""Seconds between two polls of a source without notifications, unless the user gives another interval."""
 
 _IDENTITY_CHECK_S = 1.0
-"""How often it is seen whether a source is still the same folder: nobody tells of one that is mounted or replaced."""
+"""Seconds between two checks that a source is still the same folder: mounting or replacing one is not notified."""
 
 _SAFETY_POLL_S = 600.0
-"""How often a source is looked at although its changes are told: of many changes at once some are not."""
+"""Seconds between two polls of a source with notifications: some are lost when many changes happen at once."""
 
 _POLL_REST_FACTOR = 10
-"""Looking takes at most one part in so many of the time."""
+"""After a poll, the pause is at least this many times as long as the poll took."""
 
 _UNKNOWN: Final = object()
 
@@ -32,15 +32,16 @@ _FILE_IDENTITY_LENGTH = 4
 
 
 class ChangeWatcher:
-    """Watches sources from its making on. What lies in the collection's own folder is no change.
+    """Detects changes at sources from construction on. The collection's own folder is ignored.
 
-    With `poll_s` every source is looked at that often, and nobody is asked to tell.
+    With `poll_s` every source is polled at this interval, and no notifications are used. `report` receives messages
+    for the user.
     """
 
     def __init__(
-        self, sources: Sequence[str], collection: str, tell: Callable[[str], None], *, poll_s: float | None = None
+        self, sources: Sequence[str], collection: str, report: Callable[[str], None], *, poll_s: float | None = None
     ) -> None:
-        self._poll_s, self._report = poll_s, tell
+        self._poll_s, self._report = poll_s, report
         self._interval_s = DEFAULT_POLL_S if poll_s is None else poll_s
         self._identity_check_s = min(_IDENTITY_CHECK_S, self._interval_s)
         self._collection_folder = os.path.join(os.path.realpath(collection), "")
@@ -53,31 +54,31 @@ class ChangeWatcher:
         self._rebuild_watches()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._notifications is not None:
             self._notifications.close()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Return when something may have changed, or after the time."""
+        """Block until something may have changed, or `timeout_s` seconds have passed."""
         until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while (left := until - time.monotonic()) > 0:
             if self._has_notified_change(min(left, self._identity_check_s)) or self._has_polled_change():
                 return
 
-    def is_quiet_for(self, for_s: float) -> bool:
-        """Whether nothing changes for so long; what nobody tells of is looked at when it has passed."""
-        until = time.monotonic() + for_s
+    def is_quiet_for(self, duration_s: float) -> bool:
+        """Block for `duration_s` seconds and return whether nothing changed; polled sources are checked at the end."""
+        until = time.monotonic() + duration_s
         while (left := until - time.monotonic()) > 0:
             if self._has_notified_change(min(left, self._identity_check_s)):
                 return False
-        return not any(look.poll() for look in self._polled)
+        return not any(poller.poll() for poller in self._polled)
 
     def forget_state(self, source: str) -> None:
-        """Take whatever is seen next at a source for a change: what was seen last came to nothing."""
+        """Count the next successful poll of a source as a change, because the last state could not be indexed."""
         self._pollers[source].forget_state()
 
     def _rebuild_watches(self) -> None:
-        """Find out anew which sources are told of, and which are to be looked at."""
+        """Decide again which sources have notifications and which must be polled."""
         self._identities = {
             source: _read_identity(source) for source in self._pollers if self._has_notifications(source)
         }
@@ -86,24 +87,22 @@ class ChangeWatcher:
         try:
             self._notifications = ChangeNotifications(self._folders) if self._folders else None
         except NotificationsUnavailable as refusal:
-            self._report_once(f"{refusal}: looking every {self._interval_s:g} s")
+            self._report_once(f"{refusal}: polling every {self._interval_s:g} s")
             self._identities = {}
-        except FileNotFoundError:  # the next glance sees that it is gone, or there again
+        except FileNotFoundError:  # the next identity check finds that it is missing, or exists again
             self._identities = dict.fromkeys(self._identities, (0,))
         if old is not None:
             old.close()
-        self._polled = [look for source, look in self._pollers.items() if source not in self._identities]
-        for source, look in self._pollers.items():
-            look.start(
-                _SAFETY_POLL_S if source in self._identities else self._interval_s,
-                is_polled=source not in self._identities,
-            )
+        self._polled = [poller for source, poller in self._pollers.items() if source not in self._identities]
+        for source, poller in self._pollers.items():
+            is_polled = source not in self._identities
+            poller.start(self._interval_s if is_polled else _SAFETY_POLL_S, is_polled=is_polled)
 
     def _has_notifications(self, source: str) -> bool:
         if self._poll_s is not None:
             return False
         if reason := explain_polling(source):
-            self._report_once(f"{source}: {reason}: looking every {self._interval_s:g} s")
+            self._report_once(f"{source}: {reason}: polling every {self._interval_s:g} s")
         return not reason
 
     def _report_once(self, message: str) -> None:
@@ -118,37 +117,37 @@ class ChangeWatcher:
         else:
             paths = self._notifications.wait(timeout_s)
         if paths is None or any(os.path.islink(path) and os.path.isdir(path) for path in paths):
-            self._rebuild_watches()  # a link to a folder is followed from now on
+            self._rebuild_watches()  # follows new links to folders from now on
             return True
         return self._has_replaced_source() or any(self._is_relevant(path) for path in paths)
 
     def _is_relevant(self, path: str) -> bool:
-        """Whether a scan would come by there."""
-        place = os.path.join(path, "")
-        if place.startswith(self._collection_folder) or self._collection_folder.startswith(
-            place
-        ):  # or a folder that was made for it
+        """Return whether a scan would visit this path."""
+        prefix = os.path.join(path, "")
+        if prefix.startswith(self._collection_folder):
             return False
-        ways = [path[len(folder) :] for folder in self._folders if path.startswith(folder)]
-        return any(not any(name.startswith(".") for name in way.split(os.sep)) for way in ways)
+        if self._collection_folder.startswith(prefix):  # a folder that was created for the collection
+            return False
+        relative = [path[len(folder) :] for folder in self._folders if path.startswith(folder)]
+        return any(not any(name.startswith(".") for name in below.split(os.sep)) for below in relative)
 
     def _has_replaced_source(self) -> bool:
-        """Whether a source went, came, or became another one."""
+        """Return whether a source disappeared, appeared, or was replaced."""
         before, self._identities = self._identities, {source: _read_identity(source) for source in self._identities}
-        changed = [source for source, mark in self._identities.items() if mark != before[source]]
+        changed = [source for source, identity in self._identities.items() if identity != before[source]]
         if any(not (_is_file(before[source]) and _is_file(self._identities[source])) for source in changed):
             self._rebuild_watches()
         return bool(changed)
 
     def _has_polled_change(self) -> bool:
-        return any(look.poll() for look in self._pollers.values() if look.is_due)
+        return any(poller.poll() for poller in self._pollers.values() if poller.is_due)
 
 
 class _SourcePoller:
-    """What was last seen at one source, and when to look again."""
+    """The last known state of one source, and the time of the next poll."""
 
-    def __init__(self, source: str, own: str) -> None:
-        self._source, self._collection_folder = source, own
+    def __init__(self, source: str, collection_folder: str) -> None:
+        self._source, self._collection_folder = source, collection_folder
         self._last_state: object = _UNKNOWN
         self._interval_s = _SAFETY_POLL_S
         self._due = 0.0
@@ -157,29 +156,32 @@ class _SourcePoller:
     def is_due(self) -> bool:
         return time.monotonic() >= self._due
 
-    def start(self, every_s: float, *, is_polled: bool) -> None:
-        """Look that often from now on; what is polled is seen now, as nobody tells of what changes until then."""
-        self._interval_s = every_s
+    def start(self, interval_s: float, *, is_polled: bool) -> None:
+        """Poll at this interval from now on.
+
+        A polled source is scanned at once: nothing else would notice a change before the first interval ends.
+        """
+        self._interval_s = interval_s
         if is_polled:
             self.poll()
-        self._due = time.monotonic() + every_s  # however long it took: the first look loads what it needs, too
+        self._due = time.monotonic() + interval_s  # however long it took: the first scan also loads its libraries
 
     def forget_state(self) -> None:
+        """Forget the last state, so that the next one counts as a change."""
         self._last_state = _UNKNOWN
 
     def poll(self) -> bool:
-        """Look; whether there is anything else than the last time."""
+        """Scan the source and return whether its state differs from the last one."""
         started = time.monotonic()
         before, self._last_state = self._last_state, self._scan_state()
         ended = time.monotonic()
-        rest_s = (
-            0.0 if self._last_state is None else _POLL_REST_FACTOR * (ended - started)
-        )  # what is out of reach is soon asked again
-        self._due = ended + max(self._interval_s, rest_s)
+        is_reachable = self._last_state is not None  # an unreachable source is polled again without a longer pause
+        pause_s = _POLL_REST_FACTOR * (ended - started) if is_reachable else 0.0
+        self._due = ended + max(self._interval_s, pause_s)
         return self._last_state != before
 
     def _scan_state(self) -> int | None:
-        """A number that is the same as long as a scan finds the same; None where there is nothing to scan."""
+        """Return a number that stays the same while a scan finds the same; None where the source cannot be scanned."""
         try:
             found = scan_sources([self._source])
         except SimsearchError:
@@ -188,12 +190,12 @@ class _SourcePoller:
         return hash((files, tuple(found.skips)))
 
 
-def _is_file(mark: _SourceIdentity) -> bool:
-    return mark is not None and len(mark) == _FILE_IDENTITY_LENGTH
+def _is_file(identity: _SourceIdentity) -> bool:
+    return identity is not None and len(identity) == _FILE_IDENTITY_LENGTH
 
 
 def _read_identity(source: str) -> _SourceIdentity:
-    """What tells one folder from another that takes its place, and a file from a changed one; None where it is gone."""
+    """Return numbers that differ after a folder was replaced or a file was changed; None where it does not exist."""
     try:
         status = os.stat(source)
     except OSError:

@@ -302,7 +302,7 @@ def test_a_source_that_is_gone_for_a_while_loses_nothing(watching, inbox: Path, 
     one.end()
     assert len(files(one.collection)) == N_FIRST + 2
     assert [run["gone"] for run in one.runs] == [0] * len(one.runs)
-    assert [one.said(words) for words in ("does not exist", "there again")] == [1, 1]
+    assert [one.said(words) for words in ("does not exist", "available again")] == [1, 1]
 
 
 @pytest.mark.long
@@ -361,7 +361,7 @@ def test_a_store_is_looked_at_and_one_that_refuses_for_a_while_loses_nothing(
         bucket.delete("inbox/first_0.png")
         door.mood = well
         one.until_it_lacks("first_0.png")
-        one.until(lambda: one.said("there again"))
+        one.until(lambda: one.said("available again"))
         one.end()
     assert len(files(one.collection)) == N_FIRST
     assert one.said("cannot be read") == 1
@@ -384,7 +384,7 @@ def test_where_the_system_watches_no_more_folders_it_looks(watching, inbox: Path
     draw_picture(inbox / "a" / "deep.png", 90)
     one = watching(inbox, prefix=(*limited, script, "sh")).until_first_run()
     assert one.said("sysctl fs.inotify.max_user_watches") == 1
-    assert one.said("looking every 10 s") == 1
+    assert one.said("polling every 10 s") == 1
     one.end()
 
 
@@ -437,7 +437,7 @@ def test_people_get_a_line_for_each_run_that_changed_something(inbox: Path, tmp_
     ("arguments", "status", "said"),
     [
         (["nowhere"], 1, "nowhere does not exist; check the path"),
-        (["-"], 2, "a list on stdin ends"),
+        (["-"], 2, "cannot watch a list on stdin"),
         (["inbox", "--backbone", "resnet51"], 1, "no backbone is called 'resnet51'"),
     ],
 )

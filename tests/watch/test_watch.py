@@ -1,4 +1,4 @@
-"""Seeing that sources change, and outliving what goes wrong meanwhile; the command is in tests/cli/test_watching.py."""
+"""Detecting changes at sources, and surviving failures; the command is tested in tests/cli/test_watch.py."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ C:\134 /mnt/c 9p rw,aname=drvfs 0 0
         ("/", "ext4", False),
     ],
 )
-def test_a_place_that_others_change_unheard_is_known_by_its_file_system(path: str, kind: str, shared: bool):
+def test_a_file_system_that_other_machines_change_is_known_by_its_type(path: str, kind: str, shared: bool):
     assert find_filesystem(path, MOUNTS) == kind
     assert is_shared_filesystem(kind) == shared
 
 
-def test_addresses_and_lists_are_looked_at_and_folders_here_are_not(tmp_path: Path):
+def test_addresses_and_lists_are_polled_and_local_folders_are_not(tmp_path: Path):
     (tmp_path / "list.txt").write_text("a.png\n")
     assert explain_polling("s3://bucket/photos")
     assert explain_polling(str(tmp_path / "list.txt"))
     assert explain_polling(str(tmp_path)) is None
 
 
-def test_what_cannot_be_watched_is_refused_before_anything_is_done(tmp_path: Path):
+def test_a_source_that_cannot_be_watched_is_refused_at_the_start(tmp_path: Path):
     check_sources([str(tmp_path), "s3://bucket/photos"])
     with pytest.raises(SourceError, match="nowhere does not exist"):
         check_sources([str(tmp_path), "nowhere"])
@@ -73,114 +73,114 @@ def test_what_cannot_be_watched_is_refused_before_anything_is_done(tmp_path: Pat
         check_sources(["-"])
 
 
-class Watcher:
-    """Eyes on a folder, and what they had to say."""
+class RecordingWatcher:
+    """A change watcher of folders, and the messages it reported."""
 
     def __init__(self, *sources: Path, poll_s: float | None = None) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
         collection = str(sources[0] / "ix")
-        self.eyes = ChangeWatcher([str(source) for source in sources], collection, self.said.append, poll_s=poll_s)
+        self.watcher = ChangeWatcher([str(source) for source in sources], collection, self.messages.append, poll_s=poll_s)
 
     def sees(self, change: Callable[[], object]) -> bool:
         change()
-        return not self.eyes.is_quiet_for(QUIET_S)
+        return not self.watcher.is_quiet_for(QUIET_S)
 
 
-@pytest.fixture(params=[None, 0.1], ids=["told", "polling"])
-def watcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Watcher]:
+@pytest.fixture(params=[None, 0.1], ids=["notified", "polled"])
+def watcher(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RecordingWatcher]:
     draw_picture(tmp_path / "photos" / "sub" / "first.png", 0)
-    one = Watcher(tmp_path / "photos", poll_s=request.param)
+    one = RecordingWatcher(tmp_path / "photos", poll_s=request.param)
     yield one
-    one.eyes.close()
+    one.watcher.close()
 
 
-def test_every_kind_of_change_is_seen_and_rest_is_rest(watcher: Watcher, tmp_path: Path):
+def test_every_kind_of_change_is_detected_and_no_change_is_quiet(watcher: RecordingWatcher, tmp_path: Path):
     photos = tmp_path / "photos"
-    assert watcher.eyes.is_quiet_for(QUIET_S)
+    assert watcher.watcher.is_quiet_for(QUIET_S)
     assert watcher.sees(lambda: draw_picture(photos / "new.png", 1))
-    assert watcher.eyes.is_quiet_for(QUIET_S)
+    assert watcher.watcher.is_quiet_for(QUIET_S)
     assert watcher.sees(lambda: draw_picture(photos / "new.png", 2))
     assert watcher.sees(lambda: (photos / "new.png").rename(photos / "sub" / "moved.png"))
     assert watcher.sees(lambda: shutil.rmtree(photos / "sub"))
-    assert watcher.eyes.is_quiet_for(QUIET_S)
-    assert watcher.said == []
+    assert watcher.watcher.is_quiet_for(QUIET_S)
+    assert watcher.messages == []
 
 
-def test_what_a_scan_passes_over_is_no_change(watcher: Watcher, tmp_path: Path):
+def test_files_that_a_scan_ignores_are_no_change(watcher: RecordingWatcher, tmp_path: Path):
     photos = tmp_path / "photos"
     assert not watcher.sees(lambda: (photos / ".DS_Store").write_bytes(b"x"))
     assert not watcher.sees(lambda: draw_picture(photos / "ix" / "catalog.db.png", 4))
 
 
-def test_a_source_that_is_replaced_by_another_folder_is_seen_on(watcher: Watcher, tmp_path: Path):
+def test_a_source_that_is_replaced_by_another_folder_is_still_watched(watcher: RecordingWatcher, tmp_path: Path):
     photos = tmp_path / "photos"
     shutil.copytree(photos, tmp_path / "copy")
     assert watcher.sees(lambda: photos.rename(tmp_path / "away"))
     (tmp_path / "copy").rename(photos)
     deadline = time.monotonic() + DEADLINE_S
-    while not watcher.eyes.is_quiet_for(2 * QUIET_S):
+    while not watcher.watcher.is_quiet_for(2 * QUIET_S):
         assert time.monotonic() < deadline
     assert watcher.sees(lambda: draw_picture(photos / "new.png", 5))
 
 
-def test_what_is_mounted_over_a_source_is_seen(tmp_path: Path):
+def test_a_mount_over_a_source_is_detected(tmp_path: Path):
     photos = tmp_path / "photos"
     photos.mkdir()
-    one = Watcher(photos)
-    with contextlib.closing(one.eyes):
+    one = RecordingWatcher(photos)
+    with contextlib.closing(one.watcher):
         photos.rmdir()  # small_disk makes it again
         with small_disk(photos, 1000):
-            assert not one.eyes.is_quiet_for(2 * QUIET_S)
-            assert one.eyes.is_quiet_for(2 * QUIET_S)
+            assert not one.watcher.is_quiet_for(2 * QUIET_S)
+            assert one.watcher.is_quiet_for(2 * QUIET_S)
             assert one.sees(lambda: draw_picture(photos / "new.png", 6))
 
 
-def test_what_is_seen_after_distrust_is_a_change(tmp_path: Path):
+def test_the_state_after_forget_state_is_a_change(tmp_path: Path):
     draw_picture(tmp_path / "photos" / "first.png", 0)
-    one = Watcher(tmp_path / "photos", poll_s=0.1)
-    assert one.eyes.is_quiet_for(QUIET_S)
-    one.eyes.forget_state(str(tmp_path / "photos"))
-    assert not one.eyes.is_quiet_for(QUIET_S)
-    assert one.eyes.is_quiet_for(QUIET_S)
-    one.eyes.close()
+    one = RecordingWatcher(tmp_path / "photos", poll_s=0.1)
+    assert one.watcher.is_quiet_for(QUIET_S)
+    one.watcher.forget_state(str(tmp_path / "photos"))
+    assert not one.watcher.is_quiet_for(QUIET_S)
+    assert one.watcher.is_quiet_for(QUIET_S)
+    one.watcher.close()
 
 
-class Kept:
+class RecordedWatch:
     """A watch of a folder in this process; it ends when a run has found a file of a certain name."""
 
     def __init__(self, photos: Path, last: str) -> None:
         self.photos, self.collection = photos, photos.parent / "disk" / "ix"
-        self.told: list[str] = []
-        self.turns: list[WatchUpdate] = []
+        self.messages: list[str] = []
+        self.updates: list[WatchUpdate] = []
         self._last = last
 
     def go(self, run: Callable[[Sequence[str]], IngestReport]) -> None:
-        ears = WatchListener(on_update=self._show, on_message=self.told.append)
+        listener = WatchListener(on_update=self._record, on_message=self.messages.append)
         late = threading.Timer(DEADLINE_S, lambda: draw_picture(self.photos / self._last, 99))
         late.start()
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            watch(str(self.collection), [str(self.photos)], run, ears, pace=WatchSettings(0.1))
+            watch(str(self.collection), [str(self.photos)], run, listener, settings=WatchSettings(0.1))
         late.cancel()
-        assert time.monotonic() - started < DEADLINE_S, self.told
+        assert time.monotonic() - started < DEADLINE_S, self.messages
 
     def ingest(self, present: Sequence[str]) -> IngestReport:
         return Collection.ingest(self.collection, present, HISTOGRAM)
 
-    def _show(self, turn: WatchUpdate) -> None:
-        self.turns.append(turn)
+    def _record(self, update: WatchUpdate) -> None:
+        self.updates.append(update)
         with Collection.open(self.collection) as opened:
             if any(path.endswith(self._last) for path in opened.catalog.iterate_paths()):
                 raise KeyboardInterrupt
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
+def kept(tmp_path: Path) -> RecordedWatch:
     draw_picture(tmp_path / "photos" / "first.png", 0)
-    return Kept(tmp_path / "photos", last="last.png")
+    return RecordedWatch(tmp_path / "photos", last="last.png")
 
 
-def test_a_mistake_of_ours_in_one_run_is_told_and_the_next_one_goes_on(kept: Kept):
+def test_an_unexpected_error_in_one_run_is_reported_and_the_next_run_succeeds(kept: RecordedWatch):
     n_runs = 0
 
     def run(present: Sequence[str]) -> IngestReport:
@@ -192,20 +192,20 @@ def test_a_mistake_of_ours_in_one_run_is_told_and_the_next_one_goes_on(kept: Kep
         return kept.ingest(present)
 
     kept.go(run)
-    assert kept.told == [
-        "a run ended unexpectedly (IndexError: list index out of range); the watch goes on and tries again",
+    assert kept.messages == [
+        "a run ended unexpectedly (IndexError: list index out of range); the watch continues and tries again",
         "indexing again",
     ]
-    assert [turn.report.n_embedded for turn in kept.turns] == [2, 1]
+    assert [update.report.n_embedded for update in kept.updates] == [2, 1]
 
 
-def test_a_full_disk_is_told_once_and_waited_out(kept: Kept, tmp_path: Path):
+def test_a_full_disk_is_reported_once_and_the_watch_continues(kept: RecordedWatch, tmp_path: Path):
     with small_disk(tmp_path / "disk", 4000) as disk:
         filler, n_full = disk / "filler", 0
 
         def run(present: Sequence[str]) -> IngestReport:
             nonlocal n_full
-            if not kept.turns:
+            if not kept.updates:
                 draw_picture(kept.photos / "second.png", 1)
                 return kept.ingest(present)
             if n_full < 2:
@@ -220,7 +220,7 @@ def test_a_full_disk_is_told_once_and_waited_out(kept: Kept, tmp_path: Path):
         kept.go(run)
         with Collection.open(kept.collection) as opened:
             assert opened.info()["images"] == 5
-    assert [line.partition(" to ")[0] for line in kept.told] == ["no room left", "indexing again"]
+    assert [line.partition(" to ")[0] for line in kept.messages] == ["no room left", "indexing again"]
 
 
 def fill(file: Path) -> None:
@@ -231,12 +231,12 @@ def fill(file: Path) -> None:
     os.truncate(file, file.stat().st_size - 44_000)
 
 
-def test_a_model_that_cannot_be_had_ends_the_watch_at_its_first_run(kept: Kept):
+def test_an_unavailable_model_ends_the_watch_at_its_first_run(kept: RecordedWatch):
     def run(present: Sequence[str]) -> IngestReport:
         raise ModelError("no weights for it", "fetch them")
 
     with pytest.raises(ModelError, match="no weights"):
-        watch(str(kept.collection), [str(kept.photos)], run, WatchListener(kept.turns.append, kept.told.append))
+        watch(str(kept.collection), [str(kept.photos)], run, WatchListener(kept.updates.append, kept.messages.append))
 
 
 def test_a_network_is_loaded_once_for_many_runs(photos: Path, collection: Path):
