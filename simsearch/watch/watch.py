@@ -83,9 +83,7 @@ def watch(
     Raises `UsageError`, `SourceError` when a source does not exist at the start, or the error of the first run.
     """
     check_sources(sources)
-    with contextlib.closing(
-        ChangeWatcher(sources, collection, listener.on_message, poll_s=settings.poll_s)
-    ) as watcher:
+    with contextlib.closing(ChangeWatcher(sources, collection, listener.on_message, poll_s=settings.poll_s)) as watcher:
         loop = _WatchLoop(sources, ingest_sources, listener, watcher)
         loop.run_first()
         while True:

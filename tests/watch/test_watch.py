@@ -79,7 +79,9 @@ class RecordingWatcher:
     def __init__(self, *sources: Path, poll_s: float | None = None) -> None:
         self.messages: list[str] = []
         collection = str(sources[0] / "ix")
-        self.watcher = ChangeWatcher([str(source) for source in sources], collection, self.messages.append, poll_s=poll_s)
+        self.watcher = ChangeWatcher(
+            [str(source) for source in sources], collection, self.messages.append, poll_s=poll_s
+        )
 
     def sees(self, change: Callable[[], object]) -> bool:
         change()
