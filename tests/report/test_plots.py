@@ -41,8 +41,24 @@ def test_names_are_written_as_they_are(plots: tuple[Plot, ...]):
     assert {"<b>vase</b>", "$x_1$ | `pot`", "猫", "line break"} <= set(by_name["per_class"])
 
 
-def test_every_row_is_labelled_beside_its_point(plots: tuple[Plot, ...], awkward: BenchmarkResult):
+def test_every_row_is_named(plots: tuple[Plot, ...], awkward: BenchmarkResult):
     assert {found.name for found in awkward.rows} <= set(_texts(plots[0].svg))
+
+
+def test_beyond_eight_rows_a_legend_names_every_row_and_the_best_first():
+    rows = [row(f"backbone{number}", 0.9 - number / 50, p_value=0.01, speed=10.0 + number) for number in range(12)]
+    shown = [text for text in _texts(draw_plots(benchmark(*rows))[0].svg) if text.startswith("backbone")]
+    assert shown == [found.name for found in rows]
+
+
+def test_names_that_would_cover_each_other_go_to_a_legend():
+    apart = [row("alpha", 0.7, speed=10), row("beta", 0.6, speed=40)]
+    close = [row(f"a long name {number}", 0.7 + number / 1000, speed=10) for number in range(4)]
+    far = [row("elsewhere", 0.2, speed=100)]
+    beside, legend = (draw_plots(benchmark(*rows))[0] for rows in (apart, [*close, *far]))
+    assert "legend" not in beside.svg
+    assert "legend" in legend.svg
+    assert {found.name for found in close} <= set(_texts(legend.svg))
 
 
 def test_the_same_benchmark_gives_the_same_files(plots: tuple[Plot, ...], awkward: BenchmarkResult):

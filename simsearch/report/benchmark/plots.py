@@ -14,9 +14,11 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
@@ -28,14 +30,15 @@ from simsearch.report.benchmark.findings import (
     read_headline_score,
     select_extreme_classes,
 )
-from simsearch.report.benchmark.label_placement import LabelBox, LabelPlacer, Point
 from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
 from simsearch.report.format import format_metric, format_number
 from simsearch.text import clean_text, shorten_text
 
+Point = tuple[float, float]
+
 PAPER, INK, FAINT, RULE = "#ffffff", "#1d1f23", "#6b7280", "#e2e5e9"
 PALETTE = ("#2f6f8f", "#c8643c", "#5b8a3c", "#8a5a9e", "#b8902a", "#3c8f86", "#a84a68")
-"""Colours of the series, the best series first; `REST` is for those after them."""
+"""Colours of the series, the best series first; `OTHER_COLOR` is for those after them."""
 OTHER_COLOR = "#8b929c"
 
 _MARKERS = "osD^vPX"
@@ -48,7 +51,10 @@ _DASHES: tuple[Any, ...] = (
     (0, (8, 2)),
     (0, (1, 2)),
 )
-_MAX_LABELS = 24
+_MAX_DIRECT_LABELS = 8
+_MAX_LEGEND_ROWS = 24
+_LEGEND_COLUMNS = 2
+_LEGEND_LINE_IN = 0.2
 _MAX_NAME_LENGTH = 40
 _MAX_MARKED_SERIES = 4
 _PNG_DPI = 160
@@ -131,9 +137,10 @@ def _choose_color(number: int) -> str:
     return PALETTE[number] if number < len(PALETTE) else OTHER_COLOR
 
 
-def _choose_marker_style(number: int) -> dict[str, Any]:
-    marker = _MARKERS[number % len(_MARKERS)]
-    return {"color": _choose_color(number), "marker": marker, "edgecolor": PAPER, "linewidth": 0.8, "zorder": 3}
+def _choose_marker_style(series: int, member: int = 0) -> dict[str, Any]:
+    """A series has a color, and its rows have different markers."""
+    marker = _MARKERS[(series + member) % len(_MARKERS)]
+    return {"color": _choose_color(series), "marker": marker, "edgecolor": PAPER, "linewidth": 0.8, "zorder": 3}
 
 
 def _format_row_name(row: BenchmarkRow) -> str:
@@ -141,22 +148,44 @@ def _format_row_name(row: BenchmarkRow) -> str:
 
 
 def _draw_quality_speed(benchmark: BenchmarkResult) -> Figure:
-    figure, axes = _make_figure(7.4, 4.6)
+    """Quality against speed, with names beside up to 8 points where they fit, else in a legend below."""
     rows = [row for row in rank_rows(benchmark) if has_speed(row)]
-    front = find_pareto_front(rows)
-    axes.plot(*zip(*map(_locate_row, front), strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    figure, axes, points = _scatter_rows(benchmark, rows)
+    if len(rows) <= _MAX_DIRECT_LABELS and _label_points(figure, axes, rows):
+        return figure
+    listed = rows if len(rows) <= _MAX_LEGEND_ROWS else _select_legend_rows(benchmark, rows)
+    n_lines = math.ceil(len(listed) / _LEGEND_COLUMNS)
+    figure, axes, points = _scatter_rows(benchmark, rows, legend_in=0.3 + _LEGEND_LINE_IN * n_lines)
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": _LEGEND_COLUMNS}
+    handles = [points[row.name] for row in listed]
+    legend = figure.legend(handles, [_format_row_name(row) for row in listed], loc="outside lower left", **style)
+    legend.get_texts()[0].set_fontweight("bold")
+    return figure
+
+
+def _scatter_rows(
+    benchmark: BenchmarkResult, rows: Sequence[BenchmarkRow], *, legend_in: float = 0
+) -> tuple[Figure, Axes, dict[str, PathCollection]]:
+    """Draw a point for each row and the Pareto front; the points by the rows' names. A legend makes it taller."""
+    figure, axes = _make_figure(7.4, 4.6 + legend_in)
+    front = [_locate_row(row) for row in find_pareto_front(rows)]
+    axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    points = {}
     for number, (_, members) in enumerate(group_series(benchmark)):
-        if timed := [_locate_row(row) for row in members if has_speed(row)]:
-            across, up = zip(*timed, strict=True)
-            axes.scatter(across, up, s=56, **_choose_marker_style(number))
+        for at, row in enumerate(member for member in members if has_speed(member)):
+            points[row.name] = axes.scatter(*_locate_row(row), s=56, **_choose_marker_style(number, at))
     axes.set_xscale("log")
     _set_limits(axes, [_locate_row(row) for row in rows])
     _set_titles(
         axes, "images/s, from files to stored vectors", f"{format_metric(MAIN_METRIC)} (up and to the right is better)"
     )
-    labelled = rows if len(rows) <= _MAX_LABELS else sorted(front, key=read_headline_score, reverse=True)
-    _label_points(figure, labelled, rows=rows, front=front)
-    return figure
+    return figure, axes, points
+
+
+def _select_legend_rows(benchmark: BenchmarkResult, rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
+    """The rows of the Pareto front and the best row of each series, the best first, as many as a legend holds."""
+    kept = {row.name for row in find_pareto_front(rows)} | {members[0].name for _, members in group_series(benchmark)}
+    return [row for row in rows if row.name in kept][:_MAX_LEGEND_ROWS]
 
 
 def _locate_row(row: BenchmarkRow) -> Point:
@@ -164,7 +193,7 @@ def _locate_row(row: BenchmarkRow) -> Point:
 
 
 def _set_limits(axes: Axes, points: Sequence[Point]) -> None:
-    """Room for names right of the points, and a logarithmic axis with plain numbers on it."""
+    """Leave room for names right of the points, and label the logarithmic axis with plain numbers."""
     across, up = zip(*points, strict=True)
     axes.set_xlim(min(across) / 1.5, max(max(across) * 1.9, min(across) * 4))
     margin = max(0.02, 0.12 * (max(up) - min(up)))
@@ -179,34 +208,26 @@ def _set_limits(axes: Axes, points: Sequence[Point]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label_points(
-    figure: Figure, labelled: Sequence[BenchmarkRow], *, rows: Sequence[BenchmarkRow], front: Sequence[BenchmarkRow]
-) -> None:
-    """Names beside points, the first one bold; one for which there is no room is left out."""
-    (axes,) = figure.axes
-    figure.draw_without_rendering()  # settles the layout that the places depend on
-    scale = 72 / figure.dpi
-    seen = {row.name: _project_point(axes, _locate_row(row), scale) for row in rows}
-    frame = axes.get_window_extent()
-    box = LabelBox(frame.x0 * scale + 2, frame.y0 * scale - 4, frame.x1 * scale + 4, frame.y1 * scale + 4)
-    places = LabelPlacer(box, list(seen.values()), [seen[row.name] for row in front])
-    line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
-    for number, row in enumerate(labelled):
+def _label_points(figure: Figure, axes: Axes, rows: Sequence[BenchmarkRow]) -> bool:
+    """Write each name right or left of its point, the best one bold; False where a name would cover something."""
+    figure.draw_without_rendering()  # fixes the layout that the sizes depend on
+    frame = axes.get_window_extent().padded(4 * figure.dpi / 72)
+    radius = 5 * figure.dpi / 72
+    points = [axes.transData.transform(_locate_row(row)) for row in rows]
+    taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in points]
+    for number, row in enumerate(rows):
         style: dict[str, Any] = {"fontweight": "normal" if number else "bold", "fontsize": 9, "va": "center"}
-        text = axes.annotate(
-            _format_row_name(row), _locate_row(row), (0, 0), textcoords="offset points", arrowprops=line, **style
-        )
-        extent = text.get_window_extent()
-        place = places.place_label(seen[row.name], extent.width * scale, extent.height * scale)
-        text.set_visible(place is not None)
-        if place and text.arrow_patch:
-            text.set_position((place.left, place.up))
-            text.arrow_patch.set_visible(place.is_away)
-
-
-def _project_point(axes: Axes, point: Point, scale: float) -> Point:
-    x, y = axes.transData.transform(point) * scale
-    return float(x), float(y)
+        text = axes.annotate(_format_row_name(row), _locate_row(row), (0, 0), textcoords="offset points", **style)
+        text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1})
+        for offset, side in ((9, "left"), (-9, "right")):
+            text.set(position=(offset, 0), horizontalalignment=side)
+            box = text.get_window_extent()
+            if frame.x0 <= box.x0 and box.x1 <= frame.x1 and not box.count_overlaps(taken):
+                taken.append(box)
+                break
+        else:
+            return False
+    return True
 
 
 def _draw_curves(axes: Axes, benchmark: BenchmarkResult, curves: dict[str, NDArray[np.float64]]) -> None:
