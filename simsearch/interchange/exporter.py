@@ -57,6 +57,10 @@ class ExportReport:
     format: ExportFormat
     n_rows: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report as `export --json` prints it, below the model."""
+        return {"path": str(self.path), "format": self.format, "rows": self.n_rows}
+
 
 def export(
     catalog: Catalog,

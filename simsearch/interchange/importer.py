@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,21 @@ class ImportReport:
     n_kept: int
     n_images: int
     skips: tuple[Skip, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as `import --json` prints it."""
+        return {
+            "collection": self.collection,
+            "model": self.model,
+            "backbone": self.backbone,
+            "width": self.width,
+            "rows": self.n_rows,
+            "repeated": self.n_repeated,
+            "added": self.n_added,
+            "kept": self.n_kept,
+            "images": self.n_images,
+            "skipped": [skip.to_dict() for skip in self.skips],
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ class ProjectorExport:
     n_points: int
     n_images: int
     tile_px: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The export as `export --format projector --json` prints it, below the model."""
+        return {"path": str(self.folder), "format": "projector", "rows": self.n_points, "of_images": self.n_images}
 
 
 def export_projector(

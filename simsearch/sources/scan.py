@@ -91,6 +91,10 @@ class Skip:
     path: str
     reason: str
 
+    def to_dict(self) -> dict[str, str]:
+        """The skip as the commands print it with --json."""
+        return {"path": self.path, "reason": self.reason}
+
 
 @dataclass(slots=True)
 class Scan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,28 @@ class Clustering:
         """All images of one of the clusters, the most typical first."""
         return tuple(self.images[row] for row in found.members)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The clusters with all their images, as `clusters --json` prints them below the collection."""
+        return {**self._summarize(), "clusters": [self._describe_cluster(found) for found in self.clusters]}
+
+    def _summarize(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "model": self.model,
+            "images": len(self.images),
+            "of_images": self.n_images,
+        }
+
+    def _describe_cluster(self, found: Cluster) -> dict[str, Any]:
+        return {
+            "cluster": found.number,
+            "size": found.size,
+            "tightness": round(found.tightness, 6),
+            "label": found.label,
+            "label_share": round(found.label_share, 6),
+            "images": [{"image_id": image.image_id, "path": image.path} for image in self.list_members(found)],
+        }
+
     def _repr_html_(self) -> str:
         """The first clusters with their most typical pictures, for a notebook."""
         return "".join(_render_cluster(self, found) for found in self.clusters[:_SHOWN_IN_NOTEBOOK])
@@ -72,6 +95,10 @@ class CollectionLayout(Clustering):
     """The same with a place for each of `images` on a grid, near those that are alike."""
 
     grid: GridLayout = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layout as `map --json` prints it, between the collection and the files: clusters are only counted."""
+        return {**self._summarize(), "clusters": len(self.clusters)}
 
 
 def cluster_collection(catalog: Catalog, stored: StoredModel, k: int | None, selection: ImageSelection) -> Clustering:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simsearch.errors import UsageError
 from simsearch.index.cache import IndexCache
@@ -30,6 +31,17 @@ class PushReport:
     def n_vectors(self) -> int:
         """Of all models."""
         return sum(self.vectors.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as `push --json` prints it."""
+        return {
+            "collection": self.collection,
+            "store": "faiss" if self.uri is None else "milvus",
+            "uri": self.uri,
+            "models": [{"model": model, "vectors": n} for model, n in self.vectors.items()],
+            "vectors": self.n_vectors,
+            "seconds": round(self.elapsed_s, 3),
+        }
 
 
 def push(
