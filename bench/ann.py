@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench.growth import make_entry
-from bench.setup import ROOT, SHARED, find_weights, format_table, measure_seconds, multiply
+from bench.setup import ROOT, SHARED, find_weights, format_table, ingest, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
 from simsearch.index.cache import IndexCache, write_kind_choice
 from simsearch.index.kinds import IndexKindChoice
@@ -83,7 +83,7 @@ def _load_real() -> np.ndarray:
             else:
                 multiply(5_000, Path(folder) / "pictures")
             choice = ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2"))
-            Collection.ingest(Path(folder) / "indexes", [folder], choice)
+            ingest(Path(folder) / "indexes", [folder], choice)
             with Catalog.open(Path(folder) / "indexes") as catalog:
                 rows = IndexCache(catalog).open_exact_index(catalog.list_models()[0].fingerprint).vectors
         rows = rows - rows.mean(axis=0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from bench.setup import SHARED, find_weights, format_table, list_photographs, run_child
-from simsearch import Collection, ModelChoice
+from bench.setup import SHARED, find_weights, format_table, ingest, list_photographs, run_child
+from simsearch import ModelChoice
 
 N_PHOTOGRAPHS = 1000
 BACKBONES = ("mobilenet_v2", "builtin")
@@ -109,7 +109,7 @@ def measure() -> str:
         for backbone in BACKBONES:
             weights = find_weights(backbone) if backbone != "builtin" else None
             collection = Path(name) / backbone
-            Collection.ingest(collection, [pictures], ModelChoice(backbone=backbone, weights=weights))
+            ingest(collection, [pictures], ModelChoice(backbone=backbone, weights=weights))
             result = json.loads(run_child(_FIND, str(collection)))
             rows.append(
                 [

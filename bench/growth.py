@@ -23,7 +23,7 @@ _INDEX = """
 import sys
 from simsearch import Collection, ModelChoice
 choice = ModelChoice(backbone="mobilenet_v2", weights=sys.argv[3], precision="bf16")
-Collection.ingest(sys.argv[1], [sys.argv[2]], choice)
+Collection.open(sys.argv[1], create=True).ingest([sys.argv[2]], choice)
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) / 1e3)  # not ru_maxrss: that is the parent's until it is exceeded
 """

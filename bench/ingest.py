@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.setup import find_weights, format_table, list_photographs, measure_seconds, multiply
+from bench.setup import find_weights, format_table, ingest, list_photographs, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
 from simsearch.images.decode import compute_default_max_pixels, decode_square, read_raw_file
 from simsearch.ingest.embed import BATCH_SIZE
@@ -52,18 +52,18 @@ def _measure_row(backbone: str, precision: PrecisionOption, n: int) -> list[str]
     choice = ModelChoice(backbone=backbone, weights=weights, precision=precision)
     with tempfile.TemporaryDirectory() as folder:
         collection, first = Path(folder) / "ix", multiply(N_TO_SETTLE, Path(folder) / "first")
-        settled = Collection.ingest(collection, [first], choice)
+        settled = ingest(collection, [first], choice)
         files = sorted(multiply(n + N_TO_SETTLE, Path(folder) / "all").iterdir())[N_TO_SETTLE:]
         from simsearch.sources.scan import scan_sources
 
-        embedder = plan_ingest(
-            collection, choice, scan_sources([str(first)]), compute_default_max_pixels()
-        ).open_embedder()
+        with Collection.open(collection) as opened:
+            found = scan_sources([str(first)])
+            embedder = plan_ingest(opened.catalog, choice, found, compute_default_max_pixels()).open_embedder()
         decode_s, pixels = _time_decoding(files, embedder)
         embed_s = _time_embedding(embedder, pixels, n)
         for file in first.iterdir():
             file.unlink()
-        report = Collection.ingest(collection, [file.parent for file in files[:1]], choice)
+        report = ingest(collection, [file.parent for file in files[:1]], choice)
         assert report.n_embedded == n, report
         assert settled.precision == precision, f"{precision} was refused: {settled.notes}"
     limit, reached = n / (decode_s + embed_s), n / report.elapsed_s
@@ -133,8 +133,8 @@ def _compare_with_predict() -> str:
         for precision in ("f32", "bf16", "int8"):
             collection = Path(folder) / precision
             choice = ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2"), precision=precision)
-            Collection.ingest(collection, [first], choice)
-            report = Collection.ingest(collection, [pictures], choice)
+            ingest(collection, [first], choice)
+            report = ingest(collection, [pictures], choice)
             rates[f"`simsearch index`, {precision}"] = report.n_embedded / report.elapsed_s
     single, batch = list(rates.values())[:2]
     rows = [[name, f"{rate:.1f}", f"{rate / batch:.1f} x", f"{rate / single:.1f} x"] for name, rate in rates.items()]

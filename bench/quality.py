@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.setup import SHARED, format_table, list_photographs
-from simsearch import Collection, ModelChoice
+from bench.setup import SHARED, format_table, ingest, list_photographs
+from simsearch import ModelChoice
 from simsearch.index.cache import IndexCache
 from simsearch.models.precision import PrecisionOption
 from simsearch.store.catalog import Catalog
@@ -28,7 +28,7 @@ def measure() -> str:
         for backbone, precision in cases:
             choice = ModelChoice(backbone=backbone, weights=_find_weights(backbone), precision=precision)
             collection = Path(folder) / f"{backbone}-{precision}"
-            report = Collection.ingest(collection, [list_photographs()[0].parent.parent], choice)
+            report = ingest(collection, [list_photographs()[0].parent.parent], choice)
             scores = _compute_scores(collection)
             agreement = f"{report.agreement.cosine:.4f}" if report.agreement else ""
             rows.append([backbone, report.precision, *(f"{score:.3f}" for score in scores), agreement])

@@ -13,7 +13,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from bench.setup import SIMSEARCH, find_weights, format_table, list_photographs, measure_seconds, multiply
+from bench.setup import SIMSEARCH, find_weights, format_table, ingest, list_photographs, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
 from simsearch.index.cache import IndexCache
 from simsearch.search import RankingLimits, rank_hits
@@ -27,8 +27,8 @@ def measure() -> str:
     with tempfile.TemporaryDirectory() as folder:
         collection, pictures = Path(folder) / "ix", multiply(N_IMAGES, Path(folder) / "pictures")
         choice = ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2"), precision="bf16")
-        Collection.ingest(collection, [pictures], choice)
-        again_s = measure_seconds(lambda: Collection.ingest(collection, [pictures]))
+        ingest(collection, [pictures], choice)
+        again_s = measure_seconds(lambda: ingest(collection, [pictures]))
         unknown = Path(folder) / "query.jpg"
         unknown.write_bytes(list_photographs()[7].read_bytes() + b"unknown")
         command = [str(SIMSEARCH), "query", str(unknown), "--in", str(collection), "--json"]

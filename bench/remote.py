@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from bench.setup import format_table, measure_seconds, multiply
-from simsearch import Collection, ModelChoice
+from bench.setup import format_table, ingest, measure_seconds, multiply
+from simsearch import ModelChoice
 from simsearch.images.decode import RawFile, compute_default_max_pixels, decode_square, read_raw_file
 from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, scan_sources
@@ -79,7 +79,7 @@ def _read_all(files: list[FoundFile], n_readers: int) -> None:
 def _measure_ingest(folder: Path, source: str, *, is_new: bool = True) -> float:
     """Images a second of a whole run, into a collection of its own."""
     collection = folder / source.rpartition("/")[0].replace("/", "_")
-    report = Collection.ingest(collection, [source], ModelChoice(backbone="histogram"))
+    report = ingest(collection, [source], ModelChoice(backbone="histogram"))
     assert report.n_embedded == (N_PICTURES if is_new else 0)
     return N_PICTURES / report.elapsed_s
 

@@ -7,9 +7,9 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from bench.setup import find_weights, format_table, multiply
-from simsearch import Collection, ModelChoice
-from simsearch.collection import IngestReport
+from bench.setup import find_weights, format_table, ingest, multiply
+from simsearch import ModelChoice
+from simsearch.ingest.run import IngestReport
 
 N_PICTURES = 1000
 N_FEW = 32
@@ -42,12 +42,11 @@ def _measure_backbone(backbone: str, pictures: Path, few: Path, place: Path) -> 
     weights = None if backbone == "builtin" else find_weights(backbone)
     choice = ModelChoice(backbone=backbone, weights=weights, precision="f32")
     here, there = place / f"{backbone}-here", place / f"{backbone}-there"
-    Collection.ingest(place / f"{backbone}-first", [few], choice)  # converts the network, once
-    start_s = -Collection.ingest(place / f"{backbone}-few", [few], choice).elapsed_s
-    start_s += Collection.ingest(place / f"{backbone}-few-there", [few], choice, ray="local").elapsed_s
+    ingest(place / f"{backbone}-first", [few], choice)  # converts the network, once
+    start_s = -ingest(place / f"{backbone}-few", [few], choice).elapsed_s
+    start_s += ingest(place / f"{backbone}-few-there", [few], choice, ray="local").elapsed_s
     local, distributed = (
-        Collection.ingest(folder, [pictures], choice, ray=address)
-        for folder, address in ((here, None), (there, "local"))
+        ingest(folder, [pictures], choice, ray=address) for folder, address in ((here, None), (there, "local"))
     )
     return [
         backbone,

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.setup import SIMSEARCH, format_table, list_photographs
-from simsearch import Collection, ModelChoice
+from bench.setup import SIMSEARCH, format_table, ingest, list_photographs
+from simsearch import ModelChoice
 
 N_CLIENTS = 8
 UPLOAD_S = 300.0
@@ -54,7 +54,7 @@ def measure(upload_s: float = UPLOAD_S, by_id_s: float = BY_ID_S) -> str:
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         collection = Path(folder) / "ix"
-        Collection.ingest(collection, list_photographs()[:N_INDEXED], ModelChoice(backbone="builtin"))
+        ingest(collection, list_photographs()[:N_INDEXED], ModelChoice(backbone="builtin"))
         with _run_server(collection) as (port, process):
             by_picture, by_id = _make_upload_request(), _make_id_request()
             _run_clients(port, by_picture, WARM_S)

@@ -7,12 +7,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 from PIL import Image
+
+from simsearch import Collection, IngestReport, ModelChoice
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -49,6 +51,14 @@ def find_weights(backbone: str) -> str:
     """Real weights where they are, else random ones, which are as fast."""
     file = SHARED / "weights" / f"{backbone}.weights.h5"
     return str(file) if file.is_file() else "random"
+
+
+def ingest(
+    folder: Path | str, sources: Sequence[Path | str], choice: ModelChoice | None = None, *, ray: str | None = None
+) -> IngestReport:
+    """Index `sources` into the collection in `folder`, which is created where it is missing."""
+    with Collection.open(folder, create=True) as collection:
+        return collection.ingest(sources, choice, ray=ray)
 
 
 def multiply(n: int, folder: Path) -> Path:

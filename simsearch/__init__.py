@@ -2,8 +2,8 @@
 
 from simsearch import Collection
 
-Collection.ingest("indexes/photos", ["photos"])
-with Collection.open("indexes/photos") as collection:
+with Collection.open("indexes/photos", create=True) as collection:
+    collection.ingest(["photos"])
     for hit in collection.search("example.jpg", k=5).hits:
         print(hit.rank, hit.similarity, hit.path)
 """
@@ -13,9 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simsearch.collection import Collection, IngestReport, Verification
+    from simsearch.collection import Collection
     from simsearch.errors import SimsearchError
     from simsearch.index.milvus.config import StoreChoice
+    from simsearch.ingest.run import IngestReport
+    from simsearch.maintenance import Verification
     from simsearch.models.choice import ModelChoice
     from simsearch.search import Answer, Hit, View
     from simsearch.search.examples import Crop, Example
@@ -43,11 +45,11 @@ _HOMES = {
     "Crop": "search.examples",
     "Example": "search.examples",
     "Hit": "search",
-    "IngestReport": "collection",
+    "IngestReport": "ingest.run",
     "ModelChoice": "models.choice",
     "SimsearchError": "errors",
     "StoreChoice": "index.milvus.config",
-    "Verification": "collection",
+    "Verification": "maintenance",
     "View": "search",
 }
 

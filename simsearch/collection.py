@@ -2,168 +2,102 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from simsearch import maintenance
-from simsearch.errors import ImageError, ModelNotIndexed, NoImages, NotAPicture
+from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, NotAPicture
 from simsearch.images.decode import Pixels, compute_default_max_pixels
-from simsearch.images.views import ViewChoice, parse_ranges
+from simsearch.images.views import ViewChoice
 from simsearch.index.backends import open_index_backend
-from simsearch.index.cache import write_kind_choice
+from simsearch.index.cache import IndexBackend
 from simsearch.index.kinds import IndexKindChoice
-from simsearch.index.milvus.config import StoreChoice, switch_store
-from simsearch.ingest.pipeline import IngestJob, Progress, run_pipeline
-from simsearch.ingest.plan import (
-    check_has_picture,
-    check_target_folder,
-    discard_if_unreachable,
-    discard_new_collection,
-    plan_ingest,
-)
-from simsearch.ingest.record import IngestStats
+from simsearch.index.milvus.config import StoreChoice
+from simsearch.ingest.pipeline import Progress
+from simsearch.ingest.run import IngestOptions, IngestReport, run_ingest
 from simsearch.interchange.annotations import AnnotationReport, annotate, clear_columns
 from simsearch.maintenance import Verification
-from simsearch.models.choice import ModelChoice, list_backbones, relocate_weights
+from simsearch.models.choice import ModelChoice, relocate_weights
 from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
-from simsearch.models.precision import PrecisionAgreement
 from simsearch.models.weights import WeightsOptions
 from simsearch.rerank.method import RerankMethod
 from simsearch.search import Answer
-from simsearch.search.examples import Crop, Example, ExampleInput, make_examples
+from simsearch.search.examples import ExampleInput, make_examples
 from simsearch.search.query import Query, SearchOptions
 from simsearch.search.query_vectors import ReadLimits, materialize_example, refuse_network
 from simsearch.search.reranking import RerankerCache
 from simsearch.search.search import SearchTarget, run_query
-from simsearch.sources.addresses import is_remote, is_url
-from simsearch.sources.scan import Scan, Skip, derive_source_name, scan_sources
-from simsearch.sources.web import fetch
+from simsearch.sources.scan import Skip, scan_sources
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
-    from simsearch.duplicates.results import KEEP_RULES, TIERS, DuplicateOptions, DuplicateReport
+    from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
     from simsearch.index.milvus.migrate import PushReport
-    from simsearch.interchange.exporter import FORMATS, ExportFormat, ExportReport, VectorKind
+    from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
     from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
 
-__all__ = [
-    "FORMATS",
-    "KEEP_RULES",
-    "TIERS",
-    "AnnotationReport",
-    "Answer",
-    "Clustering",
-    "Collection",
-    "CollectionLayout",
-    "Crop",
-    "DuplicateOptions",
-    "DuplicateReport",
-    "Example",
-    "ExportReport",
-    "ImageSelection",
-    "ImportReport",
-    "IndexKindChoice",
-    "IngestReport",
-    "ModelChoice",
-    "Progress",
-    "PushReport",
-    "Query",
-    "SearchOptions",
-    "Skip",
-    "StoreChoice",
-    "VectorKind",
-    "Verification",
-    "ViewChoice",
-    "WeightsOptions",
-    "derive_source_name",
-    "fetch",
-    "is_remote",
-    "is_url",
-    "list_backbones",
-    "parse_ranges",
-    "refuse_network",
-]
 
 _RERANK_SETTING = "rerank"
 """The setting that holds a collection's default method."""
 
-_CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
-"""Never looked into by a run: whoever closes a file loses the locks that SQLite in the same process has on it, and what
-another process then does to the catalog ends this one with SIGBUS, or worse."""
-
-_LAZY_IMPORTS = {
-    **dict.fromkeys(("KEEP_RULES", "TIERS", "DuplicateOptions", "DuplicateReport"), "duplicates.results"),
-    **dict.fromkeys(("FORMATS", "ExportReport", "VectorKind"), "interchange.exporter"),
-    "ImportReport": "interchange.importer",
-    "PushReport": "index.milvus.migrate",
-    **dict.fromkeys(("Clustering", "CollectionLayout", "ImageSelection"), "visualization.overview"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what looks at a whole collection when it is first asked for: a query starts sooner without."""
-    if name not in _LAZY_IMPORTS:
-        raise AttributeError(f"module 'simsearch.collection' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"simsearch.{_LAZY_IMPORTS[name]}"), name)
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What a run did, and what the collection holds after it.
-
-    `n_files`, `n_images` and `n_views` count what is there now (views: those with a vector of the model);
-    `n_embedded`, `n_reused`, `n_gone` and `skips` are of this run. `stages` are busy seconds by stage, summed over
-    threads, and seconds that the run waited for a stage (`wait_...`). `agreement` is that of a lower precision with
-    f32, where this run settled on one; `notes` are what a person should know.
-    """
-
-    collection: str
-    model: str
-    backbone: str
-    precision: str
-    n_files: int
-    n_images: int
-    n_views: int
-    n_embedded: int
-    n_reused: int
-    n_gone: int
-    skips: tuple[Skip, ...]
-    elapsed_s: float
-    stages: dict[str, float]
-    agreement: PrecisionAgreement | None
-    notes: tuple[str, ...]
-
 
 class Collection:
-    """An open collection, to be asked. Writing goes through `Collection.ingest` and the other verbs."""
+    """A collection of indexed images in a folder: `catalog.db` and its index files.
 
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
+    Methods that only read may be called while another process writes; they see its commits at the next call. Methods
+    that write hold the collection's lock while they run and raise `CollectionBusy` when another process holds it. An
+    instance may be used by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog | None = None,
+        *,
+        embedders: MutableMapping[str, Embedder] | None = None,
+    ) -> None:
+        """Use `Collection.open`. `catalog` is opened at the first use where it is None."""
         self.folder = folder
-        self._catalog = catalog
-        self._indexes = open_index_backend(catalog)
-        self._reranking = RerankerCache(catalog, self._indexes)
-        self._embedders: dict[str, Embedder] = {}
+        self._open_catalog = catalog
+        self._open_indexes: IndexBackend | None = None
+        self._open_reranking: RerankerCache | None = None
+        self._embedders: MutableMapping[str, Embedder] = {} if embedders is None else embedders
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Collection:
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        embedders: MutableMapping[str, Embedder] | None = None,
+    ) -> Collection:
         """Open the collection in `folder`.
+
+        With `create` the folder may hold no collection yet: `ingest` or `import_embeddings` then makes it, once the
+        sources and the model have been checked. `open` itself writes nothing. `embedders` are loaded models by
+        fingerprint that queries share with other collections; models that queries load are added to it.
 
         Raises `CollectionNotFound`, `CollectionTooNew` or `CollectionDamaged`.
         """
-        return cls(Path(folder), Catalog.open(Path(folder)))
+        folder = Path(folder)
+        try:
+            return cls(folder, Catalog.open(folder), embedders=embedders)
+        except CollectionNotFound:
+            if not create:
+                raise
+            return cls(folder, embedders=embedders)
 
     def close(self) -> None:
-        """Close the catalog, and let go of the indexes."""
-        self._indexes.close()
-        self._catalog.close()
+        """Close the catalog and the indexes."""
+        self._close_indexes()
+        if self._open_catalog is not None:
+            self._open_catalog.close()
 
     def __enter__(self) -> Collection:
         return self
@@ -171,12 +105,10 @@ class Collection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Filling it
+    # Adding images
 
-    @classmethod
     def ingest(
-        cls,
-        folder: str | os.PathLike[str],
+        self,
         sources: Sequence[str | os.PathLike[str]],
         choice: ModelChoice | None = None,
         *,
@@ -189,71 +121,35 @@ class Collection:
         store: StoreChoice | None = None,
         kind: IndexKindChoice | None = None,
     ) -> IngestReport:
-        """Bring the collection in `folder` up to date with `sources`; it is made if it is not there.
+        """Bring the collection up to date with `sources`, and create it where it does not exist.
 
-        Unchanged files cost a stat, moved and copied ones a hash. Killed at any instant, the same call goes on
-        where it stopped. Without a backbone in `choice` the collection's last model is used, in a new
-        collection the default backbone. `augment` says which augmented views of every image are embedded beside
-        the original; without it a model keeps those that it has. A network that is loaded stays in `embedders`,
-        by fingerprint, for the next run. With `ray` the workers of a Ray cluster embed, to the same catalog: those at
-        an address (`host:port`), `auto` (the cluster that this machine is part of), or `local` (one started for this
-        run). `store` says where vectors are searched from now on, and `kind` by which kind of index.
+        An unchanged file costs one stat call, a moved or copied one a hash. After a kill at any moment the same call
+        continues where the run stopped. Without a backbone in `choice` the collection's last model is used, in a new
+        collection the default backbone. `augment` sets which augmented views of every image are embedded beside the
+        original; without it a model keeps the views that it has. A model that is loaded is added to `embedders`, by
+        fingerprint, for the next run. With `ray` the workers of a Ray cluster embed, into the same catalog: the cluster
+        at an address (`host:port`), `auto` (the cluster that this machine is part of), or `local` (one started for this
+        run). `store` sets where vectors are searched from now on, `kind` the kind of index.
 
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
         """
-        started = time.perf_counter()
-        settle = run_pipeline if ray is None else _choose_cluster_ingest(ray)
-        named = [os.fspath(source) for source in sources]
-        folder, limit_px = Path(folder), max_pixels or compute_default_max_pixels()
-        found = scan_sources(named, stdin)
-        found.files = [file for file in found.files if os.path.basename(file.path) not in _CATALOG_FILES]
-        check_has_picture(found, named, limit_px)
-        is_new = check_target_folder(folder)
-        if store is not None:
-            _check_store(folder, store)
-        planned = plan_ingest(folder, choice or ModelChoice(), found, limit_px)
-        if embedders is not None:
-            planned.embedders = embedders
-        model, width = planned.model, planned.width
-        with discard_if_unreachable(folder, is_new=is_new), CatalogWriter.open_or_create(folder) as writer:
-            with writer.transaction():
-                stored = writer.add_model(model, width, planned.fingerprint)
-                views = (augment or ViewChoice()).apply_to(stored.augmentation)
-                if views != stored.augmentation:
-                    stored = writer.set_augmentation(stored, views)
-                if planned.graph is not None:
-                    writer.write_graph(stored.id, planned.graph)
-                if store is not None:
-                    switch_store(writer, store)
-                run_id = writer.begin_run(stored.id, named)
-            job = IngestJob(model, stored.id, stored.augmentation, planned.open_embedder, limit_px, progress)
-            tally = settle(found, writer, job)
-            with writer.transaction():
-                writer.end_run(run_id, embedded=tally.n_embedded, reused=tally.n_reused)
-            counts = writer.count_contents()
-            if not (is_new and counts["files"] == 0):
-                with tally.clock.measure("index"), open_index_backend(writer) as indexes:
-                    if kind is not None and write_kind_choice(writer, kind):
-                        indexes.discard()
-                    indexes.refresh(stored.fingerprint)
-            n_views = writer.count_vectors(stored.id)
-        if is_new and counts["files"] == 0:
-            discard_new_collection(folder)
-            first = tally.skips[0]
-            raise NoImages(
-                named[0],
-                f"none of {len(tally.skips)} pictures could be read",
-                f"the first was {first.path}: {first.reason}",
-            )
-        return IngestReport(
-            str(folder), stored.fingerprint, model.backbone, model.precision, counts["files"], counts["images"],
-            n_views, tally.n_embedded, tally.n_reused, tally.n_gone, tuple(tally.skips),
-            time.perf_counter() - started, tally.clock.seconds, planned.agreement,
-            (*planned.notes, *tally.notes, *(kind.list_notes(n_views) if kind else ())),
-        )  # fmt: skip
+        options = IngestOptions(
+            sources=tuple(os.fspath(source) for source in sources),
+            choice=choice or ModelChoice(),
+            augment=augment or ViewChoice(),
+            stdin=stdin,
+            max_pixels=max_pixels or compute_default_max_pixels(),
+            progress=progress,
+            embedders=embedders,
+            ray=ray,
+            store=store,
+            kind=kind,
+        )
+        self._close_indexes()
+        return run_ingest(self.folder, self._find_catalog(), options)
 
-    # Asking it
+    # Searching
 
     def search(
         self,
@@ -296,7 +192,7 @@ class Collection:
         method = RerankMethod.parse(self.default_rerank if query.rerank is None else query.rerank)
         stored = self._find_model(query.backbone)
         open_model = partial(self._open_embedder, stored, query.weights)
-        return run_query(query, SearchTarget(self._catalog, stored, method, self._reranking, open_model))
+        return run_query(query, SearchTarget(self.catalog, stored, method, self._reranking, open_model))
 
     def search_each(
         self, sources: Sequence[str | os.PathLike[str]], **options: Unpack[SearchOptions]
@@ -320,95 +216,93 @@ class Collection:
     def files_of(self, queries: Sequence[ExampleInput], folder: str | os.PathLike[str]) -> list[str]:
         """A file for each query, to be looked at: its own, or one made in `folder` where it has none."""
         reach = ReadLimits(compute_default_max_pixels())
-        return [materialize_example(example, self._catalog, reach, Path(folder)) for example in make_examples(queries)]
+        return [materialize_example(example, self.catalog, reach, Path(folder)) for example in make_examples(queries)]
 
     @property
     def default_rerank(self) -> str:
         """The method that answers are ranked by if a query does not say: `none` unless `set_default_rerank` did."""
-        return self._catalog.read_setting(_RERANK_SETTING) or str(RerankMethod())
+        return self.catalog.read_setting(_RERANK_SETTING) or str(RerankMethod())
 
-    # Keeping it
+    # Maintenance
 
     def info(self) -> dict[str, Any]:
-        """What is here: counts, models with their coverage, sizes in bytes, last runs, skips."""
-        return maintenance.describe(self._catalog, self._indexes)
+        """Describe the collection: counts, models with their coverage, sizes in bytes, last runs, skips."""
+        return maintenance.describe(self.catalog, self._indexes)
 
     def verify(self) -> Verification:
-        """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
-        return maintenance.verify(self._catalog, self._indexes)
+        """Check everything that can be checked without embedding: SQLite, vectors, indexes, files."""
+        return maintenance.verify(self.catalog, self._indexes)
 
-    @classmethod
-    def rebuild(cls, folder: str | os.PathLike[str], kind: IndexKindChoice | None = None) -> list[str]:
-        """Make every index anew from the catalog, and delete those of no model; where those are that were made.
+    def rebuild(self, kind: IndexKindChoice | None = None) -> list[str]:
+        """Rebuild every index from the catalog, delete index files of deleted models, and return where each index is.
 
-        With a `kind` they are of that kind from now on.
+        `kind` sets the kind of index from now on.
         """
-        return maintenance.rebuild(Path(folder), kind)
+        with self._write() as writer:
+            return maintenance.rebuild(writer, kind)
 
-    @classmethod
-    def remove(cls, folder: str | os.PathLike[str], paths: Sequence[str]) -> int:
-        """Take files, or all files below folders, out of the answers; how many.
+    def remove(self, paths: Sequence[str]) -> int:
+        """Remove files, or all files below folders, from the results, and return how many were removed.
 
-        The files themselves are not touched. Raises `UsageError` when the collection has none of a path.
+        The files themselves are not touched. Raises `UsageError` when the collection has no file at a path.
         """
-        return maintenance.remove(Path(folder), paths)
+        with self._write() as writer:
+            return maintenance.remove(writer, paths)
 
-    @classmethod
-    def prune(
-        cls, folder: str | os.PathLike[str], backbone: str | None = None, *, only_augmented: bool = False
-    ) -> dict[str, int]:
-        """Delete what no file needs any more, everything of one backbone, or augmented views; give the space back.
+    def prune(self, backbone: str | None = None, *, only_augmented: bool = False) -> dict[str, int]:
+        """Delete images without a file, or everything of one backbone, or augmented views; free the disk space.
 
         Returns counts: `images`, `models` and `views` deleted, and `freed_bytes`.
         """
-        return maintenance.prune(Path(folder), backbone, only_augmented=only_augmented)
+        with self._write() as writer:
+            return maintenance.prune(writer, backbone, only_augmented=only_augmented)
 
-    @classmethod
     def push(
-        cls,
-        folder: str | os.PathLike[str],
+        self,
         choice: StoreChoice | None = None,
         *,
         drops: bool = False,
         progress: Callable[[int, int], object] = lambda _n_done, _n_all: None,
     ) -> PushReport:
-        """Copy every vector to where it is to be searched, a Milvus or FAISS files, and search it there from then on.
+        """Copy every vector to Milvus or to FAISS files, and search there from then on.
 
-        Without a choice the Milvus of the collection is compared row by row and put right. `drops`: a Milvus that is
-        left forgets the collection. Raises `UsageError`, `StoreUnavailable`, `MissingExtra` or a `CollectionError`;
-        the collection is then searched where it was.
+        Without a choice the collection's Milvus is compared row by row and repaired. `drops`: the Milvus that is no
+        longer used deletes its copy of the collection. Raises `UsageError`, `StoreUnavailable`, `MissingExtra` or a
+        `CollectionError`; the collection is then searched where it was before.
         """
         from simsearch.index.milvus.migrate import push
 
-        return push(Path(folder), choice, drops=drops, progress=progress)
+        with self._write() as writer:
+            return push(writer, choice, drops=drops, progress=progress)
 
-    # Noting things in it
+    # Annotations and settings
 
-    @classmethod
-    def annotate(cls, folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> AnnotationReport:
-        """Note columns of one's own beside images, from a .csv or .json file, for `where` to ask about.
+    def annotate(self, file: str | os.PathLike[str]) -> AnnotationReport:
+        """Read columns of the user's own from a .csv or .json file and store them with the images, for `where`.
 
         Raises `SourceError` when the file cannot be read, or none of its images is in the collection.
         """
-        return annotate(Path(folder), Path(file))
+        with self._write() as writer:
+            return annotate(writer, Path(file))
 
-    @classmethod
-    def clear_columns(cls, folder: str | os.PathLike[str], columns: Sequence[str]) -> int:
-        """Delete columns of one's own; how many values went. Raises `UsageError` when there is no such column."""
-        return clear_columns(Path(folder), columns)
+    def clear_columns(self, columns: Sequence[str]) -> int:
+        """Delete columns of the user's own, and return how many values were deleted.
 
-    @classmethod
-    def set_default_rerank(cls, folder: str | os.PathLike[str], method: str) -> None:
-        """Say which method answers are ranked by if a query does not say; `none` takes it back.
+        Raises `UsageError` when there is no such column.
+        """
+        with self._write() as writer:
+            return clear_columns(writer, columns)
+
+    def set_default_rerank(self, method: str) -> None:
+        """Set the re-ranking method of searches that name none; `none` clears it.
 
         Raises `UsageError`.
         """
         chosen = RerankMethod.parse(method)
-        Catalog.open(Path(folder)).close()
-        with CatalogWriter.open_or_create(Path(folder)) as writer, writer.transaction():
+        with self._write() as writer, writer.transaction():
             writer.write_setting(_RERANK_SETTING, None if chosen == RerankMethod() else str(chosen))
 
-    # Looking at it as a whole
+    # Views of the whole collection
 
     def clusters(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
@@ -419,7 +313,7 @@ class Collection:
         """
         from simsearch.visualization.overview import ImageSelection, cluster_collection
 
-        return cluster_collection(self._catalog, self._find_model(backbone), k, selection or ImageSelection())
+        return cluster_collection(self.catalog, self._find_model(backbone), k, selection or ImageSelection())
 
     def arrangement(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
@@ -427,7 +321,7 @@ class Collection:
         """The same with a place for each image in the plane, near those that are alike: what a map is drawn from."""
         from simsearch.visualization.overview import ImageSelection, lay_out_collection
 
-        return lay_out_collection(self._catalog, self._find_model(backbone), k, selection or ImageSelection())
+        return lay_out_collection(self.catalog, self._find_model(backbone), k, selection or ImageSelection())
 
     def duplicates(
         self,
@@ -445,28 +339,31 @@ class Collection:
         from simsearch.duplicates.results import DuplicateOptions
 
         return search_duplicates(
-            self._catalog, self._indexes, self._find_model(backbone), options=question or DuplicateOptions(),
+            self.catalog, self._indexes, self._find_model(backbone), options=question or DuplicateOptions(),
             order=weights or WeightsOptions(), progress=progress,
         )  # fmt: skip
 
-    @classmethod
-    def reject_duplicates(cls, folder: str | os.PathLike[str], image_ids: Sequence[int]) -> int:
-        """Remember that none of those images is a duplicate of another of them; how many pairs that is.
+    def reject_duplicates(self, image_ids: Sequence[int]) -> int:
+        """Remember that no two of these images are duplicates, and return how many pairs that is.
 
         Raises `UsageError` on fewer than two images, `ImageNotFound`.
         """
         from simsearch.duplicates.asking import reject
 
-        return reject(Path(folder), image_ids)
+        with self._write() as writer:
+            return reject(writer, image_ids)
 
-    @classmethod
-    def unreject_duplicates(cls, folder: str | os.PathLike[str], image_ids: Sequence[int]) -> int:
-        """Forget that again; how many pairs were remembered. Raises the same."""
+    def unreject_duplicates(self, image_ids: Sequence[int]) -> int:
+        """Forget rejected pairs of these images, and return how many there were.
+
+        Raises `UsageError` on fewer than two images, `ImageNotFound`.
+        """
         from simsearch.duplicates.asking import unreject
 
-        return unreject(Path(folder), image_ids)
+        with self._write() as writer:
+            return unreject(writer, image_ids)
 
-    # To and from other tools
+    # Export and import
 
     def export(
         self,
@@ -482,12 +379,10 @@ class Collection:
         """
         from simsearch.interchange.exporter import export
 
-        return export(self._catalog, self._find_model(backbone), Path(place), format=format, vectors=vectors)
+        return export(self.catalog, self._find_model(backbone), Path(place), format=format, vectors=vectors)
 
-    @classmethod
     def import_embeddings(
-        cls,
-        folder: str | os.PathLike[str],
+        self,
         source: str | os.PathLike[str],
         name: str,
         *,
@@ -496,31 +391,71 @@ class Collection:
         max_pixels: int | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> ImportReport:
-        """Take vectors of another tool into a collection, under a name to ask for; relative paths begin at `root`.
+        """Import vectors of another tool under the backbone name `name`; relative paths start at `root`.
 
-        Raises `SourceError`, `UsageError`, `MissingExtra` or a `CollectionError`; nothing is written then.
+        The collection is created where it does not exist. Raises `SourceError`, `UsageError`, `MissingExtra` or a
+        `CollectionError`; nothing is written then.
         """
         from simsearch.interchange.importer import ImportOptions, import_embeddings
 
-        intake = ImportOptions(
+        options = ImportOptions(
             source=Path(source), name=name, root=Path(root), metadata=Path(metadata) if metadata else None,
             max_pixels=max_pixels or compute_default_max_pixels(),
         )  # fmt: skip
-        return import_embeddings(Path(folder), intake, progress)
+        self._close_indexes()
+        return import_embeddings(self.folder, self._find_catalog(), options, progress)
+
+    def model(self, backbone: str | None = None) -> StoredModel:
+        """The stored model of a backbone, or the last one that was indexed. Raises `ModelNotIndexed`."""
+        return self._find_model(backbone)
+
+    # The catalog, indexes and models, opened when they are first needed
 
     @property
     def catalog(self) -> Catalog:
-        """What all of it is read from."""
-        return self._catalog
+        """The open catalog. Raises `CollectionNotFound` while the collection has not been created."""
+        if self._open_catalog is None:
+            self._open_catalog = Catalog.open(self.folder)
+        return self._open_catalog
 
-    def model(self, backbone: str | None = None) -> StoredModel:
-        """The model that is asked, as the catalog has it. Raises `ModelNotIndexed`."""
-        return self._find_model(backbone)
+    def _find_catalog(self) -> Catalog | None:
+        """The open catalog, or None where the folder holds no collection yet."""
+        try:
+            return self.catalog
+        except CollectionNotFound:
+            return None
 
-    # Models and caches
+    @property
+    def _indexes(self) -> IndexBackend:
+        if self._open_indexes is None:
+            self._open_indexes = open_index_backend(self.catalog)
+        return self._open_indexes
+
+    @property
+    def _reranking(self) -> RerankerCache:
+        if self._open_reranking is None:
+            self._open_reranking = RerankerCache(self.catalog, self._indexes)
+        return self._open_reranking
+
+    def _close_indexes(self) -> None:
+        """Close the indexes; the next search opens them where the collection is then searched."""
+        if self._open_indexes is not None:
+            self._open_indexes.close()
+        self._open_indexes = self._open_reranking = None
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[CatalogWriter]:
+        """Hold the collection's lock, with a catalog to write to.
+
+        Raises `CollectionNotFound`, `CollectionBusy` or `CollectionNotWritable`.
+        """
+        _ = self.catalog
+        self._close_indexes()
+        with CatalogWriter.open_or_create(self.folder) as writer:
+            yield writer
 
     def _find_model(self, backbone: str | None) -> StoredModel:
-        models = self._catalog.list_models() if backbone is None else maintenance.find_models(self._catalog, backbone)
+        models = self.catalog.list_models() if backbone is None else maintenance.find_models(self.catalog, backbone)
         if not models:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
@@ -530,27 +465,8 @@ class Collection:
         if fingerprint not in self._embedders:
             opening = LoadOptions(
                 locate=lambda model: relocate_weights(model, order),
-                graph=self._catalog.read_graph(stored.id),
+                graph=self.catalog.read_graph(stored.id),
                 pixels=pixels,
             )
             self._embedders[fingerprint] = open_embedder(stored.model, opening)
         return self._embedders[fingerprint]
-
-
-def _choose_cluster_ingest(address: str) -> Callable[[Scan, CatalogWriter, IngestJob], IngestStats]:
-    """What brings a catalog up to date with the workers of a Ray cluster.
-
-    Raises `MissingExtra`, or `ClusterError` when nothing answers at the address.
-    """
-    from simsearch.ingest.ray_cluster.cluster import check_address
-
-    check_address(address)
-    from simsearch.ingest.ray_cluster.driver import ingest_on_cluster
-
-    return partial(ingest_on_cluster, address)
-
-
-def _check_store(folder: Path, store: StoreChoice) -> None:
-    from simsearch.index.milvus.migrate import check_connection
-
-    check_connection(folder, store)

@@ -19,7 +19,7 @@ from simsearch.index.cache import IndexBackend, write_kind_choice
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.connection import SHARDS_NAME
+from simsearch.store.connection import CATALOG_NAME, SHARDS_NAME
 from simsearch.store.writer import CatalogWriter
 
 _UNIT_TOLERANCE = 1e-3
@@ -80,75 +80,69 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
     return Verification(tuple(problems), tuple(notes))
 
 
-def rebuild(folder: Path, choice: IndexKindChoice | None = None) -> list[str]:
-    """Make every index anew from the catalog, and delete those of no model; where those are that were made.
+def rebuild(writer: CatalogWriter, choice: IndexKindChoice | None = None) -> list[str]:
+    """Rebuild the index of every model from the catalog, delete other index files, and return where each new one is.
 
-    `choice` says of which kind, from now on; without one it is the kind that was chosen before.
+    `choice` sets the kind of index from now on; None keeps the kind that was chosen before.
     """
-    Catalog.open(folder).close()
-    with CatalogWriter.open_or_create(folder) as writer:
-        if choice is not None:
-            write_kind_choice(writer, choice)
-        with open_index_backend(writer) as indexes:
-            indexes.discard()
-            fingerprints = [stored.fingerprint for stored in writer.list_models()]
-            for fingerprint in fingerprints:
-                indexes.refresh(fingerprint)
-            return [indexes.describe_location(fingerprint) for fingerprint in fingerprints]
+    if choice is not None:
+        write_kind_choice(writer, choice)
+    with open_index_backend(writer) as indexes:
+        indexes.discard()
+        fingerprints = [stored.fingerprint for stored in writer.list_models()]
+        for fingerprint in fingerprints:
+            indexes.refresh(fingerprint)
+        return [indexes.describe_location(fingerprint) for fingerprint in fingerprints]
 
 
-def remove(folder: Path, paths: Sequence[str]) -> int:
-    """Take files, or all files below folders, out of the answers; how many.
+def remove(writer: CatalogWriter, paths: Sequence[str]) -> int:
+    """Remove files, or all files below folders, from the collection, and return how many were removed.
 
-    Raises `UsageError` when the collection has none of a path.
+    Raises `UsageError` when the collection has no file at a path.
     """
-    Catalog.open(folder).close()
-    with CatalogWriter.open_or_create(folder) as writer:
-        known = list(writer.iterate_paths())
-        meant: list[str] = []
-        for path in paths:
-            below = [file for file in known if _is_selected(file, path)]
-            if not below:
-                raise UsageError(f"{folder} has no file {path}", "`simsearch query` and `info` show what it has")
-            meant += below
-        with writer.transaction():
-            return writer.forget_files(dict.fromkeys(meant))
+    known = list(writer.iterate_paths())
+    selected: list[str] = []
+    for path in paths:
+        below = [file for file in known if _is_selected(file, path)]
+        if not below:
+            raise UsageError(f"{writer.folder} has no file {path}", "`simsearch query` and `info` show what it has")
+        selected += below
+    with writer.transaction():
+        return writer.forget_files(dict.fromkeys(selected))
 
 
-def prune(folder: Path, backbone: str | None, *, only_augmented: bool) -> dict[str, int]:
+def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) -> dict[str, int]:
     """Delete what no file needs any more, or what is said, and give the space back.
 
     With a backbone everything of it goes, or only its augmented views; those of all models without one. Returns
     counts: `images`, `models` and `views` deleted, and `freed_bytes`.
     """
-    with Catalog.open(folder) as catalog:
-        meant = catalog.list_models() if backbone is None else find_models(catalog, backbone)
-    before = _measure_size_bytes(folder)
-    with CatalogWriter.open_or_create(folder) as writer:
-        n_views = writer.count_contents()["views"]
-        n_images = n_models = 0
-        with writer.transaction():
-            if only_augmented:
-                for stored in meant:
-                    writer.set_augmentation(stored, NO_AUGMENTATION)
-            elif backbone is None:
-                n_images = writer.forget_orphans()
-            else:
-                n_models = len(meant)
-                for stored in meant:
-                    writer.forget_model(stored.id)
-        n_views -= writer.count_contents()["views"]
-        shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)  # of runs on a cluster that were killed
-        writer.compact()
-        with open_index_backend(writer) as indexes:
-            kept = {stored.fingerprint for stored in writer.list_models()}
-            for stored in meant:
-                if stored.fingerprint not in kept:
-                    indexes.discard(stored.fingerprint)
-            for fingerprint in kept:
-                indexes.refresh(fingerprint)
-            indexes.discard_stale()
-    freed = max(0, before - _measure_size_bytes(folder))
+    selected = writer.list_models() if backbone is None else find_models(writer, backbone)
+    size_bytes = _measure_kept_bytes(writer.folder)
+    n_views = writer.count_contents()["views"]
+    n_images = n_models = 0
+    with writer.transaction():
+        if only_augmented:
+            for stored in selected:
+                writer.set_augmentation(stored, NO_AUGMENTATION)
+        elif backbone is None:
+            n_images = writer.forget_orphans()
+        else:
+            n_models = len(selected)
+            for stored in selected:
+                writer.forget_model(stored.id)
+    n_views -= writer.count_contents()["views"]
+    shutil.rmtree(writer.folder / SHARDS_NAME, ignore_errors=True)  # of runs on a cluster that were killed
+    writer.compact()
+    with open_index_backend(writer) as indexes:
+        kept = {stored.fingerprint for stored in writer.list_models()}
+        for stored in selected:
+            if stored.fingerprint not in kept:
+                indexes.discard(stored.fingerprint)
+        for fingerprint in kept:
+            indexes.refresh(fingerprint)
+        indexes.discard_stale()
+    freed = max(0, size_bytes - _measure_kept_bytes(writer.folder))
     return {"images": n_images, "models": n_models, "views": n_views, "freed_bytes": freed}
 
 
@@ -192,6 +186,12 @@ def _is_selected(file: str, path: str) -> bool:
     if is_remote(path):
         return is_below(file, canonicalize_address(path))
     return file == canonicalize_path(path) or file.startswith(os.path.join(os.path.realpath(path), ""))
+
+
+def _measure_kept_bytes(folder: Path) -> int:
+    """Measure a collection without the log of SQLite, which the last connection to close folds into the catalog."""
+    logs = (folder / f"{CATALOG_NAME}-wal", folder / f"{CATALOG_NAME}-shm")
+    return _measure_size_bytes(folder) - sum(log.stat().st_size for log in logs if log.exists())
 
 
 def _measure_size_bytes(folder: Path) -> int:

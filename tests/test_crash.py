@@ -20,6 +20,7 @@ import pytest
 from simsearch import Collection
 from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
 from simsearch.store.writer import CatalogWriter
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 N_PICTURES = 260
@@ -121,7 +122,7 @@ def test_what_a_killed_creation_left_is_a_place_to_begin(photos: Path, collectio
             Migrations("simsearch").ensure_migrations_table(database)
     else:
         (collection / "catalog.db").write_bytes(leftover)
-    assert Collection.ingest(collection, [photos], HISTOGRAM).n_embedded == 12
+    assert oneshot.ingest(collection, [photos], HISTOGRAM).n_embedded == 12
 
 
 def test_an_interrupted_run_says_that_it_can_go_on(many: Path, tmp_path: Path):
@@ -137,19 +138,19 @@ def test_an_interrupted_run_says_that_it_can_go_on(many: Path, tmp_path: Path):
 
 
 def test_a_second_run_at_once_is_told_that_the_collection_is_busy(photos: Path, collection: Path):
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     with CatalogWriter.open_or_create(collection):
         code, errors = finished(index_process(photos, collection))
         assert (code, errors.count("\n")) == (1, 1)
         assert "another run is writing" in errors
-        for verb in (Collection.rebuild, Collection.prune):
+        for verb in (oneshot.rebuild, oneshot.prune):
             with pytest.raises(CollectionBusy):
                 verb(collection)
-    assert Collection.ingest(collection, [photos], HISTOGRAM).n_reused == 12
+    assert oneshot.ingest(collection, [photos], HISTOGRAM).n_reused == 12
 
 
 def test_readers_go_on_while_a_run_writes(photos: Path, collection: Path):
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     with CatalogWriter.open_or_create(collection) as writer, writer.transaction():
         writer.forget_files([str(photos / "a" / "picture_00.png")])
         with Collection.open(collection) as opened:
@@ -176,13 +177,13 @@ def small_disk(folder: Path, size_kb: int) -> Iterator[Path]:
 def test_a_full_disk_is_told_and_what_was_committed_is_safe(many: Path, tmp_path: Path):
     with small_disk(tmp_path / "disk", 700) as disk:
         with pytest.raises(DiskFull, match="free some space"):
-            Collection.ingest(disk / "ix", [many], HISTOGRAM)
+            oneshot.ingest(disk / "ix", [many], HISTOGRAM)
         with Collection.open(disk / "ix") as opened:
             n_kept = opened.info()["images"]
             assert 0 < n_kept < N_PICTURES
             assert opened.verify().problems == ()
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-        report = Collection.ingest(disk / "ix", [many], HISTOGRAM)
+        report = oneshot.ingest(disk / "ix", [many], HISTOGRAM)
         assert (report.n_images, report.n_reused) == (N_PICTURES, n_kept + 1)
 
 
@@ -204,16 +205,16 @@ def test_a_file_that_may_not_grow_is_told_in_one_line(many: Path, tmp_path: Path
 def test_a_place_that_cannot_be_written_to_is_told_and_left_alone(photos: Path, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CollectionNotWritable, match="--into"):
-        Collection.ingest(tmp_path / "file" / "ix", [photos], HISTOGRAM)
+        oneshot.ingest(tmp_path / "file" / "ix", [photos], HISTOGRAM)
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
 def test_a_read_only_collection_answers(photos: Path, tmp_path: Path):
     with small_disk(tmp_path / "disk", 5000) as disk:
-        Collection.ingest(disk / "ix", [photos], HISTOGRAM)
+        oneshot.ingest(disk / "ix", [photos], HISTOGRAM)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         with Collection.open(disk / "ix") as opened:
             assert len(opened.search(1, k=12).hits) == 12
         with pytest.raises(CollectionNotWritable, match="--into"):
-            Collection.ingest(disk / "ix", [photos], HISTOGRAM)
+            oneshot.ingest(disk / "ix", [photos], HISTOGRAM)
         assert os.statvfs(disk).f_flag & os.ST_RDONLY

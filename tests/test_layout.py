@@ -21,8 +21,8 @@ LEVELS = [
     {"models"},
     {"filters"},
     {"store"},
-    {"ingest"},
     {"index"},
+    {"ingest"},
     {"rerank"},
     {"search"},
     {"visualization"},
@@ -96,11 +96,11 @@ def test_a_heavy_library_is_imported_by_its_owner_alone(library: str):
     assert importing <= OWNERS[library]
 
 
-def test_the_command_line_knows_what_asks_and_what_shows_and_nothing_deeper():
-    rooms = {"errors", "files", "text", "machine", "collection", "watch", "evaluation", "study", "report", "cli", "web"}
+def test_the_command_line_leaves_the_catalog_to_the_collection():
+    """The command line is the top room: it imports each name from where it is defined, but reads no catalog itself."""
     for file in (PACKAGE / "cli").glob("*.py"):
         inner = {name.split(".")[1] for name in _imports(file) if name.startswith("simsearch.")}
-        assert inner - rooms == set()
+        assert inner & {"store", "filters"} == set()
 
 
 def test_every_public_name_can_be_imported():

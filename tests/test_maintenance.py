@@ -10,12 +10,13 @@ import pytest
 
 from simsearch import Collection, ModelChoice, index
 from simsearch.errors import CollectionNotFound, ModelNotIndexed, UsageError
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 
 @pytest.fixture
 def indexed(photos: Path, collection: Path) -> Path:
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     return collection
 
 
@@ -55,7 +56,7 @@ def test_a_harmed_cache_changes_no_answer_and_is_made_anew(indexed: Path, photos
         file.unlink()
     elif harm == "foreign":
         draw_picture(tmp_path / "others" / "x.png", 70)
-        Collection.ingest(tmp_path / "other", [tmp_path / "others"], HISTOGRAM)
+        oneshot.ingest(tmp_path / "other", [tmp_path / "others"], HISTOGRAM)
         shutil.copy(cache_of(tmp_path / "other"), file)
     else:
         flipped = content[:40] + bytes([content[40] ^ 255]) + content[41:]
@@ -64,7 +65,7 @@ def test_a_harmed_cache_changes_no_answer_and_is_made_anew(indexed: Path, photos
     with Collection.open(indexed) as opened:
         assert "rebuild" in opened.verify().notes[0]
     if harm == "flip":  # only reading every byte shows this one; a query trusts the stamp
-        assert Collection.rebuild(indexed) == [file.name]
+        assert oneshot.rebuild(indexed) == [file.name]
     assert answers(indexed) == expected
     assert index.is_intact(file)
 
@@ -73,7 +74,7 @@ def test_a_cache_left_behind_by_a_killed_run_is_caught_up(indexed: Path, photos:
     old = cache_of(indexed).read_bytes()
     for seed in range(20, 25):
         draw_picture(photos / f"new_{seed}.png", seed)
-    Collection.ingest(indexed, [photos], HISTOGRAM)
+    oneshot.ingest(indexed, [photos], HISTOGRAM)
     expected = answers(indexed)
     cache_of(indexed).write_bytes(old)
     assert answers(indexed) == expected
@@ -83,42 +84,42 @@ def test_a_cache_left_behind_by_a_killed_run_is_caught_up(indexed: Path, photos:
 
 def test_rebuild_deletes_caches_of_no_model(indexed: Path):
     (indexed / "resnet50-000000000000.faiss").write_bytes(b"x")
-    names = Collection.rebuild(indexed)
+    names = oneshot.rebuild(indexed)
     assert [file.name for file in indexed.glob("*.faiss")] == names
 
 
 def test_remove_takes_a_folder_out_of_the_answers_and_leaves_the_files(indexed: Path, photos: Path):
-    assert Collection.remove(indexed, [str(photos / "a")]) == 6
+    assert oneshot.remove(indexed, [str(photos / "a")]) == 6
     with Collection.open(indexed) as opened:
         names = {Path(hit.path).parent.name for hit in opened.search(str(photos / "a" / "picture_00.png"), k=12).hits}
     assert names == {"b"}
     assert len(list((photos / "a").iterdir())) == 6
-    assert Collection.ingest(indexed, [photos], HISTOGRAM).n_embedded == 0
+    assert oneshot.ingest(indexed, [photos], HISTOGRAM).n_embedded == 0
 
 
 def test_remove_of_an_unknown_path_is_told_and_removes_nothing(indexed: Path, photos: Path):
     with pytest.raises(UsageError, match="has no file"):
-        Collection.remove(indexed, [str(photos / "a"), "elsewhere"])
+        oneshot.remove(indexed, [str(photos / "a"), "elsewhere"])
     with Collection.open(indexed) as opened:
         assert opened.info()["files"] == 12
 
 
 def test_prune_deletes_what_no_file_needs_and_ids_are_not_used_again(indexed: Path, photos: Path):
     (photos / "b" / "picture_11.png").unlink()
-    Collection.ingest(indexed, [photos], HISTOGRAM)
-    assert Collection.prune(indexed)["images"] == 1
+    oneshot.ingest(indexed, [photos], HISTOGRAM)
+    assert oneshot.prune(indexed)["images"] == 1
     with Collection.open(indexed) as opened:
         assert (opened.info()["orphans"], opened.info()["models"][0]["views"]) == (0, 11)
         assert opened.verify().notes == ()
     new = draw_picture(photos / "new.png", 40)
-    Collection.ingest(indexed, [photos], HISTOGRAM)
+    oneshot.ingest(indexed, [photos], HISTOGRAM)
     with Collection.open(indexed) as opened:
         assert opened.search(new, k=1).hits[0].image_id == 13
 
 
 def test_prune_of_a_backbone_deletes_its_vectors_and_its_cache_only(indexed: Path, photos: Path):
-    other = Collection.ingest(indexed, [photos], ModelChoice(backbone="histogram", resize="pad"))
-    assert Collection.prune(indexed, other.model)["models"] == 1
+    other = oneshot.ingest(indexed, [photos], ModelChoice(backbone="histogram", resize="pad"))
+    assert oneshot.prune(indexed, other.model)["models"] == 1
     with Collection.open(indexed) as opened:
         assert [model["resize"] for model in opened.info()["models"]] == ["squash"]
     assert len(list(indexed.glob("*.faiss"))) == 1
@@ -126,7 +127,7 @@ def test_prune_of_a_backbone_deletes_its_vectors_and_its_cache_only(indexed: Pat
 
 def test_prune_of_an_unknown_backbone_is_told(indexed: Path):
     with pytest.raises(ModelNotIndexed, match="not indexed with resnet50"):
-        Collection.prune(indexed, "resnet50")
+        oneshot.prune(indexed, "resnet50")
 
 
 def test_verify_tells_of_damage(indexed: Path):
@@ -148,7 +149,7 @@ def test_verify_tells_of_dangling_rows(indexed: Path):
 
 
 def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
-    Collection.remove(indexed, [str(photos / "a" / "picture_00.png")])
+    oneshot.remove(indexed, [str(photos / "a" / "picture_00.png")])
     (photos / "a" / "picture_01.png").unlink()
     with Collection.open(indexed) as opened:
         notes = " ".join(opened.verify().notes)
@@ -156,9 +157,7 @@ def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
     assert "1 images have no file" in notes
 
 
-@pytest.mark.parametrize(
-    "verb", [Collection.rebuild, Collection.prune, lambda folder: Collection.remove(folder, ["x"])]
-)
+@pytest.mark.parametrize("verb", [oneshot.rebuild, oneshot.prune, lambda folder: oneshot.remove(folder, ["x"])])
 def test_no_verb_makes_a_collection_where_there_is_none(tmp_path: Path, verb):
     with pytest.raises(CollectionNotFound):
         verb(tmp_path / "nothing")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
+from tests import oneshot
 from tests.conftest import SHARED
 
 WEIGHTS = SHARED / "weights" / "mobilenet_v2.weights.h5"
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared, with rea
 def caltech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,200 photographs of 100 classes, indexed."""
     folder = tmp_path_factory.mktemp("indexes") / "caltech"
-    report = Collection.ingest(folder, [SHARED / "photos" / "caltech101_small"], MOBILENET)
+    report = oneshot.ingest(folder, [SHARED / "photos" / "caltech101_small"], MOBILENET)
     assert (report.n_files, report.n_images, report.n_embedded, report.skips) == (1200, 1200, 1200, ())
     return folder
 
@@ -69,7 +70,7 @@ def test_neighbours_share_the_class_as_often_as_promised(rankings: dict[str, lis
 def seed_answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """Similarities of the original study's pictures to vase.jpg, by file name."""
     folder = tmp_path_factory.mktemp("indexes") / "seed"
-    Collection.ingest(folder, [SHARED / "seed"], MOBILENET)
+    oneshot.ingest(folder, [SHARED / "seed"], MOBILENET)
     with Collection.open(folder) as opened:
         hits = opened.search(SHARED / "seed" / "vase.jpg", k=13).hits
     assert len(hits) == 13
@@ -97,7 +98,7 @@ def test_a_turned_photograph_is_found_by_its_upright_twin(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
     upright.transpose(Image.Transpose.ROTATE_90).save(folder / "lying.png", exif=exif)
-    Collection.ingest(tmp_path / "ix", [folder], MOBILENET)
+    oneshot.ingest(tmp_path / "ix", [folder], MOBILENET)
     with Collection.open(tmp_path / "ix") as opened:
         first, second = opened.search(folder / "3.jpg", k=2).hits
     assert {Path(first.path).name, Path(second.path).name} == {"3.jpg", "lying.png"}

@@ -13,12 +13,13 @@ from PIL import Image
 
 from simsearch import Collection, ModelChoice
 from simsearch.errors import CollectionNotFound, ImageError, ImageNotFound, ModelNotIndexed, UsageError, WeightsMismatch
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 
 @pytest.fixture
 def indexed(photos: Path, collection: Path) -> Path:
-    Collection.ingest(collection, [str(photos)], HISTOGRAM)
+    oneshot.ingest(collection, [str(photos)], HISTOGRAM)
     return collection
 
 
@@ -90,7 +91,7 @@ def test_equal_similarities_come_in_the_order_of_ids_even_at_the_cut(tmp_path: P
     (tmp_path / "photos").mkdir()
     for number in range(40):
         picture.save(tmp_path / "photos" / f"{number:02}.png", compress_level=number % 10, dpi=(number + 1, 72))
-    Collection.ingest(collection, [str(tmp_path / "photos")], HISTOGRAM)
+    oneshot.ingest(collection, [str(tmp_path / "photos")], HISTOGRAM)
     with Collection.open(collection) as opened:
         hits = opened.search(40, k=7).hits
     assert [hit.image_id for hit in hits] == [1, 2, 3, 4, 5, 6, 7]
@@ -100,12 +101,12 @@ def test_equal_similarities_come_in_the_order_of_ids_even_at_the_cut(tmp_path: P
 def test_k_answers_come_back_although_the_nearest_files_are_gone(tmp_path: Path, collection: Path):
     for seed in range(60):
         draw_picture(tmp_path / "photos" / f"{seed:02}.png", seed)
-    Collection.ingest(collection, [str(tmp_path / "photos")], HISTOGRAM)
+    oneshot.ingest(collection, [str(tmp_path / "photos")], HISTOGRAM)
     with Collection.open(collection) as opened:
         order = [hit.path for hit in opened.search(1, k=60).hits]
     for path in order[1:50]:
         Path(path).unlink()
-    Collection.ingest(collection, [str(tmp_path / "photos")], HISTOGRAM)
+    oneshot.ingest(collection, [str(tmp_path / "photos")], HISTOGRAM)
     with Collection.open(collection) as opened:
         assert [hit.path for hit in opened.search(1, k=5).hits] == [order[0], *order[50:54]]
 
@@ -114,7 +115,7 @@ def test_a_long_lived_reader_sees_what_a_later_run_added(indexed: Path, photos: 
     with Collection.open(indexed) as opened:
         assert len(opened.search(1, k=100).hits) == 12
         new = draw_picture(photos / "new.png", 77)
-        Collection.ingest(indexed, [str(photos)], HISTOGRAM)
+        oneshot.ingest(indexed, [str(photos)], HISTOGRAM)
         assert opened.search(str(new), k=1).hits[0].path == str(new)
 
 
@@ -161,7 +162,7 @@ def test_a_missing_collection_says_how_to_make_one(tmp_path: Path):
 
 def test_a_collection_of_another_builtin_is_not_asked_with_this_one(photos: Path, collection: Path):
     """An upgrade may bring other weights: mixing their vectors would answer nonsense."""
-    Collection.ingest(collection, [photos], ModelChoice(backbone="builtin"))
+    oneshot.ingest(collection, [photos], ModelChoice(backbone="builtin"))
     new = draw_picture(photos.parent / "new.png", 50)
     with Collection.open(collection) as opened:
         assert len(opened.search(new).hits) == 10

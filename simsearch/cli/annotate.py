@@ -37,8 +37,9 @@ def annotate(
     if table is None and not clear:
         raise UsageError("there is nothing to note", "name a .csv or .json file, or a column to --clear")
     folder = find_collection(in_)
-    n_cleared = Collection.clear_columns(folder, clear) if clear else 0
-    noted = None if table is None else Collection.annotate(folder, table)
+    with Collection.open(folder) as collection:
+        n_cleared = collection.clear_columns(clear) if clear else 0
+        noted = None if table is None else collection.annotate(table)
     if as_json:
         print_json(
             {

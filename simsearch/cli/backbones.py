@@ -19,7 +19,7 @@ def backbones(as_json: JsonOption = False) -> None:
 
     Example:  simsearch backbones
     """
-    from simsearch.collection import list_backbones
+    from simsearch.models.choice import list_backbones
 
     rows = list_backbones()
     if as_json:

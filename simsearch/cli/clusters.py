@@ -18,7 +18,7 @@ from simsearch.cli.options import (
 from simsearch.cli.output import format_path, print_json, print_message
 
 if TYPE_CHECKING:
-    from simsearch.collection import Clustering
+    from simsearch.visualization.overview import Clustering
 
     pass
 
@@ -43,7 +43,8 @@ def clusters(
 
     Example:  simsearch clusters --in indexes/photos -k 12 --sheet clusters.png
     """
-    from simsearch.collection import Collection, ImageSelection
+    from simsearch.collection import Collection
+    from simsearch.visualization.overview import ImageSelection
 
     if sheet is not None:
         from simsearch.report.drawing.canvas import check_extension

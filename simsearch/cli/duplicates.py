@@ -25,7 +25,7 @@ from simsearch.text import format_size
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from simsearch.collection import DuplicateReport
+    from simsearch.duplicates.results import DuplicateReport
 
 _MAX_GROUPS_SHOWN, _MAX_FILES_SHOWN = 20, 8
 _BAR_DELAY_S = 1.0
@@ -79,7 +79,9 @@ def duplicates(
 
     Example:  simsearch duplicates --in indexes/photos --out duplicates.html
     """
-    from simsearch.collection import Collection, DuplicateOptions, WeightsOptions
+    from simsearch.collection import Collection
+    from simsearch.duplicates.results import DuplicateOptions
+    from simsearch.models.weights import WeightsOptions
 
     folder = find_collection(in_)
     if reject or unreject:
@@ -156,8 +158,9 @@ def _update_rejections(folder: str, rejected: list[str], unrejected: list[str], 
 
     kept = [_parse_ids(text, "--reject") for text in rejected]
     freed = [_parse_ids(text, "--unreject") for text in unrejected]
-    n_rejected = sum(Collection.reject_duplicates(folder, ids) for ids in kept)
-    n_forgotten = sum(Collection.unreject_duplicates(folder, ids) for ids in freed)
+    with Collection.open(folder) as collection:
+        n_rejected = sum(collection.reject_duplicates(ids) for ids in kept)
+        n_forgotten = sum(collection.unreject_duplicates(ids) for ids in freed)
     if as_json:
         print_json({"collection": folder, "rejected_pairs": n_rejected, "forgotten_pairs": n_forgotten})
         return

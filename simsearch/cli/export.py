@@ -40,7 +40,8 @@ def export(
 
     Example:  simsearch export photos.parquet --in indexes/photos
     """
-    from simsearch.collection import FORMATS, Collection, VectorKind
+    from simsearch.collection import Collection
+    from simsearch.interchange.exporter import FORMATS, VectorKind
 
     _check_choice(format, (*FORMATS, PROJECTOR), "format")
     _check_choice(vectors, get_args(VectorKind), "kind of vectors")

@@ -11,7 +11,7 @@ from simsearch.cli.options import JsonOption, MaxMegapixelsOption, to_pixels
 from simsearch.cli.output import ProgressBar, format_path, print_json, print_message
 
 if TYPE_CHECKING:
-    from simsearch.collection import ImportReport
+    from simsearch.interchange.importer import ImportReport
 
     pass
 
@@ -46,9 +46,9 @@ def import_(
     """
     from simsearch.collection import Collection
 
-    with ProgressBar() as bar:
-        done = Collection.import_embeddings(
-            into, source, name, root=Path(root).expanduser(), metadata=metadata,
+    with Collection.open(into, create=True) as collection, ProgressBar() as bar:
+        done = collection.import_embeddings(
+            source, name, root=Path(root).expanduser(), metadata=metadata,
             max_pixels=to_pixels(megapixels), progress=bar,
         )  # fmt: skip
     if as_json:

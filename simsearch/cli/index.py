@@ -24,7 +24,7 @@ from simsearch.cli.options import (
 from simsearch.cli.output import ProgressBar, print_json, print_message, print_skips
 
 if TYPE_CHECKING:
-    from simsearch.collection import IngestReport
+    from simsearch.ingest.run import IngestReport
 
 
 def index(
@@ -93,7 +93,11 @@ def index(
 
     Example:  simsearch index s3://bucket/photos
     """
-    from simsearch.collection import Collection, IndexKindChoice, ModelChoice, StoreChoice, ViewChoice, parse_ranges
+    from simsearch.collection import Collection
+    from simsearch.images.views import ViewChoice, parse_ranges
+    from simsearch.index.kinds import IndexKindChoice
+    from simsearch.index.milvus.config import StoreChoice
+    from simsearch.models.choice import ModelChoice
 
     if ray == "":
         ray = os.environ.get("RAY_ADDRESS") or "local"
@@ -106,9 +110,9 @@ def index(
     folder = into or derive_collection_folder(sources[0])
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     try:
-        with ProgressBar() as bar:
-            report = Collection.ingest(
-                folder, sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
+        with Collection.open(folder, create=True) as collection, ProgressBar() as bar:
+            report = collection.ingest(
+                sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
                 ray=ray, store=searched, kind=asked_kind,
             )  # fmt: skip
     except KeyboardInterrupt:

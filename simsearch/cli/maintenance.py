@@ -96,11 +96,12 @@ def rebuild(
 
     Example:  simsearch rebuild --in indexes/photos --index-kind hnsw --recall 0.98
     """
-    from simsearch.collection import Collection, IndexKindChoice
+    from simsearch.collection import Collection
+    from simsearch.index.kinds import IndexKindChoice
 
-    folder = find_collection(in_)
-    made = Collection.rebuild(folder, IndexKindChoice.from_options(kind, recall))
-    with Collection.open(folder) as collection:
+    choice = IndexKindChoice.from_options(kind, recall)
+    with Collection.open(find_collection(in_)) as collection:
+        made = collection.rebuild(choice)
         models = collection.info()["models"]
     if as_json:
         print_json({"rebuilt": made, "indexes": [model["index"] for model in models]})
@@ -123,7 +124,8 @@ def remove(
     """
     from simsearch.collection import Collection
 
-    n_removed = Collection.remove(find_collection(in_), paths)
+    with Collection.open(find_collection(in_)) as collection:
+        n_removed = collection.remove(paths)
     if as_json:
         print_json({"removed": n_removed})
     else:
@@ -147,7 +149,8 @@ def prune(
     """
     from simsearch.collection import Collection
 
-    done = Collection.prune(find_collection(in_), backbone, only_augmented=augmented)
+    with Collection.open(find_collection(in_)) as collection:
+        done = collection.prune(backbone, only_augmented=augmented)
     if as_json:
         print_json(done)
     else:

@@ -20,7 +20,7 @@ from simsearch.cli.output import print_json, print_message
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from simsearch.collection import Clustering
+    from simsearch.visualization.overview import Clustering
 
     pass
 
@@ -57,8 +57,9 @@ def map_(
 
     Example:  simsearch map --in indexes/photos --out map.html --out map.png
     """
-    from simsearch.collection import Collection, ImageSelection
+    from simsearch.collection import Collection
     from simsearch.report.map import CollectionMap, MapImage, draw_map, write_map_page
+    from simsearch.visualization.overview import ImageSelection
 
     files = [Path(name) for name in out or [DEFAULT_MAP]]
     _check_files(files)

@@ -130,7 +130,8 @@ def derive_collection_folder(source: str) -> str:
     """Where a source is indexed into if the user does not say: indexes/ and the source's name."""
     if source == "-":
         raise UsageError("a list on stdin has no name", "say where to index it with --into DIR")
-    from simsearch.collection import derive_source_name, is_remote
+    from simsearch.sources.addresses import is_remote
+    from simsearch.sources.scan import derive_source_name
 
     if is_remote(source):
         return str(COLLECTIONS_FOLDER / derive_source_name(source))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from simsearch.collection import Progress, Skip
+    from simsearch.ingest.pipeline import Progress
+    from simsearch.sources.scan import Skip
     from simsearch.study.compare import ImageComparison
     from simsearch.study.predict import PredictionResult
 

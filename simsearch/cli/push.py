@@ -10,7 +10,7 @@ from simsearch.cli.options import CollectionOption, JsonOption, MilvusUriOption,
 from simsearch.cli.output import ProgressBar, format_path, print_json, print_message
 
 if TYPE_CHECKING:
-    from simsearch.collection import PushReport
+    from simsearch.index.milvus.migrate import PushReport
 
 
 def push(
@@ -32,13 +32,14 @@ def push(
 
     Example:  simsearch push --in indexes/photos --store faiss --drop
     """
-    from simsearch.collection import Collection, StoreChoice
+    from simsearch.collection import Collection
+    from simsearch.index.milvus.config import StoreChoice
 
     choice = StoreChoice.from_options(store, milvus_uri)
     folder = find_collection(in_)
     try:
-        with ProgressBar("pushing", "vectors") as bar:
-            done = Collection.push(folder, choice, drops=drop, progress=bar.show)
+        with Collection.open(folder) as collection, ProgressBar("pushing", "vectors") as bar:
+            done = collection.push(choice, drops=drop, progress=bar.show)
     except KeyboardInterrupt:
         print_message(f"simsearch: stopped; {folder} is searched where it was, the same command goes on from there")
         raise typer.Exit(130) from None

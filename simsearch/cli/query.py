@@ -26,7 +26,11 @@ from simsearch.cli.output import format_path, print_json, print_message
 from simsearch.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
-    from simsearch.collection import Answer, Collection, Example, SearchOptions, Skip
+    from simsearch.collection import Collection
+    from simsearch.search.examples import Example
+    from simsearch.search.query import SearchOptions
+    from simsearch.search.results import Answer
+    from simsearch.sources.scan import Skip
 
 _QUERY_PANEL, _RANKING_PANEL, _OUTPUT_PANEL = (
     "What is asked with",
@@ -177,7 +181,9 @@ def query(
 
     Example:  simsearch query vase.jpg -k 5 --sheet hits.png
     """
-    from simsearch.collection import Collection, WeightsOptions, refuse_network
+    from simsearch.collection import Collection
+    from simsearch.models.weights import WeightsOptions
+    from simsearch.search.query_vectors import refuse_network
 
     named = [*(images or []), *(like or [])]
     if each or list_file is not None:
@@ -231,7 +237,7 @@ def _build_examples(
     likes: Sequence[str], unlikes: Sequence[str], ids: Sequence[str], crop: str | None
 ) -> list[Example]:
     """What is asked with, in the order given: files first, then stored images, then what answers are to be unlike."""
-    from simsearch.collection import Crop, Example
+    from simsearch.search.examples import Crop, Example
 
     examples = [_parse_example(text) for text in likes]
     for text in ids:
@@ -249,7 +255,7 @@ def _build_examples(
 
 def _parse_example(text: str) -> Example:
     """A file, a URL, or what comes on stdin."""
-    from simsearch.collection import Example
+    from simsearch.search.examples import Example
 
     example = Example.parse(text)
     if example.picture == "-":
@@ -261,7 +267,8 @@ def _parse_example(text: str) -> Example:
 
 def _fetch_example(example: Example) -> Example:
     """The example with what is at its URL, which is wanted twice: to ask with and to draw."""
-    from simsearch.collection import fetch, is_url
+    from simsearch.sources.addresses import is_url
+    from simsearch.sources.web import fetch
 
     if isinstance(example.picture, str) and is_url(example.picture):
         return replace(example, picture=fetch(example.picture), name=str(example))
@@ -290,13 +297,13 @@ def _search_each(collection: Collection, named: Sequence[str], options: SearchOp
 
 
 def _as_answer(found: Answer | Skip) -> Answer | None:
-    from simsearch.collection import Answer
+    from simsearch.search.results import Answer
 
     return found if isinstance(found, Answer) else None
 
 
 def _build_batch_item(found: Answer | Skip) -> dict[str, Any]:
-    from simsearch.collection import Answer
+    from simsearch.search.results import Answer
 
     return found.to_dict() if isinstance(found, Answer) else {"query": [found.path], "error": found.reason}
 

@@ -16,7 +16,7 @@ from simsearch.cli.output import ProgressBar, print_message, print_skips
 if TYPE_CHECKING:
     from types import FrameType
 
-    from simsearch.collection import IngestReport
+    from simsearch.ingest.run import IngestReport
     from simsearch.watch import WatchUpdate
 
 
@@ -69,19 +69,21 @@ def watch(
     stop = _StopSignals()
     folder = into
     try:
-        from simsearch.collection import Collection, ModelChoice, ViewChoice
+        from simsearch.collection import Collection
+        from simsearch.images.views import ViewChoice
+        from simsearch.models.choice import ModelChoice
         from simsearch.watch import WatchListener, WatchSettings, check_sources
         from simsearch.watch import watch as keep_current
 
         choice = ModelChoice.from_options(backbone=backbone, weights=weights, precision=precision, offline=offline)
         check_sources(sources)
-        collection = folder = into or derive_collection_folder(sources[0])
+        target = folder = into or derive_collection_folder(sources[0])
         embedders: dict[str, Any] = {}
 
         def run(present: Sequence[str]) -> IngestReport:
-            with ProgressBar() as bar:
-                return Collection.ingest(
-                    collection, present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
+            with Collection.open(target, create=True) as collection, ProgressBar() as bar:
+                return collection.ingest(
+                    present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
                     progress=bar, embedders=embedders,
                 )  # fmt: skip
 
@@ -91,7 +93,7 @@ def watch(
             on_update=_UpdatePrinter(as_json=as_json), on_message=lambda message: print_message(f"simsearch: {message}")
         )
         pace = WatchSettings(poll_s=poll) if settle is None else WatchSettings(settle, poll)
-        keep_current(collection, sources, run, ears, settings=pace)
+        keep_current(target, sources, run, ears, settings=pace)
     except KeyboardInterrupt:
         safe = f"; what was indexed is safe in {folder}" if folder else ""
         print_message(f"simsearch: stopped{safe}")

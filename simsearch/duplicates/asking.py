@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
 from simsearch.duplicates.search import SearchedModel, find_duplicates
@@ -38,31 +37,31 @@ def search_duplicates(
     return find_duplicates(catalog, model, options, rejected=catalog.list_rejected_pairs(), progress=progress)
 
 
-def reject(folder: Path, image_ids: Sequence[int]) -> int:
+def reject(writer: CatalogWriter, image_ids: Sequence[int]) -> int:
     """Remember that none of those images is a duplicate of another of them; how many pairs that is.
 
     Raises `UsageError` on fewer than two images, `ImageNotFound` when one is not in the collection.
     """
-    pairs = _list_pairs(folder, image_ids)
-    with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
+    pairs = _list_pairs(writer, image_ids)
+    with writer.transaction():
         writer.reject_pairs(pairs)
     return len(pairs)
 
 
-def unreject(folder: Path, image_ids: Sequence[int]) -> int:
+def unreject(writer: CatalogWriter, image_ids: Sequence[int]) -> int:
     """Forget what was remembered of those images among each other; how many pairs that is. Raises as `reject`."""
-    pairs = _list_pairs(folder, image_ids)
-    with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
+    pairs = _list_pairs(writer, image_ids)
+    with writer.transaction():
         return writer.unreject_pairs(pairs)
 
 
-def _list_pairs(folder: Path, image_ids: Sequence[int]) -> list[tuple[int, int]]:
+def _list_pairs(catalog: Catalog, image_ids: Sequence[int]) -> list[tuple[int, int]]:
     """Every two of the images, the smaller id first."""
     ids = sorted(set(image_ids))
     if len(ids) < 2:
         raise UsageError("one image makes no pair", "name the ids of two or more that are no duplicates, as in 12,15")
-    with Catalog.open(folder) as catalog:
-        for image_id in ids:
-            if catalog.find_original_view(image_id) is None:
-                raise ImageNotFound(str(folder), f"{folder} has no image {image_id}", "groups show the ids")
+    for image_id in ids:
+        if catalog.find_original_view(image_id) is None:
+            folder = catalog.folder
+            raise ImageNotFound(str(folder), f"{folder} has no image {image_id}", "groups show the ids")
     return list(itertools.combinations(ids, 2))

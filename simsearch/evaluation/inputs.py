@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from simsearch.collection import Collection, ViewChoice
+from simsearch.collection import Collection
 from simsearch.errors import ImageError, NoImages
 from simsearch.evaluation.protocol import TaskImage
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
 from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
+from simsearch.images.views import ViewChoice
 from simsearch.sources.scan import FoundFile, Scan, scan_sources
-from simsearch.store.catalog import Catalog
 
 _CHECK_SIDE_PX = 64
 
@@ -76,25 +75,16 @@ def update_collection(question: BenchmarkSpec, watching: BenchmarkCallbacks) -> 
     most_views = max(question.view_counts)
     for choice in question.choices:
         watching.on_stage(f"embedding with {choice.backbone}")
-        report = Collection.ingest(
-            question.collection_folder,
-            [question.source],
-            choice,
-            max_pixels=question.max_pixels,
-            progress=watching.on_ingest,
-        )
-        if _count_views(question.collection_folder, report.model) < most_views:
-            Collection.ingest(
-                question.collection_folder, [question.source], choice, augment=ViewChoice(most_views),
-                max_pixels=question.max_pixels, progress=watching.on_ingest,
-            )  # fmt: skip
+        with Collection.open(question.collection_folder, create=True) as collection:
+            report = collection.ingest(
+                [question.source], choice, max_pixels=question.max_pixels, progress=watching.on_ingest
+            )
+            stored = collection.catalog.find_model(report.model)
+            if stored is None or stored.augmentation.n_views < most_views:
+                collection.ingest(
+                    [question.source], choice, augment=ViewChoice(most_views),
+                    max_pixels=question.max_pixels, progress=watching.on_ingest,
+                )  # fmt: skip
         models.append(report.model)
         notes += report.notes
     return list(dict.fromkeys(models)), notes
-
-
-def _count_views(folder: str, fingerprint: str) -> int:
-    """How many augmented views of every image a model has in its collection."""
-    with Catalog.open(Path(folder)) as catalog:
-        stored = catalog.find_model(fingerprint)
-    return 0 if stored is None else stored.augmentation.n_views

@@ -149,12 +149,13 @@ class ModelProbe:
         with (
             tempfile.TemporaryDirectory(prefix="simsearch-") as folder,
             CatalogWriter.open_or_create(Path(folder)) as writer,
+            Catalog.open(Path(folder)) as reader,
         ):
             with writer.transaction():
                 stored = writer.add_model(self.stored.model, self.stored.width, self.stored.fingerprint)
             job = IngestJob(stored.model, stored.id, augmentation, lambda: self._embedder, self._max_pixels)
             started = time.perf_counter()
-            tally = run_pipeline(found, writer, job)
+            tally = run_pipeline(found, reader, writer, job)
             return tally.n_embedded / (time.perf_counter() - started)
 
     def _time_queries(self, paths: Sequence[str]) -> tuple[Vectors, NDArray[np.float64]]:

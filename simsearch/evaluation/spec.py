@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from simsearch.collection import Progress
 from simsearch.errors import UsageError
 from simsearch.evaluation.label_file import read_label_file
 from simsearch.evaluation.labels import LabelGroups, RelevanceLists, group_by_folder, group_by_fours, group_by_pattern
@@ -18,6 +17,7 @@ from simsearch.evaluation.protocol import (
     build_query_folder_task,
 )
 from simsearch.images.views import Augmentation
+from simsearch.ingest.pipeline import Progress
 from simsearch.models.choice import BUILTIN, ModelChoice, list_backbones
 from simsearch.rerank.method import RerankMethod
 

@@ -103,7 +103,8 @@ def tune(
         trials = _run_trials(task, embedded, queries, tried, seed)
     best = _choose_method(trials)
     if keep:
-        Collection.set_default_rerank(folder, best)
+        with Collection.open(folder) as collection:
+            collection.set_default_rerank(best)
     return TuningResult(
         str(folder), stored.fingerprint, stored.model.backbone, task.origin, len(task.images), len(task.queries),
         tuple(trials), best,

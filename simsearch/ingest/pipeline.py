@@ -52,28 +52,27 @@ class IngestJob:
     progress: Callable[[Progress], None] = lambda _: None
 
 
-def run_pipeline(scan: Scan, writer: CatalogWriter, job: IngestJob) -> IngestStats:
-    """Bring the catalog up to date with what was found, batch by batch, and take out what is gone.
+def run_pipeline(scan: Scan, reader: Catalog, writer: CatalogWriter, job: IngestJob) -> IngestStats:
+    """Bring the catalog up to date with the files of a scan, batch by batch, and remove the files that are gone.
 
-    The embedder is opened when the first picture needs it. Broken pictures become skips. Entries are written in
-    the order of the scan, so that the same files get the same ids.
+    `reader` and `writer` are two connections to the same catalog. The embedder is loaded when the first picture needs
+    it. Pictures that cannot be read become skips. Files are recorded in the order of the scan, so that the same files
+    get the same ids.
     """
     tally = IngestStats(skips=list(scan.skips))
     recorder = Recorder(writer, job.model_id, job.augmentation, tally)
     count = ProgressCounter(job, tally, n_files=len(scan.files))
-    with Catalog.open(writer.folder) as reader:
-        lookup = CatalogLookup(reader, job)
-        embedding = EmbeddingContext(job.open_embedder, lookup.has_all_views, tally.clock)
-        preparation = PreparationContext(job.model, job.augmentation, lookup.find_missing_views, job.max_pixels)
-        with (
-            contextlib.closing(
-                prepare_files(select_changed(scan.files, lookup, count), preparation, tally.clock)
-            ) as prepared,
-            _WriteQueue(recorder, embedding.in_progress, tally.clock) as pen,
-            contextlib.closing(embed_batches(count.count_each(prepared), embedding)) as batches,
-        ):
-            for batch in batches:
-                pen.record(batch)
+    lookup = CatalogLookup(reader, job)
+    embedding = EmbeddingContext(job.open_embedder, lookup.has_all_views, tally.clock)
+    preparation = PreparationContext(job.model, job.augmentation, lookup.find_missing_views, job.max_pixels)
+    changed = select_changed(scan.files, lookup, count)
+    with (
+        contextlib.closing(prepare_files(changed, preparation, tally.clock)) as prepared,
+        _WriteQueue(recorder, embedding.in_progress, tally.clock) as queue,
+        contextlib.closing(embed_batches(count.count_each(prepared), embedding)) as batches,
+    ):
+        for batch in batches:
+            queue.record(batch)
     recorder.finish(scan)
     count.finish()
     return tally

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from simsearch.errors import ClusterError, CollectionError, ImageError, NoImages, UsageError
+from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
 from simsearch.images.decode import Pixels, RawFile, decode_square, read_raw_file
 from simsearch.models.choice import ModelChoice, relocate_weights, resolve_model
 from simsearch.models.embedder import Embedder, Engine, LoadOptions, open_embedder
@@ -65,34 +65,29 @@ class IngestPlan:
         return tuple(dict.fromkeys((*self.precision_notes, *(embedder.notes if embedder else ()))))
 
 
-def plan_ingest(folder: Path, choice: ModelChoice, found: Scan, max_pixels: int) -> IngestPlan:
-    """The model to index with.
+def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_pixels: int) -> IngestPlan:
+    """Choose the model to index with.
 
-    A model that the collection holds goes on as it is. A new one is loaded, and its precision settled on a sample
-    of the pictures.
+    A model that the collection has is used as it is. A new one is loaded, and its precision chosen on a sample of the
+    pictures. `catalog` is None where the collection is new.
 
-    Raises a `ModelError`, or what opening the catalog raises.
+    Raises `ModelError`.
     """
-    if Catalog.exists(folder):
-        with Catalog.open(folder) as catalog:
-            models = [stored for stored in catalog.list_models() if stored.model.runtime != "imported"]
-            if models and choice.backbone is None:
-                last = models[0].model
-                if not choice.has_model_options and choice.precision in ("auto", last.precision):
-                    return _plan_stored_model(models[0], catalog, choice)
-                choice = replace(choice, backbone=last.zoo_name or last.file)
-            model = resolve_model(choice)
-            for stored in models:
-                is_wished = choice.precision in ("auto", stored.model.precision)
-                if is_wished and stored.model.f32_model.fingerprint == model.fingerprint:
-                    return _plan_stored_model(
-                        replace(stored, model=replace(stored.model, file=model.file)), catalog, choice
-                    )
-    else:
-        model = resolve_model(choice)
-    n_pixels = (
-        0 if model.runtime == "histogram" else count_sample_images(choice.precision)
-    )  # it has no precision to settle
+    models = [] if catalog is None else [one for one in catalog.list_models() if one.model.runtime != "imported"]
+    if catalog is not None and models and choice.backbone is None:
+        last = models[0].model
+        if not choice.has_model_options and choice.precision in ("auto", last.precision):
+            return _plan_stored_model(models[0], catalog, choice)
+        choice = replace(choice, backbone=last.zoo_name or last.file)
+    model = resolve_model(choice)
+    if catalog is not None:
+        for stored in models:
+            has_precision = choice.precision in ("auto", stored.model.precision)
+            if has_precision and stored.model.f32_model.fingerprint == model.fingerprint:
+                stored = replace(stored, model=replace(stored.model, file=model.file))
+                return _plan_stored_model(stored, catalog, choice)
+    # A histogram has no precision to choose.
+    n_pixels = 0 if model.runtime == "histogram" else count_sample_images(choice.precision)
     pixels = sample_pixels(found, model, n_pixels, max_pixels)
     settled = open_with_precision(
         model, choice.precision, LoadOptions(engine=choice.engine, for_throughput=True, pixels=pixels)
@@ -176,10 +171,11 @@ def _try_read(file: FoundFile, max_pixels: int) -> RawFile | None:
         return None
 
 
-def check_target_folder(folder: Path) -> bool:
-    """Whether a new collection is to be made in `folder`; it must not be somebody's folder of other things."""
-    if Catalog.exists(folder):
-        return False
+def check_new_folder(folder: Path) -> None:
+    """Check that a new collection can be made in `folder`: it is missing, empty, or holds leftovers of a killed run.
+
+    Raises `CollectionError`.
+    """
     if folder.exists() and not folder.is_dir():
         raise CollectionError(str(folder), f"{folder} is a file", "choose a folder with --into")
     strange = [file.name for file in folder.glob("*") if not _is_own_file(file.name)]
@@ -189,26 +185,11 @@ def check_target_folder(folder: Path) -> bool:
             f"{folder} holds other things, such as {strange[0]}",
             "choose a new folder with --into",
         )
-    return True
 
 
 def _is_own_file(name: str) -> bool:
     """Whether a run that was killed while it made a collection may have left a file of that name."""
     return name.startswith("catalog.") or name == SHARDS_NAME
-
-
-@contextlib.contextmanager
-def discard_if_unreachable(folder: Path, *, is_new: bool) -> Iterator[None]:
-    """Take a new collection back when no cluster could be reached to fill it; one with shards of it is kept."""
-    try:
-        yield
-    except ClusterError:
-        if is_new and not (folder / SHARDS_NAME).exists():
-            with Catalog.open(folder) as catalog:
-                is_empty = catalog.count_contents()["files"] == 0
-            if is_empty:
-                discard_new_collection(folder)
-        raise
 
 
 def discard_new_collection(folder: Path) -> None:

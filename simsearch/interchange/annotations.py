@@ -52,47 +52,43 @@ class _AnnotationRow:
     values: Mapping[str, AnnotationValue]
 
 
-def annotate(folder: Path, file: Path) -> AnnotationReport:
+def annotate(writer: CatalogWriter, file: Path) -> AnnotationReport:
     """Note what is in a table beside the images of a collection; a value that was there before is replaced.
 
     A path is relative to the current folder or, if it is not known there, to that of the table. Raises `SourceError`
     when the table cannot be read or none of its images is in the collection, and what opening one to write raises.
     """
     rows = list(_read_rows(file))
-    Catalog.open(folder).close()  # nothing is made where there is no collection
-    with CatalogWriter.open_or_create(folder) as writer:
-        known = _ImageLookup(writer, file)
-        values: dict[tuple[int, str], AnnotationValue] = {}
-        unknown = []
-        for row in rows:
-            image_id = known.find_image_id(row.name)
-            if image_id is None:
-                unknown.append(str(row.name))
-            else:
-                values |= {(image_id, name): value for name, value in row.values.items()}
-        if unknown and len(unknown) == len(rows):
-            raise _build_error(file, f"{file}: {folder} has none of its {len(rows)} images, such as {unknown[0]}",
-                         "name them as `simsearch query` shows them")  # fmt: skip
-        with writer.transaction():
-            writer.annotate((*key, value) for key, value in values.items())
+    known = _ImageLookup(writer, file)
+    values: dict[tuple[int, str], AnnotationValue] = {}
+    unknown = []
+    for row in rows:
+        image_id = known.find_image_id(row.name)
+        if image_id is None:
+            unknown.append(str(row.name))
+        else:
+            values |= {(image_id, name): value for name, value in row.values.items()}
+    if unknown and len(unknown) == len(rows):
+        raise _build_error(file, f"{file}: {writer.folder} has none of its {len(rows)} images, such as {unknown[0]}",
+                     "name them as `simsearch query` shows them")  # fmt: skip
+    with writer.transaction():
+        writer.annotate((*key, value) for key, value in values.items())
     images, columns = {image_id for image_id, _ in values}, dict.fromkeys(name for _, name in values)
     return AnnotationReport(len(values), len(images), tuple(columns), tuple(unknown))
 
 
-def clear_columns(folder: Path, columns: Sequence[str]) -> int:
+def clear_columns(writer: CatalogWriter, columns: Sequence[str]) -> int:
     """Delete columns of the user's own; how many values went.
 
     Raises `UsageError` when there is no such column.
     """
-    Catalog.open(folder).close()
-    with CatalogWriter.open_or_create(folder) as writer:
-        there = writer.count_columns()
-        for name in columns:
-            if name not in there:
-                listed = f"there are {', '.join(there)}" if there else "there are none"
-                raise UsageError(f"{folder} has no column {name!r} of yours", listed)
-        with writer.transaction():
-            return sum(writer.delete_column(name) for name in columns)
+    there = writer.count_columns()
+    for name in columns:
+        if name not in there:
+            listed = f"there are {', '.join(there)}" if there else "there are none"
+            raise UsageError(f"{writer.folder} has no column {name!r} of yours", listed)
+    with writer.transaction():
+        return sum(writer.delete_column(name) for name in columns)
 
 
 class _ImageLookup:

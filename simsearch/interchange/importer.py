@@ -18,7 +18,7 @@ from simsearch.images.decode import decode_image, read_raw_file
 from simsearch.images.views import NO_AUGMENTATION
 from simsearch.index.backends import open_index_backend
 from simsearch.ingest.pipeline import Progress
-from simsearch.ingest.plan import check_target_folder, discard_new_collection
+from simsearch.ingest.plan import check_new_folder, discard_new_collection
 from simsearch.interchange.embeddings import EmbeddingBlock, EmbeddingSource, open_embeddings
 from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbone_names
@@ -110,9 +110,14 @@ class _ImportTally:
 
 
 def import_embeddings(
-    folder: Path, options: ImportOptions, progress: Callable[[Progress], None] = lambda _: None
+    folder: Path,
+    catalog: Catalog | None,
+    options: ImportOptions,
+    progress: Callable[[Progress], None] = lambda _: None,
 ) -> ImportReport:
-    """Take vectors into a collection, which is made if it is not there. Of rows of one path the last counts.
+    """Import vectors into the collection in `folder`; of several rows with one path the last counts.
+
+    `catalog` is the open catalog of the collection, or None where a new collection is to be made.
 
     Every picture is read: its content says which image it is, as with `simsearch index`. A vector never changes in a
     collection: an image that has another one of this name keeps it. The same call goes on where a killed one stopped.
@@ -122,10 +127,11 @@ def import_embeddings(
     """
     embeddings = open_embeddings(options.source, metadata=options.metadata)
     n_rows, last = _find_last_rows(embeddings, options.root)
-    is_new = check_target_folder(folder)
     model = _build_model(options, embeddings.width)
-    if not is_new:
-        _check_name(folder, model, embeddings.width)
+    if catalog is None:
+        check_new_folder(folder)
+    else:
+        _check_name(catalog, model, embeddings.width)
     with CatalogWriter.open_or_create(folder) as writer:
         was_there = writer.find_model(model.fingerprint) is not None
         with writer.transaction():
@@ -146,7 +152,7 @@ def import_embeddings(
                 indexes.refresh(stored.fingerprint)
         n_images = writer.count_images(stored.id)
     if tally.n_files == 0:
-        if is_new:
+        if catalog is None:
             discard_new_collection(folder)
         first = tally.skips[0]
         problem = f"none of {len(last):,} pictures could be read, such as {first.path}: {first.reason}"
@@ -171,12 +177,13 @@ def _build_model(intake: ImportOptions, width: int) -> Model:
     )
 
 
-def _check_name(folder: Path, model: Model, width: int) -> None:
-    with Catalog.open(folder) as catalog:
-        for stored in catalog.list_models():
-            if stored.model.backbone == model.backbone and stored.fingerprint != model.fingerprint:
-                problem = f"{folder} has vectors of {model.backbone} with {stored.width} numbers, these have {width}"
-                raise UsageError(problem, "give these another --name")
+def _check_name(catalog: Catalog, model: Model, width: int) -> None:
+    for stored in catalog.list_models():
+        if stored.model.backbone == model.backbone and stored.fingerprint != model.fingerprint:
+            raise UsageError(
+                f"{catalog.folder} has vectors of {model.backbone} with {stored.width} numbers, these have {width}",
+                "give these another --name",
+            )
 
 
 def _resolve_path(path: str, root: Path) -> str:

@@ -16,7 +16,7 @@ from simsearch.watch.filesystems import check_sources
 from simsearch.watch.watcher import ChangeWatcher
 
 if TYPE_CHECKING:
-    from simsearch.collection import IngestReport
+    from simsearch.ingest.run import IngestReport
 
 _MAX_SETTLE_FACTOR = 10
 """A source that never settles delays a run by at most this many settle times, or durations of the last run."""

@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from simsearch.collection import Answer, Collection, Example, WeightsOptions
+from simsearch.collection import Collection
 from simsearch.duplicates.results import DuplicateReport, Tier
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
+from simsearch.models.weights import WeightsOptions
+from simsearch.search.examples import Example
+from simsearch.search.results import Answer
 from simsearch.web.batching import SharedEmbedders
 from simsearch.web.images import ThumbnailCache, load_stored_image, read_original, render_thumbnail
 from simsearch.web.jobs import BackgroundJob, BackgroundJobs
@@ -193,9 +196,7 @@ class SearchEngine:
         return collection
 
     def _open_collection(self) -> Collection:
-        collection = Collection.open(self.folder)
-        collection._embedders = self._embedders  # type: ignore[assignment]
-        return collection
+        return Collection.open(self.folder, embedders=self._embedders)
 
     def _warm_up(self, collection: Collection, backbone: str | None) -> None:
         """Ask with noise of each batch size that may come: graphs are fitted to a size when it first comes."""

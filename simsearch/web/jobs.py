@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from simsearch.collection import Collection, DuplicateOptions, DuplicateReport, WeightsOptions
-from simsearch.duplicates.results import Tier
+from simsearch.collection import Collection
+from simsearch.duplicates.results import DuplicateOptions, DuplicateReport, Tier
+from simsearch.models.weights import WeightsOptions
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
 from simsearch.web.settings import ServerSettings
 

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from simsearch.collection import Answer, Crop
 from simsearch.duplicates.results import TIERS, Tier
 from simsearch.errors import ModelNotIndexed, UsageError
+from simsearch.search.examples import Crop
+from simsearch.search.results import Answer
 from simsearch.text import replace_invalid_unicode
 from simsearch.web.api import ImageId, fetch_picture, find_engine
 from simsearch.web.engine import SearchEngine

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from simsearch.collection import Answer, Crop, Example
 from simsearch.errors import UsageError
+from simsearch.search.examples import Crop, Example
+from simsearch.search.results import Answer
 from simsearch.web.engine import SearchEngine
 
 MAX_RESULTS = 200

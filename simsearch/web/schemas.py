@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from simsearch.collection import Answer
+from simsearch.search.results import Answer
 from simsearch.text import replace_invalid_unicode
 from simsearch.web.images import StoredImage
 

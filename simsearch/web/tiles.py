@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simsearch.collection import Answer
 from simsearch.duplicates.results import DuplicateGroup
+from simsearch.search.results import Answer
 from simsearch.text import replace_invalid_unicode
 from simsearch.web.engine import SearchEngine
 from simsearch.web.images import StoredImage, load_stored_images, sample_image_ids

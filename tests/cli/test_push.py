@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import StoreChoice, Verification, ViewChoice
+from simsearch.images.views import ViewChoice
+from simsearch.index.milvus.config import StoreChoice
+from simsearch.maintenance import Verification
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 ASKED = ("photos/a/picture_00.png", "photos/b/picture_07.png")
@@ -27,10 +30,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pushing")
     for seed in range(12):
         draw_picture(root / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
-    Collection.ingest(root / "files", [root / "photos"], ModelChoice(backbone="builtin"))
-    Collection.ingest(root / "files", [root / "photos"], HISTOGRAM, augment=ViewChoice(2))
+    oneshot.ingest(root / "files", [root / "photos"], ModelChoice(backbone="builtin"))
+    oneshot.ingest(root / "files", [root / "photos"], HISTOGRAM, augment=ViewChoice(2))
     (root / "prices.csv").write_text("path,price\n" + "".join(f"photos/a/picture_{n:02}.png,{n}\n" for n in range(6)))
-    Collection.annotate(root / "files", root / "prices.csv")
+    oneshot.annotate(root / "files", root / "prices.csv")
     return root
 
 
@@ -38,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_milvus(root: Path) -> Path:
     """A copy of the collection that is searched in Milvus Lite, to be asked."""
     copied = shutil.copytree(root / "files", root / "in_milvus")
-    Collection.push(copied, StoreChoice.from_options("milvus", str(copied / "vectors.db")))
+    oneshot.push(copied, StoreChoice.from_options("milvus", str(copied / "vectors.db")))
     return copied
 
 
@@ -113,27 +116,27 @@ def test_other_verbs_work_as_before(folder: Path):
 
 def test_what_is_indexed_removed_annotated_and_pruned_later_is_followed(root: Path, folder: Path, tmp_path: Path):
     own = shutil.copytree(root / "photos", tmp_path / "own")
-    Collection.ingest(folder, [own], HISTOGRAM)
+    oneshot.ingest(folder, [own], HISTOGRAM)
     draw_picture(own / "c" / "new.png", 99)
-    report = Collection.ingest(folder, [own], HISTOGRAM)
+    report = oneshot.ingest(folder, [own], HISTOGRAM)
     assert report.n_embedded == 1
     assert hits(folder, ASKED[0], where="class = c")[0][0] == 13
-    Collection.remove(folder, [str(own / "c")])
+    oneshot.remove(folder, [str(own / "c")])
     assert hits(folder, ASKED[0], where="class = c") == []
     assert 13 not in [image for image, _, _ in hits(folder, ASKED[0], k=None)]
     (tmp_path / "more.csv").write_text(f"path,price\n{own}/b/picture_07.png,7\n")
-    Collection.annotate(folder, tmp_path / "more.csv")
+    oneshot.annotate(folder, tmp_path / "more.csv")
     assert [image for image, _, _ in hits(folder, ASKED[0], where="price = 7")] == [8]
-    Collection.clear_columns(folder, ["price"])
-    Collection.annotate(folder, tmp_path / "more.csv")
+    oneshot.clear_columns(folder, ["price"])
+    oneshot.annotate(folder, tmp_path / "more.csv")
     assert [image for image, _, _ in hits(folder, ASKED[0], where="price is present")] == [8]
-    assert Collection.prune(folder)["images"] == 1
-    assert Collection.prune(folder, only_augmented=True)["views"] == 24
-    assert Collection.prune(folder, "builtin")["models"] == 1
+    assert oneshot.prune(folder)["images"] == 1
+    assert oneshot.prune(folder, only_augmented=True)["views"] == 24
+    assert oneshot.prune(folder, "builtin")["models"] == 1
     with Collection.open(folder) as collection:
         assert collection.verify().notes == ()
         assert [model["index"]["vectors"] for model in collection.info()["models"]] == [12]
-    made = Collection.rebuild(folder)
+    made = oneshot.rebuild(folder)
     assert len(made) == 1
     assert "vectors.db" in made[0]
     assert len(hits(folder, ASKED[0], k=None)) == 12

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from simsearch import Collection
+from tests import oneshot
 from tests.cli.test_commands import document, run
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.servers import serving
@@ -22,7 +22,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(12):
         draw_picture(folder / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
     draw_picture(folder / "new.png", 77)
-    Collection.ingest(folder / "indexes" / "photos", [folder / "photos"], HISTOGRAM)
+    oneshot.ingest(folder / "indexes" / "photos", [folder / "photos"], HISTOGRAM)
     return folder
 
 
@@ -98,7 +98,7 @@ def test_the_collections_method_is_used_shown_and_switched_off(home: Path, tmp_p
     import shutil
 
     shutil.copytree(home / "indexes", tmp_path / "indexes")
-    Collection.set_default_rerank(tmp_path / "indexes" / "photos", "pca4")
+    oneshot.set_default_rerank(tmp_path / "indexes" / "photos", "pca4")
     assert document("query", "--id", 1, cwd=tmp_path)["rerank"] == "pca4"
     assert document("query", "--id", 1, "--expand", cwd=tmp_path)["rerank"] == "pca4+aqe5"
     assert "rerank" not in document("query", "--id", 1, "--rerank", "none", cwd=tmp_path)

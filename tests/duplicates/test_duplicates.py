@@ -30,6 +30,7 @@ from simsearch.images.decode import DecodedImage
 from simsearch.index.cache import IndexCache
 from simsearch.models.embedder import open_embedder
 from simsearch.store.catalog import Catalog
+from tests import oneshot
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
 
 BUILTIN = ModelChoice(backbone="builtin", precision="f32")
@@ -330,7 +331,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in ("mirrored", "cropped to 95 %", "half the size", "recompressed, JPEG quality 30"):
                 edit = EDITS[name](image, random)
                 edit.save(folder / "pictures" / f"{number:02}_{name.split()[0].strip(',')}.jpg", quality=92)
-    Collection.ingest(folder / "indexes", [folder / "pictures"], BUILTIN)
+    oneshot.ingest(folder / "indexes", [folder / "pictures"], BUILTIN)
     return folder
 
 
@@ -395,7 +396,7 @@ def twins(photos: Path, collection: Path) -> tuple[Path, Path]:
     edit = photos / "a" / "picture_03_edit.jpg"
     with Image.open(photos / "a" / "picture_03.png") as image:
         image.convert("RGB").save(edit, quality=90)
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     return collection, edit
 
 
@@ -434,7 +435,7 @@ def test_pictures_that_are_all_out_of_reach_are_an_error_with_advice(twins: tupl
 
 def test_one_picture_has_no_duplicate(tmp_path: Path):
     draw_picture(tmp_path / "photos" / "one.png", 1)
-    Collection.ingest(tmp_path / "ix", [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [tmp_path / "photos"], HISTOGRAM)
     report = duplicates(tmp_path / "ix", DuplicateOptions(down_to="similar"))
     assert (report.groups, report.calibration, report.n_images) == ((), None, 1)
 
@@ -465,7 +466,7 @@ def test_nine_edits_of_a_hundred_photographs_are_found(shared: Path, tmp_path: P
     for number, file in enumerate(sorted((shared / "photos" / "imagenet_sample").glob("*.jpg"))[::10]):
         write_family(tmp_path / "photos", number, file)
     weights = None if backbone == "builtin" else str(shared / "weights" / f"{backbone}.weights.h5")
-    Collection.ingest(tmp_path / "ix", [tmp_path / "photos"], ModelChoice(backbone=backbone, weights=weights))
+    oneshot.ingest(tmp_path / "ix", [tmp_path / "photos"], ModelChoice(backbone=backbone, weights=weights))
     with Collection.open(tmp_path / "ix") as collection:
         groups = collection.duplicates().groups
     pairs = [pair for group in groups for pair in itertools.combinations(group.paths, 2)]
@@ -482,7 +483,7 @@ def test_the_duplicates_of_a_public_data_set_are_found_and_its_look_alikes_are_n
     """
     folder = shared / "photos" / "caltech101_small"
     choice = ModelChoice(backbone="mobilenet_v2", weights=str(shared / "weights" / "mobilenet_v2.weights.h5"))
-    Collection.ingest(tmp_path / "ix", [folder], choice)
+    oneshot.ingest(tmp_path / "ix", [folder], choice)
     with Collection.open(tmp_path / "ix") as collection:
         groups = collection.duplicates().of_tier("near")
     same = {

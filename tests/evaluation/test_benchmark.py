@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import Progress, ViewChoice
 from simsearch.errors import ImageError, NoImages, SimsearchError, SourceError, UsageError
 from simsearch.evaluation.benchmark import run_benchmark
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.evaluation.rows import compare_rows, name_rows
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec, LabelSource, combine_choices
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.views import ViewChoice
+from simsearch.ingest.pipeline import Progress
 from simsearch.models.histogram import compute_histograms
 from simsearch.rerank.method import RerankMethod
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.report.benchmarks import row as made_row
 
@@ -251,8 +253,8 @@ def test_views_are_added_and_never_taken_away(classes: Path, tmp_path: Path):
 
 def test_views_stay_where_the_collection_holds_images_that_the_model_has_not(classes: Path, tmp_path: Path):
     others = draw_classes(tmp_path / "others", c=40)
-    Collection.ingest(tmp_path / "ix", [others], ModelChoice(backbone="builtin", precision="f32"))
-    Collection.ingest(tmp_path / "ix", [classes], HISTOGRAM, augment=ViewChoice(1))
+    oneshot.ingest(tmp_path / "ix", [others], ModelChoice(backbone="builtin", precision="f32"))
+    oneshot.ingest(tmp_path / "ix", [classes], HISTOGRAM, augment=ViewChoice(1))
     found = run_benchmark(question(classes, into=str(tmp_path / "ix")))
     assert n_vectors(tmp_path / "ix")["histogram"] == 30
     assert found.dataset.n_images == 15
@@ -260,7 +262,7 @@ def test_views_stay_where_the_collection_holds_images_that_the_model_has_not(cla
 
 def test_other_images_of_the_collection_take_no_part(classes: Path, found: BenchmarkResult, tmp_path: Path):
     others = draw_classes(tmp_path / "others", c=5)
-    Collection.ingest(tmp_path / "ix", [others], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [others], HISTOGRAM)
     again = run_benchmark(question(classes, into=str(tmp_path / "ix")))
     assert again.dataset == found.dataset
     np.testing.assert_array_equal(again.rows[0].per_query["map"], found.rows[0].per_query["map"])

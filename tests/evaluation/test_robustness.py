@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsearch import Collection
-from simsearch.collection import ViewChoice
 from simsearch.evaluation.embedding import TaskVectors, list_images, load_vectors
 from simsearch.evaluation.model_probe import ModelProbe
 from simsearch.evaluation.protocol import TaskImage
 from simsearch.evaluation.robustness import PERTURBATIONS, measure_robustness, sample_positions
 from simsearch.images.augmentation import AugmentationRanges, apply_transformation, sample_transformation
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.views import ViewChoice
 from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.models.weights import WeightsOptions
 from simsearch.sources.scan import scan_sources
 from simsearch.store.catalog import Catalog
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 N_IMAGES = 90
@@ -35,7 +35,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def catalog(photos: Path):
-    Collection.ingest(photos.parent / "ix", [photos], HISTOGRAM, augment=ViewChoice(2))
+    oneshot.ingest(photos.parent / "ix", [photos], HISTOGRAM, augment=ViewChoice(2))
     with Catalog.open(photos.parent / "ix") as opened:
         yield opened
 

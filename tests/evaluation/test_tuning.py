@@ -12,6 +12,7 @@ from simsearch import Collection
 from simsearch.errors import UsageError
 from simsearch.evaluation.results import Score
 from simsearch.evaluation.tuning import MethodTrial, _choose_method, tune
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 
@@ -30,7 +31,7 @@ def _kinds(folder: Path, n_kinds: int, n_each: int) -> Path:
 
 @pytest.fixture
 def sorted_collection(tmp_path: Path) -> Path:
-    Collection.ingest(tmp_path / "sorted", [_kinds(tmp_path / "pictures", 4, 8)], HISTOGRAM)
+    oneshot.ingest(tmp_path / "sorted", [_kinds(tmp_path / "pictures", 4, 8)], HISTOGRAM)
     return tmp_path / "sorted"
 
 
@@ -60,14 +61,14 @@ def test_trials_agree_with_brute_force(sorted_collection: Path):
 def test_without_folders_changed_pictures_must_find_their_originals(tmp_path: Path):
     for seed in range(30):
         draw_picture(tmp_path / "pictures" / f"{seed:02}.png", seed, side_px=64)
-    Collection.ingest(tmp_path / "flat", [tmp_path / "pictures"], HISTOGRAM)
+    oneshot.ingest(tmp_path / "flat", [tmp_path / "pictures"], HISTOGRAM)
     found = tune(tmp_path / "flat", methods=["none", "pca"], n_queries=20)
     assert (found.judged_by, found.n_images, found.n_queries) == ("augmented views", 30, 20)
     assert found.trials[0].precision_at_1 > 0.5
 
 
 def test_a_dry_run_changes_nothing(sorted_collection: Path):
-    Collection.set_default_rerank(sorted_collection, "pca4")
+    oneshot.set_default_rerank(sorted_collection, "pca4")
     tune(sorted_collection, methods=["none", "aqe"], keep=False)
     with Collection.open(sorted_collection) as collection:
         assert collection.default_rerank == "pca4"
@@ -106,6 +107,6 @@ def test_what_cannot_be_tried_is_said_in_a_line(sorted_collection: Path, tmp_pat
     with pytest.raises(UsageError, match="sample of one or more"):
         tune(sorted_collection, n_queries=0)
     draw_picture(tmp_path / "one" / "a.png", 1)
-    Collection.ingest(tmp_path / "alone", [tmp_path / "one"], HISTOGRAM)
+    oneshot.ingest(tmp_path / "alone", [tmp_path / "one"], HISTOGRAM)
     with pytest.raises(UsageError, match="index two pictures or more"):
         tune(tmp_path / "alone")

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import IngestReport
 from simsearch.errors import ImageError
+from simsearch.ingest.run import IngestReport
+from tests import oneshot
 
 LIMIT = 100_000_000
 
@@ -251,7 +252,7 @@ def add_raw_names(folder: OddFolder) -> None:
 
 
 def ingest(collection: Path, folder: Path) -> IngestReport:
-    return Collection.ingest(collection, [str(folder)], ModelChoice(backbone="histogram"), max_pixels=LIMIT)
+    return oneshot.ingest(collection, [str(folder)], ModelChoice(backbone="histogram"), max_pixels=LIMIT)
 
 
 def first_hits(collection: Path, paths: list[str]) -> dict[str, tuple[str, float]]:

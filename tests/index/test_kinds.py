@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from simsearch import Collection
 from simsearch.cli.app import app
-from simsearch.collection import IndexKindChoice
 from simsearch.errors import UsageError
 from simsearch.index import is_intact
 from simsearch.index.cache import IndexCache
-from simsearch.index.kinds import KINDS
+from simsearch.index.kinds import KINDS, IndexKindChoice
 from simsearch.models.choice import resolve_model
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.store.synthetic import WIDTH, Filled, clustered, fill, record
 
@@ -159,7 +159,7 @@ def test_an_answer_says_that_it_is_approximate_and_an_exact_one_says_nothing(tmp
     for seed in range(3):
         draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
     collection = tmp_path / "indexes"
-    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     random = np.random.default_rng(0)
     with CatalogWriter.open_or_create(collection) as writer:
         rows = random.random((1_500, writer.list_models()[0].width)).astype(np.float32)
@@ -229,8 +229,8 @@ def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tm
         cache = IndexCache(writer)
         cache.refresh(fingerprint)
         assert cache.describe(writer.list_models()[0])["kind"] == "ivf"
-    Collection.rebuild(filled.folder, IndexKindChoice("hnsw", 0.95))
-    Collection.rebuild(filled.folder)
+    oneshot.rebuild(filled.folder, IndexKindChoice("hnsw", 0.95))
+    oneshot.rebuild(filled.folder)
     with Collection.open(filled.folder) as collection:
         assert collection.info()["models"][0]["index"]["kind"] == "hnsw"
 

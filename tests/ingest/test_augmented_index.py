@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection
-from simsearch.collection import ViewChoice
 from simsearch.errors import UsageError
 from simsearch.images.augmentation import (
     AugmentationRanges,
@@ -19,13 +18,15 @@ from simsearch.images.augmentation import (
     sample_transformation,
 )
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.views import ViewChoice
 from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.store.catalog import Catalog
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 
 def _index(collection: Path, photos: Path, choice: ViewChoice | None = None):
-    return Collection.ingest(collection, [photos], HISTOGRAM, augment=choice)
+    return oneshot.ingest(collection, [photos], HISTOGRAM, augment=choice)
 
 
 def _vectors(collection: Path) -> dict[tuple[str, str, str], bytes]:
@@ -128,7 +129,7 @@ def test_views_are_removed_again_and_originals_stay(photos: Path, collection: Pa
     plain = _vectors(collection)
     _index(collection, photos, ViewChoice(3))
     if how == "prune":
-        assert Collection.prune(collection, only_augmented=True)["views"] == 36
+        assert oneshot.prune(collection, only_augmented=True)["views"] == 36
     else:
         _index(collection, photos, ViewChoice(0))
     assert _vectors(collection) == plain
@@ -142,12 +143,12 @@ def test_views_of_two_models_are_the_same_and_go_with_the_last(photos: Path, col
 
     _index(collection, photos, ViewChoice(2))
     cropped = ModelChoice(backbone="histogram", resize="crop")
-    Collection.ingest(collection, [photos], cropped, augment=ViewChoice(2))
+    oneshot.ingest(collection, [photos], cropped, augment=ViewChoice(2))
     with Catalog.open(collection) as catalog:
         assert catalog.count_contents()["views"] == 36
         first, second = (stored.fingerprint for stored in catalog.list_models())
-    assert Collection.prune(collection, first, only_augmented=True)["views"] == 0
-    assert Collection.prune(collection, second, only_augmented=True)["views"] == 24
+    assert oneshot.prune(collection, first, only_augmented=True)["views"] == 0
+    assert oneshot.prune(collection, second, only_augmented=True)["views"] == 24
 
 
 def test_an_answer_is_an_image_by_its_best_view_which_is_named(photos: Path, collection: Path, tmp_path: Path):

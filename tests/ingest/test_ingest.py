@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import IngestReport
 from simsearch.errors import CollectionError, ModelError, NoImages, SourceError, UsageError
+from simsearch.ingest.run import IngestReport
+from tests import oneshot
 from tests.conftest import draw_picture
 
 
 def ingest(collection: Path, *sources: Path | str, **choice) -> IngestReport:
-    return Collection.ingest(
+    return oneshot.ingest(
         collection, [str(source) for source in sources], ModelChoice(**{"backbone": "histogram"} | choice)
     )
 
@@ -129,7 +130,7 @@ def test_a_second_backbone_stands_beside_the_first(photos: Path, collection: Pat
 
 def test_without_a_backbone_the_last_one_goes_on(photos: Path, collection: Path):
     first = ingest(collection, photos / "a", resize="pad")
-    assert Collection.ingest(collection, [photos]).model == first.model
+    assert oneshot.ingest(collection, [photos]).model == first.model
 
 
 def test_a_broken_file_is_skipped_reported_and_retried(photos: Path, collection: Path):

@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch import Collection, ModelChoice
-from simsearch.collection import IngestReport, ViewChoice
+from simsearch import ModelChoice
 from simsearch.errors import ClusterError
+from simsearch.images.views import ViewChoice
+from simsearch.ingest.run import IngestReport
 from simsearch.store.connection import SHARDS_NAME
+from tests import oneshot
 from tests.conftest import ROOT, draw_picture
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -123,7 +125,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(large: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     """What a run on this machine makes of the large pictures."""
     collection = tmp_path_factory.mktemp("expected") / "ix"
-    Collection.ingest(collection, [large], HISTOGRAM)
+    oneshot.ingest(collection, [large], HISTOGRAM)
     return content(collection)
 
 
@@ -172,8 +174,8 @@ def command(source: Path, collection: Path, *options: str) -> list[str]:
 
 
 def test_the_catalog_is_the_same_to_the_last_bit(machines: Machines, mixed: Path, tmp_path: Path):
-    here = Collection.ingest(tmp_path / "here", [mixed], BUILTIN)
-    there = Collection.ingest(tmp_path / "there", [mixed], BUILTIN, ray=machines.address)
+    here = oneshot.ingest(tmp_path / "here", [mixed], BUILTIN)
+    there = oneshot.ingest(tmp_path / "there", [mixed], BUILTIN, ray=machines.address)
     assert summary(there) == summary(here)
     assert here.n_embedded == N_PICTURES + 120
     assert {Path(skip.path).name for skip in there.skips} == {"010_broken.jpg", "150_cut.png", "151_text.jpg"}
@@ -187,7 +189,7 @@ def test_the_catalog_is_the_same_to_the_last_bit(machines: Machines, mixed: Path
 
 def test_what_changed_since_is_settled_as_here(machines: Machines, mixed: Path, tmp_path: Path):
     source = shutil.copytree(mixed, tmp_path / "photos")
-    Collection.ingest(tmp_path / "here", [source], HISTOGRAM)
+    oneshot.ingest(tmp_path / "here", [source], HISTOGRAM)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     draw_picture(source / "005.png", 1005)
     (source / "006.png").unlink()
@@ -197,7 +199,7 @@ def test_what_changed_since_is_settled_as_here(machines: Machines, mixed: Path, 
     (source / "009.png").write_bytes(b"\x89PNG broken")
     views = ViewChoice(2, seed=3)
     reports = [
-        Collection.ingest(tmp_path / name, [source], HISTOGRAM, augment=augment, ray=address)
+        oneshot.ingest(tmp_path / name, [source], HISTOGRAM, augment=augment, ray=address)
         for augment in (None, views)
         for name, address in (("here", None), ("there", machines.address))
     ]
@@ -248,7 +250,7 @@ def test_a_block_that_kills_its_worker_every_time_ends_the_run(machines: Machine
     one_block = sorted(large.iterdir())[:20]
     message = rf"its worker died 3 times over it: 20 files, of which {one_block[0]} is the first"
     with meanwhile(kill_all), pytest.raises(ClusterError, match=message) as raised:
-        Collection.ingest(tmp_path / "ix", one_block, HISTOGRAM, ray=machines.address)
+        oneshot.ingest(tmp_path / "ix", one_block, HISTOGRAM, ray=machines.address)
     assert "\n" not in str(raised.value)
     assert len(set(killed)) >= 3
     assert not (tmp_path / "ix").exists()
@@ -305,10 +307,10 @@ def test_ctrl_c_stops_it_as_it_stops_a_run_here(machines: Machines, large: Path,
 
 
 def test_a_run_with_nothing_to_embed_does_not_load_ray(large: Path, expected: dict[str, list], tmp_path: Path):
-    Collection.ingest(tmp_path / "ix", [large], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [large], HISTOGRAM)
     code = (
         "import sys\nfrom simsearch import Collection\n"
-        f"report = Collection.ingest({str(tmp_path / 'ix')!r}, [{str(large)!r}], ray='local')\n"
+        f"report = Collection.open({str(tmp_path / 'ix')!r}).ingest([{str(large)!r}], ray='local')\n"
         "print(report.n_embedded, report.n_reused, 'ray' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -351,7 +353,7 @@ def test_a_lost_machine_is_done_without(machines: Machines, large: Path, expecte
 
     assert sum(node["Alive"] for node in ray.nodes()) == 2
     with meanwhile(lose_one):
-        report = Collection.ingest(tmp_path / "ix", [large], HISTOGRAM, ray=machines.address)
+        report = oneshot.ingest(tmp_path / "ix", [large], HISTOGRAM, ray=machines.address)
     assert sum(node["Alive"] for node in ray.nodes()) == 1
     assert report.n_embedded == 256
     assert content(tmp_path / "ix") == expected

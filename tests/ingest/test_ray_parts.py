@@ -27,6 +27,7 @@ from simsearch.ingest.ray_cluster.shards import ShardContent, ShardFolder, decod
 from simsearch.ingest.record import NewViews
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import ImageProperties
+from tests import oneshot
 from tests.conftest import HISTOGRAM
 
 
@@ -143,12 +144,12 @@ def test_shards_of_another_run_are_neither_seen_nor_deleted_nor_overwritten(tmp_
 
 def test_shards_of_a_killed_run_count_as_the_collections_own(photos: Path, collection: Path):
     kept = ShardFolder(collection, "builtin-1").write_shard(0, bytes(10_000))
-    Collection.ingest(collection, [photos], HISTOGRAM)  # a place that holds nothing else is free
+    oneshot.ingest(collection, [photos], HISTOGRAM)  # a place that holds nothing else is free
     with Collection.open(collection) as opened:
         size_bytes = opened.info()["size_bytes"]
         assert size_bytes == sum(file.stat().st_size for file in collection.rglob("*") if file.is_file())
         assert opened.verify().problems == ()
-    assert Collection.prune(collection)["freed_bytes"] >= 10_000
+    assert oneshot.prune(collection)["freed_bytes"] >= 10_000
     assert not kept.parent.parent.exists()
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from simsearch import Collection
 from simsearch.errors import CollectionNotFound, SourceError, UsageError
+from tests import oneshot
 from tests.conftest import HISTOGRAM
 
 
 @pytest.fixture
 def indexed(photos: Path, collection: Path) -> Path:
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     return collection
 
 
@@ -42,7 +43,7 @@ def test_values_of_a_csv_are_noted_as_what_they_are(indexed: Path, photos: Path)
     values = [20, 2.5, -3, 0, "007", "1e3", 1500.0, 1, 0, "99999999999999999999", "blue", -0.25]
     paths = sorted(photos.rglob("*.png"))
     text = "path,price\n" + "".join(f"{path},{value}\n" for path, value in zip(paths, rows, strict=True))
-    result = Collection.annotate(indexed, table(photos, text))
+    result = oneshot.annotate(indexed, table(photos, text))
     assert (result.n_values, result.n_images, result.columns, result.unknown) == (12, 12, ("price",), ())
     assert noted(indexed) == {(number, "price"): value for number, value in enumerate(values, start=1)}
 
@@ -51,7 +52,7 @@ def test_filters_see_them_at_once_even_in_an_open_collection(indexed: Path, phot
     with Collection.open(indexed) as opened:
         with pytest.raises(UsageError, match="no user columns; add some with `simsearch annotate`"):
             opened.search(1, where="price < 20")
-        Collection.annotate(indexed, table(photos, "image_id,price,colour\n3,10,blue\n4,30,\n5,,red\n"))
+        oneshot.annotate(indexed, table(photos, "image_id,price,colour\n3,10,blue\n4,30,\n5,,red\n"))
         assert [hit.image_id for hit in opened.search(1, where="price < 20").hits] == [3]
         assert opened.info()["columns"] == {"colour": 2, "price": 2}
     assert found(indexed, "price >= 10") == {3, 4}
@@ -60,8 +61,8 @@ def test_filters_see_them_at_once_even_in_an_open_collection(indexed: Path, phot
 
 
 def test_empty_cells_say_nothing_and_later_values_replace_earlier_ones(indexed: Path, photos: Path):
-    Collection.annotate(indexed, table(photos, "image_id,price\n3,10\n4,20\n"))
-    Collection.annotate(indexed, table(photos, "image_id,price\n3,\n4,25\n4,26\n"))
+    oneshot.annotate(indexed, table(photos, "image_id,price\n3,10\n4,20\n"))
+    oneshot.annotate(indexed, table(photos, "image_id,price\n3,\n4,25\n4,26\n"))
     assert noted(indexed) == {(3, "price"): 10, (4, "price"): 26}
 
 
@@ -70,7 +71,7 @@ def test_json_is_read_as_it_is(indexed: Path, photos: Path, whole: bool):
     values = {"n": 3, "x": 0.5, "yes": True, "no": False, "text": "3", "none": None, "empty": "", "large": 2**70}
     path = str(photos / "a" / "picture_01.png")
     document = [values | {"path": path}] if whole else {path: values}
-    Collection.annotate(indexed, table(photos, json.dumps(document), "table.json"))
+    oneshot.annotate(indexed, table(photos, json.dumps(document), "table.json"))
     assert noted(indexed) == {
         (2, "n"): 3, (2, "x"): 0.5, (2, "yes"): 1, (2, "no"): 0, (2, "text"): "3", (2, "large"): float(2**70),
     }  # fmt: skip
@@ -79,7 +80,7 @@ def test_json_is_read_as_it_is(indexed: Path, photos: Path, whole: bool):
 def test_paths_are_from_here_or_from_the_table(indexed: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(photos / "b")
     text = "path,n\npicture_07.png,1\na/picture_02.png,2\n../a/picture_03.png,3\nnowhere.png,4\n"
-    result = Collection.annotate(indexed, table(photos, "\ufeff" + text))
+    result = oneshot.annotate(indexed, table(photos, "\ufeff" + text))
     assert noted(indexed) == {(8, "n"): 1, (3, "n"): 2, (4, "n"): 3}
     assert result.unknown == ("nowhere.png",)
 
@@ -90,33 +91,33 @@ def test_a_path_that_is_no_utf8_is_found(indexed: Path, photos: Path):
         os.rename(photos / "a" / "picture_00.png", name)
     except OSError as error:
         pytest.skip(f"this file system refuses such names: {error}")
-    Collection.ingest(indexed, [photos], HISTOGRAM)
+    oneshot.ingest(indexed, [photos], HISTOGRAM)
     (photos / "table.csv").write_bytes(b"path,n\n" + name + b",1\n")
-    Collection.annotate(indexed, photos / "table.csv")
+    oneshot.annotate(indexed, photos / "table.csv")
     assert noted(indexed) == {(1, "n"): 1}
 
 
 def test_names_of_columns_may_be_anything(indexed: Path, photos: Path):
-    Collection.annotate(indexed, table(photos, 'image_id,"odd, name",width\n3,1,2\n'))
+    oneshot.annotate(indexed, table(photos, 'image_id,"odd, name",width\n3,1,2\n'))
     assert found(indexed, '"odd, name" = 1 and "width" = 2 and width = 48') == {3}
 
 
 def test_columns_go_when_they_are_cleared_and_with_their_images(indexed: Path, photos: Path):
-    Collection.annotate(indexed, table(photos, "image_id,price,colour\n3,10,blue\n4,20,red\n"))
-    assert Collection.clear_columns(indexed, ["price"]) == 2
+    oneshot.annotate(indexed, table(photos, "image_id,price,colour\n3,10,blue\n4,20,red\n"))
+    assert oneshot.clear_columns(indexed, ["price"]) == 2
     assert set(noted(indexed)) == {(3, "colour"), (4, "colour")}
     with pytest.raises(UsageError, match="no column 'price' of yours; there are colour"):
-        Collection.clear_columns(indexed, ["colour", "price"])
+        oneshot.clear_columns(indexed, ["colour", "price"])
     assert len(noted(indexed)) == 2
-    Collection.remove(indexed, [str(photos / "a" / "picture_02.png")])
-    Collection.prune(indexed)
+    oneshot.remove(indexed, [str(photos / "a" / "picture_02.png")])
+    oneshot.prune(indexed)
     assert set(noted(indexed)) == {(4, "colour")}
 
 
 def test_they_survive_when_a_file_is_moved(indexed: Path, photos: Path):
-    Collection.annotate(indexed, table(photos, "image_id,price\n3,10\n"))
+    oneshot.annotate(indexed, table(photos, "image_id,price\n3,10\n"))
     (photos / "a" / "picture_02.png").rename(photos / "b" / "moved.png")
-    Collection.ingest(indexed, [photos], HISTOGRAM)
+    oneshot.ingest(indexed, [photos], HISTOGRAM)
     assert found(indexed, "price = 10 and name = 'moved.png'") == {3}
 
 
@@ -142,13 +143,13 @@ def test_they_survive_when_a_file_is_moved(indexed: Path, photos: Path):
 )
 def test_a_wrong_table_is_told_and_nothing_is_noted(indexed: Path, tmp_path: Path, name: str, text: str, message: str):
     with pytest.raises(SourceError, match=message):
-        Collection.annotate(indexed, table(tmp_path, text, name))
+        oneshot.annotate(indexed, table(tmp_path, text, name))
     assert noted(indexed) == {}
 
 
 def test_a_missing_table_and_a_missing_collection_are_told(indexed: Path, tmp_path: Path):
     with pytest.raises(SourceError, match="No such file"):
-        Collection.annotate(indexed, tmp_path / "no.csv")
+        oneshot.annotate(indexed, tmp_path / "no.csv")
     with pytest.raises(CollectionNotFound):
-        Collection.annotate(tmp_path / "nothing", table(tmp_path, "path,n\na,1\n"))
+        oneshot.annotate(tmp_path / "nothing", table(tmp_path, "path,n\na,1\n"))
     assert not (tmp_path / "nothing").exists()

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from simsearch.collection import Collection
 from simsearch.errors import CollectionDamaged, SimsearchError, SourceError, UsageError
 from simsearch.files import create_output_folder, replace_output_file
 from simsearch.interchange.embeddings import ColumnNames, open_embeddings
 from simsearch.interchange.exporter import export
 from simsearch.store.catalog import Catalog
 from simsearch.store.snapshot import open_model_views
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 FILES = ("a.parquet", "a.csv", "a.jsonl", "npy")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
         draw_picture(base / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
     shutil.copy(base / "photos" / "a" / "picture_00.png", base / "photos" / "b" / 'copy, "quoted" ü.png')
     draw_picture(base / "odd.png", 50).rename(base / "photos" / ODD_NAME)
-    Collection.ingest(base / "index", [base / "photos"], HISTOGRAM)
+    oneshot.ingest(base / "index", [base / "photos"], HISTOGRAM)
     return base / "index"
 
 
@@ -160,7 +160,7 @@ def test_a_file_without_a_known_extension_needs_a_format(stored, tmp_path):
 
 def test_images_without_a_file_are_not_exported(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "index")
-    Collection.remove(tmp_path / "index", [str(folder.parent / "photos" / "b" / "picture_11.png")])
+    oneshot.remove(tmp_path / "index", [str(folder.parent / "photos" / "b" / "picture_11.png")])
     with Catalog.open(tmp_path / "index") as catalog:
         assert export(catalog, catalog.list_models()[0], tmp_path / "a.jsonl").n_rows == 12
 
@@ -172,7 +172,7 @@ def test_what_is_read_is_of_one_moment(folder, tmp_path):
         open_model_views(catalog.folder, catalog.list_models()[0]) as found,
     ):
         assert len(found.list_view_ids()) == 13
-        Collection.remove(tmp_path / "index", [str(folder.parent / "photos" / "b")])
+        oneshot.remove(tmp_path / "index", [str(folder.parent / "photos" / "b")])
         assert sum(len(records) for records, _ in found.iterate_blocks()) == 13
         with open_model_views(catalog.folder, catalog.list_models()[0]) as later:
             assert len(later.list_view_ids()) == 7

@@ -14,6 +14,7 @@ import pytest
 from simsearch import Collection
 from simsearch.errors import ModelError, SourceError, UsageError
 from simsearch.store.catalog import Catalog
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 
@@ -40,7 +41,7 @@ def source(photos: Path) -> tuple[Path, list[str], np.ndarray]:
 
 def test_imported_vectors_rank_as_numpy_does(source, photos: Path, collection: Path):
     file, paths, vectors = source
-    done = Collection.import_embeddings(collection, file, "clip", root=photos)
+    done = oneshot.import_embeddings(collection, file, "clip", root=photos)
     assert (done.n_rows, done.n_added, done.n_images, done.width, done.skips) == (12, 12, 12, 8, ())
     with Collection.open(collection) as opened:
         for row in (0, 7):
@@ -52,8 +53,8 @@ def test_imported_vectors_rank_as_numpy_does(source, photos: Path, collection: P
 
 def test_they_lie_beside_the_vectors_of_a_backbone_on_the_same_images(source, photos: Path, collection: Path):
     file, paths, _ = source
-    Collection.ingest(collection, [photos], HISTOGRAM)
-    done = Collection.import_embeddings(collection, file, "clip", root=photos)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
+    done = oneshot.import_embeddings(collection, file, "clip", root=photos)
     with Collection.open(collection) as opened:
         assert opened.info()["images"] == 12
         assert opened.model().model.backbone == "clip"
@@ -67,7 +68,7 @@ def test_of_rows_of_one_path_the_last_counts(photos: Path, collection: Path):
     other = str(photos / "a" / "picture_01.png")
     dotted = os.path.join(str(photos), "b", "..", "a", "picture_00.png")
     file = write_csv(photos.parent / "x.csv", [path, other, dotted], vectors)
-    done = Collection.import_embeddings(collection, file, "clip")
+    done = oneshot.import_embeddings(collection, file, "clip")
     assert (done.n_rows, done.n_repeated, done.n_added) == (3, 1, 2)
     with Catalog.open(collection) as catalog:
         digests = {where: digest for where, _, digest in catalog.iterate_contents()}
@@ -79,7 +80,7 @@ def test_copies_share_the_first_vector_and_that_is_told(photos: Path, collection
     first, copy = photos / "a" / "picture_00.png", photos / "b" / "copy.png"
     shutil.copy(first, copy)
     file = write_csv(photos.parent / "x.csv", [str(first), str(copy)], unit_rows(2))
-    done = Collection.import_embeddings(collection, file, "clip")
+    done = oneshot.import_embeddings(collection, file, "clip")
     assert (done.n_added, done.n_kept, done.n_images) == (1, 1, 1)
     with Collection.open(collection) as opened:
         assert opened.search(first, k=5).hits[0].paths == (str(first), str(copy))
@@ -88,11 +89,11 @@ def test_copies_share_the_first_vector_and_that_is_told(photos: Path, collection
 def test_a_second_import_adds_what_is_missing_and_changes_nothing(source, photos: Path, collection: Path):
     file, paths, vectors = source
     half = write_csv(photos.parent / "half.csv", paths[:5], vectors[:5])
-    Collection.import_embeddings(collection, half, "clip", root=photos)
-    done = Collection.import_embeddings(collection, file, "clip", root=photos)
+    oneshot.import_embeddings(collection, half, "clip", root=photos)
+    done = oneshot.import_embeddings(collection, file, "clip", root=photos)
     assert (done.n_added, done.n_kept, done.n_images) == (7, 0, 12)
     changed = write_csv(photos.parent / "other.csv", paths, unit_rows(12, seed=5))
-    done = Collection.import_embeddings(collection, changed, "clip", root=photos)
+    done = oneshot.import_embeddings(collection, changed, "clip", root=photos)
     assert (done.n_added, done.n_kept, done.n_images) == (0, 12, 12)
 
 
@@ -101,7 +102,7 @@ def test_what_cannot_be_read_is_skipped_and_remembered(source, photos: Path, col
     (photos / "torn.jpg").write_bytes(b"\xff\xd8\xff")
     bad = ["torn.jpg", "missing.png", "https://example.org/a.jpg"]
     file = write_csv(file, [*paths, *bad], np.concatenate([vectors, unit_rows(3, seed=9)]))
-    done = Collection.import_embeddings(collection, file, "clip", root=photos)
+    done = oneshot.import_embeddings(collection, file, "clip", root=photos)
     assert (done.n_added, len(done.skips)) == (12, 3)
     reasons = {os.path.basename(skip.path): skip.reason for skip in done.skips}
     assert "No such file" in reasons["missing.png"]
@@ -112,7 +113,7 @@ def test_what_cannot_be_read_is_skipped_and_remembered(source, photos: Path, col
 
 def test_a_picture_that_has_no_vector_cannot_be_asked_with(source, photos: Path, collection: Path, tmp_path: Path):
     file, _, _ = source
-    Collection.import_embeddings(collection, file, "clip", root=photos)
+    oneshot.import_embeddings(collection, file, "clip", root=photos)
     new = draw_picture(tmp_path / "new.png", 99)
     with Collection.open(collection) as opened:
         with pytest.raises(ModelError, match=r"clip were imported.*--id"):
@@ -123,10 +124,10 @@ def test_a_picture_that_has_no_vector_cannot_be_asked_with(source, photos: Path,
 
 def test_indexing_goes_on_with_a_backbone_that_can_embed(source, photos: Path, collection: Path):
     file, _, _ = source
-    Collection.ingest(collection, [photos], HISTOGRAM)
-    Collection.import_embeddings(collection, file, "clip", root=photos)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
+    oneshot.import_embeddings(collection, file, "clip", root=photos)
     draw_picture(photos / "new.png", 99)
-    assert Collection.ingest(collection, [photos]).backbone == "histogram"
+    assert oneshot.ingest(collection, [photos]).backbone == "histogram"
 
 
 @pytest.mark.parametrize(
@@ -135,41 +136,41 @@ def test_indexing_goes_on_with_a_backbone_that_can_embed(source, photos: Path, c
 )
 def test_a_name_must_be_one_and_free(source, collection: Path, name: str, message: str):
     with pytest.raises(UsageError, match=message):
-        Collection.import_embeddings(collection, source[0], name)
+        oneshot.import_embeddings(collection, source[0], name)
     assert not collection.exists()
 
 
 def test_one_name_has_one_width(source, photos: Path, collection: Path):
     file, paths, _ = source
-    Collection.import_embeddings(collection, file, "clip", root=photos)
+    oneshot.import_embeddings(collection, file, "clip", root=photos)
     wide = write_csv(photos.parent / "wide.csv", paths, unit_rows(12, 16))
     with pytest.raises(UsageError, match="vectors of clip with 8 numbers, these have 16"):
-        Collection.import_embeddings(collection, wide, "clip", root=photos)
+        oneshot.import_embeddings(collection, wide, "clip", root=photos)
 
 
 def test_nothing_is_left_behind_where_nothing_could_be_taken_in(source, photos: Path, collection: Path):
     file, paths, vectors = source
     with pytest.raises(SourceError, match=r"none of 12 pictures could be read.*--root"):
-        Collection.import_embeddings(collection, file, "clip", root=photos / "elsewhere")
+        oneshot.import_embeddings(collection, file, "clip", root=photos / "elsewhere")
     assert not collection.exists()
     vectors[11, 3] = np.nan
     with pytest.raises(SourceError, match="row 12: a number is not finite"):
-        Collection.import_embeddings(collection, write_csv(file, paths, vectors), "clip", root=photos)
+        oneshot.import_embeddings(collection, write_csv(file, paths, vectors), "clip", root=photos)
     assert not collection.exists()
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     with pytest.raises(SourceError, match="none of 12"):
-        Collection.import_embeddings(collection, write_csv(file, paths, unit_rows(12)), "clip", root=photos / "x")
+        oneshot.import_embeddings(collection, write_csv(file, paths, unit_rows(12)), "clip", root=photos / "x")
     with Collection.open(collection) as opened:
         assert [model["backbone"] for model in opened.info()["models"]] == ["histogram"]
 
 
 @pytest.mark.parametrize("name", ["e.parquet", "e.csv", "e.jsonl", "e"])
 def test_what_was_exported_comes_back_and_answers_the_same(photos: Path, collection: Path, name: str):
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     place, again = photos.parent / name, photos.parent / "again"
     with Collection.open(collection) as own:
         assert own.export(place).n_rows == 12
-        Collection.import_embeddings(again, place, "brought")
+        oneshot.import_embeddings(again, place, "brought")
         with Collection.open(again) as brought:
             for path in sorted(photos.rglob("*.png"))[::4]:
                 expected, found = (some.search(path, k=None).hits for some in (own, brought))

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.collection import Collection
 from simsearch.errors import ModelNotIndexed, SimsearchError, UsageError
 from simsearch.report.drawing.tiles import load_tiles
 from simsearch.report.map import MAX_MAP_IMAGES, CollectionMap, MapImage, choose_group_colors, draw_map, write_map_page
@@ -22,6 +21,7 @@ from simsearch.report.projector import MAX_SPRITE_PX, export_projector, plan_spr
 from simsearch.store.catalog import Catalog
 from simsearch.visualization.clusters import Cluster, find_clusters
 from simsearch.visualization.tsne import snap_to_grid
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 EVIL = "</script><script>alert('x')&amp;.png"
@@ -238,7 +238,7 @@ def index(tmp_path_factory):
     base = tmp_path_factory.mktemp("projector")
     for seed in range(10):
         draw_picture(base / "photos" / ("a" if seed < 5 else "b") / f"{seed}\tx.png", seed)
-    Collection.ingest(base / "index", [base / "photos"], HISTOGRAM)
+    oneshot.ingest(base / "index", [base / "photos"], HISTOGRAM)
     return base / "index"
 
 
@@ -305,7 +305,7 @@ def test_a_sprite_never_exceeds_what_the_projector_takes(n):
 
 def test_an_empty_collection_has_nothing_to_project(index, tmp_path):
     shutil.copytree(index, tmp_path / "index")
-    Collection.remove(tmp_path / "index", [str(index.parent / "photos")])
+    oneshot.remove(tmp_path / "index", [str(index.parent / "photos")])
     with pytest.raises(ModelNotIndexed, match="has no image of histogram to show"):
         written(tmp_path / "index", tmp_path / "p")
     assert not (tmp_path / "p").exists()

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsearch import Collection, ModelChoice
+from simsearch import ModelChoice
 from simsearch.rerank.database_augmentation import LeaveOneOut, blend
 from simsearch.rerank.k_reciprocal import KReciprocalReranker
 from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
 from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
+from tests import oneshot
 from tests.conftest import SHARED
 
 WEIGHTS = SHARED / "weights" / "mobilenet_v2.weights.h5"
@@ -30,7 +31,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.n
     """Vectors of 1,200 photographs in full precision, (1200, 1280), and their classes (1200,), twelve each."""
     folder = tmp_path_factory.mktemp("indexes") / "caltech"
     choice = ModelChoice(backbone="mobilenet_v2", weights=str(WEIGHTS), precision="f32")
-    Collection.ingest(folder, [SHARED / "photos" / "caltech101_small"], choice)
+    oneshot.ingest(folder, [SHARED / "photos" / "caltech101_small"], choice)
     query = "SELECT files.path, vector FROM vectors JOIN views ON views.id = view_id JOIN files USING (image_id)"
     connection = sqlite3.connect(folder / "catalog.db")
     rows = connection.execute(query + " ORDER BY files.id").fetchall()

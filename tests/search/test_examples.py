@@ -11,17 +11,20 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection
-from simsearch.collection import Crop, Example, Skip, WeightsOptions
 from simsearch.errors import ImageError, ImageNotFound, UsageError
 from simsearch.models.histogram import SIDE_PX, compute_histograms
+from simsearch.models.weights import WeightsOptions
+from simsearch.search.examples import Crop, Example
+from simsearch.sources.scan import Skip
 from simsearch.store.catalog import Catalog
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.servers import serving
 
 
 @pytest.fixture
 def indexed(photos: Path, collection: Path) -> Path:
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     return collection
 
 
@@ -107,7 +110,7 @@ def test_a_part_of_a_jpeg_is_cut_from_its_full_size(tmp_path: Path, collection: 
     pixels = np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), dtype=np.uint8)
     (tmp_path / "photos").mkdir()
     Image.fromarray(pixels).save(tmp_path / "photos" / "large.jpg", quality=95)
-    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     with Image.open(tmp_path / "photos" / "large.jpg") as picture:
         part = np.asarray(picture.crop((100, 200, 100 + SIDE_PX, 200 + SIDE_PX)))
     expected = vectors = compute_histograms(part[None])[0]
@@ -128,7 +131,7 @@ def test_a_part_is_of_the_upright_picture(tmp_path: Path, collection: Path):
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.rot90(upright)).save(tmp_path / "photos" / "turned.png", exif=exif)
     Image.fromarray(upright[:30]).save(tmp_path / "photos" / "red.png")
-    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     with Collection.open(collection) as opened:
         turned = tmp_path / "photos" / "turned.png"
         hit = opened.search(Example(turned, crop=Crop(0, 0, 40, 30))).hits[0]

@@ -12,15 +12,16 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection
-from simsearch.collection import ViewChoice
 from simsearch.errors import UsageError
 from simsearch.images.metadata import ExifMetadata
+from simsearch.images.views import ViewChoice
 from simsearch.index import exact
 from simsearch.models.choice import resolve_model
 from simsearch.search import Hit
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import EmbeddedView, FileEntry, ImageProperties
 from simsearch.store.writer import CatalogWriter
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 N_IMAGES, WIDTH = 6000, 24
@@ -234,7 +235,7 @@ def test_dates_and_cameras_of_pictures_can_be_asked_about(tmp_path: Path, collec
         with Image.open(file) as picture:
             picture.convert("RGB").save(file.with_suffix(".jpg"), exif=exif)
         file.unlink()
-    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
 
     def names(where: str) -> set[str]:
         with Collection.open(collection) as opened:
@@ -257,20 +258,20 @@ def test_dates_of_an_older_catalog_are_filled_in_when_its_pictures_are_decoded_a
     with Image.open(draw_picture(tmp_path / "0.png", 0)) as picture:
         (tmp_path / "photos").mkdir()
         picture.convert("RGB").save(tmp_path / "photos" / "0.jpg", exif=exif)
-    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     with sqlite3.connect(collection / "catalog.db") as connection:
         connection.execute("UPDATE images SET taken_at = NULL")
     connection.close()
-    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     with Collection.open(collection) as opened:
         assert opened.info()["metadata"]["taken"] == 0
-        Collection.ingest(collection, [tmp_path / "photos"], ModelChoice(backbone="histogram", resize="pad"))
+        oneshot.ingest(collection, [tmp_path / "photos"], ModelChoice(backbone="histogram", resize="pad"))
         assert opened.info()["metadata"]["taken"] == 1
 
 
 def test_an_image_with_several_files_matches_by_any_of_them(photos: Path, collection: Path):
     (photos / "b" / "copy.png").write_bytes((photos / "a" / "picture_00.png").read_bytes())
-    Collection.ingest(collection, [photos], HISTOGRAM, augment=ViewChoice(2))
+    oneshot.ingest(collection, [photos], HISTOGRAM, augment=ViewChoice(2))
     with Collection.open(collection) as opened:
         hits = opened.search(1, k=20, where="class = b").hits
     assert len(hits) == 7
@@ -278,8 +279,8 @@ def test_an_image_with_several_files_matches_by_any_of_them(photos: Path, collec
 
 
 def test_files_that_are_gone_do_not_match(photos: Path, collection: Path):
-    Collection.ingest(collection, [photos], HISTOGRAM)
-    Collection.remove(collection, [str(photos / "a")])
+    oneshot.ingest(collection, [photos], HISTOGRAM)
+    oneshot.remove(collection, [str(photos / "a")])
     with Collection.open(collection) as opened:
         assert opened.search(7, where="class = a").hits == ()
         assert len(opened.search(7, k=20, where="width > 0").hits) == 6
@@ -292,7 +293,7 @@ def test_real_photographs_under_a_filter(shared: Path, tmp_path: Path):
             return [(hit.path, hit.similarity) for hit in opened.search(1, k=None, where=where).hits]
 
     photos = (shared / "photos" / "caltech101_small").resolve()
-    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     everything = paths(None)
     assert len(everything) == 1200
     assert paths("class = anchor") == [pair for pair in everything if Path(pair[0]).parent.name == "anchor"]

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import Crop, Example
 from simsearch.evaluation.embedding import list_images, load_vectors
 from simsearch.evaluation.ranking import Ranker
 from simsearch.rerank.method import RerankMethod
+from simsearch.search.examples import Crop, Example
 from simsearch.store.catalog import Catalog
+from tests import oneshot
 from tests.conftest import SHARED
 from tests.servers import serving
 
@@ -27,7 +28,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not PHOTOS.is_dir():
         pytest.skip("../shared/photos, with real photographs, is not on this machine")
     collection = tmp_path_factory.mktemp("photographs") / "indexed"
-    Collection.ingest(collection, [PHOTOS], ModelChoice(backbone="builtin"))
+    oneshot.ingest(collection, [PHOTOS], ModelChoice(backbone="builtin"))
     return collection
 
 

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from simsearch import Collection
-from simsearch.collection import Example, ViewChoice
 from simsearch.errors import UsageError
 from simsearch.evaluation.embedding import list_images, load_vectors
 from simsearch.evaluation.ranking import Ranker
+from simsearch.images.views import ViewChoice
 from simsearch.index import is_intact, read_stamp
 from simsearch.index.cache import IndexCache
 from simsearch.rerank.method import RerankMethod
 from simsearch.search import Hit
+from simsearch.search.examples import Example
 from simsearch.store.catalog import Catalog
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 N_PICTURES = 160
@@ -41,14 +43,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=[0, 2], ids=["originals", "two views"])
 def indexed(request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     collection = tmp_path_factory.mktemp("indexes") / f"views_{request.param}"
-    Collection.ingest(collection, [pictures], HISTOGRAM, augment=ViewChoice(request.param))
+    oneshot.ingest(collection, [pictures], HISTOGRAM, augment=ViewChoice(request.param))
     return collection
 
 
 @pytest.fixture
 def own(pictures: Path, collection: Path) -> Path:
     """A collection that a test may change."""
-    Collection.ingest(collection, [pictures], HISTOGRAM)
+    oneshot.ingest(collection, [pictures], HISTOGRAM)
     return collection
 
 
@@ -188,7 +190,7 @@ def test_new_pictures_are_projected_as_the_others_and_a_blended_index_is_made_an
         more = tmp_path / "more"
         for seed in range(900, 920):
             draw_picture(more / f"{seed}.png", seed)
-        Collection.ingest(own, [more], HISTOGRAM)
+        oneshot.ingest(own, [more], HISTOGRAM)
         fitted = projections(own)
         continued = {method: opened.search(170, k=None, rerank=method).hits for method in methods}
     assert projections(own) == fitted
@@ -207,16 +209,16 @@ def test_a_projection_is_fitted_anew_when_the_vectors_have_doubled(tmp_path: Pat
     photos = tmp_path / "photos"
     for seed in range(20):
         draw_picture(photos / f"{seed:03}.png", seed)
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     with Collection.open(collection) as opened:
         opened.search(1, rerank="pca8")
         for seed in range(20, 39):
             draw_picture(photos / f"{seed:03}.png", seed)
-        Collection.ingest(collection, [photos], HISTOGRAM)
+        oneshot.ingest(collection, [photos], HISTOGRAM)
         opened.search(1, rerank="pca8")
         assert projections(collection)["pca8"][0] == 20
         draw_picture(photos / "040.png", 40)
-        Collection.ingest(collection, [photos], HISTOGRAM)
+        oneshot.ingest(collection, [photos], HISTOGRAM)
         hits = opened.search(1, k=None, rerank="pca8").hits
     assert projections(collection)["pca8"][0] == 40
     with Catalog.open(collection) as catalog:
@@ -283,30 +285,30 @@ def test_prune_deletes_stale_derived_files_and_rebuild_all_of_them(own: Path, pi
     copies = tmp_path / "copies"
     shutil.copytree(pictures, copies)
     extra = draw_picture(copies / "extra.png", 999)
-    Collection.ingest(own, [copies], HISTOGRAM)
+    oneshot.ingest(own, [copies], HISTOGRAM)
     with Collection.open(own) as opened:
         opened.search(1, rerank="pca16+dba3")
         opened.search(1, rerank="pca16")
-    Collection.prune(own)
+    oneshot.prune(own)
     assert derived(own) == ["pca16+dba3.faiss", "pca16.faiss"]
     extra.unlink()
-    Collection.ingest(own, [copies], HISTOGRAM)
-    Collection.prune(own)
+    oneshot.ingest(own, [copies], HISTOGRAM)
+    oneshot.prune(own)
     assert derived(own) == []
     with Collection.open(own) as opened:
         assert len(opened.search(1, k=None, rerank="pca16+dba3").hits) == N_PICTURES
-    names = Collection.rebuild(own)
+    names = oneshot.rebuild(own)
     assert [file.name for file in own.glob("*.faiss")] == names
 
 
 def test_prune_of_a_backbone_takes_what_was_made_of_it_along(own: Path, pictures: Path):
     from simsearch import ModelChoice
 
-    other = Collection.ingest(own, [pictures], ModelChoice(backbone="histogram", resize="pad"))
+    other = oneshot.ingest(own, [pictures], ModelChoice(backbone="histogram", resize="pad"))
     with Collection.open(own) as opened:
         opened.search(1, rerank="pca16", backbone=other.model)
     assert len(derived(own)) == 1
-    Collection.prune(own, other.model)
+    oneshot.prune(own, other.model)
     assert (derived(own), projections(own)) == ([], {})
 
 
@@ -328,26 +330,26 @@ def test_a_collection_may_have_a_method_of_its_own(own: Path):
         plain = opened.search(3, k=20)
         better = opened.search(3, k=20, rerank="pca16+dba3")
         assert plain.hits != better.hits
-    Collection.set_default_rerank(own, "dba3+pca16")
+    oneshot.set_default_rerank(own, "dba3+pca16")
     with Collection.open(own) as opened:
         assert opened.default_rerank == opened.info()["rerank"] == "pca16+dba3"
         assert (opened.search(3, k=20).rerank, opened.search(3, k=20).hits) == ("pca16+dba3", better.hits)
         assert opened.search(3, k=20, rerank="none").hits == plain.hits
-    Collection.set_default_rerank(own, "none")
+    oneshot.set_default_rerank(own, "none")
     with Collection.open(own) as opened:
         assert (opened.default_rerank, opened.search(3, k=20).hits) == ("none", plain.hits)
 
 
 def test_a_wrong_method_is_told_before_anything_is_done(own: Path):
     with pytest.raises(UsageError, match="did you mean pca"):
-        Collection.set_default_rerank(own, "pac16")
+        oneshot.set_default_rerank(own, "pac16")
     with Collection.open(own) as opened, pytest.raises(UsageError, match="names pca twice"):
         opened.search(1, rerank="pca16+pca8")
 
 
 def test_a_projection_of_one_picture_is_a_usage_error(tmp_path: Path, collection: Path):
     draw_picture(tmp_path / "photos" / "one.png", 1)
-    Collection.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
+    oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     with Collection.open(collection) as opened:
         with pytest.raises(UsageError, match="two different pictures"):
             opened.search(1, rerank="pca16")

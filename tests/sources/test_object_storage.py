@@ -18,11 +18,13 @@ import httpx
 import pytest
 
 from simsearch import Collection
-from simsearch.collection import IngestReport, WeightsOptions
 from simsearch.errors import NoImages, SourceError, UsageError
 from simsearch.evaluation.label_file import read_label_file
 from simsearch.evaluation.labels import LabelGroups, group_by_folder
+from simsearch.ingest.run import IngestReport
+from simsearch.models.weights import WeightsOptions
 from simsearch.report.drawing.contact_sheet import draw_contact_sheet
+from tests import oneshot
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.servers import serving
 from tests.stores import Bucket, Proxy, configure, half, new_bucket, proxy, s3_server
@@ -67,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ingest(collection: Path, *sources: Path | str) -> IngestReport:
-    return Collection.ingest(collection, [str(source) for source in sources], HISTOGRAM)
+    return oneshot.ingest(collection, [str(source) for source in sources], HISTOGRAM)
 
 
 def content(collection: Path, root: str) -> dict[str, list]:
@@ -322,11 +324,11 @@ def test_a_prefix_can_be_taken_out(bucket: Bucket, collection: Path, spelled: st
     bucket.put("objects/bell2/x.jpg", (OBJECTS / "lamp" / "lamp_01.jpg").read_bytes())
     ingest(collection, f"{bucket.address}/objects")
     if spelled.startswith("S3"):
-        assert Collection.remove(collection, ["S3" + bucket.address[2:] + "/objects/bell/bell_01.jpg"]) == 1
+        assert oneshot.remove(collection, ["S3" + bucket.address[2:] + "/objects/bell/bell_01.jpg"]) == 1
         return
-    assert Collection.remove(collection, [spelled.format(bucket.address)]) == 10
+    assert oneshot.remove(collection, [spelled.format(bucket.address)]) == 10
     with pytest.raises(UsageError, match="has no file s3://elsewhere"):
-        Collection.remove(collection, ["s3://elsewhere/objects"])
+        oneshot.remove(collection, ["s3://elsewhere/objects"])
     with Collection.open(collection) as opened:
         assert opened.info()["files"] == 11
 
@@ -378,7 +380,7 @@ def test_the_folders_of_a_bucket_are_classes(bucket: Bucket, collection: Path, t
     assert isinstance(found, LabelGroups)
     assert found.labels == {files[0]: "round", files[1]: "tall"}
     (tmp_path / "notes.csv").write_text(f"path,room\n{files[0]},attic\n")
-    assert Collection.annotate(collection, tmp_path / "notes.csv").n_images == 1
+    assert oneshot.annotate(collection, tmp_path / "notes.csv").n_images == 1
 
 
 @pytest.mark.long
@@ -397,7 +399,7 @@ def test_an_exported_collection_of_objects_comes_back_with_their_states(
     ingest(collection, f"{bucket.address}/objects")
     with Collection.open(collection) as opened:
         assert opened.export(tmp_path / "rows.parquet").n_rows == 20
-    done = Collection.import_embeddings(tmp_path / "other", tmp_path / "rows.parquet", "mine")
+    done = oneshot.import_embeddings(tmp_path / "other", tmp_path / "rows.parquet", "mine")
     assert (done.n_added, done.skips) == (20, ())
     root = f"{bucket.address}/objects/"
     assert content(tmp_path / "other", root)["files"] == content(collection, root)["files"]

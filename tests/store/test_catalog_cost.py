@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from simsearch.collection import IndexKindChoice
+from simsearch.index.kinds import IndexKindChoice
 from simsearch.store.catalog import Catalog, StoredModel
 from tests.store.synthetic import clustered, fill
 

@@ -13,6 +13,7 @@ from simsearch.store.catalog import Catalog
 from simsearch.store.connection import CATALOG_NAME, SCHEMA_VERSION
 from simsearch.store.migrations import count_steps, migrate
 from simsearch.store.writer import CatalogWriter
+from tests import oneshot
 from tests.conftest import HISTOGRAM
 
 
@@ -61,7 +62,7 @@ def test_the_schema_is_what_the_architecture_documents():
 
 def test_a_catalog_of_an_older_simsearch_is_brought_up_to_date_when_it_is_opened(tmp_path: Path, photos: Path):
     collection = tmp_path / "old"
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     with sqlite3.connect(collection / CATALOG_NAME) as connection:  # back to the first step
         for (trigger,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
             connection.execute(f"DROP TRIGGER {trigger}")

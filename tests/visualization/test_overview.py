@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import ImageSelection
 from simsearch.errors import ModelNotIndexed, UsageError
 from simsearch.notebook import GalleryItem, render_gallery
+from simsearch.visualization.overview import ImageSelection
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.report.pages import Elements
 
 
 @pytest.fixture
 def filled(photos: Path, collection: Path) -> Path:
-    Collection.ingest(collection, [photos], HISTOGRAM)
+    oneshot.ingest(collection, [photos], HISTOGRAM)
     return collection
 
 
@@ -71,7 +72,7 @@ def test_nothing_to_look_at_is_said(filled: Path, photos: Path):
             opened.clusters(selection=ImageSelection(where="class = z"))
         with pytest.raises(UsageError, match="12 images cannot be shared out to 13 clusters"):
             opened.clusters(13)
-    Collection.remove(filled, [str(photos)])
+    oneshot.remove(filled, [str(photos)])
     with Collection.open(filled) as opened, pytest.raises(ModelNotIndexed, match="no image of histogram"):
         opened.arrangement()
 
@@ -99,7 +100,7 @@ def test_names_in_a_notebook_are_text_and_a_lost_picture_is_told(tmp_path: Path)
 
 
 def test_clusters_of_another_backbone_can_be_asked_for(filled: Path, photos: Path):
-    Collection.ingest(filled, [photos], ModelChoice(backbone="builtin", precision="f32"))
+    oneshot.ingest(filled, [photos], ModelChoice(backbone="builtin", precision="f32"))
     with Collection.open(filled) as opened:
         assert opened.clusters(2).backbone == "builtin"
         assert opened.clusters(2, backbone="histogram").backbone == "histogram"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simsearch.collection import Collection, ModelChoice
 from simsearch.errors import UsageError
+from simsearch.models.choice import ModelChoice
 from simsearch.store.catalog import Catalog
 from simsearch.store.snapshot import open_model_views
 from simsearch.visualization.clusters import choose_k, derive_folder_labels, find_clusters
 from simsearch.visualization.tsne import _Repulsion, compute_pca, compute_tsne, snap_to_grid
+from tests import oneshot
 
 
 def unit(rows):
@@ -214,7 +215,7 @@ def test_folders_are_classes_where_they_tell_some_images_from_others():
 def test_real_photographs_of_a_class_lie_near_each_other(shared, tmp_path):
     photos = shared / "photos" / "caltech101_small"
     folders = sorted(folder for folder in photos.iterdir() if folder.is_dir())[:20]
-    Collection.ingest(tmp_path / "c", folders, ModelChoice(backbone="builtin"))
+    oneshot.ingest(tmp_path / "c", folders, ModelChoice(backbone="builtin"))
     with Catalog.open(tmp_path / "c") as catalog, open_model_views(catalog.folder, catalog.list_models()[0]) as found:
         records, vectors = found.read_records(found.sample_ids(10_000))
     labels = np.array(derive_folder_labels([record.path for record in records]))

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from simsearch import Collection
-from simsearch.collection import IngestReport
 from simsearch.errors import ModelError, SourceError, UsageError
+from simsearch.ingest.run import IngestReport
 from simsearch.watch import WatchListener, WatchSettings, WatchUpdate, check_sources, watch
 from simsearch.watch.filesystems import explain_polling, find_filesystem, is_shared_filesystem
 from simsearch.watch.watcher import ChangeWatcher
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.test_crash import small_disk
 
@@ -167,7 +168,7 @@ class RecordedWatch:
         assert time.monotonic() - started < DEADLINE_S, self.messages
 
     def ingest(self, present: Sequence[str]) -> IngestReport:
-        return Collection.ingest(self.collection, present, HISTOGRAM)
+        return oneshot.ingest(self.collection, present, HISTOGRAM)
 
     def _record(self, update: WatchUpdate) -> None:
         self.updates.append(update)
@@ -252,7 +253,7 @@ def test_a_network_is_loaded_once_for_many_runs(photos: Path, collection: Path):
     embedders = Counting()
     for seed in range(3):
         draw_picture(photos / f"new_{seed}.png", 50 + seed)
-        report = Collection.ingest(collection, [photos], HISTOGRAM, embedders=embedders)
+        report = oneshot.ingest(collection, [photos], HISTOGRAM, embedders=embedders)
     assert report.n_embedded == 1
     assert list(embedders) == [report.model]
     assert embedders.n_set == 1

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch import Collection
 from simsearch.web.engine import SearchEngine
 from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.server import listen, make_server
 from simsearch.web.settings import ServerSettings
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 
 SCRIPT_NAME = "<img src=x onerror=alert(1)>&quot;'\"<script>alert(2)</script>.png".replace("/", "\N{DIVISION SLASH}")
@@ -63,7 +63,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     strange = draw_picture(home / "photos" / "odd" / "strange.png", 101)
     os.rename(strange, os.fsencode(strange.parent) + b"/stra\xffnge.png")
     shutil.copy(home / "photos" / "lamp" / "picture_00.png", home / "photos" / "vase" / "copy.png")
-    Collection.ingest(home / "ix", [home / "photos"], HISTOGRAM)
+    oneshot.ingest(home / "ix", [home / "photos"], HISTOGRAM)
     return home / "ix"
 
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import Crop, Example
+from simsearch.search.examples import Crop, Example
 from simsearch.web.settings import ServerSettings
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.web.conftest import jpeg, serving
 
@@ -162,9 +163,9 @@ def test_a_part_in_pixels_is_asked_with_though_the_page_cannot_draw_it(client: h
 
 
 def test_the_page_of_an_image_that_the_backbone_has_not_seen_is_shown_without_neighbours(tmp_path: Path, photos: Path):
-    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     new = draw_picture(photos / "new.png", 77)
-    Collection.ingest(tmp_path / "ix", [new.parent], ModelChoice(backbone="builtin"))
+    oneshot.ingest(tmp_path / "ix", [new.parent], ModelChoice(backbone="builtin"))
     settings = ServerSettings(collection=str(tmp_path / "ix"), port=0, backbone="histogram")
     with serving(settings) as address, httpx.Client(base_url=address) as client:
         assert "Nearest to it" in client.get("/images/1").text
@@ -181,7 +182,7 @@ def test_nothing_sent_is_nothing_to_ask_with(client: httpx.Client):
 
 
 def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path):
-    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     with (
         serving(ServerSettings(collection=str(tmp_path / "ix"), port=0)) as address,
         httpx.Client(base_url=address) as client,
@@ -189,7 +190,7 @@ def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path
         assert len(found(client.get(SEARCH, params={"id": 1, "k": 50}))) == 12
         new = draw_picture(photos / "new.png", 77)
         (photos / "a" / "picture_03.png").unlink()
-        Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+        oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
         answer = client.post(SEARCH, files={"image": new.read_bytes()}, data={"k": "50"})
         assert len(found(answer)) == 12
         assert answer.json()["hits"][0]["path"] == str(new)
@@ -198,7 +199,7 @@ def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path
 
 
 def test_an_image_whose_file_was_overwritten_is_not_served_as_if_it_were_it(tmp_path: Path, photos: Path):
-    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     (photos / "a" / "picture_00.png").write_bytes(b"secret of another program")
     with serving(ServerSettings(collection=str(tmp_path / "ix"), port=0)) as address:
         for what in ("file", "thumbnail"):

@@ -18,6 +18,7 @@ import pytest
 from simsearch.errors import UsageError
 from simsearch.web.server import HEAD_TIMEOUT_S
 from simsearch.web.settings import ServerSettings
+from tests import oneshot
 from tests.web.conftest import SCRIPT_NAME, TOKEN, jpeg, serving
 
 SEARCH = "/api/v1/search"
@@ -83,10 +84,9 @@ def test_no_directory_is_listed(client: httpx.Client):
 
 
 def test_a_link_put_in_a_file_s_place_is_not_followed_to_another_content(tmp_path: Path, photos: Path):
-    from simsearch import Collection
     from tests.conftest import HISTOGRAM
 
-    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     file = photos / "a" / "picture_00.png"
     file.unlink()
     file.symlink_to("/etc/passwd")

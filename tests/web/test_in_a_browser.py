@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
-from simsearch.collection import Crop, Example
+from simsearch.search.examples import Crop, Example
 from simsearch.web.settings import ServerSettings
+from tests import oneshot
 from tests.conftest import HISTOGRAM, ROOT
 from tests.web.conftest import serving
 
@@ -44,8 +45,8 @@ def chromium() -> Iterator[Any]:
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures in data/objects under two backbones; the built-in one answers by default."""
     folder = tmp_path_factory.mktemp("indexes") / "objects"
-    Collection.ingest(folder, [OBJECTS], HISTOGRAM)
-    Collection.ingest(folder, [OBJECTS], ModelChoice(backbone="builtin"))
+    oneshot.ingest(folder, [OBJECTS], HISTOGRAM)
+    oneshot.ingest(folder, [OBJECTS], ModelChoice(backbone="builtin"))
     return folder
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from simsearch import Collection
+from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.web.conftest import jpeg
 
@@ -110,7 +110,7 @@ def test_a_port_in_use_is_told(collection: Path):
 
 
 def test_another_process_indexes_while_it_serves(tmp_path: Path, photos: Path):
-    Collection.ingest(tmp_path / "ix", [photos], HISTOGRAM)
+    oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     process, address = start("--in", str(tmp_path / "ix"), "--port", "0")
     command = [sys.executable, "-m", "simsearch", "index", str(photos), "--into", str(tmp_path / "ix")]
     for number in range(3):

@@ -11,7 +11,6 @@ from typing import Any
 from simsearch.errors import UsageError
 from simsearch.index.cache import IndexCache
 from simsearch.index.milvus.config import MilvusConfig, StoreChoice, forget_records, set_store
-from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
 PushProgress = Callable[[int, int], object]
@@ -45,7 +44,7 @@ class PushReport:
 
 
 def push(
-    folder: Path, choice: StoreChoice | None, *, drops: bool = False, progress: PushProgress = lambda *_: None
+    writer: CatalogWriter, choice: StoreChoice | None, *, drops: bool = False, progress: PushProgress = lambda *_: None
 ) -> PushReport:
     """Copy every vector to where it is to be searched, and search it there once all are there.
 
@@ -54,26 +53,24 @@ def push(
     same call goes on. Raises `UsageError`, `StoreUnavailable`, `MissingExtra` or another `CollectionError`.
     """
     started = time.perf_counter()
-    Catalog.open(folder).close()
-    with CatalogWriter.open_or_create(folder) as writer:
-        left = MilvusConfig.from_catalog(writer)
-        if choice is None:
-            if left is None:
-                problem = f"{folder} is searched in FAISS files, and it is not said where Milvus is"
-                raise UsageError(problem, "add --milvus-uri, such as http://localhost:19530")
-            choice = StoreChoice(left.uri)
-        target = None if choice.uri is None else MilvusConfig(choice.uri)
-        counts = _copy_to_files(writer) if target is None else _copy_to_milvus(writer, target, progress)
-        with writer.transaction():
-            set_store(writer, choice)
-        if target is not None and left is None:
-            IndexCache(writer).discard()
-        if drops and left is not None and left != target:
-            from simsearch.index.milvus.cache import MilvusIndexCache
+    left = MilvusConfig.from_catalog(writer)
+    if choice is None:
+        if left is None:
+            problem = f"{writer.folder} is searched in FAISS files, and it is not said where Milvus is"
+            raise UsageError(problem, "add --milvus-uri, such as http://localhost:19530")
+        choice = StoreChoice(left.uri)
+    target = None if choice.uri is None else MilvusConfig(choice.uri)
+    counts = _copy_to_files(writer) if target is None else _copy_to_milvus(writer, target, progress)
+    with writer.transaction():
+        set_store(writer, choice)
+    if target is not None and left is None:
+        IndexCache(writer).discard()
+    if drops and left is not None and left != target:
+        from simsearch.index.milvus.cache import MilvusIndexCache
 
-            with MilvusIndexCache(writer, left) as indexes:
-                indexes.drop()
-    return PushReport(str(folder), choice.uri, counts, time.perf_counter() - started)
+        with MilvusIndexCache(writer, left) as indexes:
+            indexes.drop()
+    return PushReport(str(writer.folder), choice.uri, counts, time.perf_counter() - started)
 
 
 def check_connection(folder: Path, choice: StoreChoice) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from simsearch.ingest.ray_cluster.worker import WorkerConfig
 
 
-def ingest_on_cluster(address: str, scan: Scan, writer: CatalogWriter, job: IngestJob) -> IngestStats:
+def ingest_on_cluster(address: str, scan: Scan, reader: Catalog, writer: CatalogWriter, job: IngestJob) -> IngestStats:
     """Bring the catalog up to date as `ingest.pipeline.ingest` does, with the workers of the cluster at `address`.
 
     Where nothing is to be embedded Ray is not even loaded. Raises `ClusterError`, or what the local run raises.
@@ -44,7 +44,7 @@ def ingest_on_cluster(address: str, scan: Scan, writer: CatalogWriter, job: Inge
     count = ProgressCounter(job, tally, n_files=len(scan.files))
     recorder = Recorder(writer, job.model_id, job.augmentation, tally)
     folder = ShardFolder(writer.folder, _make_run_key(job))
-    with Catalog.open(writer.folder) as reader, contextlib.ExitStack() as connection:
+    with contextlib.ExitStack() as connection:
         lookup = CatalogLookup(reader, job)
         files = list(select_changed(scan.files, lookup, count))
         leftovers = UnmergedShards(folder, files, lookup)

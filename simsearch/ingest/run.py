@@ -1,0 +1,229 @@
+"""One ingest run, from sources to an up-to-date collection: scan, plan, write, refresh the index, report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from simsearch.errors import ClusterError, NoImages
+from simsearch.images.views import ViewChoice
+from simsearch.index.backends import open_index_backend
+from simsearch.index.cache import write_kind_choice
+from simsearch.index.kinds import IndexKindChoice
+from simsearch.index.milvus.config import StoreChoice, switch_store
+from simsearch.ingest.pipeline import IngestJob, Progress, run_pipeline
+from simsearch.ingest.plan import (
+    IngestPlan,
+    check_has_picture,
+    check_new_folder,
+    discard_new_collection,
+    plan_ingest,
+)
+from simsearch.ingest.record import IngestStats
+from simsearch.models.choice import ModelChoice
+from simsearch.models.embedder import Embedder
+from simsearch.models.precision import PrecisionAgreement
+from simsearch.sources.scan import Scan, Skip, scan_sources
+from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.connection import SHARDS_NAME
+from simsearch.store.writer import CatalogWriter
+
+_CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
+"""Files that a run never reads as candidate pictures. POSIX drops all locks that a process has on a file when it closes
+any descriptor of that file, SQLite's locks included; writes of another process could then end this one with SIGBUS."""
+
+Pipeline = Callable[[Scan, Catalog, CatalogWriter, IngestJob], IngestStats]
+"""Brings a catalog up to date with a scan, on this machine or on a Ray cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """The arguments of `Collection.ingest`, with `max_pixels` resolved."""
+
+    sources: tuple[str, ...]
+    choice: ModelChoice
+    augment: ViewChoice
+    stdin: bytes
+    max_pixels: int
+    progress: Callable[[Progress], None]
+    embedders: dict[str, Embedder] | None
+    ray: str | None
+    store: StoreChoice | None
+    kind: IndexKindChoice | None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """Counts of one ingest run, and of the collection after it.
+
+    `n_files`, `n_images` and `n_views` count the collection (views: those with a vector of the model). `n_embedded`,
+    `n_reused`, `n_gone` and `skips` count this run. `stages` are busy seconds by stage, summed over threads, and
+    seconds of waiting for a stage (`wait_...`). `agreement` compares a lower precision with f32, where this run chose
+    one. `notes` are sentences for the user.
+    """
+
+    collection: str
+    model: str
+    backbone: str
+    precision: str
+    n_files: int
+    n_images: int
+    n_views: int
+    n_embedded: int
+    n_reused: int
+    n_gone: int
+    skips: tuple[Skip, ...]
+    elapsed_s: float
+    stages: dict[str, float]
+    agreement: PrecisionAgreement | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The state of the collection when the pipeline has ended."""
+
+    stored: StoredModel
+    stats: IngestStats
+    n_files: int
+    n_images: int
+    n_views: int
+
+
+def run_ingest(folder: Path, catalog: Catalog | None, options: IngestOptions) -> IngestReport:
+    """Bring the collection in `folder` up to date with its sources.
+
+    `catalog` is the open catalog of the collection, or None where the run creates the collection. Sources, model and
+    weights are checked before anything is written. A new collection into which nothing was written is deleted again.
+
+    Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`.
+    """
+    started = time.perf_counter()
+    pipeline = run_pipeline if options.ray is None else load_cluster_pipeline(options.ray)
+    found = _scan(options)
+    if catalog is None:
+        check_new_folder(folder)
+    if options.store is not None:
+        _check_store(folder, options.store)
+    plan = plan_ingest(catalog, options.choice, found, options.max_pixels)
+    if options.embedders is not None:
+        plan.embedders = options.embedders
+    width = plan.width  # loads a new model, before anything is written
+    with _discard_if_unreachable(folder, is_new=catalog is None):
+        outcome = _write(folder, catalog, plan, width, found, pipeline, options)
+    if catalog is None and outcome.n_files == 0:
+        discard_new_collection(folder)
+        skips = outcome.stats.skips
+        raise NoImages(
+            options.sources[0],
+            f"none of {len(skips)} pictures could be read",
+            f"the first was {skips[0].path}: {skips[0].reason}",
+        )
+    return _make_report(folder, plan, outcome, options, time.perf_counter() - started)
+
+
+def load_cluster_pipeline(address: str) -> Pipeline:
+    """Import the pipeline of a Ray cluster, bound to the cluster's address.
+
+    Raises `MissingExtra`, or `ClusterError` when nothing answers at the address.
+    """
+    from simsearch.ingest.ray_cluster.cluster import check_address
+
+    check_address(address)
+    from simsearch.ingest.ray_cluster.driver import ingest_on_cluster
+
+    return partial(ingest_on_cluster, address)
+
+
+def _scan(options: IngestOptions) -> Scan:
+    found = scan_sources(options.sources, options.stdin)
+    found.files = [file for file in found.files if os.path.basename(file.path) not in _CATALOG_FILES]
+    check_has_picture(found, options.sources, options.max_pixels)
+    return found
+
+
+def _check_store(folder: Path, store: StoreChoice) -> None:
+    from simsearch.index.milvus.migrate import check_connection
+
+    check_connection(folder, store)
+
+
+@contextlib.contextmanager
+def _discard_if_unreachable(folder: Path, *, is_new: bool) -> Iterator[None]:
+    """Delete a new collection when no cluster could be reached to fill it, unless shards for it have arrived."""
+    try:
+        yield
+    except ClusterError:
+        if is_new and not (folder / SHARDS_NAME).exists():
+            with Catalog.open(folder) as catalog:
+                is_empty = catalog.count_contents()["files"] == 0
+            if is_empty:
+                discard_new_collection(folder)
+        raise
+
+
+def _write(
+    folder: Path,
+    catalog: Catalog | None,
+    plan: IngestPlan,
+    width: int,
+    found: Scan,
+    pipeline: Pipeline,
+    options: IngestOptions,
+) -> _Outcome:
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(CatalogWriter.open_or_create(folder))
+        reader = catalog or stack.enter_context(Catalog.open(folder))
+        stored, run_id = _begin_run(writer, plan, width, options)
+        job = IngestJob(
+            plan.model, stored.id, stored.augmentation, plan.open_embedder, options.max_pixels, options.progress
+        )
+        stats = pipeline(found, reader, writer, job)
+        with writer.transaction():
+            writer.end_run(run_id, embedded=stats.n_embedded, reused=stats.n_reused)
+        counts = writer.count_contents()
+        if catalog is not None or counts["files"]:
+            _refresh_index(writer, stored, stats, options.kind)
+        return _Outcome(stored, stats, counts["files"], counts["images"], writer.count_vectors(stored.id))
+
+
+def _begin_run(writer: CatalogWriter, plan: IngestPlan, width: int, options: IngestOptions) -> tuple[StoredModel, int]:
+    """Write the model, its views and the start of the run in one transaction; return the model and the run id."""
+    with writer.transaction():
+        stored = writer.add_model(plan.model, width, plan.fingerprint)
+        views = options.augment.apply_to(stored.augmentation)
+        if views != stored.augmentation:
+            stored = writer.set_augmentation(stored, views)
+        if plan.graph is not None:
+            writer.write_graph(stored.id, plan.graph)
+        if options.store is not None:
+            switch_store(writer, options.store)
+        return stored, writer.begin_run(stored.id, options.sources)
+
+
+def _refresh_index(
+    writer: CatalogWriter, stored: StoredModel, stats: IngestStats, kind: IndexKindChoice | None
+) -> None:
+    with stats.clock.measure("index"), open_index_backend(writer) as indexes:
+        if kind is not None and write_kind_choice(writer, kind):
+            indexes.discard()
+        indexes.refresh(stored.fingerprint)
+
+
+def _make_report(
+    folder: Path, plan: IngestPlan, outcome: _Outcome, options: IngestOptions, elapsed_s: float
+) -> IngestReport:
+    stats = outcome.stats
+    kind_notes = options.kind.list_notes(outcome.n_views) if options.kind else ()
+    return IngestReport(
+        collection=str(folder), model=outcome.stored.fingerprint, backbone=plan.model.backbone,
+        precision=plan.model.precision, n_files=outcome.n_files, n_images=outcome.n_images, n_views=outcome.n_views,
+        n_embedded=stats.n_embedded, n_reused=stats.n_reused, n_gone=stats.n_gone, skips=tuple(stats.skips),
+        elapsed_s=elapsed_s, stages=stats.clock.seconds, agreement=plan.agreement,
+        notes=(*plan.notes, *stats.notes, *kind_notes),
+    )  # fmt: skip
