@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import typer
@@ -30,11 +29,7 @@ def augment(
 
     written = write_views(images, out, parse_augmentation(n, seed, ranges), to_pixels(megapixels))
     if as_json:
-        views = [
-            {"image": view.source, "number": view.number, "path": view.file} | dataclasses.asdict(view.transformation)
-            for view in written
-        ]
-        print_json({"views": views})
+        print_json({"views": [view.to_dict() for view in written]})
         return
     for view in written:
         typer.echo(f"{format_path(view.file)}: {view.transformation.describe()}")

@@ -138,16 +138,15 @@ def _print_stage(stage: str) -> None:
 
 
 def _report_benchmark(found: BenchmarkResult, out: str | None, *, as_json: bool) -> None:
-    from simsearch.report.benchmark.document import build_document
+    from simsearch.report.benchmark.findings import summarize_benchmark
     from simsearch.report.benchmark.writer import write_report
 
     written = None if out is None else write_report(found, out)
     if as_json:
-        print_json(build_document(found))
+        print_json(found.to_dict(summary=summarize_benchmark(found)))
         return
     from rich.console import Console
 
-    from simsearch.report.benchmark.findings import summarize_benchmark
     from simsearch.report.benchmark.terminal import build_terminal_table
 
     facts = found.dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,11 +21,7 @@ from simsearch.cli.options import (
 from simsearch.cli.output import format_path, print_json, print_message, print_notes, print_skipped_images
 
 if TYPE_CHECKING:
-    from simsearch.report.drawing.comparison import ComparisonPictures
     from simsearch.study.compare import ImageComparison
-    from simsearch.study.predict import PredictionResult
-
-    pass
 
 
 _MAX_PAIRS_SHOWN = 100
@@ -67,30 +63,10 @@ def compare(
     if comparison.n_pairs > MAX_PAIRS:
         print_message(f"simsearch: pictures are drawn of the first {MAX_PAIRS} of {comparison.n_pairs:,} pairs")
     if as_json:
-        print_json(_build_comparison_document(comparison, drawn))
+        print_json(comparison.to_dict(pictures=drawn.pairs, heat_maps=drawn.heat_maps))
     else:
         _print_comparison(comparison)
         typer.echo(f"pictures: {format_path(str(Path(out, 'cos_sim')))}")
-
-
-def _build_comparison_document(comparison: ImageComparison, drawn: ComparisonPictures) -> dict[str, Any]:
-    return {
-        "pairs": [
-            {
-                "a": comparison.paths[pair.first],
-                "b": comparison.paths[pair.second],
-                "similarities": dict(pair.similarities),
-                "pictures": {
-                    name: str(files[pair.first, pair.second])
-                    for name, files in drawn.pairs.items()
-                    if (pair.first, pair.second) in files
-                },
-            }
-            for pair in comparison.iterate_pairs()
-        ],
-        "heat_maps": {name: str(file) for name, file in drawn.heat_maps.items()},
-        **_build_shared_fields(comparison),
-    }
 
 
 def _print_comparison(comparison: ImageComparison) -> None:
@@ -111,19 +87,3 @@ def _print_comparison(comparison: ImageComparison) -> None:
     Console().print(table)
     if comparison.n_pairs > _MAX_PAIRS_SHOWN:
         typer.echo(f"and {comparison.n_pairs - _MAX_PAIRS_SHOWN:,} pairs more: --json lists them all")
-
-
-def _build_shared_fields(found: PredictionResult | ImageComparison) -> dict[str, Any]:
-    """What both documents say besides their answer."""
-    models = {
-        name: {
-            "model": model.fingerprint,
-            "layer": model.layer,
-            "pooling": model.pooling,
-            "resize": model.resize,
-            "precision": model.precision,
-        }
-        for name, model in found.models.items()
-    }
-    skipped = [{"path": skip.path, "reason": skip.reason} for skip in found.skips]
-    return {"models": models, "skipped": skipped, "notes": list(found.notes)}

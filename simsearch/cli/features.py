@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,8 +23,6 @@ from simsearch.cli.output import format_path, print_json, print_notes
 
 if TYPE_CHECKING:
     from simsearch.study.features import ImageFeatures
-
-    pass
 
 
 def features(
@@ -71,31 +69,9 @@ def features(
     print_notes(found.notes)
     draw_feature_maps(found, file)
     if as_json:
-        print_json(_build_features_document(found, file))
+        print_json(found.to_dict(picture=file))
     else:
         _print_features(found, file)
-
-
-def _build_features_document(found: ImageFeatures, file: str) -> dict[str, Any]:
-    return {
-        "image": found.path,
-        "backbone": found.model.backbone,
-        "resize": found.model.resize,
-        "layers": [
-            {
-                "name": block.layer,
-                "index": block.index,
-                "height": block.maps.shape[0],
-                "width": block.maps.shape[1],
-                "maps": block.n_maps,
-                "channels": list(block.channels),
-                "mean_activations": [float(mean) for mean in block.activations],
-            }
-            for block in found.layers
-        ],
-        "picture": file,
-        "notes": list(found.notes),
-    }
 
 
 def _print_features(found: ImageFeatures, file: str) -> None:

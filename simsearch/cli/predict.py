@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,10 +19,7 @@ from simsearch.cli.options import (
 from simsearch.cli.output import format_path, print_json, print_message, print_notes, print_skipped_images
 
 if TYPE_CHECKING:
-    from simsearch.study.compare import ImageComparison
     from simsearch.study.predict import PredictionResult
-
-    pass
 
 
 def predict(
@@ -60,29 +57,9 @@ def predict(
         if len(predictions.images) > MAX_IMAGES:
             print_message(f"simsearch: {sheet} shows the first {MAX_IMAGES} of {len(predictions.images):,} images")
     if as_json:
-        print_json(_build_predictions_document(predictions, sheet))
+        print_json(predictions.to_dict(sheet=sheet))
     else:
         _print_predictions(predictions)
-
-
-def _build_predictions_document(predictions: PredictionResult, sheet: str | None) -> dict[str, Any]:
-    return {
-        "images": [
-            {
-                "path": image.path,
-                "predictions": {
-                    name: [
-                        {"rank": x.rank, "class_id": x.cls.id, "name": x.cls.name, "probability": x.probability}
-                        for x in guesses
-                    ]
-                    for name, guesses in image.top_classes.items()
-                },
-            }
-            for image in predictions.images
-        ],
-        "sheet": sheet,
-        **_build_shared_fields(predictions),
-    }
 
 
 def _print_predictions(predictions: PredictionResult) -> None:
@@ -101,19 +78,3 @@ def _print_predictions(predictions: PredictionResult) -> None:
             cells = [cell for x in row for cell in (Text(x.cls.label), f"{x.probability:.4f}")]
             table.add_row(str(row[0].rank), *cells)
         console.print(table)
-
-
-def _build_shared_fields(found: PredictionResult | ImageComparison) -> dict[str, Any]:
-    """What both documents say besides their answer."""
-    models = {
-        name: {
-            "model": model.fingerprint,
-            "layer": model.layer,
-            "pooling": model.pooling,
-            "resize": model.resize,
-            "precision": model.precision,
-        }
-        for name, model in found.models.items()
-    }
-    skipped = [{"path": skip.path, "reason": skip.reason} for skip in found.skips]
-    return {"models": models, "skipped": skipped, "notes": list(found.notes)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,7 +41,7 @@ def tune(
         find_collection(in_), backbone, methods=reranks or TUNED_METHODS, n_queries=sample, seed=seed, keep=not dry_run
     )
     if as_json:
-        print_json(dataclasses.asdict(found) | {"kept": not dry_run})
+        print_json(found.to_dict() | {"kept": not dry_run})
     else:
         _print_trials(found, is_kept=not dry_run)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simsearch.evaluation.comparison import build_row, compare_rows, measure_cost, name_rows
 from simsearch.evaluation.embedding import TaskVectors, Vectors, find_embedded_digests, list_images, load_vectors
 from simsearch.evaluation.inputs import BenchmarkInputs, update_collection
 from simsearch.evaluation.labels import make_exclusions
@@ -17,7 +18,6 @@ from simsearch.evaluation.protocol import RetrievalTask, TaskImage, sample_queri
 from simsearch.evaluation.ranking import Ranker
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow, DatasetSummary, RobustnessResult
 from simsearch.evaluation.robustness import measure_robustness, sample_positions
-from simsearch.evaluation.rows import build_row, compare_rows, measure_cost, name_rows
 from simsearch.evaluation.scoring import list_metrics, score
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
 from simsearch.images.decode import compute_default_max_pixels

@@ -1,20 +1,25 @@
-"""What a benchmark found out, as plain data: what reports are made from."""
+"""Results of a benchmark as plain data, and their JSON form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
+
 MAIN_METRIC = "map"
-"""The metric that rows are ranked by and compared in."""
+"""The metric by which rows are sorted and compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """Images or labels that take no part, or not the whole of it: a rule, how many it met, and some of them."""
+    """Images or labels that are left out, in whole or in part: the rule, the number of cases, and some examples."""
 
     rule: str
     count: int
@@ -23,7 +28,7 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSummary:
-    """What was asked of what. `n_queries_of` is how many queries there were before sampling."""
+    """Images, classes and queries of a benchmark. `n_queries_of` is the number of queries before sampling."""
 
     source: str
     protocol: str
@@ -37,7 +42,7 @@ class DatasetSummary:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The mean of a metric over the queries, with a 95 % bootstrap interval."""
+    """The mean of a metric over the queries, with its 95 % bootstrap interval."""
 
     mean: float
     low: float
@@ -46,12 +51,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowCost:
-    """What a row costs on this machine.
+    """The cost of a row, measured on this machine. NaN: unknown.
 
-    Images/s of the network alone, and from files to stored vectors, all views of an image counted; milliseconds of a
-    warm query by an unknown picture (decode, embed, search, re-rank); bytes an image on disk (vectors in the catalog
-    and in the FAISS file) and in memory (the FAISS file); the network's parameters and the size of its weights. NaN
-    is what is not known.
+    `embedded_per_second` are images/s of the network alone, `images_per_second` images/s from files to stored vectors;
+    both count all views of an image. `query_ms_*` are milliseconds of a warm query by a new image (decode, embed,
+    search, re-rank). `disk_bytes_per_image` counts the vectors in the catalog and in the FAISS file,
+    `memory_bytes_per_image` the FAISS file. `parameters` and `weights_bytes` are the size of the network.
     """
 
     embedded_per_second: float
@@ -66,7 +71,7 @@ class RowCost:
 
 @dataclass(frozen=True, slots=True)
 class RetrievedImage:
-    """One answer to a query, in order of rank."""
+    """One image in the ranking of a query."""
 
     path: str
     label: str
@@ -76,7 +81,7 @@ class RetrievedImage:
 
 @dataclass(frozen=True, slots=True)
 class WorstQuery:
-    """A query that went badly, and what it got."""
+    """A query with a low score, and its first answers in order of rank."""
 
     path: str
     label: str
@@ -88,10 +93,11 @@ class WorstQuery:
 class BenchmarkRow:
     """One combination of backbone, precision, layer, pooling, augmentation and re-ranking.
 
-    `scores` and `per_query` ((q,) float64 each, in the order of `Benchmark.queries`) are by metric. `p_value` is of
-    a paired test in `HEADLINE` against the best row, corrected for the number of rows; None for the best itself.
-    `precision_recall` is the interpolated precision at recall 0, 0.01, ..., 1, (101,); `precision_at` that at rank
-    1, 2, ..., (k,). `per_class` is `HEADLINE` by label. `worst` are the worst queries, the worst first.
+    `scores` and `per_query` ((q,) float64 each, in the order of `BenchmarkResult.queries`) are by metric. `p_value` is
+    of a paired test in `MAIN_METRIC` against the best row, corrected for the number of rows; None for the best row.
+    `precision_recall` (101,) is the interpolated precision at recall 0, 0.01, ..., 1; `precision_at` (k,) the precision
+    at rank 1, 2, ..., k. `per_class` is the mean of `MAIN_METRIC` by label. `worst` are the queries of the lowest
+    scores, the lowest first.
     """
 
     name: str
@@ -112,14 +118,51 @@ class BenchmarkRow:
     worst: tuple[WorstQuery, ...]
     cost: RowCost
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether this row, which is not the best one, does not differ significantly from the best row."""
+        return self.p_value is not None and self.p_value >= SIGNIFICANCE_LEVEL
+
+    def to_dict(self, *, is_best: bool) -> dict[str, Any]:
+        """The row in the JSON of a benchmark; `per_query` is left out."""
+        cost = self.cost
+        return {
+            "name": self.name,
+            "backbone": self.backbone,
+            "model": self.model,
+            "precision": self.precision,
+            "layer": self.layer,
+            "pooling": self.pooling,
+            "augment": self.augment,
+            "rerank": self.rerank,
+            "d": self.width,
+            **{metric: score.mean for metric, score in self.scores.items()},
+            "intervals": {metric: [score.low, score.high] for metric, score in self.scores.items()},
+            "p_value": self.p_value,
+            "is_best": is_best,
+            "is_tied_with_best": self.is_tied,
+            "embedded_per_second": cost.embedded_per_second,
+            "images_per_second": cost.images_per_second,
+            "query_ms_p50": cost.query_ms_p50,
+            "query_ms_p99": cost.query_ms_p99,
+            "bytes_per_image": cost.memory_bytes_per_image,
+            "disk_bytes_per_image": cost.disk_bytes_per_image,
+            "parameters": cost.parameters,
+            "weights_bytes": cost.weights_bytes,
+            "precision_recall": self.precision_recall,
+            "precision_at": self.precision_at,
+            "per_class": dict(self.per_class),
+            "worst": [dataclasses.asdict(query) for query in self.worst],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class RobustnessResult:
-    """How a model takes one kind of change at one strength.
+    """How a model responds to one kind of perturbation at one strength.
 
-    `similarity` is the mean cosine of an image and its changed self, `similarity_low` its 5th percentile;
-    `hit_at_1` the share of changed images whose nearest image is the original, by the number of augmented views of
-    every image in the index (0: none).
+    `similarity` is the mean cosine of an image and its perturbed form, `similarity_low` the 5th percentile. `hit_at_1`
+    is the share of perturbed images whose nearest image is the original, by the number of augmented views of every
+    image in the index (0: none).
     """
 
     model: str
@@ -132,7 +175,7 @@ class RobustnessResult:
 
 @dataclass(frozen=True, slots=True)
 class LabeledQuery:
-    """A query: its file and its label (empty where queries come with lists of positives)."""
+    """A query: its file and its label (empty where queries have lists of positives instead of labels)."""
 
     path: str
     label: str
@@ -140,7 +183,7 @@ class LabeledQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkResult:
-    """A whole benchmark. `rows` are in the order asked for; `metrics` are the names in `Row.scores`, in order."""
+    """A complete benchmark. `rows` are in the requested order; `metrics` are the keys of `BenchmarkRow.scores`."""
 
     dataset: DatasetSummary
     metrics: tuple[str, ...]
@@ -158,5 +201,44 @@ class BenchmarkResult:
 
     @property
     def best(self) -> BenchmarkRow:
-        """The row of the highest headline score; among equal ones the first."""
+        """The row with the highest mean of `MAIN_METRIC`; the first one of several equal rows."""
         return max(self.rows, key=lambda row: row.scores[MAIN_METRIC].mean)
+
+    def to_dict(self, *, summary: Sequence[str]) -> dict[str, Any]:
+        """The JSON of `simsearch benchmark --json` and of report.json; NaN and infinities are null.
+
+        `summary` are the sentences of the report. Bytes of a path that are not UTF-8 are lone surrogates, which
+        `json.dumps` writes as escapes.
+        """
+        best = self.best
+        document = {
+            "dataset": dataclasses.asdict(self.dataset),
+            "headline": MAIN_METRIC,
+            "best": best.name,
+            "summary": list(summary),
+            "metrics": list(self.metrics),
+            "rows": [row.to_dict(is_best=row is best) for row in self.rows],
+            "robustness": [dataclasses.asdict(result) for result in self.robustness],
+            "robustness_images": self.n_robustness_images,
+            "notes": list(self.notes),
+            "seed": self.seed,
+            "command": self.command,
+            "machine": self.machine,
+            "versions": dict(self.versions),
+            "made_at": self.made_at,
+            "seconds": self.elapsed_s,
+        }
+        return {name: _to_json_value(value) for name, value in document.items()}
+
+
+def _to_json_value(value: Any) -> Any:
+    """Convert NumPy arrays and tuples to lists, keys to strings, and NaN and infinities to None."""
+    if hasattr(value, "tolist"):
+        return _to_json_value(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): _to_json_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json_value(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

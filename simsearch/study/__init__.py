@@ -1,1 +1,1 @@
-"""Looking at a few pictures closely: what networks take them for, what their layers see, how alike they are."""
+"""Analysis of a few images under several networks: classes, feature maps, pairwise similarity, augmented views."""

@@ -1,9 +1,10 @@
-"""Which of ImageNet's classes networks take pictures for."""
+"""ImageNet classification of images with several networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,28 +18,44 @@ from simsearch.models.imagenet import ImageNetClass, load_classes
 from simsearch.models.model import Model
 from simsearch.models.zoo import BACKBONES
 from simsearch.sources.scan import Skip
-from simsearch.study.vectors import ImagePath, InputImages, deduplicate_choices, embed_images, name_models
+from simsearch.study.vectors import (
+    ImagePath,
+    InputImages,
+    deduplicate_choices,
+    embed_images,
+    name_models,
+    summarize_model,
+)
 
 DEFAULT_BACKBONE = "mobilenet_v2"
-"""The smallest download with a classification head; the built-in backbone has none."""
+"""The smallest download with a classification head; the built-in backbone has no such head."""
 
 DEFAULT_TOP = 5
 DEFAULT_RESIZE: Resize = "crop"
-"""As ImageNet networks are evaluated."""
+"""The resize rule with which ImageNet networks are evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPrediction:
-    """A class and its probability, in [0, 1]: the softmax output of the network."""
+    """A class and its probability in [0, 1], the softmax output of the network."""
 
     rank: int
     cls: ImageNetClass
     probability: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction in the JSON of `predict` and `study`."""
+        return {
+            "rank": self.rank,
+            "class_id": self.cls.id,
+            "name": self.cls.name,
+            "probability": self.probability,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ImagePrediction:
-    """What each network takes one image for: guesses by the network's name, the likeliest first."""
+    """The predictions for one image by model name, the most probable class first."""
 
     path: str
     top_classes: Mapping[str, tuple[ClassPrediction, ...]]
@@ -46,12 +63,31 @@ class ImagePrediction:
 
 @dataclass(frozen=True, slots=True)
 class PredictionResult:
-    """`models` by name, in the order asked for; `images` in the order named, without `skips`."""
+    """Predictions for all images in the requested order, without `skips`; `models` by name in the requested order."""
 
     models: Mapping[str, Model]
     images: tuple[ImagePrediction, ...]
     skips: tuple[Skip, ...]
     notes: tuple[str, ...]
+
+    def to_dict(self, *, sheet: str | None) -> dict[str, Any]:
+        """The JSON of `simsearch predict --json`; `sheet` is the file with the drawn predictions."""
+        return {
+            "images": [
+                {
+                    "path": image.path,
+                    "predictions": {
+                        name: [prediction.to_dict() for prediction in predictions]
+                        for name, predictions in image.top_classes.items()
+                    },
+                }
+                for image in self.images
+            ],
+            "sheet": sheet,
+            "models": {name: summarize_model(model) for name, model in self.models.items()},
+            "skipped": [asdict(skip) for skip in self.skips],
+            "notes": list(self.notes),
+        }
 
 
 def predict(
@@ -61,35 +97,35 @@ def predict(
     top: int = DEFAULT_TOP,
     max_pixels: int | None = None,
 ) -> PredictionResult:
-    """The `top` likeliest classes of each picture under each backbone; equally likely ones in the order of classes.
+    """Predict the `top` most probable classes of each image with each backbone; equal ones in the order of classes.
 
-    Of a choice, the backbone, the weights, the resize rule (default: `crop`), the engine and `offline` count.
+    Of each choice the backbone, the weights, the resize rule (default: `crop`), the engine and `offline` are used.
 
     Raises `UsageError`, a `ModelError` where a backbone has no classification head or its weights are not found,
-    or an `ImageError` when no picture can be read.
+    or an `ImageError` when no image can be read.
     """
     if top < 1:
-        raise UsageError(f"top is {top}", "ask for one class at least")
-    asked = [_require_head(choice) for choice in deduplicate_choices(choices, default=DEFAULT_BACKBONE)]
-    models = [_resolve_with_head(choice) for choice in asked]
-    pictures = InputImages(paths, max_pixels)
-    embedded = [embed_images(pictures, model, choice) for model, choice in zip(models, asked, strict=True)]
-    names, readable = name_models(models), pictures.list_readable()
-    guesses = [
+        raise UsageError(f"top is {top}", "give 1 or more")
+    requested = [_require_head(choice) for choice in deduplicate_choices(choices, default=DEFAULT_BACKBONE)]
+    models = [_resolve_with_head(choice) for choice in requested]
+    images = InputImages(paths, max_pixels)
+    embedded = [embed_images(images, model, choice) for model, choice in zip(models, requested, strict=True)]
+    names, readable = name_models(models), images.list_readable()
+    top_classes = [
         [_rank_classes(row, top) for row in _recover_probabilities(each.stack_rows(readable))] for each in embedded
     ]
-    images = tuple(
-        ImagePrediction(pictures.paths[at], {name: of[row] for name, of in zip(names, guesses, strict=True)})
+    predictions = tuple(
+        ImagePrediction(images.paths[at], {name: rows[row] for name, rows in zip(names, top_classes, strict=True)})
         for row, at in enumerate(readable)
     )
     notes = tuple(note for each in embedded for note in each.notes)
-    return PredictionResult(dict(zip(names, models, strict=True)), images, pictures.list_skips(), notes)
+    return PredictionResult(dict(zip(names, models, strict=True)), predictions, images.list_skips(), notes)
 
 
 def _require_head(choice: ModelChoice) -> ModelChoice:
-    """The same backbone, cut after its softmax.
+    """Select the softmax layer of the chosen backbone.
 
-    Raises `UnknownBackbone`, or another `ModelError` when nothing says what its outputs mean.
+    Raises `UnknownBackbone`, or another `ModelError` when the classes of its outputs are unknown.
     """
     name = choice.backbone or DEFAULT_BACKBONE
     if name not in BACKBONES:
@@ -97,7 +133,7 @@ def _require_head(choice: ModelChoice) -> ModelChoice:
         if name in list_backbone_names():
             raise ModelError(f"{name} has no classification head", advice)
         if is_model_file(name):
-            raise ModelError(f"nothing says which classes the outputs of {name} mean", advice)
+            raise ModelError(f"the classes of the outputs of {name} are unknown", advice)
         resolve_model(choice)  # raises `UnknownBackbone`
     layer = BACKBONES[name].head_layers[-1]
     resize = choice.resize or DEFAULT_RESIZE
@@ -109,7 +145,7 @@ def _resolve_with_head(choice: ModelChoice) -> Model:
     if choice.weights not in (None, weights.RANDOM_WEIGHTS) and not weights.has_head(choice.weights):
         raise WeightsMismatch(
             f"{choice.weights} is, by its name, without the classification head",
-            f"give the weights of {row.name} with it, such as {row.top.name}",
+            f"give weights of {row.name} with the head, such as {row.top.name}",
         )
     try:
         return resolve_model(choice)
@@ -122,15 +158,15 @@ def _resolve_with_head(choice: ModelChoice) -> Model:
             file=error.file,
             url=error.url,
             place=error.place,
-            detail=f"{headless} is without the classification head, and no other was found",
+            detail=f"{headless} is without the classification head, and no other file was found",
         ) from error
 
 
 def _recover_probabilities(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit rows (n, 1000) of a softmax layer to probabilities.
+    """Recover softmax probabilities from L2-normalized rows (n, 1000).
 
-    Every graph ends in L2 normalisation, so a row is p / |p|. As the probabilities p of a softmax sum to 1, dividing
-    the row by its sum gives p back, to the rounding of float32.
+    Every graph ends in L2 normalization, so a row is p / |p|. Softmax probabilities p sum to 1, so the row divided by
+    its sum is p, up to float32 rounding.
     """
     probabilities: NDArray[np.float32] = rows / rows.sum(axis=1, keepdims=True)
     return probabilities

@@ -1,9 +1,10 @@
-"""All that the original study did, on any pictures and backbones; a network is opened once for each of its cuts."""
+"""A study of a few images: predictions, feature maps, pairwise similarities and augmented views, as one result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +15,27 @@ from simsearch.models import histogram, weights
 from simsearch.models.choice import BUILTIN, ModelChoice
 from simsearch.models.imagenet import load_classes
 from simsearch.models.zoo import BACKBONES
-from simsearch.study import predict as predicting
 from simsearch.study.augmented import AugmentedSimilarities, Separation, compare_views, measure_separations
 from simsearch.study.compare import ImageComparison, build_comparison, compute_cosines, embed_with_each
 from simsearch.study.features import ImageFeatures, extract_features
+from simsearch.study.predict import DEFAULT_BACKBONE as DEFAULT_CLASSIFIER
 from simsearch.study.predict import DEFAULT_TOP, ClassPrediction, predict
-from simsearch.study.vectors import ImagePath, InputImages, deduplicate_choices
+from simsearch.study.vectors import ImagePath, InputImages, deduplicate_choices, summarize_model
 
 MAX_STUDY_IMAGES = 24
-"""A page of more is no page to read; `compare` and an index take more."""
+"""A page with more images is too long to read; `compare` and an index take more."""
 
 DEFAULT_N_VIEWS = 10
 ORIGINAL_BACKBONES = ("vgg16", "resnet50")
+"""The backbones of the study that this project grew out of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What a network with a classification head takes each image for.
+    """The classification of n images with one network.
 
-    `guesses` are the likeliest classes of each image, `similarities` (n, n) the cosines of the softmax outputs of
-    every two: what the original study compared under ResNet50.
+    `top_classes` are the most probable classes of each image; `similarities` (n, n) the cosines of the softmax outputs,
+    which the original study compared under ResNet50.
     """
 
     resize: str
@@ -42,12 +44,27 @@ class Classification:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyResult:
-    """A few images under several models; mappings are by the models' names, in the order asked for.
+class StudyPictures:
+    """The picture files of a study, relative to the folder of its report, with slashes.
 
-    `recognised` and `features` (of the first image) lack the models that cannot give them: `no_recognition` and
-    `no_features` say why. `augmented` is None where no views were asked for, `separations` are empty without views
-    or without other images, and have the clearest model first.
+    `pairs` are by positions and model name, as far as they were drawn; `heat_maps` and `features` by model name;
+    `views` are those of each image in the order of their numbers, empty without augmented views.
+    """
+
+    pairs: Mapping[tuple[int, int], Mapping[str, str]]
+    heat_maps: Mapping[str, str]
+    features: Mapping[str, str]
+    views: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """A few images under several models; mappings are by model name, in the requested order.
+
+    Models without a classification head are missing in `classifications`, models without accessible layers in
+    `features` (of the first image); `missing_classifications` and `missing_features` give the reasons. `augmented` is
+    None without augmented views. `separations` have the model of the highest sensitivity first, and are empty without
+    views or without two different images.
     """
 
     comparison: ImageComparison
@@ -59,22 +76,79 @@ class StudyResult:
     separations: Mapping[str, Separation]
     notes: tuple[str, ...]
 
+    def to_dict(self, pictures: StudyPictures, *, summary: Sequence[str]) -> dict[str, Any]:
+        """The JSON of `simsearch study --json` and of study.json, without the page and the provenance.
+
+        `summary` are the sentences of the report. Bytes of a path that are not UTF-8 are lone surrogates, which
+        `json.dumps` writes as escapes.
+        """
+        paths = self.comparison.paths
+        models = self.comparison.models.items()
+        return {
+            "images": list(paths),
+            "models": {name: {**summarize_model(model), "side_px": model.side_px} for name, model in models},
+            "summary": list(summary),
+            "predictions": [
+                {
+                    "image": path,
+                    "models": {
+                        name: [prediction.to_dict() for prediction in found.top_classes[at]]
+                        for name, found in self.classifications.items()
+                    },
+                }
+                for at, path in enumerate(paths)
+            ],
+            "no_predictions": dict(self.missing_classifications),
+            "features": {
+                name: {
+                    "image": found.path,
+                    "layers": [layer.to_dict() for layer in found.layers],
+                    "picture": pictures.features[name],
+                }
+                for name, found in self.features.items()
+            },
+            "no_features": dict(self.missing_features),
+            "pairs": self._list_pairs(pictures),
+            "heat_maps": dict(pictures.heat_maps),
+            "augmented": None if self.augmented is None else self.augmented.to_dict(paths, pictures.views),
+            "separation": [found.to_dict(name) for name, found in self.separations.items()],
+            "skipped": [asdict(skip) for skip in self.comparison.skips],
+            "notes": list(self.notes),
+        }
+
+    def _list_pairs(self, pictures: StudyPictures) -> list[dict[str, Any]]:
+        paths = self.comparison.paths
+        return [
+            {
+                "a": paths[pair.first],
+                "b": paths[pair.second],
+                "similarities": dict(pair.similarities),
+                "softmax_similarities": {
+                    name: float(found.similarities[pair.first, pair.second])
+                    for name, found in self.classifications.items()
+                },
+                "pictures": dict(pictures.pairs.get((pair.first, pair.second), {})),
+            }
+            for pair in self.comparison.iterate_pairs()
+        ]
+
 
 def choose_default_models(**words: str | bool | None) -> tuple[list[ModelChoice], str]:
-    """VGG16 and ResNet50, as in the original study, where their weights are here, else what needs no download.
+    """Choose VGG16 and ResNet50, as in the original study, or models that need no download; with a note.
 
-    That is the built-in backbone beside `mobilenet_v2`, or beside the histogram where its weights are missing too; a
-    note says so, which is empty where there is nothing to say.
+    Where the weights of one of the two are not on this machine, the choice is the built-in backbone and
+    `mobilenet_v2`, or the histogram where the weights of `mobilenet_v2` are missing too. The note says which backbones
+    are used instead; it is empty for VGG16 and ResNet50. `words` are further options of all choices.
     """
     if all(_has_weights(name) for name in ORIGINAL_BACKBONES):
         names, note = ORIGINAL_BACKBONES, ""
     else:
-        other = predicting.DEFAULT_BACKBONE if _has_weights(predicting.DEFAULT_BACKBONE) else histogram.NAME
+        other = DEFAULT_CLASSIFIER if _has_weights(DEFAULT_CLASSIFIER) else histogram.NAME
         names = (BUILTIN, other)
-        lacking = [name for name in ORIGINAL_BACKBONES if not _has_weights(name)]
+        missing = [name for name in ORIGINAL_BACKBONES if not _has_weights(name)]
         note = (
-            f"no weights of {' and '.join(lacking)} on this machine: {BUILTIN} and {other} are looked at; "
-            "name others with --backbone, and they are fetched"
+            f"no weights of {' and '.join(missing)} on this machine: using {BUILTIN} and {other}; "
+            "to download weights, name backbones with --backbone"
         )
     return [ModelChoice.from_options(backbone=name, **words) for name in names], note
 
@@ -87,37 +161,38 @@ def run_study(
     top: int = DEFAULT_TOP,
     max_pixels: int | None = None,
 ) -> StudyResult:
-    """Predictions, feature maps, similarities of pairs and of augmented views, and which backbone separates best.
+    """Compute predictions, feature maps, similarities of pairs and of augmented views, and the best separation.
 
     The layer, pooling and precision of a choice are for the vectors that are compared; its resize rule is for all
-    steps, and where it is None predictions have their own. What one network cannot give is left out, with the reason.
+    steps; where it is None, predictions use their own default. A step that a network does not support is left out,
+    with the reason.
 
-    Raises `UsageError`, a `ModelError` where a backbone cannot even embed, `UnknownLayer` when none has the layer asked
-    for, or an `ImageError` when no picture can be read.
+    Raises `UsageError`, a `ModelError` where a backbone cannot embed, `UnknownLayer` when no backbone has the requested
+    layer, or an `ImageError` when no image can be read.
     """
     if not 1 <= len(paths) <= MAX_STUDY_IMAGES:
         advice = f"name 1 to {MAX_STUDY_IMAGES}, or compare more with `simsearch compare`"
-        raise UsageError(f"a study of {len(paths):,} images", advice)
+        raise UsageError(f"cannot study {len(paths):,} images", advice)
     if top < 1:
-        raise UsageError(f"top is {top}", "ask for one class at least")
-    pictures = InputImages(paths, max_pixels)
-    asked = deduplicate_choices(choices)
-    embedded, notes = embed_with_each(pictures, asked, augmentation)
-    readable = pictures.list_readable()
-    comparison = build_comparison(pictures, embedded, notes)
-    of_model = dict(zip(comparison.models, asked, strict=True))
-    recognised, no_recognition = _classify_with_each(comparison.paths, of_model, top, max_pixels)
-    looked_into, no_features = _extract_with_each(comparison.paths[0], of_model, max_pixels)
+        raise UsageError(f"top is {top}", "give 1 or more")
+    images = InputImages(paths, max_pixels)
+    requested = deduplicate_choices(choices)
+    embedded, notes = embed_with_each(images, requested, augmentation)
+    readable = images.list_readable()
+    comparison = build_comparison(images, embedded, notes)
+    choice_of = dict(zip(comparison.models, requested, strict=True))
+    classifications, missing_classifications = _classify_with_each(comparison.paths, choice_of, top, max_pixels)
+    features, missing_features = _extract_with_each(comparison.paths[0], choice_of, max_pixels)
     augmented = None
     if augmentation.n_views:
-        digests = [pictures.digests[at] for at in readable]
+        digests = [images.digests[at] for at in readable]
         augmented = compare_views(digests, embedded, readable, augmentation)
     return StudyResult(
         comparison,
-        recognised,
-        no_recognition,
-        looked_into,
-        no_features,
+        classifications,
+        missing_classifications,
+        features,
+        missing_features,
         augmented,
         measure_separations(augmented) if augmented else {},
         tuple(dict.fromkeys(notes)),
@@ -131,35 +206,40 @@ def _has_weights(name: str) -> bool:
 def _classify_with_each(
     paths: Sequence[str], choices: Mapping[str, ModelChoice], top: int, max_pixels: int | None
 ) -> tuple[dict[str, Classification], dict[str, str]]:
-    found, lacking = {}, {}
+    """Classify with each network that can: classifications, and the reasons of the others, by model name."""
+    found, missing = {}, {}
     for name, choice in choices.items():
         try:
             found[name] = _classify(paths, choice, top, max_pixels)
         except ModelError as error:
-            lacking[name] = error.problem
-    return found, lacking
+            missing[name] = error.problem
+    return found, missing
 
 
 def _classify(paths: Sequence[str], choice: ModelChoice, top: int, max_pixels: int | None) -> Classification:
-    every = predict(paths, [choice], top=len(load_classes()), max_pixels=max_pixels)
-    if every.skips:
-        raise UnreadableFile(every.skips[0].path, "it changed while it was looked at", "leave it alone and ask again")
-    (model,) = every.models.values()
-    guesses = [next(iter(image.top_classes.values())) for image in every.images]
-    outputs = np.array([[each.probability for each in sorted(of, key=lambda each: each.cls.id)] for of in guesses])
+    result = predict(paths, [choice], top=len(load_classes()), max_pixels=max_pixels)
+    if result.skips:
+        raise UnreadableFile(
+            result.skips[0].path, "the file changed during the study", "leave it unchanged and run the command again"
+        )
+    (model,) = result.models.values()
+    predictions = [next(iter(image.top_classes.values())) for image in result.images]
+    outputs = np.array(
+        [[each.probability for each in sorted(row, key=lambda each: each.cls.id)] for row in predictions]
+    )
     outputs /= np.linalg.norm(outputs, axis=1, keepdims=True)
-    return Classification(model.resize, tuple(of[:top] for of in guesses), compute_cosines(outputs))
+    return Classification(model.resize, tuple(row[:top] for row in predictions), compute_cosines(outputs))
 
 
 def _extract_with_each(
     path: str, choices: Mapping[str, ModelChoice], max_pixels: int | None
 ) -> tuple[dict[str, ImageFeatures], dict[str, str]]:
-    """The most active maps of the last convolutions of each network's blocks."""
-    found, lacking = {}, {}
+    """Extract the most active maps of the last convolution of each block, with each network that allows it."""
+    found, missing = {}, {}
     for name, choice in choices.items():
         plain = replace(choice, layer=None, pooling=None)
         try:
             (found[name],) = extract_features([path], plain, by_activation=True, max_pixels=max_pixels)
         except ModelError as error:
-            lacking[name] = error.problem
-    return found, lacking
+            missing[name] = error.problem
+    return found, missing

@@ -1,10 +1,10 @@
-"""A few pictures under several models: what `predict`, `compare` and `study` are made of."""
+"""Vectors of a few image files under several models, for `predict`, `compare` and `study`."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,29 +28,29 @@ ImagePath = str | os.PathLike[str]
 
 
 class InputImages:
-    """Files to look at, in the order they were named.
+    """Image files in the requested order.
 
-    One that cannot be read under any model is left out of all; its error is kept, and it is not tried again.
-    `digests` are of what was read, by position.
+    A file that cannot be read under one model is left out of all; its error is kept, and the file is not read again.
+    `digests` are the content digests of the files that were read, by position.
     """
 
     def __init__(self, paths: Sequence[ImagePath], max_pixels: int | None = None) -> None:
         if not paths:
-            raise UsageError("there is nothing to look at", "name an image")
+            raise UsageError("no image was named", "name an image")
         self.paths = [os.fspath(path) for path in paths]
         self._max_pixels = max_pixels or compute_default_max_pixels()
         self._errors: dict[int, ImageError] = {}
         self.digests: dict[int, str] = {}
 
     def decode_batches(self, side_px: int, resize: Resize, *, n_at_once: int) -> Iterator[tuple[list[int], Pixels]]:
-        """Positions of readable pictures and their squares (n, side, side, 3), up to so many at once."""
+        """Decode the readable images in batches of up to `n_at_once`: positions and pixels (n, side, side, 3)."""
         with ThreadPoolExecutor(max_workers=count_cores()) as pool:
             for start in range(0, len(self.paths), n_at_once):
-                several = [at for at in range(start, min(start + n_at_once, len(self.paths))) if at not in self._errors]
-                squares = list(pool.map(lambda at: self._decode(at, side_px, resize), several))
-                good = [(at, square) for at, square in zip(several, squares, strict=True) if square is not None]
-                if good:
-                    yield [at for at, _ in good], np.stack([square for _, square in good])
+                batch = [at for at in range(start, min(start + n_at_once, len(self.paths))) if at not in self._errors]
+                squares = list(pool.map(lambda at: self._decode(at, side_px, resize), batch))
+                decoded = [(at, square) for at, square in zip(batch, squares, strict=True) if square is not None]
+                if decoded:
+                    yield [at for at, _ in decoded], np.stack([square for _, square in decoded])
 
     def _decode(self, at: int, side_px: int, resize: Resize) -> Pixels | None:
         try:
@@ -62,30 +62,30 @@ class InputImages:
             return None
 
     def list_readable(self, *, at_least: int = 1) -> list[int]:
-        """The positions of what could be read under every model.
+        """List the positions of the files that could be read under every model.
 
-        Raises the first `ImageError` when they are fewer than so many.
+        Raises the first `ImageError` when there are fewer than `at_least`.
         """
-        good = [at for at in range(len(self.paths)) if at not in self._errors]
-        if len(good) < at_least:
+        readable = [at for at in range(len(self.paths)) if at not in self._errors]
+        if len(readable) < at_least:
             raise self.first_error
-        return good
+        return readable
 
     @property
     def first_error(self) -> ImageError:
-        """Why the first of the unreadable files cannot be read."""
+        """The error of the first file that cannot be read."""
         return self._errors[min(self._errors)]
 
     def list_skips(self) -> tuple[Skip, ...]:
-        """What could not be read, and why."""
+        """List the files that could not be read, with the reasons."""
         return tuple(Skip(self.paths[at], self._errors[at].reason) for at in sorted(self._errors))
 
 
 @dataclass(frozen=True, slots=True)
 class ImageVectors:
-    """What a model made of the pictures: a unit vector (d,) at each readable position.
+    """Vectors of images under one model: a unit vector (d,) for each readable position.
 
-    `views` are the vectors (n_views, d) of a picture's augmented views, in the order of their numbers.
+    `views` are the vectors (n_views, d) of an image's augmented views, in the order of their numbers.
     """
 
     model: Model
@@ -94,39 +94,39 @@ class ImageVectors:
     notes: tuple[str, ...]
 
     def stack_rows(self, positions: Sequence[int]) -> NDArray[np.float32]:
-        """(n, d) float32 unit rows."""
+        """Stack the vectors of those positions: (n, d) float32 unit rows."""
         return np.stack([self.vectors[at] for at in positions])
 
 
 def embed_images(
-    pictures: InputImages, model: Model, choice: ModelChoice, augmentation: Augmentation = NO_AUGMENTATION
+    images: InputImages, model: Model, choice: ModelChoice, augmentation: Augmentation = NO_AUGMENTATION
 ) -> ImageVectors:
-    """Every picture's vector at the precision and by the engine of `choice`; the network is loaded once.
+    """Embed the images and their augmented views with the precision and engine of `choice`; loads the network once.
 
-    So are the vectors of its augmented views, made of the square that the network sees, as for an index.
+    Views are made from the square that the network sees, as for an index.
 
-    Raises a `ModelError`, or the first `ImageError` when no picture can be read.
+    Raises a `ModelError`, or the first `ImageError` when no image can be read.
     """
     vectors: dict[int, NDArray[np.float32]] = {}
     views: dict[int, NDArray[np.float32]] = {}
-    settled = None
-    for positions, pixels in pictures.decode_batches(
+    opened = None
+    for positions, pixels in images.decode_batches(
         model.side_px, model.resize, n_at_once=count_sample_images(choice.precision)
     ):
-        if settled is None:  # the precision is settled on the first of them, as for an index
-            settled = open_with_precision(model, choice.precision, LoadOptions(engine=choice.engine, pixels=pixels))
+        if opened is None:  # the precision is chosen by the first batch, as for an index
+            opened = open_with_precision(model, choice.precision, LoadOptions(engine=choice.engine, pixels=pixels))
         for start in range(0, len(pixels), _BATCH):
-            rows = settled.embedder.embed(pixels[start : start + _BATCH])
+            rows = opened.embedder.embed(pixels[start : start + _BATCH])
             vectors.update(zip(positions[start : start + _BATCH], rows, strict=True))
         if augmentation.n_views:
             for at, square in zip(positions, pixels, strict=True):
-                views[at] = _embed_views(settled.embedder, square, pictures.digests[at], augmentation)
-    if settled is None:
-        raise pictures.first_error
-    notes = list(settled.notes)
+                views[at] = _embed_views(opened.embedder, square, images.digests[at], augmentation)
+    if opened is None:
+        raise images.first_error
+    notes = list(opened.notes)
     if model.weights == RANDOM_WEIGHTS:
-        notes.append(f"{model.backbone} has random weights: what it answers means nothing")
-    return ImageVectors(settled.model, vectors, views, tuple(notes))
+        notes.append(f"{model.backbone} has random weights: its results are meaningless")
+    return ImageVectors(opened.model, vectors, views, tuple(notes))
 
 
 def _embed_views(embedder: Embedder, square: Pixels, digest: str, augmentation: Augmentation) -> NDArray[np.float32]:
@@ -136,21 +136,32 @@ def _embed_views(embedder: Embedder, square: Pixels, digest: str, augmentation: 
 
 
 def deduplicate_choices(choices: Sequence[ModelChoice], *, default: str = DEFAULT_BACKBONE) -> list[ModelChoice]:
-    """The choices, each once, or the default backbone's.
+    """Remove repeated choices; without any choice, the result is the default backbone.
 
-    Raises `UsageError` where one weights file is meant for several backbones.
+    Raises `UsageError` where one weights file is given for several backbones.
     """
-    several = list(dict.fromkeys(choices)) or [ModelChoice(backbone=default)]
-    files = {choice.weights for choice in several} - {None, RANDOM_WEIGHTS}
-    if len(several) > 1 and any(sum(choice.weights == file for choice in several) > 1 for file in files):
+    distinct = list(dict.fromkeys(choices)) or [ModelChoice(backbone=default)]
+    files = {choice.weights for choice in distinct} - {None, RANDOM_WEIGHTS}
+    if len(distinct) > 1 and any(sum(choice.weights == file for choice in distinct) > 1 for file in files):
         raise UsageError(
             "one weights file cannot serve several backbones",
             "leave --weights out and put the files into the folder that $SIMSEARCH_WEIGHTS names",
         )
-    return several
+    return distinct
 
 
 def name_models(models: Sequence[Model]) -> list[str]:
-    """A name for each: its backbone, or its fingerprint where several models have the same backbone."""
-    n_so_named = Counter(model.backbone for model in models)
-    return [model.backbone if n_so_named[model.backbone] == 1 else model.fingerprint for model in models]
+    """Name each model: its backbone, or its fingerprint where several models have the same backbone."""
+    counts = Counter(model.backbone for model in models)
+    return [model.backbone if counts[model.backbone] == 1 else model.fingerprint for model in models]
+
+
+def summarize_model(model: Model) -> Mapping[str, str | None]:
+    """Summarize a model for the JSON of `predict`, `compare` and `study`."""
+    return {
+        "model": model.fingerprint,
+        "layer": model.layer,
+        "pooling": model.pooling,
+        "resize": model.resize,
+        "precision": model.precision,
+    }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,10 @@ class WrittenView:
     number: int
     file: str
     transformation: Transformation
+
+    def to_dict(self) -> dict[str, Any]:
+        """The view in the JSON of `simsearch augment --json`."""
+        return {"image": self.source, "number": self.number, "path": self.file, **asdict(self.transformation)}
 
 
 def parse_augmentation(n_views: int, seed: int | None, ranges: str | None) -> Augmentation:

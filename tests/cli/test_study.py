@@ -59,7 +59,7 @@ def test_the_default_needs_no_download(folder: Path):
     environment = {name: str(folder / "none") for name in ("SIMSEARCH_WEIGHTS", "SIMSEARCH_CACHE", "KERAS_HOME")}
     done = run("study", "vase.png", "pot.png", "-n", 1, "--json", cwd=folder, env=environment)
     assert done.returncode == 0
-    assert "no weights of vgg16 and resnet50 on this machine: builtin and histogram are looked at" in done.stderr
+    assert "no weights of vgg16 and resnet50 on this machine: using builtin and histogram" in done.stderr
     told = json.loads(done.stdout)
     assert list(told["models"]) == ["builtin", "histogram"]
     assert list(told["features"]) == ["builtin"]
@@ -85,7 +85,7 @@ def test_a_name_that_is_no_utf8_survives_a_study(folder: Path):
         (["study", "vase.png", "--top", "0", *QUICK], 2, "top is 0"),
         (["study", "vase.png", "--ranges", "rotation=-5", *QUICK], 2, "a range of -5 for the rotation"),
         (["study", "vase.png", "--resize", "stretch"], 2, "choose one of squash, crop, pad, nearest"),
-        (["study", *["vase.png"] * 25, *QUICK], 2, "a study of 25 images"),
+        (["study", *["vase.png"] * 25, *QUICK], 2, "cannot study 25 images"),
         (["study", "vase.png", "--out", "notes.txt", *QUICK], 2, "a file is in its place"),
         (["study", "notes.txt", *QUICK], 1, "cannot read notes.txt"),
         (["study", "vase.png", "--backbone", "vgg61"], 1, "did you mean vgg19 or vgg16?"),

@@ -42,7 +42,7 @@ def test_predict_answers_side_by_side_and_draws_a_sheet(folder: Path):
     )
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "simsearch: mobilenet_v3_small has random weights: what it answers means nothing",
+        "simsearch: mobilenet_v3_small has random weights: its results are meaningless",
         "  skipped torn.jpg: damaged header (Truncated File Read); restore it from a copy",
     ]
     told = json.loads(done.stdout)
@@ -112,11 +112,11 @@ def test_compare_prints_a_table(folder: Path):
         (["predict", "notes.txt", *RANDOM], 1, "cannot read notes.txt"),
         (["features", "vase.png", "notes.txt"], 2, "unexpected extra argument"),
         (["features", "notes.txt"], 1, "cannot read notes.txt"),
-        (["features", "vase.png", "--backbone", "histogram"], 1, "histogram shows no layers"),
+        (["features", "vase.png", "--backbone", "histogram"], 1, "histogram gives no access to its layers"),
         (["features", "vase.png", "--max-maps", "0"], 2, "the number of maps is 0"),
         (["features", "vase.png", "--out", "x.docx"], 2, "no extension of a picture"),
         (["features", "vase.png", "--layer", "Conv_2"], 1, "no layer 'Conv_2'; nearest names: Conv_1"),
-        (["compare", "vase.png"], 2, "1 image is no comparison"),
+        (["compare", "vase.png"], 2, "cannot compare 1 image"),
         (["compare", "vase.png", "missing.png", "--backbone", "histogram"], 1, "cannot read missing.png"),
         (["compare", "vase.png", "pot.png", "--layer", "fc2"], 1, "builtin is complete as it is"),
         (["compare", "vase.png", "pot.png", "--precision", "f16"], 2, "there is no precision 'f16'"),

@@ -13,8 +13,8 @@ import pytest
 from simsearch import Collection, ModelChoice
 from simsearch.errors import ImageError, NoImages, SimsearchError, SourceError, UsageError
 from simsearch.evaluation.benchmark import run_benchmark
+from simsearch.evaluation.comparison import compare_rows, name_rows
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
-from simsearch.evaluation.rows import compare_rows, name_rows
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec, LabelSource, combine_choices
 from simsearch.images.decode import decode_square, read_raw_file
 from simsearch.images.views import ViewChoice

@@ -12,7 +12,7 @@ import pytest
 
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.evaluation.results import BenchmarkResult
-from simsearch.report.benchmark.document import build_document
+from simsearch.report.benchmark.findings import summarize_benchmark
 from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import Plot
 from simsearch.report.benchmark.writer import BenchmarkReport, prepare_folder, write_report
@@ -34,7 +34,7 @@ def test_everything_is_written_and_nothing_else(report: BenchmarkReport):
 
 
 def test_the_json_file_is_the_document(report: BenchmarkReport, awkward: BenchmarkResult):
-    assert json.loads(report.document.read_text("utf-8")) == build_document(awkward)
+    assert json.loads(report.document.read_text("utf-8")) == awkward.to_dict(summary=summarize_benchmark(awkward))
 
 
 def test_the_csv_file_has_the_score_of_every_query_in_every_row_and_metric(

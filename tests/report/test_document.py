@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 from simsearch.evaluation.results import BenchmarkResult, Score
-from simsearch.report.benchmark.document import build_document
+from simsearch.report.benchmark.findings import summarize_benchmark
 from tests.report.benchmarks import METRICS, NOT_UTF8, benchmark, row
 
 
+def to_json(found: BenchmarkResult) -> dict[str, Any]:
+    return found.to_dict(summary=summarize_benchmark(found))
+
+
 def test_a_row_has_every_metric_with_its_interval_and_every_cost():
-    made = build_document(benchmark(row("alpha", 0.7, p_value=None, speed=50), row("beta", 0.6, p_value=0.2)))
+    made = to_json(benchmark(row("alpha", 0.7, p_value=None, speed=50), row("beta", 0.6, p_value=0.2)))
     first, second = made["rows"]
     assert [first[metric] for metric in METRICS] == [0.7] * len(METRICS)
     assert first["intervals"]["map"] == [0.7 - 0.05, 0.7 + 0.05]
@@ -26,7 +31,7 @@ def test_a_row_has_every_metric_with_its_interval_and_every_cost():
 
 
 def test_everything_survives_json(awkward: BenchmarkResult):
-    made = build_document(awkward)
+    made = to_json(awkward)
     again = json.loads(json.dumps(made, allow_nan=False))
     assert again == made
     assert again["dataset"]["exclusions"][0]["count"] == 3
@@ -39,5 +44,5 @@ def test_everything_survives_json(awkward: BenchmarkResult):
 def test_what_is_no_number_is_null():
     empty = replace(row("alpha", 0.7), per_class={"a": math.nan})
     empty = replace(empty, scores={**empty.scores, "mrr": Score(math.nan, math.nan, math.inf)})
-    made = build_document(benchmark(empty))["rows"][0]
+    made = to_json(benchmark(empty))["rows"][0]
     assert (made["mrr"], made["intervals"]["mrr"], made["per_class"]) == (None, [None, None], {"a": None})

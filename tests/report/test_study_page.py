@@ -130,7 +130,7 @@ def test_the_json_has_every_similarity_of_the_study(told: dict, awkward_study: S
     assert [view["rotation_deg"] for view in views] == [each.rotation_deg for each in augmented.transformations[1]]
     assert (told["augmented"]["n"], told["augmented"]["seed"]) == (3, 5)
     assert told["no_predictions"] == {"histogram": "histogram has no classification head"}
-    assert told["no_features"] == {"histogram": "histogram shows no layers"}
+    assert told["no_features"] == {"histogram": "histogram gives no access to its layers"}
     assert [os.path.basename(skip["path"]) for skip in told["skipped"]] == ["<u>torn.jpg"]
 
 

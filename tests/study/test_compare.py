@@ -123,7 +123,7 @@ def test_a_backbone_without_the_layer_beside_one_that_has_it_uses_its_features(p
         for each in (mine, other)
     )
     found = compare(pictures, [third, lacking])
-    assert found.notes == ("other has no layer third: its features are compared",)
+    assert found.notes == ("other has no layer third; its default features are compared",)
     assert (found.models["mine"].layer, found.models["other"].layer) == ("third", None)
     plain = compare(pictures, [other])
     np.testing.assert_array_equal(found.similarities["other"], plain.similarities["other"])
@@ -141,7 +141,7 @@ def test_a_layer_that_no_backbone_has_is_an_error(pictures, mine, other):
 def test_what_is_complete_as_it_is_takes_no_layer(pictures, mine):
     third = ModelChoice(backbone=mine.backbone, layer="third", precision="f32", engine="tensorflow")
     found = compare(pictures, [third, ModelChoice(backbone="histogram", layer="third")])
-    assert found.notes == ("histogram is complete as it is: it has no layer or pooling to choose",)
+    assert found.notes == ("histogram has no choice of layer or pooling; these options are ignored",)
     with pytest.raises(ModelError, match="histogram is complete as it is; leave --layer out"):
         compare(pictures, [ModelChoice(backbone="histogram", layer="third")])
 

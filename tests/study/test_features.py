@@ -163,7 +163,7 @@ def test_random_weights_are_told(folder):
     choice = ModelChoice(backbone="mobilenet_v3_small", weights="random")
     (found,) = extract_features([folder / "0.png"], choice, layers=["conv"])
     assert found.notes == (
-        "mobilenet_v3_small has random weights: its maps show how it is built, not what it has learnt",
+        "mobilenet_v3_small has random weights: its maps show the architecture, not learned features",
     )
 
 
@@ -187,7 +187,7 @@ def test_a_layer_of_the_head_is_refused_before_anything_is_loaded(folder):
 
 
 def test_a_backbone_that_shows_no_layers_is_told(folder):
-    with pytest.raises(ModelError, match="histogram shows no layers"):
+    with pytest.raises(ModelError, match="histogram gives no access to its layers"):
         extract_features([folder / "0.png"], ModelChoice(backbone="histogram"))
 
 

@@ -88,7 +88,7 @@ def found(tmp_path_factory) -> PredictionResult:
 
 def test_guesses_are_ranked_and_the_probabilities_of_all_classes_sum_to_one(found):
     for image in found.images:
-        for guesses in image.guesses.values():
+        for guesses in image.top_classes.values():
             probabilities = [guess.probability for guess in guesses]
             assert [guess.rank for guess in guesses] == list(range(1, 1001))
             assert probabilities == sorted(probabilities, reverse=True)
@@ -102,7 +102,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_told(found):
 
 
 def test_random_weights_are_told(found):
-    assert found.notes[0] == "mobilenet_v3_small has random weights: what it answers means nothing"
+    assert found.notes[0] == "mobilenet_v3_small has random weights: its results are meaningless"
 
 
 def test_pictures_are_cropped_unless_another_rule_is_asked_for(found):
@@ -128,7 +128,7 @@ def test_the_last_layer_of_a_head_is_a_softmax_of_a_thousand_classes(name: str):
     [
         (ModelChoice(backbone="builtin"), ModelError, "builtin has no classification head; name a network of the zoo"),
         (ModelChoice(backbone="histogram"), ModelError, "histogram has no classification head"),
-        (ModelChoice(backbone="mine.onnx"), ModelError, "nothing says which classes the outputs of mine.onnx mean"),
+        (ModelChoice(backbone="mine.onnx"), ModelError, "the classes of the outputs of mine.onnx are unknown"),
         (ModelChoice(backbone="vgg61"), UnknownBackbone, "no backbone is called 'vgg61'; did you mean"),
         (ModelChoice(backbone="vgg16", weights="x_notop.h5"), WeightsMismatch, "without the classification head"),
         (ModelChoice(backbone="vgg16", weights="none.h5"), WeightsMissing, "none.h5 does not exist"),

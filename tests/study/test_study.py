@@ -57,40 +57,40 @@ def test_similarities_are_those_of_compare(found, pictures, mine):
 
 def test_predictions_are_those_of_predict_and_softmax_outputs_are_compared(found, pictures):
     expected = predict(pictures, [SMALL], top=1000)
-    recognised = found.recognised["mobilenet_v3_small"]
-    assert recognised.resize == "crop"
+    classification = found.classifications["mobilenet_v3_small"]
+    assert classification.resize == "crop"
     rows = []
-    for image, guesses in zip(expected.images, recognised.guesses, strict=True):
+    for image, guesses in zip(expected.images, classification.top_classes, strict=True):
         every = image.top_classes["mobilenet_v3_small"]
         assert guesses == every[:2]
         rows.append([guess.probability for guess in sorted(every, key=lambda guess: guess.cls.id)])
     cosines = [[np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) for b in rows] for a in rows]
-    np.testing.assert_allclose(recognised.similarities, cosines, atol=1e-6)
+    np.testing.assert_allclose(classification.similarities, cosines, atol=1e-6)
 
 
 def test_feature_maps_are_the_most_active_of_the_first_picture(found, pictures, mine):
     plain = ModelChoice(backbone=mine.backbone)
     (expected,) = extract_features([pictures[0]], plain, by_activation=True)
     assert found.features["mine"].path == pictures[0]
-    assert [block.layer for block in found.features["mine"].blocks] == ["second", "third", "fourth"]
-    for block, of in zip(found.features["mine"].blocks, expected.layers, strict=True):
+    assert [block.layer for block in found.features["mine"].layers] == ["second", "third", "fourth"]
+    for block, of in zip(found.features["mine"].layers, expected.layers, strict=True):
         assert block.channels == of.channels
         np.testing.assert_allclose(block.maps, of.maps, atol=1e-5)
 
 
 def test_what_a_backbone_cannot_give_is_said_and_the_rest_is_there(found):
     assert list(found.comparison.models) == ["mine", "mobilenet_v3_small", "histogram"]
-    assert set(found.no_recognition) == {"mine", "histogram"}
-    assert found.no_recognition["histogram"] == "histogram has no classification head"
-    assert found.no_recognition["mine"].startswith("nothing says which classes the outputs of")
-    assert found.no_features == {"histogram": "histogram shows no layers"}
+    assert set(found.missing_classifications) == {"mine", "histogram"}
+    assert found.missing_classifications["histogram"] == "histogram has no classification head"
+    assert found.missing_classifications["mine"].startswith("the classes of the outputs of")
+    assert found.missing_features == {"histogram": "histogram gives no access to its layers"}
     assert set(found.separations) == {"mine", "mobilenet_v3_small", "histogram"}
 
 
 def test_a_file_that_cannot_be_read_is_left_out_of_every_step(found, folder):
     assert [skip.path for skip in found.comparison.skips] == [str(folder / "torn.jpg")]
-    assert len(found.comparison.paths) == len(found.recognised["mobilenet_v3_small"].guesses) == 3
-    assert found.augmented.own("histogram").shape == (3, 2)
+    assert len(found.comparison.paths) == len(found.classifications["mobilenet_v3_small"].top_classes) == 3
+    assert found.augmented.select_own("histogram").shape == (3, 2)
 
 
 def test_one_picture_has_views_but_no_pairs_and_no_others(pictures):
@@ -112,7 +112,7 @@ def test_a_layer_that_no_backbone_has_is_an_error_with_near_names(pictures, mine
 
 @pytest.mark.parametrize(
     ("n", "top", "message"),
-    [(0, 5, "a study of 0 images"), (MAX_STUDY_IMAGES + 1, 5, "name 1 to 24"), (1, 0, "top is 0")],
+    [(0, 5, "cannot study 0 images"), (MAX_STUDY_IMAGES + 1, 5, "name 1 to 24"), (1, 0, "top is 0")],
 )
 def test_wrong_questions_are_refused_before_anything_is_read(n: int, top: int, message: str):
     with pytest.raises(UsageError, match=message):

@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
+from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
 from simsearch.report.format import format_metric, format_number, format_p_value, format_score, format_share
 from simsearch.text import clean_text, join_names
 
-SIGNIFICANCE = 0.05
-"""A difference counts when its corrected p-value is below this."""
-
 TEST_DESCRIPTION = (
     f"Tied: not significantly different from the best in {format_metric(MAIN_METRIC)} "
-    f"(paired randomisation test over the queries, Holm-corrected, p ≥ {SIGNIFICANCE})."
+    f"(paired randomisation test over the queries, Holm-corrected, p ≥ {SIGNIFICANCE_LEVEL})."
 )
 
 _MIN_SPEED_GAIN = 1.2
@@ -33,18 +31,13 @@ def read_headline_score(row: BenchmarkRow) -> float:
     return row.scores[MAIN_METRIC].mean
 
 
-def is_tied(row: BenchmarkRow) -> bool:
-    """Whether a row, not the best one, is not significantly different from the best."""
-    return row.p_value is not None and row.p_value >= SIGNIFICANCE
-
-
 def describe_standing(row: BenchmarkRow, best: BenchmarkRow) -> str:
     """`best`, `tied, p = 0.31`, `worse, p < 0.001`, or `not tested`."""
     if row is best:
         return "best"
     if row.p_value is None or math.isnan(row.p_value):
         return "not tested"
-    return f"{'tied' if is_tied(row) else 'worse'}, {format_p_value(row.p_value)}"
+    return f"{'tied' if row.is_tied else 'worse'}, {format_p_value(row.p_value)}"
 
 
 def find_best_values(benchmark: BenchmarkResult) -> dict[str, float]:
@@ -118,7 +111,7 @@ def _describe_best(benchmark: BenchmarkResult, best: BenchmarkRow) -> str:
     others = [row for row in benchmark.rows if row is not best]
     if not others:
         return f"{best.name} reaches {value} on your pictures{tail}."
-    if all(is_tied(row) for row in others):
+    if all(row.is_tied for row in others):
         return f"Nothing is significantly better than the rest on your pictures: {best.name} leads with {value}{tail}."
     return f"{best.name} retrieves best on your pictures: {value}{tail}."
 
@@ -128,7 +121,7 @@ def _describe_ties(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
     others = [row for row in rank_rows(benchmark) if row is not best]
     if not others or any(row.p_value is None for row in others):
         return []
-    tied = [f"{row.name} ({format_score(read_headline_score(row))})" for row in others if is_tied(row)]
+    tied = [f"{row.name} ({format_score(read_headline_score(row))})" for row in others if row.is_tied]
     if not tied:
         return [f"{'The other row is' if len(others) == 1 else 'All other rows are'} significantly worse."]
     if len(tied) == len(others) > 1:
@@ -153,7 +146,7 @@ def _describe_speed(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]
     lost = read_headline_score(best) - read_headline_score(fast)
     price = (
         "with no significant difference"
-        if is_tied(fast)
+        if fast.is_tied
         else f"and loses {format_score(lost)} {format_metric(MAIN_METRIC)}"
     )
     times = f"{fast.cost.images_per_second / own:.1f} x as many images a second"

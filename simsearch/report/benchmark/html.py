@@ -172,7 +172,7 @@ def _build_rows(benchmark: BenchmarkResult) -> list[RankedRow]:
                 series=min(of_series[row.name], len(PALETTE)),
                 standing=findings.describe_standing(row, best),
                 is_best=row is best,
-                is_tied=findings.is_tied(row),
+                is_tied=row.is_tied,
                 difference=found.mean - findings.read_headline_score(best),
                 start=(found.low - low) * percent,
                 middle=(found.mean - low) * percent,

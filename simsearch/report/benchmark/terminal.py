@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
-from simsearch.report.benchmark.findings import SIGNIFICANCE, find_best_values, is_tied, rank_rows
+from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
+from simsearch.report.benchmark.findings import find_best_values, rank_rows
 from simsearch.report.format import format_metric, format_number, format_p_value, format_score
 from simsearch.text import clean_text, format_size
 
@@ -104,7 +105,7 @@ def _build_columns(benchmark: BenchmarkResult) -> dict[str, list[Text]]:
     return {
         format_metric(MAIN_METRIC): [
             Text(
-                f"{format_score(score.mean)} {_TIED if is_tied(row) else ' '}",
+                f"{format_score(score.mean)} {_TIED if row.is_tied else ' '}",
                 _choose_style(several and row is rows[0]),
             )
             for row, score in zip(rows, found, strict=True)
@@ -131,7 +132,7 @@ def _build_caption(benchmark: BenchmarkResult) -> Text | None:
     if len(benchmark.rows) == 1:
         return None
     label = format_metric(MAIN_METRIC)
-    meaning = f"tied, not significantly different from the best in {label} (p >= {SIGNIFICANCE})"
+    meaning = f"tied, not significantly different from the best in {label} (p >= {SIGNIFICANCE_LEVEL})"
     return Text(
         f"bold: best; {_TIED}: {meaning}. p: paired randomisation test over {benchmark.dataset.n_queries:,} queries, "
         "Holm-corrected",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from simsearch.evaluation.results import BenchmarkResult
 from simsearch.files import make_output_folder, write_output_file
-from simsearch.report.benchmark.document import build_document
+from simsearch.report.benchmark.findings import summarize_benchmark
 from simsearch.report.benchmark.html import render_benchmark
 from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import draw_plots
@@ -45,7 +45,7 @@ def write_report(benchmark: BenchmarkResult, folder: str | Path) -> BenchmarkRep
     names = {
         "report.html": render_benchmark(benchmark, plots),
         "report.md": render_markdown(benchmark, plots),
-        "report.json": json.dumps(build_document(benchmark), indent=2) + "\n",
+        "report.json": json.dumps(benchmark.to_dict(summary=summarize_benchmark(benchmark)), indent=2) + "\n",
         "per_query.csv": build_per_query_csv(benchmark),
     }
     contents = {name: text.encode("utf-8", "backslashreplace") for name, text in names.items()}

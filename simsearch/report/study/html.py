@@ -18,10 +18,10 @@ from simsearch.report.drawing.comparison import MAX_IMAGES_WITHOUT_HEAT_MAP
 from simsearch.report.drawing.feature_maps import draw_map_grid
 from simsearch.report.html import render_page
 from simsearch.report.study.findings import format_sensitivity, name_images, summarize_study
-from simsearch.report.study.pictures import StudyPictures, StudyProvenance
+from simsearch.report.study.pictures import StudyProvenance
 from simsearch.study.augmented import AugmentedSimilarities, Separation
 from simsearch.study.features import ImageFeatures, LayerFeatures
-from simsearch.study.study import StudyResult
+from simsearch.study.study import StudyPictures, StudyResult
 
 MAX_LISTED_PAIRS = 30
 """So many pairs are listed on the page; a table of all images and study.json have the others."""

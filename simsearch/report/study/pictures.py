@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simsearch.report.drawing.comparison import draw_comparison
 from simsearch.report.drawing.feature_maps import draw_feature_maps
-from simsearch.study.study import StudyResult
+from simsearch.study.study import StudyPictures, StudyResult
 from simsearch.study.views import shorten_stem, write_views
 
 _VIEW_PX = 640
@@ -23,20 +23,6 @@ class StudyProvenance:
     machine: str
     versions: Mapping[str, str]
     made_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class StudyPictures:
-    """Files, relative to the folder of the report and with slashes.
-
-    `pairs` by positions and model's name, as far as they were drawn; `heat_maps` and `features` by model's name;
-    `views` of each image in the order of their numbers, empty where there are none.
-    """
-
-    pairs: Mapping[tuple[int, int], Mapping[str, str]]
-    heat_maps: Mapping[str, str]
-    features: Mapping[str, str]
-    views: tuple[tuple[str, ...], ...]
 
 
 def draw_study_pictures(study: StudyResult, folder: Path, max_pixels: int | None = None) -> StudyPictures:

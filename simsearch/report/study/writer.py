@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from simsearch.files import make_output_folder, write_output_file
 from simsearch.machine import describe_machine, list_versions
-from simsearch.report.study.document import build_study_document
+from simsearch.report.study.findings import summarize_study
 from simsearch.report.study.html import render_study
 from simsearch.report.study.pictures import StudyProvenance, draw_study_pictures
 from simsearch.study.study import StudyResult
@@ -36,7 +37,8 @@ def write_study(study: StudyResult, folder: str | Path, command: str, max_pixels
     made_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     making = StudyProvenance(command, describe_machine(), list_versions(), made_at)
     pieces = draw_study_pictures(study, place, max_pixels)
-    document = build_study_document(study, pieces, making)
+    found = study.to_dict(pieces, summary=summarize_study(study))
+    document = {"page": "study.html", **found, **dataclasses.asdict(making)}
     page = render_study(study, place, pieces, making)
     report = StudyReport(place / "study.html", place / "study.json", document)
     write_output_file(report.file, (json.dumps(document, indent=2) + "\n").encode())
