@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simsearch.cli.options import JsonOption
 from simsearch.cli.output import print_json, print_message
 
 if TYPE_CHECKING:
-    pass
+    from simsearch.models.choice import BackboneInfo
 
 
 _MIN_WIDTH_FOR_PAPERS = 120
@@ -23,13 +23,13 @@ def backbones(as_json: JsonOption = False) -> None:
 
     rows = list_backbones()
     if as_json:
-        print_json({"backbones": rows})
+        print_json({"backbones": [row.to_dict() for row in rows]})
         return
     _print_backbones(rows)
     print_message("a model file of your own works too: .keras, .onnx or a SavedModel folder, with a JSON beside it")
 
 
-def _print_backbones(rows: list[dict[str, Any]]) -> None:
+def _print_backbones(rows: list[BackboneInfo]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -42,8 +42,8 @@ def _print_backbones(rows: list[dict[str, Any]]) -> None:
         is_number = heading in ("side", "width", "parameters")
         table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
-        weights = "here" if row["weights_path"] else "to download" if row["weights_url"] else "not needed"
-        size = f"{row['parameters'] / 1e6:.1f} M"
-        cells = [row["name"], str(row["side_px"]), str(row["width"]), size, weights, row["licence"], row["paper"]]
+        weights = "here" if row.weights_path else "to download" if row.weights_url else "not needed"
+        size = f"{row.parameters / 1e6:.1f} M"
+        cells = [row.name, str(row.side_px), str(row.width), size, weights, row.license, row.paper]
         table.add_row(*cells[: len(headings)])
     console.print(table)

@@ -173,12 +173,12 @@ class ModelProbe:
 def measure_weights(stored: StoredModel) -> tuple[float, float]:
     """Parameters of the network, and the bytes of its weights; NaN where they are not known."""
     model = stored.model
-    rows = {row["name"]: row for row in list_backbones()}
+    rows = {row.name: row for row in list_backbones()}
     row = rows.get(model.zoo_name or "")
-    parameters = float(row["parameters"]) if row else float("nan")
+    parameters = float(row.parameters) if row else float("nan")
     if model.weights == RANDOM_WEIGHTS:
         return parameters, _FLOAT_BYTES * parameters
-    file = model.file or (row["weights_path"] if row else None)
+    file = model.file or (row.weights_path if row else None)
     if file is None:
         return parameters, 0.0
     file = str(Path(file).with_suffix(".bin")) if file.endswith(".xml") else file

@@ -134,7 +134,7 @@ class BenchmarkCallbacks:
 
 def list_default_backbones() -> tuple[str, ...]:
     """The baseline, the one that ships with the package, and every network whose weights are here."""
-    return (BASELINE, BUILTIN, *(row["name"] for row in list_backbones() if row["weights_path"] and row["layer"]))
+    return (BASELINE, BUILTIN, *(row.name for row in list_backbones() if row.weights_path and row.layer))
 
 
 def combine_choices(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,28 +59,83 @@ class ModelChoice:
         return any(x is not None for x in (self.weights, self.layer, self.pooling, self.resize))
 
 
-def list_backbones() -> list[dict[str, Any]]:
-    """Every backbone as plain data; `weights_path` is where weights were found, None where there are none here."""
-    shipped = {
-        BUILTIN: (network.SIDE_PX, network.WIDTH, network.PARAMETERS, str(network.GRAPH), "see its CARD.md"),
-        histogram.NAME: (histogram.SIDE_PX, histogram.WIDTH, 0, None, "counts of colours and edges: the baseline"),
-    }
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name, "side_px": side_px, "width": width, "parameters": parameters, "layer": None,
-            "licence": "Apache-2.0", "paper": paper, "weights_path": file, "weights_url": None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneInfo:
+    """One row of the list of backbones.
+
+    `width` is the length d of its vectors, `layer` the default layer (None where there is no choice). `weights_path` is
+    where its weights lie on this machine, None where they are not here; `weights_url` where they are downloaded from,
+    None where nothing is downloaded.
+    """
+
+    name: str
+    side_px: int
+    width: int
+    parameters: int
+    layer: str | None
+    license: str
+    paper: str
+    weights_path: str | None
+    weights_url: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of `simsearch backbones --json`."""
+        return {
+            "name": self.name,
+            "side_px": self.side_px,
+            "width": self.width,
+            "parameters": self.parameters,
+            "layer": self.layer,
+            "licence": self.license,
+            "paper": self.paper,
+            "weights_path": self.weights_path,
+            "weights_url": self.weights_url,
         }
-        for name, (side_px, width, parameters, file, paper) in shipped.items()
-    ]  # fmt: skip
-    rows += [
-        {
-            "name": row.name, "side_px": row.side_px, "width": row.width, "parameters": row.parameters,
-            "layer": row.layer, "licence": row.license, "paper": row.paper,
-            "weights_path": weights.find_local(row, with_head=False), "weights_url": row.notop.url,
-        }
-        for row in BACKBONES.values()
-    ]  # fmt: skip
-    return rows
+
+
+def list_backbones() -> list[BackboneInfo]:
+    """All backbones, in the order of the table."""
+    return [*_list_included_backbones(), *map(_describe_zoo_backbone, BACKBONES.values())]
+
+
+def _list_included_backbones() -> Iterator[BackboneInfo]:
+    """The two backbones that need no weights file: the built-in network and the histogram."""
+    yield BackboneInfo(
+        name=BUILTIN,
+        side_px=network.SIDE_PX,
+        width=network.WIDTH,
+        parameters=network.PARAMETERS,
+        layer=None,
+        license="Apache-2.0",
+        paper="see its CARD.md",
+        weights_path=str(network.GRAPH),
+        weights_url=None,
+    )
+    yield BackboneInfo(
+        name=histogram.NAME,
+        side_px=histogram.SIDE_PX,
+        width=histogram.WIDTH,
+        parameters=0,
+        layer=None,
+        license="Apache-2.0",
+        paper="counts of colours and edges: the baseline",
+        weights_path=None,
+        weights_url=None,
+    )
+
+
+def _describe_zoo_backbone(row: Backbone) -> BackboneInfo:
+    return BackboneInfo(
+        name=row.name,
+        side_px=row.side_px,
+        width=row.width,
+        parameters=row.parameters,
+        layer=row.layer,
+        license=row.license,
+        paper=row.paper,
+        weights_path=weights.find_local(row, with_head=False),
+        weights_url=row.notop.url,
+    )
 
 
 def list_backbone_names() -> list[str]:

@@ -102,8 +102,8 @@ def test_every_row_of_the_zoo_becomes_a_model(row, places):
 
 def test_resolving_imports_no_network(places):
     code = (
-        "import sys\nfrom simsearch.models.choice import ModelChoice, list_backbones, resolve\n"
-        "list_backbones(), resolve(ModelChoice(backbone='vgg16', weights='random'))\n"
+        "import sys\nfrom simsearch.models.choice import ModelChoice, list_backbones, resolve_model\n"
+        "list_backbones(), resolve_model(ModelChoice(backbone='vgg16', weights='random'))\n"
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'openvino')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -135,14 +135,15 @@ def test_a_name_that_is_near_to_none_is_answered_with_the_command_that_lists_all
 
 def test_the_list_has_a_row_for_every_name(places):
     rows = list_backbones()
-    assert [row["name"] for row in rows] == list_backbone_names() == ["builtin", "histogram", *BACKBONES]
-    assert json.loads(json.dumps(rows)) == rows
-    assert len({tuple(row) for row in rows}) == 1
+    assert [row.name for row in rows] == list_backbone_names() == ["builtin", "histogram", *BACKBONES]
+    written = [row.to_dict() for row in rows]
+    assert json.loads(json.dumps(written)) == written
+    assert len({tuple(row) for row in written}) == 1
 
 
 def test_the_list_tells_where_weights_lie(places):
     file = places.put("keras", "mobilenet_v2.weights.h5")
-    found = {row["name"]: row["weights_path"] for row in list_backbones()}
+    found = {row.name: row.weights_path for row in list_backbones()}
     assert {name: path for name, path in found.items() if path and name != "builtin"} == {"mobilenet_v2": file}
 
 
