@@ -4,20 +4,20 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint types check bench browser screenshots clean
+.PHONY: help demo test test-quick lint types check bench browser screenshots docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: .venv/demo ## install, index the pictures in data/, ask a question, leave a contact sheet
+demo: .venv/demo ## install, index the pictures in data/, run a query, write a contact sheet
 	$(BIN)/simsearch index data/objects
 	$(BIN)/simsearch query data/objects/lamp/lamp_03.jpg --in indexes/objects -k 10 --exclude-self --sheet indexes/demo.png
 	@echo "Look at indexes/demo.png"
 
-test: .venv/dev ## install what tests need and run the whole suite
+test: .venv/dev ## install the test dependencies and run the whole suite
 	$(BIN)/python -m pytest
 
-test-quick: .venv/dev ## the suite without what takes long
+test-quick: .venv/dev ## the suite without the long tests
 	$(BIN)/python -m pytest -m "not long"
 
 lint: .venv/dev ## ruff: rules and format
@@ -29,18 +29,22 @@ types: .venv/dev ## mypy, strict
 
 check: lint types test ## everything that must hold before a commit
 
-bench: .venv/dev ## measure on this machine what bench/RESULTS.md states (half an hour)
+bench: .venv/dev ## repeat the measurements of bench/RESULTS.md (half an hour)
 	$(BIN)/python -m pip install -q -e '.[dev,bench]'
 	$(BIN)/python -m bench
 
 browser: ## install Chromium for the tests of the page (Debian; needs root)
 	apt-get update && apt-get install -y --no-install-recommends chromium
 
-screenshots: .venv/dev ## draw the page's pictures in docs/ anew
+docs: .venv/dev ## build the documentation as a site in site/; fails on a broken link
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+screenshots: .venv/dev ## take the screenshots in docs/ again
 	SIMSEARCH_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/web/test_in_a_browser.py -k readme
 
-clean: ## remove the environment and what runs left
-	rm -rf .venv indexes/* .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove the environment, indexes and caches
+	rm -rf .venv site indexes/* .mypy_cache .pytest_cache .ruff_cache
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

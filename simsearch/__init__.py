@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simsearch.search import Answer, Hit, View
     from simsearch.search.examples import Crop, Example
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Answer",
