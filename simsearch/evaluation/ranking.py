@@ -19,7 +19,7 @@ from simsearch.evaluation.metrics import rank_positions
 from simsearch.evaluation.protocol import Positions
 from simsearch.index import ExactIndex
 from simsearch.rerank.database_augmentation import CorrectedRows, LeaveOneOut, blend
-from simsearch.rerank.k_reciprocal import KReciprocalReranker, KReciprocalSettings
+from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
 from simsearch.rerank.method import RerankMethod
 from simsearch.rerank.neighbors import NeighborDatabase
 from simsearch.rerank.patched_database import PatchedDatabase
@@ -28,9 +28,6 @@ from simsearch.rerank.query_expansion import expand
 
 _BLOCK_CELLS = 2_000_000
 """Queries times images in a block: 50 MB in all that is held of it."""
-
-_N_CANDIDATES = 100
-"""How many first answers k-reciprocal re-ranking puts in order."""
 
 _N_MARGIN = 16
 """So many more than wanted are put in order, so that those that are as similar as the last are among them."""
@@ -91,8 +88,8 @@ class Ranker:
             query = expand(query, self._rows[near][None], similarities[None])
         if self._method.k_reciprocal is None:
             return self._search_index(query, k)[0]
-        images, similarities = self._search_index(query, max(k, _N_CANDIDATES))
-        first = images[:_N_CANDIDATES]
+        images, similarities = self._search_index(query, max(k, N_CANDIDATES))
+        first = images[:N_CANDIDATES]
         reciprocal, at = self._build_reciprocal(-1, query[0], None)
         images[: len(first)] = first[reciprocal.reorder(at, first, similarities[: len(first)]).order]
         return images[:k]
@@ -126,7 +123,7 @@ class Ranker:
             )
         order = rank_positions(similarities, _build_mask(_list_own_positions(own), len(self._rows)))
         for row, at in enumerate(own.tolist()):
-            first = order[row, : min(_N_CANDIDATES, len(self._rows) - (at >= 0))]
+            first = order[row, : min(N_CANDIDATES, len(self._rows) - (at >= 0))]
             reciprocal, query = self._build_reciprocal(at, vectors[row], corrections[row])
             order[row, : len(first)] = first[reciprocal.reorder(query, first, similarities[row, first]).order]
         is_ignored = np.take_along_axis(_build_mask(ignored, len(self._rows)), order, 1)

@@ -1,1 +1,1 @@
-"""What can be done to a ranking, or to the database, without training: pure functions on unit rows."""
+"""Re-ranking without training: PCA and whitening, database augmentation, query expansion, k-reciprocal encoding."""

@@ -1,4 +1,4 @@
-"""Database-side augmentation (DBA): every row moved towards its neighbours, and the same without a query's row."""
+"""Database-side augmentation (DBA): move every row towards its neighbors; also with the row of a query left out."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BLOCK_NUMBERS = 1 << 22
 
 
 def blend(vectors: Vectors, neighbors: NeighborLists, n_neighbors: int, alpha: float = ALPHA) -> Vectors:
-    """The rows (n, d), each expanded with its n nearest others, weighted by similarity^alpha.
+    """Expand each of the rows (n, d) with its `n_neighbors` nearest other rows, weighted by similarity^alpha.
 
-    `neighbours` are those of the rows as they are; deeper lists are cut. Arandjelović & Zisserman, "Three things
-    everyone should know to improve object retrieval", CVPR 2012, with the weights of `expand`.
+    `neighbors` are the lists of the rows before blending; deeper lists are cut. Arandjelović & Zisserman, "Three
+    things everyone should know to improve object retrieval", CVPR 2012, with the weights of `expand`.
     """
     near = neighbors.truncate(n_neighbors)
     blended = np.empty_like(vectors)
@@ -33,38 +33,38 @@ def blend(vectors: Vectors, neighbors: NeighborLists, n_neighbors: int, alpha: f
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CorrectedRows:
-    """Rows that replace those of a blended database: positions (m,), rising, and vectors (m, d)."""
+    """Rows that replace rows of a blended database: positions (m,), rising, and vectors (m, d)."""
 
     positions: NDArray[np.int64]
     vectors: Vectors
 
 
 class LeaveOneOut:
-    """What a blended database would be had a query's row never been in it.
+    """A blended database as if the row of one query had never been in it.
 
-    The query's own row is left out of the answers; but it is also in the blends of those that it is near to, which
-    pulls them towards the query as no outside query could. Those, and only those, are blended anew here, with their
-    next neighbour in its place.
+    Leave-one-out removes the query's own row from the results. But that row was also blended into its near rows, which
+    moves them towards the query; an outside query has no such effect. Only these rows are blended again, with their
+    next neighbor in place of the query.
     """
 
     def __init__(self, vectors: Vectors, neighbors: NeighborLists, n_neighbors: int, alpha: float = ALPHA) -> None:
-        """Of rows (n, d) before blending, with lists one deeper than is blended.
+        """Prepare for rows (n, d) before blending, with lists at least one deeper than `n_neighbors`.
 
-        Raises `ValueError` when the lists are not that deep although there are rows enough.
+        Raises `ValueError` when the lists are too short although there are enough rows.
         """
         if neighbors.depth < min(n_neighbors + 1, len(vectors) - 1):
-            raise ValueError(f"lists of {neighbors.depth} cannot replace one of {n_neighbors} neighbours")
+            raise ValueError(f"lists of depth {neighbors.depth} cannot replace one of {n_neighbors} neighbors")
         self._vectors = vectors
         self._neighbors = neighbors.truncate(n_neighbors + 1)
         self._alpha = alpha
         blended = neighbors.truncate(n_neighbors).positions
-        by_neighbour = np.argsort(blended, axis=None, kind="stable")
-        self._rows = by_neighbour // max(1, blended.shape[1])
+        by_neighbor = np.argsort(blended, axis=None, kind="stable")
+        self._rows = by_neighbor // max(1, blended.shape[1])
         self._ends = np.cumsum(np.bincount(blended.ravel(), minlength=len(vectors)))
 
     def correct_rows(self, query: int) -> CorrectedRows:
-        """The rows that blended in the row at position `query`, blended without it."""
+        """Blend the rows that contain the row at position `query` again, without that row."""
         rows = self._rows[self._ends[query - 1] if query else 0 : self._ends[query]]
         positions, similarities = self._neighbors.positions[rows], self._neighbors.similarities[rows]
-        weighing = np.where(positions == query, 0, similarities)
-        return CorrectedRows(rows, expand(self._vectors[rows], self._vectors[positions], weighing, self._alpha))
+        weights = np.where(positions == query, 0, similarities)
+        return CorrectedRows(rows, expand(self._vectors[rows], self._vectors[positions], weights, self._alpha))

@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking: answers that have the query's neighbours for theirs come first."""
+"""k-reciprocal re-ranking: results that share their neighbors with the query move to the front."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from simsearch.rerank.neighbors import PointSet, Positions
 
+N_CANDIDATES = 100
+"""The number of first results that a search and the benchmark re-rank."""
+
 _BLOCK_ENTRIES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KReciprocalSettings:
-    """The numbers of the paper, with its values.
+    """The parameters of the paper, with its values.
 
-    `k1` neighbours must be mutual, an encoding is the mean over `k2` points, and `own_share` (lambda) of the value
-    that is sorted by is the similarity itself.
+    Among `k1` neighbors the mutual ones count, an encoding is the mean over `k2` points, and `original_weight`
+    (lambda) is the weight of the original distance in the final distance.
     """
 
     k1: int = 20
@@ -31,23 +34,24 @@ _PAPER_SETTINGS = KReciprocalSettings()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reordering:
-    """A new order of candidates: where each was (m,), and the rising values (m,) float64 that they were sorted by."""
+    """A new order of candidates: the old index of each (m,), and their final distances (m,), rising, float64."""
 
     order: NDArray[np.intp]
     values: NDArray[np.float64]
 
 
 Encoding = tuple[Positions, NDArray[np.float64]]
-"""A sparse row that sums to 1: rising positions (e,) and what they weigh (e,)."""
+"""A sparse row that sums to 1: rising positions (e,) and their weights (e,)."""
 
 
 class KReciprocalReranker:
-    """Re-ranks by k-reciprocal encodings of points, made when first needed and kept.
+    """Re-ranking by k-reciprocal encodings of points, computed on first use and kept.
 
-    Zhong, Zheng, Cao & Li, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017. Its distance
-    is 1 - cosine here, half the squared Euclidean one of unit rows. As in the authors' program, every point heads its
-    own list N(p, k), with k others behind it (k - 1 in the query expansion), and an encoding is divided by its sum;
-    k1 / 2 is rounded to even. Only the lists of the candidates, of their neighbours and of theirs are asked for.
+    Zhong, Zheng, Cao & Li, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017. The distance
+    is 1 - cosine, which is half the squared Euclidean distance of unit rows. As in the authors' program, every point
+    is the first of its own list N(p, k), followed by k others (k - 1 in the query expansion), and an encoding is
+    divided by its sum; k1 / 2 is rounded to even. Only the lists of the candidates, of their neighbors and of the
+    neighbors of these are searched.
     """
 
     def __init__(self, points: PointSet, settings: KReciprocalSettings = _PAPER_SETTINGS) -> None:
@@ -57,10 +61,10 @@ class KReciprocalReranker:
         self._expanded: dict[int, Encoding] = {}
 
     def reorder(self, query: int, candidates: Positions, similarities: NDArray[np.float32]) -> Reordering:
-        """The first answers (m,) to the point at position `query`, and their similarities to it, in a better order.
+        """Re-rank the first results (m,) for the point at position `query`, given their similarities (m,) to it.
 
-        Equal values keep the order in which the candidates came. What is sorted by is the paper's final distance:
-        `own_share` of the plain one and the rest of the Jaccard distance of encodings.
+        The sort key is the paper's final distance: `original_weight` times the original distance plus the rest times
+        the Jaccard distance of the encodings. Candidates with equal keys keep their order.
         """
         if len(candidates) == 0:
             return Reordering(np.empty(0, np.intp), np.empty(0))
@@ -68,14 +72,14 @@ class KReciprocalReranker:
         common = _compute_overlaps(
             self._expanded[query], [self._expanded[position] for position in candidates.tolist()]
         )
-        jaccard = 1 - common / (2 - common)  # both sum to 1: the larger ones sum to 2 less the smaller ones
-        share = self._settings.original_weight
-        values = (1 - share) * jaccard + share * (1 - similarities.astype(np.float64))
+        jaccard = 1 - common / (2 - common)  # both encodings sum to 1, so the maxima sum to 2 - the sum of the minima
+        weight = self._settings.original_weight
+        values = (1 - weight) * jaccard + weight * (1 - similarities.astype(np.float64))
         order = np.argsort(values, kind="stable")
         return Reordering(order, values[order])
 
     def _make_expanded(self, wanted: Positions) -> None:
-        """The means of the encodings of each point and its nearest others: the paper's local query expansion."""
+        """Average the encodings of each point and its nearest others: the paper's local query expansion."""
         missing = _find_missing(wanted, self._expanded)
         if len(missing) == 0:
             return
@@ -89,7 +93,7 @@ class KReciprocalReranker:
         self._store_encodings(self._expanded, missing, keys, np.bincount(entries, weights).astype(np.float64))
 
     def _make_plain(self, wanted: Positions) -> None:
-        """The encodings of points themselves: e^-distance to each of R*(p, k1)."""
+        """Encode points before the expansion: e^-distance to each point of R*(p, k1)."""
         missing = _find_missing(wanted, self._plain)
         n_rows = max(1, _BLOCK_ENTRIES // (self._settings.k1 + 1) ** 2)
         for start in range(0, len(missing), n_rows):
@@ -103,9 +107,10 @@ class KReciprocalReranker:
             self._store_encodings(self._plain, block, keys, weights / sums[rows])
 
     def _find_reciprocal(self, points: Positions) -> Positions:
-        """R*(p, k1) of each point, as rising keys: row in `points` x number of points + position.
+        """Find R*(p, k1) of each point, as rising keys: row in `points` x number of points + position.
 
-        That is its mutual neighbours, joined by the mutual k1 / 2 neighbours of each that shares two thirds of them.
+        R* holds the mutual neighbors of a point, and the mutual k1 / 2 neighbors of each of them that has two thirds of
+        these in common with the point.
         """
         near = self._list_neighbors(points, self._settings.k1)
         known, slots = self._find_distinct(near)
@@ -123,16 +128,16 @@ class KReciprocalReranker:
         return np.unique(np.concatenate([own, joined]))
 
     def _find_distinct(self, positions: Positions) -> tuple[Positions, Positions]:
-        """The points that are named at all, rising, and where among them each name is."""
-        is_named = np.zeros(len(self._points), bool)
-        is_named[positions] = True
-        distinct = np.flatnonzero(is_named)
+        """Find the distinct points, rising, and the index of each given position among them."""
+        is_present = np.zeros(len(self._points), bool)
+        is_present[positions] = True
+        distinct = np.flatnonzero(is_present)
         slots = np.empty(len(self._points), np.int64)
         slots[distinct] = np.arange(len(distinct))
         return distinct, slots[positions]
 
     def _list_neighbors(self, points: Positions, depth: int) -> Positions:
-        """N(p, k): each point, then its nearest others, (q, depth + 1)."""
+        """List N(p, k): each point, then its nearest others, (q, depth + 1)."""
         others = self._points.find_neighbors(points, depth).positions if depth else np.empty((len(points), 0), np.int64)
         return np.hstack([points[:, None], others])
 
@@ -150,7 +155,7 @@ def _find_missing(wanted: Positions, kept: dict[int, Encoding]) -> Positions:
 
 
 def _compute_overlaps(own: Encoding, others: Sequence[Encoding]) -> NDArray[np.float64]:
-    """The sums of what an encoding and each of others (m) have in common, position by position: (m,)."""
+    """Sum the minimum of an encoding and each of the others (m) over all positions: (m,)."""
     positions, weights = own
     theirs = np.concatenate([other for other, _ in others])
     slots = np.minimum(np.searchsorted(positions, theirs), len(positions) - 1)
@@ -162,13 +167,13 @@ def _compute_overlaps(own: Encoding, others: Sequence[Encoding]) -> NDArray[np.f
 
 
 def _has_point(lists: Positions, points: Positions) -> NDArray[np.bool_]:
-    """Which of the lists (p, l, k) beside each point (p,) hold it: (p, l)."""
+    """Whether each of the lists (p, l, k) of a point (p,) contains the point: (p, l)."""
     found: NDArray[np.bool_] = (lists == points[:, None, None]).any(axis=2)
     return found
 
 
 def _is_in(values: Positions, sets: Positions) -> NDArray[np.bool_]:
-    """Which of the values (p, l, h) are in the set (p, k) beside them; column by column, as memory holds p x l x h."""
+    """Whether each of the values (p, l, h) is in the set (p, k) of its row; by column, so memory holds p x l x h."""
     found = np.zeros(values.shape, bool)
     for column in sets.T:
         found |= values == column[:, None, None]

@@ -1,4 +1,4 @@
-"""The rows of a database among themselves: which are nearest to which, exactly, a block at a time."""
+"""Exact nearest neighbors of the rows of a database among themselves, one block at a time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighborLists:
-    """Lists of other rows: positions (q, k) and similarities (q, k), by falling similarity, then rising position.
+    """Lists of neighbors: positions (q, k) and similarities (q, k), by falling similarity, then rising position.
 
-    Among rows that are exactly as similar as the last, FAISS chooses which are in the list.
+    If several rows are exactly as similar as the last of a list, FAISS chooses which of them the list contains.
     """
 
     positions: Positions
@@ -31,32 +31,32 @@ class NeighborLists:
 
     @property
     def depth(self) -> int:
-        """How many others are in each list."""
+        """The number of neighbors in each list."""
         return int(self.positions.shape[1])
 
     def truncate(self, depth: int) -> NeighborLists:
-        """The same lists, cut to the nearest."""
+        """Cut the lists to the nearest `depth`."""
         return NeighborLists(self.positions[:, :depth], self.similarities[:, :depth])
 
 
 class PointSet(Protocol):
-    """Unit rows known by position, and which of them are nearest to which."""
+    """Unit rows, addressed by position, with their nearest neighbors among themselves."""
 
     def __len__(self) -> int: ...
 
     def read_vectors(self, positions: Positions) -> Vectors:
-        """The rows (q, d) at positions (q,)."""
+        """Read the rows (q, d) at positions (q,)."""
         ...
 
     def find_neighbors(self, positions: Positions, depth: int) -> NeighborLists:
-        """The nearest others of the rows at positions (q,): min(depth, all others) each."""
+        """Find the nearest other rows of the rows at positions (q,): min(depth, all others) each."""
         ...
 
 
 class NeighborDatabase:
-    """The rows of an index, (n, d) in the order of its ids. Lists are searched when first asked for, and kept.
+    """The rows of an index, (n, d) in the order of its ids, with neighbor lists that are searched on first use.
 
-    `depth` is how deep the kept lists are: n x depth is what memory holds, never n x n.
+    Lists of `depth` neighbors are kept: memory holds n x depth numbers, never n x n.
     """
 
     def __init__(self, index: ExactIndex, vectors: Vectors, depth: int) -> None:
@@ -71,7 +71,7 @@ class NeighborDatabase:
 
     @classmethod
     def from_vectors(cls, vectors: Vectors, depth: int) -> NeighborDatabase:
-        """With an index of its own over rows (n, d)."""
+        """Build an index over rows (n, d)."""
         index = ExactIndex.create_empty(vectors.shape[1])
         index.reserve(len(vectors))
         index.add(np.arange(len(vectors)), vectors)
@@ -82,20 +82,20 @@ class NeighborDatabase:
 
     @property
     def depth(self) -> int:
-        """How deep the kept lists are."""
+        """The number of neighbors in the lists that are kept."""
         return int(self._positions.shape[1])
 
     def read_vectors(self, positions: Positions) -> Vectors:
-        """The rows (q, d) at positions (q,)."""
+        """Read the rows (q, d) at positions (q,)."""
         return self._vectors[positions]
 
     def compute_similarities(self, vectors: Vectors) -> NDArray[np.float32]:
-        """Of a few unit vectors (a, d) to all rows: (a, n)."""
+        """Compute the cosine similarities (a, n) of a few unit vectors (a, d) to all rows."""
         similarities: NDArray[np.float32] = (vectors @ self._vectors.T).clip(-1, 1)
         return similarities
 
     def find_neighbors(self, positions: Positions, depth: int) -> NeighborLists:
-        """The nearest others of the rows at positions (q,): min(depth, n - 1) each."""
+        """Find the nearest other rows of the rows at positions (q,): min(depth, n - 1) each."""
         if min(depth, len(self) - 1) > self.depth:
             return remove_self(self.search(self._vectors[positions], depth + 1), positions)
         unknown = np.unique(positions[~self._is_known[positions]])
@@ -107,25 +107,24 @@ class NeighborDatabase:
         return NeighborLists(self._positions[positions, :depth], self._similarities[positions, :depth])
 
     def search(self, queries: Vectors, depth: int) -> NeighborLists:
-        """The nearest rows of any unit vectors (q, d): min(depth, n) each."""
+        """Find the nearest rows of any unit vectors (q, d): min(depth, n) each."""
         similarities, ids = self._index.search(queries, depth)
         return sort_lists(self._by_id[np.searchsorted(self._sorted_ids, ids)], similarities)
 
 
 def find_nearest_others(vectors: Vectors, depth: int) -> NeighborLists:
-    """The nearest others of each of the rows (n, d), itself left out: (n, min(depth, n - 1))."""
+    """Find the nearest other rows of each of the rows (n, d): (n, min(depth, n - 1))."""
     return NeighborDatabase.from_vectors(vectors, depth).find_neighbors(np.arange(len(vectors)), depth)
 
 
 def sort_lists(positions: Positions, similarities: NDArray[np.float32]) -> NeighborLists:
-    """Lists in any order (q, k) put into theirs."""
+    """Sort lists (q, k) by falling similarity, then rising position."""
     order = np.lexsort((positions, -similarities), axis=-1)
     return NeighborLists(np.take_along_axis(positions, order, 1), np.take_along_axis(similarities, order, 1))
 
 
 def remove_self(found: NeighborLists, positions: Positions) -> NeighborLists:
-    """Lists (q, k) of rows at positions (q,) that may name the row itself: without it, (q, k - 1)."""
+    """Remove from each list (q, k) the row at `positions` (q,) that the list belongs to: (q, k - 1)."""
     is_self = found.positions == positions[:, None]
-    return sort_lists(found.positions, np.where(is_self, np.float32(-np.inf), found.similarities)).truncate(
-        found.depth - 1
-    )
+    similarities = np.where(is_self, np.float32(-np.inf), found.similarities)
+    return sort_lists(found.positions, similarities).truncate(found.depth - 1)

@@ -1,4 +1,4 @@
-"""A database with a few rows changed for one query: exact neighbour lists without searching them all again."""
+"""A database with a few rows changed for one query: exact neighbor lists without a new search for every row."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _OUT = np.float32(-np.inf)
 
 
 class PatchedDatabase:
-    """The rows of a database, some of them replaced, others put behind its end.
+    """A database of n rows with some rows replaced and others appended.
 
-    A query by a picture that is not in the database is one more row, at position n. In leave-one-out with a blended
-    database or an expanded query, the query replaces its own row, and corrected rows replace theirs.
+    A query picture that is not in the database is appended at position n. In leave-one-out evaluation with an
+    augmented database or an expanded query, the query replaces its own row, and corrected rows replace theirs.
     """
 
     def __init__(self, database: NeighborDatabase, positions: Positions, vectors: Vectors) -> None:
-        """`positions` (a,) are those of `vectors` (a, d), each once: below n a row is replaced, n and on is new.
+        """Put `vectors` (a, d) at `positions` (a,), each position once: a row below n is replaced, others are new.
 
-        Memory holds the similarities of these to all rows, a x n.
+        Memory holds the similarities of the changed rows to all rows, a x n.
         """
         n_replaced = int(np.count_nonzero(positions < len(database)))
         self._database = database
@@ -37,14 +37,14 @@ class PatchedDatabase:
         return len(self._slots)
 
     def read_vectors(self, positions: Positions) -> Vectors:
-        """The rows (q, d) at positions (q,)."""
+        """Read the rows (q, d) at positions (q,)."""
         slots = self._slots[positions]
         rows = self._database.read_vectors(np.where(slots < 0, positions, 0))
         rows[slots >= 0] = self._rows[slots[slots >= 0]]
         return rows
 
     def find_neighbors(self, positions: Positions, depth: int) -> NeighborLists:
-        """The nearest others of the rows at positions (q,): min(depth, all others) each."""
+        """Find the nearest other rows of the rows at positions (q,): min(depth, all others) each."""
         depth = min(depth, len(self) - 1)
         slots = self._slots[positions]
         is_kept = slots < 0
@@ -68,7 +68,7 @@ class PatchedDatabase:
         return nearest[:depth], similarities[:depth]
 
     def _list_kept_rows(self, positions: Positions, depth: int) -> NeighborLists:
-        """Of rows that are as they were: most of their lists are, too."""
+        """List the neighbors of unchanged rows. Most of these lists are unchanged too and are not merged."""
         lists = self._database.find_neighbors(positions, depth)
         if lists.depth < depth:
             return self._merge_lists(positions, depth)
@@ -80,7 +80,7 @@ class PatchedDatabase:
         return lists
 
     def _merge_lists(self, positions: Positions, depth: int) -> NeighborLists:
-        """Lists without the changed rows where those were, and with them where they are now."""
+        """Remove the changed rows from the lists and insert them again at their new similarity."""
         lists = self._database.find_neighbors(positions, max(depth, self._database.depth))
         n_needed = min(depth, len(self._database) - self._n_replaced - 1)
         if (np.count_nonzero(self._slots[lists.positions] < 0, axis=1) < n_needed).any():

@@ -1,4 +1,4 @@
-"""Fewer dimensions that tell more: centred PCA, with or without whitening, fitted to the database itself."""
+"""Dimensionality reduction by centered PCA, with or without whitening, fitted to the database itself."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Vectors = NDArray[np.float32]
 _BLOCK_ROWS = 4096
 
 _MIN_VARIANCE = 1e-10
-"""Axes of less variance than this, relative to the first, are left out: in float32 rows they hold rounding."""
+"""Axes with a variance below this, relative to the first axis, are left out: float32 rows hold only rounding there."""
 
 _MIN_LENGTH = 1e-6
-"""Rows nearer than this to the mean are at the mean: what is left of them is rounding."""
+"""Rows nearer to the mean than this are treated as the mean: their difference is rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """A mean (d,) and axes (d, width), both float32: `(x - mean) @ axes`, brought to unit length.
+    """A mean (d,) and axes (d, width), both float32; a row x becomes `(x - mean) @ axes`, normalized to length 1.
 
-    The axes are in the order of falling variance; the whitening is in their lengths.
+    The axes are sorted by falling variance; the lengths of the axes contain the whitening.
     """
 
     mean: NDArray[np.float32]
@@ -34,20 +34,20 @@ class Projection:
 
     @classmethod
     def fit(cls, vectors: Vectors | Iterable[Vectors], width: int, whitening: float = 0.0) -> Projection:
-        """The principal axes of unit rows (n, d), given whole or as blocks; memory holds d x d and a block.
+        """Fit the principal axes of unit rows (n, d), given as one array or as blocks; memory holds d x d and a block.
 
-        Each axis is divided by its standard deviation to the power `whitening`: 0 is plain PCA, 1 whitens in full
+        Each axis is divided by its standard deviation to the power `whitening`: 0 is plain PCA, 1 is full whitening
         (Jégou & Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening",
-        ECCV 2012). The width is cut to d, to n - 1, and to the axes along which anything varies. The largest component
-        of each axis is positive, so that the same rows give the same signs.
+        ECCV 2012). The width is limited by d, by n - 1, and by the number of axes with any variance. The largest
+        component of each axis is positive, so that the same rows give the same signs.
 
-        Raises `UsageError` when there are not two different rows.
+        Raises `UsageError` if all rows are equal.
         """
         n_rows, mean, covariance = _compute_moments(_iterate_blocks(vectors))
         variances, axes = np.linalg.eigh(covariance)
         variances, axes = variances[::-1], axes[:, ::-1]
         if not variances[0] > _MIN_LENGTH**2:
-            raise UsageError("a projection needs two different pictures", "index more, or leave pca and whiten out")
+            raise UsageError("a projection needs two different pictures", "index more, or omit pca and whiten")
         n_varying = int(np.count_nonzero(variances > _MIN_VARIANCE * variances[0]))
         width = min(width, n_varying, n_rows - 1)
         variances, axes = variances[:width], axes[:, :width]
@@ -57,37 +57,37 @@ class Projection:
 
     @property
     def width(self) -> int:
-        """The length of projected rows."""
+        """The number of dimensions of projected rows."""
         return int(self.axes.shape[1])
 
     @property
     def digest(self) -> str:
-        """Says which projection this is: equal digests, equal vectors."""
+        """A hash of the projection: equal digests mean equal projected vectors."""
         return xxhash.xxh3_128_hexdigest(self.to_bytes())
 
     def apply(self, vectors: Vectors) -> Vectors:
-        """Unit rows (n, width) for rows (n, d). A row at the mean points nowhere: it becomes zeros."""
+        """Project rows (n, d) to unit rows (n, width). A row at the mean has no direction: it becomes zeros."""
         projected = np.empty((len(vectors), self.width), np.float32)
         for start in range(0, len(vectors), _BLOCK_ROWS):
-            centred = vectors[start : start + _BLOCK_ROWS] - self.mean
-            rows = centred @ self.axes
+            centered = vectors[start : start + _BLOCK_ROWS] - self.mean
+            rows = centered @ self.axes
             lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-            has_direction = (np.linalg.norm(centred, axis=1, keepdims=True) > _MIN_LENGTH) & (lengths > 0)
+            has_direction = (np.linalg.norm(centered, axis=1, keepdims=True) > _MIN_LENGTH) & (lengths > 0)
             rows /= np.where(has_direction, lengths, 1)
             projected[start : start + _BLOCK_ROWS] = rows * has_direction
         return projected
 
     def to_bytes(self) -> bytes:
-        """d as little-endian uint32, then mean and axes as little-endian float32, row by row."""
+        """Write d as little-endian uint32, then mean and axes as little-endian float32, row by row."""
         return b"".join(
             [len(self.mean).to_bytes(4, "little"), self.mean.astype("<f4").tobytes(), self.axes.astype("<f4").tobytes()]
         )
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Projection:
-        """What `to_bytes` wrote.
+        """Read the output of `to_bytes`.
 
-        Raises `ValueError` when it is not that.
+        Raises `ValueError` on other bytes.
         """
         width_before = int.from_bytes(stored[:4], "little")
         numbers = np.frombuffer(stored, "<f4", offset=4).astype(np.float32)
@@ -105,7 +105,7 @@ def _iterate_blocks(vectors: Vectors | Iterable[Vectors]) -> Iterator[Vectors]:
 
 
 def _compute_moments(blocks: Iterator[Vectors]) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-    """The number of rows, their mean (d,) and their covariance (d, d) over n, summed in float64."""
+    """Compute the number of rows, their mean (d,) and their covariance (d, d) over n, summed in float64."""
     n_rows, total, products = 0, np.zeros(1), np.zeros((1, 1))
     for block in blocks:
         rows = block.astype(np.float64)

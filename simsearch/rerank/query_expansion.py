@@ -1,4 +1,4 @@
-"""A vector moved towards its neighbours: alpha query expansion."""
+"""Alpha query expansion (alpha-QE): move a vector towards its neighbors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def expand(
     similarities: NDArray[np.float32],
     alpha: float = ALPHA,
 ) -> NDArray[np.float32]:
-    """The unit vector (d,) along a vector (d,) plus its neighbours (m, d), each weighted by similarity^alpha.
+    """Add to a vector (d,) its neighbors (m, d), each weighted by similarity^alpha, and normalize the sum to length 1.
 
-    Any number of vectors can be given at once: (..., d), (..., m, d) and (..., m) give (..., d). The vector itself
-    weighs 1, a neighbour of negative similarity 0. To expand a query: search, expand with the first m answers,
-    search again. Vectors of zeros without weighing neighbours stay zeros.
+    Accepts several vectors at once: (..., d), (..., m, d) and (..., m) give (..., d). The vector itself has the weight
+    1, a neighbor of negative similarity the weight 0. To expand a query: search, expand with the first m results,
+    search again. A zero vector whose neighbors all have the weight 0 stays zero.
 
     Radenović, Tolias & Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2018.
     """

@@ -1,4 +1,4 @@
-"""What is asked with: pictures that answers are to be like or unlike, and how several become one direction."""
+"""The examples of a query: pictures that results should be similar or dissimilar to, and their combination."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from simsearch.errors import UsageError
 from simsearch.images.decode import Box
 
 ImageReference = str | os.PathLike[str] | int | bytes
-"""A path, an address in a store or on the web, the id of a stored image, or the bytes of a file."""
+"""A path, an object storage or web address, the id of a stored image, or the bytes of a file."""
 
 _WEIGHTED = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+):(.+)", re.DOTALL)
 _MIN_LENGTH = 1e-4
-"""What is left of pictures that cancel each other out, and is rounding."""
+"""A weighted sum of unit vectors shorter than this, relative to the weights, is rounding: the examples cancel out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A part of an upright picture: its left upper corner and its size.
+    """A rectangle of an upright picture: its upper left corner and its size.
 
-    In px, or in fractions of the picture's width and height where no number is larger than 1. What is beyond the
-    picture's edges is left out. Raises `UsageError` where nothing can be left.
+    In px, or in fractions of the picture's width and height if no number is larger than 1. The parts beyond the edges
+    of the picture are cut off. Raises `UsageError` on an empty rectangle or an invalid number.
     """
 
     x: float
@@ -39,7 +39,7 @@ class Crop:
     def __post_init__(self) -> None:
         numbers = (self.x, self.y, self.width, self.height)
         if not (all(math.isfinite(number) for number in numbers) and min(numbers) >= 0):
-            raise UsageError(f"the crop {self} is no part of a picture", "its numbers are finite and not below 0")
+            raise UsageError(f"invalid crop {self}", "its numbers must be finite and not below 0")
         if self.width == 0 or self.height == 0:
             raise UsageError(f"the crop {self} is empty", "give it a width and a height")
 
@@ -48,16 +48,16 @@ class Crop:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `x,y,w,h`. Raises `UsageError`."""
+        """Parse `x,y,w,h`. Raises `UsageError` on other text."""
         try:
             x, y, width, height = (float(number) for number in text.split(","))
         except ValueError as error:
             advice = "write x,y,w,h: 40,30,200,100 in pixels, or 0.1,0.1,0.5,0.5 in fractions"
-            raise UsageError(f"{text!r} is no crop", advice) from error
+            raise UsageError(f"{text!r} is not a crop", advice) from error
         return cls(x, y, width, height)
 
     def to_box(self, width_px: int, height_px: int) -> Box | None:
-        """In whole px of a picture of that size, each that is touched; None where the picture has nothing of it."""
+        """Convert to whole px of a picture of that size, rounded outwards; None if it lies outside the picture."""
         is_fraction = max(self.x, self.y, self.width, self.height) <= 1
         scale_x, scale_y = (width_px, height_px) if is_fraction else (1, 1)
         left, top = math.floor(self.x * scale_x), math.floor(self.y * scale_y)
@@ -67,15 +67,16 @@ class Crop:
 
 
 def _round_length(length: float) -> float:
-    return round(length, 6)  # 0.1 + 0.2 of 10 px are 3 px
+    return round(length, 6)  # so that 0.1 + 0.2 of 10 px is 3 px
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A picture to ask with. `weight` is how much it counts: below 0, answers are to be unlike it.
+    """A picture to search with.
 
-    `crop` is the part of it that is meant, `name` what answers call it. Raises `UsageError` on a weight that is 0 or
-    not finite.
+    Results should be similar to a picture with a positive `weight`, and dissimilar to one with a negative `weight`.
+    `crop` selects a part of the picture; `name` replaces its path in results. Raises `UsageError` on a weight that is
+    0 or not finite.
     """
 
     picture: ImageReference
@@ -85,7 +86,7 @@ class Example:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight) or self.weight == 0:
-            raise UsageError(f"{self} has the weight {self.weight:g}", "give another number, or leave it out")
+            raise UsageError(f"{self} has the weight {self.weight:g}", "give another number, or omit the weight")
 
     def __str__(self) -> str:
         if self.name is not None:
@@ -96,33 +97,33 @@ class Example:
 
     @property
     def label(self) -> str:
-        """How answers call it: its name, with its crop, and with its weight unless that is 1."""
+        """The name in results: with the crop, and with the weight unless the weight is 1."""
         part = "" if self.crop is None else f" ({self.crop})"
         return f"{self}{part}" if self.weight == 1 else f"{self.weight:g}:{self}{part}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From a path or a URL, or `2:a.jpg`, which counts twice; a file of just that name is the file."""
+        """Parse a path or URL, optionally with a weight (`2:a.jpg`). An existing file of exactly that name wins."""
         if (found := _WEIGHTED.fullmatch(text)) is None or os.path.lexists(text):
             return cls(text)
         return cls(found[2], float(found[1]))
 
 
 def combine_vectors(vectors: NDArray[np.float32], examples: Sequence[Example]) -> NDArray[np.float32]:
-    """The unit vector (d,) along the sum of unit vectors (m, d), each times the weight of its example.
+    """Sum unit vectors (m, d), each times the weight of its example, and normalize the sum to a unit vector (d,).
 
-    With equal weights above 0 that is their mean; an example that answers are to be unlike is subtracted (Rocchio,
-    "Relevance feedback in information retrieval", 1971, with sums in the place of means).
+    With equal positive weights this is the direction of the mean; an example with a negative weight is subtracted
+    (Rocchio, "Relevance feedback in information retrieval", 1971, with sums instead of means).
 
-    Raises `UsageError` when they cancel each other out.
+    Raises `UsageError` if the vectors cancel out.
     """
     weights = np.array([example.weight for example in examples], np.float64)
     total = weights @ vectors.astype(np.float64)
     length = np.linalg.norm(total)
     if not length > _MIN_LENGTH * np.abs(weights).sum():
         raise UsageError(
-            f"{', '.join(map(str, examples))}: nothing is left to ask with, they cancel each other out",
-            "give them other weights, or ask with other pictures",
+            f"the examples {', '.join(map(str, examples))} cancel each other out",
+            "give other weights, or use other pictures",
         )
     unit: NDArray[np.float32] = (total / length).astype(np.float32)
     return unit

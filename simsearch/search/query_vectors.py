@@ -1,4 +1,4 @@
-"""Examples looked at: each becomes a vector that the catalog has, or the pixels that a vector is to be made of."""
+"""Resolve examples: to the stored vector of an image, or to the pixels that must be embedded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NAME_LENGTH = 80
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """How far looking may go: pictures of so many pixels, and whether the network may be asked."""
+    """Limits for reading examples: the most pixels of a picture, and whether network access is forbidden."""
 
     max_pixels: int
     offline: bool = False
@@ -43,7 +43,7 @@ class ReadLimits:
 
 @dataclass(frozen=True, slots=True)
 class ExampleContent:
-    """An example's content: its stored vector (d,) and the id of that view, or its pixels (side, side, 3)."""
+    """The content of an example: its stored vector (d,) and the id of that view, or its pixels (side, side, 3)."""
 
     digest: str
     view_id: int | None = None
@@ -52,10 +52,10 @@ class ExampleContent:
 
 
 def resolve_example(example: Example, catalog: Catalog, stored: StoredModel, limits: ReadLimits) -> ExampleContent:
-    """What the model is to see, or has seen, of an example. A part of a picture is looked at anew.
+    """Find the stored vector of an example, or decode the example. A cropped example is always decoded.
 
-    Raises `ImageError`, `ImageNotFound`, `ModelNotIndexed`, `UsageError`; `ModelError` where an imported model would
-    have to look at it.
+    Raises `ImageError`, `ImageNotFound`, `ModelNotIndexed`, `UsageError`; `ModelError` if the example must be embedded
+    but the model was imported.
     """
     if isinstance(example.picture, int) and example.crop is None:
         return _read_stored_vector(example.picture, catalog, stored)
@@ -74,17 +74,19 @@ def resolve_example(example: Example, catalog: Catalog, stored: StoredModel, lim
 
 
 def find_stored_view(image_id: int, catalog: Catalog) -> LiveView:
-    """The original view of an image. Raises `ImageNotFound` when there is no image of that id with a file."""
+    """Find the original view of an image. Raises `ImageNotFound` if no image of that id has a file."""
     views = catalog.find_live_views([catalog.find_original_view(image_id) or 0])
     if not views:
-        raise ImageNotFound(str(catalog.folder), f"{catalog.folder} has no image {image_id}", "answers show the ids")
+        raise ImageNotFound(
+            str(catalog.folder), f"{catalog.folder} has no image {image_id}", "the results of a query show the ids"
+        )
     return next(iter(views.values()))
 
 
 def materialize_example(example: Example, catalog: Catalog, limits: ReadLimits, folder: Path) -> str:
-    """A file of an example to be looked at: its own, or one made in `folder` of a crop, of bytes, or from an address.
+    """Find or write a file that shows an example: its own file, or a new one in `folder`.
 
-    Raises `ImageError`, `ImageNotFound`, `UsageError`.
+    A file is written for a crop, for bytes and for an address. Raises `ImageError`, `ImageNotFound`, `UsageError`.
     """
     picture = example.picture
     if isinstance(picture, int):
@@ -94,17 +96,17 @@ def materialize_example(example: Example, catalog: Catalog, limits: ReadLimits, 
     raw = _read_example(example, catalog, limits)
     image = _crop_picture(decode_image(raw.data, raw.path, max_pixels=limits.max_pixels), example).image
     name = re.sub(r"[^\w.,() -]", "_", os.path.basename(example.label))[-_NAME_LENGTH:]
-    place = Path(tempfile.mkdtemp(dir=folder)) / "query"
-    place.mkdir()
-    image.save(place / name, "PNG")
-    return str(place / name)
+    query_folder = Path(tempfile.mkdtemp(dir=folder)) / "query"
+    query_folder.mkdir()
+    image.save(query_folder / name, "PNG")
+    return str(query_folder / name)
 
 
 def refuse_network(paths: Iterable[str]) -> None:
-    """Raises `UsageError` when one of them is an address in a store or on the web."""
+    """Refuse object storage and web addresses among the paths. Raises `UsageError`."""
     for path in paths:
         if is_remote(path):
-            raise UsageError(f"{path} is on the network", "ask with a file, or without --offline")
+            raise UsageError(f"{path} is on the network", "use a local file, or omit --offline")
 
 
 def _read_stored_vector(image_id: int, catalog: Catalog, stored: StoredModel) -> ExampleContent:
@@ -114,7 +116,7 @@ def _read_stored_vector(image_id: int, catalog: Catalog, stored: StoredModel) ->
         raise ModelNotIndexed(
             str(catalog.folder),
             f"image {image_id} has no vector of {stored.model.backbone}",
-            f"run `simsearch index` with --backbone {stored.model.backbone} again",
+            f"run `simsearch index` again with --backbone {stored.model.backbone}",
         )
     return ExampleContent(live.digest, live.view_id, vector)
 
@@ -134,7 +136,7 @@ def _read_example(example: Example, catalog: Catalog, limits: ReadLimits) -> Raw
 
 
 def _crop_square(raw: RawFile, example: Example, model: Model, max_pixels: int) -> Pixels:
-    """The square of a part of a picture, which is decoded at its full size for it."""
+    """Decode a picture at full size, crop it, and resize the crop to the square of the model."""
     picture = decode_image(raw.data, raw.path, max_pixels=max_pixels)
     return resize_to_square(_crop_picture(picture, example), model.side_px, model.resize)
 
@@ -145,5 +147,5 @@ def _crop_picture(picture: DecodedImage, example: Example) -> DecodedImage:
     box = example.crop.to_box(picture.width, picture.height)
     if box is None:
         size = f"{picture.width} x {picture.height} px"
-        raise ImageError(str(example), f"nothing of it is in the crop {example.crop}", f"the picture has {size}")
+        raise ImageError(str(example), f"the crop {example.crop} is outside the picture", f"its size is {size}")
     return replace(picture, image=picture.image.crop(box))

@@ -1,4 +1,4 @@
-"""From a query vector to ranked hits: one answer for each image, in an order that never wavers."""
+"""Rank images by their similarity to a query vector: one hit per image, in a deterministic order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GROWTH = 4
 
 @dataclass(frozen=True, slots=True)
 class RankingLimits:
-    """Which answers are wanted: how many (None: all), after how many others, how close, and which contents not."""
+    """Which hits are returned: their number (None: all) after the offset, the minimum similarity, excluded contents."""
 
     k: int | None = 10
     min_similarity: float = -1.0
@@ -32,30 +32,30 @@ class RankingLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageCandidate:
-    """An image by its best view, before it is known which rank it has."""
+    """An image with its most similar view, before it has a rank."""
 
     similarity: float
     view: LiveView
 
 
 def rank_hits(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: RankingLimits) -> list[Hit]:
-    """The nearest images to a unit vector (d,), by falling cosine similarity, then by rising image id."""
+    """Rank the nearest images to a unit vector (d,), by falling cosine similarity, then by rising image id."""
     return number_hits(rank_candidates(query, index, catalog, limits), limits)
 
 
 def number_hits(found: Sequence[ImageCandidate], limits: RankingLimits) -> list[Hit]:
-    """What is in order from the first on, with ranks, and without what comes before or after the limits."""
+    """Give ranks to sorted candidates, and select those from the offset on, at most k."""
     end = None if limits.k is None else limits.offset + limits.k
-    return [_build_hit(rank, some) for rank, some in enumerate(found[limits.offset : end], start=limits.offset + 1)]
+    return [_build_hit(rank, one) for rank, one in enumerate(found[limits.offset : end], start=limits.offset + 1)]
 
 
 def rank_candidates(
     query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: RankingLimits
 ) -> list[ImageCandidate]:
-    """The first images in the order of `nearest`, those before the offset among them.
+    """Find the first images in the order of `rank_hits`, including those before the offset.
 
-    More is fetched until the last of them is certain: views of one image share an answer, images without a file
-    and excluded ones give none, and equal similarities must all be seen before they are put in order.
+    The search is repeated with more results until the last candidate is certain: several views may belong to one image,
+    images without a file and excluded images are skipped, and equal similarities must all be known before sorting.
     """
     if limits.k is None:
         similarities, ids = index.range_search(query, limits.min_similarity - _ROUNDING)
@@ -68,7 +68,7 @@ def rank_candidates(
         ranked = _sort_candidates(_choose_best_views(rounded, catalog, limits))[:n_wanted]
         if len(ranked) == n_wanted and rounded[-1][1] < ranked[-1].similarity:
             return ranked
-        if n >= len(index) or rounded[-1][1] < limits.min_similarity:  # to count a part may take a question
+        if n >= len(index) or rounded[-1][1] < limits.min_similarity:  # counting a filtered part may take an SQL query
             return ranked
         n *= _GROWTH
 
@@ -79,13 +79,13 @@ def _round_similarities(similarities: NDArray[np.float32], ids: NDArray[np.int64
 
 
 def _sort_candidates(found: Iterable[ImageCandidate]) -> list[ImageCandidate]:
-    return sorted(found, key=lambda some: (-some.similarity, some.view.image_id))
+    return sorted(found, key=lambda one: (-one.similarity, one.view.image_id))
 
 
 def _choose_best_views(
     found: Iterable[tuple[int, float]], catalog: Catalog, limits: RankingLimits
 ) -> Iterable[ImageCandidate]:
-    """The nearest view of each image, with its similarity; among equally near ones the first made."""
+    """Choose the most similar view of each image; among equal ones the view that was indexed first."""
     near = {view_id: similarity for view_id, similarity in found if similarity >= limits.min_similarity}
     best: dict[int, ImageCandidate] = {}
     for view_id, view in sorted(catalog.find_live_views(list(near)).items()):
@@ -98,5 +98,5 @@ def _choose_best_views(
 
 def _build_hit(rank: int, found: ImageCandidate) -> Hit:
     view = found.view
-    shown = View(view.kind, view.parameters)
-    return Hit(rank, found.similarity, view.image_id, view.paths[0], tuple(view.paths), shown)
+    paths = tuple(view.paths)
+    return Hit(rank, found.similarity, view.image_id, paths[0], paths, View(view.kind, view.parameters))

@@ -1,7 +1,9 @@
-"""Answers under a method: projections and blended rows prepared once, expansion and re-ranking for each query.
+"""Apply a re-ranking method to a search.
 
-The rules are those that the benchmark measures by: projection, blending and neighbours are of the original views;
-augmented ones are projected, and an image is as similar as its best view.
+Projection and database augmentation are prepared once per collection, query expansion and k-reciprocal re-ranking run
+for each query. The rules are the same as in the benchmark: the projection is fitted to the original views, blending
+and neighbor lists use only them; augmented views are projected, and the similarity of an image is that of its best
+view.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
 from simsearch.index import ExactIndex, Ids, Index, Searchable, Vectors
 from simsearch.index.cache import IndexBackend, VectorTransform
 from simsearch.rerank.database_augmentation import blend
-from simsearch.rerank.k_reciprocal import KReciprocalReranker, KReciprocalSettings
+from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
 from simsearch.rerank.method import RerankMethod
 from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
@@ -28,14 +30,11 @@ from simsearch.search.results import Hit
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
-_VERSION = 1  # raise it when the same method makes other vectors of the same ones: cached indexes are then made anew
-
-_N_CANDIDATES = 100
-"""How many first answers k-reciprocal re-ranking puts in order."""
+_VERSION = 1  # raise it when a method produces other vectors than before: cached indexes are then rebuilt
 
 
 class RerankerCache:
-    """The methods of an open collection, each made ready when it is first asked for and kept for the next query."""
+    """The re-ranking methods of an open collection, each prepared on first use and kept for later queries."""
 
     def __init__(self, catalog: Catalog, cache: IndexBackend) -> None:
         self._catalog = catalog
@@ -44,35 +43,38 @@ class RerankerCache:
         self._cached_points: _OriginalPoints | None = None
 
     def prepare(self, stored: StoredModel, method: RerankMethod) -> Reranker:
-        """What answers under a method. A projection is fitted, and an index made, where there is none yet.
+        """Prepare a method for a model: fit the projection and build the index if they do not exist yet.
 
-        Raises `UsageError` when there are no two different pictures to fit a projection to, `CollectionDamaged`.
+        Raises `UsageError` if a projection has no two different pictures to be fitted to, `CollectionDamaged`.
         """
         fitted = self._prepare_projection(stored, method) if method.width is not None else None
-        derivation = _build_derivation(stored, method, fitted)
-        index = self._cache.open_index(stored.fingerprint, derivation)
+        transform = _build_transform(stored, method, fitted)
+        index = self._cache.open_index(stored.fingerprint, transform)
         points = None
         if method.k_reciprocal is not None:
-            whole = self._cache.open_exact_index(stored.fingerprint, derivation)
-            points = self._prepare_points(whole, stored, method.k_reciprocal)
+            exact_index = self._cache.open_exact_index(stored.fingerprint, transform)
+            points = self._prepare_points(exact_index, stored, method.k_reciprocal)
         return Reranker(method, index, None if fitted is None else fitted.projection, self._catalog, points)
 
     def _prepare_projection(self, stored: StoredModel, method: RerankMethod) -> _FittedProjection:
-        """Fitted to the original vectors, anew when there are twice or half as many as then; kept if it can be."""
+        """Load the projection from the catalog, or fit it to the original vectors and store it.
+
+        It is fitted again when the number of vectors has doubled or halved since.
+        """
         name = str(RerankMethod(pca=method.pca, whiten=method.whiten))
         key = stored.fingerprint, name
         n_vectors = self._catalog.count_vectors(stored.id)
-        n_kept, held = self._catalog.count_fitted_vectors(stored.id, name), self._projections.get(key)
-        if n_kept is not None and _is_near(n_kept, n_vectors) and (held is None or held.n_vectors != n_kept):
-            with contextlib.suppress(ValueError):  # damaged: as if there were none
-                held = _FittedProjection.from_projection(
-                    n_kept, Projection.from_bytes(self._catalog.read_projection(stored.id, name))
+        n_stored, cached = self._catalog.count_fitted_vectors(stored.id, name), self._projections.get(key)
+        if n_stored is not None and _is_near(n_stored, n_vectors) and (cached is None or cached.n_vectors != n_stored):
+            with contextlib.suppress(ValueError):  # a damaged projection is fitted again
+                cached = _FittedProjection.from_projection(
+                    n_stored, Projection.from_bytes(self._catalog.read_projection(stored.id, name))
                 )
-        if held is None or not _is_near(held.n_vectors, n_vectors):
-            held = _FittedProjection.from_projection(n_vectors, self._fit_projection(stored, method))
-            self._store_projection(stored, name, held)
-        self._projections[key] = held
-        return held
+        if cached is None or not _is_near(cached.n_vectors, n_vectors):
+            cached = _FittedProjection.from_projection(n_vectors, self._fit_projection(stored, method))
+            self._store_projection(stored, name, cached)
+        self._projections[key] = cached
+        return cached
 
     def _fit_projection(self, stored: StoredModel, method: RerankMethod) -> Projection:
         ids = self._catalog.list_original_ids(stored.id)
@@ -80,7 +82,7 @@ class RerankerCache:
         return Projection.fit(blocks, method.width or stored.width, method.whitening)
 
     def _store_projection(self, stored: StoredModel, name: str, fitted: _FittedProjection) -> None:
-        """In the catalog, unless another process writes or the place cannot be written to: then for this time only."""
+        """Store the projection in the catalog; skip it if another process writes or the folder is not writable."""
         with (
             contextlib.suppress(CollectionBusy, CollectionNotWritable, DiskFull),
             CatalogWriter.open_or_create(self._catalog.folder) as writer,
@@ -90,18 +92,16 @@ class RerankerCache:
                 writer.write_projection(stored.id, name, fitted.n_vectors, fitted.projection.to_bytes())
 
     def _prepare_points(self, index: ExactIndex, stored: StoredModel, k1: int) -> _OriginalPoints:
-        if (
-            self._cached_points is None
-            or self._cached_points.index is not index
-            or self._cached_points.settings.k1 != k1
-        ):
-            self._cached_points = _build_points(index, self._catalog.list_original_ids(stored.id), k1)
-        return self._cached_points
+        points = self._cached_points
+        if points is None or points.index is not index or points.settings.k1 != k1:
+            points = _build_points(index, self._catalog.list_original_ids(stored.id), k1)
+        self._cached_points = points
+        return points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _FittedProjection:
-    """A projection, its digest, and how many vectors there were when it was fitted."""
+    """A projection, its digest, and the number of vectors at the time of fitting."""
 
     n_vectors: int
     projection: Projection
@@ -114,7 +114,7 @@ class _FittedProjection:
 
 @dataclass(frozen=True, slots=True)
 class QueryOrigin:
-    """What a query is of: the contents of its pictures, and its view where it is one picture of the collection."""
+    """The origin of a query vector: the digests of its pictures, and its view if it is one stored picture."""
 
     digests: Collection[str] = ()
     view_id: int | None = None
@@ -122,7 +122,7 @@ class QueryOrigin:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reranker:
-    """A method made ready: the index that is searched, and what is done to queries and answers."""
+    """A prepared method: the index to search, and the steps applied to queries and candidates."""
 
     method: RerankMethod
     index: Index
@@ -131,54 +131,54 @@ class Reranker:
     points: _OriginalPoints | None
 
     def project(self, vectors: Vectors) -> Vectors:
-        """Vectors of the model (m, d) where the index has theirs (m, width)."""
+        """Project vectors of the model (m, d) to the space of the index (m, width)."""
         return vectors if self.projection is None else self.projection.apply(vectors)
 
-    def rank(self, query: Vectors, own: QueryOrigin, part: Searchable, limits: RankingLimits) -> list[Hit]:
-        """Hits among a part of the index for a placed unit vector (width,).
+    def rank(self, query: Vectors, origin: QueryOrigin, subset: Searchable, limits: RankingLimits) -> list[Hit]:
+        """Rank the images of a subset of the index for a projected unit vector (width,).
 
-        A query is expanded with its nearest images, those outside the part among them, but not with itself. The first
-        100 answers of the part are put in order by k-reciprocal re-ranking; what comes after them follows.
+        The query is expanded with its nearest images of the whole index, except itself. k-reciprocal re-ranking sorts
+        the first `N_CANDIDATES` candidates of the subset; the others follow in their order.
         """
         if self.method.aqe is not None:
-            query = self._expand_query(query, self.method.aqe, own)
+            query = self._expand_query(query, self.method.aqe, origin)
         if self.points is None:
-            return rank_hits(query, part, self.catalog, limits)
-        wanted = limits
+            return rank_hits(query, subset, self.catalog, limits)
+        candidate_limits = limits
         if limits.k is not None:
-            wanted = replace(limits, k=max(limits.k, _N_CANDIDATES - limits.offset))
-        found = rank_candidates(query, part, self.catalog, wanted)
-        head, tail = found[:_N_CANDIDATES], found[_N_CANDIDATES:]
-        return number_hits([*self._reorder(self.points, query, own, head), *tail], limits)
+            candidate_limits = replace(limits, k=max(limits.k, N_CANDIDATES - limits.offset))
+        found = rank_candidates(query, subset, self.catalog, candidate_limits)
+        head, tail = found[:N_CANDIDATES], found[N_CANDIDATES:]
+        return number_hits([*self._reorder(self.points, query, origin, head), *tail], limits)
 
-    def _expand_query(self, query: Vectors, n: int, own: QueryOrigin) -> Vectors:
-        near = rank_candidates(query, self.index, self.catalog, RankingLimits(n, excluded_digests=own.digests))
+    def _expand_query(self, query: Vectors, n: int, origin: QueryOrigin) -> Vectors:
+        near = rank_candidates(query, self.index, self.catalog, RankingLimits(n, excluded_digests=origin.digests))
         if not near:
             return query
         rows = self.index.read_vectors(self._find_original_ids(near))
         return expand(query, rows, np.array([found.similarity for found in near], np.float32))
 
     def _reorder(
-        self, points: _OriginalPoints, query: Vectors, own: QueryOrigin, found: list[ImageCandidate]
+        self, points: _OriginalPoints, query: Vectors, origin: QueryOrigin, found: list[ImageCandidate]
     ) -> list[ImageCandidate]:
         candidates = points.find_positions(self._find_original_ids(found))
-        similarities = np.array([some.similarity for some in found], np.float32)
-        itself, reciprocal = len(points.database), points.shared
-        if own.view_id is not None and own.view_id in points.ids:
-            itself = int(points.find_positions(np.array([own.view_id]))[0])
-        if itself == len(points.database) or self.method.aqe is not None or self.method.dba is not None:
-            changed = PatchedDatabase(points.database, np.array([itself]), query[None])
-            reciprocal = KReciprocalReranker(changed, points.settings)
-        return [found[at] for at in reciprocal.reorder(itself, candidates, similarities).order]
+        similarities = np.array([one.similarity for one in found], np.float32)
+        query_position, reranker = len(points.database), points.shared
+        if origin.view_id is not None and origin.view_id in points.ids:
+            query_position = int(points.find_positions(np.array([origin.view_id]))[0])
+        if query_position == len(points.database) or self.method.aqe is not None or self.method.dba is not None:
+            patched = PatchedDatabase(points.database, np.array([query_position]), query[None])
+            reranker = KReciprocalReranker(patched, points.settings)
+        return [found[at] for at in reranker.reorder(query_position, candidates, similarities).order]
 
     def _find_original_ids(self, found: list[ImageCandidate]) -> Ids:
-        views = self.catalog.find_original_views([some.view.image_id for some in found])
-        return np.array([views[some.view.image_id] for some in found], np.int64)
+        views = self.catalog.find_original_views([one.view.image_id for one in found])
+        return np.array([views[one.view.image_id] for one in found], np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _OriginalPoints:
-    """The original views of an index among themselves, known by position; `ids` (n,) are rising, `order` is theirs."""
+    """The original views of an index with their neighbors: `ids` (n,) are rising, `order` (n,) are their positions."""
 
     index: ExactIndex
     database: NeighborDatabase
@@ -188,12 +188,12 @@ class _OriginalPoints:
     shared: KReciprocalReranker
 
     def find_positions(self, ids: Ids) -> NDArray[np.int64]:
-        """Of those view ids (m,)."""
+        """Find the positions (m,) of view ids (m,)."""
         return self.order[np.searchsorted(self.ids, ids)].astype(np.int64)
 
 
 def _build_points(index: ExactIndex, original_ids: Ids, k1: int) -> _OriginalPoints:
-    depth = k1 + 1  # one more than is asked for: lists of which a changed row falls out
+    depth = k1 + 1  # one more than needed, because a patched row may drop out of a list
     ids = index.ids
     if (is_original := np.isin(ids, original_ids, assume_unique=True)).all():
         database = NeighborDatabase(index, index.rows, depth)
@@ -205,10 +205,10 @@ def _build_points(index: ExactIndex, original_ids: Ids, k1: int) -> _OriginalPoi
     return _OriginalPoints(index, database, ids[order], order, settings, KReciprocalReranker(database, settings))
 
 
-def _build_derivation(
+def _build_transform(
     stored: StoredModel, method: RerankMethod, fitted: _FittedProjection | None
 ) -> VectorTransform | None:
-    """What the method makes of vectors before any query; None where it searches them as they are."""
+    """Build the transform of stored vectors before any query; None if the method searches them unchanged."""
     if fitted is None and method.dba is None:
         return None
     name = str(RerankMethod(pca=method.pca, whiten=method.whiten, dba=method.dba))
@@ -220,11 +220,12 @@ def _build_derivation(
         return vectors if fitted is None else fitted.projection.apply(vectors)
 
     def blend_rows(rows: Vectors) -> Vectors:
-        assert n_blended is not None  # else nothing is blended
+        assert n_blended is not None  # only called if the method has dba
         return blend(rows, find_nearest_others(rows, n_blended), n_blended)
 
     return VectorTransform(name, digest, width, project, None if n_blended is None else blend_rows)
 
 
 def _is_near(n_then: int, n_now: int) -> bool:
+    """Whether a count has neither doubled nor halved."""
     return n_then < 2 * n_now and n_now < 2 * n_then

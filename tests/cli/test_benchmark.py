@@ -104,7 +104,7 @@ def test_labels_may_come_from_names_and_a_method_named_in_two_ways_is_one_row(ho
         (["photos", "--backbone", "resnet5"], 1, "did you mean resnet50"),
         (["photos", "--backbone", "builtin", "--weights", "x.h5"], 2, "--weights is for one backbone"),
         (["photos", "--pooling", "mean"], 2, "choose one of avg, max, gem"),
-        (["photos", "--rerank", "dbaa"], 2, "no improvement is called 'dbaa'; did you mean dba"),
+        (["photos", "--rerank", "dbaa"], 2, "unknown re-ranking step 'dbaa'; did you mean 'dba'"),
         (["photos", "--sample", "0"], 2, "--sample is 0; give 1 or more"),
         (["photos", "--robustness", "-1"], 2, "--robustness is -1; give 0 or more"),
         (["photos", "--group-by", "("], 2, "'(' is no regular expression"),

@@ -69,7 +69,7 @@ def test_an_address_is_asked_with_and_drawn(home: Path, tmp_path: Path):
         expected = picture.convert("RGB").resize((4, 4))
         assert sum(abs(a - b) for a, b in zip(shown.tobytes(), expected.tobytes(), strict=True)) / 48 < 30
     assert (refused.returncode, missing.returncode) == (2, 1)
-    assert "is on the network; ask with a file, or without --offline" in refused.stderr
+    assert "is on the network; use a local file, or omit --offline" in refused.stderr
     assert f"cannot read {address}/old.png: the server answers 404 Not Found" in missing.stderr
 
 
@@ -129,18 +129,18 @@ def test_each_gives_a_line_a_picture(home: Path, tmp_path: Path):
     [
         (["photos"], 2, "photos is a folder; --each asks with every picture in it"),
         (["0:new.png"], 2, "new.png has the weight 0"),
-        (["new.png", "--unlike", "new.png"], 2, "they cancel each other out"),
+        (["new.png", "--unlike", "new.png"], 2, "cancel each other out"),
         (["--id", "x"], 2, "--id x is no id"),
         (["--id", "99", "--crop", "0,0,1,1"], 1, "no image 99"),
-        (["new.png", "--crop", "1,2"], 2, "'1,2' is no crop; write x,y,w,h"),
+        (["new.png", "--crop", "1,2"], 2, "'1,2' is not a crop; write x,y,w,h"),
         (["new.png", "--crop", "1,2,0,3"], 2, "the crop 1,2,0,3 is empty"),
-        (["new.png", "--crop", "900,2,5,3"], 1, "nothing of it is in the crop 900,2,5,3; the picture has 48 x 48 px"),
+        (["new.png", "--crop", "900,2,5,3"], 1, "the crop 900,2,5,3 is outside the picture; its size is 48 x 48 px"),
         (["new.png", "--id", "1", "--crop", "0,0,1,1"], 2, "--crop is a part of one picture, not of 2"),
         (["new.png", "--offset", "-1"], 2, "the offset is -1"),
         (["new.png", "--where", "width >> 3"], 2, "expected a number after '>' at column 8"),
         (["new.png", "--where", "price > 3"], 2, "unknown field 'price' at column 1"),
-        (["new.png", "--rerank", "pac"], 2, "no improvement is called 'pac'; did you mean pca"),
-        (["new.png", "--rerank", "aqe3", "--expand"], 2, "names aqe twice"),
+        (["new.png", "--rerank", "pac"], 2, "unknown re-ranking step 'pac'; did you mean 'pca'"),
+        (["new.png", "--rerank", "aqe3", "--expand"], 2, "has the step aqe twice"),
         (["--each"], 2, "name pictures, or folders of them"),
         (["--each", "photos", "--crop", "0,0,1,1"], 2, "--each asks with whole pictures by themselves"),
         (["--list", "x.txt", "--each"], 2, "asks with whole pictures"),

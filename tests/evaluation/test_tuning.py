@@ -102,7 +102,7 @@ def test_the_simplest_of_those_that_are_not_worse_is_chosen(p_values: dict[str, 
 
 
 def test_what_cannot_be_tried_is_said_in_a_line(sorted_collection: Path, tmp_path: Path):
-    with pytest.raises(UsageError, match="no improvement is called"):
+    with pytest.raises(UsageError, match="unknown re-ranking step"):
         tune(sorted_collection, methods=["magic"])
     with pytest.raises(UsageError, match="sample of one or more"):
         tune(sorted_collection, n_queries=0)

@@ -255,7 +255,7 @@ def vectors_of(n=4, d=3, seed=0):
 
 
 def taken(found):
-    blocks = list(found.blocks())
+    blocks = list(found.iterate_blocks())
     return [path for block in blocks for path in block.paths], np.concatenate([block.vectors for block in blocks])
 
 

@@ -100,7 +100,7 @@ def test_a_query_pulls_its_neighbours_when_it_is_not_taken_out(vectors: np.ndarr
 
 
 def test_lists_without_a_next_neighbour_are_refused(vectors: np.ndarray):
-    with pytest.raises(ValueError, match="lists of 5 cannot replace one of 5 neighbours"):
+    with pytest.raises(ValueError, match="lists of depth 5 cannot replace one of 5 neighbors"):
         LeaveOneOut(vectors, find_nearest_others(vectors, 5), 5)
 
 

@@ -127,29 +127,29 @@ def test_candidates_of_equal_value_keep_their_order():
     np.testing.assert_allclose(np.diff(found.values).reshape(-1)[[0, 1, 3, 4]], 0, atol=1e-7)
 
 
-class Counting:
-    """Points that remember whose lists were asked for."""
+class RecordingPoints:
+    """Points that record whose lists were searched."""
 
     def __init__(self, database: NeighborDatabase) -> None:
         self._database = database
-        self.asked: set[int] = set()
+        self.searched: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._database)
 
-    def vectors_of(self, positions: np.ndarray) -> np.ndarray:
+    def read_vectors(self, positions: np.ndarray) -> np.ndarray:
         return self._database.read_vectors(positions)
 
-    def lists_of(self, positions: np.ndarray, depth: int) -> NeighborLists:
-        self.asked.update(positions.tolist())
+    def find_neighbors(self, positions: np.ndarray, depth: int) -> NeighborLists:
+        self.searched.update(positions.tolist())
         return self._database.find_neighbors(positions, depth)
 
 
-def test_only_lists_near_the_query_are_asked_for():
-    """Fifty far-away groups of forty: a query that is answered from one group needs none of the others."""
+def test_only_lists_near_the_query_are_searched():
+    """Fifty far-away groups of forty: a query answered from one group needs no list of the others."""
     random = np.random.default_rng(0)
     rows = np.repeat(np.eye(50), 40, axis=0) + 0.02 * random.standard_normal((2000, 50))
     vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    points = Counting(NeighborDatabase.from_vectors(vectors, 20))
+    points = RecordingPoints(NeighborDatabase.from_vectors(vectors, 20))
     KReciprocalReranker(points).reorder(85, np.arange(86, 120), vectors[86:120] @ vectors[85])
-    assert points.asked <= set(range(80, 120))
+    assert points.searched <= set(range(80, 120))

@@ -59,23 +59,23 @@ def test_any_text_is_a_method_or_a_usage_error_of_one_line(text: str):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pcaa", "did you mean pca"),
-        ("k-recipocal10", "did you mean k-reciprocal"),
-        ("reciprocal", "did you mean k-reciprocal"),
-        ("zebra", "there are pca, whiten, dba, aqe, k-reciprocal"),
-        ("", "no improvement is called ''"),
-        ("pca++dba", "no improvement is called ''"),
-        ("256pca", "no improvement is called '256pca'"),
-        ("dba-5", "no improvement is called 'dba-5'"),
-        ("dba0", "dba0 asks for too little; give 1 or more, such as dba5"),
-        ("aqe101", "aqe101 asks for too many neighbours; give 100 or fewer"),
-        ("pca1234567890", "no improvement is called"),
-        ("dba5+dba6", "'dba5+dba6' names dba twice"),
-        ("pca+whiten64", "pca and whiten are both projections; name one of them"),
-        ("none+pca", "joins none to something"),
+        ("pcaa", "did you mean 'pca'"),
+        ("k-recipocal10", "did you mean 'k-reciprocal'"),
+        ("reciprocal", "did you mean 'k-reciprocal'"),
+        ("zebra", "the steps are pca, whiten, dba, aqe, k-reciprocal"),
+        ("", "unknown re-ranking step ''"),
+        ("pca++dba", "unknown re-ranking step ''"),
+        ("256pca", "unknown re-ranking step '256pca'"),
+        ("dba-5", "unknown re-ranking step 'dba-5'"),
+        ("dba0", "the number of dba0 is too small; give 1 or more, such as dba5"),
+        ("aqe101", "aqe101 has too many neighbors; give 100 or fewer"),
+        ("pca1234567890", "unknown re-ranking step"),
+        ("dba5+dba6", "'dba5+dba6' has the step dba twice"),
+        ("pca+whiten64", "pca and whiten are both projections; use one of them"),
+        ("none+pca", "joins none to another step"),
     ],
 )
-def test_wrong_text_is_told_what_is_wrong_with_it(text: str, message: str):
+def test_invalid_text_is_refused_with_advice(text: str, message: str):
     with pytest.raises(UsageError) as raised:
         RerankMethod.parse(text)
     assert message in str(raised.value)

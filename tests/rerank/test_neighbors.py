@@ -91,12 +91,12 @@ def test_memory_never_holds_all_rows_by_all_rows():
     code = """
 import resource
 import numpy as np
-from simsearch.rerank.neighbors import nearest_others
+from simsearch.rerank.neighbors import find_nearest_others
 rows = np.random.default_rng(0).standard_normal((20_000, 64), dtype=np.float32)
 rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-nearest_others(rows[:2000], 5)
+find_nearest_others(rows[:2000], 5)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-nearest_others(rows, 20)
+find_nearest_others(rows, 20)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -341,9 +341,9 @@ def test_a_collection_may_have_a_method_of_its_own(own: Path):
 
 
 def test_a_wrong_method_is_told_before_anything_is_done(own: Path):
-    with pytest.raises(UsageError, match="did you mean pca"):
+    with pytest.raises(UsageError, match="did you mean 'pca'"):
         oneshot.set_default_rerank(own, "pac16")
-    with Collection.open(own) as opened, pytest.raises(UsageError, match="names pca twice"):
+    with Collection.open(own) as opened, pytest.raises(UsageError, match="has the step pca twice"):
         opened.search(1, rerank="pca16+pca8")
 
 

@@ -289,7 +289,7 @@ def test_an_object_is_asked_with_like_a_file_and_not_offline(bucket: Bucket, col
             lambda: opened.search(address, weights=offline),
             lambda: list(opened.search_each([bucket.address], weights=offline)),
         ):
-            with pytest.raises(UsageError, match=r"is on the network; ask with a file, or without --offline"):
+            with pytest.raises(UsageError, match=r"is on the network; use a local file, or omit --offline"):
                 ask()
         each = list(opened.search_each([f"{bucket.address}/objects/bell"], k=1))
         assert len(each) == 10
