@@ -166,7 +166,10 @@ def test_a_wrong_crop_is_a_usage_error(text: str, message: str):
 
 def test_a_crop_beside_the_picture_tells_its_size(indexed: Path, photos: Path):
     file = photos / "b" / "picture_08.png"
-    with Collection.open(indexed) as opened, pytest.raises(ImageError, match=r"the crop 48,0,5,5 is outside the picture; its size is 48 x 49 px"):
+    with (
+        Collection.open(indexed) as opened,
+        pytest.raises(ImageError, match=r"the crop 48,0,5,5 is outside the picture; its size is 48 x 49 px"),
+    ):
         opened.search(Example(file, crop=Crop(48, 0, 5, 5)))
 
 
