@@ -1,8 +1,6 @@
-"""What drawings share: letters, frames, colours, saving."""
+"""The canvas of all drawings: text, frames, colors, saving."""
 
 from __future__ import annotations
-
-import os
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from simsearch.report.drawing.canvas import (
     Canvas,
     check_extension,
     frame_picture,
-    make_printable,
     map_to_colors,
     shorten_to_width,
 )
@@ -36,10 +33,6 @@ def test_a_long_name_keeps_its_beginning_and_its_end_within_the_width(name: str,
 
 def test_a_short_name_stays_whole():
     assert shorten_to_width("vase.jpg", 14, 200) == "vase.jpg"
-
-
-def test_a_name_of_any_bytes_is_one_printable_line():
-    assert make_printable(os.fsdecode(b"caf\xe9\n\x07.png")) == "caf\ufffd\ufffd\ufffd.png"
 
 
 def test_a_picture_is_framed_whole_in_the_middle(tmp_path):
@@ -84,7 +77,7 @@ def test_a_drawing_that_cannot_be_saved_is_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.docx", "x", "png", "x.tiff"])
 def test_a_name_that_means_no_picture_is_told_before_any_work(name: str):
-    with pytest.raises(UsageError, match=r"name it \.png, \.jpg or \.webp"):
+    with pytest.raises(UsageError, match=r"use \.png, \.jpg or \.webp"):
         check_extension(name)
 
 

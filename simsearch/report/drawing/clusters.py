@@ -1,4 +1,4 @@
-"""Clusters as a picture: a row for each, with its size, its commonest class and its most typical images."""
+"""A drawing of clusters: a row each, with size, most frequent class and most typical images."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from simsearch.visualization.clusters import Cluster
 from simsearch.visualization.overview import Clustering
 
 MAX_CLUSTERS = 100
-"""So many rows are drawn, of the largest clusters."""
+"""Only the largest clusters are drawn."""
 
 _CELL_PX, _GAP_PX, _MARGIN_PX, _TEXT_PX = 132, 12, 28, 232
 _ROW_PX = _TEXT_PX + 5 * (_CELL_PX + _GAP_PX) - _GAP_PX
 _MAX_IN_ONE_COLUMN = 8
-"""More of them are drawn in two columns."""
+"""More clusters are drawn in two columns."""
 
 
 def draw_clusters(clustering: Clustering, file: str | os.PathLike[str]) -> None:
-    """Draw the clusters, the larger ones first, and save the drawing by its extension.
+    """Draw the clusters, the largest first, and save the drawing in the format of the file's extension.
 
-    Raises `UsageError` when the extension means no picture format, `SimsearchError` when it cannot be saved.
+    Raises `UsageError` when the extension is not that of a picture format, `SimsearchError` when the file cannot be
+    written.
     """
     shown = clustering.clusters[:MAX_CLUSTERS]
     n_columns = 1 if len(shown) <= _MAX_IN_ONE_COLUMN else 2
     n_rows = math.ceil(len(shown) / n_columns)
     step = (_ROW_PX + 2 * _MARGIN_PX, _CELL_PX + 2 * _GAP_PX)
     canvas = Canvas(n_columns * step[0], 2 * _MARGIN_PX + n_rows * step[1] - 2 * _GAP_PX)
-    for number, found in enumerate(shown):
+    for number, cluster in enumerate(shown):
         column, row = divmod(number, n_rows)
         left, top = _MARGIN_PX + column * step[0], _MARGIN_PX + row * step[1]
         if row:
             canvas.draw.line([(left, top - _GAP_PX), (left + _ROW_PX, top - _GAP_PX)], RULE, 1)
-        _draw_caption(canvas, found, (left, top))
-        for cell, image in enumerate(clustering.list_typical(found)):
+        _draw_caption(canvas, cluster, (left, top))
+        for cell, image in enumerate(clustering.list_typical(cluster)):
             canvas.paste(frame_picture(image.path, _CELL_PX), (left + _TEXT_PX + cell * (_CELL_PX + _GAP_PX), top))
     canvas.save(file)
 
 
-def _draw_caption(canvas: Canvas, found: Cluster, place: Position) -> None:
-    left, top = place
-    room = _TEXT_PX - _GAP_PX
-    canvas.draw_text((left, top + 6), f"{found.size:,} {'image' if found.size == 1 else 'images'}", 22, INK)
-    if found.label is not None:
-        canvas.draw_name((left, top + 38), f"{found.label_share:.0%} {found.label}", 17, room, ACCENT)
-    canvas.draw_text((left, top + 66), f"cluster {found.number}, tightness {found.tightness:.2f}", 14, FAINT)
-    canvas.draw_bar((left, top + 90), found.tightness, room - 24)
+def _draw_caption(canvas: Canvas, cluster: Cluster, position: Position) -> None:
+    left, top = position
+    width_px = _TEXT_PX - _GAP_PX
+    canvas.draw_text((left, top + 6), f"{cluster.size:,} {'image' if cluster.size == 1 else 'images'}", 22, INK)
+    if cluster.label is not None:
+        canvas.draw_name((left, top + 38), f"{cluster.label_share:.0%} {cluster.label}", 17, width_px, ACCENT)
+    canvas.draw_text((left, top + 66), f"cluster {cluster.number}, tightness {cluster.tightness:.2f}", 14, FAINT)
+    canvas.draw_bar((left, top + 90), cluster.tightness, width_px - 24)

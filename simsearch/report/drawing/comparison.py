@@ -1,4 +1,4 @@
-"""Pictures of a comparison: two images side by side with their similarity, and all pairs as a heat map."""
+"""Drawings of a comparison: each pair of images side by side, and all similarities as a heat map."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simsearch.report.drawing.canvas import EMPTY, FAINT, INK, Canvas, format_file_name, frame_picture, map_to_colors
+from simsearch.report.drawing.canvas import EMPTY, FAINT, INK, Canvas, frame_picture, map_to_colors
 from simsearch.study.compare import ImageComparison
 from simsearch.study.views import shorten_stem
+from simsearch.text import shorten_path
 
 MAX_PAIRS = 100
-"""So many pairs are drawn for each backbone; the heat map has them all."""
+"""The first pairs are drawn for each backbone; the heat map shows all pairs."""
 
 MAX_IMAGES_WITHOUT_HEAT_MAP = 3
-"""More get a heat map."""
+"""A heat map is drawn for more images than this."""
 
 _FOLDER = "cos_sim"
 _HEAT_MAP = "heat_map.png"
@@ -32,18 +33,21 @@ _MARGIN_PX = 28
 
 @dataclass(frozen=True, slots=True)
 class ComparisonPictures:
-    """Files by model's name: of each pair that was drawn, by positions, and of the heat map, where there is one."""
+    """The files that were drawn, by the name of the model.
+
+    `pairs` are by the positions of their two images; a model without an entry in `heat_maps` has none.
+    """
 
     pairs: Mapping[str, Mapping[tuple[int, int], Path]]
     heat_maps: Mapping[str, Path]
 
 
 def draw_comparison(comparison: ImageComparison, folder: str | os.PathLike[str]) -> ComparisonPictures:
-    """Draw into `folder`/cos_sim/<model>/ the first `MOST_PAIRS` pairs as <a>_<b>.jpg, and heat_map.png.
+    """Draw the first `MAX_PAIRS` pairs as `folder`/cos_sim/<model>/<a>_<b>.jpg, and heat_map.png beside them.
 
-    The heat map is drawn for more than `FEW_IMAGES` images. Names that would meet are numbered.
+    The heat map is drawn for more than `MAX_IMAGES_WITHOUT_HEAT_MAP` images. Equal file names get a number.
 
-    Raises `SimsearchError` when a picture cannot be saved.
+    Raises `SimsearchError` when a file cannot be written.
     """
     place = Path(folder) / _FOLDER
     pairs = list(islice(comparison.iterate_pairs(), MAX_PAIRS))
@@ -65,7 +69,7 @@ def draw_comparison(comparison: ImageComparison, folder: str | os.PathLike[str])
 
 
 def _name_files(comparison: ImageComparison, n: int) -> list[str]:
-    """<a>_<b>.jpg for the first n pairs, with a number where a pair before has that name, in whatever case."""
+    """Name the first n pairs <a>_<b>.jpg; a name that is taken, ignoring case, gets a number."""
     stems = [shorten_stem(path) for path in comparison.paths]
     names: list[str] = []
     taken: set[str] = set()
@@ -87,7 +91,7 @@ def _draw_pair(several: Sequence[tuple[str, Image.Image]], similarity: float, na
         left = _MARGIN_PX + number * (_PAIR_PX + _GAP_PX)
         canvas.paste(square, (left, _MARGIN_PX))
         canvas.draw_name(
-            (left + _PAIR_PX // 2, _MARGIN_PX + _PAIR_PX + 8), format_file_name(path), 14, _PAIR_PX, anchor="ma"
+            (left + _PAIR_PX // 2, _MARGIN_PX + _PAIR_PX + 8), shorten_path(path), 14, _PAIR_PX, anchor="ma"
         )
     below = _MARGIN_PX + _PAIR_PX + 40
     canvas.draw_bar((_MARGIN_PX, below), similarity, width - 2 * _MARGIN_PX)
@@ -107,9 +111,10 @@ _LEGEND_PX = 60
 
 
 def draw_heat_map(paths: Sequence[str], matrix: NDArray[np.float64], name: str) -> Canvas:
-    """The similarities (n, n) of two images or more: the brighter, the more alike, from the least to the greatest.
+    """Draw the similarities (n, n) of two or more images; brighter is more similar.
 
-    With pictures, names and values as long as there is room for them. The diagonal stays empty.
+    The colors span the range from the lowest to the highest similarity. Images, names and values are drawn where the
+    cells are large enough. The diagonal is empty.
     """
     n = len(paths)
     cell = max(_MIN_CELL_PX, min(_MAX_CELL_PX, _HEAT_MAP_PX // n))
@@ -118,7 +123,7 @@ def draw_heat_map(paths: Sequence[str], matrix: NDArray[np.float64], name: str) 
     left, top = _MARGIN_PX + names_px + pictures_px + 6, _MARGIN_PX + _TITLE_PX + pictures_px + 6
     width = max(left + n * cell + _MARGIN_PX, 520)
     canvas = Canvas(width, top + n * cell + _LEGEND_PX + _MARGIN_PX)
-    which = "" if names_px else f": {n:,} images in the order named"
+    which = "" if names_px else f": {n:,} images in the order given"
     canvas.draw_name((_MARGIN_PX, _MARGIN_PX), f"Cosine similarity, {name}{which}", 22, width - 2 * _MARGIN_PX, INK)
     others = matrix[~np.eye(n, dtype=bool)]
     low, high = float(others.min()), float(others.max())
@@ -132,8 +137,8 @@ def draw_heat_map(paths: Sequence[str], matrix: NDArray[np.float64], name: str) 
             canvas.paste(square, (left - cell - 4, top + at * cell + 1))
             canvas.paste(square, (left + at * cell + 1, top - cell - 4))
         if names_px:
-            place = (left - pictures_px - 14, top + at * cell + cell // 2)
-            canvas.draw_name(place, format_file_name(path), min(14, cell - 2), names_px - 10, anchor="rm")
+            position = (left - pictures_px - 14, top + at * cell + cell // 2)
+            canvas.draw_name(position, shorten_path(path), min(14, cell - 2), names_px - 10, anchor="rm")
     _draw_legend(canvas, (left, top + n * cell + 20), (low, high))
     return canvas
 
@@ -146,9 +151,9 @@ def _draw_cells(shares: NDArray[np.float64], cell: int) -> Image.Image:
 
 
 def _draw_values(
-    canvas: Canvas, matrix: NDArray[np.float64], shares: NDArray[np.float64], place: tuple[int, int, int]
+    canvas: Canvas, matrix: NDArray[np.float64], shares: NDArray[np.float64], layout: tuple[int, int, int]
 ) -> None:
-    left, top, cell = place
+    left, top, cell = layout
     digits, size = (3, 16) if cell >= 56 else (2, 13)
     for row, column in np.ndindex(matrix.shape):
         if row != column:
@@ -157,9 +162,9 @@ def _draw_values(
             canvas.draw_text(middle, f"{matrix[row, column]:.{digits}f}", size, colour, anchor="mm")
 
 
-def _draw_legend(canvas: Canvas, place: tuple[int, int], ends: tuple[float, float]) -> None:
-    left, top = place
+def _draw_legend(canvas: Canvas, position: tuple[int, int], ends: tuple[float, float]) -> None:
+    left, top = position
     length = 240
-    canvas.paste(Image.fromarray(map_to_colors(np.tile(np.linspace(0, 1, length), (12, 1)))), place)
+    canvas.paste(Image.fromarray(map_to_colors(np.tile(np.linspace(0, 1, length), (12, 1)))), position)
     canvas.draw_text((left, top + 18), f"{ends[0]:.3f}", 14, FAINT)
     canvas.draw_text((left + length, top + 18), f"{ends[1]:.3f}", 14, FAINT, anchor="ra")

@@ -13,10 +13,10 @@ from simsearch.report.drawing.canvas import (
     RULE,
     Canvas,
     Position,
-    format_file_name,
     frame_picture,
 )
 from simsearch.search import Hit
+from simsearch.text import shorten_path
 
 _CELL_PX = 200
 _GAP_PX = 18
@@ -59,7 +59,7 @@ def _draw_query(canvas: Canvas, path: str, backbone: str, position: Position) ->
     canvas.paste(frame_picture(path, _QUERY_PX), position)
     canvas.draw_text((left, top + _QUERY_PX + 9), "query", 16, ACCENT)
     canvas.draw_name((left + _QUERY_PX, top + _QUERY_PX + 11), backbone, 13, _QUERY_PX - 70, anchor="ra")
-    canvas.draw_name((left, top + _QUERY_PX + 33), format_file_name(path), 13, _QUERY_PX)
+    canvas.draw_name((left, top + _QUERY_PX + 33), shorten_path(path), 13, _QUERY_PX)
 
 
 def _draw_hit(canvas: Canvas, hit: Hit, position: Position) -> None:
@@ -69,4 +69,4 @@ def _draw_hit(canvas: Canvas, hit: Hit, position: Position) -> None:
     canvas.draw_bar((left, below + 3), hit.similarity, _CELL_PX, height_px=3)
     canvas.draw_text((left, below + 12), f"{hit.similarity:.3f}", 16, INK)
     canvas.draw_text((left + _CELL_PX, below + 14), f"{hit.rank}", 13, FAINT, anchor="ra")
-    canvas.draw_name((left, below + 34), format_file_name(hit.path), 13, _CELL_PX)
+    canvas.draw_name((left, below + 34), shorten_path(hit.path), 13, _CELL_PX)

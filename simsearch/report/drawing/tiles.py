@@ -1,4 +1,4 @@
-"""Small square pictures of many files, in order: what maps and sprites are made of."""
+"""Small square pictures of many image files, for maps and sprites."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AHEAD = N_READERS + 4 * _N_THREADS
 
 @dataclass(frozen=True, slots=True)
 class TileSheet:
-    """Tiles of one size in rows, from the upper left."""
+    """Tiles of one size in rows, the first one at the upper left."""
 
     side_px: int
     columns: int
@@ -34,14 +34,14 @@ class TileSheet:
         return self.columns * self.side_px, self.rows * self.side_px
 
     def locate_tile(self, number: int) -> tuple[int, int]:
-        """The upper left corner of a tile in px."""
+        """The upper left corner of a tile, by its number, in px."""
         return number % self.columns * self.side_px, number // self.columns * self.side_px
 
 
 def load_tiles(paths: Iterable[str], side_px: int) -> Iterator[Image.Image]:
-    """The middle square of each picture, RGB, in the order of `paths`; a crossed-out one where it cannot be read.
+    """Crop each image to its central square, as RGB, in the order of `paths`; an unreadable one is a crossed square.
 
-    Decoded in threads, a few ahead, so that memory does not grow with their number.
+    Threads decode a limited number of images ahead, so that memory does not grow with the number of paths.
     """
     limit_px = compute_default_max_pixels()
     work = partial(_make_tile, side_px=side_px, limit_px=limit_px)
