@@ -1,4 +1,4 @@
-"""A map of a collection: its pictures laid out in the plane, as one PNG or as one page to walk about in."""
+"""A map of a collection: its images laid out in the plane, as a picture or as an interactive HTML page."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from simsearch.errors import UsageError
 from simsearch.files import replace_output_file
+from simsearch.report.drawing.canvas import FAINT, INK, Canvas, check_extension
 from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.sources.addresses import find_common_folder
 from simsearch.text import replace_invalid_unicode
@@ -29,23 +30,26 @@ from simsearch.visualization.clusters import Cluster
 from simsearch.visualization.tsne import GridLayout
 
 MAX_MAP_IMAGES = 50_000
-"""More pictures than this are not readable on one map; a caller draws a sample of them."""
+"""A map of more images is not readable; callers draw a sample."""
 
 _PNG_SIDE_PX = 8_000
 _MIN_CELL_PX, _MAX_CELL_PX = 20, 104
 _FRAME_SHARE = 0.06
 _MARGIN_PX, _CAPTION_PX = 40, 72
-_PAPER, _INK, _FAINT = "#ffffff", "#1d1f23", "#7b818a"
+_MIN_WIDTH_PX = 480
+_CAPTION_REFERENCE_PX = 2_400
 
 _PAGE_PIXELS = 24e6
 _MIN_TILE_PX, _MAX_TILE_PX = 24, 160
-_SHEET_PX = 4_096  # what every browser can draw from
+_SHEET_PX = 4_096
+"""Every browser can draw from pictures of this width."""
+
 _WEBP_QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True)
 class MapImage:
-    """A picture on the map. `label` is its class, where there are classes."""
+    """An image on the map. `label` is its class, None where there are no classes."""
 
     image_id: int
     path: str
@@ -54,9 +58,9 @@ class MapImage:
 
 @dataclass(frozen=True, slots=True)
 class CollectionMap:
-    """What is drawn: images with their places on a grid, and their clusters.
+    """Images with their positions on a grid, and their clusters.
 
-    `clusters` hold row numbers of `images`; there may be none. `title` is text.
+    The members of `clusters` are positions in `images`; there may be no clusters. `title` is plain text.
     """
 
     title: str
@@ -65,163 +69,166 @@ class CollectionMap:
     clusters: Sequence[Cluster] = ()
 
 
-def draw_map(drawn: CollectionMap, file: Path) -> None:
-    """Draw a PNG, JPEG or WebP: every picture's middle square in its cell, framed in the colour of its cluster.
+@dataclass(frozen=True, slots=True)
+class MapGrouping:
+    """A way to group the images of a map: names and colors of the groups, and the group of each image (-1: none)."""
 
-    Cells are at most 104 px wide, and so many that the whole is about 8,000 px wide at most.
+    title: str
+    names: Sequence[str]
+    groups: Sequence[int]
 
-    Raises `UsageError` when there are too many images or the extension means no picture, `SimsearchError` when it
-    cannot be saved.
+    def to_dict(self) -> dict[str, Any]:
+        """The form that the script of the page reads."""
+        colors = choose_group_colors(len(self.names))
+        return {"title": self.title, "names": list(self.names), "colours": colors, "of": list(self.groups)}
+
+
+def draw_map(map_: CollectionMap, file: Path) -> None:
+    """Draw a PNG, JPEG or WebP: the central square of each image in its cell, with a frame in its cluster's color.
+
+    Cells are at most 104 px wide, and smaller where the picture would be wider than about 8,000 px.
+
+    Raises `UsageError` when there are too many images or the extension is not that of a picture format,
+    `SimsearchError` when the file cannot be written.
     """
-    _check_size(drawn)
-    if file.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"{file} has no extension of a picture", "name it .png, .jpg or .webp, or .html for a page")
-    columns, rows = drawn.grid.columns - drawn.grid.columns.min(), drawn.grid.rows - drawn.grid.rows.min()
+    _check_size(map_)
+    check_extension(file, "use .png, .jpg or .webp for a picture, or .html for a page")
+    columns, rows = map_.grid.columns - map_.grid.columns.min(), map_.grid.rows - map_.grid.rows.min()
     n_cells = 1 + max(int(columns.max()), int(rows.max()))
     cell_px = min(_MAX_CELL_PX, max(_MIN_CELL_PX, _PNG_SIDE_PX // n_cells))
-    width = max((int(columns.max()) + 1) * cell_px, 480) + 2 * _MARGIN_PX
-    below = round(_CAPTION_PX * _compute_caption_scale(width))
-    image = Image.new("RGB", (width, (int(rows.max()) + 1) * cell_px + 2 * _MARGIN_PX + below), _PAPER)
-    pen = ImageDraw.Draw(image)
-    colours, own = choose_group_colors(len(drawn.clusters)), _assign_clusters(drawn)
+    width = max((int(columns.max()) + 1) * cell_px, _MIN_WIDTH_PX) + 2 * _MARGIN_PX
+    caption_px = round(_CAPTION_PX * _compute_caption_scale(width))
+    canvas = Canvas(width, (int(rows.max()) + 1) * cell_px + 2 * _MARGIN_PX + caption_px)
+    colors, clusters = choose_group_colors(len(map_.clusters)), _assign_clusters(map_)
     frame = max(1, round(_FRAME_SHARE * cell_px / 2))
-    inset = frame if drawn.clusters else 0
-    for number, tile in enumerate(load_tiles((one.path for one in drawn.images), cell_px - 2 * frame - 2 * inset)):
+    inset = frame if map_.clusters else 0
+    tiles = load_tiles((image.path for image in map_.images), cell_px - 2 * frame - 2 * inset)
+    for number, tile in enumerate(tiles):
         left, top = (int(axis[number]) * cell_px + frame + _MARGIN_PX for axis in (columns, rows))
-        if drawn.clusters:
+        if map_.clusters:
             last = cell_px - 2 * frame - 1
-            pen.rectangle([left, top, left + last, top + last], colours[own[number]])
-        image.paste(tile, (left + inset, top + inset))
-    _draw_caption(image, pen, drawn)
-    with replace_output_file(file) as workshop:
-        image.save(workshop)
+            canvas.draw.rectangle([left, top, left + last, top + last], colors[clusters[number]])
+        canvas.paste(tile, (left + inset, top + inset))
+    _draw_caption(canvas, map_)
+    canvas.save(file)
 
 
-def write_map_page(drawn: CollectionMap, file: Path) -> None:
-    """Write one HTML file that needs nothing else: the map to pan, zoom, colour and filter, with all thumbnails.
+def write_map_page(map_: CollectionMap, file: Path) -> None:
+    """Write one self-contained HTML file: a map to pan, zoom, color and filter, with all thumbnails.
 
-    Thumbnails share 24 million px (160 px wide where there are few, 48 px at 10,000 images, 24 px at 50,000), which
-    makes a page of at most about 12 MB. A picture that is opened is shown from its file, where the page can reach it.
+    Thumbnails share 24 million px (160 px wide for few images, 48 px for 10,000, 24 px for 50,000), so that the page
+    has at most about 12 MB. The page opens an image from its own file, where the browser can reach it.
 
-    Raises `UsageError` when there are too many images, `SimsearchError` when it cannot be written.
+    Raises `UsageError` when there are too many images, `SimsearchError` when the file cannot be written.
     """
-    _check_size(drawn)
-    wanted_px = int((_PAGE_PIXELS / len(drawn.images)) ** 0.5)
-    tile_px = min(_MAX_TILE_PX, max(_MIN_TILE_PX, wanted_px)) // 8 * 8  # on the blocks that WebP compresses
+    _check_size(map_)
+    fitting_px = int((_PAGE_PIXELS / len(map_.images)) ** 0.5)
+    tile_px = min(_MAX_TILE_PX, max(_MIN_TILE_PX, fitting_px)) // 8 * 8  # WebP compresses blocks of 8 px
     n_in_row = _SHEET_PX // tile_px
-    colours: list[str] = []
+    colors: list[str] = []
     template = resources.files("simsearch.report").joinpath("templates/map.html").read_text("utf-8")
     head, middle, tail = template.split("<!--split-->")
-    with replace_output_file(file) as workshop, workshop.open("w", encoding="utf-8") as page:
-        page.write(head.replace("<!--title-->", html.escape(replace_invalid_unicode(drawn.title))))
+    with replace_output_file(file) as temporary, temporary.open("w", encoding="utf-8") as page:
+        page.write(head.replace("<!--title-->", html.escape(replace_invalid_unicode(map_.title))))
         n_sheets = 0
-        for sheet in _encode_sheets(drawn.images, TileSheet(tile_px, n_in_row, n_in_row), colours):
+        for sheet in _encode_sheets(map_.images, TileSheet(tile_px, n_in_row, n_in_row), colors):
             page.write(f'<img class="sheet" alt="" hidden src="data:image/webp;base64,{sheet}">\n')
             n_sheets += 1
         page.write(middle)
-        facts = _build_page_data(drawn) | {"tile": tile_px, "inRow": n_in_row, "sheets": n_sheets, "average": colours}
-        page.write(json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c"))
+        data = _build_page_data(map_) | {"tile": tile_px, "inRow": n_in_row, "sheets": n_sheets, "average": colors}
+        page.write(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
         page.write(tail)
 
 
 def choose_group_colors(n: int) -> list[str]:
-    """n colours as #rrggbb, those next to each other far apart: hues by the golden angle, in three lightnesses."""
-    colours = []
+    """Choose n colors, #rrggbb: hues by the golden angle, in three lightnesses, so that neighbors differ clearly."""
+    colors = []
     for number in range(n):
         hue, lightness = (0.56 + number * 0.381966) % 1, (0.50, 0.62, 0.40)[number % 3]
         rgb = colorsys.hls_to_rgb(hue, lightness, 0.62)
-        colours.append("#" + "".join(f"{round(255 * part):02x}" for part in rgb))
-    return colours
+        colors.append("#" + "".join(f"{round(255 * part):02x}" for part in rgb))
+    return colors
 
 
-def _check_size(drawn: CollectionMap) -> None:
-    n = len(drawn.images)
+def _check_size(map_: CollectionMap) -> None:
+    n = len(map_.images)
     if not 0 < n <= MAX_MAP_IMAGES:
-        raise UsageError(f"a map cannot hold {n:,} images", f"lay out a sample of 1 to {MAX_MAP_IMAGES:,}")
+        raise UsageError(f"a map cannot show {n:,} images", f"lay out a sample of 1 to {MAX_MAP_IMAGES:,}")
 
 
-def _assign_clusters(drawn: CollectionMap) -> NDArray[np.int64]:
-    """Which of the clusters (from 0) each image is in."""
-    own = np.full(len(drawn.images), -1)
-    for number, cluster in enumerate(drawn.clusters):
-        own[list(cluster.members)] = number
-    return own
+def _assign_clusters(map_: CollectionMap) -> NDArray[np.int64]:
+    """The position in `clusters` of the cluster of each image, -1 for none."""
+    positions = np.full(len(map_.images), -1)
+    for number, cluster in enumerate(map_.clusters):
+        positions[list(cluster.members)] = number
+    return positions
 
 
-def _draw_caption(image: Image.Image, pen: ImageDraw.ImageDraw, drawn: CollectionMap) -> None:
-    n, k = len(drawn.images), len(drawn.clusters)
-    scale = _compute_caption_scale(image.width)
-    large, small = ImageFont.load_default(round(26 * scale)), ImageFont.load_default(round(17 * scale))
-    title = replace_invalid_unicode(drawn.title)
-    while len(title) > 4 and pen.textlength(title, large) > image.width - 2 * _MARGIN_PX:
-        title = title[:-2] + "…"
-    top = image.height - _MARGIN_PX - round(_CAPTION_PX * scale)
-    pen.text((_MARGIN_PX, top + 12 * scale), title, _INK, large)
-    framed = f" · frames: {k} clusters" if k else ""
-    pen.text((_MARGIN_PX, top + 46 * scale), f"{n:,} images, alike ones near each other{framed}", _FAINT, small)
+def _draw_caption(canvas: Canvas, map_: CollectionMap) -> None:
+    n, k = len(map_.images), len(map_.clusters)
+    scale = _compute_caption_scale(canvas.image.width)
+    width_px = canvas.image.width - 2 * _MARGIN_PX
+    top = canvas.image.height - _MARGIN_PX - round(_CAPTION_PX * scale)
+    canvas.draw_name((_MARGIN_PX, top + round(12 * scale)), map_.title, round(26 * scale), width_px, INK)
+    frames = f" · frames: {k} clusters" if k else ""
+    text = f"{n:,} images, similar ones near each other{frames}"
+    canvas.draw_name((_MARGIN_PX, top + round(46 * scale)), text, round(17 * scale), width_px, FAINT)
 
 
 def _compute_caption_scale(width_px: int) -> float:
-    """How much larger the caption is than on a small map: readable where the whole picture is looked at."""
-    return max(1.0, width_px / 2_400)
+    """The factor that keeps the caption readable when the whole picture is fitted to a screen."""
+    return max(1.0, width_px / _CAPTION_REFERENCE_PX)
 
 
-def _encode_sheets(images: Sequence[MapImage], sheet: TileSheet, colours: list[str]) -> Iterator[str]:
-    """The tiles in sheets, base64 of WebP each; the tiles' mean colours are added to `colours`."""
+def _encode_sheets(images: Sequence[MapImage], sheet: TileSheet, colors: list[str]) -> Iterator[str]:
+    """Yield the tiles in sheets, each a base64 WebP; the mean color of each tile is appended to `colors`."""
     n_in_sheet = sheet.columns * sheet.rows
-    made = load_tiles((image.path for image in images), sheet.side_px)
+    tiles = load_tiles((image.path for image in images), sheet.side_px)
     for first in range(0, len(images), n_in_sheet):
         n = min(n_in_sheet, len(images) - first)
         picture = Image.new("RGB", (sheet.size[0], -(-n // sheet.columns) * sheet.side_px), "#808080")
         for number in range(n):
-            tile = next(made)
+            tile = next(tiles)
             picture.paste(tile, sheet.locate_tile(number))
-            mean = tile.resize((1, 1), Image.Resampling.BOX).tobytes()
-            colours.append(mean.hex())
+            colors.append(tile.resize((1, 1), Image.Resampling.BOX).tobytes().hex())
         packed = io.BytesIO()
         picture.save(packed, "WEBP", quality=_WEBP_QUALITY, method=4)
         yield base64.b64encode(packed.getbuffer()).decode()
 
 
-def _build_page_data(drawn: CollectionMap) -> dict[str, Any]:
-    """What the page's script reads: columns of numbers and texts, one entry an image."""
-    paths = [image.path for image in drawn.images]
+def _build_page_data(map_: CollectionMap) -> dict[str, Any]:
+    """Build the data that the script of the page reads: columns of numbers and texts, one entry per image."""
+    paths = [image.path for image in map_.images]
     root = _find_root(paths)
-    names = [replace_invalid_unicode(path[len(root) :]) for path in paths]
-    odd = {number: _build_url(path) for number, path in enumerate(paths) if _needs_address(path)}
-    labels, label_rows = _number_labels(image.label for image in drawn.images)
-    own = _assign_clusters(drawn)
+    labels, label_numbers = _number_labels(image.label for image in map_.images)
+    groupings = (
+        MapGrouping("Cluster", [_format_cluster(one) for one in map_.clusters], _assign_clusters(map_).tolist()),
+        MapGrouping("Class", [replace_invalid_unicode(label) for label in labels], label_numbers),
+    )
     return {
         "n": len(paths),
         "root": replace_invalid_unicode(root),
-        "names": names,
-        "addresses": odd,
-        "ids": [image.image_id for image in drawn.images],
-        "side": drawn.grid.side,
-        "columns": drawn.grid.columns.tolist(),
-        "rows": drawn.grid.rows.tolist(),
-        "x": np.round(drawn.grid.exact[:, 0], 2).tolist(),
-        "y": np.round(drawn.grid.exact[:, 1], 2).tolist(),
-        "groupings": [
-            _build_grouping("Cluster", [_format_cluster(one) for one in drawn.clusters], own.tolist()),
-            _build_grouping("Class", [replace_invalid_unicode(label) for label in labels], label_rows),
-        ],
+        "names": [replace_invalid_unicode(path[len(root) :]) for path in paths],
+        "addresses": {number: _build_url(path) for number, path in enumerate(paths) if _needs_url(path)},
+        "ids": [image.image_id for image in map_.images],
+        "side": map_.grid.side,
+        "columns": map_.grid.columns.tolist(),
+        "rows": map_.grid.rows.tolist(),
+        "x": np.round(map_.grid.exact[:, 0], 2).tolist(),
+        "y": np.round(map_.grid.exact[:, 1], 2).tolist(),
+        "groupings": [grouping.to_dict() for grouping in groupings],
     }
 
 
-def _build_grouping(title: str, names: Sequence[str], rows: Sequence[int]) -> dict[str, Any]:
-    return {"title": title, "names": list(names), "colours": choose_group_colors(len(names)), "of": list(rows)}
-
-
 def _format_cluster(cluster: Cluster) -> str:
-    """Its number, with its commonest class where there is one."""
+    """Format the number of a cluster, with its most frequent class where there is one."""
     if cluster.label is None:
         return f"{cluster.number}"
     return f"{cluster.number} · {replace_invalid_unicode(cluster.label)} {cluster.label_share:.0%}"
 
 
 def _number_labels(labels: Iterable[str | None]) -> tuple[list[str], list[int]]:
-    """The labels, the commonest first, and each image's as a number; -1 for none."""
+    """Sort the labels by frequency, and number the label of each image; -1 for none."""
     listed = list(labels)
     counts = Counter(label for label in listed if label is not None)
     names = sorted(counts, key=lambda name: (-counts[name], name))
@@ -230,13 +237,13 @@ def _number_labels(labels: Iterable[str | None]) -> tuple[list[str], list[int]]:
 
 
 def _find_root(paths: Sequence[str]) -> str:
-    """The folder that all paths lie in, with its separator, or nothing."""
+    """Find the folder that contains all paths, with a separator at its end; empty where there is none."""
     common = find_common_folder(paths)
     return os.path.join(common, "") if common else ""
 
 
-def _needs_address(path: str) -> bool:
-    """Whether the page cannot make the file's address from its text."""
+def _needs_url(path: str) -> bool:
+    """Whether the page cannot derive the URL of a file from its name."""
     return not os.path.isabs(path) or replace_invalid_unicode(path) != path
 
 

@@ -1,7 +1,8 @@
-"""A folder for TensorBoard's Embedding Projector: vectors, metadata, a sprite of thumbnails, and its settings.
+"""Export to TensorBoard's Embedding Projector: vectors, metadata, a sprite of thumbnails, and the configuration.
 
-`tensorboard --logdir FOLDER` opens it (`projector_config.pbtxt`); so does the stand-alone projector, served from the
-same folder with `?config=projector_config.json`, or at projector.tensorflow.org by loading the two .tsv files.
+`tensorboard --logdir FOLDER` opens the folder (`projector_config.pbtxt`). The stand-alone projector opens it when it
+is served from the same folder with `?config=projector_config.json`, or at projector.tensorflow.org by loading the two
+.tsv files.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from simsearch.text import replace_invalid_unicode
 from simsearch.visualization.clusters import derive_folder_labels
 
 MAX_POINTS = 100_000
-"""The projector shows no more; of a larger collection a sample is written."""
+"""The limit of the projector; a sample of a larger collection is exported."""
 
 MAX_SPRITE_PX = 8_192
-"""The projector refuses a sprite with a longer side."""
+"""The projector rejects a sprite with a longer side."""
 
 _MAX_TILE_PX = 64
 _TENSORS, _METADATA, _SPRITE = "tensors.tsv", "metadata.tsv", "sprite.png"
@@ -38,7 +39,7 @@ _TENSORS, _METADATA, _SPRITE = "tensors.tsv", "metadata.tsv", "sprite.png"
 
 @dataclass(frozen=True, slots=True)
 class ProjectorExport:
-    """What was written: how many of how many images, with thumbnails how wide."""
+    """The exported folder: `n_points` of `n_images` images, with thumbnails of `tile_px` px."""
 
     folder: Path
     n_points: int
@@ -53,51 +54,51 @@ class ProjectorExport:
 def export_projector(
     catalog: Catalog, stored: StoredModel, folder: Path, *, n_most: int = MAX_POINTS, seed: int = 0
 ) -> ProjectorExport:
-    """Write the original views of a model's images, at most `n_most` of them: the same sample for the same seed.
+    """Export the original views of a model's images, at most `n_most`; the same seed gives the same sample.
 
-    Thumbnails are 64 px wide, or as wide as lets all of them into a sprite of 8,192 x 8,192 px (25 px at 100,000).
+    Thumbnails are 64 px wide, or smaller so that all fit in a sprite of 8,192 x 8,192 px (25 px for 100,000).
 
-    Raises `ModelNotIndexed` when there is nothing to write, `UsageError` when the folder is in use, `SimsearchError`
-    when it cannot be written.
+    Raises `ModelNotIndexed` when there are no images, `UsageError` when the folder is not empty, `SimsearchError` when
+    it cannot be written.
     """
     with (
-        open_model_views(catalog.folder, stored, originals_only=True) as found,
-        create_output_folder(folder) as workshop,
+        open_model_views(catalog.folder, stored, originals_only=True) as views,
+        create_output_folder(folder) as temporary,
     ):
-        n_images = len(found.list_view_ids())
-        chosen = found.sample_ids(min(n_most, MAX_POINTS), seed)
+        n_images = len(views.list_view_ids())
+        chosen = views.sample_ids(min(n_most, MAX_POINTS), seed)
         if not len(chosen):
-            problem = f"{catalog.folder} has no image of {stored.model.backbone} to show"
+            problem = f"{catalog.folder} has no images of backbone {stored.model.backbone}"
             raise ModelNotIndexed(str(catalog.folder), problem, "index a folder into it first")
-        records = _write_vectors(found, chosen, workshop / _TENSORS)
-        _write_metadata(records, tuple(found.image_columns), workshop / _METADATA)
+        records = _write_vectors(views, chosen, temporary / _TENSORS)
+        _write_metadata(records, tuple(views.image_columns), temporary / _METADATA)
         sheet = plan_sprite(len(records))
-        _write_sprite((record.path for record in records), sheet, workshop / _SPRITE)
-        _write_settings(stored, len(records), sheet, workshop)
+        _write_sprite((record.path for record in records), sheet, temporary / _SPRITE)
+        _write_config(stored, len(records), sheet, temporary)
     return ProjectorExport(folder, len(records), n_images, sheet.side_px)
 
 
 def plan_sprite(n: int) -> TileSheet:
-    """The sheet for n tiles: as square as can be, tiles as large as 8,192 px and their own limit allow."""
+    """Plan the sprite of n tiles: nearly square, with the largest tiles that fit in 8,192 px, 64 px at most."""
     columns = math.ceil(math.sqrt(n))
     side_px = min(_MAX_TILE_PX, MAX_SPRITE_PX // columns)
     return TileSheet(side_px, columns, math.ceil(n / columns))
 
 
-def _write_vectors(found: ModelViews, chosen: NDArray[np.int64], file: Path) -> list[ViewRecord]:
-    form = "\t".join(["%.6g"] * found.stored.width) + "\n"
+def _write_vectors(views: ModelViews, chosen: NDArray[np.int64], file: Path) -> list[ViewRecord]:
+    line_format = "\t".join(["%.6g"] * views.stored.width) + "\n"
     records: list[ViewRecord] = []
     with file.open("w", encoding="ascii", newline="\n") as stream:
-        for block, vectors in found.iterate_blocks(chosen):
-            stream.writelines(form % tuple(row) for row in vectors.tolist())
+        for block, vectors in views.iterate_blocks(chosen):
+            stream.writelines(line_format % tuple(row) for row in vectors.tolist())
             records += block
     return records
 
 
-def _write_metadata(records: Sequence[ViewRecord], facts: tuple[str, ...], file: Path) -> None:
-    """A line a point below one of names; the projector splits at tabs and line ends, whatever stands around them."""
+def _write_metadata(records: Sequence[ViewRecord], image_columns: tuple[str, ...], file: Path) -> None:
+    """Write a header and a line per point; the projector splits at every tab and line end, and knows no quotes."""
     labels = derive_folder_labels([record.path for record in records])
-    names = ["name", *(["class"] if labels else []), "path", "image_id", *facts]
+    names = ["name", *(["class"] if labels else []), "path", "image_id", *image_columns]
     with file.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write("\t".join(names) + "\n")
         for number, record in enumerate(records):
@@ -107,7 +108,7 @@ def _write_metadata(records: Sequence[ViewRecord], facts: tuple[str, ...], file:
 
 
 def _format_field(value: object) -> str:
-    """A value on one line without tabs; bytes of a path that are no UTF-8 become U+FFFD."""
+    """Format a value on one line without tabs; bytes of a path that are not UTF-8 become U+FFFD."""
     text = replace_invalid_unicode("" if value is None else str(value))
     return " ".join(text.replace("\t", " ").splitlines())
 
@@ -119,8 +120,8 @@ def _write_sprite(paths: Iterable[str], sheet: TileSheet, file: Path) -> None:
     sprite.save(file)
 
 
-def _write_settings(stored: StoredModel, n: int, sheet: TileSheet, folder: Path) -> None:
-    """The same settings twice: as TensorBoard reads them, and as the stand-alone projector does. Paths are relative."""
+def _write_config(stored: StoredModel, n: int, sheet: TileSheet, folder: Path) -> None:
+    """Write the configuration for TensorBoard and for the stand-alone projector; paths are relative."""
     name, side = stored.fingerprint, sheet.side_px
     config = {
         "embeddings": [

@@ -306,7 +306,7 @@ def test_a_sprite_never_exceeds_what_the_projector_takes(n):
 def test_an_empty_collection_has_nothing_to_project(index, tmp_path):
     shutil.copytree(index, tmp_path / "index")
     oneshot.remove(tmp_path / "index", [str(index.parent / "photos")])
-    with pytest.raises(ModelNotIndexed, match="has no image of histogram to show"):
+    with pytest.raises(ModelNotIndexed, match="has no images of backbone histogram"):
         written(tmp_path / "index", tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
