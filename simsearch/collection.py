@@ -451,7 +451,7 @@ class Collection:
         """
         _ = self.catalog
         self._close_indexes()
-        with CatalogWriter.open_or_create(self.folder) as writer:
+        with CatalogWriter.open(self.folder) as writer:
             yield writer
 
     def _find_model(self, backbone: str | None) -> StoredModel:

@@ -56,7 +56,7 @@ def describe(catalog: Catalog, indexes: IndexBackend) -> dict[str, Any]:
         "rerank": catalog.read_setting("rerank") or "none",
         "size_bytes": _measure_size_bytes(catalog.folder),
         "models": models,
-        "runs": catalog.list_runs(5),
+        "runs": [run.to_dict() for run in catalog.list_runs(5)],
         "skipped": [{"path": skip.path, "reason": skip.reason} for skip in catalog.list_skips()],
     }
 

@@ -196,7 +196,7 @@ def test_a_file_that_may_not_grow_is_told_in_one_line(many: Path, tmp_path: Path
 
     code, errors = finished(index_process(many, tmp_path / "ix", preexec_fn=limit))
     assert code == 1
-    assert "no room left to write" in errors
+    assert "no disk space left to write" in errors
     assert errors.count("\n") == 1
     assert finished(index_process(many, tmp_path / "ix")) == (0, "")
     assert len(content(tmp_path / "ix")["images"]) == N_PICTURES

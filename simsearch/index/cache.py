@@ -257,9 +257,8 @@ class IndexCache:
         """The kind of index that a model's vectors are searched by, how it was built, and what came since."""
         file = self.locate_file(stored.fingerprint)
         seal, recent = read_footer(file), read_footer(file.with_suffix(_DELTA_SUFFIX))
-        facts = self._catalog.read_index_details(stored.id, "") or {
-            "kind": seal.stamp.kind if seal else KINDS["flat"].name
-        }
+        text = self._catalog.read_index_details(stored.id, "")
+        facts = json.loads(text) if text else {"kind": seal.stamp.kind if seal else KINDS["flat"].name}
         if seal is None or recent is None or recent.stamp.base != seal.digest:
             return facts | {"recent": 0, "removed": 0}
         n_recent = recent.stamp.n_vectors - seal.stamp.n_vectors + recent.n_removed
@@ -452,15 +451,15 @@ class IndexCache:
         """In the catalog, unless another process writes or the place cannot be written to."""
         if isinstance(self._catalog, CatalogWriter):
             with self._catalog.transaction():
-                self._catalog.write_index_details(source.stored.id, source.method, facts)
+                self._catalog.write_index_details(source.stored.id, source.method, facts["kind"], json.dumps(facts))
             return
         with (
             contextlib.suppress(CollectionBusy, CollectionError),
-            CatalogWriter.open_or_create(self._folder) as writer,
+            CatalogWriter.open(self._folder) as writer,
             writer.transaction(),
         ):
             if writer.find_model(source.stored.fingerprint) is not None:
-                writer.write_index_details(source.stored.id, source.method, facts)
+                writer.write_index_details(source.stored.id, source.method, facts["kind"], json.dumps(facts))
 
 
 def read_kind_choice(catalog: Catalog) -> IndexKindChoice:

@@ -85,7 +85,7 @@ class RerankerCache:
         """Store the projection in the catalog; skip it if another process writes or the folder is not writable."""
         with (
             contextlib.suppress(CollectionBusy, CollectionNotWritable, DiskFull),
-            CatalogWriter.open_or_create(self._catalog.folder) as writer,
+            CatalogWriter.open(self._catalog.folder) as writer,
             writer.transaction(),
         ):
             if writer.find_model(stored.fingerprint) is not None:

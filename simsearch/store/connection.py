@@ -1,4 +1,7 @@
-"""SQLite connections to a catalog, and SQLite's errors and path types as ours."""
+"""SQLite connections to a catalog, the lock for writing, and the translation of SQLite errors.
+
+Every statement that reads or writes a catalog runs inside `translate_errors`.
+"""
 
 from __future__ import annotations
 
@@ -17,55 +20,60 @@ from simsearch.errors import (
     CollectionError,
     CollectionNotFound,
     CollectionNotWritable,
+    CollectionTooNew,
     DiskFull,
 )
 
 CATALOG_NAME = "catalog.db"
 SHARDS_NAME = "shards"
-"""The folder beside the catalog for what workers elsewhere embedded and is not in the catalog yet."""
+"""The folder beside the catalog for results of remote workers that are not in the catalog yet."""
 
 SCHEMA_VERSION = 5
 _APPLICATION_ID = 1936289139
 
 
 def acquire_lock(folder: Path) -> filelock.BaseFileLock:
-    """The right to write to the collection in `folder`, until it is released.
+    """Acquire the lock for writing to the collection in `folder`; the caller releases it.
 
-    Raises `CollectionBusy` when another process has it, `CollectionNotWritable`.
+    Raises `CollectionBusy` when another process holds it, `CollectionNotWritable`.
     """
     try:
-        right = filelock.FileLock(folder / "catalog.lock")
-        right.acquire(timeout=0)
+        lock = filelock.FileLock(folder / "catalog.lock")
+        lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise make_busy_error(folder) from error
     except OSError as error:
         raise make_not_writable_error(folder, error.strerror or str(error)) from error
-    return right
+    return lock
 
 
 def upgrade_schema(folder: Path) -> None:
-    """Take the schema steps that the catalog of an older simsearch has not taken.
+    """Apply the missing migrations to the catalog of an older simsearch.
 
     Raises `CollectionBusy`, `CollectionNotWritable`.
     """
-    right = acquire_lock(folder)
+    lock = acquire_lock(folder)
     try:
-        connect_to_write(folder).close()
+        connect_to_write(folder, create=False).close()
     finally:
-        right.release()
+        lock.release()
 
 
-def connect_to_write(folder: Path) -> sqlite3.Connection:
-    """A connection for writing to a catalog of the current schema."""
-    connection = connect(folder / CATALOG_NAME, "mode=rwc")
+def connect_to_write(folder: Path, *, create: bool) -> sqlite3.Connection:
+    """Open a connection for writing and bring the schema up to date; `create` a missing catalog.
+
+    A database that is not a catalog of this or an older version is left unchanged. Raises what `check_schema` raises.
+    """
+    connection = _connect(folder / CATALOG_NAME, "mode=rwc" if create else "mode=rw")
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if not (create and _is_blank(connection)):
+            check_schema(connection, folder)
         connection.execute("PRAGMA foreign_keys = ON")
-        if version < SCHEMA_VERSION and (is_catalog(connection) or is_blank(connection)):
-            from simsearch.store.migrations import migrate  # 0.2 s that only a first run needs
+        if _read_version(connection) < SCHEMA_VERSION:
+            from simsearch.store.migrations import migrate  # takes 0.2 s to import; only a first run needs it
 
             migrate(connection)
-        # Readers go on while we write; a commit survives a killed process.
+        # With a write-ahead log, readers continue during a write, and a commit survives a killed process.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
     except BaseException:
@@ -74,47 +82,72 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def is_catalog(connection: sqlite3.Connection) -> bool:
-    """Whether the database is a catalog of ours."""
-    return bool(connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID)
-
-
-def is_outdated(connection: sqlite3.Connection) -> bool:
-    """Whether the catalog was written by an older simsearch."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return bool(version < SCHEMA_VERSION and is_catalog(connection))
-
-
-def is_blank(connection: sqlite3.Connection) -> bool:
-    """No tables but those that SQLite and sqlite-utils keep for themselves: a new file, or a killed creation."""
-    query = r"SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE '%sqlite\_%' ESCAPE '\'"
-    return bool(connection.execute(query).fetchone()[0] == 0)
-
-
-def connect(file: Path, mode: str) -> sqlite3.Connection:
-    """A connection to `file`; `mode` is SQLite's URI parameter."""
-    uri = f"file:{urllib.parse.quote(os.fsencode(file.absolute()))}?{mode}"
-    # Transactions are ours to begin; a catalog opened by one thread may be used by another, one at a time.
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=20)
-
-
 def connect_to_read(file: Path) -> sqlite3.Connection:
-    """A connection that changes nothing.
+    """Open a connection that changes no data.
 
-    Reading beside a writer needs SQLite's log and shared memory next to the file; only a connection that may write
-    tidies them up behind it. In a place that cannot be written to the file is taken as it is.
+    To read beside a writer, SQLite needs its log and shared memory next to the file, and only a connection with the
+    right to write removes them afterwards. In a read-only folder the file is read without them.
     """
     if not os.access(file.parent, os.W_OK):
         has_log = file.with_name(f"{file.name}-wal").exists()
-        return connect(file, "mode=ro" if has_log else "mode=ro&immutable=1")
-    connection = connect(file, "mode=rw")
+        return _connect(file, "mode=ro" if has_log else "mode=ro&immutable=1")
+    connection = _connect(file, "mode=rw")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
+def check_schema(connection: sqlite3.Connection, folder: Path) -> None:
+    """Check that the database is a catalog that this version can read.
+
+    Raises `CollectionNotFound` for an empty database (an interrupted creation), `CollectionDamaged` for a foreign one,
+    `CollectionTooNew` for the catalog of a newer simsearch.
+    """
+    if not _is_catalog(connection):
+        if _is_blank(connection):
+            raise make_not_found_error(folder)
+        raise CollectionDamaged(
+            str(folder),
+            f"{folder / CATALOG_NAME} is not a simsearch catalog",
+            "move it to another folder, then run `simsearch index` again",
+        )
+    version = _read_version(connection)
+    if version > SCHEMA_VERSION:
+        raise CollectionTooNew(
+            str(folder),
+            f"{folder} was written by a newer simsearch (schema {version}; this version reads up to {SCHEMA_VERSION})",
+            "upgrade with `pip install -U simsearch`",
+        )
+
+
+def is_outdated(connection: sqlite3.Connection) -> bool:
+    """Whether an older simsearch wrote the catalog."""
+    return _read_version(connection) < SCHEMA_VERSION and _is_catalog(connection)
+
+
+def _is_catalog(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID)
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    """Whether there are no tables except SQLite's and sqlite-utils' own: a new file, or an interrupted creation."""
+    query = r"SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE '%sqlite\_%' ESCAPE '\'"
+    return bool(connection.execute(query).fetchone()[0] == 0)
+
+
+def _read_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _connect(file: Path, mode: str) -> sqlite3.Connection:
+    """Open a connection to `file`; `mode` holds SQLite's URI parameters."""
+    uri = f"file:{urllib.parse.quote(os.fsencode(file.absolute()))}?{mode}"
+    # The callers begin transactions. A catalog opened in one thread may be used in another, one thread at a time.
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=20)
+
+
 @contextlib.contextmanager
 def translate_errors(folder: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """Raise SQLite errors of the block as `CollectionError`s that name the collection's `folder`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -132,39 +165,39 @@ def _make_collection_error(folder: Path, error: sqlite3.Error) -> CollectionErro
     return CollectionDamaged(
         str(folder),
         f"the catalog of {folder} cannot be read ({error})",
-        "restore catalog.db from a copy or index again",
+        "restore catalog.db from a backup, or delete it and index again",
     )
 
 
 def make_disk_full_error(folder: Path) -> DiskFull:
-    """The error for a full disk under `folder`."""
+    """Build the error for a full disk under `folder`."""
     return DiskFull(
         str(folder),
-        f"no room left to write to {folder}",
-        "free some space and run the same command again: it goes on where it stopped",
+        f"no disk space left to write to {folder}",
+        "free some space and run the same command again; it continues where it stopped",
     )
 
 
 def make_not_found_error(folder: Path) -> CollectionNotFound:
-    """The error for a folder without a collection."""
+    """Build the error for a folder without a collection."""
     return CollectionNotFound(
         str(folder),
         f"there is no collection at {folder}",
-        "make one with `simsearch index SOURCE --into DIR`",
+        "create one with `simsearch index SOURCE --into DIR`",
     )
 
 
 def make_busy_error(folder: Path) -> CollectionBusy:
-    """The error for a collection that another process writes to."""
+    """Build the error for a collection that another process writes to."""
     return CollectionBusy(
         str(folder),
         f"another run is writing to {folder}",
-        "wait until it ends, or use another collection (--into)",
+        "wait until that run ends, or use another collection (--into)",
     )
 
 
 def make_not_writable_error(folder: Path, cause: str) -> CollectionNotWritable:
-    """The error for a place that cannot be written to."""
+    """Build the error for a folder that cannot be written to."""
     return CollectionNotWritable(
-        str(folder), f"{folder} cannot be written to ({cause})", "choose another place with --into"
+        str(folder), f"{folder} cannot be written to ({cause})", "choose another folder with --into"
     )

@@ -21,10 +21,8 @@ from simsearch.errors import ImageNotFound
 from simsearch.sources.path_codec import decode_path
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import CATALOG_NAME, connect_to_read, translate_errors
+from simsearch.store.database import split_chunks
 from simsearch.store.vectors import decode_vectors
-
-_BLOCK_SIZE = 500
-"""Rows of a block, and values bound to one statement."""
 
 _HAS_FILE = "EXISTS (SELECT 1 FROM files WHERE files.image_id = views.image_id)"
 _JOINED_TABLES = "FROM vectors JOIN views ON views.id = view_id JOIN images ON images.id = views.image_id"
@@ -109,7 +107,7 @@ class Snapshot:
         Images without a file (orphans) are left out, or come last `with_orphans`. Unknown ids are left out.
         """
         images: dict[int, StoredImage] = {}
-        for some, marks in _split_chunks(image_ids):
+        for some, marks in split_chunks(image_ids):
             files = self._read_files(some, marks)
             columns = self._read_columns(some, marks)
             query = f"""SELECT id, digest, width, height, format, size_bytes, taken_at, camera
@@ -163,7 +161,7 @@ class Snapshot:
     def list_views_of_images(self, model_id: int, image_ids: Sequence[int]) -> list[ViewKey]:
         """The views of these images that have a vector of the model, orphans included."""
         keys: list[ViewKey] = []
-        for some, marks in _split_chunks(image_ids):
+        for some, marks in split_chunks(image_ids):
             query = f"""SELECT view_id, image_id, kind FROM views JOIN vectors ON view_id = views.id AND model_id = ?
                         WHERE image_id IN ({marks})"""
             keys += [ViewKey(*row) for row in self._connection.execute(query, (model_id, *some))]
@@ -238,7 +236,7 @@ class ModelViews:
         Raises `CollectionDamaged` where a vector has another width.
         """
         ids = self.list_view_ids() if chosen is None else chosen
-        for some, marks in _split_chunks(ids.tolist()):
+        for some, marks in split_chunks(ids.tolist()):
             rows = self._fetch_rows(some, marks)
             vectors = decode_vectors(self._folder, [row[4] for row in rows], self.stored.width)
             paths = self._fetch_paths([row[1] for row in rows])
@@ -273,10 +271,3 @@ def open_model_views(folder: Path, stored: StoredModel, *, originals_only: bool 
     """Start reading the views of a model at one moment, as `Snapshot.select_views` selects them."""
     with open_snapshot(folder) as snapshot:
         yield snapshot.select_views(stored, originals_only=originals_only)
-
-
-def _split_chunks(values: Sequence[int]) -> Iterator[tuple[Sequence[int], str]]:
-    """Split values for `IN (...)`: chunks, each with its placeholders."""
-    for start in range(0, len(values), _BLOCK_SIZE):
-        some = values[start : start + _BLOCK_SIZE]
-        yield some, ", ".join("?" * len(some))

@@ -89,7 +89,7 @@ def test_a_filter_does_not_cost_recall(filled: Filled, share: float):
     queries = clustered(100, seed=5)
     catalog, index = open_index(filled.folder)
     with catalog:
-        part = index.only(among + 1)
+        part = index.select(among + 1)
         assert len(part) == len(among)
         _, ids = part.search(queries, 10)
     assert set(ids.ravel().tolist()) <= set((among + 1).tolist())
@@ -112,7 +112,7 @@ def test_a_threshold_misses_nothing(filled: Filled):
     catalog, index = open_index(filled.folder)
     with catalog:
         similarities, ids = index.range_search(query, 0.3)
-        few_similarities, few = index.only(np.arange(1, N, 2)).within(query, 0.3)
+        few_similarities, few = index.select(np.arange(1, N, 2)).range_search(query, 0.3)
     exact = filled.vectors @ query
     assert sorted(ids.tolist()) == (np.flatnonzero(exact > 0.3) + 1).tolist()
     assert np.abs(similarities - exact[ids - 1]).max() < 1e-6
@@ -270,7 +270,7 @@ def test_a_few_changes_lie_beside_the_base_and_answers_are_those_of_all(kept: Fi
     with catalog:
         assert len(index) == len(among)
         similarities, ids = index.search(queries, 10)
-        part = index.only(np.arange(1, 2_051, 2)).search(queries, 5)[1]
+        part = index.select(np.arange(1, 2_051, 2)).search(queries, 5)[1]
         near = index.range_search(added[0], 0.5)[1]
         rows = index.read_vectors(np.array([2_050, 1_000, 2_001]))
         assert len(IndexCache(catalog).open_exact_index(catalog.list_models()[0].fingerprint)) == len(among)

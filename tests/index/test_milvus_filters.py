@@ -49,8 +49,8 @@ def wanted(catalog: Catalog, text: str) -> np.ndarray:
 
 def found(milvus, text: str) -> np.ndarray:
     catalog, index = milvus
-    part = index.matching(parse(text), lambda: wanted(catalog, text))
-    _, ids = part.within(np.eye(WIDTH, dtype=np.float32)[0], BELOW_ALL)
+    part = index.select_matching(parse(text), lambda: wanted(catalog, text))
+    _, ids = part.range_search(np.eye(WIDTH, dtype=np.float32)[0], BELOW_ALL)
     assert len(part) == len(ids)
     return np.sort(ids)
 
@@ -194,5 +194,5 @@ def test_oddities_that_milvus_cannot_keep_are_answered_by_the_catalog(odd, text:
     catalog, index = odd
     stored = catalog.find_model(FINGERPRINT)
     ids = catalog.matching_ids(stored.id, compile_sql(parse(text), catalog.columns()))
-    part = index.matching(parse(text), lambda: ids)
-    np.testing.assert_array_equal(np.sort(part.within(np.eye(WIDTH, dtype=np.float32)[0], BELOW_ALL)[1]), ids)
+    part = index.select_matching(parse(text), lambda: ids)
+    np.testing.assert_array_equal(np.sort(part.range_search(np.eye(WIDTH, dtype=np.float32)[0], BELOW_ALL)[1]), ids)

@@ -172,7 +172,7 @@ class MilvusIndexCache:
             with contextlib.ExitStack() as stack:
                 writer = self._catalog
                 if not isinstance(writer, CatalogWriter):
-                    writer = stack.enter_context(CatalogWriter.open_or_create(self._catalog.folder))
+                    writer = stack.enter_context(CatalogWriter.open(self._catalog.folder))
                 with open_expected_rows(writer, stored) as wanted:
                     sync_table(self._open_table(stored), wanted, writer)
         except (CollectionBusy, CollectionNotWritable):

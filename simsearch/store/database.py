@@ -1,0 +1,121 @@
+"""The open database of a catalog: schema check, read transactions, queries with translated errors."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from simsearch.errors import CollectionNotFound
+from simsearch.store.connection import (
+    CATALOG_NAME,
+    check_schema,
+    connect_to_read,
+    is_outdated,
+    make_not_found_error,
+    translate_errors,
+    upgrade_schema,
+)
+
+_MAX_VALUES = 500
+"""How many values are bound to one statement."""
+
+
+class CatalogDatabase:
+    """A connection to the catalog in `folder`. Every SQLite error of a query is raised as a `CollectionError`."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        with translate_errors(folder):
+            check_schema(connection, folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the catalog in `folder`; the catalog of an older simsearch is upgraded first, which writes to it.
+
+        Raises `CollectionNotFound`, `CollectionTooNew`, `CollectionDamaged`; for an upgrade also `CollectionBusy`,
+        `CollectionNotWritable`.
+        """
+        file = folder / CATALOG_NAME
+        if not file.is_file():
+            raise make_not_found_error(folder)
+        with translate_errors(folder):
+            connection = connect_to_read(file)
+            try:
+                if is_outdated(connection):
+                    connection.close()
+                    upgrade_schema(folder)
+                    connection = connect_to_read(file)
+                return cls(folder, connection)
+            except BaseException:
+                connection.close()
+                raise
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether `folder` holds a collection. An interrupted creation does not count.
+
+        Raises what `open` raises for a collection that cannot be read.
+        """
+        try:
+            cls.open(folder).close()
+        except CollectionNotFound:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connection. The last connection to close folds SQLite's write-ahead log into the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def read_transaction(self) -> Iterator[None]:
+        """Read one state of the catalog within the block, whatever another process writes."""
+        with translate_errors(self.folder):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    def find_damage(self) -> list[str]:
+        """Run SQLite's integrity and foreign-key checks; one line for each problem."""
+        problems = [row[0] for row in self._fetch_all("PRAGMA integrity_check")]
+        dangling = self._fetch_all("PRAGMA foreign_key_check")
+        lines = [] if problems == ["ok"] else problems
+        return lines + [f"table {row[0]}, row {row[1]} refers to a missing row of {row[2]}" for row in dangling]
+
+    def _execute(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        with translate_errors(self.folder):
+            return self._connection.execute(query, values)
+
+    def _execute_many(self, query: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+        with translate_errors(self.folder):
+            return self._connection.executemany(query, rows)
+
+    def _iterate_rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        with translate_errors(self.folder):
+            yield from self._connection.execute(query, values)
+
+    def _fetch_all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with translate_errors(self.folder):
+            return self._connection.execute(query, values).fetchall()
+
+    def _fetch_one(self, query: str, values: Sequence[Any] = ()) -> Any:
+        with translate_errors(self.folder):
+            return self._connection.execute(query, values).fetchone()
+
+
+def split_chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:
+    """Split values into chunks for `IN (...)`, each with its placeholders."""
+    for start in range(0, len(values), _MAX_VALUES):
+        some = values[start : start + _MAX_VALUES]
+        yield some, ", ".join("?" * len(some))
