@@ -37,7 +37,7 @@ def serve(
     """
     folder = find_collection(in_)
     try:
-        from simsearch.web.server import listen, make_token, serve
+        from simsearch.web.server import bind_socket, make_token, serve
         from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
     except ModuleNotFoundError as error:
         raise MissingExtra("the web server", "web") from error
@@ -45,17 +45,17 @@ def serve(
         collection=folder, host=host, port=port, token=token or (None if host in LOOPBACK_HOSTS else make_token()),
         backbone=backbone, allow_url=allow_url, offline=offline, **_build_limits(megapixels),
     )  # fmt: skip
-    taken = listen(settings)
+    bound = bind_socket(settings)
 
     def announce() -> None:
         name = f"[{host}]" if ":" in host else host
-        address = f"http://{name}:{taken.getsockname()[1]}/"
+        address = f"http://{name}:{bound.getsockname()[1]}/"
         entry = address + (f"login?token={settings.token}" if settings.token else "")
         print_message(f"simsearch: serving {folder} at {entry}  (Ctrl-C stops it)")
         if show:
             typer.launch(entry)
 
-    serve(taken, settings, announce)
+    serve(bound, settings, announce)
 
 
 def _build_limits(megapixels: float | None) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from simsearch.images.augmentation import Transformation
 from simsearch.notebook import GalleryItem, render_gallery
+from simsearch.text import replace_invalid_unicode
 
 _MAX_NOTEBOOK_HITS = 20
 
@@ -50,8 +51,12 @@ class Hit:
         return self._to_fields() | {"view": self.view.to_dict()}
 
     def to_api_dict(self) -> dict[str, Any]:
-        """The hit as the HTTP API returns it: the parameters of the view are an object of their own."""
-        return self._to_fields() | {"view": {"kind": self.view.kind, "parameters": dict(self.view.parameters)}}
+        """The hit as the HTTP API returns it: view parameters are an object, bytes in paths that are not UTF-8 U+FFFD."""
+        return self._to_fields() | {
+            "path": replace_invalid_unicode(self.path),
+            "paths": [replace_invalid_unicode(path) for path in self.paths],
+            "view": {"kind": self.view.kind, "parameters": dict(self.view.parameters)},
+        }
 
     def _to_fields(self) -> dict[str, Any]:
         return {
@@ -92,9 +97,9 @@ class Answer:
         }
 
     def to_api_dict(self) -> dict[str, Any]:
-        """The answer as the HTTP API returns it: every field is present."""
+        """The answer as the HTTP API returns it: every field is present, and every text is valid Unicode."""
         return {
-            "query": list(self.queries),
+            "query": [replace_invalid_unicode(name) for name in self.queries],
             "backbone": self.backbone,
             "model": self.model,
             "rerank": self.rerank,

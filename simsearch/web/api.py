@@ -1,4 +1,4 @@
-"""The API, under /api/v1: searches, images, their pictures, and how the server is."""
+"""The API under /api/v1: searches, images, thumbnails, files, and the state of the server."""
 
 from __future__ import annotations
 
@@ -13,63 +13,54 @@ from simsearch.errors import UsageError
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.web import metrics
 from simsearch.web.engine import SearchEngine, ServerNotReady
-from simsearch.web.images import THUMBNAIL_SIDES, load_stored_image, read_original
+from simsearch.web.images import THUMBNAIL_SIDES, read_original, read_stored_image
 from simsearch.web.query import (
     MAX_EXAMPLES,
     MAX_ID,
     MAX_OFFSET,
     MAX_RESULTS,
     MAX_WHERE_LENGTH,
+    RequestPicture,
     Rerank,
-    SearchRequest,
-    run_search,
+    build_query,
 )
 from simsearch.web.safe_fetch import Fetcher
-from simsearch.web.schemas import (
-    AnswerDocument,
-    ImageDocument,
-    Problem,
-    StateDocument,
-    StatsDocument,
-    build_answer_document,
-    build_image_document,
-    build_stats_document,
-)
+from simsearch.web.schemas import AnswerDocument, ImageDocument, Problem, StateDocument, StatsDocument
 
 PREFIX = "/api/v1"
-_CACHE_FOREVER = "private, max-age=31536000, immutable"  # an id never comes to mean another content
+_CACHE_FOREVER = "private, max-age=31536000, immutable"  # an id is never reused for another content
 
-ImageId = Annotated[int, Path(ge=1, le=MAX_ID, description="The id of a stored image, as answers give it.")]
-_Side = IntEnum("_Side", {f"_{side}": side for side in THUMBNAIL_SIDES})  # type: ignore[misc]  # made of the list
+ImageId = Annotated[int, Path(ge=1, le=MAX_ID, description="The id of a stored image, as in search results.")]
+_Side = IntEnum("_Side", {f"_{side}": side for side in THUMBNAIL_SIDES})  # type: ignore[misc]  # built from the list
 _Id = Annotated[int, Query(ge=1, le=MAX_ID)]
-ResultCount = Annotated[int, Query(ge=1, le=MAX_RESULTS, description="How many images to find.")]
-_WHERE = "Which images may be found, such as `width >= 800 and class = 'lamp'`."
-_CROP = "The part of the first picture that is meant: x,y,w,h in px, or in fractions."
-_SELF = "Leave out images of the same content as a query."
+ResultCount = Annotated[int, Query(ge=1, le=MAX_RESULTS, description="Number of results.")]
+_WHERE = "Filter on the images, such as `width >= 800 and class = 'lamp'`."
+_CROP = "Crop of the first picture: x,y,w,h in px, or in fractions of its size."
+_SELF = "Leave out images with the same content as a query picture."
 
 
 def _declare_files(description: str) -> Any:
-    """Files of a form; there may be none."""
+    """Declare an optional list of files in a form."""
     return File(default_factory=list, max_length=MAX_EXAMPLES, description=description)
 
 
 def _declare_ids(description: str) -> Any:
-    """Ids in a form; there may be none."""
+    """Declare an optional list of ids in a form."""
     return Form(default_factory=list, max_length=MAX_EXAMPLES, description=description)
 
 
 def _describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     meanings = {
-        400: "The question itself is wrong.",
-        401: "A token is wanted.",
-        403: "Another site sent this.",
-        404: "There is no such image, or no such model here.",
-        408: "The request came too slowly.",
+        400: "A parameter is invalid.",
+        401: "A token is required.",
+        403: "The request comes from another site.",
+        404: "The image or the model does not exist.",
+        408: "The request body arrived too slowly.",
         413: "The request is too large.",
-        422: "The request is not what it should be, or its picture cannot be read.",
-        421: "The server was asked by a name that is not its own.",
-        500: "The server failed.",
-        503: "Too much is asked at once; Retry-After says when to try again.",
+        422: "The request is malformed, or its picture cannot be read.",
+        421: "The Host header does not name this server.",
+        500: "Internal server error.",
+        503: "The server is overloaded; Retry-After gives the time in seconds.",
     }
     return {status: {"model": Problem, "description": meanings[status]} for status in statuses}
 
@@ -79,7 +70,7 @@ router = APIRouter(prefix=PREFIX, responses=_describe_errors(*_COMMON_ERRORS))
 
 
 def find_engine(request: Request) -> SearchEngine:
-    """The engine of the app that a request came to."""
+    """Return the engine of the app."""
     engine: SearchEngine = request.app.state.engine
     return engine
 
@@ -88,26 +79,26 @@ def find_engine(request: Request) -> SearchEngine:
 async def search_by_id(
     request: Request,
     *,
-    id: Annotated[list[_Id], Query(min_length=1, max_length=MAX_EXAMPLES, description="Images to be like.")],
+    id: Annotated[list[_Id], Query(min_length=1, max_length=MAX_EXAMPLES, description="Ids of positive examples.")],
     unlike_id: Annotated[
-        list[_Id], Query(default_factory=list, max_length=MAX_EXAMPLES, description="Images to be unlike.")
+        list[_Id], Query(default_factory=list, max_length=MAX_EXAMPLES, description="Ids of negative examples.")
     ],
     crop: Annotated[str | None, Query(max_length=100, description=_CROP)] = None,
     where: Annotated[str | None, Query(max_length=MAX_WHERE_LENGTH, description=_WHERE)] = None,
     k: ResultCount = 20,
-    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="How many answers to pass over.")] = 0,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Number of results to skip.")] = 0,
     min_similarity: Annotated[float, Query(ge=-1, le=1)] = -1.0,
     exclude_self: Annotated[bool, Query(description=_SELF)] = False,
     backbone: Annotated[str | None, Query(max_length=200)] = None,
     rerank: Rerank = "default",
 ) -> Response:
-    """The images most similar to stored ones, by falling cosine similarity."""
-    question = SearchRequest(
-        like=id, unlike=unlike_id,
-        crop=crop, where=where, k=k, offset=offset, min_similarity=min_similarity,
+    """Find the images most similar to stored images, sorted by cosine similarity."""
+    engine = find_engine(request)
+    query = build_query(
+        engine.settings, id, unlike_id, crop=crop, where=where, k=k, offset=offset, min_similarity=min_similarity,
         exclude_self=exclude_self, backbone=backbone, rerank=rerank,
     )  # fmt: skip
-    return _to_json_response(build_answer_document(await run_search(question, find_engine(request))))
+    return _to_json_response((await engine.search(query)).to_api_dict())
 
 
 @router.post(
@@ -119,38 +110,38 @@ async def search_by_id(
 async def search(
     request: Request,
     *,
-    image: Annotated[list[UploadFile], _declare_files("Pictures to be like.")],
-    unlike_image: Annotated[list[UploadFile], _declare_files("Pictures to be unlike.")],
-    id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Images to be like.")],
-    unlike_id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Images to be unlike.")],
-    url: Annotated[str | None, Form(max_length=2000, description="Only where the server allows it.")] = None,
+    image: Annotated[list[UploadFile], _declare_files("Pictures of positive examples.")],
+    unlike_image: Annotated[list[UploadFile], _declare_files("Pictures of negative examples.")],
+    id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Ids of positive examples.")],
+    unlike_id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Ids of negative examples.")],
+    url: Annotated[str | None, Form(max_length=2000, description="URL of a positive example, if the server allows URLs.")] = None,
     crop: Annotated[str | None, Form(max_length=100, description=_CROP)] = None,
     where: Annotated[str | None, Form(max_length=MAX_WHERE_LENGTH, description=_WHERE)] = None,
-    k: Annotated[int, Form(ge=1, le=MAX_RESULTS, description="How many images to find.")] = 20,
-    offset: Annotated[int, Form(ge=0, le=MAX_OFFSET, description="How many answers to pass over.")] = 0,
+    k: Annotated[int, Form(ge=1, le=MAX_RESULTS, description="Number of results.")] = 20,
+    offset: Annotated[int, Form(ge=0, le=MAX_OFFSET, description="Number of results to skip.")] = 0,
     min_similarity: Annotated[float, Form(ge=-1, le=1)] = -1.0,
     exclude_self: Annotated[bool, Form(description=_SELF)] = False,
     backbone: Annotated[str | None, Form(max_length=200)] = None,
     rerank: Annotated[Rerank, Form()] = "default",
 ) -> Response:
-    """The images most similar to pictures that are sent, to stored ones, or to both; several are averaged."""
+    """Find the images most similar to uploaded pictures, stored images, or both. Several examples are averaged."""
     engine = find_engine(request)
-    like: list[int | tuple[str, bytes]] = [await _read_upload(file) for file in image]
+    like: list[RequestPicture] = [await _read_upload(file) for file in image]
     if url:
-        like.append(("the picture at that address", await fetch_picture(url, engine, request.app.state.fetcher)))
-    question = SearchRequest(
-        like=[*like, *id], unlike=[*[await _read_upload(file) for file in unlike_image], *unlike_id],
-        crop=crop, where=where,
-        k=k, offset=offset, min_similarity=min_similarity, exclude_self=exclude_self, backbone=backbone, rerank=rerank,
+        like.append(("the picture at the URL", await fetch_picture(url, engine, request.app.state.fetcher)))
+    unlike: list[RequestPicture] = [await _read_upload(file) for file in unlike_image]
+    query = build_query(
+        engine.settings, [*like, *id], [*unlike, *unlike_id], crop=crop, where=where, k=k, offset=offset,
+        min_similarity=min_similarity, exclude_self=exclude_self, backbone=backbone, rerank=rerank,
     )  # fmt: skip
-    return _to_json_response(build_answer_document(await run_search(question, engine)))
+    return _to_json_response((await engine.search(query)).to_api_dict())
 
 
 @router.get("/images/{image_id}", responses=_describe_errors(404, 422, 503), tags=["images"])
 async def image(request: Request, image_id: ImageId) -> ImageDocument:
-    """What is known of an image: its size, its files, what its camera and its owner noted."""
+    """Return the metadata of an image: size, files, EXIF data and user columns."""
     engine = find_engine(request)
-    return build_image_document(await engine.run_image_work(lambda: load_stored_image(engine.folder, image_id)))
+    return ImageDocument.from_image(await engine.run_image_work(lambda: read_stored_image(engine.folder, image_id)))
 
 
 _PICTURE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -160,8 +151,8 @@ _PICTURE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
     "/images/{image_id}/thumbnail",
     response_class=Response,
     responses={
-        200: {"content": {"image/webp": _PICTURE}, "description": "The picture, whole, as WebP."},
-        304: {"description": "It is what If-None-Match says."},
+        200: {"content": {"image/webp": _PICTURE}, "description": "The whole picture as WebP."},
+        304: {"description": "The thumbnail matches If-None-Match."},
         **_describe_errors(404, 422, 503),
     },
     tags=["images"],
@@ -169,10 +160,10 @@ _PICTURE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 async def thumbnail(
     request: Request,
     image_id: ImageId,
-    side: Annotated[_Side, Query(description="px at most")] = _Side["_320"],
+    side: Annotated[_Side, Query(description="Maximum width and height in px.")] = _Side["_320"],
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A small rendition of an image, to be kept for good: its ETag follows from the picture's content."""
+    """Return a thumbnail of an image. It can be cached forever: its ETag is derived from the content."""
     digest, data = await find_engine(request).load_thumbnail(image_id, side)
     headers = {"ETag": f'"{digest}-{side}"', "Cache-Control": _CACHE_FOREVER}
     if if_none_match is not None and headers["ETag"] in if_none_match:
@@ -184,15 +175,15 @@ async def thumbnail(
     "/images/{image_id}/file",
     response_class=Response,
     responses={
-        200: {"content": {"application/octet-stream": _PICTURE}, "description": "The file's bytes, to be saved."},
+        200: {"content": {"application/octet-stream": _PICTURE}, "description": "The bytes of the file, as a download."},
         **_describe_errors(404, 422, 503),
     },
     tags=["images"],
 )
 async def file(request: Request, image_id: ImageId) -> Response:
-    """An image's own bytes, as they were indexed."""
+    """Return the original file of an image, with the content that was indexed."""
     engine = find_engine(request)
-    found = await engine.run_image_work(lambda: load_stored_image(engine.folder, image_id))
+    found = await engine.run_image_work(lambda: read_stored_image(engine.folder, image_id))
     raw = await engine.run_image_work(lambda: read_original(found, compute_default_max_pixels()))
     extension = mimetypes.guess_extension(f"image/{found.format.lower()}") or ""
     headers = {
@@ -205,19 +196,19 @@ async def file(request: Request, image_id: ImageId) -> Response:
 
 @router.get("/stats", responses=_describe_errors(503), tags=["server"])
 async def stats(request: Request) -> StatsDocument:
-    """What the collection holds."""
-    return build_stats_document(await find_engine(request).load_info())
+    """Return statistics of the collection."""
+    return StatsDocument.model_validate(await find_engine(request).load_info())
 
 
 @router.get("/health", tags=["server"])
 async def health() -> StateDocument:
-    """Whether the server is there. Needs no token."""
+    """Report that the server runs. Needs no token."""
     return StateDocument(status="ok")
 
 
 @router.get("/ready", responses=_describe_errors(503), tags=["server"])
 async def ready(request: Request) -> StateDocument:
-    """Whether the collection is open and its model is loaded."""
+    """Report whether the collection is open and its model is loaded."""
     engine = find_engine(request)
     if not engine.is_ready:
         raise ServerNotReady("the server is starting or stopping", "try again in a moment")
@@ -231,23 +222,23 @@ metrics_router = APIRouter(responses=_describe_errors(*_COMMON_ERRORS))
 @metrics_router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "For Prometheus."}},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics for Prometheus."}},
     tags=["server"],
 )
 async def prometheus(request: Request) -> Response:
-    """Counts and times in Prometheus's text format."""
-    return Response(request.app.state.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    """Return metrics in the text format of Prometheus."""
+    return Response(request.app.state.metrics.to_text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
 async def fetch_picture(url: str, engine: SearchEngine, fetcher: Fetcher) -> bytes:
-    """A picture from the web, where that is allowed."""
+    """Fetch a picture from the web, if the server allows URLs."""
     if not engine.settings.allow_url:
-        raise UsageError("this server fetches nothing from the web", "send the picture itself")
+        raise UsageError("this server does not fetch pictures from the web", "upload the picture")
     return await engine.run_fetch(lambda: fetcher.fetch(url))
 
 
 async def _read_upload(file: UploadFile) -> tuple[str, bytes]:
-    return "the picture that was sent", await file.read()
+    return "the uploaded picture", await file.read()
 
 
 def _to_json_response(document: dict[str, Any]) -> Response:

@@ -1,4 +1,4 @@
-"""The app: the API and the page behind the guard, with one way of saying what went wrong."""
+"""The web app: the API and the pages behind the security middleware, with one form of error responses."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from simsearch.web.safe_fetch import Fetcher
 
 _log = logging.getLogger("simsearch.web")
 
-_DESCRIPTION = """Search a collection of images by example. The calls are those of the command line.
+_DESCRIPTION = """Search a collection of images by example. The parameters are those of the command line.
 
-Where the server wants a token, send it as `Authorization: Bearer TOKEN`."""
+If the server requires a token, send it as `Authorization: Bearer TOKEN`."""
 
 
 def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
-    """The ASGI app of a started engine, which it closes when it stops."""
+    """Make the ASGI app of a started engine. The app closes the engine when it stops."""
     settings, metrics = engine.settings, engine.metrics
 
     @contextlib.asynccontextmanager
@@ -55,27 +55,27 @@ def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
 
 
 def _render_error(request: Request, error: Exception) -> Response:
-    """A page for who looks, a document for programs."""
-    said = to_error_response(error)
-    if said.status == 500:
+    """Render an error as a page for browsers and as JSON for programs."""
+    response = to_error_response(error)
+    if response.status == 500:
         _log.error("%s %s", request.method, request.url.path, exc_info=error)
-    headers = said.headers | dict((error.headers or {}) if isinstance(error, HTTPException) else {})
-    if said.status == 405:
+    headers = response.headers | dict((error.headers or {}) if isinstance(error, HTTPException) else {})
+    if response.status == 405:
         headers["Allow"] = ", ".join(_list_methods(request))
     if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api"):
-        return login.render_error_page(request, said, headers)
-    return JSONResponse({"problem": said.problem, "advice": said.advice}, said.status, headers)
+        return login.render_error_page(response, headers)
+    return JSONResponse({"problem": response.problem, "advice": response.advice}, response.status, headers)
 
 
 def _list_methods(request: Request) -> list[str]:
-    """Every method that the path is asked with: several routes may share it."""
-    fitting = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
-    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+    """List the methods of all routes with the path of the request."""
+    routes = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 def _describe_token(app: FastAPI) -> None:
-    """Tell of the token in the API's description."""
-    described = app.openapi()
-    described.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    described["security"] = [{"token": []}]
-    described["paths"][f"{api.PREFIX}/health"]["get"]["security"] = []
+    """Add the token to the OpenAPI description."""
+    description = app.openapi()
+    description.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    description["security"] = [{"token": []}]
+    description["paths"][f"{api.PREFIX}/health"]["get"]["security"] = []

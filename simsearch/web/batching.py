@@ -1,38 +1,26 @@
-"""One model for all requests: what is to be embedded while the engine is busy goes into its next batch."""
+"""Dynamic batching: pictures that arrive while the model runs go together into its next batch."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_REQUESTS_PER_BATCH = 16
+from simsearch.models.embedder import Embedder
+
+MAX_BATCH_REQUESTS = 16
+"""The largest number of requests whose pictures are embedded in one batch."""
 
 Batch = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
 
-class EmbedderLike(Protocol):
-    """A model, loaded, as `simsearch.models.embedder.Embedder` says."""
-
-    model: Any
-    width: int
-    engine: str
-    n_parallel: int
-    notes: tuple[str, ...]
-
-    def embed(self, batch: Batch) -> Vectors:
-        """(n, side, side, 3) uint8 to (n, d) float32."""
-        ...
-
-
 @dataclass(slots=True, eq=False)
 class _PendingBatch:
-    """A batch that waits for its vectors, or for what went wrong with it."""
+    """Pictures of one request that wait for their vectors, or the error of embedding them."""
 
     batch: Batch
     vectors: Vectors | None = None
@@ -44,13 +32,13 @@ class _PendingBatch:
 
 
 class BatchingEmbedder:
-    """An embedder for several threads at once, which embeds together what they ask while it is busy.
+    """An embedder for several threads that combines the requests which arrive while the model runs.
 
-    There is no time that a request is held back for others to come: alone it goes at once, and under load the time
-    that the engine needs for one batch collects the next. `on_batch` is told the number of pictures of each.
+    No request is delayed to wait for others: a single request runs at once, and under load the run time of one batch
+    collects the next. `on_batch` is called with the number of pictures in each batch.
     """
 
-    def __init__(self, embedder: EmbedderLike, on_batch: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, embedder: Embedder, on_batch: Callable[[int], None] = lambda _: None) -> None:
         self.model = embedder.model
         self.width = embedder.width
         self.engine = embedder.engine
@@ -63,22 +51,22 @@ class BatchingEmbedder:
         self._engine_lock = threading.Lock()
 
     def embed(self, batch: Batch) -> Vectors:
-        """(n, side, side, 3) uint8 to (n, d) float32 unit rows, in whatever batch they are made."""
-        mine = _PendingBatch(batch)
+        """Embed pictures (n, side, side, 3) uint8 as unit rows (n, d) float32, possibly together with other requests."""
+        request = _PendingBatch(batch)
         with self._queue_lock:
-            self._waiting.append(mine)
-        while not mine.is_done:
+            self._waiting.append(request)
+        while not request.is_done:
             with self._engine_lock:
-                if not mine.is_done:  # else another thread's batch had room for it
+                if not request.is_done:  # another thread may have embedded it in its batch
                     self._embed_waiting()
-        if mine.failure is not None:
-            raise mine.failure
-        assert mine.vectors is not None  # it is done, and did not fail
-        return mine.vectors
+        if request.failure is not None:
+            raise request.failure
+        assert request.vectors is not None  # it is done and did not fail
+        return request.vectors
 
     def _embed_waiting(self) -> None:
         with self._queue_lock:
-            together, self._waiting = self._waiting[:_MAX_REQUESTS_PER_BATCH], self._waiting[_MAX_REQUESTS_PER_BATCH:]
+            together, self._waiting = self._waiting[:MAX_BATCH_REQUESTS], self._waiting[MAX_BATCH_REQUESTS:]
         try:
             vectors = self._embedder.embed(np.concatenate([request.batch for request in together]))
         except BaseException as error:
@@ -91,14 +79,14 @@ class BatchingEmbedder:
             request.vectors = rows
 
 
-class SharedEmbedders(MutableMapping[str, Any]):
-    """The models that are loaded, by fingerprint, for collections opened by several threads: each model once."""
+class SharedEmbedders(MutableMapping[str, Embedder]):
+    """Loaded models by fingerprint, shared by the collections of several threads. Each model is loaded once."""
 
     def __init__(self, on_batch: Callable[[int], None] = lambda _: None) -> None:
         self._on_batch = on_batch
         self._embedders: dict[str, BatchingEmbedder] = {}
 
-    def __setitem__(self, fingerprint: str, embedder: EmbedderLike) -> None:
+    def __setitem__(self, fingerprint: str, embedder: Embedder) -> None:
         self._embedders.setdefault(fingerprint, BatchingEmbedder(embedder, self._on_batch))
 
     def __getitem__(self, fingerprint: str) -> BatchingEmbedder:

@@ -1,4 +1,4 @@
-"""Errors as HTTP has them: a status, what happened, what to do next."""
+"""Map errors to HTTP responses: a status code, the problem, and what to do."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ from simsearch.errors import (
 )
 from simsearch.web.engine import RETRY_AFTER_S, RequestTimedOut, ServerBusy, ServerNotReady
 
+
+class UploadExpired(SimsearchError):
+    """An uploaded picture is no longer in memory."""
+
+
 _STATUS_BY_ERROR: tuple[tuple[type[SimsearchError], int], ...] = (
     (ServerBusy, 503),
     (RequestTimedOut, 503),
     (ServerNotReady, 503),
+    (UploadExpired, 410),
     (ImageNotFound, 404),
     (ModelNotIndexed, 404),
     (CollectionBusy, 503),
@@ -35,16 +41,12 @@ _STATUS_BY_ERROR: tuple[tuple[type[SimsearchError], int], ...] = (
     (ModelError, 500),
     (SimsearchError, 500),
 )
-"""The first that fits."""
-
-
-class UploadExpired(SimsearchError):
-    """A picture that was asked with is not kept any more."""
+"""The first class that matches decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An answer that is none. `retry_s` is when to try again, 0 where that does not help."""
+    """The content of an error response. `retry_s` is the time before a retry, 0 if a retry does not help."""
 
     status: int
     problem: str
@@ -53,39 +55,36 @@ class ErrorResponse:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What tells a program when to try again."""
+        """Additional HTTP headers."""
         return {"Retry-After": str(self.retry_s)} if self.retry_s else {}
 
 
 def to_error_response(error: Exception) -> ErrorResponse:
-    """What to say of an error."""
-    if isinstance(error, UploadExpired):
-        return ErrorResponse(410, error.problem, error.advice)
-    if isinstance(error, ImageError):
-        return ErrorResponse(422, f"cannot read {error.path}: {error.problem}", error.advice)
+    """Convert an error to the content of its HTTP response."""
     if isinstance(error, SimsearchError):
         status = next(status for kind, status in _STATUS_BY_ERROR if isinstance(error, kind))
-        # What the command line calls an option is here a field of the same name.
-        return ErrorResponse(
-            status, error.problem.removeprefix("--"), error.advice, RETRY_AFTER_S if status == 503 else 0
-        )
+        # Options of the command line are fields of the same name in a request.
+        problem = error.problem.removeprefix("--")
+        if isinstance(error, ImageError):
+            problem = f"cannot read {error.path}: {error.problem}"
+        return ErrorResponse(status, problem, error.advice, RETRY_AFTER_S if status == 503 else 0)
     if isinstance(error, RequestValidationError):
-        return ErrorResponse(
-            422, "; ".join(map(_format_validation_error, error.errors()[:5])), "see /api/v1/openapi.json"
-        )
+        problem = "; ".join(map(_format_validation_error, error.errors()[:5]))
+        return ErrorResponse(422, problem, "see /api/v1/openapi.json")
     if isinstance(error, HTTPException):
         advice = "see /api/v1/openapi.json" if error.status_code in (404, 405) else "try again"
         return ErrorResponse(error.status_code, _format_http_error(error), advice)
-    return ErrorResponse(500, "the server failed", "its log says why")
+    return ErrorResponse(500, "internal server error", "see the log of the server")
 
 
 def _format_validation_error(error: dict[str, object]) -> str:
-    place = error["loc"]
-    name = ".".join(str(part) for part in place[1:]) if isinstance(place, tuple) else str(place)
+    location = error["loc"]
+    name = ".".join(str(part) for part in location[1:]) if isinstance(location, tuple) else str(location)
     return f"{name or 'the request'}: {error['msg']}"
 
 
 def _format_http_error(error: HTTPException) -> str:
     if error.detail and error.detail != HTTPStatus(error.status_code).phrase:
         return str(error.detail)
-    return {404: "there is nothing here", 405: "this is not asked like that"}.get(error.status_code, str(error.detail))
+    messages = {404: "page not found", 405: "method not allowed for this URL"}
+    return messages.get(error.status_code, str(error.detail))

@@ -1,4 +1,4 @@
-"""What takes longer than a visitor waits for: duplicates and the map, made in the background and kept."""
+"""Background jobs: duplicates and the map take longer than a request may, so they run in a thread and are kept."""
 
 from __future__ import annotations
 
@@ -20,111 +20,111 @@ from simsearch.web.settings import ServerSettings
 
 T = TypeVar("T")
 
+ReportProgress = Callable[[str, float], None]
+"""Called with the current stage and the fraction that is done, from 0 to 1."""
+
 _FACTS_PATTERN = re.compile(r'(<script type="application/json" id="facts">)(.*?)(</script>)', re.DOTALL)
 _MAX_JOBS = 8
 
 
 @dataclass(slots=True)
 class BackgroundJob(Generic[T]):
-    """Something that is being made. `stage` and `share` say how far it is."""
+    """A result that is being computed. `stage` is the current stage, `fraction` the part that is done, from 0 to 1."""
 
     future: Future[T]
     stage: str = "waiting"
-    share: float = 0.0
+    fraction: float = 0.0
 
     @property
     def is_done(self) -> bool:
-        """Whether there is a result, or a failure in its place."""
+        """Whether the job has ended, with a result or an error."""
         return self.future.done()
 
     def result(self) -> T:
-        """What was made. Raises what went wrong."""
+        """Return the result of a job that is done, or raise its error."""
         return self.future.result()
 
 
 class BackgroundJobs:
-    """What was made of a collection as a whole, by the state of the collection it was made of. One at a time."""
+    """Jobs over a whole collection, run one at a time. Results are kept until the collection changes."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="overview")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._jobs: dict[tuple[Any, ...], BackgroundJob[Any]] = {}
         self._lock = threading.Lock()
 
     def find_duplicates(self, collection: Collection, tier: Tier) -> BackgroundJob[DuplicateReport]:
-        """The groups of duplicates, as far down as a tier; begun if nobody asked since the collection changed."""
+        """Return the job that finds duplicates down to a tier, and start it if the collection has changed since the last."""
 
-        def make(opened: Collection, progress: Callable[[str, float], None]) -> DuplicateReport:
-            order = WeightsOptions(offline=self._settings.offline)
-            question = DuplicateOptions(down_to=tier)
-            return opened.duplicates(question, backbone=self._settings.backbone, weights=order, progress=progress)
+        def find(opened: Collection, progress: ReportProgress) -> DuplicateReport:
+            options, weights = DuplicateOptions(down_to=tier), WeightsOptions(offline=self._settings.offline)
+            return opened.duplicates(options, backbone=self._settings.backbone, weights=weights, progress=progress)
 
-        return self._submit(("duplicates", tier, *self._build_state_key(collection)), make)
+        return self._submit(("duplicates", tier, *self._build_state_key(collection)), find)
 
     def draw_map(self, collection: Collection) -> BackgroundJob[bytes]:
-        """The map as a page whose pictures are asked of this server."""
+        """Return the job that draws the map as an HTML page with links to this server, and start it if needed."""
 
-        def make(opened: Collection, progress: Callable[[str, float], None]) -> bytes:
+        def draw(opened: Collection, progress: ReportProgress) -> bytes:
             progress("laying out", 0.2)
-            found = opened.arrangement(backbone=self._settings.backbone)
+            layout = opened.arrangement(backbone=self._settings.backbone)
             progress("drawing", 0.6)
-            images = [MapImage(image.image_id, image.path, image.label) for image in found.images]
-            title = f"{Path(self._settings.collection).absolute().name} ({found.backbone})"
+            images = [MapImage(image.image_id, image.path, image.label) for image in layout.images]
+            title = f"{Path(self._settings.collection).absolute().name} ({layout.backbone})"
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "map.html"
-                write_map_page(CollectionMap(title, images, found.grid, found.clusters), file)
+                write_map_page(CollectionMap(title, images, layout.grid, layout.clusters), file)
                 return _link_to_server(file.read_text("utf-8"), images).encode()
 
-        return self._submit(("map", *self._build_state_key(collection)), make)
+        return self._submit(("map", *self._build_state_key(collection)), draw)
 
     def close(self) -> None:
-        """Finish what is being made, drop what waits."""
+        """Finish the running job and drop waiting ones."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _build_state_key(self, collection: Collection) -> tuple[Any, ...]:
-        """What changes with the collection: of which model, after how many changes, over how many files."""
+        """Build a key that changes with the collection: the model, its generation, and the number of files."""
         stored = collection.model(self._settings.backbone)
         return stored.fingerprint, stored.generation, collection.info()["files"]
 
-    def _submit(
-        self, key: tuple[Any, ...], make: Callable[[Collection, Callable[[str, float], None]], T]
-    ) -> BackgroundJob[T]:
+    def _submit(self, key: tuple[Any, ...], compute: Callable[[Collection, ReportProgress], T]) -> BackgroundJob[T]:
         with self._lock:
             if key in self._jobs:
                 return self._jobs[key]
             while len(self._jobs) >= _MAX_JOBS:
                 self._jobs.pop(next(iter(self._jobs))).future.cancel()
-            making: BackgroundJob[T] = BackgroundJob(Future())
-            self._jobs[key] = making
+            job: BackgroundJob[T] = BackgroundJob(Future())
+            self._jobs[key] = job
 
-        def tell(stage: str, share: float) -> None:
-            making.stage, making.share = stage, share
+        def report_progress(stage: str, fraction: float) -> None:
+            job.stage, job.fraction = stage, fraction
 
         def work() -> None:
-            if not making.future.set_running_or_notify_cancel():
+            if not job.future.set_running_or_notify_cancel():
                 return
             try:
                 with Collection.open(self._settings.collection) as opened:
-                    making.future.set_result(make(opened, tell))
+                    job.future.set_result(compute(opened, report_progress))
             except BaseException as error:
-                making.future.set_exception(error)
+                job.future.set_exception(error)
                 self._forget(key)
 
         self._pool.submit(work)
-        return making
+        return job
 
     def _forget(self, key: tuple[Any, ...]) -> None:
-        """What failed is tried again when it is next asked for."""
+        """Remove a failed job, so that the next request tries again."""
         with self._lock:
             self._jobs.pop(key, None)
 
 
 def _link_to_server(page: str, images: list[MapImage]) -> str:
-    """The page with addresses of this server in the place of those of files."""
+    """Replace the links to files in the map page by links to this server."""
 
-    def with_addresses(found: re.Match[str]) -> str:
-        facts = json.loads(found[2])
+    def replace_links(match: re.Match[str]) -> str:
+        facts = json.loads(match[2])
         facts["addresses"] = {str(row): f"/images/{image.image_id}" for row, image in enumerate(images)}
-        return found[1] + json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c") + found[3]
+        return match[1] + json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c") + match[3]
 
-    return _FACTS_PATTERN.sub(with_addresses, page, count=1)
+    return _FACTS_PATTERN.sub(replace_links, page, count=1)

@@ -1,19 +1,19 @@
-"""The door, where a token is asked for; style sheets, script and icon; and pages that say what went wrong."""
+"""The login page, static files, and rendering of pages and error pages."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
+from simsearch.report.html import render_package_page
 from simsearch.web.api import find_engine
 from simsearch.web.errors import ErrorResponse
 from simsearch.web.middleware import COOKIE_NAME, derive_cookie, is_valid_token, sanitize_local_path
-from simsearch.web.rendering import render_response
 
 _ASSET_CACHE_CONTROL = "no-cache"
 _COOKIE_S = 30 * 24 * 3600
@@ -23,9 +23,8 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/login")
 async def login_page(request: Request, token: str = "", next: str = "/") -> Response:
-    """Where a token is asked for. One in the address opens at once, and is not left there."""
-    expected = find_engine(request).settings.token
-    if expected is None:
+    """Show the login form. A token in the URL logs in at once and is then removed from the URL."""
+    if find_engine(request).settings.token is None:
         return RedirectResponse("/", 303)
     if token:
         return _check_login(request, token, next)
@@ -34,16 +33,16 @@ async def login_page(request: Request, token: str = "", next: str = "/") -> Resp
 
 @router.post("/login")
 async def login(request: Request, token: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/") -> Response:
-    """Let in who has the token."""
+    """Check the token of the login form and set the cookie."""
     return _check_login(request, token, next)
 
 
 @router.get("/static/{name}")
 async def asset(request: Request, name: str) -> Response:
-    """Our own style sheets, script and icon: a fixed list, whatever is asked for."""
+    """Send one of our style sheets, the script or the icon; no other file can be requested."""
     found = _load_assets().get(name)
     if found is None:
-        return render_error_page(request, ErrorResponse(404, "there is nothing here", "go back to the first page"), {})
+        return render_error_page(ErrorResponse(404, "page not found", "go to the start page"), {})
     kind, data, tag = found
     headers = {"ETag": tag, "Cache-Control": _ASSET_CACHE_CONTROL}
     if request.headers.get("if-none-match") == tag:
@@ -51,13 +50,20 @@ async def asset(request: Request, name: str) -> Response:
     return Response(data, media_type=kind, headers=headers)
 
 
-def render_error_page(request: Request, said: ErrorResponse, headers: dict[str, str]) -> Response:
-    """What went wrong, for who looks."""
-    return render_response("problem.html.j2", said.status, headers, said=said)
+def render_response(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:
+    """Render a template to a page that browsers may store but must revalidate."""
+    html = render_package_page("simsearch.web", template, **values)
+    return HTMLResponse(html, status, {"Cache-Control": "private, no-cache", **(headers or {})})
+
+
+def render_error_page(error: ErrorResponse, headers: dict[str, str]) -> Response:
+    """Render an error for a browser."""
+    return render_response("error.html.j2", error.status, headers, error=error)
 
 
 @functools.cache
 def _load_assets() -> dict[str, tuple[str, bytes, str]]:
+    """Load the static files: media type, content and ETag by name."""
     own, reports = resources.files("simsearch.web") / "static", resources.files("simsearch.report") / "templates"
     files = {
         "app.css": (own / "app.css", "text/css"),
@@ -65,11 +71,11 @@ def _load_assets() -> dict[str, tuple[str, bytes, str]]:
         "app.js": (own / "app.js", "text/javascript"),
         "icon.svg": (own / "icon.svg", "image/svg+xml"),
     }
-    found = {}
+    assets = {}
     for name, (file, kind) in files.items():
         data = file.read_bytes()
-        found[name] = (kind, data, f'"{hashlib.sha256(data).hexdigest()[:16]}"')
-    return found
+        assets[name] = (kind, data, f'"{hashlib.sha256(data).hexdigest()[:16]}"')
+    return assets
 
 
 def _check_login(request: Request, token: str, next: str) -> Response:
@@ -78,6 +84,6 @@ def _check_login(request: Request, token: str, next: str) -> Response:
         return RedirectResponse("/", 303)
     if not is_valid_token(token.strip(), expected):
         return render_response("login.html.j2", 401, next=sanitize_local_path(next), is_wrong=True)
-    answer = RedirectResponse(sanitize_local_path(next), 303)
-    answer.set_cookie(COOKIE_NAME, derive_cookie(expected), httponly=True, samesite="lax", max_age=_COOKIE_S)
-    return answer
+    response = RedirectResponse(sanitize_local_path(next), 303)
+    response.set_cookie(COOKIE_NAME, derive_cookie(expected), httponly=True, samesite="lax", max_age=_COOKIE_S)
+    return response

@@ -1,4 +1,4 @@
-"""What a Prometheus server is told. The only import of prometheus_client."""
+"""Metrics for Prometheus. The only import of prometheus_client."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ _TIME_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class ServerMetrics:
-    """Counters of one server, with a registry of their own."""
+    """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
-            "simsearch_requests", "Requests answered, by route and status.", ["method", "route", "status"],
+            "simsearch_requests", "Requests by method, route and status.", ["method", "route", "status"],
             registry=registry,
         )  # fmt: skip
         self._request_seconds = Histogram(
-            "simsearch_request_seconds", "Time from a request's head to the end of its answer.", ["route"],
+            "simsearch_request_seconds", "Time from the head of a request to the end of its response.", ["route"],
             buckets=_TIME_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._stages = Histogram(
-            "simsearch_search_stage_seconds", "Time of a search by stage: load (decoding included), embed, search.",
+            "simsearch_search_stage_seconds", "Time of a search by stage: load (including decoding), embed, search.",
             ["stage"], buckets=_TIME_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._batches = Histogram(
-            "simsearch_embed_batch_pictures", "Pictures embedded together.",
+            "simsearch_embed_batch_pictures", "Pictures per embedding batch.",
             buckets=(1, 2, 3, 4, 6, 8, 12, 16), registry=registry,
         )  # fmt: skip
-        self._queue = Gauge("simsearch_searches_waiting", "Searches that run or wait.", registry=registry)
+        self._queue = Gauge("simsearch_searches_waiting", "Searches running or waiting.", registry=registry)
 
     def watch_queue(self, length: Callable[[], float]) -> None:
-        """Ask this for the queue's length whenever the metrics are read."""
+        """Read the queue length from this function whenever the metrics are read."""
         self._queue.set_function(length)
 
     def count_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
-        """A request that was answered."""
+        """Count a request."""
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(elapsed_s)
 
     def count_batch(self, n_pictures: int) -> None:
-        """A batch that was embedded."""
+        """Count a batch that was embedded."""
         self._batches.observe(n_pictures)
 
     def observe_stages(self, milliseconds: Mapping[str, float]) -> None:
-        """The stages of a search."""
+        """Record the times of a search by stage."""
         for stage, value in milliseconds.items():
             self._stages.labels(stage).observe(value / 1e3)
 
     def to_text(self) -> bytes:
-        """All of it in Prometheus's text format."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

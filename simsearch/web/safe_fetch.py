@@ -1,7 +1,7 @@
-"""Pictures from addresses that visitors give: never from this machine or its network, whatever they lead to.
+"""Fetch pictures from URLs that visitors send, without access to this machine or its network (SSRF protection).
 
-A name is looked up once, every address it has is checked, and the connection goes to the one that was checked: a name
-that answers differently the next time, and a server that sends on to a private address, get no further.
+A host name is resolved once, every address is checked, and the connection goes to a checked address. So DNS rebinding
+(another answer at the next lookup) and redirects to private addresses have no effect.
 """
 
 from __future__ import annotations
@@ -29,48 +29,48 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ForbiddenAddress(UsageError):
-    """An address that is not asked for anybody."""
+    """A URL that the server does not fetch."""
 
 
 def is_public(address: IpAddress, port: int) -> bool:
-    """Whether an address belongs to the open internet and the port to the web; what an IPv6 address wraps counts."""
+    """Whether an address is public and the port is 80 or 443. IPv4 addresses embedded in an IPv6 address count."""
     if port not in _PORTS.values():
         return False
     if isinstance(address, ipaddress.IPv6Address):
-        wrapped: list[ipaddress.IPv4Address] = []
+        embedded: list[ipaddress.IPv4Address] = []
         if address in _NAT64:
-            wrapped.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        wrapped += [inner for inner in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if inner]
-        if wrapped:
-            return all(is_public(inner, port) for inner in wrapped)
+            embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        embedded += [inner for inner in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if inner]
+        if embedded:
+            return all(is_public(inner, port) for inner in embedded)
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
-    """How far fetching goes: at most so many bytes, within so many seconds, redirects included."""
+    """Fetches URLs of at most `max_bytes`, within `timeout_s` including redirects."""
 
     max_bytes: int
     timeout_s: float = 15.0
     is_allowed: Callable[[IpAddress, int], bool] = is_public
 
     def fetch(self, url: str) -> bytes:
-        """What is at a URL, http or https.
+        """Fetch an http or https URL.
 
-        Raises `Refused` when the URL, or one that it leads to, is not on the open internet, `Unreadable` when it cannot
+        Raises `ForbiddenAddress` if the URL or a redirect is not on the public internet, `UnreadableFile` if it cannot
         be fetched.
         """
         deadline = time.monotonic() + self.timeout_s
-        asked = url
+        first_url = url
         for _ in range(_MAX_REDIRECTS + 1):
             found = self._request(url, deadline)
             if isinstance(found, bytes):
                 return found
             url = urllib.parse.urljoin(url, found)
-        raise UnreadableFile(asked, f"it is sent on more than {_MAX_REDIRECTS} times", "give the address it ends at")
+        raise UnreadableFile(first_url, f"more than {_MAX_REDIRECTS} redirects", "use the final URL")
 
     def _request(self, url: str, deadline: float) -> bytes | str:
-        """What is there, or where it is sent on to."""
+        """Send one request. Return the body, or the target of a redirect."""
         target = _ParsedUrl.parse(url)
         connection = _connect(target, self._resolve_host(target), deadline)
         try:
@@ -79,25 +79,25 @@ class Fetcher:
             if response.status in _REDIRECT_STATUSES and (location := response.getheader("Location")):
                 return location
             if response.status != 200:
-                raise UnreadableFile(url, f"the server answers {response.status}", "check the address")
+                raise UnreadableFile(url, f"the server responded with status {response.status}", "check the URL")
             return self._read(response, url, deadline)
         except TimeoutError as error:
             raise _build_timeout_error(url) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UnreadableFile(url, f"the connection failed ({type(error).__name__})", "check the address") from error
+            raise UnreadableFile(url, f"the connection failed ({type(error).__name__})", "check the URL") from error
         finally:
             connection.close()
 
     def _resolve_host(self, target: _ParsedUrl) -> str:
-        """An address of the host, after all that it has were found to be public."""
+        """Resolve the host, check all of its addresses, and return one."""
         try:
             found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise UnreadableFile(target.url, f"there is no {target.host}", "check the address") from error
+            raise UnreadableFile(target.url, f"unknown host {target.host}", "check the URL") from error
         addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
         if not addresses or not all(self.is_allowed(ipaddress.ip_address(one), target.port) for one in addresses):
             raise ForbiddenAddress(
-                f"{target.host} is not on the open internet", "save the picture and ask with the file"
+                f"{target.host} is not on the public internet", "download the picture and upload the file"
             )
         return addresses[0]
 
@@ -107,7 +107,7 @@ class Fetcher:
             n_bytes += len(chunk)
             if n_bytes > self.max_bytes:
                 raise UnreadableFile(
-                    url, f"there is more than {self.max_bytes / 1e6:g} MB", "ask with a smaller picture"
+                    url, f"the file is larger than {self.max_bytes / 1e6:g} MB", "use a smaller picture"
                 )
             if time.monotonic() > deadline:
                 raise _build_timeout_error(url)
@@ -117,7 +117,7 @@ class Fetcher:
 
 @dataclass(frozen=True, slots=True)
 class _ParsedUrl:
-    """A URL in its parts; `path` with its query, ready to be sent."""
+    """A parsed URL; `path` includes the query and is percent-encoded."""
 
     url: str
     scheme: str
@@ -132,11 +132,11 @@ class _ParsedUrl:
             port = parts.port or _PORTS[parts.scheme.lower()]
         except (ValueError, KeyError) as error:
             raise ForbiddenAddress(
-                "that is no address on the web", "give one that begins with http:// or https://"
+                "not a web URL", "use a URL that begins with http:// or https://"
             ) from error
         if not parts.hostname or parts.username is not None or len(url) > _MAX_URL_LENGTH:
             raise ForbiddenAddress(
-                "that is no plain address on the web", "give one such as https://example.org/rose.jpg"
+                "not a plain web URL", "use a URL such as https://example.org/rose.jpg"
             )
         path = urllib.parse.quote(parts.path or "/", "/%:@!$&'()*+,;=~")
         if parts.query:
@@ -145,7 +145,7 @@ class _ParsedUrl:
 
 
 def _connect(target: _ParsedUrl, address: str, deadline: float) -> http.client.HTTPConnection:
-    """A connection to that very address, which goes by the host's name in the request and in the certificate."""
+    """Connect to the checked address. The host name is used in the request and to verify the certificate."""
     left_s = min(_SOCKET_TIMEOUT_S, deadline - time.monotonic())
     if left_s <= 0:
         raise _build_timeout_error(target.url)
@@ -155,10 +155,10 @@ def _connect(target: _ParsedUrl, address: str, deadline: float) -> http.client.H
         if target.scheme == "https":
             plain = ssl.create_default_context().wrap_socket(plain, server_hostname=target.host)
     except OSError as error:
-        raise UnreadableFile(target.url, f"no connection ({type(error).__name__})", "check the address") from error
+        raise UnreadableFile(target.url, f"cannot connect ({type(error).__name__})", "check the URL") from error
     connection.sock = plain
     return connection
 
 
 def _build_timeout_error(url: str) -> UnreadableFile:
-    return UnreadableFile(url, "it takes too long", "try again, or save the picture and ask with the file")
+    return UnreadableFile(url, "the server took too long", "try again, or download the picture and upload the file")

@@ -1,43 +1,42 @@
-"""What the API answers, as its OpenAPI description has it."""
+"""The response schemas of the API, as its OpenAPI description shows them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
-from simsearch.search.results import Answer
+from simsearch.store.snapshot import StoredImage
 from simsearch.text import replace_invalid_unicode
-from simsearch.web.images import StoredImage
 
 
 class Problem(BaseModel):
-    """Why there is no answer: what happened, and what to do next."""
+    """An error: the problem, and what to do."""
 
     problem: str
     advice: str
 
 
 class ViewDocument(BaseModel):
-    """The rendition of an image that was nearest."""
+    """The most similar view of an image."""
 
     kind: str = Field(description="`original`, or `augmented`")
-    parameters: dict[str, Any] = Field(description="What was done to the picture; empty for the original.")
+    parameters: dict[str, Any] = Field(description="Parameters of the augmentation; empty for the original.")
 
 
 class HitDocument(BaseModel):
-    """One image that was found."""
+    """An image in the result."""
 
     rank: int = Field(ge=1)
-    similarity: float = Field(description="Cosine, from -1 to 1; larger is closer.")
+    similarity: float = Field(description="Cosine similarity, from -1 to 1.")
     image_id: int = Field(ge=1)
     path: str = Field(description="The image's first file.")
-    paths: list[str] = Field(description="All files of this content.")
+    paths: list[str] = Field(description="All files with this content.")
     view: ViewDocument
 
 
 class AnswerDocument(BaseModel):
-    """What was found, the nearest first."""
+    """The result of a search, most similar images first."""
 
     query: list[str]
     backbone: str
@@ -53,7 +52,7 @@ class FileDocument(BaseModel):
 
     path: str
     size_bytes: int
-    modified_at: str = Field(description="Local time of the server; empty where the file's date is none.")
+    modified_at: str = Field(description="Local time of the server; empty if the file has no valid date.")
 
 
 class ImageDocument(BaseModel):
@@ -61,17 +60,31 @@ class ImageDocument(BaseModel):
 
     image_id: int
     digest: str = Field(description="xxh3_128 of the file's bytes.")
-    width: int = Field(description="px, upright")
-    height: int = Field(description="px, upright")
+    width: int = Field(description="px, after EXIF rotation")
+    height: int = Field(description="px, after EXIF rotation")
     format: str
-    taken_at: str | None = Field(description="As the camera's clock had it.")
+    taken_at: str | None = Field(description="EXIF date, in the local time of the camera.")
     camera: str | None
     files: list[FileDocument]
-    columns: dict[str, str | float] = Field(description="What its owner noted: `simsearch annotate`.")
+    columns: dict[str, str | float] = Field(description="User columns: `simsearch annotate`.")
+
+    @classmethod
+    def from_image(cls, image: StoredImage) -> Self:
+        """Describe a stored image; bytes in paths that are not UTF-8 become U+FFFD."""
+        files = [
+            FileDocument(
+                path=replace_invalid_unicode(file.path), size_bytes=file.size_bytes, modified_at=file.modified_at
+            )
+            for file in image.files
+        ]
+        return cls(
+            image_id=image.image_id, digest=image.digest, width=image.width, height=image.height, format=image.format,
+            taken_at=image.taken_at, camera=image.camera, files=files, columns=dict(image.columns),
+        )  # fmt: skip
 
 
 class ModelDocument(BaseModel):
-    """A model that the collection has vectors of."""
+    """A model whose vectors are in the collection."""
 
     backbone: str
     model: str
@@ -82,46 +95,19 @@ class ModelDocument(BaseModel):
 
 
 class StatsDocument(BaseModel):
-    """What the collection holds."""
+    """Statistics of the collection."""
 
     files: int
     images: int
     views: int
     skips: int
     size_bytes: int
-    rerank: str = Field(description="The method that answers are ranked by unless a request says otherwise.")
-    columns: dict[str, int] = Field(description="The owner's columns, each with how many images have a value.")
+    rerank: str = Field(description="The default re-ranking method.")
+    columns: dict[str, int] = Field(description="User columns, each with the number of images that have a value.")
     models: list[ModelDocument]
 
 
 class StateDocument(BaseModel):
-    """Whether the server is there, and serves."""
+    """The state of the server."""
 
     status: str
-
-
-def build_answer_document(answer: Answer) -> dict[str, Any]:
-    """An `AnswerDocument`, as plain values: a search has no time to check what it is sure of."""
-    document = answer.to_api_dict()
-    document["query"] = [replace_invalid_unicode(name) for name in answer.queries]
-    for hit in document["hits"]:
-        hit["path"] = replace_invalid_unicode(hit["path"])
-        hit["paths"] = [replace_invalid_unicode(path) for path in hit["paths"]]
-    return document
-
-
-def build_image_document(image: StoredImage) -> ImageDocument:
-    """What is known of an image."""
-    files = [
-        FileDocument(path=replace_invalid_unicode(file.path), size_bytes=file.size_bytes, modified_at=file.modified_at)
-        for file in image.files
-    ]
-    return ImageDocument(
-        image_id=image.image_id, digest=image.digest, width=image.width, height=image.height, format=image.format,
-        taken_at=image.taken_at, camera=image.camera, files=files, columns=image.columns,
-    )  # fmt: skip
-
-
-def build_stats_document(info: dict[str, Any]) -> StatsDocument:
-    """What `Collection.info` tells, without what is of this machine only."""
-    return StatsDocument.model_validate(info)

@@ -1,106 +1,90 @@
-"""A server that runs until it is told to stop. The only import of uvicorn."""
+"""Run the web server until a signal stops it. The only import of uvicorn."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from simsearch.errors import UsageError
 from simsearch.web.app import make_app
 from simsearch.web.engine import SearchEngine
+from simsearch.web.middleware import AsgiApp, Receive, Scope, Send
 from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.settings import ServerSettings
 
 HEAD_TIMEOUT_S = 10.0
+"""Time for a request's head (request line and headers) to arrive."""
+
 _KEEP_ALIVE_S = 15
 _SHUTDOWN_S = 10
 _MAX_CONNECTIONS = 512
 
 
-class _HeadTimeoutProtocol(HttpToolsProtocol):
-    """HTTP that hangs up on who connects and does not come to the end of a request's head."""
+def bind_socket(settings: ServerSettings) -> socket.socket:
+    """Bind a socket to the address in the settings.
 
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._start_timer()
-
-    def on_message_begin(self) -> None:
-        self._stop_timer()
-        self._start_timer()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-def listen(settings: ServerSettings) -> socket.socket:
-    """The address, taken. Raises `UsageError` where it is in use or is none of this machine."""
+    Raises `UsageError` if the address is in use or does not belong to this machine.
+    """
     try:
-        family, _, _, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        taken = socket.socket(family, socket.SOCK_STREAM)
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            taken.bind(place)
+            bound.bind(address)
         except OSError:
-            taken.close()
+            bound.close()
             raise
     except OSError as error:
         problem = f"cannot serve at {settings.host} port {settings.port} ({error.strerror or error})"
-        raise UsageError(problem, "choose another --port, or another --host") from error
-    return taken
+        raise UsageError(problem, "choose another --port or another --host") from error
+    return bound
 
 
 def make_token() -> str:
-    """A token that nobody guesses."""
+    """Generate a random access token with 192 bits."""
     return secrets.token_urlsafe(24)
 
 
-def serve(taken: socket.socket, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
-    """Serve until a signal says to stop; what was begun is finished first.
+def serve(bound: socket.socket, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; requests in progress are finished first.
 
-    Raises what opening the collection and its model raises.
+    Raises the errors of opening the collection and its model.
     """
     engine = SearchEngine(settings)
     engine.start()
     server = make_server(engine, on_ready)
-    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn stops at them, and then raises them again
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn handles them, and raises them again when it has stopped
         signal.signal(number, lambda *_: None)
-    server.run([taken])
+    server.run([bound])
 
 
 def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
-    """A server of a started engine, to be run on a socket; `on_ready` is called when it answers."""
+    """Make the server of a started engine, to be run on a bound socket; `on_ready` is called once it accepts requests."""
+    app = make_app(engine, fetcher)
+    http_protocol = _load_http_protocol(app)
+
+    def make_protocol(**options: Any) -> _HeadTimeoutProtocol:
+        return _HeadTimeoutProtocol(http_protocol(**options))
+
     config = uvicorn.Config(
-        make_app(engine, fetcher), http=_HeadTimeoutProtocol, ws="none", lifespan="on", log_config=None,
-        access_log=False,
-        server_header=False, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_SHUTDOWN_S,
-        limit_concurrency=_MAX_CONNECTIONS, backlog=256,
+        _report_requests(app), http=make_protocol, ws="none", lifespan="on",  # type: ignore[arg-type]  # as good as a class
+        log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=_MAX_CONNECTIONS, backlog=256,
     )  # fmt: skip
     return _NotifyingServer(config, on_ready)
 
 
 class _NotifyingServer(uvicorn.Server):
+    """A server that calls `on_ready` once it accepts requests."""
+
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
@@ -109,3 +93,84 @@ class _NotifyingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+
+# The timeout of a request's head. uvicorn has no setting for it: `timeout_keep_alive` counts between requests only.
+
+_connection: ContextVar[_HeadTimeoutProtocol] = ContextVar("connection")
+"""The connection that the current task serves."""
+
+
+class _HeadTimeoutProtocol(asyncio.Protocol):
+    """A connection that is closed if the head of a request takes longer than `HEAD_TIMEOUT_S`.
+
+    It delegates to uvicorn's protocol, and is given to uvicorn by the public `http=` option of `uvicorn.Config`. The
+    time runs from the connection's first moment, and later from the first bytes after a response. It ends when uvicorn
+    calls the app, which it does as soon as a head is complete. uvicorn starts the app's task while it handles received
+    data, so the task inherits `_connection`; `_report_requests` reads it there.
+    """
+
+    def __init__(self, inner: asyncio.Protocol) -> None:
+        self._inner = inner
+        self._is_busy = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._start_timer()
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._timer is None and not self._is_busy:
+            self._start_timer()
+        _connection.set(self)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    @contextlib.contextmanager
+    def serve_request(self) -> Iterator[None]:
+        """Mark that the head has arrived and a request is being served."""
+        self._stop_timer()
+        self._is_busy = True
+        try:
+            yield
+        finally:
+            self._is_busy = False
+
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _report_requests(app: AsgiApp) -> AsgiApp:
+    """Wrap the app so that the connection knows when a request begins and ends."""
+
+    async def report(scope: Scope, receive: Receive, send: Send) -> None:
+        connection = _connection.get(None) if scope["type"] == "http" else None
+        with contextlib.nullcontext() if connection is None else connection.serve_request():
+            await app(scope, receive, send)
+
+    return report
+
+
+def _load_http_protocol(app: AsgiApp) -> Callable[..., asyncio.Protocol]:
+    """Find uvicorn's protocol class for HTTP by its option name, `httptools`."""
+    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None)
+    config.load()
+    return config.http_protocol_class

@@ -1,4 +1,4 @@
-"""What a server is told: which collection, who may ask, and how much."""
+"""Settings of the web server: the collection, access, and limits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 class ServerSettings:
     """How a server serves a collection.
 
-    `token` is what every request must show; None: no token, for this machine alone. `backbone` answers where a
-    request names none; None is the collection's last. A picture has at most `max_pixels` and comes in a request of at
-    most `max_body_bytes`, whose body arrives within `body_s`. A question is answered within `answer_s`, and at most
-    `n_waiting` of them wait for their turn. `offline`: weights are not downloaded.
+    `token` is required in every request; None means no token, which is allowed on loopback addresses only. `backbone`
+    is used when a request names none; None means the backbone that was indexed last. A picture has at most
+    `max_pixels` and a request body at most `max_body_bytes`, which must arrive within `body_timeout_s`. A request is
+    answered within `answer_timeout_s`; at most `max_waiting` requests wait for one of `n_workers` threads. `allow_url`
+    permits pictures by URL; `offline` forbids the download of weights.
 
-    Raises `UsageError` where the address needs a token and there is none, or it is too short to keep anyone out.
+    Raises `UsageError` if the address needs a token and has none, or if the token is too short or cannot be sent.
     """
 
     collection: str
@@ -39,14 +40,14 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if self.token is None and not self.is_loopback:
-            raise UsageError(f"{self.host} can be reached from elsewhere", "give a --token that visitors must show")
+            raise UsageError(f"{self.host} can be reached from other machines", "require a token with --token")
         if self.token is not None and len(self.token) < MIN_TOKEN_LENGTH:
             problem = f"the token has {len(self.token)} characters"
-            raise UsageError(problem, f"take {MIN_TOKEN_LENGTH} or more, or let one be made")
+            raise UsageError(problem, f"use {MIN_TOKEN_LENGTH} or more, or omit --token to generate one")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
-            raise UsageError("the token cannot be sent in a request", "take letters, digits, - and _")
+            raise UsageError("the token has characters that HTTP headers do not allow", "use letters, digits, - and _")
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the address can be reached from this machine alone."""
+        """Whether only this machine can reach the address."""
         return self.host in LOOPBACK_HOSTS

@@ -1,4 +1,4 @@
-"""Pictures as a grid shows them."""
+"""Image tiles for the grids of the pages."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 
 from simsearch.duplicates.results import DuplicateGroup
 from simsearch.search.results import Answer
-from simsearch.text import replace_invalid_unicode
-from simsearch.web.engine import SearchEngine
-from simsearch.web.images import StoredImage, load_stored_images, sample_image_ids
+from simsearch.store.snapshot import StoredImage, open_snapshot
+from simsearch.web.images import read_stored_images
 
 _N_SAMPLE_TILES = 48
 _MAX_IN_GROUP = 24
@@ -19,7 +18,11 @@ _MIN_ASPECT, _MAX_ASPECT = 5, 30
 
 @dataclass(frozen=True, slots=True)
 class ImageTile:
-    """A picture in a grid. `aspect` is its width over its height in tenths, within what a grid can lay out."""
+    """An image in a grid. `aspect` is its width / height in tenths, clipped to what the grid can lay out.
+
+    `variant` describes the augmentation of the most similar view, `rank_beside` is the rank under the other backbone;
+    both are empty or 0 where they do not apply.
+    """
 
     image_id: int
     name: str
@@ -32,45 +35,38 @@ class ImageTile:
     rank_beside: int = 0
 
 
-def sample_tiles(engine: SearchEngine) -> list[ImageTile]:
-    """Pictures from all over the collection."""
-    found = load_stored_images(engine.folder, sample_image_ids(engine.folder, _N_SAMPLE_TILES))
-    return [_build_tile(found[image_id]) for image_id in sorted(found)]
+def sample_tiles(folder: Path) -> list[ImageTile]:
+    """Choose images from the whole collection for the start page."""
+    with open_snapshot(folder) as snapshot:
+        images = snapshot.read_images(snapshot.sample_image_ids(_N_SAMPLE_TILES))
+    return [_build_tile(images[image_id]) for image_id in sorted(images)]
 
 
-def build_hit_tiles(engine: SearchEngine, answer: Answer) -> list[ImageTile]:
-    """The hits with what their tiles need; an image that was removed meanwhile has none."""
-    found = load_stored_images(engine.folder, [hit.image_id for hit in answer.hits])
+def build_hit_tiles(folder: Path, answer: Answer) -> list[ImageTile]:
+    """Build the tiles of the hits; images that were removed in the meantime are left out."""
+    images = read_stored_images(folder, [hit.image_id for hit in answer.hits])
     return [
-        _build_tile(found[hit.image_id], hit.rank, hit.similarity, hit.view.description)
+        _build_tile(images[hit.image_id], hit.rank, hit.similarity, hit.view.description)
         for hit in answer.hits
-        if hit.image_id in found
+        if hit.image_id in images
     ]
 
 
 def _build_tile(image: StoredImage, rank: int = 0, similarity: float = 0.0, variant: str = "") -> ImageTile:
     path = Path(image.files[0].path)
     aspect = min(_MAX_ASPECT, max(_MIN_ASPECT, round(10 * image.width / max(1, image.height))))
-    return ImageTile(
-        image.image_id,
-        replace_invalid_unicode(path.name),
-        replace_invalid_unicode(path.parent.name),
-        aspect,
-        len(image.files),
-        rank,
-        similarity,
-        variant,
-    )
+    n_files = len(image.files)
+    return ImageTile(image.image_id, path.name, path.parent.name, aspect, n_files, rank, similarity, variant)
 
 
 def add_other_ranks(tiles: Sequence[ImageTile], others: Sequence[ImageTile]) -> list[ImageTile]:
-    """The tiles, each with the rank of the same image among the others."""
+    """Add to each tile the rank of the same image among the others."""
     ranks = {tile.image_id: tile.rank for tile in others}
     return [replace(tile, rank_beside=ranks.get(tile.image_id, 0)) for tile in tiles]
 
 
-def build_group_tiles(engine: SearchEngine, group: DuplicateGroup) -> list[ImageTile]:
-    """The images of a group, each once, with how similar they are to the one to keep."""
+def build_group_tiles(folder: Path, group: DuplicateGroup) -> list[ImageTile]:
+    """Build the tiles of a group of duplicates, each with its similarity to the image to keep."""
     members = {member.image_id: member for member in group.members[:_MAX_IN_GROUP]}
-    found = load_stored_images(engine.folder, list(members))
-    return [_build_tile(found[id_], 1, member.similarity) for id_, member in members.items() if id_ in found]
+    images = read_stored_images(folder, list(members))
+    return [_build_tile(images[id_], 1, member.similarity) for id_, member in members.items() if id_ in images]

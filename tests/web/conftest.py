@@ -17,7 +17,7 @@ from PIL import Image
 
 from simsearch.web.engine import SearchEngine
 from simsearch.web.safe_fetch import Fetcher
-from simsearch.web.server import listen, make_server
+from simsearch.web.server import bind_socket, make_server
 from simsearch.web.settings import ServerSettings
 from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
@@ -31,17 +31,17 @@ def serving(settings: ServerSettings, fetcher: Fetcher | None = None) -> Iterato
     """The address of a server that runs in a thread meanwhile, as `simsearch serve` runs it."""
     is_ready, engine = threading.Event(), SearchEngine(settings)
     engine.start()
-    taken = listen(settings)
+    bound = bind_socket(settings)
     server = make_server(engine, is_ready.set, fetcher)
-    thread = threading.Thread(target=server.run, args=([taken],))
+    thread = threading.Thread(target=server.run, args=([bound],))
     thread.start()
     try:
         assert is_ready.wait(30)
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(30)
-        taken.close()
+        bound.close()
         assert not thread.is_alive()
 
 

@@ -168,17 +168,17 @@ def test_the_page_of_an_image_that_the_backbone_has_not_seen_is_shown_without_ne
     oneshot.ingest(tmp_path / "ix", [new.parent], ModelChoice(backbone="builtin"))
     settings = ServerSettings(collection=str(tmp_path / "ix"), port=0, backbone="histogram")
     with serving(settings) as address, httpx.Client(base_url=address) as client:
-        assert "Nearest to it" in client.get("/images/1").text
+        assert "Nearest neighbors" in client.get("/images/1").text
         page = client.get("/images/13")
         assert page.status_code == 200
         assert "new.png" in page.text
-        assert "Nearest to it" not in page.text
+        assert "Nearest neighbors" not in page.text
 
 
 def test_nothing_sent_is_nothing_to_ask_with(client: httpx.Client):
     answer = client.post(SEARCH, data={"k": "3"})
     assert answer.status_code == 400
-    assert "nothing to ask" in answer.json()["problem"]
+    assert "no query picture" in answer.json()["problem"]
 
 
 def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path):

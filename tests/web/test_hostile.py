@@ -75,7 +75,7 @@ def test_no_parameter_takes_a_path(client: httpx.Client, text: str):
     # as the name of an upload a path is nothing but a name
     answer = client.post(SEARCH, files={"image": (text, jpeg(1))})
     assert answer.status_code == 200
-    assert answer.json()["query"] == ["the picture that was sent"]
+    assert answer.json()["query"] == ["the uploaded picture"]
 
 
 def test_no_directory_is_listed(client: httpx.Client):
@@ -333,7 +333,7 @@ def test_the_door_leads_nowhere_else(guarded: str, next_: str):
 
 
 def test_an_address_that_others_reach_needs_a_token_that_is_one():
-    with pytest.raises(UsageError, match="can be reached from elsewhere"):
+    with pytest.raises(UsageError, match="can be reached from other machines"):
         ServerSettings(collection="x", host="0.0.0.0")
     for token in ("short", "sixteen letters and blanks", "sechzehn-zeichen-\u00fc"):
         with pytest.raises(UsageError, match="token"):
@@ -343,7 +343,7 @@ def test_an_address_that_others_reach_needs_a_token_that_is_one():
 def test_an_upload_is_forgotten_when_there_are_too_many():
     from simsearch.web.uploads import UploadCache
 
-    uploads = UploadCache(most_bytes=1000)
+    uploads = UploadCache(max_bytes=1000)
     first, *others = [uploads.put(bytes([number]) * 300) for number in range(4)]
     assert uploads.get(first) is None
     assert [len(uploads.get(name) or b"") for name in others] == [300] * 3

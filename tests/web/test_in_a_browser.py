@@ -153,7 +153,7 @@ def test_a_picture_that_is_chosen_is_asked_with_at_once_and_its_address_can_be_h
 def test_a_text_that_is_dropped_as_a_picture_is_told_so(visit: Any):
     page = visit()
     page.set_input_files("input[type=file]", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"})
-    assert page.locator(".ask .complaint").inner_text() == "That is no picture."
+    assert page.locator(".ask .complaint").inner_text() == "This is not a picture."
 
 
 def test_a_click_asks_with_that_picture_and_back_is_back(visit: Any, objects: Path):
@@ -236,7 +236,7 @@ def test_more_and_less_like_it_can_be_picked_and_left_out(visit: Any, objects: P
     examples = [Example(lamp), Example(bell), Example(vase, -1.0)]
     assert names(page) == expected(objects, examples, exclude_self=True)
     assert page.locator(".picks li").count() == 3
-    page.get_by_label("Leave out bell_01.jpg").click()
+    page.get_by_label("Remove bell_01.jpg").click()
     page.wait_for_url(lambda address: address.endswith(f"/?like={lamp}&unlike={vase}"))
     assert names(page) == expected(objects, [examples[0], examples[2]], exclude_self=True)
 
@@ -368,7 +368,7 @@ def test_without_scripts_it_searches_filters_and_goes_on(visit: Any, objects: Pa
         page.get_by_role("link", name="More", exact=True).click()
     assert len(names(page)) == 48
     with page.expect_navigation():
-        page.get_by_role("link", name="Earlier ones").click()
+        page.get_by_role("link", name="Previous").click()
     with page.expect_navigation():
         page.locator(".tile .open").first.click()
     assert len(names(page)) == 48

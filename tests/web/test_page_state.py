@@ -13,13 +13,13 @@ from simsearch.web.page_state import PageState
 
 UPLOAD = "0123456789abcdef" * 2
 picks = st.one_of(st.integers(1, 2**63 - 1), st.text("0123456789abcdef", min_size=32, max_size=32))
-screens = st.builds(
+states = st.builds(
     PageState,
     like=st.lists(picks, unique=True, max_size=8).map(tuple),
     unlike=st.lists(picks, unique=True, max_size=8).map(tuple),
     crop=st.sampled_from(["", "0.1,0.2,0.3,0.4"]),
     where=st.text(max_size=60).map(str.strip),
-    least=st.one_of(st.just(-1.0), st.floats(0.01, 1).map(lambda number: round(number, 3))),
+    min_similarity=st.one_of(st.just(-1.0), st.floats(0.01, 1).map(lambda number: round(number, 3))),
     backbone=st.sampled_from(["", "builtin", "a&b=c#d"]),
     beside=st.sampled_from(["", "histogram"]),
     offset=st.integers(0, 10_000),
@@ -30,18 +30,18 @@ def read(address: str) -> PageState:
     return PageState.parse(urllib.parse.parse_qsl(urllib.parse.urlsplit(address).query, keep_blank_values=True))
 
 
-@given(screens)
-def test_an_address_says_all_of_it(screen: PageState):
-    assert read(screen.address(offset=screen.offset)) == screen
+@given(states)
+def test_an_address_says_all_of_it(state: PageState):
+    assert read(state.build_url(offset=state.offset)) == state
 
 
 def test_links_lead_to_the_same_question_with_one_thing_changed():
-    screen = PageState(like=(3, UPLOAD), unlike=(7,), crop="0,0,0.5,0.5", where="width > 5", offset=96)
-    assert read(screen.more_like(7)) == PageState(like=(3, UPLOAD, 7), crop="0,0,0.5,0.5", where="width > 5")
-    assert read(screen.less_like(3)).like == (UPLOAD,)
-    assert read(screen.less_like(3)).unlike == (7, 3)
-    assert read(screen.without(3)) == PageState(like=(UPLOAD,), unlike=(7,), where="width > 5")  # the crop was of it
-    assert read(screen.asking(9)) == PageState(like=(9,), where="width > 5")
+    state = PageState(like=(3, UPLOAD), unlike=(7,), crop="0,0,0.5,0.5", where="width > 5", offset=96)
+    assert read(state.build_more_like_url(7)) == PageState(like=(3, UPLOAD, 7), crop="0,0,0.5,0.5", where="width > 5")
+    assert read(state.build_less_like_url(3)).like == (UPLOAD,)
+    assert read(state.build_less_like_url(3)).unlike == (7, 3)
+    assert read(state.build_removal_url(3)) == PageState(like=(UPLOAD,), unlike=(7,), where="width > 5")  # the crop was of it
+    assert read(state.build_search_url(9)) == PageState(like=(9,), where="width > 5")
 
 
 @pytest.mark.parametrize(

@@ -62,13 +62,13 @@ def say(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **heade
     handler.wfile.write(body)
 
 
-def fetcher(*ports: int, most_bytes: int = 1_000_000, most_s: float = 5.0) -> Fetcher:
+def fetcher(*ports: int, max_bytes: int = 1_000_000, timeout_s: float = 5.0) -> Fetcher:
     """One to which these ports of this machine are the open internet."""
 
-    def allows(address: IpAddress, port: int) -> bool:
+    def is_allowed(address: IpAddress, port: int) -> bool:
         return port in ports or is_public(address, port)
 
-    return Fetcher(max_bytes=most_bytes, timeout_s=most_s, is_allowed=allows)
+    return Fetcher(max_bytes=max_bytes, timeout_s=timeout_s, is_allowed=is_allowed)
 
 
 @pytest.mark.parametrize(
@@ -143,17 +143,17 @@ def test_what_has_no_end_in_bytes_or_in_time_is_given_up():
             time.sleep(0.0 if handler.path == "/large" else 0.1)
 
     with web(answers) as open_web:
-        ours = fetcher(open_web.port, most_s=1.0)
-        with pytest.raises(UnreadableFile, match="more than 1 MB"):
+        ours = fetcher(open_web.port, timeout_s=1.0)
+        with pytest.raises(UnreadableFile, match="larger than 1 MB"):
             ours.fetch(f"http://127.0.0.1:{open_web.port}/large")
-        with pytest.raises(UnreadableFile, match="takes too long"):
+        with pytest.raises(UnreadableFile, match="took too long"):
             ours.fetch(f"http://127.0.0.1:{open_web.port}/slow")
 
 
 def test_an_error_of_the_other_server_is_told():
-    with web(lambda handler: say(handler, 404, b"no")) as open_web, pytest.raises(UnreadableFile, match="answers 404"):
+    with web(lambda handler: say(handler, 404, b"no")) as open_web, pytest.raises(UnreadableFile, match="status 404"):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
-    with pytest.raises(UnreadableFile, match="no connection"):
+    with pytest.raises(UnreadableFile, match="cannot connect"):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
 
 

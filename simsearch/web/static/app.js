@@ -1,10 +1,10 @@
 "use strict";
-// Everything here is a shortcut: each view has an address, and each thing done is a link or a form that works without.
+// Every action here is also a link or a form that works without scripts, and every view has a URL.
 document.documentElement.classList.add("scripting");
 const one = (selector, from = document) => from.querySelector(selector);
 const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 
-// A picture to ask with: dropped, pasted, chosen.
+// The query picture: dropped, pasted or chosen.
 const ask = one("form.ask");
 function complain(text) {
   const line = one(".complaint", ask);
@@ -14,8 +14,8 @@ function complain(text) {
 function send(files) {
   const pictures = files.filter((file) => file.type.startsWith("image/") || file.type === "");
   const most = Number(ask.dataset.mostBytes);
-  if (!pictures.length) return complain("That is no picture.");
-  if (pictures.reduce((sum, file) => sum + file.size, 0) > most * 0.98) return complain(`That is more than ${Math.round(most / 1e6)} MB.`);
+  if (!pictures.length) return complain("This is not a picture.");
+  if (pictures.reduce((sum, file) => sum + file.size, 0) > most * 0.98) return complain(`The pictures are larger than ${Math.round(most / 1e6)} MB.`);
   const carrier = new DataTransfer();
   for (const picture of pictures) carrier.items.add(picture);
   one("input[type=file]", ask).files = carrier.files;
@@ -48,7 +48,7 @@ if (ask) {
   addEventListener("pageshow", () => { ask.classList.remove("busy"); });
 }
 
-// A part of the picture that is asked with.
+// The crop of the query picture.
 const frame = one(".example .frame[data-address]");
 if (frame) {
   const cut = one(".cut", frame), dim = one(".dim", cut), edge = one(".edge", cut);
@@ -110,7 +110,7 @@ if (frame) {
   });
 }
 
-// Which answers: what is less similar disappears at once, all else is asked of the server.
+// The filter form: the slider hides tiles at once; every other change goes to the server.
 const which = one("form.which");
 if (which) {
   const slider = one("#min"), value = one("output", which);
@@ -128,7 +128,7 @@ if (which) {
 const options = one("details.options");
 if (options && matchMedia("(max-width: 760px)").matches && !one("#where").value && !one(".results .complaint")) options.open = false;
 
-// More answers, as one scrolls.
+// More results while scrolling.
 const seen = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) more(); }, { rootMargin: "900px" });
 let isFetching = false;
 async function more() {
@@ -143,7 +143,7 @@ async function more() {
     all(".answer", page).forEach((section, i) => { if (grids[i]) grids[i].append(...all(".tile", section)); });
     const next = one(".pager .more", page);
     if (next) { link.href = next.href; seen.unobserve(link); seen.observe(link); } else link.remove();
-  } catch { seen.disconnect(); }  // the link is still there to be clicked
+  } catch { seen.disconnect(); }  // the link can still be clicked
   isFetching = false;
 }
 if (one(".pager .more")) seen.observe(one(".pager .more"));
