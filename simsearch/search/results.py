@@ -51,7 +51,7 @@ class Hit:
         return self._to_fields() | {"view": self.view.to_dict()}
 
     def to_api_dict(self) -> dict[str, Any]:
-        """The hit as the HTTP API returns it: view parameters are an object, bytes in paths that are not UTF-8 U+FFFD."""
+        """The hit as the HTTP API returns it: view parameters are an object, and paths are valid Unicode."""
         return self._to_fields() | {
             "path": replace_invalid_unicode(self.path),
             "paths": [replace_invalid_unicode(path) for path in self.paths],

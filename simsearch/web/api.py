@@ -114,7 +114,9 @@ async def search(
     unlike_image: Annotated[list[UploadFile], _declare_files("Pictures of negative examples.")],
     id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Ids of positive examples.")],
     unlike_id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Ids of negative examples.")],
-    url: Annotated[str | None, Form(max_length=2000, description="URL of a positive example, if the server allows URLs.")] = None,
+    url: Annotated[
+        str | None, Form(max_length=2000, description="URL of a positive example, if the server allows URLs.")
+    ] = None,
     crop: Annotated[str | None, Form(max_length=100, description=_CROP)] = None,
     where: Annotated[str | None, Form(max_length=MAX_WHERE_LENGTH, description=_WHERE)] = None,
     k: Annotated[int, Form(ge=1, le=MAX_RESULTS, description="Number of results.")] = 20,
@@ -175,7 +177,10 @@ async def thumbnail(
     "/images/{image_id}/file",
     response_class=Response,
     responses={
-        200: {"content": {"application/octet-stream": _PICTURE}, "description": "The bytes of the file, as a download."},
+        200: {
+            "content": {"application/octet-stream": _PICTURE},
+            "description": "The bytes of the file, as a download.",
+        },
         **_describe_errors(404, 422, 503),
     },
     tags=["images"],
@@ -222,7 +227,9 @@ metrics_router = APIRouter(responses=_describe_errors(*_COMMON_ERRORS))
 @metrics_router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics for Prometheus."}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Metrics for Prometheus."}
+    },
     tags=["server"],
 )
 async def prometheus(request: Request) -> Response:

@@ -51,7 +51,7 @@ class BatchingEmbedder:
         self._engine_lock = threading.Lock()
 
     def embed(self, batch: Batch) -> Vectors:
-        """Embed pictures (n, side, side, 3) uint8 as unit rows (n, d) float32, possibly together with other requests."""
+        """Embed pictures (n, side, side, 3) uint8 to unit rows (n, d) float32, perhaps together with other requests."""
         request = _PendingBatch(batch)
         with self._queue_lock:
             self._waiting.append(request)

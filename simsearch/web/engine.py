@@ -144,9 +144,7 @@ class SearchEngine:
 
     async def run_lookup(self, work: Callable[[Collection], T]) -> T:
         """Run a short function on this thread's collection."""
-        return await self._lookup_pool.run(
-            lambda: work(self._open_thread_collection()), self.settings.answer_timeout_s
-        )
+        return await self._lookup_pool.run(lambda: work(self._open_thread_collection()), self.settings.answer_timeout_s)
 
     async def run_image_work(self, work: Callable[[], T]) -> T:
         """Run a function that reads or decodes files, without a collection."""

@@ -55,7 +55,7 @@ class BackgroundJobs:
         self._lock = threading.Lock()
 
     def find_duplicates(self, collection: Collection, tier: Tier) -> BackgroundJob[DuplicateReport]:
-        """Return the job that finds duplicates down to a tier, and start it if the collection has changed since the last."""
+        """Return the job that finds duplicates down to a tier, and start it if needed."""
 
         def find(opened: Collection, progress: ReportProgress) -> DuplicateReport:
             options, weights = DuplicateOptions(down_to=tier), WeightsOptions(offline=self._settings.offline)

@@ -130,7 +130,9 @@ class _ResponseSender:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             present = {name.lower() for name, _ in message.get("headers", ())}
-            missing = [(name.encode(), value.encode()) for name, value in _HEADERS.items() if name.encode() not in present]
+            missing = [
+                (name.encode(), value.encode()) for name, value in _HEADERS.items() if name.encode() not in present
+            ]
             message["headers"] = [*message.get("headers", ()), *missing]
         elif self.status == 413 and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
@@ -139,7 +141,7 @@ class _ResponseSender:
         await self._send(message)
 
     async def _drain_request(self) -> None:
-        """Read the rest of the request for a moment: a client that is cut off while sending never reads the response."""
+        """Read the rest of the request for a moment, as a client that is cut off while sending reads no response."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):
                 while (await self._receive()).get("more_body", False):

@@ -195,7 +195,7 @@ async def _search(state: PageState, engine: SearchEngine, backbone: str) -> Answ
 
 
 def _parse_crop(state: PageState) -> Crop | None:
-    """Parse the crop if it is in fractions. A crop in px cannot be drawn, as the page does not know the picture's size."""
+    """Parse the crop if it is in fractions. The page cannot draw a crop in px, as it does not know the picture size."""
     crop = Crop.parse(state.crop) if state.crop else None
     is_fraction = crop is not None and max(crop.x, crop.y, crop.width, crop.height) <= 1
     return crop if is_fraction else None

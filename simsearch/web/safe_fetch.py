@@ -131,13 +131,9 @@ class _ParsedUrl:
             parts = urllib.parse.urlsplit(url.strip())
             port = parts.port or _PORTS[parts.scheme.lower()]
         except (ValueError, KeyError) as error:
-            raise ForbiddenAddress(
-                "not a web URL", "use a URL that begins with http:// or https://"
-            ) from error
+            raise ForbiddenAddress("not a web URL", "use a URL that begins with http:// or https://") from error
         if not parts.hostname or parts.username is not None or len(url) > _MAX_URL_LENGTH:
-            raise ForbiddenAddress(
-                "not a plain web URL", "use a URL such as https://example.org/rose.jpg"
-            )
+            raise ForbiddenAddress("not a plain web URL", "use a URL such as https://example.org/rose.jpg")
         path = urllib.parse.quote(parts.path or "/", "/%:@!$&'()*+,;=~")
         if parts.query:
             path += "?" + urllib.parse.quote(parts.query, "/%:@!$&'()*+,;=~?")

@@ -67,7 +67,7 @@ def serve(bound: socket.socket, settings: ServerSettings, on_ready: Callable[[],
 
 
 def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
-    """Make the server of a started engine, to be run on a bound socket; `on_ready` is called once it accepts requests."""
+    """Make the server of a started engine; `on_ready` is called once it accepts requests."""
     app = make_app(engine, fetcher)
     http_protocol = _load_http_protocol(app)
 

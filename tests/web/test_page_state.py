@@ -40,7 +40,9 @@ def test_links_lead_to_the_same_question_with_one_thing_changed():
     assert read(state.build_more_like_url(7)) == PageState(like=(3, UPLOAD, 7), crop="0,0,0.5,0.5", where="width > 5")
     assert read(state.build_less_like_url(3)).like == (UPLOAD,)
     assert read(state.build_less_like_url(3)).unlike == (7, 3)
-    assert read(state.build_removal_url(3)) == PageState(like=(UPLOAD,), unlike=(7,), where="width > 5")  # the crop was of it
+    assert read(state.build_removal_url(3)) == PageState(
+        like=(UPLOAD,), unlike=(7,), where="width > 5"
+    )  # the crop was of it
     assert read(state.build_search_url(9)) == PageState(like=(9,), where="width > 5")
 
 

@@ -128,7 +128,7 @@ def test_a_redirect_to_a_private_address_is_not_followed():
 def test_redirects_without_end_end():
     with (
         web(lambda handler: say(handler, 302, Location=handler.path + "x")) as open_web,
-        pytest.raises(UnreadableFile, match="more than 5 times"),
+        pytest.raises(UnreadableFile, match="more than 5 redirects"),
     ):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
     assert len(open_web.asked) == 6
