@@ -69,10 +69,9 @@ def serve(bound: socket.socket, settings: ServerSettings, on_ready: Callable[[],
 def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
     """Make the server of a started engine; `on_ready` is called once it accepts requests."""
     app = make_app(engine, fetcher)
-    http_protocol = _load_http_protocol(app)
 
     def make_protocol(**options: Any) -> _HeadTimeoutProtocol:
-        return _HeadTimeoutProtocol(http_protocol(**options))
+        return _HeadTimeoutProtocol(_http_protocol(**options))
 
     config = uvicorn.Config(
         _report_requests(app), http=make_protocol, ws="none", lifespan="on",  # type: ignore[arg-type]  # as good as a class
@@ -169,8 +168,15 @@ def _report_requests(app: AsgiApp) -> AsgiApp:
     return report
 
 
-def _load_http_protocol(app: AsgiApp) -> Callable[..., asyncio.Protocol]:
-    """Find uvicorn's protocol class for HTTP by its option name, `httptools`."""
-    config = uvicorn.Config(app, http="httptools", ws="none", log_config=None)
+def _load_http_protocol() -> Callable[..., asyncio.Protocol]:
+    """Load uvicorn's protocol class for HTTP by the name of the option, `httptools`."""
+
+    async def reject(scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError  # no server runs with this config
+
+    config = uvicorn.Config(reject, http="httptools", ws="none", log_config=None)
     config.load()
     return config.http_protocol_class
+
+
+_http_protocol = _load_http_protocol()  # at import, where `simsearch serve` reports that httptools is not installed
