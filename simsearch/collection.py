@@ -21,8 +21,8 @@ from simsearch.ingest.pipeline import Progress
 from simsearch.ingest.run import IngestOptions, IngestReport, run_ingest
 from simsearch.interchange.annotations import AnnotationReport, annotate, clear_columns
 from simsearch.maintenance import Verification
-from simsearch.models.choice import ModelChoice, relocate_weights
-from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
+from simsearch.models.choice import ModelChoice
+from simsearch.models.embedder import Embedder
 from simsearch.models.weights import WeightsOptions
 from simsearch.rerank.method import RerankMethod
 from simsearch.search import Answer
@@ -33,6 +33,7 @@ from simsearch.search.reranking import RerankerCache
 from simsearch.search.search import SearchTarget, run_query
 from simsearch.sources.scan import Skip, scan_sources
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.embedders import open_stored_model
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
@@ -463,10 +464,7 @@ class Collection:
     def _open_embedder(self, stored: StoredModel, order: WeightsOptions, pixels: Pixels) -> Embedder:
         fingerprint = stored.fingerprint
         if fingerprint not in self._embedders:
-            opening = LoadOptions(
-                locate=lambda model: relocate_weights(model, order),
-                graph=self.catalog.read_graph(stored.id),
-                pixels=pixels,
+            self._embedders[fingerprint] = open_stored_model(
+                stored, self.catalog, order, for_throughput=False, pixels=pixels
             )
-            self._embedders[fingerprint] = open_embedder(stored.model, opening)
         return self._embedders[fingerprint]

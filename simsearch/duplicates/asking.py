@@ -9,9 +9,9 @@ from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
 from simsearch.duplicates.search import SearchedModel, find_duplicates
 from simsearch.errors import ImageNotFound, ModelError, UsageError
 from simsearch.index.cache import IndexBackend
-from simsearch.ingest.plan import open_stored_model
 from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.embedders import open_stored_model
 from simsearch.store.writer import CatalogWriter
 
 StageProgress = Callable[[str, float], None]
@@ -32,7 +32,7 @@ def search_duplicates(
     model = SearchedModel(
         stored,
         cache.open_exact_index(stored.fingerprint),
-        lambda: open_stored_model(stored, catalog, order, for_many=True),
+        lambda: open_stored_model(stored, catalog, order, for_throughput=True),
     )
     return find_duplicates(catalog, model, options, rejected=catalog.list_rejected_pairs(), progress=progress)
 

@@ -21,13 +21,13 @@ from simsearch.evaluation.protocol import TaskQuery
 from simsearch.images.decode import Box, Pixels, decode_square, read_raw_file
 from simsearch.images.views import Augmentation
 from simsearch.ingest.pipeline import IngestJob, run_pipeline
-from simsearch.ingest.plan import open_stored_model
 from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbones
 from simsearch.models.embedder import Embedder
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
 from simsearch.sources.scan import scan_sources
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.embedders import open_stored_model
 from simsearch.store.writer import CatalogWriter
 
 _BATCH = 32
@@ -63,7 +63,7 @@ class ModelProbe:
     def __init__(self, stored: StoredModel, catalog: Catalog, order: WeightsOptions, max_pixels: int) -> None:
         self.stored = stored
         self._open: Callable[[bool], Embedder] = lambda for_many: open_stored_model(
-            stored, catalog, order, for_many=for_many
+            stored, catalog, order, for_throughput=for_many
         )
         self._max_pixels = max_pixels
 

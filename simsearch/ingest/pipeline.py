@@ -1,7 +1,7 @@
-"""Sources to catalog, as a pipeline: reading and decoding, embedding and writing overlap, each in its own threads.
+"""Files to catalog, as a pipeline: reading and decoding, embedding, and writing overlap, each in its own threads.
 
-files ─▶ read, digest, decode, augment (threads, a bounded number of files ahead, handed out in order)
-      ─▶ batches ─▶ embed (as many at once as the engine has streams)
+files ─▶ read, hash, decode, augment (threads, a bounded number of files ahead, yielded in order)
+      ─▶ batches ─▶ embed (as many at the same time as the engine has streams)
       ─▶ write (one thread, one transaction a batch, in order)
 """
 
@@ -10,30 +10,28 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from simsearch.images.views import Augmentation
-from simsearch.ingest.embed import BATCH_SIZE, MAX_WAITING_BATCHES, EmbeddedBatch, EmbeddingContext, embed_batches
-from simsearch.ingest.prepare import PreparationContext, PreparedFile, StageClock, decode_views, read_file
+from simsearch.ingest.embed import MAX_WAITING_BATCHES, EmbeddedBatch, EmbeddingContext, embed_batches
+from simsearch.ingest.prepare import PreparationContext, PreparedFile, prepare_files
 from simsearch.ingest.record import IngestStats, Recorder
+from simsearch.ingest.timing import StageClock
 from simsearch.models.embedder import Embedder
 from simsearch.models.model import Model
-from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, Scan
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
-_MAX_FILES_AHEAD = 3 * BATCH_SIZE
 _LOOK_UP_BATCH_SIZE = 500
+"""Files that are compared with the catalog by one query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: files settled of all files, and images embedded."""
+    """The state of a run: files done, of all files, and images embedded."""
 
     n_done: int
     n_files: int
@@ -42,7 +40,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IngestJob:
-    """What a run works for: the model and its row, its views, how to load it, and the limit on pictures."""
+    """What a run embeds with: the model, its row in the catalog, its views, how to load it, and the pixel limit."""
 
     model: Model
     model_id: int
@@ -59,72 +57,72 @@ def run_pipeline(scan: Scan, reader: Catalog, writer: CatalogWriter, job: Ingest
     it. Pictures that cannot be read become skips. Files are recorded in the order of the scan, so that the same files
     get the same ids.
     """
-    tally = IngestStats(skips=list(scan.skips))
-    recorder = Recorder(writer, job.model_id, job.augmentation, tally)
-    count = ProgressCounter(job, tally, n_files=len(scan.files))
+    stats = IngestStats(skips=list(scan.skips))
+    recorder = Recorder(writer, job.model_id, job.augmentation, stats)
+    counter = ProgressCounter(job, stats, n_files=len(scan.files))
     lookup = CatalogLookup(reader, job)
-    embedding = EmbeddingContext(job.open_embedder, lookup.has_all_views, tally.clock)
+    embedding = EmbeddingContext(job.open_embedder, lookup.has_all_views, stats.clock)
     preparation = PreparationContext(job.model, job.augmentation, lookup.find_missing_views, job.max_pixels)
-    changed = select_changed(scan.files, lookup, count)
+    changed = select_changed(scan.files, lookup, counter)
     with (
-        contextlib.closing(prepare_files(changed, preparation, tally.clock)) as prepared,
-        _WriteQueue(recorder, embedding.in_progress, tally.clock) as queue,
-        contextlib.closing(embed_batches(count.count_each(prepared), embedding)) as batches,
+        contextlib.closing(prepare_files(changed, preparation, stats.clock)) as prepared,
+        _WriteQueue(recorder, embedding.in_progress, stats.clock) as queue,
+        contextlib.closing(embed_batches(counter.count_each(prepared), embedding)) as batches,
     ):
         for batch in batches:
             queue.record(batch)
     recorder.finish(scan)
-    count.finish()
-    return tally
+    counter.finish()
+    return stats
 
 
 class ProgressCounter:
-    """Tells how far a run is."""
+    """Counts the files of a run, and reports each count to the job's progress callback."""
 
-    def __init__(self, job: IngestJob, tally: IngestStats, *, n_files: int) -> None:
-        self._report, self._tally = job.progress, tally
+    def __init__(self, job: IngestJob, stats: IngestStats, *, n_files: int) -> None:
+        self._report, self._stats = job.progress, stats
         self._n_files, self._n_done = n_files, 0
 
     def advance(self, n: int) -> None:
-        """So many files more are settled, or on their way to the catalog."""
+        """Count n more files that are done, or on their way to the catalog."""
         self._n_done += n
-        self._report(Progress(self._n_done, self._n_files, self._tally.n_embedded))
+        self._report(Progress(self._n_done, self._n_files, self._stats.n_embedded))
 
     def add_reused(self, n: int) -> None:
-        """So many files more need nothing."""
-        self._tally.n_reused += n
+        """Count n more files that need no work."""
+        self._stats.n_reused += n
         self.advance(n)
 
     def count_each(self, prepared: Iterable[PreparedFile]) -> Iterator[PreparedFile]:
-        """The same, counted one by one."""
-        for one in prepared:
+        """Yield the same files, each counted."""
+        for file in prepared:
             self.advance(1)
-            yield one
+            yield file
 
     def finish(self) -> None:
-        """All of it is in the catalog."""
-        self._report(Progress(self._n_files, self._n_files, self._tally.n_embedded))
+        """Report that all files are in the catalog."""
+        self._report(Progress(self._n_files, self._n_files, self._stats.n_embedded))
 
 
 class CatalogLookup:
-    """A reader that several threads ask in turn."""
+    """Compares files with the catalog; several threads may call it, one at a time reads."""
 
     def __init__(self, catalog: Catalog, job: IngestJob) -> None:
         self._catalog, self._model_id, self._numbers = catalog, job.model_id, job.augmentation.numbers
         self._lock = threading.Lock()
 
     def find_missing_views(self, digest: str) -> list[int]:
-        """The numbers of the views that the image of that content has no vector of."""
+        """List the numbers of the views of an image that have no vector."""
         with self._lock:
             embedded = self._catalog.find_embedded_views(digest, self._model_id)
         return [number for number in self._numbers if number not in embedded]
 
     def has_all_views(self, digest: str) -> bool:
-        """Whether the image of that content has a vector of every view."""
+        """Whether every view of an image has a vector."""
         return not self.find_missing_views(digest)
 
     def find_unchanged(self, files: Sequence[FoundFile]) -> set[str]:
-        """The paths that are what they were and have their vectors."""
+        """The paths of files that have not changed and whose images have all their vectors."""
         with self._lock:
             known = self._catalog.find_known_files([file.path for file in files], self._model_id)
         return {
@@ -136,43 +134,20 @@ class CatalogLookup:
         }
 
 
-def select_changed(files: Sequence[FoundFile], lookup: CatalogLookup, count: ProgressCounter) -> Iterator[FoundFile]:
-    """Those files that must be looked into; the others are counted."""
+def select_changed(files: Sequence[FoundFile], lookup: CatalogLookup, counter: ProgressCounter) -> Iterator[FoundFile]:
+    """Yield the files that must be read, and count the others as reused."""
     for start in range(0, len(files), _LOOK_UP_BATCH_SIZE):
         some = files[start : start + _LOOK_UP_BATCH_SIZE]
         unchanged = lookup.find_unchanged(some)
-        count.add_reused(len(unchanged))
+        counter.add_reused(len(unchanged))
         yield from (file for file in some if file.path not in unchanged)
 
 
-def prepare_files(
-    files: Iterable[FoundFile], preparation: PreparationContext, clock: StageClock, n_threads: int | None = None
-) -> Generator[PreparedFile, None, None]:
-    """Each file read and decoded, in the order given, in threads that run a bounded number of files ahead.
-
-    `n_threads` decode, as many as there are processors where it is None.
-    """
-    waiting: collections.deque[Future[PreparedFile]] = collections.deque()
-    work = partial(decode_views, preparation=preparation, clock=clock)
-    with ConcurrentReader(n_threads) as reading:
-        for file in files:
-            waiting.append(reading.submit(file, partial(read_file, file, preparation, clock), work))
-            if len(waiting) >= _MAX_FILES_AHEAD:
-                yield _wait_for_result(waiting.popleft(), clock, "wait_decode")
-        while waiting:
-            yield _wait_for_result(waiting.popleft(), clock, "wait_decode")
-
-
-def _wait_for_result(future: Future[Any], clock: StageClock, stage: str) -> Any:
-    with clock.measure(stage):
-        return future.result()
-
-
 class _WriteQueue:
-    """Records batches in a thread of its own, a bounded number of batches behind."""
+    """Records batches in a thread of its own, at most `MAX_WAITING_BATCHES` behind."""
 
-    def __init__(self, recorder: Recorder, under_way: set[str], clock: StageClock) -> None:
-        self._recorder, self._in_progress, self._clock = recorder, under_way, clock
+    def __init__(self, recorder: Recorder, in_progress: set[str], clock: StageClock) -> None:
+        self._recorder, self._in_progress, self._clock = recorder, in_progress, clock
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
         self._pending: collections.deque[tuple[EmbeddedBatch, Future[None]]] = collections.deque()
 
@@ -187,13 +162,13 @@ class _WriteQueue:
             self._pool.shutdown(cancel_futures=True)
 
     def record(self, batch: EmbeddedBatch) -> None:
-        """Take a batch, and wait while too many are ahead of it."""
+        """Queue a batch, and wait while too many are pending."""
         self._pending.append((batch, self._pool.submit(self._recorder.record, batch.files, batch.new_views)))
         self._wait_until_left(n_left=MAX_WAITING_BATCHES)
 
     def _wait_until_left(self, n_left: int) -> None:
-        """Wait until no more than so many are left; what failed in the thread is raised here."""
+        """Wait until at most `n_left` batches are pending. Raises what the writing thread raised."""
         while self._pending and (len(self._pending) > n_left or self._pending[0][1].done()):
             batch, written = self._pending.popleft()
-            _wait_for_result(written, self._clock, "wait_write")
-            self._in_progress -= batch.new_views.keys()  # from here on the catalog knows them
+            self._clock.wait_for(written, "wait_write")
+            self._in_progress -= batch.new_views.keys()  # the catalog answers for them from now on

@@ -1,4 +1,4 @@
-"""What is found out before a run writes: are there pictures, is the place free, which model, which precision."""
+"""Checks and choices before a run writes anything: pictures, target folder, model and precision."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
-from simsearch.images.decode import Pixels, RawFile, decode_square, read_raw_file
-from simsearch.models.choice import ModelChoice, relocate_weights, resolve_model
-from simsearch.models.embedder import Embedder, Engine, LoadOptions, open_embedder
+from simsearch.images.decode import Pixels, RawFile, read_raw_file
+from simsearch.ingest.prepare import decode_files
+from simsearch.models.choice import ModelChoice, resolve_model
+from simsearch.models.embedder import Embedder, LoadOptions
 from simsearch.models.model import GraphBytes, Model
 from simsearch.models.precision import PrecisionAgreement, count_sample_images, open_with_precision
 from simsearch.models.weights import WeightsOptions
@@ -22,16 +23,18 @@ from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, Scan
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import SHARDS_NAME
+from simsearch.store.embedders import prepare_stored_model
 
 _PROBE_BATCH_SIZE = 128
+"""Files whose content is looked at together, while no file name says that a source holds a picture."""
 
 
 @dataclass(slots=True)
 class IngestPlan:
     """The model of a run, and how to load it.
 
-    `stored` is None for a model that is new to the catalog; `graph` is to be kept with such a one. `opened` are
-    embedders by fingerprint, this model's among them once it is loaded.
+    `stored` is None for a model that is new to the catalog; `graph` is then written with it. `embedders` are loaded
+    models by fingerprint; this model is added when it is loaded.
     """
 
     model: Model
@@ -43,7 +46,7 @@ class IngestPlan:
     embedders: dict[str, Embedder] = field(default_factory=dict)
 
     def open_embedder(self) -> Embedder:
-        """The embedder, loaded when it is first needed, once for all runs that share what is `opened`."""
+        """Return the embedder, loaded at the first call, once for all runs that share `embedders`."""
         if self.fingerprint not in self.embedders:
             self.embedders[self.fingerprint] = self.load()
         return self.embedders[self.fingerprint]
@@ -55,12 +58,12 @@ class IngestPlan:
 
     @property
     def fingerprint(self) -> str:
-        """Under which the catalog has, or will have, the model."""
+        """The fingerprint of the model in the catalog."""
         return self.stored.fingerprint if self.stored else self.model.fingerprint
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how the model was loaded."""
+        """Sentences for the user about how the model was loaded."""
         embedder = self.embedders.get(self.fingerprint)
         return tuple(dict.fromkeys((*self.precision_notes, *(embedder.notes if embedder else ()))))
 
@@ -73,76 +76,53 @@ def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_p
 
     Raises `ModelError`.
     """
-    models = [] if catalog is None else [one for one in catalog.list_models() if one.model.runtime != "imported"]
-    if catalog is not None and models and choice.backbone is None:
+    if catalog is None:
+        return _plan_new_model(resolve_model(choice), choice, found, max_pixels)
+    models = [stored for stored in catalog.list_models() if stored.model.runtime != "imported"]
+    if models and choice.backbone is None:
         last = models[0].model
         if not choice.has_model_options and choice.precision in ("auto", last.precision):
             return _plan_stored_model(models[0], catalog, choice)
         choice = replace(choice, backbone=last.zoo_name or last.file)
     model = resolve_model(choice)
-    if catalog is not None:
-        for stored in models:
-            has_precision = choice.precision in ("auto", stored.model.precision)
-            if has_precision and stored.model.f32_model.fingerprint == model.fingerprint:
-                stored = replace(stored, model=replace(stored.model, file=model.file))
-                return _plan_stored_model(stored, catalog, choice)
+    for stored in models:
+        has_precision = choice.precision in ("auto", stored.model.precision)
+        if has_precision and stored.model.f32_model.fingerprint == model.fingerprint:
+            stored = replace(stored, model=replace(stored.model, file=model.file))
+            return _plan_stored_model(stored, catalog, choice)
+    return _plan_new_model(model, choice, found, max_pixels)
+
+
+def _plan_new_model(model: Model, choice: ModelChoice, found: Scan, max_pixels: int) -> IngestPlan:
     # A histogram has no precision to choose.
     n_pixels = 0 if model.runtime == "histogram" else count_sample_images(choice.precision)
     pixels = sample_pixels(found, model, n_pixels, max_pixels)
-    settled = open_with_precision(
-        model, choice.precision, LoadOptions(engine=choice.engine, for_throughput=True, pixels=pixels)
-    )
-    return IngestPlan(settled.model, lambda: settled.embedder, None, settled.graph, settled.agreement, settled.notes)
+    options = LoadOptions(engine=choice.engine, for_throughput=True, pixels=pixels)
+    opened = open_with_precision(model, choice.precision, options)
+    return IngestPlan(opened.model, lambda: opened.embedder, None, opened.graph, opened.agreement, opened.notes)
 
 
 def sample_pixels(found: Scan, model: Model, n: int, max_pixels: int) -> Pixels:
-    """Up to n pictures (n, side, side, 3) as the model sees them, spread evenly over what was found."""
+    """Decode up to n pictures (n, side, side, 3) as the model's input, spread evenly over the files that were found."""
     files = [file for file in found.files if file.has_picture_extension]
     rows = sorted(set(np.linspace(0, len(files) - 1, min(n, len(files))).astype(int).tolist())) if files else []
-
-    def pixels_of(raw: RawFile | None) -> Pixels | None:
-        if raw is None:
-            return None
-        try:
-            return decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels)[1]
-        except ImageError:  # it becomes a skip when its turn comes
-            return None
-
-    with ConcurrentReader() as reading:
-        jobs = [reading.submit(files[row], partial(_try_read, files[row], max_pixels), pixels_of) for row in rows]
-        good = [pixels for job in jobs if (pixels := job.result()) is not None]
-    return np.stack(good) if good else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
-
-
-def open_stored_model(
-    stored: StoredModel, catalog: Catalog, order: WeightsOptions, engine: Engine = "auto", *, for_many: bool
-) -> Embedder:
-    """Load a model that the catalog has.
-
-    Raises a `ModelError`.
-    """
-    return _open_with_graph(stored, catalog.read_graph(stored.id), order, engine, for_many=for_many)
-
-
-def _open_with_graph(
-    stored: StoredModel, graph: GraphBytes | None, order: WeightsOptions, engine: Engine, *, for_many: bool
-) -> Embedder:
-    opening = LoadOptions(
-        engine=engine, for_throughput=for_many, locate=lambda model: relocate_weights(model, order), graph=graph
-    )
-    return open_embedder(stored.model, opening)
+    # A file that cannot be decoded becomes a skip when the run reaches it.
+    decoded = decode_files((files[row] for row in rows), model, max_pixels=max_pixels)
+    squares = [file.pixels[0] for file in decoded if file.failure is None]
+    return np.stack(squares) if squares else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
 
 
 def _plan_stored_model(stored: StoredModel, catalog: Catalog, choice: ModelChoice) -> IngestPlan:
-    graph = catalog.read_graph(stored.id)  # now: the catalog is closed when the model is loaded
-    order = WeightsOptions(choice.weights, choice.offline)
-    return IngestPlan(
-        stored.model, lambda: _open_with_graph(stored, graph, order, choice.engine, for_many=True), stored
-    )
+    weights = WeightsOptions(choice.weights, choice.offline)
+    load = prepare_stored_model(stored, catalog, weights, for_throughput=True, engine=choice.engine)
+    return IngestPlan(stored.model, load, stored)
 
 
 def check_has_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> None:
-    """A source without a picture is a mistake, and no reason to empty a collection."""
+    """Check that the sources hold a picture, so that a wrong path does not empty a collection.
+
+    Raises `UsageError` without sources, `NoImages`.
+    """
     if not sources:
         raise UsageError("there is nothing to index", "name a folder, a picture or a list of paths")
     if any(file.has_picture_extension for file in found.files) or _has_picture(found.files, max_pixels):
@@ -154,11 +134,11 @@ def check_has_picture(found: Scan, sources: Sequence[str], max_pixels: int) -> N
 
 
 def _has_picture(files: Sequence[FoundFile], max_pixels: int) -> bool:
-    """Whether one of the files is a picture, whatever it is called; looked into a few at a time."""
-    with ConcurrentReader() as reading:
+    """Whether the content of any file is a picture, whatever its name; a few files are read at a time."""
+    with ConcurrentReader() as reader:
         for start in range(0, len(files), _PROBE_BATCH_SIZE):
             some = files[start : start + _PROBE_BATCH_SIZE]
-            jobs = [reading.submit(file, partial(_try_read, file, max_pixels), bool) for file in some]
+            jobs = [reader.submit(file, partial(_try_read, file, max_pixels), bool) for file in some]
             if any(job.result() for job in jobs):
                 return True
     return False
@@ -178,22 +158,22 @@ def check_new_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise CollectionError(str(folder), f"{folder} is a file", "choose a folder with --into")
-    strange = [file.name for file in folder.glob("*") if not _is_own_file(file.name)]
-    if strange:
+    foreign = [file.name for file in folder.glob("*") if not _is_own_file(file.name)]
+    if foreign:
         raise CollectionError(
             str(folder),
-            f"{folder} holds other things, such as {strange[0]}",
+            f"{folder} holds other things, such as {foreign[0]}",
             "choose a new folder with --into",
         )
 
 
 def _is_own_file(name: str) -> bool:
-    """Whether a run that was killed while it made a collection may have left a file of that name."""
+    """Whether a file of this name may be a leftover of a run that was killed while it created a collection."""
     return name.startswith("catalog.") or name == SHARDS_NAME
 
 
 def discard_new_collection(folder: Path) -> None:
-    """Take back a collection that was made in vain."""
+    """Delete the files of a new collection into which nothing was written."""
     for file in folder.glob("catalog.*"):
         file.unlink()
     shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)

@@ -1,49 +1,36 @@
-"""A file read and decoded: from where it was found to the pixels of those of its views that are to be embedded."""
+"""Files to pixels: read, decode, and render the views that are to be embedded."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+import collections
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import Pixels, RawFile, decode_square, read_raw_file
-from simsearch.images.views import Augmentation
+from simsearch.images.decode import Box, Pixels, RawFile, decode_square, read_raw_file
+from simsearch.images.views import NO_AUGMENTATION, Augmentation
+from simsearch.ingest.timing import StageClock
 from simsearch.models.model import Model
+from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import ImageProperties
+
+MAX_FILES_AHEAD = 96
+"""The most files that are read and decoded ahead of the embedder."""
 
 NO_PIXELS: Pixels = np.empty((0, 0, 0, 3), np.uint8)
 
 
-class StageClock:
-    """Busy seconds of each stage, summed over its threads, and seconds that one stage waited for another."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.seconds = dict.fromkeys(
-            ("read", "decode", "augment", "embed", "write", "index", "wait_decode", "wait_embed", "wait_write"), 0.0
-        )
-
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Count the time inside to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - started
-            with self._lock:
-                self.seconds[stage] += elapsed
-
-
 @dataclass(frozen=True, slots=True)
 class PreparationContext:
-    """What files are prepared for. `missing_views` gives the numbers of the views that a content has no vector of."""
+    """What files are prepared for: the model, its views and the limit on the number of pixels.
+
+    `find_missing_views(digest)` returns the numbers of the views that have no vector yet.
+    """
 
     model: Model
     augmentation: Augmentation
@@ -53,7 +40,7 @@ class PreparationContext:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A file with its content, or with why that could not be read."""
+    """A file with its bytes, or with the error that reading it raised."""
 
     file: FoundFile
     raw: RawFile | ImageError
@@ -61,52 +48,86 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class PreparedFile:
-    """A file, read. Without pixels it needs no embedding; with a failure it cannot have any.
+    """A file that was read. Without pixels there is nothing to embed; `failure` is why it could not be read or decoded.
 
-    `pixels` (n, side, side, 3) are the views of `numbers` (n), those that have no vector yet.
+    `pixels` (n, side, side, 3) uint8 are the views with the numbers `numbers` (n), those that have no vector yet.
+    `properties` are None where nothing was decoded.
     """
 
     file: FoundFile
     digest: str = ""
-    facts: ImageProperties | None = None
+    properties: ImageProperties | None = None
     numbers: Sequence[int] = ()
     pixels: Pixels = field(default_factory=lambda: NO_PIXELS)
     failure: ImageError | None = None
 
 
-def prepare_file(file: FoundFile, preparation: PreparationContext, clock: StageClock) -> PreparedFile:
-    """Read a file, and decode it where a view of it has no vector. What cannot be read is a failure in its place."""
-    return decode_views(read_file(file, preparation, clock), preparation, clock)
+def decode_input(path: str, model: Model, *, max_pixels: int, box: Box | None = None) -> Pixels:
+    """Read a picture and decode it to the input of a model: (side, side, 3) uint8, of the part in `box` if given.
+
+    Raises `ImageError`.
+    """
+    raw = read_raw_file(path, has_picture_extension=True, max_pixels=max_pixels)
+    return decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels, box=box)[1]
 
 
-def read_file(file: FoundFile, preparation: PreparationContext, clock: StageClock) -> ReadResult:
-    """The first half of `prepare`, which waits for a disk or a network."""
+def decode_files(
+    files: Iterable[FoundFile], model: Model, augmentation: Augmentation = NO_AUGMENTATION, *, max_pixels: int
+) -> Iterator[PreparedFile]:
+    """Read and decode files in threads, and yield them in the order given with the pixels of all their views.
+
+    A file that cannot be read or decoded has its error in `failure`.
+    """
+    context = PreparationContext(model, augmentation, lambda _: augmentation.numbers, max_pixels)
+    return prepare_files(files, context, StageClock())
+
+
+def prepare_files(
+    files: Iterable[FoundFile], context: PreparationContext, clock: StageClock, n_threads: int | None = None
+) -> Generator[PreparedFile, None, None]:
+    """Read and decode files in threads, at most `MAX_FILES_AHEAD` ahead, and yield them in the order given.
+
+    `n_threads` threads decode; None uses one for each processor.
+    """
+    waiting: collections.deque[Future[PreparedFile]] = collections.deque()
+    decode = partial(decode_views, context=context, clock=clock)
+    with ConcurrentReader(n_threads) as reader:
+        for file in files:
+            waiting.append(reader.submit(file, partial(read_file, file, context, clock), decode))
+            if len(waiting) >= MAX_FILES_AHEAD:
+                yield clock.wait_for(waiting.popleft(), "wait_decode")
+        while waiting:
+            yield clock.wait_for(waiting.popleft(), "wait_decode")
+
+
+def read_file(file: FoundFile, context: PreparationContext, clock: StageClock) -> ReadResult:
+    """Read a file: the half of the preparation that waits for a disk or a network."""
     try:
         with clock.measure("read"):
             raw = read_raw_file(
-                file.path, has_picture_extension=file.has_picture_extension, max_pixels=preparation.max_pixels
+                file.path, has_picture_extension=file.has_picture_extension, max_pixels=context.max_pixels
             )
     except ImageError as failure:
         return ReadResult(file, failure)
     return ReadResult(file, raw)
 
 
-def decode_views(done: ReadResult, preparation: PreparationContext, clock: StageClock) -> PreparedFile:
-    """The second half of `prepare`, which keeps a processor busy."""
-    file, raw = done.file, done.raw
+def decode_views(result: ReadResult, context: PreparationContext, clock: StageClock) -> PreparedFile:
+    """Decode a file and render its missing views: the half of the preparation that keeps a processor busy."""
+    file, raw = result.file, result.raw
     if isinstance(raw, ImageError):
         return PreparedFile(file, failure=raw)
     as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns, raw.etag)
-    missing = preparation.find_missing_views(raw.digest)
+    missing = context.find_missing_views(raw.digest)
     if not missing:
         return PreparedFile(as_read, raw.digest)
     try:
         with clock.measure("decode"):
-            model = preparation.model
-            picture, square = decode_square(raw, model.side_px, model.resize, max_pixels=preparation.max_pixels)
+            model = context.model
+            image, square = decode_square(raw, model.side_px, model.resize, max_pixels=context.max_pixels)
     except ImageError as failure:
         return PreparedFile(as_read, failure=failure)
     with clock.measure("augment"):
-        pixels = preparation.augmentation.render_views(square, raw.digest, missing)
-    facts = ImageProperties(picture.width, picture.height, picture.format, picture.metadata)
-    return PreparedFile(as_read, raw.digest, facts, missing, pixels)
+        pixels = context.augmentation.render_views(square, raw.digest, missing)
+    properties = ImageProperties(image.width, image.height, image.format, image.metadata)
+    return PreparedFile(as_read, raw.digest, properties, missing, pixels)

@@ -21,6 +21,9 @@ ENGINES: tuple[str, ...] = get_args(Engine)
 MIN_AGREEMENT = 0.9999
 """The least cosine between what Keras and the converted graph make of a picture at f32."""
 
+MIN_VECTOR_NORM = 0.99
+"""A row shorter than this is no unit vector: the network returned zeros or values that are not finite."""
+
 _N_NOISE = 8
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from simsearch.errors import ImageError
 from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.index import Index, Searchable
-from simsearch.ingest.record import MIN_VECTOR_NORM
-from simsearch.models.embedder import Embedder
+from simsearch.models.embedder import MIN_VECTOR_NORM, Embedder
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Example, combine_vectors
 from simsearch.search.query import Query

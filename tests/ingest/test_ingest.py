@@ -237,7 +237,7 @@ def test_two_runs_in_the_same_order_give_the_same_catalog(photos: Path, tmp_path
     assert contents[0] == contents[1]
 
 
-def test_a_picture_in_which_the_backbone_sees_nothing_is_a_skip(tmp_path: Path, collection: Path):
+def test_a_picture_with_an_all_zero_feature_vector_is_a_skip(tmp_path: Path, collection: Path):
     keras = pytest.importorskip("keras")
     inputs = keras.Input((8, 8, 3))
     keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(keras.layers.ReLU()(inputs))).save(tmp_path / "net.keras")
@@ -246,4 +246,4 @@ def test_a_picture_in_which_the_backbone_sees_nothing_is_a_skip(tmp_path: Path, 
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "photos" / "black.png")
     report = ingest(collection, tmp_path / "photos", backbone=str(tmp_path / "net.keras"))
     assert report.n_files == 1
-    assert [(Path(skip.path).name, "sees nothing" in skip.reason) for skip in report.skips] == [("black.png", True)]
+    assert [(Path(skip.path).name, "all-zero feature vector" in skip.reason) for skip in report.skips] == [("black.png", True)]

@@ -19,12 +19,12 @@ from simsearch import Collection
 from simsearch.cli.app import app
 from simsearch.errors import ClusterError, ImageError, NotAPicture, UnreadableFile
 from simsearch.images.metadata import ExifMetadata
+from simsearch.ingest.embed import NewViews
 from simsearch.ingest.prepare import PreparedFile
 from simsearch.ingest.ray_cluster.blocks import choose_block_size, split_into_blocks
 from simsearch.ingest.ray_cluster.cluster import check_address
 from simsearch.ingest.ray_cluster.known_contents import KnownContents
 from simsearch.ingest.ray_cluster.shards import ShardContent, ShardFolder, decode_shard, encode_shard
-from simsearch.ingest.record import NewViews
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import ImageProperties
 from tests import oneshot
@@ -113,7 +113,7 @@ def test_a_shard_gives_back_what_was_put_into_it(tmp_path: Path):
     shard.write_bytes(encode_shard(ShardContent(files, new)))
     back = decode_shard(shard)
     for before, after in zip(files, back.files, strict=True):
-        assert (after.file, after.digest, after.facts) == (before.file, before.digest, before.facts)
+        assert (after.file, after.digest, after.properties) == (before.file, before.digest, before.properties)
         assert (type(after.failure), str(after.failure)) == (type(before.failure), str(before.failure))
     assert {content: list(views.numbers) for content, views in back.new_views.items()} == {
         digest(1): [0, 3],

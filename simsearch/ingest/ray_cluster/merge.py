@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from simsearch.ingest.embed import NewViews
 from simsearch.ingest.pipeline import CatalogLookup
 from simsearch.ingest.prepare import PreparedFile
 from simsearch.ingest.ray_cluster.blocks import FileBlock
 from simsearch.ingest.ray_cluster.shards import ShardContent, ShardFolder, decode_shard
-from simsearch.ingest.record import NewViews, Recorder
+from simsearch.ingest.record import Recorder
 from simsearch.sources.scan import FoundFile
 
 _N_DECODED_SHARDS = 4

@@ -19,8 +19,8 @@ import pyarrow.parquet as parquet
 from simsearch.errors import ImageError, NotAPicture, UnreadableFile
 from simsearch.files import replace_file
 from simsearch.images.metadata import ExifMetadata
+from simsearch.ingest.embed import NewViews
 from simsearch.ingest.prepare import PreparedFile
-from simsearch.ingest.record import NewViews
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import ImageProperties
 from simsearch.store.connection import SHARDS_NAME
@@ -92,7 +92,7 @@ def decode_shard(shard: Path) -> ShardContent:
 
 
 def _encode_file(file: PreparedFile, new: NewViews | None) -> dict[str, Any]:
-    found, facts, failure = file.file, file.facts, file.failure
+    found, facts, failure = file.file, file.properties, file.failure
     noted = facts.metadata if facts else ExifMetadata()
     kind = next((kind for kind, error in _FAILURE_KINDS.items() if isinstance(failure, error)), None)
     return {

@@ -15,12 +15,11 @@ import ray
 from simsearch import __version__
 from simsearch.errors import ClusterError, SimsearchError
 from simsearch.images.views import Augmentation
-from simsearch.ingest.embed import EmbeddingContext, embed_batches
-from simsearch.ingest.pipeline import prepare_files
-from simsearch.ingest.prepare import PreparationContext, PreparedFile, StageClock
+from simsearch.ingest.embed import EmbeddingContext, NewViews, embed_batches
+from simsearch.ingest.prepare import PreparationContext, PreparedFile, prepare_files
 from simsearch.ingest.ray_cluster.known_contents import KnownContents
 from simsearch.ingest.ray_cluster.shards import ShardContent, encode_shard
-from simsearch.ingest.record import NewViews
+from simsearch.ingest.timing import StageClock
 from simsearch.models.model import Model
 from simsearch.models.portable import PortableModel, unpack_model
 from simsearch.sources.scan import FoundFile
