@@ -246,4 +246,6 @@ def test_a_picture_with_an_all_zero_feature_vector_is_a_skip(tmp_path: Path, col
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "photos" / "black.png")
     report = ingest(collection, tmp_path / "photos", backbone=str(tmp_path / "net.keras"))
     assert report.n_files == 1
-    assert [(Path(skip.path).name, "all-zero feature vector" in skip.reason) for skip in report.skips] == [("black.png", True)]
+    assert [(Path(skip.path).name, "all-zero feature vector" in skip.reason) for skip in report.skips] == [
+        ("black.png", True)
+    ]
