@@ -32,6 +32,7 @@ from simsearch.search.query_vectors import ReadLimits, materialize_example, refu
 from simsearch.search.reranking import RerankerCache
 from simsearch.search.search import SearchTarget, run_query
 from simsearch.sources.scan import Skip, scan_sources
+from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.embedders import open_stored_model
 from simsearch.store.writer import CatalogWriter
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
     from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
-
-
-_RERANK_SETTING = "rerank"
-"""The setting that holds a collection's default method."""
 
 
 class Collection:
@@ -222,7 +219,7 @@ class Collection:
     @property
     def default_rerank(self) -> str:
         """The method that answers are ranked by if a query does not say: `none` unless `set_default_rerank` did."""
-        return self.catalog.read_setting(_RERANK_SETTING) or str(RerankMethod())
+        return self.catalog.read_setting(settings.RERANK) or str(RerankMethod())
 
     # Maintenance
 
@@ -301,7 +298,7 @@ class Collection:
         """
         chosen = RerankMethod.parse(method)
         with self._write() as writer, writer.transaction():
-            writer.write_setting(_RERANK_SETTING, None if chosen == RerankMethod() else str(chosen))
+            writer.write_setting(settings.RERANK, None if chosen == RerankMethod() else str(chosen))
 
     # Views of the whole collection
 

@@ -18,6 +18,7 @@ from simsearch.index.backends import open_index_backend
 from simsearch.index.cache import IndexBackend, write_kind_choice
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
+from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import CATALOG_NAME, SHARDS_NAME
 from simsearch.store.writer import CatalogWriter
@@ -53,7 +54,7 @@ def describe(catalog: Catalog, indexes: IndexBackend) -> dict[str, Any]:
         **catalog.count_contents(),
         "metadata": catalog.count_metadata(),
         "columns": catalog.count_columns(),
-        "rerank": catalog.read_setting("rerank") or "none",
+        "rerank": catalog.read_setting(settings.RERANK) or "none",
         "size_bytes": _measure_size_bytes(catalog.folder),
         "models": models,
         "runs": [run.to_dict() for run in catalog.list_runs(5)],

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from simsearch.errors import UsageError
+from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
-
-STORE_SETTING = "milvus"
-"""Triggers of the catalog ask for it by this name: see step 5 of `store.migrations`."""
 
 TOKEN_VARIABLE = "MILVUS_TOKEN"
 
@@ -71,7 +69,7 @@ class MilvusConfig:
     @classmethod
     def from_catalog(cls, catalog: Catalog) -> Self | None:
         """Where a collection is searched, or None where FAISS files are."""
-        uri = catalog.read_setting(STORE_SETTING)
+        uri = catalog.read_setting(settings.MILVUS)
         if uri is None:
             return None
         return cls(str(catalog.folder.absolute() / uri) if _is_lite(uri) else uri)
@@ -104,7 +102,7 @@ class SyncRecord:
     def from_catalog(cls, catalog: Catalog, fingerprint: str) -> Self | None:
         """The record that a catalog has of a model, or None where it has none."""
         try:
-            return cls(**json.loads(catalog.read_setting(_build_record_key(fingerprint)) or ""))
+            return cls(**json.loads(catalog.read_setting(settings.build_sync_record_name(fingerprint)) or ""))
         except (ValueError, TypeError):
             return None
 
@@ -116,7 +114,7 @@ class SyncRecord:
     def save(self, writer: CatalogWriter, fingerprint: str) -> None:
         """Keep it in the catalog."""
         with writer.transaction():
-            writer.write_setting(_build_record_key(fingerprint), json.dumps(dataclasses.asdict(self)))
+            writer.write_setting(settings.build_sync_record_name(fingerprint), json.dumps(dataclasses.asdict(self)))
 
     def is_current(self, stored: StoredModel, last_change: int) -> bool:
         """Whether nothing has changed since."""
@@ -132,7 +130,7 @@ def set_store(writer: CatalogWriter, choice: StoreChoice) -> None:
     folder = Path(os.path.abspath(writer.folder))
     if uri is not None and _is_lite(uri) and Path(uri).is_relative_to(folder):
         uri = str(Path(uri).relative_to(folder))
-    writer.write_setting(STORE_SETTING, uri)
+    writer.write_setting(settings.MILVUS, uri)
 
 
 def switch_store(writer: CatalogWriter, choice: StoreChoice) -> None:
@@ -145,12 +143,8 @@ def switch_store(writer: CatalogWriter, choice: StoreChoice) -> None:
 def forget_records(writer: CatalogWriter) -> None:
     """Forget, within a transaction, what was brought into Milvus: all is compared before it is believed again."""
     for stored in writer.list_models():
-        writer.write_setting(_build_record_key(stored.fingerprint), None)
+        writer.write_setting(settings.build_sync_record_name(stored.fingerprint), None)
 
 
 def _is_lite(uri: str) -> bool:
     return uri.endswith(_LITE_SUFFIX) and "://" not in uri
-
-
-def _build_record_key(fingerprint: str) -> str:
-    return f"{STORE_SETTING} {fingerprint}"
