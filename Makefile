@@ -15,10 +15,10 @@ demo: .venv/demo ## install, index the pictures in data/, run a query, write a c
 	@echo "Look at indexes/demo.png"
 
 test: .venv/dev ## install the test dependencies and run the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-quick: .venv/dev ## the suite without the long tests
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long"
 
 lint: .venv/dev ## ruff: rules and format
 	$(BIN)/ruff check .

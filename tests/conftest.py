@@ -23,6 +23,21 @@ SHARED = ROOT.parent / "shared"
 NOBODY = 65534
 
 
+_GROUPS = {"tests/web/": "server", "test_ray_": "ray", "test_milvus_": "milvus", "cli/test_push": "milvus"}
+"""Parts of paths of tests that run in one worker, one after the other: they share a server, or are a load of their own."""
+_LONG_TIMEOUT_S = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module in one worker of pytest-xdist, as they share fixtures; give long tests more time."""
+    for item in items:
+        place = item.nodeid.partition("::")[0]
+        group = next((name for part, name in _GROUPS.items() if part in place), place)
+        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT_S))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heard_interrupts() -> None:
     """Ctrl-C reaches the commands under test, also where the suite itself was started in the background (`&`)."""
