@@ -24,7 +24,7 @@ NOBODY = 65534
 
 
 _GROUPS = {"tests/web/": "server", "test_ray_": "ray", "test_milvus_": "milvus", "cli/test_push": "milvus"}
-"""Parts of paths of tests that run in one worker, one after the other: they share a server, or are a load of their own."""
+"""Parts of paths of tests that run in one worker: they share a server, or load the machine by themselves."""
 _LONG_TIMEOUT_S = 600
 
 
