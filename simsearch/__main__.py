@@ -1,5 +1,7 @@
 """`python -m simsearch`: the same as the command `simsearch`."""
 
+import sys
+
 from simsearch.cli import main
 
-main()
+sys.exit(main())

@@ -133,7 +133,7 @@ def test_an_interrupted_run_says_that_it_can_go_on(many: Path, tmp_path: Path):
     process.send_signal(signal.SIGINT)
     code, errors = finished(process)
     assert code == 130
-    assert "goes on from there" in errors
+    assert "the same command resumes" in errors
     assert "Traceback" not in errors
 
 

@@ -16,48 +16,52 @@ _MAX_UNKNOWN_SHOWN = 5
 def annotate(
     table: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="A .csv or .json table with a column `path`, or `image_id`."),
+        typer.Argument(metavar="FILE", help="A .csv or .json table with a column `path` or `image_id`."),
     ] = None,
     in_: CollectionOption = None,
     clear: Annotated[
         list[str] | None,
-        typer.Option("--clear", metavar="NAME", help="Delete a column of yours first; may be repeated."),
+        typer.Option("--clear", metavar="NAME", help="Delete this custom column first. Repeatable."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Note columns of your own beside the images, such as price or author, for `query --where` to ask about.
+    """Add custom columns to the images of a collection, such as price or author, for `query --where`.
 
-    Numbers in the table are numbers, true and false are 1 and 0, empty cells say nothing. What is noted already is
-    replaced. The pictures themselves are not touched.
+    Numbers stay numbers, true and false become 1 and 0, and empty cells are ignored. Existing values are replaced.
+    The image files are not changed.
 
     Example:  simsearch annotate prices.csv   and then   simsearch query vase.jpg --where "price < 20"
     """
     from simsearch.collection import Collection
 
     if table is None and not clear:
-        raise UsageError("there is nothing to note", "name a .csv or .json file, or a column to --clear")
+        raise UsageError("nothing to annotate", "give a .csv or .json file, or a column with --clear")
     folder = find_collection(in_)
     with Collection.open(folder) as collection:
         n_cleared = collection.clear_columns(clear) if clear else 0
-        noted = None if table is None else collection.annotate(table)
+        report = None if table is None else collection.annotate(table)
     if as_json:
         print_json(
             {
                 "collection": folder,
                 "cleared": n_cleared,
-                "values": noted.n_values if noted else 0,
-                "images": noted.n_images if noted else 0,
-                "columns": list(noted.columns) if noted else [],
-                "unknown": list(noted.unknown) if noted else [],
+                "values": report.n_values if report else 0,
+                "images": report.n_images if report else 0,
+                "columns": list(report.columns) if report else [],
+                "unknown": list(report.unknown) if report else [],
             }
         )
         return
     if clear:
         typer.echo(f"{n_cleared:,} values deleted from {', '.join(clear)}")
-    if noted:
-        columns = ", ".join(noted.columns) or "no column"
-        typer.echo(f"{folder}: {noted.n_values:,} values of {noted.n_images:,} images noted in {columns}")
-    for name in noted.unknown[:_MAX_UNKNOWN_SHOWN] if noted else ():
+    if report:
+        columns = ", ".join(report.columns) or "no column"
+        typer.echo(f"{folder}: {report.n_values:,} values of {report.n_images:,} images stored in {columns}")
+        _print_unknown(report.unknown)
+
+
+def _print_unknown(names: tuple[str, ...]) -> None:
+    for name in names[:_MAX_UNKNOWN_SHOWN]:
         print_message(f"  not in the collection: {format_path(name)}")
-    if noted and len(noted.unknown) > _MAX_UNKNOWN_SHOWN:
-        print_message(f"  and {len(noted.unknown) - _MAX_UNKNOWN_SHOWN:,} more: --json lists them all")
+    if len(names) > _MAX_UNKNOWN_SHOWN:
+        print_message(f"  and {len(names) - _MAX_UNKNOWN_SHOWN:,} more; all of them: --json")

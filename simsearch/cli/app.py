@@ -1,4 +1,4 @@
-"""Every command, put together."""
+"""The Typer application: every command, in the order and the groups of `simsearch --help`."""
 
 from __future__ import annotations
 
@@ -49,36 +49,24 @@ def simsearch(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Index a folder of images, then find what looks like a picture you hold.
+    """Index folders of images, search them by example, and find the backbone that works best for your images.
 
     Start with:  simsearch index photos  and  simsearch query example.jpg
     """
 
 
-app.command(cls=RayCommand)(index)
-for command in (
-    watch,
-    query,
-    annotate,
-    benchmark,
-    tune,
-    info,
-    backbones,
-    verify,
-    rebuild,
-    remove,
-    prune,
-    predict,
-    features,
-    compare,
-    augment,
-    study,
-    clusters,
-    duplicates,
-    export,
-    push,
-    serve,
-):
-    app.command()(command)
-app.command("map")(map_)
-app.command("import")(import_)
+_PANELS = {
+    "Index": (index, watch, annotate),
+    "Search": (query, serve),
+    "Explore": (map_, clusters, duplicates),
+    "Measure": (benchmark, tune),
+    "Look closer": (predict, features, compare, augment, study),
+    "Maintain": (info, verify, rebuild, remove, prune, backbones),
+    "Exchange": (export, import_, push),
+}
+
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), cls=RayCommand if command is index else None, rich_help_panel=panel)(
+            command
+        )

@@ -11,17 +11,17 @@ from simsearch.cli.output import format_path, print_json
 
 
 def augment(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="The pictures.")],
-    n: Annotated[int, typer.Option("-n", metavar="N", help="How many views of each.")] = 10,
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where to write them.")] = "augmented",
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files.")],
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of views per image.")] = 10,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the views.")] = "augmented",
     ranges: RangesOption = None,
     seed: SeedOption = None,
     megapixels: MaxMegapixelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write augmented views of pictures: turned, moved, sheared, scaled, brighter or darker, flipped.
+    """Write augmented views of images: rotated, shifted, sheared, scaled, brighter or darker, flipped.
 
-    The same picture, seed and ranges give the same views, here and in `simsearch index --augment N`.
+    The same image, seed and ranges give the same views, here and in `simsearch index --augment N`.
 
     Example:  simsearch augment vase.jpg -n 10 --out views
     """

@@ -2,92 +2,127 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from simsearch.cli.options import JsonOption, MaxMegapixelsOption, derive_collection_folder, to_pixels
-from simsearch.cli.output import ProgressBar, format_path, print_json, print_message
+from simsearch.cli.options import (
+    JsonOption,
+    MaxMegapixelsOption,
+    OfflineWeightsOption,
+    PoolingName,
+    PrecisionName,
+    derive_collection_folder,
+    to_pixels,
+)
+from simsearch.cli.output import ProgressBar, format_command_line, format_path, print_json, print_message, print_notes
 
 if TYPE_CHECKING:
     from simsearch.evaluation.results import BenchmarkResult
 
+ProtocolName = Literal["leave-one-out", "ukbench"]
+
+# Typer accepts no list of Literal: these two options state their choices themselves, and the library checks them.
+_PRECISIONS, _POOLINGS = get_args(PrecisionName), get_args(PoolingName)
+
+
+def _complete_precisions() -> tuple[str, ...]:
+    return _PRECISIONS
+
+
+def _complete_poolings() -> tuple[str, ...]:
+    return _POOLINGS
+
 
 def benchmark(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of pictures, a folder for each class.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of images, one subfolder per class.")],
     backbones: Annotated[
         list[str] | None,
         typer.Option(
             "--backbone",
             metavar="NAME|FILE",
-            help="What to compare; may be repeated. Default: the baseline, builtin, and all whose weights are here.",
+            help="Backbones to compare. Repeatable. Default: histogram (the baseline), builtin, and all with weights "
+            "on this machine.",
         ),
     ] = None,
     precisions: Annotated[
-        list[str] | None, typer.Option("--precision", help="auto, f32, bf16 or int8; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            metavar=f"<{'|'.join(_PRECISIONS)}>",
+            help="Numeric precisions. Repeatable. Default: auto.",
+            autocompletion=_complete_precisions,
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layer", metavar="NAME", help="Layers instead of the default; may be repeated."),
+        typer.Option("--layer", metavar="NAME", help="Layers instead of the feature layer. Repeatable."),
     ] = None,
-    poolings: Annotated[list[str] | None, typer.Option("--pooling", help="avg, max, gem; may be repeated.")] = None,
+    poolings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pooling",
+            metavar=f"<{'|'.join(_POOLINGS)}>",
+            help="Poolings. Repeatable. Default: by backbone.",
+            autocompletion=_complete_poolings,
+        ),
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", metavar="PATH", help="A weights file, for a single backbone.")
+        str | None, typer.Option("--weights", metavar="PATH", help="A weights file, with a single backbone.")
     ] = None,
     reranks: Annotated[
         list[str] | None,
         typer.Option(
             "--rerank",
             metavar="METHOD",
-            help="none, pca, whiten, dba, aqe, k-reciprocal, joined by +; may be repeated. "
+            help="Re-ranking methods: none, or pca, whiten, dba, aqe, k-reciprocal joined by +. Repeatable. "
             "Default: none, pca, pca+dba, pca+dba+aqe.",
         ),
     ] = None,
     augments: Annotated[
         list[int] | None,
-        typer.Option("--augment", metavar="N", help="Augmented views of every image in the index; may be repeated."),
+        typer.Option("--augment", metavar="N", help="Numbers of augmented views per indexed image. Repeatable."),
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option("--labels", metavar="FILE", help="Labels, or lists of answers, from CSV or JSON; see the README."),
+        typer.Option("--labels", metavar="FILE", help="Labels, or relevant images per query, as CSV or JSON."),
     ] = None,
     group_by: Annotated[
         str | None,
-        typer.Option("--group-by", metavar="REGEX", help="What it finds in a path is the label; else folders are."),
+        typer.Option("--group-by", metavar="REGEX", help="The match in the path is the label. Default: the folder."),
     ] = None,
     queries: Annotated[
-        str | None, typer.Option("--queries", metavar="DIR", help="Ask with the pictures of this folder only.")
+        str | None, typer.Option("--queries", metavar="DIR", help="Use only the images of this folder as queries.")
     ] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="leave-one-out or ukbench.")] = "leave-one-out",
+    protocol: Annotated[ProtocolName, typer.Option("--protocol", help="Evaluation protocol.")] = "leave-one-out",
     sample: Annotated[
-        int | None, typer.Option("--sample", metavar="N", help="Ask with N of the queries, drawn at random.")
+        int | None, typer.Option("--sample", metavar="N", help="Use a random sample of N queries.")
     ] = None,
     robustness: Annotated[
-        int, typer.Option("--robustness", metavar="N", help="Change N images in every way; 0 leaves that out.")
+        int, typer.Option("--robustness", metavar="N", help="Measure robustness with edits of N images; 0: do not.")
     ] = 100,
-    seed: Annotated[int, typer.Option("--seed", help="For samples, intervals and tests.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of samples, intervals and tests.")] = 0,
     into: Annotated[
         str | None,
-        typer.Option("--into", metavar="DIR", help="The collection to keep vectors in; default: indexes/<name>."),
+        typer.Option("--into", metavar="DIR", help="The collection that keeps the vectors. Default: indexes/<name>."),
     ] = None,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="Write report.html, .md, .json, plots and scores here.")
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Write report.html, .md, .json, plots and scores to this folder."),
     ] = None,
     megapixels: MaxMegapixelsOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
+    offline: OfflineWeightsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure which backbone retrieves best on your own pictures, and what it costs.
+    """Measure which backbone retrieves best on your own images, and its cost.
 
-    Every combination of backbone, precision, layer, pooling, augmentation and re-ranking is a row. What the
-    collection has embedded is used, what is missing is embedded once and stays there.
+    Every combination of backbone, precision, layer, pooling, augmentation and re-ranking is one row. Vectors that the
+    collection has are used again; missing ones are computed once and kept.
 
     Example:  simsearch benchmark ~/photos-by-class --backbone builtin --backbone resnet50 --out report
     """
-    from simsearch.evaluation.benchmark import run_benchmark as measure
+    from simsearch.evaluation.benchmark import run_benchmark
     from simsearch.evaluation.spec import (
         DEFAULT_METHODS,
         BenchmarkCallbacks,
@@ -103,7 +138,7 @@ def benchmark(
         backbones or list_default_backbones(), precisions or ["auto"], layers or [None], poolings or [None],
         weights=weights, offline=offline,
     )  # fmt: skip
-    question = BenchmarkSpec(
+    spec = BenchmarkSpec(
         source=source,
         collection_folder=into or derive_collection_folder(source),
         choices=choices,
@@ -114,22 +149,20 @@ def benchmark(
         n_robustness=robustness,
         seed=seed,
         max_pixels=to_pixels(megapixels),
-        command=shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        command=format_command_line(),
     )
     if out is not None:
         prepare_folder(out)
     try:
         with ProgressBar() as bar:
-            found = measure(question, BenchmarkCallbacks(_print_stage, bar))
+            result = run_benchmark(spec, BenchmarkCallbacks(_print_stage, bar))
     except KeyboardInterrupt:
         print_message(
-            f"simsearch: stopped; what was embedded is safe in {question.collection_folder}, "
-            "the same command goes on from there"
+            f"simsearch: stopped; {spec.collection_folder} keeps what was embedded, and the same command resumes"
         )
         raise typer.Exit(130) from None
-    for note in found.notes:
-        print_message(f"simsearch: {note}")
-    _report_benchmark(found, out, as_json=as_json)
+    print_notes(result.notes)
+    _report_result(result, out, as_json=as_json)
 
 
 def _print_stage(stage: str) -> None:
@@ -137,27 +170,28 @@ def _print_stage(stage: str) -> None:
         print_message(f"simsearch: {stage}")
 
 
-def _report_benchmark(found: BenchmarkResult, out: str | None, *, as_json: bool) -> None:
+def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -> None:
+    """Write the report to `out`, if given, and print the result."""
     from simsearch.report.benchmark.findings import summarize_benchmark
     from simsearch.report.benchmark.writer import write_report
 
-    written = None if out is None else write_report(found, out)
+    written = None if out is None else write_report(result, out)
     if as_json:
-        print_json(found.to_dict(summary=summarize_benchmark(found)))
+        print_json(result.to_dict(summary=summarize_benchmark(result)))
         return
     from rich.console import Console
 
     from simsearch.report.benchmark.terminal import build_terminal_table
 
-    facts = found.dataset
+    dataset = result.dataset
     typer.echo(
-        f"{format_path(facts.source)}: {facts.n_images:,} images, {facts.n_queries:,} queries, "
-        f"{facts.n_classes:,} classes ({facts.protocol}, labels from {facts.labels})"
+        f"{format_path(dataset.source)}: {dataset.n_images:,} images, {dataset.n_queries:,} queries, "
+        f"{dataset.n_classes:,} classes ({dataset.protocol}, labels from {dataset.labels})"
     )
-    for exclusion in facts.exclusions:
+    for exclusion in dataset.exclusions:
         typer.echo(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
     console = Console()
-    console.print(build_terminal_table(found, console.width))
-    for sentence in summarize_benchmark(found):
+    console.print(build_terminal_table(result, console.width))
+    for sentence in summarize_benchmark(result):
         typer.echo(sentence)
-    typer.echo(f"Report: {written.page}" if written else "Write the whole report with --out DIR.")
+    typer.echo(f"Report: {written.page}" if written else "Write the full report with --out DIR.")

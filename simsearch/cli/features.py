@@ -26,27 +26,33 @@ if TYPE_CHECKING:
 
 
 def features(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image file.")],
     backbone: BackboneOption = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layer", metavar="NAME|INDEX", help="A layer; 0 is the input. May be repeated."),
+        typer.Option("--layer", metavar="NAME|INDEX", help="A layer; 0 is the input. Repeatable."),
     ] = None,
-    most_maps: Annotated[int, typer.Option("--max-maps", metavar="N", help="How many maps of a layer to draw.")] = 64,
-    by_activation: Annotated[bool, typer.Option("--sort", help="Draw the maps of the highest mean, in order.")] = False,
+    max_maps: Annotated[
+        int, typer.Option("--max-maps", metavar="N", help="Maximum number of maps drawn per layer.")
+    ] = 64,
+    by_activation: Annotated[
+        bool, typer.Option("--sort", help="Draw the maps with the highest mean activation, in descending order.")
+    ] = False,
     weights: WeightsOption = None,
     resize: ResizeOption = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="The drawing; default: report/features/<backbone>/<image>.png."),
+        typer.Option(
+            "--out", metavar="FILE", help="The image to write. Default: report/features/<backbone>/<image>.png."
+        ),
     ] = None,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw what the layers of a network make of a picture, a grid of feature maps for each layer.
+    """Draw the feature maps of network layers for an image, one grid per layer.
 
-    Default: the last convolution of each block, that is, of each size of map. Each map is scaled to its own range.
+    Default: the last convolution before each reduction of the map size. Each map is scaled to its own range.
 
     Example:  simsearch features vase.jpg --backbone vgg16 --layer block1_conv2 --layer 17
     """
@@ -57,25 +63,25 @@ def features(
     if out is not None:
         check_extension(out)
     (choice,) = build_choices([backbone] if backbone else None, weights=weights, resize=resize, offline=offline)
-    (found,) = extract_features(
+    (extracted,) = extract_features(
         [image],
         choice,
         layers=layers or (),
-        max_maps=most_maps,
+        max_maps=max_maps,
         by_activation=by_activation,
         max_pixels=to_pixels(megapixels),
     )
-    file = out or str(Path(REPORT_FOLDER, "features", found.model.backbone, f"{Path(image).stem}.png"))
-    print_notes(found.notes)
-    draw_feature_maps(found, file)
+    file = out or str(Path(REPORT_FOLDER, "features", extracted.model.backbone, f"{Path(image).stem}.png"))
+    print_notes(extracted.notes)
+    draw_feature_maps(extracted, file)
     if as_json:
-        print_json(found.to_dict(picture=file))
+        print_json(extracted.to_dict(picture=file))
     else:
-        _print_features(found, file)
+        _print_layers(extracted, file)
 
 
-def _print_features(found: ImageFeatures, file: str) -> None:
-    for block in found.layers:
-        height, width = block.maps.shape[:2]
-        typer.echo(f"  {block.index:>4}  {block.layer:<40} {block.n_maps:>5,} maps of {width} x {height}")
-    typer.echo(f"picture: {format_path(os.path.abspath(file))}")
+def _print_layers(extracted: ImageFeatures, file: str) -> None:
+    for layer in extracted.layers:
+        height, width = layer.maps.shape[:2]
+        typer.echo(f"  {layer.index:>4}  {layer.layer:<40} {layer.n_maps:>5,} maps of {width} x {height}")
+    typer.echo(f"image: {format_path(os.path.abspath(file))}")

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from simsearch.cli.options import (
+    AugmentOption,
     BackboneOption,
     IndexKindOption,
     JsonOption,
+    LayerOption,
     MaxMegapixelsOption,
     MilvusUriOption,
+    NewCollectionOption,
+    OfflineWeightsOption,
+    PoolingOption,
+    PrecisionOption,
     RangesOption,
     RecallOption,
+    ResizeOption,
     SeedOption,
     StoreOption,
+    WeightsOption,
     derive_collection_folder,
     to_pixels,
 )
-from simsearch.cli.output import ProgressBar, print_json, print_message, print_skips
+from simsearch.cli.output import ProgressBar, print_json, print_message, print_notes, print_skips
 
 if TYPE_CHECKING:
     from simsearch.ingest.run import IngestReport
+
+EngineName = Literal["auto", "openvino", "tensorflow"]
 
 
 def index(
@@ -32,47 +42,32 @@ def index(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Folders, pictures, text files that list paths, or - for a list on stdin. Also such in a store: "
-            "s3://bucket/folder, gs://, az://, with the credentials that its own tools use (AWS_PROFILE, "
-            "AWS_ENDPOINT_URL, ...); and pictures and lists on the web: https://host/list.txt.",
+            help="Folders, images, text files with one path per line, or - for such a list on stdin. Also in an object "
+            "store: s3://bucket/folder, gs://, az://, with the credentials of its own tools (AWS_PROFILE, "
+            "AWS_ENDPOINT_URL, ...); also images and lists on the web: https://host/list.txt.",
         ),
     ],
-    into: Annotated[
-        str | None,
-        typer.Option("--into", metavar="DIR", help="The collection; default: indexes/<name of the source>."),
-    ] = None,
+    into: NewCollectionOption = None,
     backbone: BackboneOption = None,
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", metavar="PATH", help="A weights file, or `random` (to measure speed)."),
-    ] = None,
-    layer: Annotated[
-        str | None,
-        typer.Option("--layer", metavar="NAME", help="Any layer of the network, such as fc2 of vgg16."),
-    ] = None,
-    pooling: Annotated[str | None, typer.Option("--pooling", help="avg, max or gem.")] = None,
-    resize: Annotated[
-        str | None, typer.Option("--resize", help="How pictures become square: squash, crop, pad or nearest.")
-    ] = None,
-    precision: Annotated[
-        str, typer.Option("--precision", help="auto (fastest that changes no answer much), f32, bf16 or int8.")
-    ] = "auto",
-    engine: Annotated[str, typer.Option("--engine", help="auto, openvino or tensorflow.")] = "auto",
-    augment: Annotated[
-        int | None,
-        typer.Option("--augment", metavar="N", help="Embed N augmented views of every image too; 0 removes them."),
-    ] = None,
+    weights: WeightsOption = None,
+    layer: LayerOption = None,
+    pooling: PoolingOption = None,
+    resize: ResizeOption = None,
+    precision: PrecisionOption = "auto",
+    engine: Annotated[EngineName, typer.Option("--engine", help="Library that runs the network.")] = "auto",
+    augment: AugmentOption = None,
     ranges: RangesOption = None,
     seed: SeedOption = None,
     megapixels: MaxMegapixelsOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
+    offline: OfflineWeightsOption = False,
     ray: Annotated[
         str | None,
         typer.Option(
             "--ray",
             metavar="[ADDRESS]",
-            help="Embed with the workers of a Ray cluster: host:port, auto (the one of this machine) or local (one "
-            "started for this run); without an address: $RAY_ADDRESS, else local. Every machine needs this simsearch.",
+            help="Embed on the workers of a Ray cluster: host:port, auto (the cluster of this machine) or local (a "
+            "cluster for this run). Without an address: $RAY_ADDRESS, otherwise local. Every machine needs the same "
+            "version of simsearch.",
         ),
     ] = None,
     kind: IndexKindOption = None,
@@ -81,9 +76,9 @@ def index(
     milvus_uri: MilvusUriOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Index pictures. Run it again to bring the collection up to date: what is unchanged costs nothing.
+    """Index images. Run it again to update the collection: unchanged files are not read again.
 
-    A run that is stopped, or killed, goes on where it was when the same command is given again.
+    An interrupted run resumes when the same command is run again.
 
     Example:  simsearch index ~/photos --backbone resnet50
 
@@ -106,46 +101,23 @@ def index(
         precision=precision, engine=engine, offline=offline,
     )  # fmt: skip
     views = ViewChoice(augment, seed, None if ranges is None else parse_ranges(ranges))
-    searched, asked_kind = StoreChoice.from_options(store, milvus_uri), IndexKindChoice.from_options(kind, recall)
+    store_choice, kind_choice = StoreChoice.from_options(store, milvus_uri), IndexKindChoice.from_options(kind, recall)
     folder = into or derive_collection_folder(sources[0])
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     try:
         with Collection.open(folder, create=True) as collection, ProgressBar() as bar:
             report = collection.ingest(
                 sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
-                ray=ray, store=searched, kind=asked_kind,
+                ray=ray, store=store_choice, kind=kind_choice,
             )  # fmt: skip
     except KeyboardInterrupt:
-        print_message(f"simsearch: stopped; what was indexed is safe in {folder}, the same command goes on from there")
+        print_message(f"simsearch: stopped; {folder} keeps what was indexed, and the same command resumes")
         raise typer.Exit(130) from None
-    for note in report.notes:
-        print_message(f"simsearch: {note}")
+    print_notes(report.notes)
     if as_json:
-        print_json(build_ingest_document(report))
+        print_json(report.to_dict())
     else:
         _print_report(report)
-
-
-def build_ingest_document(report: IngestReport) -> dict[str, object]:
-    """What a run did, as scripts read it."""
-    return {
-        "collection": report.collection,
-        "model": report.model,
-        "backbone": report.backbone,
-        "precision": report.precision,
-        "agreement": report.agreement and {"cosine": report.agreement.cosine, "top_10": report.agreement.top_10},
-        "files": report.n_files,
-        "images": report.n_images,
-        "embedded": report.n_embedded,
-        "reused": report.n_reused,
-        "gone": report.n_gone,
-        "views": report.n_views,
-        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in report.skips],
-        "seconds": round(report.elapsed_s, 3),
-        "images_per_second": round(report.n_embedded / report.elapsed_s, 1),
-        "stages": {stage: round(seconds, 3) for stage, seconds in report.stages.items()},
-        "notes": list(report.notes),
-    }
 
 
 def _print_report(report: IngestReport) -> None:
@@ -164,7 +136,7 @@ def _print_report(report: IngestReport) -> None:
     )
     if report.agreement is not None:
         typer.echo(
-            f"  {report.agreement.precision} agrees with f32 here: mean cosine {report.agreement.cosine:.4f}, "
-            f"{report.agreement.top_10:.0%} of the ten nearest in common"
+            f"  {report.agreement.precision} against f32: mean cosine {report.agreement.cosine:.4f}, "
+            f"{report.agreement.top_10:.0%} of the ten nearest images in common"
         )
-    print_skips(report.skips, report.collection)
+    print_skips(report.skips, full_list=f"simsearch info --in {report.collection} --json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,18 +16,10 @@ from simsearch.cli.options import (
     WhereOption,
     find_collection,
 )
-from simsearch.cli.output import print_json, print_message
+from simsearch.cli.output import print_json, print_sample_note
 from simsearch.errors import UsageError
 
-if TYPE_CHECKING:
-    from simsearch.visualization.overview import Clustering
-
-    pass
-
-
 DEFAULT_MAP = "map.html"
-
-
 _PAGE_EXTENSIONS = (".html", ".htm")
 
 
@@ -39,21 +31,21 @@ def map_(
         typer.Option(
             "--out",
             metavar="FILE",
-            help=f"A page (.html) or a picture (.png, .jpg, .webp); may be repeated. Default: {DEFAULT_MAP}.",
+            help=f"A page (.html) or an image (.png, .jpg, .webp). Repeatable. Default: {DEFAULT_MAP}.",
         ),
     ] = None,
     k: Annotated[
         int | None,
-        typer.Option("--clusters", metavar="K", help="How many clusters are coloured; default: as many as are found."),
+        typer.Option("--clusters", metavar="K", help="Number of clusters. Default: chosen by the data."),
     ] = None,
     where: WhereOption = None,
     seed: ClusterSeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Lay a collection out in the plane, alike pictures near each other: one page to walk about in, or a picture.
+    """Draw a 2-D map of a collection with similar images next to each other, as an HTML page or an image.
 
-    The page needs nothing else: it zooms, is coloured by cluster or class, filters, and shows a picture that is
-    clicked. Of more than 50,000 images a sample is drawn.
+    The page is a single file. It zooms, colors images by cluster or class, filters, and shows an image when it is
+    clicked. Of more than 50,000 images a random sample is drawn.
 
     Example:  simsearch map --in indexes/photos --out map.html --out map.png
     """
@@ -62,30 +54,24 @@ def map_(
     from simsearch.visualization.overview import ImageSelection
 
     files = [Path(name) for name in out or [DEFAULT_MAP]]
-    _check_files(files)
+    _check_extensions(files)
     folder = find_collection(in_)
     with Collection.open(folder) as collection:
-        found = collection.arrangement(k, backbone=backbone, selection=ImageSelection(where, seed=seed))
-    images = [MapImage(image.image_id, image.path, image.label) for image in found.images]
-    drawn = CollectionMap(f"{os.path.basename(os.path.abspath(folder))} ({found.backbone})", images, found.grid,
-                          found.clusters)  # fmt: skip
+        layout = collection.arrangement(k, backbone=backbone, selection=ImageSelection(where, seed=seed))
+    title = f"{os.path.basename(os.path.abspath(folder))} ({layout.backbone})"
+    images = [MapImage(image.image_id, image.path, image.label) for image in layout.images]
+    collection_map = CollectionMap(title, images, layout.grid, layout.clusters)
     for file in files:
         write = write_map_page if file.suffix.lower() in _PAGE_EXTENSIONS else draw_map
-        write(drawn, file)
+        write(collection_map, file)
     if as_json:
-        print_json(
-            {
-                **_describe_clustering(folder, found),
-                "clusters": len(found.clusters),
-                "files": [str(file) for file in files],
-            }
-        )
+        print_json({"collection": folder, **layout.to_dict(), "files": [str(file) for file in files]})
         return
-    _print_sample_note(found)
-    typer.echo(f"{len(images):,} images in {len(found.clusters)} clusters: {', '.join(map(str, files))}")
+    print_sample_note(layout)
+    typer.echo(f"{len(images):,} images in {len(layout.clusters)} clusters: {', '.join(map(str, files))}")
 
 
-def _check_files(files: list[Path]) -> None:
+def _check_extensions(files: list[Path]) -> None:
     from simsearch.report.drawing.canvas import check_extension
 
     for file in files:
@@ -93,19 +79,6 @@ def _check_files(files: list[Path]) -> None:
             try:
                 check_extension(file)
             except UsageError as error:
-                raise UsageError(f"{file} is no kind of map there is", "name it .html, .png, .jpg or .webp") from error
-
-
-def _describe_clustering(folder: str, found: Clustering) -> dict[str, Any]:
-    return {
-        "collection": folder,
-        "backbone": found.backbone,
-        "model": found.model,
-        "images": len(found.images),
-        "of_images": found.n_images,
-    }
-
-
-def _print_sample_note(found: Clustering) -> None:
-    if found.n_images > len(found.images):
-        print_message(f"simsearch: a sample of {len(found.images):,} of {found.n_images:,} images")
+                raise UsageError(
+                    f"unknown map format of {file}", "use the extension .html, .png, .jpg or .webp"
+                ) from error

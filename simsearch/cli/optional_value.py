@@ -1,4 +1,4 @@
-"""`--ray`, which may be followed by an address, and may also stand before a SOURCE that is none."""
+"""The option `--ray` with an optional value, also in front of a SOURCE argument."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _ADDRESS = re.compile(r"auto|local|(ray://)?([\w.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,
 
 
 class RayCommand(TyperCommand):
-    """A command whose option `--ray` has a value, `--ray=ADDRESS`, or none; without one it is the empty text.
+    """A command with an option `--ray` that takes a value, `--ray=ADDRESS`, or none, which gives the empty string.
 
-    A word behind it is its address if it looks like one (auto, local, host:port), else the next argument. A folder that
-    is called so is written ./auto.
+    The word after `--ray` is its value if it looks like an address (auto, local, host:port); otherwise it is the next
+    argument. A folder with such a name is written as ./auto.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write every `--ray` with its value in one word, as click wants it."""
+        """Join every `--ray` with its value, as the parser requires."""
         return super().parse_args(ctx, _join_ray_values(args))
 
 

@@ -1,10 +1,14 @@
-"""The options that several commands share, and what their values mean."""
+"""Options that several commands share, and the functions that resolve their values.
+
+The choices repeat the `Literal` types of the library, which cannot be imported here: their modules load NumPy and more,
+and `--help` must not. A test compares them.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,63 +17,62 @@ from simsearch.errors import CollectionNotFound, UsageError
 if TYPE_CHECKING:
     from simsearch import ModelChoice
 
-
 COLLECTIONS_FOLDER = Path("indexes")
 COLLECTION_VARIABLE = "SIMSEARCH_INDEX"
 REPORT_FOLDER = "report"
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
-IndexKindOption = Annotated[
+
+PoolingName = Literal["avg", "max", "gem"]
+ResizeName = Literal["squash", "crop", "pad", "nearest"]
+PrecisionName = Literal["auto", "f32", "bf16", "int8"]
+StoreName = Literal["faiss", "milvus"]
+IndexKindName = Literal[
+    "auto", "flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw", "hnsw-sq8"
+]
+
+# The collection, and what is searched in it
+
+CollectionOption = Annotated[
     str | None,
     typer.Option(
+        "--in",
+        metavar="DIR",
+        help="The collection. Default: $SIMSEARCH_INDEX, otherwise the only collection in indexes/.",
+    ),
+]
+NewCollectionOption = Annotated[
+    str | None,
+    typer.Option("--into", metavar="DIR", help="The collection. Default: indexes/<name of the source>."),
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help='Use only images that match: "class in (lamp, vase) and width >= 800 and taken > 2024-05".',
+    ),
+]
+IndexKindOption = Annotated[
+    IndexKindName | None,
+    typer.Option(
         "--index-kind",
-        metavar="KIND",
-        help="What is searched: auto (exact up to 256 MB of vectors, then ivf-sq8), flat (exact), flat-fp16, flat-sq8, "
-        "ivf, ivf-sq8, ivf-pq, ivf-rabitq, hnsw or hnsw-sq8. It stays so until another is named.",
+        help="Kind of the vector index. auto: exact search up to 256 MB of vectors, ivf-sq8 above. flat: exact. "
+        "The collection keeps it until another kind is given.",
     ),
 ]
 RecallOption = Annotated[
     float | None,
     typer.Option(
         "--recall",
-        metavar="SHARE",
-        help="The recall@10 that such an index is tuned to: how many of the ten nearest it finds; default 0.99.",
-    ),
-]
-CollectionOption = Annotated[
-    str | None,
-    typer.Option(
-        "--in",
-        metavar="DIR",
-        help="The collection; default: $SIMSEARCH_INDEX, else the only one under indexes/.",
-    ),
-]
-BackboneOption = Annotated[
-    str | None,
-    typer.Option("--backbone", metavar="NAME|FILE", help="A row of `simsearch backbones`, or a model file."),
-]
-RangesOption = Annotated[
-    str | None,
-    typer.Option(
-        "--ranges",
-        metavar="RANGES",
-        help="How far views go; default: rotation=30,shift=0.1,shear=0.15,zoom=0.1,channel-shift=10,flip=yes.",
-    ),
-]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Another seed gives other views; default: 0.")]
-WhereOption = Annotated[
-    str | None,
-    typer.Option(
-        "--where",
-        metavar="CONDITION",
-        help='Only images of which this holds: "class in (lamp, vase) and width >= 800 and taken > 2024-05".',
+        metavar="FRACTION",
+        help="recall@10 that an approximate index is tuned to: the fraction of the 10 nearest vectors that it finds. "
+        "Default: 0.99.",
     ),
 ]
 StoreOption = Annotated[
-    str | None,
+    StoreName | None,
     typer.Option(
         "--store",
-        metavar="faiss|milvus",
-        help="What is searched from now on: faiss (files in the collection, the default) or milvus.",
+        help="Vector store to search from now on. faiss: files in the collection (default). milvus: a Milvus server.",
     ),
 ]
 MilvusUriOption = Annotated[
@@ -77,59 +80,109 @@ MilvusUriOption = Annotated[
     typer.Option(
         "--milvus-uri",
         metavar="URI",
-        help="Where Milvus is: http://host:19530, with a database http://host:19530/name, or a path that ends in .db "
-        "(Milvus Lite). A token, or user:password, goes into $MILVUS_TOKEN.",
+        help="Address of Milvus: http://host:19530, with a database http://host:19530/name, or a path ending in .db "
+        "(Milvus Lite). $MILVUS_TOKEN holds a token, or user:password.",
     ),
 ]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
-MaxMegapixelsOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-megapixels",
-        min=0.01,
-        help="Skip pictures larger than this; default: by this machine's memory.",
-    ),
+
+# The model
+
+BackboneOption = Annotated[
+    str | None,
+    typer.Option("--backbone", metavar="NAME|FILE", help="A name from `simsearch backbones`, or a model file."),
 ]
 BackbonesOption = Annotated[
     list[str] | None,
-    typer.Option("--backbone", metavar="NAME", help="A row of `simsearch backbones`; several stand side by side."),
+    typer.Option(
+        "--backbone", metavar="NAME|FILE", help="A name from `simsearch backbones`, or a model file. Repeatable."
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option("--weights", metavar="PATH", help="A weights file, or `random` (to see how a network is built)."),
+    typer.Option("--weights", metavar="PATH", help="A weights file, or `random` for untrained weights."),
+]
+MovedWeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH", help="New path of the weights file, if it was moved."),
+]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer", metavar="NAME", help="Any layer of the network, such as fc2 of vgg16. Default: the feature layer."
+    ),
+]
+PoolingOption = Annotated[
+    PoolingName | None, typer.Option("--pooling", help="How a feature map becomes a vector. Default: by backbone.")
 ]
 ResizeOption = Annotated[
-    str | None, typer.Option("--resize", help="How pictures become square: squash, crop, pad or nearest.")
+    ResizeName | None, typer.Option("--resize", help="How images are made square. Default: by backbone.")
+]
+PrecisionOption = Annotated[
+    PrecisionName,
+    typer.Option("--precision", help="Numeric precision. auto: the fastest with nearly the same results as f32."),
 ]
 OfflineWeightsOption = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
+
+# Images and views
+
+MaxMegapixelsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-megapixels", min=0.01, help="Skip larger images. Default: derived from the memory of this machine."
+    ),
+]
+AugmentOption = Annotated[
+    int | None,
+    typer.Option("--augment", metavar="N", help="Also embed N augmented views of each image; 0 removes them."),
+]
+RangesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ranges",
+        metavar="RANGES",
+        help="Ranges of the augmentation. Default: "
+        "rotation=30, shift=0.1, shear=0.15, zoom=0.1, channel-shift=10, flip=yes.",
+    ),
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Random seed of the augmentation. Default: 0.", show_default=False)
+]
 ClusterSeedOption = Annotated[
-    int, typer.Option("--seed", help="Another seed gives other clusters and, of many images, others.")
+    int, typer.Option("--seed", help="Random seed of the clustering, and of the sample of a large collection.")
 ]
 
+# Output
 
-def find_collection(named: str | None) -> str:
-    """The folder of the collection to ask.
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+
+
+def find_collection(folder: str | None) -> str:
+    """Return the folder of the collection to use: the given one, $SIMSEARCH_INDEX, or the only one in indexes/.
 
     Raises `CollectionNotFound` when there is none, `UsageError` when there are several.
     """
-    folder = named or os.environ.get(COLLECTION_VARIABLE)
-    if folder:
-        return folder
+    chosen = folder or os.environ.get(COLLECTION_VARIABLE)
+    if chosen:
+        return chosen
     found = sorted(path.parent for path in COLLECTIONS_FOLDER.glob("*/catalog.db"))
     if not found:
         raise CollectionNotFound(
-            str(COLLECTIONS_FOLDER), "there is no collection under indexes/", "make one with `simsearch index SOURCE`"
+            str(COLLECTIONS_FOLDER), "no collection in indexes/", "create one with `simsearch index SOURCE`"
         )
     if len(found) > 1:
         names = ", ".join(str(path) for path in found)
-        raise UsageError(f"there are several collections: {names}", f"name one with --in or ${COLLECTION_VARIABLE}")
+        raise UsageError(f"several collections in indexes/: {names}", f"choose one with --in or ${COLLECTION_VARIABLE}")
     return str(found[0])
 
 
 def derive_collection_folder(source: str) -> str:
-    """Where a source is indexed into if the user does not say: indexes/ and the source's name."""
+    """Return the default collection of a source: indexes/ and the name of the source.
+
+    Raises `UsageError` for a list on stdin, which has no name.
+    """
     if source == "-":
-        raise UsageError("a list on stdin has no name", "say where to index it with --into DIR")
+        raise UsageError("a list on stdin has no name to derive a collection from", "give the collection with --into")
     from simsearch.sources.addresses import is_remote
     from simsearch.sources.scan import derive_source_name
 
@@ -140,17 +193,17 @@ def derive_collection_folder(source: str) -> str:
 
 
 def to_pixels(megapixels: float | None) -> int | None:
-    """The limit in pixels."""
+    """Convert a limit in megapixels to pixels."""
     return None if megapixels is None else round(megapixels * 1e6)
 
 
-def build_choices(backbones: list[str] | None, **words: str | bool | None) -> list[ModelChoice]:
-    """A choice for each backbone named, once, or one for the default backbone; `words` go into all of them.
+def build_choices(backbones: list[str] | None, **options: str | bool | None) -> list[ModelChoice]:
+    """Return one model choice per distinct backbone, or one for the default backbone; `options` apply to each.
 
-    Raises `UsageError` on a word that there is none of.
+    Raises `UsageError` on an unknown value of an option.
     """
     from simsearch import ModelChoice
 
     if not backbones:
-        return [ModelChoice.from_options(**words)]
-    return [ModelChoice.from_options(backbone=backbone, **words) for backbone in dict.fromkeys(backbones)]
+        return [ModelChoice.from_options(**options)]
+    return [ModelChoice.from_options(backbone=backbone, **options) for backbone in dict.fromkeys(backbones)]

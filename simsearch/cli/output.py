@@ -1,14 +1,14 @@
-"""What commands print: JSON, messages, paths and sizes, tables, progress."""
+"""Output of the commands: JSON and tables on stdout; messages, skips and progress on stderr."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,22 +16,20 @@ import typer
 from simsearch.text import replace_invalid_unicode
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+    from rich.progress import Progress as RichProgress
+    from rich.table import Table
 
     from simsearch.ingest.pipeline import Progress
     from simsearch.sources.scan import Skip
-    from simsearch.study.compare import ImageComparison
-    from simsearch.study.predict import PredictionResult
-
+    from simsearch.visualization.overview import Clustering
 
 _MAX_SKIPS_SHOWN = 20
 _BAR_DELAY_S = 1.0
-"""A bar appears when something has taken this long."""
+"""A progress bar appears after this time."""
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on stdout, in ASCII, so that any terminal and any name survive it."""
+    """Print one JSON document on stdout, in ASCII, which every terminal can show for every file name."""
     typer.echo(json.dumps(document, indent=2, default=_to_json_value))
 
 
@@ -40,75 +38,97 @@ def _to_json_value(value: Any) -> Any:
 
 
 def print_message(message: str) -> None:
-    """A message for the person at the terminal, on stderr."""
+    """Print a message for the user on stderr."""
     typer.echo(replace_invalid_unicode(message), err=True)
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """What a person should know, each once."""
+    """Print each different note once, on stderr."""
     for note in dict.fromkeys(notes):
         print_message(f"simsearch: {note}")
 
 
-def print_skipped_images(found: PredictionResult | ImageComparison) -> None:
-    """What could not be read, and why."""
-    for skip in found.skips:
+def print_skips(skips: Sequence[Skip], *, full_list: str = "--json", max_shown: int = _MAX_SKIPS_SHOWN) -> None:
+    """Print the first skipped files and their reasons on stderr; `full_list` names the command that prints all."""
+    for skip in skips[:max_shown]:
         print_message(f"  skipped {format_path(skip.path)}: {skip.reason}")
+    if len(skips) > max_shown:
+        print_message(f"  and {len(skips) - max_shown:,} more; all of them: {full_list}")
+
+
+def print_sample_note(clustering: Clustering) -> None:
+    """Print on stderr that only a sample of the images was used, if so."""
+    if clustering.n_images > len(clustering.images):
+        print_message(f"simsearch: a sample of {len(clustering.images):,} of {clustering.n_images:,} images")
 
 
 def format_path(path: str) -> str:
-    """A path as a person reads it: relative to the current folder where it lies below, always printable."""
-    below = os.path.join(os.getcwd(), "")
-    shown = path.removeprefix(below)
-    return replace_invalid_unicode(shown)
+    """Return a printable path, relative to the current folder if it is below it."""
+    return replace_invalid_unicode(path.removeprefix(os.path.join(os.getcwd(), "")))
+
+
+def format_command_line() -> str:
+    """Return the command line of this process, as a report states it."""
+    return shlex.join(["simsearch", *sys.argv[1:]])
+
+
+def make_table(title: str | None = None) -> Table:
+    """Return a table without borders, with a title on the left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    return Table(title=None if title is None else Text(title), title_justify="left", box=None, pad_edge=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout."""
+    from rich.console import Console
+
+    Console().print(table)
 
 
 class ProgressBar:
-    """Rate and time left on stderr, from the first second on; nothing where stderr is no terminal."""
+    """A progress bar on stderr. Nothing is shown in the first second, or when stderr is not a terminal."""
 
-    def __init__(self, doing: str = "indexing", unit: str = "files") -> None:
-        self._activity = doing
+    def __init__(self, activity: str = "indexing", unit: str = "files") -> None:
+        self._activity = activity
         self._unit = unit
         self._started = time.monotonic()
-        self._bar: Bar | None = None
-        self._task: TaskID | None = None
+        self._bar: RichProgress | None = None
 
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far it is."""
+        """Show the progress of an ingest."""
         self.show(progress.n_done, progress.n_files)
 
-    def show(self, n_done: int, n_all: int) -> None:
-        """Show that so many of all are done."""
+    def show(self, n_done: int, n_total: int) -> None:
+        """Show `n_done` of `n_total` units, with the rate and the remaining time."""
+        rate = n_done / max(1e-9, time.monotonic() - self._started)
+        self._update(self._activity, n_done, n_total, f"{n_done:,}/{n_total:,}  {rate:.0f} {self._unit}/s")
+
+    def show_stage(self, stage: str, fraction: float) -> None:
+        """Show a stage of the work, and the fraction of it that is done, from 0 to 1."""
+        self._update(stage, fraction, 1.0, f"{fraction:.0%}")
+
+    def _update(self, description: str, done: float, total: float, amount: str) -> None:
         if self._bar is None:
             if not sys.stderr.isatty() or time.monotonic() - self._started < _BAR_DELAY_S:
                 return
-            self._bar = _create_bar(self._activity)
-            self._task = self._bar.add_task(self._activity, total=n_all, rate="")
+            self._bar = _create_bar()
+            self._bar.add_task(description, total=total, amount=amount)
             self._bar.start()
-        if self._task is not None:
-            rate = n_done / max(1e-9, time.monotonic() - self._started)
-            self._bar.update(self._task, completed=n_done, total=n_all, rate=f"{rate:.0f} {self._unit}/s")
+        self._bar.update(self._bar.task_ids[0], description=description, completed=done, total=total, amount=amount)
 
 
-def _create_bar(doing: str) -> Bar:
+def _create_bar() -> RichProgress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    return Progress(TextColumn(doing), *columns, console=Console(stderr=True))
-
-
-def print_skips(skips: Sequence[Skip], collection: str) -> None:
-    """The first files that could not be read, each in a line."""
-    for skip in skips[:_MAX_SKIPS_SHOWN]:
-        print_message(f"  skipped {format_path(skip.path)}: {skip.reason}")
-    if len(skips) > _MAX_SKIPS_SHOWN:
-        rest = len(skips) - _MAX_SKIPS_SHOWN
-        print_message(f"  and {rest:,} more: `simsearch info --in {collection} --json` lists them all")
+    columns = (BarColumn(), TextColumn("{task.fields[amount]}"), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))

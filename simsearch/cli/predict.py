@@ -16,42 +16,50 @@ from simsearch.cli.options import (
     build_choices,
     to_pixels,
 )
-from simsearch.cli.output import format_path, print_json, print_message, print_notes, print_skipped_images
+from simsearch.cli.output import (
+    format_path,
+    make_table,
+    print_json,
+    print_message,
+    print_notes,
+    print_skips,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from simsearch.study.predict import PredictionResult
 
 
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files.")],
     backbones: BackbonesOption = None,
-    top: Annotated[int, typer.Option("--top", metavar="N", help="How many classes to show.")] = 5,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="Number of classes to show.")] = 5,
     weights: WeightsOption = None,
     resize: ResizeOption = None,
     sheet: Annotated[
         str | None,
-        typer.Option("--sheet", metavar="FILE", help="Draw the pictures with their bars, such as out.png."),
+        typer.Option("--sheet", metavar="FILE", help="Draw the images with bars of their probabilities: out.png."),
     ] = None,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which of ImageNet's 1000 classes networks take pictures for, with probabilities.
+    """Classify images: the most probable of the 1000 ImageNet classes under each network.
 
-    Default: mobilenet_v2, and the resize rule `crop`, as ImageNet networks are evaluated.
+    Default: mobilenet_v2, and --resize crop, the evaluation protocol of ImageNet networks.
 
     Example:  simsearch predict vase.jpg --backbone vgg16 --backbone resnet50 --top 5 --sheet classes.png
     """
     from simsearch.report.drawing.canvas import check_extension
     from simsearch.report.drawing.predictions import MAX_IMAGES, draw_predictions
-    from simsearch.study.predict import predict
+    from simsearch.study.predict import predict as predict_classes
 
     if sheet is not None:
         check_extension(sheet)
     choices = build_choices(backbones, weights=weights, resize=resize, offline=offline)
-    predictions = predict(images, choices, top=top, max_pixels=to_pixels(megapixels))
+    predictions = predict_classes(images, choices, top=top, max_pixels=to_pixels(megapixels))
     print_notes(predictions.notes)
-    print_skipped_images(predictions)
+    print_skips(predictions.skips)
     if sheet is not None:
         draw_predictions(predictions, sheet)
         if len(predictions.images) > MAX_IMAGES:
@@ -63,13 +71,10 @@ def predict(
 
 
 def _print_predictions(predictions: PredictionResult) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
     for image in predictions.images:
-        table = Table(title=Text(format_path(image.path)), title_justify="left", box=None, pad_edge=False)
+        table = make_table(format_path(image.path))
         table.add_column("rank", justify="right")
         for name in image.top_classes:
             table.add_column(name, overflow="fold")
@@ -77,4 +82,4 @@ def _print_predictions(predictions: PredictionResult) -> None:
         for row in zip(*image.top_classes.values(), strict=True):
             cells = [cell for x in row for cell in (Text(x.cls.label), f"{x.probability:.4f}")]
             table.add_row(str(row[0].rank), *cells)
-        console.print(table)
+        print_table(table)

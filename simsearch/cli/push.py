@@ -18,15 +18,14 @@ def push(
     store: StoreOption = None,
     milvus_uri: MilvusUriOption = None,
     drop: Annotated[
-        bool, typer.Option("--drop", help="Delete what the Milvus that is left has of the collection.")
+        bool, typer.Option("--drop", help="Delete the collection's vectors from the Milvus that it leaves.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a collection's vectors to Milvus, and search it there from then on; --store faiss moves it back.
+    """Copy the vectors of a collection to Milvus and search them there from now on; --store faiss moves back.
 
-    The catalog stays where it is, and every command works as before. A push that is stopped, or killed, goes on where
-    it was when the same command is given again. Without a URI the Milvus of the collection is compared row by row,
-    and put right.
+    The catalog stays in the folder, and every command works as before. An interrupted push resumes when the same
+    command is run again. Without a URI, the Milvus of the collection is compared row by row and repaired.
 
     Example:  simsearch push --in indexes/photos --milvus-uri http://localhost:19530
 
@@ -39,27 +38,16 @@ def push(
     folder = find_collection(in_)
     try:
         with Collection.open(folder) as collection, ProgressBar("pushing", "vectors") as bar:
-            done = collection.push(choice, drops=drop, progress=bar.show)
+            report = collection.push(choice, drops=drop, progress=bar.show)
     except KeyboardInterrupt:
-        print_message(f"simsearch: stopped; {folder} is searched where it was, the same command goes on from there")
+        print_message(f"simsearch: stopped; {folder} is searched in the same store as before, the same command resumes")
         raise typer.Exit(130) from None
     if as_json:
-        print_json(_build_document(done))
+        print_json(report.to_dict())
     else:
-        _print_result(done)
+        _print_report(report)
 
 
-def _build_document(done: PushReport) -> dict[str, object]:
-    return {
-        "collection": done.collection,
-        "store": "faiss" if done.uri is None else "milvus",
-        "uri": done.uri,
-        "models": [{"model": model, "vectors": n} for model, n in done.vectors.items()],
-        "vectors": done.n_vectors,
-        "seconds": round(done.elapsed_s, 3),
-    }
-
-
-def _print_result(done: PushReport) -> None:
-    place = "FAISS files in its folder" if done.uri is None else f"Milvus at {format_path(done.uri)}"
-    typer.echo(f"{done.collection}: {done.n_vectors:,} vectors, searched in {place} ({done.elapsed_s:.1f} s)")
+def _print_report(report: PushReport) -> None:
+    place = "FAISS files in its folder" if report.uri is None else f"Milvus at {format_path(report.uri)}"
+    typer.echo(f"{report.collection}: {report.n_vectors:,} vectors, searched in {place} ({report.elapsed_s:.1f} s)")

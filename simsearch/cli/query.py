@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +17,13 @@ from simsearch.cli.options import (
     CollectionOption,
     JsonOption,
     MaxMegapixelsOption,
+    MovedWeightsOption,
     OfflineOption,
     WhereOption,
     find_collection,
     to_pixels,
 )
-from simsearch.cli.output import format_path, print_json, print_message
+from simsearch.cli.output import format_path, make_table, print_json, print_message, print_notes, print_table
 from simsearch.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -32,38 +33,34 @@ if TYPE_CHECKING:
     from simsearch.search.results import Answer
     from simsearch.sources.scan import Skip
 
-_QUERY_PANEL, _RANKING_PANEL, _OUTPUT_PANEL = (
-    "What is asked with",
-    "Which answers, in which order",
-    "How they are shown",
-)
+_QUERY_PANEL, _RANKING_PANEL, _OUTPUT_PANEL = "Query", "Ranking", "Output"
 _EXPANSION_METHOD = "aqe"
 
 QueryImagesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="IMAGE",
-        help="Files, addresses (https://, s3://, ...), or - for a picture on stdin. "
-        "Several are averaged; 2:a.jpg counts twice.",
+        help="Files, addresses (https://, s3://, ...), or - for an image on stdin. Several are averaged; 2:a.jpg has "
+        "weight 2.",
     ),
 ]
 LikeOption = Annotated[
     list[str] | None,
-    typer.Option("--like", metavar="IMAGE", help="The same; may be repeated.", rich_help_panel=_QUERY_PANEL),
+    typer.Option("--like", metavar="IMAGE", help="The same as IMAGE. Repeatable.", rich_help_panel=_QUERY_PANEL),
 ]
 UnlikeOption = Annotated[
     list[str] | None,
     typer.Option(
         "--unlike",
         metavar="IMAGE",
-        help="Subtracted: what answers are not to be like; may be repeated.",
+        help="A negative example: its vector is subtracted. Repeatable.",
         rich_help_panel=_QUERY_PANEL,
     ),
 ]
 IdsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--id", metavar="N", help="A stored image instead of a file; may be repeated.", rich_help_panel=_QUERY_PANEL
+        "--id", metavar="N", help="An image of the collection, by its id. Repeatable.", rich_help_panel=_QUERY_PANEL
     ),
 ]
 CropOption = Annotated[
@@ -71,7 +68,7 @@ CropOption = Annotated[
     typer.Option(
         "--crop",
         metavar="X,Y,W,H",
-        help="Ask with this part of the picture: in pixels, or in fractions if no number is above 1.",
+        help="Search with this part of the image: in pixels, or in fractions if no number is above 1.",
         rich_help_panel=_QUERY_PANEL,
     ),
 ]
@@ -79,7 +76,7 @@ EachOption = Annotated[
     bool,
     typer.Option(
         "--each",
-        help="Ask with each picture by itself, and with all in folders; --json gives a line each.",
+        help="Search with every image separately; folders stand for all their images. --json prints one line each.",
         rich_help_panel=_QUERY_PANEL,
     ),
 ]
@@ -88,34 +85,32 @@ ListOption = Annotated[
     typer.Option(
         "--list",
         metavar="FILE",
-        help="A text file of paths: one answer for each of them.",
+        help="Search with every image of a text file with one path per line.",
         rich_help_panel=_QUERY_PANEL,
     ),
 ]
-CountOption = Annotated[
-    int, typer.Option("-k", metavar="N", help="How many images to find.", rich_help_panel=_RANKING_PANEL)
-]
+CountOption = Annotated[int, typer.Option("-k", metavar="N", help="Number of hits.", rich_help_panel=_RANKING_PANEL)]
 AllOption = Annotated[
     bool,
-    typer.Option("--all", help="Find all, such as all above --min-similarity.", rich_help_panel=_RANKING_PANEL),
+    typer.Option("--all", help="Return all hits, for example above --min-similarity.", rich_help_panel=_RANKING_PANEL),
 ]
 OffsetOption = Annotated[
     int,
-    typer.Option("--offset", metavar="N", help="Leave out the first N: the next page.", rich_help_panel=_RANKING_PANEL),
+    typer.Option("--offset", metavar="N", help="Skip the first N hits (next page).", rich_help_panel=_RANKING_PANEL),
 ]
 MinSimilarityOption = Annotated[
     float,
     typer.Option(
         "--min-similarity",
         metavar="X",
-        help="Leave out what is less similar, from -1 to 1.",
+        help="Leave out hits below this cosine similarity, from -1 to 1.",
         rich_help_panel=_RANKING_PANEL,
     ),
 ]
 ExcludeSelfOption = Annotated[
     bool,
     typer.Option(
-        "--exclude-self", help="Leave out images with the very content of the query.", rich_help_panel=_RANKING_PANEL
+        "--exclude-self", help="Leave out images with the same content as the query.", rich_help_panel=_RANKING_PANEL
     ),
 ]
 RerankOption = Annotated[
@@ -123,8 +118,9 @@ RerankOption = Annotated[
     typer.Option(
         "--rerank",
         metavar="METHOD",
-        help="pca, whiten, dba, aqe, k-reciprocal, with a number or without, joined by +: pca256+dba5. Ranks by the "
-        "cosine in the space so made; k-reciprocal changes the order alone. none: not even the collection's default.",
+        help="Re-ranking steps joined by +, each with an optional number, such as pca256+dba5: pca, whiten, dba, aqe, "
+        "k-reciprocal. Similarities are cosines in the new space; k-reciprocal changes only the order. none: without "
+        "the default of the collection.",
         rich_help_panel=_RANKING_PANEL,
     ),
 ]
@@ -132,24 +128,21 @@ ExpandOption = Annotated[
     bool,
     typer.Option(
         "--expand",
-        help="Ask again with the query moved towards its five nearest (alpha-QE); --rerank aqe10: ten.",
+        help="Query expansion: search again with the query moved towards its 5 nearest images (alpha-QE). For 10: "
+        "--rerank aqe10.",
         rich_help_panel=_RANKING_PANEL,
     ),
-]
-MovedWeightsOption = Annotated[
-    str | None,
-    typer.Option("--weights", metavar="PATH", help="Where the weights lie now, if they were moved."),
 ]
 SheetOption = Annotated[
     str | None,
     typer.Option(
         "--sheet",
         metavar="FILE",
-        help="Draw query and hits into a picture, such as out.png.",
+        help="Draw the query and the hits as a contact sheet, such as out.png.",
         rich_help_panel=_OUTPUT_PANEL,
     ),
 ]
-OpenOption = Annotated[bool, typer.Option("--open", help="Show that picture.", rich_help_panel=_OUTPUT_PANEL)]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the contact sheet.", rich_help_panel=_OUTPUT_PANEL)]
 
 
 def query(
@@ -177,18 +170,17 @@ def query(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the images most similar to a picture, by cosine similarity from -1 to 1.
+    """Find the most similar images, by cosine similarity from -1 to 1.
 
     Example:  simsearch query vase.jpg -k 5 --sheet hits.png
     """
     from simsearch.collection import Collection
     from simsearch.models.weights import WeightsOptions
-    from simsearch.search.query_vectors import refuse_network
 
-    named = [*(images or []), *(like or [])]
+    likes = [*(images or []), *(like or [])]
     if each or list_file is not None:
         has_others = bool(unlike or ids or crop or sheet or show or (each and list_file))
-        _check_batch_options("--each" if each else "--list", named, has_others=has_others)
+        _check_batch_options("--each" if each else "--list", likes, has_others=has_others)
     with Collection.open(find_collection(in_)) as collection:
         if expand:
             base = collection.default_rerank if rerank is None else rerank
@@ -205,68 +197,85 @@ def query(
             "max_pixels": to_pixels(megapixels),
         }
         if each:
-            _search_each(collection, named, options, as_json=as_json)
+            _search_each(collection, likes, options, as_json=as_json)
         elif list_file is not None:
             _search_list(collection, _read_list(list_file), options, as_json=as_json)
         else:
-            examples = _build_examples(named, unlike or [], ids or [], crop)
-            if (sheet or show) and not offline:
-                examples = [_fetch_example(example) for example in examples]
-            answer = collection.search(examples, **options)
-            if sheet or show:
-                if offline:
-                    refuse_network(hit.path for hit in answer.hits)
-                _draw_sheet(collection, examples, answer, sheet, show)
-            _print_notes([answer])
+            examples = _build_examples(likes, unlike or [], ids or [], crop)
+            answer = _search_and_draw(collection, examples, options, sheet, show, offline=offline)
+            print_notes(answer.notes)
             if as_json:
                 print_json(answer.to_dict())
             else:
                 _print_answer(answer)
 
 
-def _check_batch_options(flag: str, named: Sequence[str], *, has_others: bool) -> None:
-    """Refuse what makes no sense where many pictures are asked with, each by itself."""
-    if flag == "--list" and named:
-        raise UsageError("--list comes with pictures of its own", "name either the list or the pictures")
+def _check_batch_options(flag: str, likes: Sequence[str], *, has_others: bool) -> None:
+    """Check that a batch of queries has no option that works for a single query only."""
+    if flag == "--list" and likes:
+        raise UsageError("--list cannot be combined with IMAGE arguments", "give either the list or the images")
     if has_others:
-        advice = f"give {flag} without other pictures, --crop, --sheet or --open"
-        raise UsageError(f"{flag} asks with whole pictures by themselves", advice)
+        advice = f"leave out --unlike, --id, --crop, --sheet and --open with {flag}"
+        raise UsageError(f"{flag} searches with whole images, one by one", advice)
 
 
 def _build_examples(
     likes: Sequence[str], unlikes: Sequence[str], ids: Sequence[str], crop: str | None
 ) -> list[Example]:
-    """What is asked with, in the order given: files first, then stored images, then what answers are to be unlike."""
+    """Return the examples of the query: files in the given order, stored images, then negative examples."""
     from simsearch.search.examples import Crop, Example
 
     examples = [_parse_example(text) for text in likes]
     for text in ids:
         parsed = Example.parse(text)
         if not str(parsed.picture).isdecimal():
-            raise UsageError(f"--id {text} is no id of a stored image", "answers show the ids: numbers from 1")
+            raise UsageError(f"--id {text} is not an image id", "use a number from the search results")
         examples.append(Example(int(str(parsed.picture)), parsed.weight))
     if crop is not None:
         if len(examples) != 1:
-            raise UsageError(f"--crop is a part of one picture, not of {len(examples)}", "name one to ask with")
+            raise UsageError(f"--crop applies to one image, not to {len(examples)}", "give a single image")
         examples = [replace(examples[0], crop=Crop.parse(crop))]
     negative = [_parse_example(text) for text in unlikes]
     return [*examples, *(replace(example, weight=-example.weight) for example in negative)]
 
 
 def _parse_example(text: str) -> Example:
-    """A file, a URL, or what comes on stdin."""
+    """Parse a path, an address, or - for an image on stdin, with an optional weight."""
     from simsearch.search.examples import Example
 
     example = Example.parse(text)
     if example.picture == "-":
         return replace(example, picture=sys.stdin.buffer.read(), name="-")
     if isinstance(example.picture, str) and os.path.isdir(example.picture):
-        raise UsageError(f"{example.picture} is a folder", "--each asks with every picture in it")
+        raise UsageError(f"{example.picture} is a folder", "search with every image in it: --each")
     return example
 
 
+def _search_and_draw(
+    collection: Collection,
+    examples: list[Example],
+    options: SearchOptions,
+    sheet: str | None,
+    show: bool,
+    *,
+    offline: bool,
+) -> Answer:
+    """Search, and draw the contact sheet if one is wanted."""
+    from simsearch.search.query_vectors import refuse_network
+
+    if not (sheet or show):
+        return collection.search(examples, **options)
+    if not offline:
+        examples = [_fetch_example(example) for example in examples]
+    answer = collection.search(examples, **options)
+    if offline:
+        refuse_network(hit.path for hit in answer.hits)
+    _draw_sheet(collection, examples, answer, sheet, show)
+    return answer
+
+
 def _fetch_example(example: Example) -> Example:
-    """The example with what is at its URL, which is wanted twice: to ask with and to draw."""
+    """Return the example with the bytes at its URL, which are used twice: for the query and for the sheet."""
     from simsearch.sources.addresses import is_url
     from simsearch.sources.web import fetch
 
@@ -275,25 +284,24 @@ def _fetch_example(example: Example) -> Example:
     return example
 
 
-def _search_each(collection: Collection, named: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
-    """An answer to each picture, as they come; one that cannot be read is told in its place and stops nothing."""
-    if not named:
-        raise UsageError("there is nothing to ask", "name pictures, or folders of them")
+def _search_each(collection: Collection, likes: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
+    """Search with each image and print each answer at once. An unreadable image is reported and skipped."""
+    if not likes:
+        raise UsageError("no query images", "give images, or folders of images")
     n_answers = n_skips = 0
-    for found in collection.search_each(named, **options):
-        if (answer := _as_answer(found)) is None:
-            n_skips += 1
-        else:
-            n_answers += 1
+    for found in collection.search_each(likes, **options):
+        answer = _as_answer(found)
+        n_answers, n_skips = n_answers + (answer is not None), n_skips + (answer is None)
         if as_json:
             typer.echo(json.dumps(_build_batch_item(found)))
         elif answer is not None:
             _print_answer(answer)
         else:
-            print_message(f"  skipped {_build_batch_item(found)['query'][0]}: {_build_batch_item(found)['error']}")
+            item = _build_batch_item(found)
+            print_message(f"  skipped {item['query'][0]}: {item['error']}")
     if not n_answers:
-        problem = "none of the pictures could be read" if n_skips else f"there is no picture in {', '.join(named)}"
-        raise SourceError(named[0], problem, "check the paths")
+        problem = "none of the images could be read" if n_skips else f"no images in {', '.join(likes)}"
+        raise SourceError(likes[0], problem, "check the paths")
 
 
 def _as_answer(found: Answer | Skip) -> Answer | None:
@@ -310,7 +318,7 @@ def _build_batch_item(found: Answer | Skip) -> dict[str, Any]:
 
 def _search_list(collection: Collection, paths: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
     answers = [collection.search(path, **options) for path in paths]
-    _print_notes(answers)
+    print_notes(note for answer in answers for note in answer.notes)
     if as_json:
         print_json({"answers": [answer.to_dict() for answer in answers]})
     else:
@@ -318,17 +326,12 @@ def _search_list(collection: Collection, paths: Sequence[str], options: SearchOp
             _print_answer(answer)
 
 
-def _print_notes(answers: Iterable[Answer]) -> None:
-    for note in dict.fromkeys(note for answer in answers for note in answer.notes):
-        print_message(f"simsearch: {note}")
-
-
 def _read_list(path: str) -> list[str]:
     try:
         with open(path, "rb") as file:
             lines = file.read().splitlines()
     except OSError as error:
-        raise SourceError(path, f"{path} cannot be read ({error.strerror})", "check the path") from error
+        raise SourceError(path, f"cannot read the list {path} ({error.strerror})", "check the path") from error
     return [os.fsdecode(line) for line in lines if line.strip()]
 
 
@@ -346,17 +349,14 @@ def _draw_sheet(
 
 
 def _print_answer(answer: Answer) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     names = ", ".join(format_path(name) for name in answer.queries)
-    console = Console()
     if not answer.hits:
-        console.print(Text(f"{names}: nothing as similar as that"))
+        typer.echo(f"{names}: no results; lower --min-similarity or relax --where")
         return
-    how = answer.backbone if answer.rerank == "none" else f"{answer.backbone}, {answer.rerank}"
-    table = Table(title=Text(f"{names}  ({how})"), title_justify="left", box=None, pad_edge=False)
+    method = answer.backbone if answer.rerank == "none" else f"{answer.backbone}, {answer.rerank}"
+    table = make_table(f"{names}  ({method})")
     table.add_column("rank", justify="right")
     table.add_column("similarity", justify="right")
     table.add_column("id", justify="right")
@@ -370,4 +370,4 @@ def _print_answer(answer: Answer) -> None:
             str(hit.image_id),
             Text(format_path(hit.path) + copies + view),
         )
-    console.print(table)
+    print_table(table)

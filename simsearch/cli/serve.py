@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from simsearch.cli.options import BackboneOption, CollectionOption, MaxMegapixelsOption, find_collection, to_pixels
+from simsearch.cli.options import (
+    BackboneOption,
+    CollectionOption,
+    MaxMegapixelsOption,
+    OfflineWeightsOption,
+    find_collection,
+    to_pixels,
+)
 from simsearch.cli.output import print_message
 from simsearch.errors import MissingExtra
 
@@ -14,30 +21,35 @@ from simsearch.errors import MissingExtra
 def serve(
     in_: CollectionOption = None,
     host: Annotated[
-        str, typer.Option("--host", help="The address to serve at; one that others can reach wants a token.")
+        str, typer.Option("--host", help="Address to listen on. One that other machines can reach requires a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 chooses a free one.")
+    ] = 8000,
     token: Annotated[
         str | None,
-        typer.Option("--token", envvar="SIMSEARCH_TOKEN", help="What visitors must show; made where one is needed."),
+        typer.Option(
+            "--token", envvar="SIMSEARCH_TOKEN", help="Token that visitors must present. Default: random, if required."
+        ),
     ] = None,
     backbone: BackboneOption = None,
     allow_url: Annotated[
-        bool, typer.Option("--allow-url", help="Fetch pictures from addresses on the open internet.")
+        bool, typer.Option("--allow-url", help="Allow queries with images at public web addresses.")
     ] = False,
     megapixels: MaxMegapixelsOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
-    show: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    offline: OfflineWeightsOption = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serve a page to search with pictures, and an API under /api/v1, until Ctrl-C.
+    """Serve a web page for searching with images, and an HTTP API under /api/v1, until Ctrl-C.
 
-    On this machine only, unless --host says otherwise; then every visitor needs the token.
+    Only this machine can connect, unless --host says otherwise; then every visitor needs the token.
 
     Example:  simsearch serve --in indexes/photos --open
     """
     folder = find_collection(in_)
     try:
-        from simsearch.web.server import bind_socket, make_token, serve
+        from simsearch.web.server import bind_socket, make_token
+        from simsearch.web.server import serve as run_server
         from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
     except ModuleNotFoundError as error:
         raise MissingExtra("the web server", "web") from error
@@ -55,7 +67,7 @@ def serve(
         if show:
             typer.launch(entry)
 
-    serve(bound, settings, announce)
+    run_server(bound, settings, announce)
 
 
 def _build_limits(megapixels: float | None) -> dict[str, int]:

@@ -1,9 +1,7 @@
-"""`simsearch study`: all that can be said of a few pictures, on one page."""
+"""`simsearch study`."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +11,7 @@ from simsearch.cli.options import (
     REPORT_FOLDER,
     BackbonesOption,
     JsonOption,
+    LayerOption,
     MaxMegapixelsOption,
     OfflineWeightsOption,
     RangesOption,
@@ -22,35 +21,32 @@ from simsearch.cli.options import (
     build_choices,
     to_pixels,
 )
-from simsearch.cli.output import format_path, print_json, print_notes, print_skipped_images
+from simsearch.cli.output import format_command_line, format_path, print_json, print_notes, print_skips
 
 if TYPE_CHECKING:
     from simsearch.report.study.writer import StudyReport
 
 
 def study(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="A few pictures, 24 at most.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, at most 24.")],
     backbones: BackbonesOption = None,
-    layer: Annotated[
-        str | None,
-        typer.Option("--layer", metavar="NAME", help="The layer to compare, such as fc2 of vgg16; default: features."),
-    ] = None,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="How many augmented views of each; 0: none.")] = 10,
-    top: Annotated[int, typer.Option("--top", metavar="N", help="How many classes to show.")] = 5,
+    layer: LayerOption = None,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of augmented views per image; 0: none.")] = 10,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="Number of classes to show.")] = 5,
     seed: SeedOption = None,
     ranges: RangesOption = None,
     resize: ResizeOption = None,
     weights: WeightsOption = None,
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the report goes.")] = REPORT_FOLDER,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the report.")] = REPORT_FOLDER,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look closely at a few pictures: one page with predictions, feature maps, similarities and augmented views.
+    """Study a few images in detail: one page with predictions, feature maps, similarities and augmented views.
 
-    Writes DIR/study.html, which needs nothing else, with study.json and the pictures beside it. Default backbones:
-    vgg16 and resnet50, as in the study this grew out of, if their weights are on this machine; else builtin, which
-    needs none, beside mobilenet_v2 or histogram. Those you name are downloaded if they have to be.
+    Writes DIR/study.html, a self-contained page, and study.json with all pictures next to it. Default backbones: vgg16
+    and resnet50 if their weights are on this machine; otherwise builtin, which needs none, and mobilenet_v2 or
+    histogram. Weights of the backbones that you name are downloaded if necessary.
 
     Example:  simsearch study vase.jpg vase2.jpg flowerpot.jpg --backbone vgg16 --backbone resnet50 --out report
     """
@@ -60,16 +56,15 @@ def study(
     from simsearch.study.views import parse_augmentation
 
     views = parse_augmentation(n, seed, ranges)
-    words = {"weights": weights, "layer": layer, "resize": resize, "precision": "f32", "offline": offline}
-    choices, note = (build_choices(backbones, **words), "") if backbones else choose_default_models(**words)
+    options = {"weights": weights, "layer": layer, "resize": resize, "precision": "f32", "offline": offline}
+    choices, note = (build_choices(backbones, **options), "") if backbones else choose_default_models(**options)
     print_notes([note] if note else [])
     make_output_folder(out)
-    limit = to_pixels(megapixels)
-    found = run_study(images, choices, views, top=top, max_pixels=limit)
-    print_notes(found.notes)
-    print_skipped_images(found.comparison)
-    command = shlex.join(["simsearch", *sys.argv[1:]])
-    report = write_study(found, out, command, limit)
+    max_pixels = to_pixels(megapixels)
+    result = run_study(images, choices, views, top=top, max_pixels=max_pixels)
+    print_notes(result.notes)
+    print_skips(result.comparison.skips)
+    report = write_study(result, out, format_command_line(), max_pixels)
     if as_json:
         print_json(report.document)
     else:

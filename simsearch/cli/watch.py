@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simsearch.cli.index import build_ingest_document
-from simsearch.cli.options import BackboneOption, MaxMegapixelsOption, derive_collection_folder, to_pixels
+from simsearch.cli.options import (
+    AugmentOption,
+    BackboneOption,
+    MaxMegapixelsOption,
+    NewCollectionOption,
+    OfflineWeightsOption,
+    PrecisionOption,
+    WeightsOption,
+    derive_collection_folder,
+    to_pixels,
+)
 from simsearch.cli.output import ProgressBar, print_message, print_skips
 
 if TYPE_CHECKING:
@@ -25,25 +34,19 @@ def watch(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Folders, pictures, text files that list paths; also such in a store: s3://bucket/folder.",
+            help="Folders, images, text files with one path per line; also in an object store: s3://bucket/folder.",
         ),
     ],
-    into: Annotated[
-        str | None,
-        typer.Option("--into", metavar="DIR", help="The collection; default: indexes/<name of the source>."),
-    ] = None,
+    into: NewCollectionOption = None,
     backbone: BackboneOption = None,
-    weights: Annotated[str | None, typer.Option("--weights", metavar="PATH", help="A weights file.")] = None,
-    precision: Annotated[
-        str, typer.Option("--precision", help="auto (fastest that changes no answer much), f32, bf16 or int8.")
-    ] = "auto",
-    augment: Annotated[
-        int | None,
-        typer.Option("--augment", metavar="N", help="Embed N augmented views of every image too; 0 removes them."),
-    ] = None,
+    weights: WeightsOption = None,
+    precision: PrecisionOption = "auto",
+    augment: AugmentOption = None,
     settle: Annotated[
         float | None,
-        typer.Option("--settle", metavar="SECONDS", min=0.05, help="Index when all has rested so long; default: 2."),
+        typer.Option(
+            "--settle", metavar="SECONDS", min=0.05, help="Index when nothing changed for this time. Default: 2."
+        ),
     ] = None,
     poll: Annotated[
         float | None,
@@ -51,18 +54,19 @@ def watch(
             "--poll",
             metavar="SECONDS",
             min=0.05,
-            help="Look that often instead of being told by the system; default: only where it cannot tell, every 10 s.",
+            help="Poll all sources at this interval. Default: use change notifications of the system, and poll every "
+            "10 s where there are none.",
         ),
     ] = None,
     megapixels: MaxMegapixelsOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never download weights.")] = False,
+    offline: OfflineWeightsOption = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a line of JSON on stdout for each run that changed something.")
+        bool, typer.Option("--json", help="Print one line of JSON on stdout for each run that changed something.")
     ] = False,
 ) -> None:
-    """Keep a collection current: index pictures now, and again whenever some are added, changed, moved or deleted.
+    """Keep a collection current: index images now, and again when files are added, changed, moved or deleted.
 
-    Goes on until Ctrl-C. What cannot be reached for a while stays in the collection.
+    Runs until Ctrl-C. When a source is unreachable for a while, the collection keeps its images.
 
     Example:  simsearch watch photos --into indexes/photos
     """
@@ -73,14 +77,14 @@ def watch(
         from simsearch.images.views import ViewChoice
         from simsearch.models.choice import ModelChoice
         from simsearch.watch import WatchListener, WatchSettings, check_sources
-        from simsearch.watch import watch as keep_current
+        from simsearch.watch import watch as watch_sources
 
         choice = ModelChoice.from_options(backbone=backbone, weights=weights, precision=precision, offline=offline)
         check_sources(sources)
         target = folder = into or derive_collection_folder(sources[0])
         embedders: dict[str, Any] = {}
 
-        def run(present: Sequence[str]) -> IngestReport:
+        def ingest_sources(present: Sequence[str]) -> IngestReport:
             with Collection.open(target, create=True) as collection, ProgressBar() as bar:
                 return collection.ingest(
                     present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
@@ -89,19 +93,19 @@ def watch(
 
         how = "" if poll is None else f", polling every {poll:g} s"
         print_message(f"simsearch: watching {', '.join(sources)} into {folder}{how}  (Ctrl-C stops it)")
-        ears = WatchListener(
+        listener = WatchListener(
             on_update=_UpdatePrinter(as_json=as_json), on_message=lambda message: print_message(f"simsearch: {message}")
         )
-        pace = WatchSettings(poll_s=poll) if settle is None else WatchSettings(settle, poll)
-        keep_current(target, sources, run, ears, settings=pace)
+        settings = WatchSettings(poll_s=poll) if settle is None else WatchSettings(settle, poll)
+        watch_sources(target, sources, ingest_sources, listener, settings=settings)
     except KeyboardInterrupt:
-        safe = f"; what was indexed is safe in {folder}" if folder else ""
-        print_message(f"simsearch: stopped{safe}")
+        kept = f"; {folder} keeps what was indexed" if folder else ""
+        print_message(f"simsearch: stopped{kept}")
         raise typer.Exit(stop.status) from None
 
 
 class _StopSignals:
-    """SIGTERM stops like Ctrl-C. After the first of either, others wait for nothing: it is ending already."""
+    """Makes SIGTERM stop the watch like Ctrl-C. After the first signal of either kind, further ones are ignored."""
 
     def __init__(self) -> None:
         self.status = 128 + signal.SIGINT
@@ -116,33 +120,34 @@ class _StopSignals:
 
 
 class _UpdatePrinter:
-    """Turns as they are printed: a line each; what a person should know of the model once."""
+    """Prints one line per update, and every note about the model once."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._printed_notes: set[str] = set()
 
-    def __call__(self, turn: WatchUpdate) -> None:
-        for note in turn.report.notes:
+    def __call__(self, update: WatchUpdate) -> None:
+        for note in update.report.notes:
             if note not in self._printed_notes:
                 print_message(f"simsearch: {note}")
                 self._printed_notes.add(note)
         if self._as_json:
-            print(json.dumps(build_ingest_document(turn.report)), flush=True)  # noqa: T201 - a document for each run
+            print(json.dumps(update.report.to_dict()), flush=True)  # noqa: T201 - one document per run
         else:
-            print_message(_format_update(turn))
-            print_skips(turn.new_skips, turn.report.collection)
+            print_message(_format_update(update))
+            print_skips(update.new_skips, full_list=f"simsearch info --in {update.report.collection} --json")
 
 
-def _format_update(turn: WatchUpdate) -> str:
-    report = turn.report
+def _format_update(update: WatchUpdate) -> str:
+    report = update.report
     counts = {
-        "added": turn.n_added or 0,
+        "added": update.n_added or 0,
         "embedded": report.n_embedded,
         "gone": report.n_gone,
-        "skipped": len(turn.new_skips),
+        "skipped": len(update.new_skips),
     }
-    parts = [f"{n:,} {name}" for name, n in counts.items() if n or (name == "embedded" and turn.n_added is None)]
+    is_first = update.n_added is None
+    parts = [f"{n:,} {name}" for name, n in counts.items() if n or (name == "embedded" and is_first)]
     return (
         f"{report.collection}: {', '.join(parts)}; now {report.n_images:,} images in {report.n_files:,} files "
         f"({report.elapsed_s:.1f} s)"

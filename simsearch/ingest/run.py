@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from simsearch.errors import ClusterError, NoImages
 from simsearch.images.views import ViewChoice
@@ -82,6 +83,27 @@ class IngestReport:
     stages: dict[str, float]
     agreement: PrecisionAgreement | None
     notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as `index --json` and `watch --json` print it."""
+        return {
+            "collection": self.collection,
+            "model": self.model,
+            "backbone": self.backbone,
+            "precision": self.precision,
+            "agreement": self.agreement and {"cosine": self.agreement.cosine, "top_10": self.agreement.top_10},
+            "files": self.n_files,
+            "images": self.n_images,
+            "embedded": self.n_embedded,
+            "reused": self.n_reused,
+            "gone": self.n_gone,
+            "views": self.n_views,
+            "skipped": [skip.to_dict() for skip in self.skips],
+            "seconds": round(self.elapsed_s, 3),
+            "images_per_second": round(self.n_embedded / self.elapsed_s, 1),
+            "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def test_people_get_a_table_and_what_took_no_part_and_where_the_report_is(home: 
 
 def test_without_out_it_says_how_to_get_the_report_and_vectors_stay_where_they_are_wanted(home: Path):
     done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--into", "elsewhere", cwd=home)
-    assert done.stdout.endswith("Write the whole report with --out DIR.\n")
+    assert done.stdout.endswith("Write the full report with --out DIR.\n")
     assert document("info", "--in", "elsewhere", cwd=home)["images"] == 12
 
 
@@ -137,7 +137,7 @@ def test_stopped_by_the_user_it_says_that_nothing_is_lost_and_goes_on(tmp_path: 
     process.send_signal(signal.SIGINT)
     output, messages = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "")
-    assert "stopped; what was embedded is safe in indexes/photos, the same command goes on from there" in messages
+    assert "stopped; indexes/photos keeps what was embedded, and the same command resumes" in messages
     assert "Traceback" not in messages
     done = subprocess.run([*command, "--json", "--robustness", "0"], cwd=tmp_path, capture_output=True, check=True)
     assert json.loads(done.stdout)["dataset"]["n_images"] == 400

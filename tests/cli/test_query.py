@@ -90,7 +90,7 @@ def test_a_filter_and_a_method_are_asked_for(home: Path):
     shown = run("query", "--id", 1, "--rerank", "k-reciprocal", cwd=home)
     assert "(histogram, k-reciprocal20)" in shown.stdout
     nothing = run("query", "--id", 1, "--where", "width > 5000", cwd=home)
-    assert (nothing.returncode, nothing.stdout) == (0, "1: nothing as similar as that\n")
+    assert (nothing.returncode, nothing.stdout) == (0, "1: no results; lower --min-similarity or relax --where\n")
     assert "matches the condition" in nothing.stderr
 
 
@@ -121,29 +121,29 @@ def test_each_gives_a_line_a_picture(home: Path, tmp_path: Path):
     assert re.search(r"skipped .*broken\.png: ", people.stderr)
     nothing = run("query", tmp_path / "broken.png", "--each", cwd=home)
     assert nothing.returncode == 1
-    assert nothing.stderr.splitlines()[-1] == "simsearch: none of the pictures could be read; check the paths"
+    assert nothing.stderr.splitlines()[-1] == "simsearch: none of the images could be read; check the paths"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["photos"], 2, "photos is a folder; --each asks with every picture in it"),
+        (["photos"], 2, "photos is a folder; search with every image in it: --each"),
         (["0:new.png"], 2, "new.png has the weight 0"),
         (["new.png", "--unlike", "new.png"], 2, "cancel each other out"),
-        (["--id", "x"], 2, "--id x is no id"),
+        (["--id", "x"], 2, "--id x is not an image id"),
         (["--id", "99", "--crop", "0,0,1,1"], 1, "no image 99"),
         (["new.png", "--crop", "1,2"], 2, "'1,2' is not a crop; write x,y,w,h"),
         (["new.png", "--crop", "1,2,0,3"], 2, "the crop 1,2,0,3 is empty"),
         (["new.png", "--crop", "900,2,5,3"], 1, "the crop 900,2,5,3 is outside the picture; its size is 48 x 48 px"),
-        (["new.png", "--id", "1", "--crop", "0,0,1,1"], 2, "--crop is a part of one picture, not of 2"),
+        (["new.png", "--id", "1", "--crop", "0,0,1,1"], 2, "--crop applies to one image, not to 2"),
         (["new.png", "--offset", "-1"], 2, "the offset is -1"),
         (["new.png", "--where", "width >> 3"], 2, "expected a number after '>' at column 8"),
         (["new.png", "--where", "price > 3"], 2, "unknown field 'price' at column 1"),
         (["new.png", "--rerank", "pac"], 2, "unknown re-ranking step 'pac'; did you mean 'pca'"),
         (["new.png", "--rerank", "aqe3", "--expand"], 2, "has the step aqe twice"),
-        (["--each"], 2, "name pictures, or folders of them"),
-        (["--each", "photos", "--crop", "0,0,1,1"], 2, "--each asks with whole pictures by themselves"),
-        (["--list", "x.txt", "--each"], 2, "asks with whole pictures"),
+        (["--each"], 2, "no query images; give images, or folders of images"),
+        (["--each", "photos", "--crop", "0,0,1,1"], 2, "--each searches with whole images, one by one"),
+        (["--list", "x.txt", "--each"], 2, "searches with whole images"),
         (["-"], 1, "cannot read -: the file is empty"),
         (["http://127.0.0.1:9/x.jpg"], 1, "cannot read http://127.0.0.1:9/x.jpg: no connection"),
     ],
@@ -166,12 +166,12 @@ def test_columns_of_ones_own_are_noted_and_cleared(home: Path, tmp_path: Path):
     }  # fmt: skip
     assert [number for number, _ in hits("--id", 1, "--where", "price < 20", home=tmp_path)] == [3]
     people = run("annotate", "prices.csv", "--clear", "price", cwd=tmp_path)
-    assert people.stdout == "2 values deleted from price\nindexes/photos: 2 values of 2 images noted in price\n"
+    assert people.stdout == "2 values deleted from price\nindexes/photos: 2 values of 2 images stored in price\n"
     assert "not in the collection: 99" in people.stderr
     assert "columns of yours: price (2)" in run("info", cwd=tmp_path).stdout
     assert document("annotate", "--clear", "price", cwd=tmp_path)["cleared"] == 2
     for arguments, code, message in (
-        ([], 2, "there is nothing to note"),
+        ([], 2, "nothing to annotate"),
         (["no.csv"], 1, "no.csv cannot be read (No such file or directory)"),
         (["--clear", "x"], 2, "no column 'x' of yours; there are none"),
     ):

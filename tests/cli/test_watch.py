@@ -396,7 +396,7 @@ def test_it_ends_at_once_when_told_and_what_was_indexed_is_safe(watching, inbox:
     assert time.monotonic() - started < 5
     assert len(one.lines) == 2
     assert "watching" in one.lines[0]
-    assert one.lines[1] == f"simsearch: stopped; what was indexed is safe in {one.collection}"
+    assert one.lines[1] == f"simsearch: stopped; {one.collection} keeps what was indexed"
     assert len(files(one.collection)) == N_FIRST
 
 

@@ -300,9 +300,7 @@ def test_ctrl_c_stops_it_as_it_stops_a_run_here(machines: Machines, large: Path,
     os.killpg(driver.pid, signal.SIGINT)
     output, errors = driver.communicate(timeout=60)
     assert (driver.returncode, output) == (130, "")
-    assert errors == (
-        f"simsearch: stopped; what was indexed is safe in {tmp_path / 'ix'}, the same command goes on from there\n"
-    )
+    assert errors == (f"simsearch: stopped; {tmp_path / 'ix'} keeps what was indexed, and the same command resumes\n")
     wait_for(lambda: not working())
 
 

@@ -194,7 +194,9 @@ def test_an_address_for_rays_client_is_refused_with_what_to_do():
 @pytest.mark.parametrize("options", [["--ray"], ["--ray=auto"]])
 def test_without_ray_the_extra_is_named_and_nothing_is_written(options: list[str], photos: Path, collection: Path):
     words = ["simsearch", "index", str(photos), "--into", str(collection), "--backbone", "histogram", *options]
-    code = f"import sys\nsys.modules['ray'] = None\nsys.argv = {words!r}\nfrom simsearch.cli import main\nmain()"
+    code = (
+        f"import sys\nsys.modules['ray'] = None\nsys.argv = {words!r}\nfrom simsearch.cli import main\nsys.exit(main())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     expected = "simsearch: distributed ingest needs an optional package; install it: pip install 'simsearch[ray]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)

@@ -93,7 +93,7 @@ def test_without_the_extra_it_says_how_to_install_it(collection: Path):
     for missing in ("fastapi", "uvicorn", "prometheus_client", "httptools"):
         code = (
             f"import sys\nsys.modules[{missing!r}] = None\nfrom simsearch.cli import main\n"
-            f"sys.argv = ['simsearch', 'serve', '--in', {str(collection)!r}]\nmain()"
+            f"sys.argv = ['simsearch', 'serve', '--in', {str(collection)!r}]\nsys.exit(main())"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1
