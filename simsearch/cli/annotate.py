@@ -33,6 +33,7 @@ def annotate(
     Example:  simsearch annotate prices.csv   and then   simsearch query vase.jpg --where "price < 20"
     """
     from simsearch.collection import Collection
+    from simsearch.interchange.annotations import AnnotationReport
 
     if table is None and not clear:
         raise UsageError("nothing to annotate", "give a .csv or .json file, or a column with --clear")
@@ -41,16 +42,8 @@ def annotate(
         n_cleared = collection.clear_columns(clear) if clear else 0
         report = None if table is None else collection.annotate(table)
     if as_json:
-        print_json(
-            {
-                "collection": folder,
-                "cleared": n_cleared,
-                "values": report.n_values if report else 0,
-                "images": report.n_images if report else 0,
-                "columns": list(report.columns) if report else [],
-                "unknown": list(report.unknown) if report else [],
-            }
-        )
+        stored = report or AnnotationReport(0, 0, (), ())
+        print_json({"collection": folder, "cleared": n_cleared, **stored.to_dict()})
         return
     if clear:
         typer.echo(f"{n_cleared:,} values deleted from {', '.join(clear)}")

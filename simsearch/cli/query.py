@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from simsearch.search.examples import Example
     from simsearch.search.query import SearchOptions
     from simsearch.search.results import Answer
-    from simsearch.sources.scan import Skip
 
 _QUERY_PANEL, _RANKING_PANEL, _OUTPUT_PANEL = "Query", "Ranking", "Output"
 _EXPANSION_METHOD = "aqe"
@@ -286,34 +285,27 @@ def _fetch_example(example: Example) -> Example:
 
 def _search_each(collection: Collection, likes: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
     """Search with each image and print each answer at once. An unreadable image is reported and skipped."""
+    from simsearch.search.results import Answer
+
     if not likes:
         raise UsageError("no query images", "give images, or folders of images")
     n_answers = n_skips = 0
     for found in collection.search_each(likes, **options):
-        answer = _as_answer(found)
-        n_answers, n_skips = n_answers + (answer is not None), n_skips + (answer is None)
-        if as_json:
-            typer.echo(json.dumps(_build_batch_item(found)))
-        elif answer is not None:
-            _print_answer(answer)
+        if isinstance(found, Answer):
+            n_answers += 1
+            if as_json:
+                typer.echo(json.dumps(found.to_dict()))
+            else:
+                _print_answer(found)
         else:
-            item = _build_batch_item(found)
-            print_message(f"  skipped {item['query'][0]}: {item['error']}")
+            n_skips += 1
+            if as_json:
+                typer.echo(json.dumps({"query": [found.path], "error": found.reason}))
+            else:
+                print_message(f"  skipped {found.path}: {found.reason}")
     if not n_answers:
         problem = "none of the images could be read" if n_skips else f"no images in {', '.join(likes)}"
         raise SourceError(likes[0], problem, "check the paths")
-
-
-def _as_answer(found: Answer | Skip) -> Answer | None:
-    from simsearch.search.results import Answer
-
-    return found if isinstance(found, Answer) else None
-
-
-def _build_batch_item(found: Answer | Skip) -> dict[str, Any]:
-    from simsearch.search.results import Answer
-
-    return found.to_dict() if isinstance(found, Answer) else {"query": [found.path], "error": found.reason}
 
 
 def _search_list(collection: Collection, paths: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:

@@ -43,6 +43,15 @@ class AnnotationReport:
     columns: tuple[str, ...]
     unknown: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report as `annotate --json` prints it, below the collection."""
+        return {
+            "values": self.n_values,
+            "images": self.n_images,
+            "columns": list(self.columns),
+            "unknown": list(self.unknown),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class _AnnotationRow:
