@@ -1,4 +1,4 @@
-"""`simsearch benchmark`, as scripts and people meet it."""
+"""`simsearch benchmark`: JSON, text, report, errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def home(tmp_path_factory) -> Path:
     return folder
 
 
-def test_json_answers_as_the_contract_says_and_the_report_is_written(home: Path):
+def test_json_has_the_documented_keys_and_the_report_is_written(home: Path):
     told = document(
         "benchmark", "photos", "--backbone", "histogram", "--augment", 0, "--augment", 1, "--rerank", "none",
         "--rerank", "pca4+dba2", "--robustness", 3, "--out", "report", "--seed", 4, cwd=home,
@@ -65,7 +65,7 @@ def test_json_answers_as_the_contract_says_and_the_report_is_written(home: Path)
         assert (home / "report" / name).exists()
 
 
-def test_people_get_a_table_and_what_took_no_part_and_where_the_report_is(home: Path):
+def test_the_text_output_has_a_table_the_excluded_files_and_the_path_of_the_report(home: Path):
     done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--out", "told", cwd=home, env={"COLUMNS": "120"})
     assert (done.returncode, done.stderr) == (0, "")
     assert "photos: 12 images, 12 queries, 2 classes (leave-one-out, labels from folder)" in done.stdout
@@ -74,19 +74,19 @@ def test_people_get_a_table_and_what_took_no_part_and_where_the_report_is(home: 
     assert f"Report: {Path('told') / 'report.html'}" in done.stdout
 
 
-def test_without_out_it_says_how_to_get_the_report_and_vectors_stay_where_they_are_wanted(home: Path):
+def test_without_out_the_option_is_named_and_vectors_stay_in_the_given_collection(home: Path):
     done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--into", "elsewhere", cwd=home)
     assert done.stdout.endswith("Write the full report with --out DIR.\n")
     assert document("info", "--in", "elsewhere", cwd=home)["images"] == 12
 
 
-def test_the_default_methods_are_plain_and_three_improvements(home: Path):
+def test_the_default_methods_are_none_and_three_rerankings(home: Path):
     told = document("benchmark", "photos", *QUICK, "--sample", 3, cwd=home)
     assert [row["rerank"] for row in told["rows"]] == ["none", "pca256", "pca256+dba5", "pca256+dba5+aqe5"]
     assert (told["dataset"]["n_queries"], told["dataset"]["n_queries_of"]) == (3, 12)
 
 
-def test_labels_may_come_from_names_and_a_method_named_in_two_ways_is_one_row(home: Path):
+def test_labels_can_come_from_file_names_and_two_spellings_of_a_method_are_one_row(home: Path):
     told = document(
         "benchmark", "photos", *QUICK, "--rerank", "dba+pca8", "--rerank", "PCA8+DBA5", "--group-by", r"picture_(\d)",
         cwd=home,
@@ -127,7 +127,7 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
 
 
 @pytest.mark.long
-def test_stopped_by_the_user_it_says_that_nothing_is_lost_and_goes_on(tmp_path: Path):
+def test_an_interrupted_benchmark_names_what_is_kept_and_resumes(tmp_path: Path):
     for seed in range(400):
         draw_picture(tmp_path / "photos" / "ab"[seed % 2] / f"{seed}.png", seed, side_px=300)
     command = [sys.executable, "-m", "simsearch", "benchmark", "photos", "--backbone", "builtin", "--rerank", "none"]

@@ -1,4 +1,4 @@
-"""The command contract that scripts rely on: JSON on stdout alone, exit codes, one clear line on stderr."""
+"""The contract of all commands: only JSON on stdout, exit status, one clear line on stderr."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def home(photos: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example_and_stands_in_the_readme(command: str, tmp_path: Path):
+def test_every_command_has_help_with_an_example_and_is_in_the_readme(command: str, tmp_path: Path):
     done = run(command, "--help", cwd=tmp_path, env={"COLUMNS": "200"})
     assert done.returncode == 0
     assert re.search(rf"Example: +simsearch {command}", done.stdout)
     assert f"simsearch {command}" in (ROOT / "README.md").read_text()
 
 
-def test_index_answers_as_the_contract_says(photos: Path):
+def test_index_json_has_the_documented_keys(photos: Path):
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     told = document("index", "photos", cwd=photos.parent)
     assert set(told) == {
@@ -61,7 +61,7 @@ def test_index_answers_as_the_contract_says(photos: Path):
     assert {"read", "decode", "embed", "write"} <= set(told["stages"])
 
 
-def test_query_answers_as_the_contract_says(home: Path):
+def test_query_json_has_the_documented_keys(home: Path):
     told = document("query", "photos/a/picture_02.png", "-k", 3, cwd=home)
     assert set(told) == {"query", "backbone", "model", "hits", "milliseconds"}
     assert told["query"] == ["photos/a/picture_02.png"]
@@ -88,13 +88,13 @@ def test_query_by_id_and_by_list(home: Path):
     assert by_list["answers"][0]["hits"] == by_id["hits"]
 
 
-def test_a_list_of_paths_comes_from_stdin(photos: Path):
+def test_a_list_of_paths_is_read_from_stdin(photos: Path):
     listed = b"\0".join(os.fsencode(path) for path in sorted(photos.rglob("*.png"))[:5])
     told = document("index", "-", "--into", "indexes/some", cwd=photos.parent, stdin=listed)
     assert told["files"] == 5
 
 
-def test_a_name_that_is_no_utf8_survives_indexing_asking_and_printing(home: Path):
+def test_a_name_that_is_not_utf8_can_be_indexed_searched_and_printed(home: Path):
     name = os.fsencode(home / "photos") + b"/caf\xe9_\xff.png"
     try:
         os.rename(home / "photos" / "a" / "picture_00.png", name)
@@ -108,18 +108,18 @@ def test_a_name_that_is_no_utf8_survives_indexing_asking_and_printing(home: Path
     assert "caf\ufffd_\ufffd.png" in shown.stdout
 
 
-def test_people_get_a_table(home: Path):
+def test_query_prints_a_table(home: Path):
     done = run("query", "photos/a/picture_02.png", "-k", 2, cwd=home)
     assert done.returncode == 0
     assert re.search(r"rank +similarity +id +image", done.stdout)
     assert re.search(r"1 +1\.0000 +3 +photos/a/picture_02\.png", done.stdout)
 
 
-def test_no_progress_bar_where_stderr_is_no_terminal(photos: Path):
+def test_no_progress_bar_when_stderr_is_not_a_terminal(photos: Path):
     assert run("index", "photos", cwd=photos.parent).stderr == ""
 
 
-def test_info_backbones_verify_rebuild_remove_and_prune_speak_json(home: Path):
+def test_info_backbones_verify_rebuild_remove_and_prune_print_json(home: Path):
     assert document("info", cwd=home)["images"] == 12
     names = [row["name"] for row in document("backbones", cwd=home)["backbones"]]
     assert {"histogram", "vgg16", "resnet50", "mobilenet_v2"} <= set(names)
@@ -130,13 +130,13 @@ def test_info_backbones_verify_rebuild_remove_and_prune_speak_json(home: Path):
 
 
 @pytest.mark.parametrize("command", ["info", "backbones", "verify", "rebuild", "prune"])
-def test_the_same_commands_speak_to_people(home: Path, command: str):
+def test_the_same_commands_print_text(home: Path, command: str):
     done = run(command, cwd=home)
     assert done.returncode == 0
     assert done.stdout.strip()
 
 
-def test_damage_is_exit_one(home: Path):
+def test_damage_is_exit_status_1(home: Path):
     catalog = home / "indexes" / "photos" / "catalog.db"
     import contextlib
     import sqlite3
@@ -186,7 +186,7 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
         assert done.stderr.count("\n") == 1
 
 
-def test_several_collections_ask_for_a_choice_and_the_variable_makes_it(home: Path):
+def test_several_collections_need_a_choice_and_the_variable_makes_it(home: Path):
     document("index", "photos/a", cwd=home)
     done = run("info", cwd=home)
     assert done.returncode == 2
@@ -208,7 +208,7 @@ def test_a_sheet_shows_query_and_hits(home: Path):
 
 
 @pytest.mark.parametrize("command", [["query", "photos/a/picture_02.png"], ["index", "photos"]])
-def test_tensorflow_is_not_imported_where_no_network_runs(home: Path, command: list[str]):
+def test_tensorflow_is_not_imported_when_no_network_runs(home: Path, command: list[str]):
     code = (
         "import sys\nfrom simsearch.cli import main\n"
         f"sys.argv = ['simsearch', *{command!r}]\n"

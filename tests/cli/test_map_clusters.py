@@ -1,4 +1,4 @@
-"""`simsearch map`, `clusters`, `duplicates`, `export` and `import`, as scripts and people meet them."""
+"""`simsearch map`, `clusters`, `duplicates`, `export` and `import`: JSON, text, files, errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-def test_a_map_is_a_page_by_default_and_a_picture_by_its_name(home: Path, tmp_path: Path):
+def test_a_map_is_a_page_by_default_and_an_image_by_its_extension(home: Path, tmp_path: Path):
     where = ["--in", home / "indexes" / "photos"]
     told = document("map", *where, "--clusters", 3, cwd=tmp_path)
     assert (told["images"], told["of_images"], told["clusters"], told["files"]) == (13, 13, 3, ["map.html"])
@@ -101,7 +101,7 @@ def test_duplicates_finds_copies_and_edits_and_deletes_nothing(edited: Path, tmp
     }
 
 
-def test_what_is_kept_follows_the_rule(edited: Path):
+def test_the_kept_file_follows_the_rule(edited: Path):
     def kept(rule: str) -> list[str]:
         told = document("duplicates", "--tier", "exact", "--keep", rule, cwd=edited)
         return [Path(path).name for group in told["groups"] for path in group["keep"]]
@@ -118,7 +118,7 @@ def test_exact_duplicates_need_no_network(edited: Path):
 
 
 @pytest.mark.long
-def test_a_rejected_group_does_not_come_again_until_it_is_taken_back(edited: Path, tmp_path: Path):
+def test_a_rejected_group_is_not_reported_until_it_is_unrejected(edited: Path, tmp_path: Path):
     shutil.copytree(edited / "indexes", tmp_path / "indexes")
 
     def near() -> list[list[int]]:
@@ -136,7 +136,7 @@ def test_a_rejected_group_does_not_come_again_until_it_is_taken_back(edited: Pat
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["e.csv", "e"])
-def test_what_was_exported_and_imported_answers_the_same(home: Path, tmp_path: Path, name: str):
+def test_an_exported_and_imported_model_gives_the_same_results(home: Path, tmp_path: Path, name: str):
     exported = document("export", tmp_path / name, cwd=home)
     assert (exported["rows"], exported["backbone"]) == (13, "histogram")
     told = document("import", tmp_path / name, "--into", tmp_path / "again", "--name", "brought", cwd=tmp_path)
@@ -151,7 +151,7 @@ def test_what_was_exported_and_imported_answers_the_same(home: Path, tmp_path: P
     assert "imported" in run("info", "--in", tmp_path / "again", cwd=tmp_path).stdout
 
 
-def test_relative_paths_begin_where_the_root_is(home: Path, tmp_path: Path):
+def test_relative_paths_are_relative_to_the_root(home: Path, tmp_path: Path):
     (tmp_path / "v.csv").write_text('path,vector\na/picture_00.png,"[1, 0]"\na/none.png,"[0, 1]"\n')
     done = run("import", "v.csv", "--into", "i", "--name", "x", "--root", home / "photos", cwd=tmp_path)
     assert done.returncode == 0
@@ -159,7 +159,7 @@ def test_relative_paths_begin_where_the_root_is(home: Path, tmp_path: Path):
     assert re.search(r"skipped .*none\.png: No such file", done.stderr)
 
 
-def test_the_projector_gets_its_folder(home: Path, tmp_path: Path):
+def test_export_writes_the_folder_of_the_projector(home: Path, tmp_path: Path):
     told = document("export", tmp_path / "p", "--format", "projector", cwd=home)
     assert (told["format"], told["rows"], told["of_images"]) == ("projector", 13, 13)
     assert {"tensors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt"} <= {
@@ -212,7 +212,7 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
 
 
 @pytest.mark.long
-def test_groups_are_told_as_json_that_json_can_read(edited: Path, tmp_path: Path):
+def test_the_json_of_groups_is_valid_json(edited: Path, tmp_path: Path):
     document("duplicates", "--tier", "similar", "--min-similarity", 0.2, "--out", tmp_path / "d.json", cwd=edited)
     told = json.loads((tmp_path / "d.json").read_text())
     assert told["question"]["min_similarity"] == 0.2

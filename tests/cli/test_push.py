@@ -1,4 +1,4 @@
-"""`simsearch push` and `index --store milvus`, and every verb on a collection that is searched in Milvus."""
+"""`simsearch push`, `index --store milvus`, and every command on a collection that is searched in Milvus."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ QUESTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("asked", QUESTIONS, ids=str)
-def test_every_question_has_the_answer_that_files_give(root: Path, in_milvus: Path, asked: dict[str, Any]):
+def test_every_query_has_the_same_answer_as_with_files(root: Path, in_milvus: Path, asked: dict[str, Any]):
     for query in ASKED:
         found, wanted = hits(in_milvus, query, **asked), hits(root / "files", query, **asked)
         assert [(image, view) for image, _, view in found] == [(image, view) for image, _, view in wanted]
         assert [near for _, near, _ in found] == pytest.approx([near for _, near, _ in wanted], abs=1.5e-6)
 
 
-def test_other_verbs_work_as_before(folder: Path):
+def test_other_commands_work_as_before(folder: Path):
     with Collection.open(folder) as collection:
         assert collection.verify() == Verification((), ())
         model = collection.info()["models"][0]["index"]
@@ -114,7 +114,7 @@ def test_other_verbs_work_as_before(folder: Path):
         assert collection.export(folder / "out.csv").n_rows == 36
 
 
-def test_what_is_indexed_removed_annotated_and_pruned_later_is_followed(root: Path, folder: Path, tmp_path: Path):
+def test_later_index_remove_annotate_and_prune_reach_milvus(root: Path, folder: Path, tmp_path: Path):
     own = shutil.copytree(root / "photos", tmp_path / "own")
     oneshot.ingest(folder, [own], HISTOGRAM)
     draw_picture(own / "c" / "new.png", 99)
@@ -146,7 +146,7 @@ def test_what_is_indexed_removed_annotated_and_pruned_later_is_followed(root: Pa
 
 
 @pytest.mark.long
-def test_a_collection_can_be_made_in_milvus_asked_moved_back_and_forgotten_there(root: Path, tmp_path: Path):
+def test_a_collection_can_be_created_in_milvus_searched_moved_back_and_dropped_there(root: Path, tmp_path: Path):
     into, uri = tmp_path / "made", tmp_path / "lite" / "vectors.db"
     index = ["index", "photos", "--into", into, "--backbone", "histogram", "--store", "milvus", "--milvus-uri", uri]
     assert told(root, index)["embedded"] == 12
@@ -164,7 +164,7 @@ def test_a_collection_can_be_made_in_milvus_asked_moved_back_and_forgotten_there
 
 
 @pytest.mark.long
-def test_a_push_says_what_it_did_and_may_be_given_again(root: Path, tmp_path: Path):
+def test_a_push_reports_its_result_and_can_be_repeated(root: Path, tmp_path: Path):
     folder = shutil.copytree(root / "files", tmp_path / "collection")
     push = ["push", "--in", folder, "--milvus-uri", folder / "vectors.db"]
     done = told(root, push)
@@ -188,7 +188,7 @@ def test_a_push_says_what_it_did_and_may_be_given_again(root: Path, tmp_path: Pa
         (["index", "photos", "--into", "never", "--store", "faiss", "--milvus-uri", "x.db"], 2, "--store milvus"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_a_line(root: Path, command: list[str], code: int, line: str):
+def test_a_wrong_option_gets_one_line(root: Path, command: list[str], code: int, line: str):
     done = run(root, command)
     assert (done.returncode, done.stdout) == (code, "")
     assert line in done.stderr
@@ -197,7 +197,7 @@ def test_what_cannot_be_done_is_told_in_a_line(root: Path, command: list[str], c
 
 
 @pytest.mark.long
-def test_a_server_that_is_not_there_is_told_in_a_line_and_nothing_is_made_or_moved(root: Path):
+def test_an_unreachable_server_gets_one_line_and_nothing_is_created_or_moved(root: Path):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{held.getsockname()[1]}"
@@ -211,7 +211,7 @@ def test_a_server_that_is_not_there_is_told_in_a_line_and_nothing_is_made_or_mov
 
 
 @pytest.mark.long
-def test_without_pymilvus_a_line_names_the_extra_and_files_still_work(root: Path, tmp_path: Path):
+def test_without_pymilvus_one_line_names_the_extra_and_files_still_work(root: Path, tmp_path: Path):
     """A folder before all others on the path holds a pymilvus that cannot be imported, as if it were not there."""
     (tmp_path / "absent" / "pymilvus").mkdir(parents=True)
     (tmp_path / "absent" / "pymilvus" / "__init__.py").write_text("raise ImportError('not installed')")
@@ -223,7 +223,7 @@ def test_without_pymilvus_a_line_names_the_extra_and_files_still_work(root: Path
     assert done.returncode == 0
 
 
-def test_a_query_of_files_imports_nothing_of_milvus(root: Path):
+def test_a_query_with_faiss_files_does_not_import_pymilvus(root: Path):
     code = (
         "import sys\nfrom simsearch import Collection\n"
         f"with Collection.open('files') as collection:\n    collection.search({ASKED[0]!r})\n"

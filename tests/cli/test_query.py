@@ -1,4 +1,4 @@
-"""The flags of `simsearch query` and `simsearch annotate`, and the one line that each wrong one gets."""
+"""The options of `simsearch query` and `simsearch annotate`, and the error line of each wrong value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def hits(*arguments: object, home: Path, **options) -> list[tuple[int, float]]:
     return [(hit["image_id"], hit["similarity"]) for hit in document("query", *arguments, cwd=home, **options)["hits"]]
 
 
-def test_several_pictures_are_averaged_and_weighed(home: Path):
+def test_several_images_are_averaged_with_their_weights(home: Path):
     first, second = "photos/a/picture_00.png", "photos/a/picture_01.png"
     both = hits(first, second, home=home)
     assert hits("--like", first, "--like", second, home=home) == both
@@ -40,14 +40,14 @@ def test_several_pictures_are_averaged_and_weighed(home: Path):
     assert told["query"] == [f"2:{first}", f"-1:{second}", f"-0.5:{first}"]
 
 
-def test_a_picture_comes_from_stdin(home: Path):
+def test_an_image_is_read_from_stdin(home: Path):
     data = (home / "new.png").read_bytes()
     told = document("query", "-", cwd=home, stdin=data)
     assert told["query"] == ["-"]
     assert [(hit["image_id"], hit["similarity"]) for hit in told["hits"]] == hits("new.png", home=home)
 
 
-def test_a_part_of_a_picture_is_asked_with(home: Path):
+def test_a_crop_of_an_image_is_the_query(home: Path):
     whole = hits("new.png", home=home)
     assert hits("new.png", "--crop", "0,0,1,1", home=home) == whole
     part = hits("new.png", "--crop", "5,5,20,20", home=home)
@@ -55,7 +55,7 @@ def test_a_part_of_a_picture_is_asked_with(home: Path):
     assert hits("--id", 3, "--crop", "0,0,0.5,0.5", home=home)[0][1] < 1
 
 
-def test_an_address_is_asked_with_and_drawn(home: Path, tmp_path: Path):
+def test_an_image_at_an_address_is_the_query_and_is_drawn(home: Path, tmp_path: Path):
     with serving({"/new.png": (home / "new.png").read_bytes()}) as address:
         url = f"{address}/new.png"
         told = document("query", url, "--sheet", tmp_path / "sheet.png", cwd=home)
@@ -73,7 +73,7 @@ def test_an_address_is_asked_with_and_drawn(home: Path, tmp_path: Path):
     assert f"cannot read {address}/old.png: the server answers 404 Not Found" in missing.stderr
 
 
-def test_pages_thresholds_and_everything(home: Path):
+def test_offset_threshold_and_all(home: Path):
     everything = hits("--id", 1, "--all", home=home)
     assert len(everything) == 12
     assert hits("--id", 1, "-k", 3, "--offset", 2, home=home) == everything[2:5]
@@ -82,7 +82,7 @@ def test_pages_thresholds_and_everything(home: Path):
     assert ranks == [6, 7]
 
 
-def test_a_filter_and_a_method_are_asked_for(home: Path):
+def test_a_filter_and_a_reranking_method(home: Path):
     assert {number for number, _ in hits("--id", 1, "--all", "--where", "class = b", home=home)} == set(range(7, 13))
     told = document("query", "--id", 1, "--rerank", "PCA4+dba2", "--expand", cwd=home)
     assert told["rerank"] == "pca4+dba2+aqe5"
@@ -94,7 +94,7 @@ def test_a_filter_and_a_method_are_asked_for(home: Path):
     assert "matches the condition" in nothing.stderr
 
 
-def test_the_collections_method_is_used_shown_and_switched_off(home: Path, tmp_path: Path):
+def test_the_default_reranking_of_the_collection_is_used_shown_and_switched_off(home: Path, tmp_path: Path):
     import shutil
 
     shutil.copytree(home / "indexes", tmp_path / "indexes")
@@ -105,7 +105,7 @@ def test_the_collections_method_is_used_shown_and_switched_off(home: Path, tmp_p
     assert "ranked by pca4" in run("info", cwd=tmp_path).stdout
 
 
-def test_each_gives_a_line_a_picture(home: Path, tmp_path: Path):
+def test_each_prints_one_line_per_image(home: Path, tmp_path: Path):
     for name in ("new_1.png", "new_2.png"):
         (tmp_path / name).write_bytes((home / "new.png").read_bytes())
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
@@ -148,14 +148,14 @@ def test_each_gives_a_line_a_picture(home: Path, tmp_path: Path):
         (["http://127.0.0.1:9/x.jpg"], 1, "cannot read http://127.0.0.1:9/x.jpg: no connection"),
     ],
 )
-def test_a_wrong_question_gets_one_clear_line(home: Path, arguments: list[str], code: int, message: str):
+def test_a_wrong_query_gets_one_clear_line(home: Path, arguments: list[str], code: int, message: str):
     done = run("query", *arguments, cwd=home)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in re.sub(r"\s+", " ", done.stderr)
     assert done.stderr.count("\n") == 1
 
 
-def test_columns_of_ones_own_are_noted_and_cleared(home: Path, tmp_path: Path):
+def test_custom_columns_are_stored_and_cleared(home: Path, tmp_path: Path):
     import shutil
 
     shutil.copytree(home / "indexes", tmp_path / "indexes")

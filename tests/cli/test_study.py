@@ -1,4 +1,4 @@
-"""`simsearch study`, as scripts and people meet it."""
+"""`simsearch study`: JSON, text, files, errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_study_writes_one_page_and_answers_with_what_is_in_its_json(folder: Path):
+def test_a_study_writes_one_page_and_prints_its_json(folder: Path):
     images = ["vase.png", "pot.png", "torn.jpg", "other/vase.png"]
     done = run("study", *images, *QUICK, "-n", 2, "--seed", 7, "--ranges", "flip=no", "--json", cwd=folder)
     assert done.returncode == 0
@@ -45,7 +45,7 @@ def test_a_study_writes_one_page_and_answers_with_what_is_in_its_json(folder: Pa
     assert len(list((folder / "report" / "augmented").iterdir())) == 6
 
 
-def test_people_get_the_findings_and_the_place_of_the_page(folder: Path):
+def test_the_text_output_has_the_findings_and_the_path_of_the_page(folder: Path):
     done = run("study", "vase.png", "pot.png", *QUICK, "--out", "x/y", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     first, *_, last = done.stdout.splitlines()
@@ -66,7 +66,7 @@ def test_the_default_needs_no_download(folder: Path):
     assert set(told["no_predictions"]) == {"builtin", "histogram"}
 
 
-def test_a_name_that_is_no_utf8_survives_a_study(folder: Path):
+def test_a_name_that_is_not_utf8_can_be_studied(folder: Path):
     name = os.fsencode(folder) + b"/caf\xe9.png"
     try:
         os.rename(folder / "vase.png", name)

@@ -1,4 +1,4 @@
-"""`simsearch predict`, `features` and `compare`, as scripts and people meet them."""
+"""`simsearch predict`, `features` and `compare`: JSON, text, files, errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_predict_answers_side_by_side_and_draws_a_sheet(folder: Path):
+def test_predict_lists_networks_side_by_side_and_draws_a_sheet(folder: Path):
     """Random weights: TensorFlow converts once, the cache serves the second call."""
     done = run(
         "predict",
@@ -74,7 +74,7 @@ def test_features_draws_named_and_numbered_layers(folder: Path):
         assert picture.width > 1500
 
 
-def test_compare_answers_as_the_contract_says_and_draws_each_pair(folder: Path):
+def test_compare_json_has_the_documented_keys_and_each_pair_is_drawn(folder: Path):
     images = ["vase.png", "pot.png", "other/vase.png", "vase.png"]
     told = document("compare", *images, "--backbone", "builtin", "--backbone", "histogram", "--out", "out", cwd=folder)
     assert set(told) == {"pairs", "heat_maps", "models", "skipped", "notes"}

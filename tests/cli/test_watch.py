@@ -1,4 +1,4 @@
-"""`simsearch watch` as a process on real folders: what changes is found, what fails is survived, it ends when told."""
+"""`simsearch watch` as a process on real folders: it finds changes, survives failures, and stops on a signal."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_new_picture_is_found_by_a_query(shared_watch: Watching, folder: Path)
         shared_watch.until(lambda: opened.search(picture, k=1).hits[0].path == str(picture))
 
 
-def test_a_file_that_comes_in_pieces_is_indexed_once_and_whole(shared_watch: Watching, folder: Path):
+def test_a_file_that_is_written_in_pieces_is_indexed_once_when_complete(shared_watch: Watching, folder: Path):
     before, content = len(shared_watch.runs), jpeg(1)
     with (folder / "slow.jpg").open("wb") as file:
         for start in range(0, len(content), len(content) // 15):
@@ -178,7 +178,7 @@ def test_a_file_that_comes_in_pieces_is_indexed_once_and_whole(shared_watch: Wat
     assert [(run["embedded"], run["skipped"]) for run in runs] == [(1, [])]
 
 
-def test_a_copy_that_stalled_is_no_skip_once_it_is_whole(shared_watch: Watching, folder: Path):
+def test_a_stalled_copy_is_not_skipped_once_it_is_complete(shared_watch: Watching, folder: Path):
     content = jpeg(2)
     with (folder / "stalled.jpg").open("wb") as file:
         file.write(content[: len(content) // 2])
@@ -190,7 +190,7 @@ def test_a_copy_that_stalled_is_no_skip_once_it_is_whole(shared_watch: Watching,
     assert rows(shared_watch.collection, "SELECT path FROM skips") == []
 
 
-def test_a_deleted_picture_leaves_the_answers(shared_watch: Watching, folder: Path):
+def test_a_deleted_picture_disappears_from_results(shared_watch: Watching, folder: Path):
     picture = draw_picture(folder / "doomed.png", 101)
     shared_watch.until_it_holds("doomed.png")
     picture.unlink()
@@ -211,7 +211,7 @@ def test_a_renamed_picture_and_a_renamed_folder_keep_their_vectors(shared_watch:
     assert [(run["embedded"], run["gone"]) for run in shared_watch.runs[runs:]] == [(0, 1), (0, 1)]
 
 
-def test_two_hundred_pictures_at_once_are_few_runs(shared_watch: Watching, folder: Path, tmp_path: Path):
+def test_two_hundred_pictures_at_once_need_few_runs(shared_watch: Watching, folder: Path, tmp_path: Path):
     for seed in range(200):
         draw_picture(tmp_path / "burst" / f"burst_{seed}.png", 1000 + seed)
     before = n_runs(shared_watch.collection)
@@ -232,7 +232,7 @@ def test_folders_made_and_linked_later_are_watched_too(shared_watch: Watching, f
     (folder / "link").unlink()
 
 
-def test_a_name_that_is_no_utf8_deafens_nobody(shared_watch: Watching, folder: Path):
+def test_a_name_that_is_not_utf8_does_not_stop_notifications(shared_watch: Watching, folder: Path):
     try:
         shutil.copy(draw_picture(folder / "plain.png", 106), os.fsencode(folder) + b"/caf\xe9.png")
     except OSError as error:
@@ -246,7 +246,7 @@ def test_a_name_that_is_no_utf8_deafens_nobody(shared_watch: Watching, folder: P
     shared_watch.until(lambda: rows(shared_watch.collection, n_strange) == [0])
 
 
-def test_while_another_run_writes_it_waits_and_says_so_once(shared_watch: Watching, folder: Path):
+def test_it_waits_while_another_run_writes_and_reports_it_once(shared_watch: Watching, folder: Path):
     with writing(shared_watch):
         draw_picture(folder / "patient.png", 108)
         shared_watch.until(lambda: shared_watch.said("another run is writing"))
@@ -257,7 +257,7 @@ def test_while_another_run_writes_it_waits_and_says_so_once(shared_watch: Watchi
 
 
 @pytest.mark.long
-def test_a_file_that_is_written_to_without_end_holds_no_other_up(shared_watch: Watching, folder: Path):
+def test_a_file_that_is_written_all_the_time_does_not_block_others(shared_watch: Watching, folder: Path):
     done = threading.Event()
 
     def scribble() -> None:
@@ -276,7 +276,7 @@ def test_a_file_that_is_written_to_without_end_holds_no_other_up(shared_watch: W
         scribbling.join()
 
 
-def test_hidden_files_and_what_the_collection_writes_start_no_run(watching, inbox: Path):
+def test_hidden_files_and_files_of_the_collection_start_no_run(watching, inbox: Path):
     one = watching(inbox, into=inbox / "indexes" / "ix").until_first_run()
     before = n_runs(one.collection)
     (inbox / ".thumbnails").mkdir()
@@ -290,7 +290,9 @@ def test_hidden_files_and_what_the_collection_writes_start_no_run(watching, inbo
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", [(), ("--poll", "0.2")], ids=["told", "polling"])
-def test_a_source_that_is_gone_for_a_while_loses_nothing(watching, inbox: Path, tmp_path: Path, how: tuple[str, ...]):
+def test_a_source_that_is_missing_for_a_while_keeps_its_pictures(
+    watching, inbox: Path, tmp_path: Path, how: tuple[str, ...]
+):
     one = watching(inbox, *how).until_first_run()
     inbox.rename(tmp_path / "away")
     one.until(lambda: one.said("does not exist"))
@@ -306,7 +308,7 @@ def test_a_source_that_is_gone_for_a_while_loses_nothing(watching, inbox: Path, 
 
 
 @pytest.mark.long
-def test_a_source_that_is_suddenly_empty_keeps_its_pictures_while_others_go_on(watching, inbox: Path, tmp_path: Path):
+def test_a_source_that_becomes_empty_keeps_its_pictures_and_others_are_indexed(watching, inbox: Path, tmp_path: Path):
     draw_picture(tmp_path / "other" / "other.png", 70)
     one = watching(inbox, tmp_path / "other").until_first_run()
     inbox.rename(tmp_path / "away")
@@ -331,7 +333,7 @@ def test_an_empty_folder_waits_for_its_first_picture(watching, tmp_path: Path):
 
 
 @pytest.mark.long
-def test_lists_and_single_pictures_are_looked_at(watching, inbox: Path, tmp_path: Path):
+def test_lists_and_single_pictures_are_polled(watching, inbox: Path, tmp_path: Path):
     listed = tmp_path / "list.txt"
     listed.write_text(f"{inbox}/first_0.png\n")
     single = draw_picture(tmp_path / "single.png", 80)
@@ -345,7 +347,7 @@ def test_lists_and_single_pictures_are_looked_at(watching, inbox: Path, tmp_path
 
 
 @pytest.mark.long
-def test_a_store_is_looked_at_and_one_that_refuses_for_a_while_loses_nothing(
+def test_an_object_store_is_polled_and_keeps_its_pictures_while_it_refuses_access(
     watching, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with s3_server() as endpoint, proxy(endpoint) as door:
@@ -367,7 +369,7 @@ def test_a_store_is_looked_at_and_one_that_refuses_for_a_while_loses_nothing(
     assert one.said("cannot be read") == 1
 
 
-def test_a_single_picture_is_seen_to_change_without_polling(watching, tmp_path: Path):
+def test_a_change_of_a_single_picture_is_detected_without_polling(watching, tmp_path: Path):
     single = draw_picture(tmp_path / "single.png", 80)
     one = watching(single).until_first_run()
     draw_picture(single, 81)
@@ -376,7 +378,7 @@ def test_a_single_picture_is_seen_to_change_without_polling(watching, tmp_path: 
 
 
 @pytest.mark.long
-def test_where_the_system_watches_no_more_folders_it_looks(watching, inbox: Path):
+def test_it_polls_when_the_system_has_no_folder_watches_left(watching, inbox: Path):
     limited = ("unshare", "--user", "--map-root-user", "sh", "-c")
     script = 'echo 1 > /proc/sys/user/max_inotify_watches && exec "$@"'
     if not shutil.which("unshare") or subprocess.run([*limited, script, "sh", "true"], capture_output=True).returncode:
@@ -389,7 +391,7 @@ def test_where_the_system_watches_no_more_folders_it_looks(watching, inbox: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_at_once_when_told_and_what_was_indexed_is_safe(watching, inbox: Path, number: signal.Signals):
+def test_a_signal_stops_it_at_once_and_indexed_pictures_are_kept(watching, inbox: Path, number: signal.Signals):
     one = watching(inbox).until_first_run()
     started = time.monotonic()
     assert one.end(number) == 128 + number
@@ -401,7 +403,7 @@ def test_it_ends_at_once_when_told_and_what_was_indexed_is_safe(watching, inbox:
 
 
 @pytest.mark.long
-def test_killed_and_started_again_it_goes_on(watching, inbox: Path):
+def test_it_resumes_after_it_was_killed(watching, inbox: Path):
     first = watching(inbox).until_first_run()
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
     draw_picture(inbox / "meanwhile.png", 110)
@@ -413,7 +415,7 @@ def test_killed_and_started_again_it_goes_on(watching, inbox: Path):
     second.until_it_holds("after.png")
 
 
-def test_people_get_a_line_for_each_run_that_changed_something(inbox: Path, tmp_path: Path):
+def test_one_line_is_printed_for_each_run_that_changed_something(inbox: Path, tmp_path: Path):
     process = subprocess.Popen(
         [*WATCH, "inbox", "--backbone", "histogram", "--settle", "0.2"],
         cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -441,9 +443,7 @@ def test_people_get_a_line_for_each_run_that_changed_something(inbox: Path, tmp_
         (["inbox", "--backbone", "resnet51"], 1, "no backbone is called 'resnet51'"),
     ],
 )
-def test_it_says_in_a_line_why_it_does_not_start(
-    inbox: Path, tmp_path: Path, arguments: list[str], status: int, said: str
-):
+def test_one_line_says_why_it_does_not_start(inbox: Path, tmp_path: Path, arguments: list[str], status: int, said: str):
     done = subprocess.run([*WATCH, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == status
     assert done.stdout == ""
