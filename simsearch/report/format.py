@@ -1,4 +1,4 @@
-"""How names, metrics and numbers are put for people, in every kind of report alike."""
+"""Metrics and numbers as text, the same in every kind of report."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ _METRIC_LABELS = {
 }
 _METRIC_DESCRIPTIONS = {
     "map": "Mean average precision. The average precision of a query is the mean of the precisions at the ranks of its "
-    "right answers; 1 means that all right answers come first. With @k only the first k answers count.",
-    "p": "Precision at k: the share of right ones among the first k answers. P@1: how often the first one is right.",
-    "recall": "Recall at k: the share of all right answers that is among the first k.",
-    "hit": "Hit at k: the share of queries with at least one right answer among the first k.",
-    "ndcg": "Normalised discounted cumulative gain at k: right answers count 1/log2(rank + 1), divided by what the "
-    "best order would get.",
-    "mrr": "Mean reciprocal rank: the mean of 1/rank of the first right answer.",
-    "r_precision": "Precision at as many answers as there are right ones.",
-    "ns": "N-S score of UKBench: how many of the four pictures of an object are among the first four answers.",
+    "relevant images; 1 means that all relevant images come first. With @k only the first k results count.",
+    "p": "Precision at k: the share of relevant images among the first k results. P@1: how often the first result is "
+    "relevant.",
+    "recall": "Recall at k: the share of all relevant images that is among the first k results.",
+    "hit": "Hit at k: the share of queries with at least one relevant image among the first k results.",
+    "ndcg": "Normalised discounted cumulative gain at k: each relevant image counts 1/log2(rank + 1), "
+    "divided by the sum of the best possible order.",
+    "mrr": "Mean reciprocal rank: the mean of 1/rank of the first relevant image.",
+    "r_precision": "Precision at k, where k is the number of relevant images.",
+    "ns": "N-S score of UKBench: how many of the four images of an object are among the first four results.",
 }
 
 
 def format_metric(metric: str) -> str:
-    """`recall_at_10` as R@10, `map` as mAP; a metric that is not known as it is."""
+    """Format the name of a metric: `recall_at_10` as R@10, `map` as mAP; an unknown name stays as it is."""
     if not (found := _METRIC.fullmatch(metric)):
         return metric
     base, k, variant = found.groups()
@@ -42,18 +43,18 @@ def format_metric(metric: str) -> str:
 
 
 def describe_metric(metric: str) -> str:
-    """What a metric says, in a sentence; empty for one that is not known."""
+    """Describe a metric in a sentence or two; empty for an unknown one."""
     found = _METRIC.fullmatch(metric)
     return _METRIC_DESCRIPTIONS[found[1]] if found else ""
 
 
 def format_score(value: float) -> str:
-    """A metric with three decimals."""
+    """Format a metric or a similarity with three decimals."""
     return f"{value:.3f}" if math.isfinite(value) else NO_VALUE
 
 
 def format_difference(value: float) -> str:
-    """A difference of two scores with its sign, a true minus, and no sign before nothing."""
+    """Format a difference of two scores with its sign (U+2212 for minus), and 0.000 without one."""
     if not math.isfinite(value):
         return NO_VALUE
     shown = f"{abs(value):.3f}"
@@ -61,7 +62,7 @@ def format_difference(value: float) -> str:
 
 
 def format_p_value(value: float) -> str:
-    """`p = 0.31`, `p = 0.012` or `p < 0.001`, never rounded over the bound of 0.05."""
+    """Format a p-value: `p = 0.31`, `p = 0.012` or `p < 0.001`; below 0.1 with three decimals."""
     if not math.isfinite(value):
         return NO_VALUE
     if value < 0.001:
@@ -70,7 +71,7 @@ def format_p_value(value: float) -> str:
 
 
 def format_share(value: float) -> str:
-    """A share of one in percent: 86.5 %; what is not all is never shown as 100 %, what is not nothing not as 0 %."""
+    """Format a share in [0, 1] in percent, such as 86.5 %; only 0 and 1 are shown as 0 % and 100 %."""
     if not math.isfinite(value):
         return NO_VALUE
     percent = f"{100 * value:.1f}".removesuffix(".0")
@@ -80,7 +81,7 @@ def format_share(value: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """A rate or a time with three digits that count: 1,130, 23.4, 4.71."""
+    """Format a rate or a time with three significant digits: 1,130, 23.4, 4.71."""
     if not math.isfinite(value):
         return NO_VALUE
     for bound, decimals in ((99.95, 0), (9.995, 1)):
@@ -89,16 +90,16 @@ def format_number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def format_parameter_count(count: int) -> str:
-    """A number of parameters: 2.26 M, 138 M, 810 k."""
+def format_parameter_count(count: float) -> str:
+    """Format a number of parameters: 2.26 M, 138 M, 810 k."""
     for divisor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= divisor:
             return f"{format_number(count / divisor)} {unit}"
-    return str(count)
+    return f"{count:.0f}"
 
 
 def format_duration(seconds: float) -> str:
-    """A time that a person waited: 4.2 s, 3 min 20 s, 2 h 5 min."""
+    """Format a duration: 4.2 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

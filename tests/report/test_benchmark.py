@@ -14,7 +14,8 @@ from simsearch.errors import SimsearchError, UsageError
 from simsearch.evaluation.results import BenchmarkResult
 from simsearch.report.benchmark.findings import summarize_benchmark
 from simsearch.report.benchmark.markdown import render_markdown
-from simsearch.report.benchmark.plots import Plot
+from simsearch.report.benchmark.plots import PALETTE, Plot
+from simsearch.report.benchmark.view import build_view
 from simsearch.report.benchmark.writer import BenchmarkReport, prepare_folder, write_report
 from tests.report.benchmarks import METRICS, benchmark, row
 
@@ -59,7 +60,7 @@ def test_the_markdown_links_plots_that_are_there(report: BenchmarkReport):
 
 
 def test_names_break_no_table_and_are_no_markup_in_markdown(awkward: BenchmarkResult, plots: tuple[Plot, ...]):
-    text = render_markdown(awkward, plots)
+    text = render_markdown(build_view(awkward, len(PALETTE)), plots)
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) == 5
     for table in tables:

@@ -9,14 +9,19 @@ import pytest
 
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.report.benchmark.html import render_benchmark
-from simsearch.report.benchmark.plots import Plot, draw_plots
+from simsearch.report.benchmark.plots import PALETTE, Plot, draw_plots
+from simsearch.report.benchmark.view import build_view
 from tests.report.benchmarks import benchmark, row
 from tests.report.pages import Elements
 
 
+def rendered(benchmark: BenchmarkResult, plots: tuple[Plot, ...]) -> str:
+    return render_benchmark(build_view(benchmark, len(PALETTE)), plots)
+
+
 @pytest.fixture(scope="module")
 def page(awkward: BenchmarkResult, plots: tuple[Plot, ...]) -> str:
-    return render_benchmark(awkward, plots)
+    return rendered(awkward, plots)
 
 
 def test_names_are_text_and_never_elements(page: str):
@@ -53,18 +58,20 @@ def test_worst_queries_come_with_their_pictures_and_verdicts(page: str):
     assert all(source.startswith("data:image/webp;base64,") for source in pictures)
     # Three rows have worst queries, but alpha's second row is not shown: 2 rows x 3 queries x (1 + 4 of 5 answers).
     assert len(pictures) == 2 * 3 * 5
-    assert parsed.text.count("not there any more") == 2 * 3
+    assert parsed.text.count("not readable") == 2 * 3
     assert len(parsed.classed("right")) == 2 * 3
     assert len(parsed.classed("wrong")) == 2 * 3 * 4
-    assert parsed.text.count("✓") - parsed.text.count("and a full frame") == 2 * 3
+    assert parsed.text.count("✓") - parsed.text.count("and a solid frame") == 2 * 3
 
 
-def test_the_first_right_answer_is_told_from_its_reciprocal_rank(awkward: BenchmarkResult, plots: tuple[Plot, ...]):
+def test_the_rank_of_the_first_relevant_result_is_computed_from_its_reciprocal(
+    awkward: BenchmarkResult, plots: tuple[Plot, ...]
+):
     ranks = awkward.best.per_query["mrr"] * 0 + [1 / 37, 0.0, 1 / 1200]
     best = replace(awkward.best, per_query={**awkward.best.per_query, "mrr": ranks})
-    made = render_benchmark(replace(awkward, rows=(best, *awkward.rows[1:])), plots)
-    assert "first right answer at rank 37" in made
-    assert "first right answer at rank 1,200" in made
+    made = rendered(replace(awkward, rows=(best, *awkward.rows[1:])), plots)
+    assert "first relevant result at rank 37" in made
+    assert "first relevant result at rank 1,200" in made
     assert "at rank 0" not in made
 
 
@@ -84,7 +91,7 @@ def test_every_part_of_a_full_benchmark_is_there(page: str):
     assert ids == {"quality", "cost", "curves", "classes", "worst", "robustness", "pictures", "measured"}
     assert {(found["href"] or "")[1:] for found in parsed.of("a")} == ids
     assert "takes no part" in parsed.text
-    assert "drawn from 12 with seed 7" in parsed.text
+    assert "sampled from 12 with seed 7" in parsed.text
     assert len(parsed.classed("heat")) == 3 * 2 * 3
 
 
@@ -99,8 +106,8 @@ def test_every_part_of_a_full_benchmark_is_there(page: str):
 )
 def test_a_benchmark_without_the_rest_makes_a_page_without_the_rest(rows: tuple[BenchmarkRow, ...]):
     bare = benchmark(*(replace(found, per_class={}) for found in rows))
-    parsed = Elements(render_benchmark(bare, draw_plots(bare)))
+    parsed = Elements(rendered(bare, draw_plots(bare)))
     assert {found.get("id") for found in parsed.of("section")} == {"quality", "cost", "curves", "pictures", "measured"}
-    assert "Every image and every label takes part." in parsed.text
+    assert "All images and labels are used." in parsed.text
     assert "nan" not in parsed.text.lower()
     assert len(parsed.classed("is-best")) == (len(rows) > 1)

@@ -28,14 +28,14 @@ def _said(made: BenchmarkResult) -> str:
 def test_one_row_is_compared_with_nothing():
     said = _said(benchmark(row("alpha", 0.7)))
     assert said == (
-        "alpha reaches mAP 0.700 (95 % interval 0.650 to 0.750) on your pictures; "
-        "its first answer is right in 70 % of the queries."
+        "alpha reaches mAP 0.700 (95 % interval 0.650 to 0.750) on your images; "
+        "the first result is relevant for 70 % of the queries."
     )
 
 
 def test_the_best_of_two_is_named_and_the_other_said_to_be_worse():
     said = _said(benchmark(row("alpha", 0.5, p_value=0.001), row("beta", 0.7)))
-    assert said.startswith("beta retrieves best on your pictures: mAP 0.700")
+    assert said.startswith("beta retrieves best on your images: mAP 0.700")
     assert "The other row is significantly worse." in said
 
 
@@ -43,21 +43,21 @@ def test_rows_that_are_not_significantly_different_are_named():
     rows = [row("alpha", 0.7), row("beta", 0.69, p_value=0.2), row("gamma", 0.4, p_value=0.001)]
     said = _said(benchmark(*rows))
     assert said.startswith("alpha retrieves best")
-    assert "no significant difference between it and beta (0.690)." in said
+    assert "Not significantly different from it: beta (0.690)." in said
     assert "gamma" not in said
 
 
 def test_where_nothing_is_significant_nothing_is_called_best():
     rows = [row("alpha", 0.7), row("beta", 0.69, p_value=0.2), row("gamma", 0.68, p_value=0.05)]
     said = _said(benchmark(*rows))
-    assert said.startswith("Nothing is significantly better than the rest on your pictures: alpha leads")
-    assert "no difference between it and any of the other 2 rows" in said
+    assert said.startswith("No row is significantly better than the others on your images: alpha leads")
+    assert "The other 2 rows are not significantly different from it." in said
 
 
 def test_equal_scores_are_a_tie_in_the_order_asked_for():
     made = benchmark(row("beta", 1.0), row("alpha", 1.0, p_value=1.0))
     assert [found.name for found in rank_rows(made)] == ["beta", "alpha"]
-    assert "no significant difference between it and alpha (1.000)" in _said(made)
+    assert "Not significantly different from it: alpha (1.000)" in _said(made)
     assert [describe_standing(found, made.best) for found in made.rows] == ["best", "tied, p = 1.00"]
 
 
@@ -70,12 +70,12 @@ def test_a_test_that_was_not_made_is_no_verdict():
 def test_a_much_faster_row_is_offered_with_its_price():
     rows = [row("alpha", 0.7, speed=40), row("beta", 0.6, p_value=0.001, speed=200), row("beta x", 0.65, speed=190)]
     said = _said(benchmark(*rows))
-    assert "beta x indexes 4.8 x as many images a second (190 against 40.0) and loses 0.050 mAP." in said
+    assert "beta x indexes 4.8 x as many images per second (190 against 40.0) and loses 0.050 mAP." in said
 
 
 def test_a_faster_row_that_is_tied_has_no_price():
     said = _said(benchmark(row("alpha", 0.7, speed=40), row("beta", 0.69, p_value=0.4, speed=200)))
-    assert "with no significant difference." in said
+    assert "with no significant difference in quality." in said
     assert "loses" not in said
 
 
@@ -86,20 +86,20 @@ def test_the_best_row_may_be_the_fastest_too():
 
 def test_a_speed_that_was_not_measured_is_not_spoken_of():
     unknown = replace(row("beta", 0.6, p_value=0.001), cost=cost(math.nan))
-    assert "images" not in _said(benchmark(row("alpha", 0.7), unknown)).replace("your pictures", "")
+    assert "images" not in _said(benchmark(row("alpha", 0.7), unknown)).replace("your images", "")
 
 
 def test_what_re_ranking_brought_is_said_where_the_plain_row_was_measured():
     better = row("alpha dba", 0.75, rerank="dba")
     said = _said(benchmark(row("alpha", 0.7, p_value=0.001), better))
-    assert "Re-ranking (dba) is worth 0.050 of that: alpha without it reaches 0.700." in said
+    assert "Re-ranking (dba) adds 0.050: alpha without it reaches 0.700." in said
     assert "Re-ranking" not in _said(benchmark(row("beta", 0.7, p_value=0.001), better))
 
 
 def test_a_metric_that_was_not_measured_is_not_spoken_of():
     alone = row("alpha", 0.7)
     made = benchmark(replace(alone, scores={"map": alone.scores["map"]}), metrics=("map",))
-    assert _said(made).endswith("on your pictures.")
+    assert _said(made).endswith("on your images.")
 
 
 def test_rows_belong_together_by_backbone_or_stand_alone_if_there_is_one():
@@ -139,5 +139,8 @@ def test_of_many_classes_the_ends_are_shown(n_classes: int, n_between: int):
 
 def test_hardest_and_easiest_classes_are_named_with_their_equals():
     made = replace(row("alpha", 0.5), per_class={"a": 1.0, "b": 0.2, "c": 1.0, "d": 1.0, "e": 1.0})
-    assert describe_classes(made) == "Hardest for alpha: b (0.200). Easiest: a, c and 2 others (1.000)."
-    assert describe_classes(replace(made, per_class={"a": 0.5, "b": 0.5})) == "All classes are alike for alpha: 0.500."
+    assert describe_classes(made) == "Hardest classes for alpha: b (0.200). Easiest: a, c and 2 others (1.000)."
+    assert (
+        describe_classes(replace(made, per_class={"a": 0.5, "b": 0.5}))
+        == "All classes score the same with alpha: 0.500."
+    )

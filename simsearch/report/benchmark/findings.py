@@ -1,4 +1,4 @@
-"""What a benchmark found, in sentences, and how each row stands to the best."""
+"""The findings of a benchmark: ranking, ties with the best row, Pareto front, and a summary in sentences."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _MAX_CLASSES = 24
 
 
 def rank_rows(benchmark: BenchmarkResult) -> tuple[BenchmarkRow, ...]:
-    """The rows from the best to the worst in the headline metric; equal ones in the order asked for."""
-    return tuple(sorted(benchmark.rows, key=lambda row: -read_headline_score(row)))
+    """Sort the rows by the main metric, the best first; equal rows stay in the requested order."""
+    return tuple(sorted(benchmark.rows, key=lambda row: -read_main_score(row)))
 
 
-def read_headline_score(row: BenchmarkRow) -> float:
-    """The score that rows are ranked by."""
+def read_main_score(row: BenchmarkRow) -> float:
+    """Read the mean of the main metric, by which rows are ranked."""
     return row.scores[MAIN_METRIC].mean
 
 
 def describe_standing(row: BenchmarkRow, best: BenchmarkRow) -> str:
-    """`best`, `tied, p = 0.31`, `worse, p < 0.001`, or `not tested`."""
+    """Compare a row with the best one: `best`, `tied, p = 0.31`, `worse, p < 0.001`, or `not tested`."""
     if row is best:
         return "best"
     if row.p_value is None or math.isnan(row.p_value):
@@ -41,32 +41,32 @@ def describe_standing(row: BenchmarkRow, best: BenchmarkRow) -> str:
 
 
 def find_best_values(benchmark: BenchmarkResult) -> dict[str, float]:
-    """The best mean of every metric; metrics that are nowhere a number are left out."""
+    """Find the best mean of every metric; a metric without any finite mean is left out."""
     means = {name: [row.scores[name].mean for row in benchmark.rows] for name in benchmark.metrics}
     numbers = {name: [mean for mean in values if math.isfinite(mean)] for name, values in means.items()}
     return {name: max(values) for name, values in numbers.items() if values}
 
 
 def group_series(benchmark: BenchmarkResult) -> tuple[tuple[str, tuple[BenchmarkRow, ...]], ...]:
-    """Rows that belong together, the best first: those of a backbone, or each row alone if there is one backbone."""
-    several = len({row.backbone for row in benchmark.rows}) > 1
-    found: dict[str, list[BenchmarkRow]] = {}
+    """Group the rows by backbone, or each row alone if there is one backbone; the best group and row come first."""
+    has_several = len({row.backbone for row in benchmark.rows}) > 1
+    groups: dict[str, list[BenchmarkRow]] = {}
     for row in rank_rows(benchmark):
-        found.setdefault(row.backbone if several else row.name, []).append(row)
-    return tuple((name, tuple(rows)) for name, rows in found.items())
+        groups.setdefault(row.backbone if has_several else row.name, []).append(row)
+    return tuple((name, tuple(rows)) for name, rows in groups.items())
 
 
 def find_pareto_front(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
-    """The rows that no other beats in both quality and speed, from the slowest to the fastest."""
+    """Find the rows that no other row beats in both quality and speed, the slowest first."""
     front: list[BenchmarkRow] = []
-    for row in sorted(rows, key=lambda row: (-row.cost.images_per_second, -read_headline_score(row))):
-        if not front or read_headline_score(row) > read_headline_score(front[-1]):
+    for row in sorted(rows, key=lambda row: (-row.cost.images_per_second, -read_main_score(row))):
+        if not front or read_main_score(row) > read_main_score(front[-1]):
             front.append(row)
     return front[::-1]
 
 
 def select_extreme_classes(per_class: Mapping[str, float]) -> tuple[list[str], int]:
-    """Labels from the best to the worst; of many only the ends of that list, and how many lie between."""
+    """Sort the labels from the best to the worst; of many, return both ends and the number of labels between."""
     ordered = sorted(per_class, key=lambda label: (-per_class[label], label))
     if len(ordered) <= _MAX_CLASSES:
         return ordered, 0
@@ -75,10 +75,10 @@ def select_extreme_classes(per_class: Mapping[str, float]) -> tuple[list[str], i
 
 
 def describe_classes(row: BenchmarkRow) -> str:
-    """The hardest and the easiest classes of a row; empty where queries have no classes."""
+    """Name the hardest and the easiest classes of a row; empty where queries have no classes."""
     if not row.per_class:
         return ""
-    ordered = sorted(row.per_class.items(), key=lambda found: (found[1], found[0]))
+    ordered = sorted(row.per_class.items(), key=lambda pair: (pair[1], pair[0]))
 
     def format_labels(value: float) -> str:
         same = [label for label, other in ordered if format_score(other) == format_score(value)]
@@ -86,12 +86,12 @@ def describe_classes(row: BenchmarkRow) -> str:
 
     (_, lowest), (_, highest) = ordered[0], ordered[-1]
     if format_score(lowest) == format_score(highest):
-        return f"All classes are alike for {row.name}: {format_score(lowest)}."
-    return f"Hardest for {row.name}: {format_labels(lowest)}. Easiest: {format_labels(highest)}."
+        return f"All classes score the same with {row.name}: {format_score(lowest)}."
+    return f"Hardest classes for {row.name}: {format_labels(lowest)}. Easiest: {format_labels(highest)}."
 
 
 def summarize_benchmark(benchmark: BenchmarkResult) -> tuple[str, ...]:
-    """The benchmark in a few sentences; the first can stand alone."""
+    """Summarize the benchmark in a few sentences; the first one is complete on its own."""
     best = benchmark.best
     sentences = [
         _describe_best(benchmark, best),
@@ -103,79 +103,69 @@ def summarize_benchmark(benchmark: BenchmarkResult) -> tuple[str, ...]:
 
 
 def _describe_best(benchmark: BenchmarkResult, best: BenchmarkRow) -> str:
-    found = best.scores[MAIN_METRIC]
-    interval = f"95 % interval {format_score(found.low)} to {format_score(found.high)}"
-    value = f"{format_metric(MAIN_METRIC)} {format_score(found.mean)} ({interval})"
-    right = best.scores.get("p_at_1")
-    tail = f"; its first answer is right in {format_share(right.mean)} of the queries" if right else ""
+    score = best.scores[MAIN_METRIC]
+    interval = f"95 % interval {format_score(score.low)} to {format_score(score.high)}"
+    value = f"{format_metric(MAIN_METRIC)} {format_score(score.mean)} ({interval})"
+    first = best.scores.get("p_at_1")
+    tail = f"; the first result is relevant for {format_share(first.mean)} of the queries" if first else ""
     others = [row for row in benchmark.rows if row is not best]
     if not others:
-        return f"{best.name} reaches {value} on your pictures{tail}."
+        return f"{best.name} reaches {value} on your images{tail}."
     if all(row.is_tied for row in others):
-        return f"Nothing is significantly better than the rest on your pictures: {best.name} leads with {value}{tail}."
-    return f"{best.name} retrieves best on your pictures: {value}{tail}."
+        return f"No row is significantly better than the others on your images: {best.name} leads with {value}{tail}."
+    return f"{best.name} retrieves best on your images: {value}{tail}."
 
 
 def _describe_ties(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
-    """What the paired test says of the rows that are not the best."""
+    """Report the paired tests of the other rows against the best one."""
     others = [row for row in rank_rows(benchmark) if row is not best]
     if not others or any(row.p_value is None for row in others):
         return []
-    tied = [f"{row.name} ({format_score(read_headline_score(row))})" for row in others if row.is_tied]
+    tied = [f"{row.name} ({format_score(read_main_score(row))})" for row in others if row.is_tied]
     if not tied:
         return [f"{'The other row is' if len(others) == 1 else 'All other rows are'} significantly worse."]
     if len(tied) == len(others) > 1:
-        return [f"The test finds no difference between it and any of the other {len(others)} rows."]
-    return [f"There is no significant difference between it and {join_names(tied)}."]
+        return [f"The other {len(others)} rows are not significantly different from it."]
+    return [f"Not significantly different from it: {join_names(tied)}."]
 
 
 def _describe_speed(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
-    """The fastest row against the best one; of about equally fast ones the one that retrieves best."""
+    """Compare the best row with the fastest one; of about equally fast rows, with the one that retrieves best."""
     timed = [row for row in rank_rows(benchmark) if has_speed(row)]
     if not has_speed(best) or len(timed) < 2:
         return []
     most = max(row.cost.images_per_second for row in timed)
     own = best.cost.images_per_second
+    if own == most:
+        return [f"It is also the fastest to index: {format_number(own)} images/s."]
     if own * _MIN_SPEED_GAIN > most:
-        return [
-            f"Nothing indexes much faster either: {format_number(own)} images/s."
-            if own < most
-            else _describe_fastest(own)
-        ]
+        return [f"No row indexes much faster: it reaches {format_number(own)} images/s."]
     fast = next(row for row in timed if row.cost.images_per_second >= _MIN_SPEED_SHARE * most)
-    lost = read_headline_score(best) - read_headline_score(fast)
-    price = (
-        "with no significant difference"
-        if fast.is_tied
-        else f"and loses {format_score(lost)} {format_metric(MAIN_METRIC)}"
-    )
-    times = f"{fast.cost.images_per_second / own:.1f} x as many images a second"
+    speed = fast.cost.images_per_second
+    lost = f"{format_score(read_main_score(best) - read_main_score(fast))} {format_metric(MAIN_METRIC)}"
+    price = "with no significant difference in quality" if fast.is_tied else f"and loses {lost}"
     return [
-        f"{fast.name} indexes {times} "
-        f"({format_number(fast.cost.images_per_second)} against {format_number(own)}) {price}."
+        f"{fast.name} indexes {speed / own:.1f} x as many images per second "
+        f"({format_number(speed)} against {format_number(own)}) {price}."
     ]
 
 
-def _describe_fastest(own: float) -> str:
-    return f"It is also the fastest to index: {format_number(own)} images/s."
-
-
 def has_speed(row: BenchmarkRow) -> bool:
-    """Whether the speed of indexing was measured."""
+    """Whether the indexing speed was measured."""
     return math.isfinite(row.cost.images_per_second) and row.cost.images_per_second > 0
 
 
 def _describe_rerank_gain(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
-    """What re-ranking brought the best row, where its plain form was measured, too."""
+    """Report what re-ranking adds to the best row, where the row without it was measured too."""
     if best.rerank in _NO_RERANK:
         return []
     for row in benchmark.rows:
         if row.rerank in _NO_RERANK and _make_configuration_key(row) == _make_configuration_key(best):
-            plain, gain = (
-                format_score(read_headline_score(row)),
-                format_score(read_headline_score(best) - read_headline_score(row)),
-            )
-            return [f"Re-ranking ({best.rerank}) is worth {gain} of that: {row.name} without it reaches {plain}."]
+            plain, gain = read_main_score(row), read_main_score(best) - read_main_score(row)
+            return [
+                f"Re-ranking ({best.rerank}) adds {format_score(gain)}: "
+                f"{row.name} without it reaches {format_score(plain)}."
+            ]
     return []
 
 

@@ -1,4 +1,4 @@
-"""A plot's SVG made part of a page: its colours follow the page's, light or dark, and its ids meet no others."""
+"""Embedding of a plot's SVG in a page: colors become the page's CSS variables, and ids get a prefix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CSS_VARIABLES = {
     FAINT: "var(--faint)",
     RULE: "var(--rule)",
     OTHER_COLOR: "var(--rest)",
-    **{colour: f"var(--s{number})" for number, colour in enumerate(PALETTE)},
+    **{color: f"var(--s{number})" for number, color in enumerate(PALETTE)},
 }
 _COLOR = re.compile("#[0-9a-f]{6}")
 _REFERENCE = re.compile(r"url\(#")
@@ -24,10 +24,10 @@ ElementTree.register_namespace("xlink", _XLINK)
 
 
 def inline_svg(plot: Plot) -> str:
-    """An `<svg>` element of the plot's own width, as an image with a title for those who do not see it."""
+    """Convert a plot to an `<svg>` element with the plot's width, and with its title for screen readers."""
     root = ElementTree.fromstring(plot.svg)
-    for clutter in root.findall(f"{{{_SVG}}}metadata"):
-        root.remove(clutter)
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
     for element in root.iter():
         _adapt_attributes(element.attrib, plot.name)
     width, _ = root.attrib.pop("width"), root.attrib.pop("height")
@@ -42,5 +42,5 @@ def _adapt_attributes(attributes: dict[str, str], prefix: str) -> None:
         elif name == f"{{{_XLINK}}}href" and value.startswith("#"):
             attributes[name] = f"#{prefix}-{value[1:]}"
         else:
-            coloured = _COLOR.sub(lambda found: _CSS_VARIABLES.get(found[0], found[0]), value)
-            attributes[name] = _REFERENCE.sub(f"url(#{prefix}-", coloured)
+            recolored = _COLOR.sub(lambda match: _CSS_VARIABLES.get(match[0], match[0]), value)
+            attributes[name] = _REFERENCE.sub(f"url(#{prefix}-", recolored)

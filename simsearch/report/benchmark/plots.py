@@ -1,4 +1,4 @@
-"""The plots of a benchmark, as SVG and PNG. The only import of matplotlib; nothing here touches pyplot's state."""
+"""The plots of a benchmark as SVG and PNG. The only import of matplotlib; the state of pyplot is not touched."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from simsearch.report.benchmark.findings import (
     group_series,
     has_speed,
     rank_rows,
-    read_headline_score,
+    read_main_score,
     select_extreme_classes,
 )
 from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
@@ -38,7 +38,7 @@ Point = tuple[float, float]
 
 PAPER, INK, FAINT, RULE = "#ffffff", "#1d1f23", "#6b7280", "#e2e5e9"
 PALETTE = ("#2f6f8f", "#c8643c", "#5b8a3c", "#8a5a9e", "#b8902a", "#3c8f86", "#a84a68")
-"""Colours of the series, the best series first; `OTHER_COLOR` is for those after them."""
+"""Colors of the series, the best series first; the series after them have `OTHER_COLOR`."""
 OTHER_COLOR = "#8b929c"
 
 _MARKERS = "osD^vPX"
@@ -60,8 +60,8 @@ _MAX_MARKED_SERIES = 4
 _PNG_DPI = 160
 _FALLBACK_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic")
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: small, found by a search, and set in the font of the page
-    "text.parse_math": False,  # a dollar in a name is a dollar
+    "svg.fonttype": "none",  # text stays text: small, searchable, and in the font of the page
+    "text.parse_math": False,  # a dollar sign in a name is no formula
     "font.size": 10.0,
     "text.color": INK,
     "axes.edgecolor": RULE,
@@ -73,7 +73,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A plot: a name for files, a title that says what is seen, an SVG document and a PNG."""
+    """A plot: the name of its files, its title, an SVG document and a PNG."""
 
     name: str
     title: str
@@ -82,9 +82,9 @@ class Plot:
 
 
 def draw_plots(benchmark: BenchmarkResult) -> tuple[Plot, ...]:
-    """Those plots that the benchmark has numbers for, always in the same order; the same benchmark, the same bytes."""
+    """Draw the plots that the benchmark has data for, in a fixed order; equal benchmarks give equal bytes."""
     with matplotlib.rc_context({**_STYLE, "font.family": _find_font_families()}), warnings.catch_warnings():
-        # A name in a script that no installed font has is boxes in the PNG; the SVG has it whole.
+        # In a script without an installed font, a name is boxes in the PNG and correct in the SVG.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         return tuple(Plot(name, title, *_save_figure(figure, name)) for name, title, figure in _draw_figures(benchmark))
 
@@ -97,20 +97,20 @@ def _find_font_families() -> list[str]:
 def _draw_figures(benchmark: BenchmarkResult) -> Iterator[tuple[str, str, Figure]]:
     label = format_metric(MAIN_METRIC)
     if any(has_speed(row) for row in benchmark.rows):
-        yield "quality_speed", f"{label} against images indexed a second", _draw_quality_speed(benchmark)
+        yield "quality_speed", f"{label} against images indexed per second", _draw_quality_speed(benchmark)
     yield "precision_recall", "Precision against recall", _draw_precision_recall(benchmark)
     yield "precision_at_k", "Precision at k", _draw_precision_at_k(benchmark)
     if benchmark.best.per_class:
         yield "per_class", f"{label} by class", _draw_per_class(benchmark)
     if benchmark.robustness:
-        yield "robustness", "Similarity and hit@1 after changes of the picture", _draw_robustness(benchmark)
+        yield "robustness", "Similarity and hit@1 after changes of the image", _draw_robustness(benchmark)
 
 
 def _save_figure(figure: Figure, name: str) -> tuple[str, bytes]:
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is settled now, and costs more than the drawing
+    figure.set_layout_engine("none")  # the layout is final, and computing it again is slow
     svg, png = io.StringIO(), io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):  # ids that do not change from run to run
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # fixed ids
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "simsearch"}, transparent=True)
     figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor=PAPER, metadata={"Software": "simsearch"})
     return svg.getvalue(), png.getvalue()
@@ -127,10 +127,10 @@ def _make_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _set_titles(axes: Axes, across: str, up: str) -> None:
-    """Axis titles for which nobody turns the head: the vertical one lies on top of its axis."""
-    axes.set_xlabel(across)
-    axes.set_title(up, loc="left", fontsize=10, color=FAINT, pad=10)
+def _set_titles(axes: Axes, x_title: str, y_title: str) -> None:
+    """Title the axes; the title of the vertical axis is written horizontally above it."""
+    axes.set_xlabel(x_title)
+    axes.set_title(y_title, loc="left", fontsize=10, color=FAINT, pad=10)
 
 
 def _choose_color(number: int) -> str:
@@ -189,7 +189,7 @@ def _select_legend_rows(benchmark: BenchmarkResult, rows: Sequence[BenchmarkRow]
 
 
 def _locate_row(row: BenchmarkRow) -> Point:
-    return row.cost.images_per_second, read_headline_score(row)
+    return row.cost.images_per_second, read_main_score(row)
 
 
 def _set_limits(axes: Axes, points: Sequence[Point]) -> None:
@@ -231,7 +231,7 @@ def _label_points(figure: Figure, axes: Axes, rows: Sequence[BenchmarkRow]) -> b
 
 
 def _draw_curves(axes: Axes, benchmark: BenchmarkResult, curves: dict[str, NDArray[np.float64]]) -> None:
-    """A curve a row, (n, 2): the best row of each series as a strong line with its name, the others thin."""
+    """Draw the curve (n, 2) of each row: a named thick line for the best row of a series, thin lines for the others."""
     for number, (_, members) in reversed(list(enumerate(group_series(benchmark)))):
         for row in members[1:]:
             axes.plot(*curves[row.name].T, color=_choose_color(number), linewidth=0.9, alpha=0.4, zorder=2)
@@ -266,14 +266,14 @@ def _draw_precision_at_k(benchmark: BenchmarkResult) -> Figure:
     axes.set_xlim(1, max(2, most))
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, most) if most / step <= 12)
     axes.set_xticks(sorted({1, *range(step, most + 1, step)} - ({2} if step == 2 else set())))
-    _set_titles(axes, "k", "precision of the first k answers")
+    _set_titles(axes, "k", "precision of the first k results")
     return figure
 
 
 def _draw_per_class(benchmark: BenchmarkResult) -> Figure:
-    """Bars for the best row, marks for the best rows of the next series."""
+    """Draw bars for the best row, and markers for the best rows of the next series."""
     shown, n_between = select_extreme_classes(benchmark.best.per_class)
-    gap = len(shown) // 2 if n_between else len(shown)  # the place of the classes left out stays empty
+    gap = len(shown) // 2 if n_between else len(shown)  # an empty place stands for the classes left out
     places = [number + (number >= gap) for number in range(len(shown))]
     figure, axes = _make_figure(7.4, 1.0 + 0.24 * (len(shown) + bool(n_between)))
     values = [benchmark.best.per_class[name] for name in shown]
@@ -289,7 +289,7 @@ def _draw_per_class(benchmark: BenchmarkResult) -> Figure:
     axes.set_xlim(0, max(1.0, *values))
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=RULE, linewidth=0.8)
-    axes.set_xlabel(f"{format_metric(MAIN_METRIC)} of the queries of a class")
+    axes.set_xlabel(f"{format_metric(MAIN_METRIC)} by class of the query")
     style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": 2}
     figure.legend(handles, [_format_row_name(row) for row in rows], loc="outside upper left", **style)
     return figure
@@ -316,7 +316,7 @@ def _draw_robustness(benchmark: BenchmarkResult) -> Figure:
 
 
 def _draw_column_headings(axes: Axes, grid: RobustnessGrid) -> None:
-    """Over the columns their measures, over these the models, and a gap between models."""
+    """Write the measures above the columns and the models above the measures, with a gap between models."""
     titles = [column.title.replace(", ", "\n") for column in grid.columns]
     axes.set_xticks(np.arange(len(titles)) + 0.5, titles, fontsize=8)
     axes.xaxis.tick_top()

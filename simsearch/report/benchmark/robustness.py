@@ -1,4 +1,4 @@
-"""The robustness results as a grid: changes of the picture downwards, models and measures across."""
+"""The robustness results as a table: a row for each change of the image, a column for each model and measure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ImageChange = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class RobustnessColumn:
-    """A measure of a model: similarity where `views` is None, else hit@1 with that many views of every image."""
+    """A measure of a model: similarity if `views` is None, else hit@1 with that many augmented views per image."""
 
     model: str
     views: int | None
 
     @property
     def title(self) -> str:
-        """The measure, without the model."""
+        """The name of the measure, without the model."""
         if self.views is None:
             return "similarity"
         return f"hit@1, {self.views or 'no'} views"
@@ -29,7 +29,7 @@ class RobustnessColumn:
 
 @dataclass(frozen=True, slots=True)
 class RobustnessGrid:
-    """Values by change and column, NaN where nothing was measured; `names` are what to call the models, in order."""
+    """The results by change and column; `names` are the display names of the models, in order."""
 
     changes: tuple[ImageChange, ...]
     columns: tuple[RobustnessColumn, ...]
@@ -37,31 +37,31 @@ class RobustnessGrid:
     cells: dict[tuple[str, str, str], RobustnessResult]
 
     def find_value(self, change: ImageChange, column: RobustnessColumn) -> float:
-        """A cell, in [-1, 1]."""
-        found = self.cells.get((column.model, *change))
-        if found is None:
+        """Find the value of a cell, in [-1, 1]; NaN where nothing was measured."""
+        result = self.cells.get((column.model, *change))
+        if result is None:
             return math.nan
-        return found.similarity if column.views is None else found.hit_at_1.get(column.views, math.nan)
+        return result.similarity if column.views is None else result.hit_at_1.get(column.views, math.nan)
 
     def list_columns(self, model: str) -> tuple[RobustnessColumn, ...]:
-        """The columns of a model."""
+        """List the columns of a model."""
         return tuple(column for column in self.columns if column.model == model)
 
 
 def build_robustness_grid(benchmark: BenchmarkResult) -> RobustnessGrid:
-    """The grid; changes and models in the order in which they were measured."""
-    found = benchmark.robustness
+    """Build the table; changes and models are in the order of measurement."""
+    results = benchmark.robustness
     views: dict[str, set[int]] = {}
-    for one in found:
-        views.setdefault(one.model, set()).update(one.hit_at_1)
+    for result in results:
+        views.setdefault(result.model, set()).update(result.hit_at_1)
     columns = [RobustnessColumn(model, count) for model, counts in views.items() for count in (None, *sorted(counts))]
-    changes = dict.fromkeys((one.kind, one.strength) for one in found)
-    cells = {(one.model, one.kind, one.strength): one for one in found}
+    changes = dict.fromkeys((result.kind, result.strength) for result in results)
+    cells = {(result.model, result.kind, result.strength): result for result in results}
     return RobustnessGrid(tuple(changes), tuple(columns), _name_models(benchmark, list(views)), cells)
 
 
 def _name_models(benchmark: BenchmarkResult, models: list[str]) -> dict[str, str]:
-    """Models by their backbone, and by their precision, too, where a backbone has several."""
+    """Name models by backbone, and by precision too where a backbone has several."""
     rows = {row.model: row for row in benchmark.rows}
     backbones = [row.backbone for row in rows.values()]
     names = {}

@@ -1,4 +1,4 @@
-"""The results as a table for the terminal."""
+"""The results of a benchmark as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from simsearch.report.format import format_metric, format_number, format_p_value
 from simsearch.text import clean_text, format_size
 
 _METRICS = ("ns", "p_at_1", "p_at_10")
-"""What is shown beside the headline metric, where it was measured; the rest stands in the report."""
+"""The metrics shown beside the main one, where they were measured; the report has all."""
 
 _OPTIONAL_COLUMNS = ("95 %\ninterval", "memory\n/image", "d")
-"""Columns that give way to names, the least needed first."""
+"""Columns that are left out where names need the space, the least important first."""
 
 _TIED = "~"
 _MAX_LINES = 2
 _BREAK = re.compile(r"(?<= )(?!views)|(?<=\S\+)")
-"""Where a name may go on in the next line: after a space, and between improvements joined by +."""
+"""The places to wrap a name: after a space, and between re-ranking steps joined by +."""
 
 
 def build_terminal_table(benchmark: BenchmarkResult, width: int = 100) -> Table:
-    """The rows, the best first, in `width` columns, 80 and more: numbers are never cut, names not inside words.
+    """Build a table of the rows, the best first, for a terminal of `width` columns, 80 or more.
 
-    Columns are left out where names would need more than two lines otherwise; a name with a word longer than any room
-    is cut. The best row and the best values are bold; rows that are tied with the best are marked.
+    Numbers are never cut. Names are wrapped between words. Columns are left out where a name would need more than two
+    lines; only a word that is wider than the space without these columns is cut. The best row and the best values are
+    bold, and rows that are tied with the best are marked.
     """
     names = [clean_text(row.name) for row in rank_rows(benchmark)]
     columns = _build_columns(benchmark)
@@ -41,41 +42,41 @@ def build_terminal_table(benchmark: BenchmarkResult, width: int = 100) -> Table:
         {head: columns[head] for head in columns if head not in _OPTIONAL_COLUMNS[:n]}
         for n in range(len(_OPTIONAL_COLUMNS) + 1)
     ]
-    rooms = [_measure_name_width(benchmark, some, width) for some in narrower]
-    chosen = _choose_fitting(names, rooms)
+    name_widths = [_measure_name_width(benchmark, some, width) for some in narrower]
+    chosen = _choose_fitting(names, name_widths)
     table = _make_table(benchmark, narrower[chosen])
     for number, name in enumerate(names):
         style = _choose_style(number == 0 and len(names) > 1)
-        lines = "\n".join(_wrap_name(name, rooms[chosen]))
+        lines = "\n".join(_wrap_name(name, name_widths[chosen]))
         table.add_row(Text(lines, style), *(cells[number] for cells in narrower[chosen].values()))
     return table
 
 
-def _choose_fitting(names: Sequence[str], rooms: Sequence[int]) -> int:
-    """Which of the rising rooms is the first that cuts no word and where names need few lines; else the last.
+def _choose_fitting(names: Sequence[str], widths: Sequence[int]) -> int:
+    """Choose the first of the rising widths that cuts no word and wraps no name into too many lines, else the last.
 
-    Words that are too long for all of them decide nothing.
+    Words that are too long for every width are ignored.
     """
     words = [cell_len(piece.rstrip()) for name in names for piece in _BREAK.split(name)]
-    longest = max((word for word in words if word <= rooms[-1]), default=0)
-    for at, room in enumerate(rooms):
-        if longest <= room and all(len(_wrap_name(name, room)) <= _MAX_LINES for name in names):
+    longest = max((word for word in words if word <= widths[-1]), default=0)
+    for at, width in enumerate(widths):
+        if longest <= width and all(len(_wrap_name(name, width)) <= _MAX_LINES for name in names):
             return at
-    return len(rooms) - 1
+    return len(widths) - 1
 
 
-def _wrap_name(name: str, room: int) -> list[str]:
-    """The lines of a name, none wider than the room unless a single word is."""
+def _wrap_name(name: str, width: int) -> list[str]:
+    """Wrap a name into lines, none wider than `width` except a single word that is."""
     lines = [""]
     for piece in _BREAK.split(name):
-        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > room:
+        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece
     return [line.rstrip() for line in lines]
 
 
 def _measure_name_width(benchmark: BenchmarkResult, columns: dict[str, list[Text]], width: int) -> int:
-    """How wide names may be beside these columns."""
+    """Measure how much width these columns leave for names."""
     table = _make_table(benchmark, columns)
     for cells in zip(*columns.values(), strict=True):
         table.add_row("", *cells)
@@ -93,24 +94,26 @@ def _make_table(benchmark: BenchmarkResult, heads: Iterable[str]) -> Table:
 
 
 def _build_columns(benchmark: BenchmarkResult) -> dict[str, list[Text]]:
-    """The cells of every column but the names, the best row first, by their heads."""
-    rows, most, several = rank_rows(benchmark), find_best_values(benchmark), len(benchmark.rows) > 1
+    """Build the cells of every column except the names, by heading, the best row first."""
+    rows, best, is_compared = rank_rows(benchmark), find_best_values(benchmark), len(benchmark.rows) > 1
 
     def format_values(metric: str) -> list[Text]:
         means = [row.scores[metric].mean for row in rows]
-        return [Text(format_score(mean), _choose_style(several and mean == most.get(metric))) for mean in means]
+        return [Text(format_score(mean), _choose_style(is_compared and mean == best.get(metric))) for mean in means]
 
-    found = [row.scores[MAIN_METRIC] for row in rows]
+    scores = [row.scores[MAIN_METRIC] for row in rows]
     metrics = [metric for metric in _METRICS if metric in benchmark.metrics]
     return {
         format_metric(MAIN_METRIC): [
             Text(
                 f"{format_score(score.mean)} {_TIED if row.is_tied else ' '}",
-                _choose_style(several and row is rows[0]),
+                _choose_style(is_compared and row is rows[0]),
             )
-            for row, score in zip(rows, found, strict=True)
+            for row, score in zip(rows, scores, strict=True)
         ],
-        _OPTIONAL_COLUMNS[0]: [Text(f"{format_score(score.low)}-{format_score(score.high)}", "dim") for score in found],
+        _OPTIONAL_COLUMNS[0]: [
+            Text(f"{format_score(score.low)}-{format_score(score.high)}", "dim") for score in scores
+        ],
         "p": [Text(_format_p_value(row)) for row in rows],
         **{format_metric(metric): format_values(metric) for metric in metrics},
         "d": [Text(f"{row.width:,}") for row in rows],
