@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from simsearch import maintenance
 from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, NotAPicture
@@ -20,7 +20,7 @@ from simsearch.index.milvus.config import StoreChoice
 from simsearch.ingest.pipeline import Progress
 from simsearch.ingest.run import IngestOptions, IngestReport, run_ingest
 from simsearch.interchange.annotations import AnnotationReport, annotate, clear_columns
-from simsearch.maintenance import Verification
+from simsearch.maintenance import CollectionInfo, PruneReport, Verification
 from simsearch.models.choice import ModelChoice
 from simsearch.models.embedder import Embedder
 from simsearch.models.weights import WeightsOptions
@@ -223,8 +223,8 @@ class Collection:
 
     # Maintenance
 
-    def info(self) -> dict[str, Any]:
-        """Describe the collection: counts, models with their coverage, sizes in bytes, last runs, skips."""
+    def info(self) -> CollectionInfo:
+        """Describe the collection: counts, models and their indexes, size on disk, last runs, skips."""
         return maintenance.describe(self.catalog, self._indexes)
 
     def verify(self) -> Verification:
@@ -247,11 +247,8 @@ class Collection:
         with self._write() as writer:
             return maintenance.remove(writer, paths)
 
-    def prune(self, backbone: str | None = None, *, only_augmented: bool = False) -> dict[str, int]:
-        """Delete images without a file, or everything of one backbone, or augmented views; free the disk space.
-
-        Returns counts: `images`, `models` and `views` deleted, and `freed_bytes`.
-        """
+    def prune(self, backbone: str | None = None, *, only_augmented: bool = False) -> PruneReport:
+        """Delete images without a file, or everything of one backbone, or augmented views; free the disk space."""
         with self._write() as writer:
             return maintenance.prune(writer, backbone, only_augmented=only_augmented)
 

@@ -1,11 +1,11 @@
-"""What looks after a collection: what it holds, whether it is whole, and giving back what nothing needs."""
+"""Maintenance of a collection: describe, verify, rebuild indexes, remove files, prune deleted data."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,66 +18,168 @@ from simsearch.index.backends import open_index_backend
 from simsearch.index.cache import IndexBackend, write_kind_choice
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
+from simsearch.sources.scan import Skip
 from simsearch.store import settings
-from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.catalog import Catalog, RunRecord, StoredModel
 from simsearch.store.connection import CATALOG_NAME, SHARDS_NAME
 from simsearch.store.writer import CatalogWriter
 
 _UNIT_TOLERANCE = 1e-3
+_N_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model of a collection: the number of images and views with a vector, and a description of its index."""
+
+    stored: StoredModel
+    n_images: int
+    n_views: int
+    index: Mapping[str, Any]
+
+    @property
+    def backbone(self) -> str:
+        """The name of the backbone."""
+        return self.stored.model.backbone
+
+    def to_dict(self) -> dict[str, Any]:
+        """The model as `simsearch info --json` prints it."""
+        model = self.stored.model
+        return {
+            "backbone": model.backbone,
+            "model": self.stored.fingerprint,
+            "width": self.stored.width,
+            "images": self.n_images,
+            "views": self.n_views,
+            "augment": self.stored.augmentation.n_views,
+            "precision": model.precision,
+            "layer": model.layer,
+            "pooling": model.pooling,
+            "side_px": model.side_px,
+            "resize": model.resize,
+            "weights": model.weights,
+            "file": model.file,
+            "index": dict(self.index),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """The contents of a collection.
+
+    `n_images` counts images with a file, `n_orphans` images without one. `n_dated` and `n_with_camera` count images
+    whose date and camera are known. `columns` are the user's own, each with the number of images that have a value.
+    `models` are sorted by their last run, newest first; `runs` are the last five, newest first. `skips` are the files
+    that the last runs could not read.
+    """
+
+    collection: str
+    n_files: int
+    n_images: int
+    n_orphans: int
+    n_views: int
+    n_dated: int
+    n_with_camera: int
+    columns: Mapping[str, int]
+    rerank: str
+    size_bytes: int
+    models: tuple[ModelInfo, ...]
+    runs: tuple[RunRecord, ...]
+    skips: tuple[Skip, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents as `simsearch info --json` prints them."""
+        return {
+            "collection": self.collection,
+            "files": self.n_files,
+            "images": self.n_images,
+            "orphans": self.n_orphans,
+            "views": self.n_views,
+            "skips": len(self.skips),
+            "metadata": {"taken": self.n_dated, "camera": self.n_with_camera},
+            "columns": dict(self.columns),
+            "rerank": self.rerank,
+            "size_bytes": self.size_bytes,
+            "models": [model.to_dict() for model in self.models],
+            "runs": [run.to_dict() for run in self.runs],
+            "skipped": [{"path": skip.path, "reason": skip.reason} for skip in self.skips],
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """`problems` are damage, `notes` are what its owner may want to know."""
+    """The result of a check: `problems` are damage, `notes` are other findings for the user."""
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The result as `simsearch verify --json` prints it."""
+        return {"problems": list(self.problems), "notes": list(self.notes)}
 
-def describe(catalog: Catalog, indexes: IndexBackend) -> dict[str, Any]:
-    """What is in a collection: counts, models with their coverage and index, sizes in bytes, last runs, skips."""
-    models = []
-    for stored in catalog.list_models():
-        model = stored.model
-        models.append(
-            {
-                "backbone": model.backbone, "model": stored.fingerprint, "width": stored.width,
-                "images": catalog.count_images(stored.id), "views": catalog.count_vectors(stored.id),
-                "augment": stored.augmentation.n_views,
-                "precision": model.precision, "layer": model.layer, "pooling": model.pooling,
-                "side_px": model.side_px, "resize": model.resize, "weights": model.weights, "file": model.file,
-                "index": indexes.describe(stored),
-            }
-        )  # fmt: skip
-    return {
-        "collection": str(catalog.folder),
-        **catalog.count_contents(),
-        "metadata": catalog.count_metadata(),
-        "columns": catalog.count_columns(),
-        "rerank": catalog.read_setting(settings.RERANK) or "none",
-        "size_bytes": _measure_size_bytes(catalog.folder),
-        "models": models,
-        "runs": [run.to_dict() for run in catalog.list_runs(5)],
-        "skipped": [{"path": skip.path, "reason": skip.reason} for skip in catalog.list_skips()],
-    }
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """The numbers of images, models and views that were deleted, and the disk space that became free."""
+
+    n_images: int
+    n_models: int
+    n_views: int
+    freed_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as `simsearch prune --json` prints them."""
+        return {
+            "images": self.n_images,
+            "models": self.n_models,
+            "views": self.n_views,
+            "freed_bytes": self.freed_bytes,
+        }
+
+
+def describe(catalog: Catalog, indexes: IndexBackend) -> CollectionInfo:
+    """Describe the contents of a collection: counts, models and their indexes, size on disk, last runs, skips."""
+    models = (
+        ModelInfo(stored, catalog.count_images(stored.id), catalog.count_vectors(stored.id), indexes.describe(stored))
+        for stored in catalog.list_models()
+    )
+    counts, metadata = catalog.count_contents(), catalog.count_metadata()
+    return CollectionInfo(
+        collection=str(catalog.folder),
+        n_files=counts["files"],
+        n_images=counts["images"],
+        n_orphans=counts["orphans"],
+        n_views=counts["views"],
+        n_dated=metadata["taken"],
+        n_with_camera=metadata["camera"],
+        columns=catalog.count_columns(),
+        rerank=catalog.read_setting(settings.RERANK) or "none",
+        size_bytes=_measure_size_bytes(catalog.folder),
+        models=tuple(models),
+        runs=tuple(catalog.list_runs(_N_RUNS)),
+        skips=tuple(catalog.list_skips()),
+    )
 
 
 def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
-    """Check everything that can be checked without embedding: SQLite, vectors, caches, files."""
+    """Check everything that can be checked without embedding: SQLite, vectors, indexes, files."""
     problems = catalog.find_damage()
     notes: list[str] = []
     if not problems:
         for stored in catalog.list_models():
             problems += _check_vectors(catalog, stored)
             notes += cache.find_problems(stored)
-    here = [path for path in catalog.iterate_paths() if not is_remote(path)]
-    missing = [path for path in here if not os.path.exists(path)]
-    if n_elsewhere := catalog.count_contents()["files"] - len(here):
-        notes.append(f"{n_elsewhere} files are not on this machine and were not looked for; index again to do so")
+    local = [path for path in catalog.iterate_paths() if not is_remote(path)]
+    missing = [path for path in local if not os.path.exists(path)]
+    counts = catalog.count_contents()
+    if n_remote := counts["files"] - len(local):
+        notes.append(f"{n_remote} remote files were not checked; index again to check them")
     if missing:
-        notes.append(f"{len(missing)} files are gone, such as {missing[0]}; index again to take them out of answers")
-    if orphans := catalog.count_contents()["orphans"]:
-        notes.append(f"{orphans} images have no file any more; `simsearch prune` deletes their vectors")
+        notes.append(
+            f"{len(missing)} files do not exist, such as {missing[0]}; index again to remove them from results"
+        )
+    if counts["orphans"]:
+        notes.append(f"{counts['orphans']} images have no file; `simsearch prune` deletes their vectors")
     return Verification(tuple(problems), tuple(notes))
 
 
@@ -106,17 +208,16 @@ def remove(writer: CatalogWriter, paths: Sequence[str]) -> int:
     for path in paths:
         below = [file for file in known if _is_selected(file, path)]
         if not below:
-            raise UsageError(f"{writer.folder} has no file {path}", "`simsearch query` and `info` show what it has")
+            raise UsageError(f"{writer.folder} has no file {path}", "the results of `simsearch query` show its files")
         selected += below
     with writer.transaction():
         return writer.forget_files(dict.fromkeys(selected))
 
 
-def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) -> dict[str, int]:
-    """Delete what no file needs any more, or what is said, and give the space back.
+def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) -> PruneReport:
+    """Delete images without a file, or all data of one backbone, or augmented views; free the disk space.
 
-    With a backbone everything of it goes, or only its augmented views; those of all models without one. Returns
-    counts: `images`, `models` and `views` deleted, and `freed_bytes`.
+    `only_augmented` deletes the augmented views of the backbone, or of all models if it is None.
     """
     selected = writer.list_models() if backbone is None else find_models(writer, backbone)
     size_bytes = _measure_kept_bytes(writer.folder)
@@ -133,7 +234,7 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
             for stored in selected:
                 writer.forget_model(stored.id)
     n_views -= writer.count_contents()["views"]
-    shutil.rmtree(writer.folder / SHARDS_NAME, ignore_errors=True)  # of runs on a cluster that were killed
+    shutil.rmtree(writer.folder / SHARDS_NAME, ignore_errors=True)  # left by killed runs on a cluster
     writer.compact()
     with open_index_backend(writer) as indexes:
         kept = {stored.fingerprint for stored in writer.list_models()}
@@ -144,13 +245,13 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
             indexes.refresh(fingerprint)
         indexes.discard_stale()
     freed = max(0, size_bytes - _measure_kept_bytes(writer.folder))
-    return {"images": n_images, "models": n_models, "views": n_views, "freed_bytes": freed}
+    return PruneReport(n_images, n_models, n_views, freed)
 
 
 def find_models(catalog: Catalog, backbone: str) -> list[StoredModel]:
-    """The models of a backbone's name, of a fingerprint, or of a model file, the last indexed first.
+    """Find the models with a backbone name, fingerprint or model file, the last indexed first.
 
-    Raises `ModelNotIndexed` when there is none.
+    Raises `ModelNotIndexed` if there is none.
     """
     models = catalog.list_models()
     file = os.path.abspath(backbone)
@@ -164,12 +265,13 @@ def find_models(catalog: Catalog, backbone: str) -> list[StoredModel]:
     held = ", ".join(dict.fromkeys(stored.model.backbone for stored in models)) or "nothing"
     raise ModelNotIndexed(
         str(catalog.folder),
-        f"{catalog.folder} was not indexed with {backbone}; it holds {held}",
-        f"ask with one of those, or run `simsearch index ... --into {catalog.folder} --backbone {backbone}`",
+        f"{catalog.folder} was not indexed with {backbone}; it has {held}",
+        f"use one of these, or run `simsearch index ... --into {catalog.folder} --backbone {backbone}`",
     )
 
 
 def _check_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:
+    """Find vectors of a wrong size or without unit length, one line for each problem."""
     n_wrong = 0
     try:
         for _, vectors in catalog.iterate_vectors(stored, catalog.list_vector_ids(stored.id)):
@@ -198,6 +300,6 @@ def _measure_kept_bytes(folder: Path) -> int:
 def _measure_size_bytes(folder: Path) -> int:
     n_bytes = 0
     for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a Milvus Lite may tidy up in there meanwhile
+        with contextlib.suppress(FileNotFoundError):  # Milvus Lite may delete files here meanwhile
             n_bytes += file.stat().st_size if file.is_file() else 0
     return n_bytes

@@ -179,7 +179,7 @@ def test_a_full_disk_is_told_and_what_was_committed_is_safe(many: Path, tmp_path
         with pytest.raises(DiskFull, match="free some space"):
             oneshot.ingest(disk / "ix", [many], HISTOGRAM)
         with Collection.open(disk / "ix") as opened:
-            n_kept = opened.info()["images"]
+            n_kept = opened.info().to_dict()["images"]
             assert 0 < n_kept < N_PICTURES
             assert opened.verify().problems == ()
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)

@@ -101,15 +101,15 @@ def test_remove_of_an_unknown_path_is_told_and_removes_nothing(indexed: Path, ph
     with pytest.raises(UsageError, match="has no file"):
         oneshot.remove(indexed, [str(photos / "a"), "elsewhere"])
     with Collection.open(indexed) as opened:
-        assert opened.info()["files"] == 12
+        assert opened.info().to_dict()["files"] == 12
 
 
 def test_prune_deletes_what_no_file_needs_and_ids_are_not_used_again(indexed: Path, photos: Path):
     (photos / "b" / "picture_11.png").unlink()
     oneshot.ingest(indexed, [photos], HISTOGRAM)
-    assert oneshot.prune(indexed)["images"] == 1
+    assert oneshot.prune(indexed).to_dict()["images"] == 1
     with Collection.open(indexed) as opened:
-        assert (opened.info()["orphans"], opened.info()["models"][0]["views"]) == (0, 11)
+        assert (opened.info().to_dict()["orphans"], opened.info().to_dict()["models"][0]["views"]) == (0, 11)
         assert opened.verify().notes == ()
     new = draw_picture(photos / "new.png", 40)
     oneshot.ingest(indexed, [photos], HISTOGRAM)
@@ -119,9 +119,9 @@ def test_prune_deletes_what_no_file_needs_and_ids_are_not_used_again(indexed: Pa
 
 def test_prune_of_a_backbone_deletes_its_vectors_and_its_cache_only(indexed: Path, photos: Path):
     other = oneshot.ingest(indexed, [photos], ModelChoice(backbone="histogram", resize="pad"))
-    assert oneshot.prune(indexed, other.model)["models"] == 1
+    assert oneshot.prune(indexed, other.model).to_dict()["models"] == 1
     with Collection.open(indexed) as opened:
-        assert [model["resize"] for model in opened.info()["models"]] == ["squash"]
+        assert [model["resize"] for model in opened.info().to_dict()["models"]] == ["squash"]
     assert len(list(indexed.glob("*.faiss"))) == 1
 
 
@@ -153,7 +153,7 @@ def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
     (photos / "a" / "picture_01.png").unlink()
     with Collection.open(indexed) as opened:
         notes = " ".join(opened.verify().notes)
-    assert "1 files are gone" in notes
+    assert "1 files are missing" in notes
     assert "1 images have no file" in notes
 
 

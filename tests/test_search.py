@@ -166,7 +166,7 @@ def test_a_collection_of_another_builtin_is_not_asked_with_this_one(photos: Path
     new = draw_picture(photos.parent / "new.png", 50)
     with Collection.open(collection) as opened:
         assert len(opened.search(new).hits) == 10
-        digest = opened.info()["models"][0]["weights"]
+        digest = opened.info().to_dict()["models"][0]["weights"]
     with contextlib.closing(sqlite3.connect(collection / "catalog.db")) as connection, connection:
         connection.execute("UPDATE models SET details = replace(details, ?, 'other')", (digest,))
     with Collection.open(collection) as opened:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simsearch.cli.options import CollectionOption, IndexKindOption, JsonOption, RecallOption, find_collection
 from simsearch.cli.output import format_path, print_json
 from simsearch.text import format_size
+
+if TYPE_CHECKING:
+    from simsearch.maintenance import ModelInfo
+
+_MAX_SKIPS = 20
 
 
 def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
@@ -21,35 +27,38 @@ def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
     with Collection.open(find_collection(in_)) as collection:
         facts = collection.info()
     if as_json:
-        print_json(facts)
+        print_json(facts.to_dict())
         return
     typer.echo(
-        f"{facts['collection']}: {facts['images']:,} images in {facts['files']:,} files, "
-        f"{format_size(facts['size_bytes'])}"
+        f"{facts.collection}: {facts.n_images:,} images in {facts.n_files:,} files, {format_size(facts.size_bytes)}"
     )
-    for number, model in enumerate(facts["models"]):
-        side = f"{model['side_px']} px" if model["side_px"] else "imported"  # those see no pictures
-        details = ", ".join(str(x) for x in (model["precision"], model["layer"], side) if x)
-        if model["augment"]:
-            details += f", {model['augment']} augmented views an image"
-        default = "  <- asked by default" if number == 0 else ""
-        typer.echo(f"  {model['backbone']:<20} {model['images']:>8,} images  {model['width']:>5} d  {details}{default}")
-        if model["index"]["kind"] != "flat":
-            typer.echo(f"  {'':<20} searched by {_describe_index(model['index'])}")
-    if facts["rerank"] != "none":
-        typer.echo(f"  answers are ranked by {facts['rerank']} unless a query says otherwise (--rerank none)")
-    if any(facts["metadata"].values()):
-        known = facts["metadata"]
-        typer.echo(f"  {known['taken']:,} images tell when they were taken, {known['camera']:,} by which camera")
-    if facts["columns"]:
-        typer.echo(f"  columns of yours: {', '.join(f'{name} ({n:,})' for name, n in facts['columns'].items())}")
-    if facts["orphans"]:
-        typer.echo(f"  {facts['orphans']:,} images without a file: `simsearch prune` deletes their vectors")
-    for skip in facts["skipped"][:20]:
-        typer.echo(f"  skipped {format_path(skip['path'])}: {skip['reason']}")
+    for number, model in enumerate(facts.models):
+        _print_model(model, is_default=number == 0)
+    if facts.rerank != "none":
+        typer.echo(f"  results are ranked by {facts.rerank} unless a query says otherwise (--rerank none)")
+    if facts.n_dated or facts.n_with_camera:
+        typer.echo(f"  {facts.n_dated:,} images have a date, {facts.n_with_camera:,} a camera")
+    if facts.columns:
+        typer.echo(f"  your columns: {', '.join(f'{name} ({n:,})' for name, n in facts.columns.items())}")
+    if facts.n_orphans:
+        typer.echo(f"  {facts.n_orphans:,} images without a file: `simsearch prune` deletes their vectors")
+    for skip in facts.skips[:_MAX_SKIPS]:
+        typer.echo(f"  skipped {format_path(skip.path)}: {skip.reason}")
 
 
-def _describe_index(index: dict[str, Any]) -> str:
+def _print_model(info: ModelInfo, *, is_default: bool) -> None:
+    model = info.stored.model
+    side = f"{model.side_px} px" if model.side_px else "imported"
+    details = ", ".join(str(x) for x in (model.precision, model.layer, side) if x)
+    if n_augmented := info.stored.augmentation.n_views:
+        details += f", {n_augmented} augmented views an image"
+    default = "  <- default" if is_default else ""
+    typer.echo(f"  {info.backbone:<20} {info.n_images:>8,} images  {info.stored.width:>5} d  {details}{default}")
+    if info.index["kind"] != "flat":
+        typer.echo(f"  {'':<20} index: {_describe_index(info.index)}")
+
+
+def _describe_index(index: Mapping[str, Any]) -> str:
     """A kind of index, what it reached, and what came since it was built."""
     parts = [f"Milvus at {index['uri']}" if "uri" in index else index["kind"]]
     if index.get("problem"):
@@ -78,7 +87,7 @@ def verify(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
     with Collection.open(find_collection(in_)) as collection:
         found = collection.verify()
     if as_json:
-        print_json({"problems": list(found.problems), "notes": list(found.notes)})
+        print_json(found.to_dict())
     else:
         for line in (*found.problems, *found.notes):
             typer.echo(format_path(line))
@@ -102,13 +111,13 @@ def rebuild(
     choice = IndexKindChoice.from_options(kind, recall)
     with Collection.open(find_collection(in_)) as collection:
         made = collection.rebuild(choice)
-        models = collection.info()["models"]
+        models = collection.info().models
     if as_json:
-        print_json({"rebuilt": made, "indexes": [model["index"] for model in models]})
+        print_json({"rebuilt": made, "indexes": [dict(model.index) for model in models]})
         return
     typer.echo(f"rebuilt {', '.join(made) or 'nothing: no model is indexed'}")
     for model in models:
-        typer.echo(f"  {model['backbone']}: {_describe_index(model['index'])}")
+        typer.echo(f"  {model.backbone}: {_describe_index(model.index)}")
 
 
 def remove(
@@ -152,8 +161,8 @@ def prune(
     with Collection.open(find_collection(in_)) as collection:
         done = collection.prune(backbone, only_augmented=augmented)
     if as_json:
-        print_json(done)
+        print_json(done.to_dict())
     else:
-        what = f"{done['models']} models" if backbone else f"{done['images']:,} images"
-        what = f"{done['views']:,} augmented views" if augmented else what
-        typer.echo(f"{what} deleted, {format_size(done['freed_bytes'])} freed")
+        deleted = f"{done.n_models} models" if backbone else f"{done.n_images:,} images"
+        deleted = f"{done.n_views:,} augmented views" if augmented else deleted
+        typer.echo(f"{deleted} deleted, {format_size(done.freed_bytes)} freed")

@@ -202,7 +202,8 @@ async def file(request: Request, image_id: ImageId) -> Response:
 @router.get("/stats", responses=_describe_errors(503), tags=["server"])
 async def stats(request: Request) -> StatsDocument:
     """Return statistics of the collection."""
-    return StatsDocument.model_validate(await find_engine(request).load_info())
+    info = await find_engine(request).load_info()
+    return StatsDocument.model_validate(info.to_dict())
 
 
 @router.get("/health", tags=["server"])

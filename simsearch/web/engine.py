@@ -16,6 +16,7 @@ from simsearch.collection import Collection
 from simsearch.duplicates.results import DuplicateReport, Tier
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
+from simsearch.maintenance import CollectionInfo
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.query import Query
 from simsearch.search.results import Answer
@@ -109,7 +110,7 @@ class SearchEngine:
         self._lookup_pool = _BoundedPool("lookup", _LOOKUP_THREADS, settings.max_waiting)
         self._image_pool = _BoundedPool("image", _IMAGE_THREADS, _MAX_WAITING_IMAGES)
         self._fetch_pool = _BoundedPool("fetch", _FETCH_THREADS, _MAX_WAITING_FETCHES)
-        self._cached_info: tuple[float, dict[str, Any]] | None = None
+        self._cached_info: tuple[float, CollectionInfo] | None = None
         self._jobs = BackgroundJobs(settings)
         metrics.watch_queue(lambda: self._search_pool.n_pending + self._lookup_pool.n_pending)
 
@@ -119,7 +120,7 @@ class SearchEngine:
         Raises the errors of opening a collection and a model.
         """
         with self._open_collection() as collection:
-            if any(collection.info()["models"]):
+            if collection.info().models:
                 self._warm_up(collection)
         self.is_ready = True
 
@@ -154,7 +155,7 @@ class SearchEngine:
         """Run a function that waits for another server, in threads of their own."""
         return await self._fetch_pool.run(work, self.settings.answer_timeout_s)
 
-    async def load_info(self) -> dict[str, Any]:
+    async def load_info(self) -> CollectionInfo:
         """Load `Collection.info`, at most a second old."""
         if self._cached_info is None or time.monotonic() - self._cached_info[0] > _INFO_MAX_AGE_S:
             self._cached_info = time.monotonic(), await self.run_lookup(Collection.info)

@@ -86,7 +86,7 @@ class BackgroundJobs:
     def _build_state_key(self, collection: Collection) -> tuple[Any, ...]:
         """Build a key that changes with the collection: the model, its generation, and the number of files."""
         stored = collection.model(self._settings.backbone)
-        return stored.fingerprint, stored.generation, collection.info()["files"]
+        return stored.fingerprint, stored.generation, collection.info().n_files
 
     def _submit(self, key: tuple[Any, ...], compute: Callable[[Collection, ReportProgress], T]) -> BackgroundJob[T]:
         with self._lock:

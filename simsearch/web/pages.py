@@ -178,7 +178,7 @@ async def _render_page(request: Request, template: str, status: int = 200, **val
     info = await engine.load_info()
     return render_response(
         template, status, info=info, page_size=RESULTS_PER_PAGE, name=Path(os.path.abspath(engine.folder)).name,
-        settings=engine.settings, backbones=[model["backbone"] for model in info["models"]],
+        settings=engine.settings, backbones=[model.backbone for model in info.models],
         path=request.url.path, **values,
     )  # fmt: skip
 

@@ -108,7 +108,7 @@ def test_every_query_has_the_same_answer_as_with_files(root: Path, in_milvus: Pa
 def test_other_commands_work_as_before(folder: Path):
     with Collection.open(folder) as collection:
         assert collection.verify() == Verification((), ())
-        model = collection.info()["models"][0]["index"]
+        model = collection.info().to_dict()["models"][0]["index"]
         assert (model["kind"], model["vectors"], model["is_current"]) == ("milvus", 36, True)
         collection.duplicates()
         assert collection.export(folder / "out.csv").n_rows == 36
@@ -130,12 +130,12 @@ def test_later_index_remove_annotate_and_prune_reach_milvus(root: Path, folder: 
     oneshot.clear_columns(folder, ["price"])
     oneshot.annotate(folder, tmp_path / "more.csv")
     assert [image for image, _, _ in hits(folder, ASKED[0], where="price is present")] == [8]
-    assert oneshot.prune(folder)["images"] == 1
-    assert oneshot.prune(folder, only_augmented=True)["views"] == 24
-    assert oneshot.prune(folder, "builtin")["models"] == 1
+    assert oneshot.prune(folder).to_dict()["images"] == 1
+    assert oneshot.prune(folder, only_augmented=True).to_dict()["views"] == 24
+    assert oneshot.prune(folder, "builtin").to_dict()["models"] == 1
     with Collection.open(folder) as collection:
         assert collection.verify().notes == ()
-        assert [model["index"]["vectors"] for model in collection.info()["models"]] == [12]
+        assert [model["index"]["vectors"] for model in collection.info().to_dict()["models"]] == [12]
     made = oneshot.rebuild(folder)
     assert len(made) == 1
     assert "vectors.db" in made[0]

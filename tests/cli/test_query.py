@@ -168,7 +168,7 @@ def test_custom_columns_are_stored_and_cleared(home: Path, tmp_path: Path):
     people = run("annotate", "prices.csv", "--clear", "price", cwd=tmp_path)
     assert people.stdout == "2 values deleted from price\nindexes/photos: 2 values of 2 images stored in price\n"
     assert "not in the collection: 99" in people.stderr
-    assert "columns of yours: price (2)" in run("info", cwd=tmp_path).stdout
+    assert "your columns: price (2)" in run("info", cwd=tmp_path).stdout
     assert document("annotate", "--clear", "price", cwd=tmp_path)["cleared"] == 2
     for arguments, code, message in (
         ([], 2, "nothing to annotate"),

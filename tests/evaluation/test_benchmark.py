@@ -61,7 +61,7 @@ def measured(asked: BenchmarkSpec) -> tuple[BenchmarkResult, list[Progress]]:
 
 def n_vectors(collection: Path | str) -> dict[str, int]:
     with Collection.open(collection) as opened:
-        return {model["backbone"]: model["views"] for model in opened.info()["models"]}
+        return {model["backbone"]: model["views"] for model in opened.info().to_dict()["models"]}
 
 
 def told(found: BenchmarkResult) -> dict[str, tuple[int, tuple[str, ...]]]:

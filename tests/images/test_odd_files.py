@@ -311,7 +311,7 @@ def test_the_collection_is_sound_and_remembers_what_was_skipped(odd: OddFolder, 
     report = ingest(collection, odd.path)
     with Collection.open(collection) as opened:
         assert opened.verify().problems == ()
-        remembered = {(skip["path"], skip["reason"]) for skip in opened.info()["skipped"]}
+        remembered = {(skip["path"], skip["reason"]) for skip in opened.info().to_dict()["skipped"]}
     assert remembered == {(skip.path, skip.reason) for skip in report.skips}
 
 
@@ -351,4 +351,4 @@ def test_a_bad_file_that_is_mended_is_indexed_by_the_next_run(photos: Path, coll
     assert (report.n_embedded, report.n_reused, report.skips) == (1, 11, ())
     assert first_hits(collection, [str(mended)])[str(mended)][0] == str(mended)
     with Collection.open(collection) as opened:
-        assert opened.info()["skipped"] == []
+        assert opened.info().to_dict()["skipped"] == []

@@ -141,7 +141,7 @@ def test_all_vectors_are_at_hand_for_what_must_be_exact(filled: Filled):
 def test_the_recall_that_is_told_is_that_of_brute_force(kind: str, tmp_path: Path):
     filled = fill(tmp_path / kind, clustered(N, seed=1), IndexKindChoice(kind, 0.97))
     with Collection.open(filled.folder) as collection:
-        facts = collection.info()["models"][0]["index"]
+        facts = collection.info().to_dict()["models"][0]["index"]
     assert (facts["kind"], facts["n_vectors"], facts["recent"], facts["removed"]) == (kind, N, 0, 0)
     rows = np.random.default_rng(8).choice(N, 300, replace=False)
     catalog, index = open_index(filled.folder)
@@ -218,7 +218,7 @@ def test_a_small_collection_is_exact_whatever_is_asked_for(kind: str, tmp_path: 
     assert f"{kind} begins at 1,000 vectors; with 300 the index is exact" in IndexKindChoice(kind).list_notes(300)
     fill(tmp_path / "small", clustered(300, seed=1), IndexKindChoice(kind))
     with Collection.open(tmp_path / "small") as collection:
-        assert collection.info()["models"][0]["index"]["kind"] == "flat"
+        assert collection.info().to_dict()["models"][0]["index"]["kind"] == "flat"
 
 
 def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tmp_path: Path):
@@ -232,7 +232,7 @@ def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tm
     oneshot.rebuild(filled.folder, IndexKindChoice("hnsw", 0.95))
     oneshot.rebuild(filled.folder)
     with Collection.open(filled.folder) as collection:
-        assert collection.info()["models"][0]["index"]["kind"] == "hnsw"
+        assert collection.info().to_dict()["models"][0]["index"]["kind"] == "hnsw"
 
 
 # Change
@@ -283,7 +283,7 @@ def test_a_few_changes_lie_beside_the_base_and_answers_are_those_of_all(kept: Fi
     assert sorted(near.tolist()) == [at + 1 for at in np.flatnonzero(whole @ added[0] > 0.5) if at >= 150]
     assert (rows == whole[[2_049, 999, 2_000]]).all()
     with Collection.open(kept.folder) as collection:
-        facts = collection.info()["models"][0]["index"]
+        facts = collection.info().to_dict()["models"][0]["index"]
         assert (facts["recent"], facts["removed"]) == (50, 150)
         assert not [note for note in collection.verify().notes if ".faiss" in note]
 
@@ -307,7 +307,7 @@ def test_an_index_that_has_outgrown_its_training_is_trained_anew(tmp_path: Path)
     filled = fill(tmp_path / "ix", clustered(1_500, seed=1), IndexKindChoice("ivf-sq8", 0.97))
     change(filled.folder, clustered(2_500, seed=2), 1_500, [])
     with Collection.open(filled.folder) as collection:
-        facts = collection.info()["models"][0]["index"]
+        facts = collection.info().to_dict()["models"][0]["index"]
     assert (facts["n_vectors"], facts["recent"]) == (4_000, 0)
     assert facts["recall_at_10"] >= 0.95
 

@@ -54,7 +54,7 @@ def test_every_image_gets_its_views_beside_the_original(photos: Path, collection
     report = _index(collection, photos, ViewChoice(4))
     assert (report.n_images, report.n_views, report.n_embedded) == (12, 60, 12)
     with Collection.open(collection) as opened:
-        assert opened.info()["models"][0]["augment"] == 4
+        assert opened.info().to_dict()["models"][0]["augment"] == 4
         assert opened.verify().problems == ()
 
 
@@ -129,7 +129,7 @@ def test_views_are_removed_again_and_originals_stay(photos: Path, collection: Pa
     plain = _vectors(collection)
     _index(collection, photos, ViewChoice(3))
     if how == "prune":
-        assert oneshot.prune(collection, only_augmented=True)["views"] == 36
+        assert oneshot.prune(collection, only_augmented=True).to_dict()["views"] == 36
     else:
         _index(collection, photos, ViewChoice(0))
     assert _vectors(collection) == plain
@@ -147,8 +147,8 @@ def test_views_of_two_models_are_the_same_and_go_with_the_last(photos: Path, col
     with Catalog.open(collection) as catalog:
         assert catalog.count_contents()["views"] == 36
         first, second = (stored.fingerprint for stored in catalog.list_models())
-    assert oneshot.prune(collection, first, only_augmented=True)["views"] == 0
-    assert oneshot.prune(collection, second, only_augmented=True)["views"] == 24
+    assert oneshot.prune(collection, first, only_augmented=True).to_dict()["views"] == 0
+    assert oneshot.prune(collection, second, only_augmented=True).to_dict()["views"] == 24
 
 
 def test_an_answer_is_an_image_by_its_best_view_which_is_named(photos: Path, collection: Path, tmp_path: Path):

@@ -121,7 +121,7 @@ def test_a_second_backbone_stands_beside_the_first(photos: Path, collection: Pat
     ingest(collection, photos, resize="squash")
     assert ingest(collection, photos, resize="pad").n_embedded == 12
     with Collection.open(collection) as opened:
-        models = opened.info()["models"]
+        models = opened.info().to_dict()["models"]
         assert [(model["resize"], model["images"]) for model in models] == [("pad", 12), ("squash", 12)]
         for model in models:
             hits = opened.search(str(photos / "a" / "picture_00.png"), k=1, backbone=model["model"]).hits
@@ -143,7 +143,7 @@ def test_a_broken_file_is_skipped_reported_and_retried(photos: Path, collection:
     report = ingest(collection, photos)
     assert (report.n_embedded, report.skips) == (1, ())
     with Collection.open(collection) as opened:
-        assert opened.info()["skipped"] == []
+        assert opened.info().to_dict()["skipped"] == []
 
 
 def test_a_file_that_broke_leaves_the_answers(photos: Path, collection: Path):

@@ -146,10 +146,10 @@ def test_shards_of_a_killed_run_count_as_the_collections_own(photos: Path, colle
     kept = ShardFolder(collection, "builtin-1").write_shard(0, bytes(10_000))
     oneshot.ingest(collection, [photos], HISTOGRAM)  # a place that holds nothing else is free
     with Collection.open(collection) as opened:
-        size_bytes = opened.info()["size_bytes"]
+        size_bytes = opened.info().to_dict()["size_bytes"]
         assert size_bytes == sum(file.stat().st_size for file in collection.rglob("*") if file.is_file())
         assert opened.verify().problems == ()
-    assert oneshot.prune(collection)["freed_bytes"] >= 10_000
+    assert oneshot.prune(collection).to_dict()["freed_bytes"] >= 10_000
     assert not kept.parent.parent.exists()
 
 

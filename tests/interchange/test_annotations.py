@@ -54,7 +54,7 @@ def test_filters_see_them_at_once_even_in_an_open_collection(indexed: Path, phot
             opened.search(1, where="price < 20")
         oneshot.annotate(indexed, table(photos, "image_id,price,colour\n3,10,blue\n4,30,\n5,,red\n"))
         assert [hit.image_id for hit in opened.search(1, where="price < 20").hits] == [3]
-        assert opened.info()["columns"] == {"colour": 2, "price": 2}
+        assert opened.info().to_dict()["columns"] == {"colour": 2, "price": 2}
     assert found(indexed, "price >= 10") == {3, 4}
     assert found(indexed, "colour is missing and price is present") == {4}
     assert found(indexed, "colour in (red, blue)") == {3, 5}

@@ -56,7 +56,7 @@ def test_they_lie_beside_the_vectors_of_a_backbone_on_the_same_images(source, ph
     oneshot.ingest(collection, [photos], HISTOGRAM)
     done = oneshot.import_embeddings(collection, file, "clip", root=photos)
     with Collection.open(collection) as opened:
-        assert opened.info()["images"] == 12
+        assert opened.info().to_dict()["images"] == 12
         assert opened.model().model.backbone == "clip"
         assert opened.model("histogram").width != done.width
         assert opened.verify().problems == ()
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_skipped_and_remembered(source, photos: Path, col
     assert "No such file" in reasons["missing.png"]
     assert "on the network" in reasons["a.jpg"]
     with Collection.open(collection) as opened:
-        assert len(opened.info()["skipped"]) == 3
+        assert len(opened.info().to_dict()["skipped"]) == 3
 
 
 def test_a_picture_that_has_no_vector_cannot_be_asked_with(source, photos: Path, collection: Path, tmp_path: Path):
@@ -161,7 +161,7 @@ def test_nothing_is_left_behind_where_nothing_could_be_taken_in(source, photos: 
     with pytest.raises(SourceError, match="none of 12"):
         oneshot.import_embeddings(collection, write_csv(file, paths, unit_rows(12)), "clip", root=photos / "x")
     with Collection.open(collection) as opened:
-        assert [model["backbone"] for model in opened.info()["models"]] == ["histogram"]
+        assert [model["backbone"] for model in opened.info().to_dict()["models"]] == ["histogram"]
 
 
 @pytest.mark.parametrize("name", ["e.parquet", "e.csv", "e.jsonl", "e"])

@@ -245,7 +245,7 @@ def test_dates_and_cameras_of_pictures_can_be_asked_about(tmp_path: Path, collec
     assert names("taken is missing") == {"2.jpg"}
     assert names("camera = 'FUJIFILM X100V'") == {"0.jpg"}
     with Collection.open(collection) as opened:
-        assert opened.info()["metadata"] == {"taken": 2, "camera": 1}
+        assert opened.info().to_dict()["metadata"] == {"taken": 2, "camera": 1}
 
 
 def test_dates_of_an_older_catalog_are_filled_in_when_its_pictures_are_decoded_anew(tmp_path: Path, collection: Path):
@@ -264,9 +264,9 @@ def test_dates_of_an_older_catalog_are_filled_in_when_its_pictures_are_decoded_a
     connection.close()
     oneshot.ingest(collection, [tmp_path / "photos"], HISTOGRAM)
     with Collection.open(collection) as opened:
-        assert opened.info()["metadata"]["taken"] == 0
+        assert opened.info().to_dict()["metadata"]["taken"] == 0
         oneshot.ingest(collection, [tmp_path / "photos"], ModelChoice(backbone="histogram", resize="pad"))
-        assert opened.info()["metadata"]["taken"] == 1
+        assert opened.info().to_dict()["metadata"]["taken"] == 1
 
 
 def test_an_image_with_several_files_matches_by_any_of_them(photos: Path, collection: Path):

@@ -259,7 +259,7 @@ def test_a_harmed_or_foreign_derived_index_changes_no_answer(own: Path, harm: st
     methods = ["pca16", "dba3", "dba5"]
     with Collection.open(own) as opened:
         expected = [opened.search(3, k=None, rerank=method).hits for method in methods]
-        fingerprint = opened.info()["models"][0]["model"]
+        fingerprint = opened.info().to_dict()["models"][0]["model"]
     files = {file.name.split("~")[1]: file for file in own.glob("*~*.faiss")}
     if harm == "tear":
         for file in files.values():
@@ -332,7 +332,7 @@ def test_a_collection_may_have_a_method_of_its_own(own: Path):
         assert plain.hits != better.hits
     oneshot.set_default_rerank(own, "dba3+pca16")
     with Collection.open(own) as opened:
-        assert opened.default_rerank == opened.info()["rerank"] == "pca16+dba3"
+        assert opened.default_rerank == opened.info().to_dict()["rerank"] == "pca16+dba3"
         assert (opened.search(3, k=20).rerank, opened.search(3, k=20).hits) == ("pca16+dba3", better.hits)
         assert opened.search(3, k=20, rerank="none").hits == plain.hits
     oneshot.set_default_rerank(own, "none")

@@ -76,7 +76,7 @@ def test_a_catalog_of_an_older_simsearch_is_brought_up_to_date_when_it_is_opened
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     with Collection.open(collection) as opened:
-        assert opened.info()["images"] == 12
+        assert opened.info().to_dict()["images"] == 12
         assert len(opened.search(sorted(photos.rglob("*.png"))[0], k=3).hits) == 3
     with sqlite3.connect(collection / CATALOG_NAME) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)

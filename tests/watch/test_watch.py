@@ -222,7 +222,7 @@ def test_a_full_disk_is_reported_once_and_the_watch_continues(kept: RecordedWatc
 
         kept.go(run)
         with Collection.open(kept.collection) as opened:
-            assert opened.info()["images"] == 5
+            assert opened.info().to_dict()["images"] == 5
     assert [line.partition(" to ")[0] for line in kept.messages] == ["no disk space left", "indexing again"]
 
 
