@@ -176,7 +176,7 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
         notes.append(f"{n_remote} remote files were not checked; index again to check them")
     if missing:
         notes.append(
-            f"{len(missing)} files do not exist, such as {missing[0]}; index again to remove them from results"
+            f"{len(missing)} files are missing, such as {missing[0]}; index again to remove them from results"
         )
     if counts["orphans"]:
         notes.append(f"{counts['orphans']} images have no file; `simsearch prune` deletes their vectors")

@@ -150,7 +150,7 @@ def test_an_unknown_id_is_told(indexed: Path):
 def test_another_backbone_than_indexed_is_told_with_what_there_is(indexed: Path):
     with (
         Collection.open(indexed) as opened,
-        pytest.raises(ModelNotIndexed, match=r"holds histogram; .*simsearch index"),
+        pytest.raises(ModelNotIndexed, match=r"it has histogram; .*simsearch index"),
     ):
         opened.search(1, backbone="resnet50")
 
