@@ -175,9 +175,7 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
     if n_remote := counts["files"] - len(local):
         notes.append(f"{n_remote} remote files were not checked; index again to check them")
     if missing:
-        notes.append(
-            f"{len(missing)} files are missing, such as {missing[0]}; index again to remove them from results"
-        )
+        notes.append(f"{len(missing)} files are missing, such as {missing[0]}; index again to remove them from results")
     if counts["orphans"]:
         notes.append(f"{counts['orphans']} images have no file; `simsearch prune` deletes their vectors")
     return Verification(tuple(problems), tuple(notes))
