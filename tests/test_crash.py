@@ -20,8 +20,8 @@ import pytest
 from simsearch import Collection
 from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
 from simsearch.store.writer import CatalogWriter
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 N_PICTURES = 260
 N_KILLS = 24

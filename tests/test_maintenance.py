@@ -10,8 +10,8 @@ import pytest
 
 from simsearch import Collection, ModelChoice, index
 from simsearch.errors import CollectionNotFound, ModelNotIndexed, UsageError
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 
 @pytest.fixture

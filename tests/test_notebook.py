@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.report.pages import Elements
+from tests.support.pages import Elements
 
 NOTEBOOK = ROOT / "docs" / "simsearch.ipynb"
 LARGEST_BYTES = 150_000

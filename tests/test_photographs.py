@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
-from tests import oneshot
 from tests.conftest import SHARED
+from tests.support import oneshot
 
 WEIGHTS = SHARED / "weights" / "mobilenet_v2.weights.h5"
 MOBILENET = ModelChoice(backbone="mobilenet_v2", weights=str(WEIGHTS))

@@ -13,8 +13,8 @@ from PIL import Image
 
 from simsearch import Collection, ModelChoice
 from simsearch.errors import CollectionNotFound, ImageError, ImageNotFound, ModelNotIndexed, UsageError, WeightsMismatch
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 
 @pytest.fixture

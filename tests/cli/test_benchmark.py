@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import document, run
 from tests.conftest import draw_picture
+from tests.support.command_line import read_document, run
 
 QUICK = ["--backbone", "histogram", "--robustness", 0]
 
@@ -34,7 +34,7 @@ def home(tmp_path_factory) -> Path:
 
 
 def test_json_has_the_documented_keys_and_the_report_is_written(home: Path):
-    told = document(
+    told = read_document(
         "benchmark", "photos", "--backbone", "histogram", "--augment", 0, "--augment", 1, "--rerank", "none",
         "--rerank", "pca4+dba2", "--robustness", 3, "--out", "report", "--seed", 4, cwd=home,
     )  # fmt: skip
@@ -77,17 +77,17 @@ def test_the_text_output_has_a_table_the_excluded_files_and_the_path_of_the_repo
 def test_without_out_the_option_is_named_and_vectors_stay_in_the_given_collection(home: Path):
     done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--into", "elsewhere", cwd=home)
     assert done.stdout.endswith("Write the full report with --out DIR.\n")
-    assert document("info", "--in", "elsewhere", cwd=home)["images"] == 12
+    assert read_document("info", "--in", "elsewhere", cwd=home)["images"] == 12
 
 
 def test_the_default_methods_are_none_and_three_rerankings(home: Path):
-    told = document("benchmark", "photos", *QUICK, "--sample", 3, cwd=home)
+    told = read_document("benchmark", "photos", *QUICK, "--sample", 3, cwd=home)
     assert [row["rerank"] for row in told["rows"]] == ["none", "pca256", "pca256+dba5", "pca256+dba5+aqe5"]
     assert (told["dataset"]["n_queries"], told["dataset"]["n_queries_of"]) == (3, 12)
 
 
 def test_labels_can_come_from_file_names_and_two_spellings_of_a_method_are_one_row(home: Path):
-    told = document(
+    told = read_document(
         "benchmark", "photos", *QUICK, "--rerank", "dba+pca8", "--rerank", "PCA8+DBA5", "--group-by", r"picture_(\d)",
         cwd=home,
     )  # fmt: skip

@@ -14,29 +14,15 @@ from PIL import Image
 
 from simsearch.cli.app import app
 from tests.conftest import ROOT, draw_picture
+from tests.support.command_line import read_document, run, run_process
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
-
-
-def run(*arguments: object, cwd: Path, stdin: bytes = b"", env: dict | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "simsearch", *map(str, arguments)]
-    names = {key for key in os.environ if key.startswith("SIMSEARCH_")} - {"SIMSEARCH_CACHE"}
-    environment = {key: value for key, value in os.environ.items() if key not in names}
-    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=environment | (env or {}))
-    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
-    return done
-
-
-def document(*arguments: object, cwd: Path, **options) -> dict:
-    done = run(*arguments, "--json", cwd=cwd, **options)
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
 
 
 @pytest.fixture
 def home(photos: Path) -> Path:
     """A folder with photos/ indexed under indexes/."""
-    document("index", "photos", cwd=photos.parent)
+    read_document("index", "photos", cwd=photos.parent)
     return photos.parent
 
 
@@ -50,7 +36,7 @@ def test_every_command_has_help_with_an_example_and_is_in_the_readme(command: st
 
 def test_index_json_has_the_documented_keys(photos: Path):
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    told = document("index", "photos", cwd=photos.parent)
+    told = read_document("index", "photos", cwd=photos.parent)
     assert set(told) == {
         "collection", "model", "backbone", "precision", "agreement", "files", "images", "embedded", "reused", "gone",
         "views", "skipped", "seconds", "images_per_second", "stages", "notes",
@@ -62,7 +48,7 @@ def test_index_json_has_the_documented_keys(photos: Path):
 
 
 def test_query_json_has_the_documented_keys(home: Path):
-    told = document("query", "photos/a/picture_02.png", "-k", 3, cwd=home)
+    told = read_document("query", "photos/a/picture_02.png", "-k", 3, cwd=home)
     assert set(told) == {"query", "backbone", "model", "hits", "milliseconds"}
     assert told["query"] == ["photos/a/picture_02.png"]
     assert set(told["milliseconds"]) == {"load", "embed", "search"}
@@ -78,9 +64,9 @@ def test_query_json_has_the_documented_keys(home: Path):
 
 
 def test_query_by_id_and_by_list(home: Path):
-    by_id = document("query", "--id", 3, "-k", 2, cwd=home)
+    by_id = read_document("query", "--id", 3, "-k", 2, cwd=home)
     (home / "list.txt").write_text("photos/a/picture_02.png\nphotos/b/picture_09.png\n")
-    by_list = document("query", "--list", "list.txt", "-k", 2, cwd=home)
+    by_list = read_document("query", "--list", "list.txt", "-k", 2, cwd=home)
     assert [answer["query"] for answer in by_list["answers"]] == [
         ["photos/a/picture_02.png"],
         ["photos/b/picture_09.png"],
@@ -90,8 +76,17 @@ def test_query_by_id_and_by_list(home: Path):
 
 def test_a_list_of_paths_is_read_from_stdin(photos: Path):
     listed = b"\0".join(os.fsencode(path) for path in sorted(photos.rglob("*.png"))[:5])
-    told = document("index", "-", "--into", "indexes/some", cwd=photos.parent, stdin=listed)
-    assert told["files"] == 5
+    done = run_process("index", "-", "--into", "indexes/some", "--json", cwd=photos.parent, stdin=listed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["files"] == 5
+
+
+@pytest.mark.parametrize("command", [["info"], ["query", "missing.jpg"], ["query"], ["verify", "--json"]])
+def test_a_process_prints_and_returns_what_a_call_in_this_process_does(home: Path, command: list[str]):
+    process, call = run_process(*command, cwd=home), run(*command, cwd=home)
+    assert process.returncode == call.returncode
+    assert process.stdout == call.stdout
+    assert process.stderr.replace("python -m simsearch", "simsearch") == call.stderr
 
 
 def test_a_name_that_is_not_utf8_can_be_indexed_searched_and_printed(home: Path):
@@ -100,10 +95,10 @@ def test_a_name_that_is_not_utf8_can_be_indexed_searched_and_printed(home: Path)
         os.rename(home / "photos" / "a" / "picture_00.png", name)
     except OSError as error:
         pytest.skip(f"this file system refuses such names: {error}")
-    assert document("index", "photos", cwd=home)["embedded"] == 0
-    hit = document("query", os.fsdecode(name), "-k", 1, cwd=home)["hits"][0]
+    assert read_document("index", "photos", cwd=home)["embedded"] == 0
+    hit = read_document("query", os.fsdecode(name), "-k", 1, cwd=home)["hits"][0]
     assert os.fsencode(hit["path"]) == name
-    shown = run("query", os.fsdecode(name), "-k", 1, cwd=home)
+    shown = run_process("query", os.fsdecode(name), "-k", 1, cwd=home)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "caf\ufffd_\ufffd.png" in shown.stdout
 
@@ -120,13 +115,13 @@ def test_no_progress_bar_when_stderr_is_not_a_terminal(photos: Path):
 
 
 def test_info_backbones_verify_rebuild_remove_and_prune_print_json(home: Path):
-    assert document("info", cwd=home)["images"] == 12
-    names = [row["name"] for row in document("backbones", cwd=home)["backbones"]]
+    assert read_document("info", cwd=home)["images"] == 12
+    names = [row["name"] for row in read_document("backbones", cwd=home)["backbones"]]
     assert {"histogram", "vgg16", "resnet50", "mobilenet_v2"} <= set(names)
-    assert document("verify", cwd=home) == {"problems": [], "notes": []}
-    assert len(document("rebuild", cwd=home)["rebuilt"]) == 1
-    assert document("remove", "photos/a", cwd=home) == {"removed": 6}
-    assert document("prune", cwd=home)["images"] == 6
+    assert read_document("verify", cwd=home) == {"problems": [], "notes": []}
+    assert len(read_document("rebuild", cwd=home)["rebuilt"]) == 1
+    assert read_document("remove", "photos/a", cwd=home) == {"removed": 6}
+    assert read_document("prune", cwd=home)["images"] == 6
 
 
 @pytest.mark.parametrize("command", ["info", "backbones", "verify", "rebuild", "prune"])
@@ -187,11 +182,11 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
 
 
 def test_several_collections_need_a_choice_and_the_variable_makes_it(home: Path):
-    document("index", "photos/a", cwd=home)
+    read_document("index", "photos/a", cwd=home)
     done = run("info", cwd=home)
     assert done.returncode == 2
     assert "indexes/a, indexes/photos" in done.stderr
-    assert document("info", cwd=home, env={"SIMSEARCH_INDEX": "indexes/a"})["images"] == 6
+    assert read_document("info", cwd=home, env={"SIMSEARCH_INDEX": "indexes/a"})["images"] == 6
 
 
 def test_a_sheet_shows_query_and_hits(home: Path):

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from simsearch import Collection
-from tests.cli.test_commands import document, run
 from tests.conftest import ROOT, draw_picture
-from tests.report.pages import Elements
+from tests.support.command_line import read_document, run
+from tests.support.pages import Elements
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(12):
         draw_picture(base / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
     draw_picture(base / "photos" / "b" / "x.png", 40).rename(base / "photos" / "b" / HOSTILE)
-    document("index", "photos", "--backbone", "histogram", cwd=base)
+    read_document("index", "photos", "--backbone", "histogram", cwd=base)
     return base
 
 
@@ -46,13 +46,13 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image.resize((image.width // 2, image.height // 2)).save(base / "photos" / "smaller.jpg")
     with Image.open(base / "photos" / "vase_02.jpg") as image:
         ImageOps.mirror(image).save(base / "photos" / "mirrored.jpg", quality=60)
-    document("index", "photos", "--precision", "f32", cwd=base)
+    read_document("index", "photos", "--precision", "f32", cwd=base)
     return base
 
 
 def test_a_map_is_a_page_by_default_and_an_image_by_its_extension(home: Path, tmp_path: Path):
     where = ["--in", home / "indexes" / "photos"]
-    told = document("map", *where, "--clusters", 3, cwd=tmp_path)
+    told = read_document("map", *where, "--clusters", 3, cwd=tmp_path)
     assert (told["images"], told["of_images"], told["clusters"], told["files"]) == (13, 13, 3, ["map.html"])
     page = (tmp_path / "map.html").read_text("utf-8")
     assert HOSTILE not in page
@@ -66,7 +66,7 @@ def test_a_map_is_a_page_by_default_and_an_image_by_its_extension(home: Path, tm
 
 
 def test_clusters_are_a_table_a_document_and_a_sheet(home: Path, tmp_path: Path):
-    told = document("clusters", "-k", 2, "--sheet", tmp_path / "c.png", cwd=home)
+    told = read_document("clusters", "-k", 2, "--sheet", tmp_path / "c.png", cwd=home)
     assert [cluster["cluster"] for cluster in told["clusters"]] == [1, 2]
     assert sum(cluster["size"] for cluster in told["clusters"]) == 13
     listed = [image["path"] for cluster in told["clusters"] for image in cluster["images"]]
@@ -80,7 +80,7 @@ def test_clusters_are_a_table_a_document_and_a_sheet(home: Path, tmp_path: Path)
 
 def test_duplicates_finds_copies_and_edits_and_deletes_nothing(edited: Path, tmp_path: Path):
     before = sorted((edited / "photos").iterdir())
-    told = document("duplicates", "--out", tmp_path / "d.html", "--out", tmp_path / "d.csv", cwd=edited)
+    told = read_document("duplicates", "--out", tmp_path / "d.html", "--out", tmp_path / "d.csv", cwd=edited)
     photos = edited / "photos"
     exact = [group for group in told["groups"] if group["tier"] == "exact"]
     near = {frozenset(group["keep"] + group["remove"]) for group in told["groups"] if group["tier"] == "near"}
@@ -103,7 +103,7 @@ def test_duplicates_finds_copies_and_edits_and_deletes_nothing(edited: Path, tmp
 
 def test_the_kept_file_follows_the_rule(edited: Path):
     def kept(rule: str) -> list[str]:
-        told = document("duplicates", "--tier", "exact", "--keep", rule, cwd=edited)
+        told = read_document("duplicates", "--tier", "exact", "--keep", rule, cwd=edited)
         return [Path(path).name for group in told["groups"] for path in group["keep"]]
 
     assert kept("newest") == [HOSTILE]
@@ -128,22 +128,22 @@ def test_a_rejected_group_is_not_reported_until_it_is_unrejected(edited: Path, t
 
     first, *others = near()
     ids = ",".join(map(str, first))
-    assert document("duplicates", "--reject", ids, cwd=tmp_path)["rejected_pairs"] == 1
+    assert read_document("duplicates", "--reject", ids, cwd=tmp_path)["rejected_pairs"] == 1
     assert near() == others
-    assert document("duplicates", "--unreject", ids, cwd=tmp_path)["forgotten_pairs"] == 1
+    assert read_document("duplicates", "--unreject", ids, cwd=tmp_path)["forgotten_pairs"] == 1
     assert near() == [first, *others]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["e.csv", "e"])
 def test_an_exported_and_imported_model_gives_the_same_results(home: Path, tmp_path: Path, name: str):
-    exported = document("export", tmp_path / name, cwd=home)
+    exported = read_document("export", tmp_path / name, cwd=home)
     assert (exported["rows"], exported["backbone"]) == (13, "histogram")
-    told = document("import", tmp_path / name, "--into", tmp_path / "again", "--name", "brought", cwd=tmp_path)
+    told = read_document("import", tmp_path / name, "--into", tmp_path / "again", "--name", "brought", cwd=tmp_path)
     assert (told["rows"], told["added"], told["images"], told["skipped"]) == (13, 13, 13, [])
     asked = [home / "photos" / "b" / "picture_09.png", "-k", 13]
-    own = document("query", *asked, "--in", home / "indexes" / "photos", cwd=tmp_path)
-    brought = document("query", *asked, "--in", tmp_path / "again", cwd=tmp_path)
+    own = read_document("query", *asked, "--in", home / "indexes" / "photos", cwd=tmp_path)
+    brought = read_document("query", *asked, "--in", tmp_path / "again", cwd=tmp_path)
     assert brought["backbone"] == "brought"
     assert [hit["path"] for hit in brought["hits"]] == [hit["path"] for hit in own["hits"]]
     similarities = [hit["similarity"] for hit in own["hits"]]
@@ -160,7 +160,7 @@ def test_relative_paths_are_relative_to_the_root(home: Path, tmp_path: Path):
 
 
 def test_export_writes_the_folder_of_the_projector(home: Path, tmp_path: Path):
-    told = document("export", tmp_path / "p", "--format", "projector", cwd=home)
+    told = read_document("export", tmp_path / "p", "--format", "projector", cwd=home)
     assert (told["format"], told["rows"], told["of_images"]) == ("projector", 13, 13)
     assert {"tensors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt"} <= {
         file.name for file in (tmp_path / "p").iterdir()
@@ -213,7 +213,7 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
 
 @pytest.mark.long
 def test_the_json_of_groups_is_valid_json(edited: Path, tmp_path: Path):
-    document("duplicates", "--tier", "similar", "--min-similarity", 0.2, "--out", tmp_path / "d.json", cwd=edited)
+    read_document("duplicates", "--tier", "similar", "--min-similarity", 0.2, "--out", tmp_path / "d.json", cwd=edited)
     told = json.loads((tmp_path / "d.json").read_text())
     assert told["question"]["min_similarity"] == 0.2
     similar = [group for group in told["groups"] if group["tier"] == "similar"]

@@ -18,8 +18,8 @@ from simsearch import Collection, ModelChoice
 from simsearch.images.views import ViewChoice
 from simsearch.index.milvus.config import StoreChoice
 from simsearch.maintenance import Verification
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 ASKED = ("photos/a/picture_00.png", "photos/b/picture_07.png")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import oneshot
-from tests.cli.test_commands import document, run
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.servers import serving
+from tests.support import oneshot
+from tests.support.command_line import read_document, run
+from tests.support.servers import serving
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hits(*arguments: object, home: Path, **options) -> list[tuple[int, float]]:
-    return [(hit["image_id"], hit["similarity"]) for hit in document("query", *arguments, cwd=home, **options)["hits"]]
+    return [
+        (hit["image_id"], hit["similarity"]) for hit in read_document("query", *arguments, cwd=home, **options)["hits"]
+    ]
 
 
 def test_several_images_are_averaged_with_their_weights(home: Path):
@@ -36,13 +38,13 @@ def test_several_images_are_averaged_with_their_weights(home: Path):
     assert hits("--like", first, "--like", second, home=home) == both
     assert hits("--id", 1, "--id", "1:2", home=home) == both
     assert hits(f"2:{first}", second, home=home) != both
-    told = document("query", f"2:{first}", "--unlike", second, "--unlike", f"0.5:{first}", cwd=home)
+    told = read_document("query", f"2:{first}", "--unlike", second, "--unlike", f"0.5:{first}", cwd=home)
     assert told["query"] == [f"2:{first}", f"-1:{second}", f"-0.5:{first}"]
 
 
 def test_an_image_is_read_from_stdin(home: Path):
     data = (home / "new.png").read_bytes()
-    told = document("query", "-", cwd=home, stdin=data)
+    told = read_document("query", "-", cwd=home, stdin=data)
     assert told["query"] == ["-"]
     assert [(hit["image_id"], hit["similarity"]) for hit in told["hits"]] == hits("new.png", home=home)
 
@@ -58,7 +60,7 @@ def test_a_crop_of_an_image_is_the_query(home: Path):
 def test_an_image_at_an_address_is_the_query_and_is_drawn(home: Path, tmp_path: Path):
     with serving({"/new.png": (home / "new.png").read_bytes()}) as address:
         url = f"{address}/new.png"
-        told = document("query", url, "--sheet", tmp_path / "sheet.png", cwd=home)
+        told = read_document("query", url, "--sheet", tmp_path / "sheet.png", cwd=home)
         assert told["query"] == [url]
         assert [(hit["image_id"], hit["similarity"]) for hit in told["hits"]] == hits("new.png", home=home)
         refused = run("query", url, "--offline", cwd=home)
@@ -78,15 +80,15 @@ def test_offset_threshold_and_all(home: Path):
     assert len(everything) == 12
     assert hits("--id", 1, "-k", 3, "--offset", 2, home=home) == everything[2:5]
     assert hits("--id", 1, "--all", "--min-similarity", everything[4][1], home=home) == everything[:5]
-    ranks = [hit["rank"] for hit in document("query", "--id", 1, "-k", 2, "--offset", 5, cwd=home)["hits"]]
+    ranks = [hit["rank"] for hit in read_document("query", "--id", 1, "-k", 2, "--offset", 5, cwd=home)["hits"]]
     assert ranks == [6, 7]
 
 
 def test_a_filter_and_a_reranking_method(home: Path):
     assert {number for number, _ in hits("--id", 1, "--all", "--where", "class = b", home=home)} == set(range(7, 13))
-    told = document("query", "--id", 1, "--rerank", "PCA4+dba2", "--expand", cwd=home)
+    told = read_document("query", "--id", 1, "--rerank", "PCA4+dba2", "--expand", cwd=home)
     assert told["rerank"] == "pca4+dba2+aqe5"
-    assert "rerank" not in document("query", "--id", 1, cwd=home)
+    assert "rerank" not in read_document("query", "--id", 1, cwd=home)
     shown = run("query", "--id", 1, "--rerank", "k-reciprocal", cwd=home)
     assert "(histogram, k-reciprocal20)" in shown.stdout
     nothing = run("query", "--id", 1, "--where", "width > 5000", cwd=home)
@@ -99,9 +101,9 @@ def test_the_default_reranking_of_the_collection_is_used_shown_and_switched_off(
 
     shutil.copytree(home / "indexes", tmp_path / "indexes")
     oneshot.set_default_rerank(tmp_path / "indexes" / "photos", "pca4")
-    assert document("query", "--id", 1, cwd=tmp_path)["rerank"] == "pca4"
-    assert document("query", "--id", 1, "--expand", cwd=tmp_path)["rerank"] == "pca4+aqe5"
-    assert "rerank" not in document("query", "--id", 1, "--rerank", "none", cwd=tmp_path)
+    assert read_document("query", "--id", 1, cwd=tmp_path)["rerank"] == "pca4"
+    assert read_document("query", "--id", 1, "--expand", cwd=tmp_path)["rerank"] == "pca4+aqe5"
+    assert "rerank" not in read_document("query", "--id", 1, "--rerank", "none", cwd=tmp_path)
     assert "ranked by pca4" in run("info", cwd=tmp_path).stdout
 
 
@@ -160,7 +162,7 @@ def test_custom_columns_are_stored_and_cleared(home: Path, tmp_path: Path):
 
     shutil.copytree(home / "indexes", tmp_path / "indexes")
     (tmp_path / "prices.csv").write_text("image_id,price\n3,10\n4,30\n99,1\n")
-    told = document("annotate", "prices.csv", cwd=tmp_path)
+    told = read_document("annotate", "prices.csv", cwd=tmp_path)
     assert told == {
         "collection": "indexes/photos", "cleared": 0, "values": 2, "images": 2, "columns": ["price"], "unknown": ["99"],
     }  # fmt: skip
@@ -169,7 +171,7 @@ def test_custom_columns_are_stored_and_cleared(home: Path, tmp_path: Path):
     assert people.stdout == "2 values deleted from price\nindexes/photos: 2 values of 2 images stored in price\n"
     assert "not in the collection: 99" in people.stderr
     assert "your columns: price (2)" in run("info", cwd=tmp_path).stdout
-    assert document("annotate", "--clear", "price", cwd=tmp_path)["cleared"] == 2
+    assert read_document("annotate", "--clear", "price", cwd=tmp_path)["cleared"] == 2
     for arguments, code, message in (
         ([], 2, "nothing to annotate"),
         (["no.csv"], 1, "no.csv cannot be read (No such file or directory)"),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import document, run
 from tests.conftest import draw_picture
+from tests.support.command_line import read_document, run
 
 QUICK = ["--backbone", "histogram"]
 
@@ -72,7 +72,7 @@ def test_a_name_that_is_not_utf8_can_be_studied(folder: Path):
         os.rename(folder / "vase.png", name)
     except OSError as error:
         pytest.skip(f"this file system refuses such names: {error}")
-    told = document("study", os.fsdecode(name), "pot.png", *QUICK, "-n", 1, cwd=folder)
+    told = read_document("study", os.fsdecode(name), "pot.png", *QUICK, "-n", 1, cwd=folder)
     assert os.fsencode(told["images"][0]) == name
     assert "caf\ufffd" in (folder / "report" / "study.html").read_text("utf-8")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.test_commands import document, run
 from tests.conftest import draw_picture
+from tests.support.command_line import read_document, run
 
 RANDOM = ["--backbone", "mobilenet_v3_small", "--weights", "random"]
 
@@ -60,7 +60,7 @@ def test_predict_lists_networks_side_by_side_and_draws_a_sheet(folder: Path):
 
 def test_features_draws_named_and_numbered_layers(folder: Path):
     layers = ["--layer", "Conv_1", "--layer", "9"]
-    told = document("features", "vase.png", *layers, "--max-maps", 3, "--sort", cwd=folder)
+    told = read_document("features", "vase.png", *layers, "--max-maps", 3, "--sort", cwd=folder)
     assert set(told) == {"image", "backbone", "resize", "layers", "picture", "notes"}
     assert [(layer["name"], layer["index"], layer["maps"]) for layer in told["layers"]] == [
         ("Conv_1", 115, 1280),
@@ -76,7 +76,9 @@ def test_features_draws_named_and_numbered_layers(folder: Path):
 
 def test_compare_json_has_the_documented_keys_and_each_pair_is_drawn(folder: Path):
     images = ["vase.png", "pot.png", "other/vase.png", "vase.png"]
-    told = document("compare", *images, "--backbone", "builtin", "--backbone", "histogram", "--out", "out", cwd=folder)
+    told = read_document(
+        "compare", *images, "--backbone", "builtin", "--backbone", "histogram", "--out", "out", cwd=folder
+    )
     assert set(told) == {"pairs", "heat_maps", "models", "skipped", "notes"}
     assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [
         (images[a], images[b]) for a, b in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))

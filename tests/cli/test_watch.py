@@ -24,7 +24,7 @@ from simsearch import Collection
 from simsearch.errors import CollectionBusy
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import draw_picture
-from tests.stores import configure, new_bucket, proxy, s3_server, well
+from tests.support.stores import configure, new_bucket, proxy, s3_server, well
 
 WATCH = [sys.executable, "-m", "simsearch", "watch"]
 DEADLINE_S = 30.0

@@ -30,8 +30,8 @@ from simsearch.images.decode import DecodedImage
 from simsearch.index.cache import IndexCache
 from simsearch.models.embedder import open_embedder
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
+from tests.support import oneshot
 
 BUILTIN = ModelChoice(backbone="builtin", precision="f32")
 

@@ -21,9 +21,9 @@ from simsearch.images.views import ViewChoice
 from simsearch.ingest.pipeline import Progress
 from simsearch.models.histogram import compute_histograms
 from simsearch.rerank.method import RerankMethod
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.report.benchmarks import row as made_row
+from tests.support import oneshot
+from tests.support.benchmarks import row as made_row
 
 PLAIN, PCA, DBA = (RerankMethod.parse(text) for text in ("none", "pca5", "pca5+dba2"))
 

@@ -19,8 +19,8 @@ from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.models.weights import WeightsOptions
 from simsearch.sources.scan import scan_sources
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 N_IMAGES = 90
 

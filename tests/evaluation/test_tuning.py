@@ -12,8 +12,8 @@ from simsearch import Collection
 from simsearch.errors import UsageError
 from simsearch.evaluation.results import Score
 from simsearch.evaluation.tuning import MethodTrial, _choose_method, tune
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 
 def _kinds(folder: Path, n_kinds: int, n_each: int) -> Path:

@@ -19,7 +19,7 @@ from simsearch.images.augmentation import (
     apply_transformation,
     sample_transformation,
 )
-from tests.images.pictures import FUZZ, mean_difference, photo
+from tests.support.pictures import FUZZ, mean_difference, photo
 
 DIGEST = "99aa06d3014798d86001c324468d497f"
 NOTHING = AugmentationRanges(

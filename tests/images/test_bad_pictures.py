@@ -14,7 +14,7 @@ from PIL import Image
 
 from simsearch.errors import ImageError, NotAPicture
 from simsearch.images.decode import compute_default_max_pixels, decode_image, resize_to_square
-from tests.images.pictures import (
+from tests.support.pictures import (
     FUZZ,
     LIMIT,
     encode,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.images.pictures import (
+from tests.support.pictures import (
     encode,
     greys,
     mean_difference,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from simsearch.images.decode import DecodedImage, compute_target_px, resize_to_square
-from tests.images.pictures import (
+from tests.support.pictures import (
     encode,
     mean_difference,
     photo,

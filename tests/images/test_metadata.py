@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from simsearch.images.metadata import ExifMetadata, read_metadata
-from tests.images.pictures import FUZZ, encode, photo
+from tests.support.pictures import FUZZ, encode, photo
 
 ORIGINAL, DIGITIZED, CHANGED = 0x9003, 0x9004, 0x0132
 MAKE, MODEL = 0x010F, 0x0110

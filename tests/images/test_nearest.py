@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simsearch.images.decode import decode_square, read_raw_file
-from tests.images.pictures import encode, photo
+from tests.support.pictures import encode, photo
 
 LIMIT = 10**8
 

@@ -17,7 +17,7 @@ from PIL import Image
 from simsearch import Collection, ModelChoice
 from simsearch.errors import ImageError
 from simsearch.ingest.run import IngestReport
-from tests import oneshot
+from tests.support import oneshot
 
 LIMIT = 100_000_000
 

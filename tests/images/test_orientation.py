@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.images.pictures import (
+from tests.support.pictures import (
     FUZZ,
     encode,
     mean_difference,

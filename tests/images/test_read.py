@@ -14,7 +14,7 @@ import xxhash
 from simsearch.errors import ImageError, NotAPicture, UnreadableFile
 from simsearch.images.decode import compute_digest, decode_image, read_raw_file
 from tests.conftest import as_bound_user
-from tests.images.pictures import (
+from tests.support.pictures import (
     LIMIT,
     encode,
     photo,

@@ -18,9 +18,9 @@ from simsearch.index.kinds import KINDS, IndexKindChoice
 from simsearch.models.choice import resolve_model
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.store.synthetic import WIDTH, Filled, clustered, fill, record
+from tests.support import oneshot
+from tests.support.synthetic import WIDTH, Filled, clustered, fill, record
 
 N = 4_000
 CODED = [name for name, kind in KINDS.items() if kind.is_approximate]

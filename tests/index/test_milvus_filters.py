@@ -14,7 +14,7 @@ from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 from tests.filters.test_sql import COLUMNS, ROWS, drawn_condition
-from tests.index.milvus_catalogs import FINGERPRINT, entry, move_to_milvus, searched, unit_rows
+from tests.support.milvus_catalogs import FINGERPRINT, entry, move_to_milvus, searched, unit_rows
 
 WIDTH = 8
 BELOW_ALL = -1.1

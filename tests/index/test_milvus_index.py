@@ -14,7 +14,7 @@ from simsearch.index.cache import IndexCache
 from simsearch.search import RankingLimits, rank_hits
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
-from tests.index.milvus_catalogs import FINGERPRINT, add_images, move_to_milvus, searched, unit_rows
+from tests.support.milvus_catalogs import FINGERPRINT, add_images, move_to_milvus, searched, unit_rows
 
 N, WIDTH = 500, 16
 VECTORS = unit_rows(N, WIDTH)

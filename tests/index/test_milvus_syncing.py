@@ -24,7 +24,7 @@ from simsearch.index.milvus.expected_rows import open_expected_rows
 from simsearch.index.milvus.sync import count_differences
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
-from tests.index.milvus_catalogs import (
+from tests.support.milvus_catalogs import (
     FINGERPRINT,
     add_images,
     annotate,
@@ -33,7 +33,7 @@ from tests.index.milvus_catalogs import (
     searched,
     unit_rows,
 )
-from tests.index.milvus_servers import free_port, refusing, serving
+from tests.support.milvus_servers import free_port, refusing, serving
 
 WIDTH = 8
 VECTORS = unit_rows(40, WIDTH)

@@ -21,8 +21,8 @@ from simsearch.images.decode import decode_square, read_raw_file
 from simsearch.images.views import ViewChoice
 from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 
 def _index(collection: Path, photos: Path, choice: ViewChoice | None = None):

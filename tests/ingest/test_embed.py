@@ -14,8 +14,8 @@ from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.embedder import open_embedder
 from simsearch.sources.scan import FoundFile, scan_sources
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import HISTOGRAM
+from tests.support import oneshot
 
 LIMIT = 10_000_000
 

@@ -13,8 +13,8 @@ from PIL import Image
 from simsearch import Collection, ModelChoice
 from simsearch.errors import CollectionError, ModelError, NoImages, SourceError, UsageError
 from simsearch.ingest.run import IngestReport
-from tests import oneshot
 from tests.conftest import draw_picture
+from tests.support import oneshot
 
 
 def ingest(collection: Path, *sources: Path | str, **choice) -> IngestReport:

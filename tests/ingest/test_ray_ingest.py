@@ -26,8 +26,8 @@ from simsearch.errors import ClusterError
 from simsearch.images.views import ViewChoice
 from simsearch.ingest.run import IngestReport
 from simsearch.store.connection import SHARDS_NAME
-from tests import oneshot
 from tests.conftest import ROOT, draw_picture
+from tests.support import oneshot
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
 pytestmark = pytest.mark.long

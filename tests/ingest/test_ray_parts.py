@@ -27,8 +27,8 @@ from simsearch.ingest.ray_cluster.known_contents import KnownContents
 from simsearch.ingest.ray_cluster.shards import ShardContent, ShardFolder, decode_shard, encode_shard
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import ImageProperties
-from tests import oneshot
 from tests.conftest import HISTOGRAM
+from tests.support import oneshot
 
 
 def digest(number: int) -> str:

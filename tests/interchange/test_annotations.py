@@ -11,8 +11,8 @@ import pytest
 
 from simsearch import Collection
 from simsearch.errors import CollectionNotFound, SourceError, UsageError
-from tests import oneshot
 from tests.conftest import HISTOGRAM
+from tests.support import oneshot
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from simsearch.interchange.embeddings import ColumnNames, open_embeddings
 from simsearch.interchange.exporter import export
 from simsearch.store.catalog import Catalog
 from simsearch.store.snapshot import open_model_views
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 FILES = ("a.parquet", "a.csv", "a.jsonl", "npy")
 ODD_NAME = os.fsdecode(b"caf\xe9 <b>&\t.png")

@@ -14,8 +14,8 @@ import pytest
 from simsearch import Collection
 from simsearch.errors import ModelError, SourceError, UsageError
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 
 def unit_rows(n: int, width: int = 8, seed: int = 0) -> np.ndarray:

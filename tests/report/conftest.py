@@ -11,7 +11,7 @@ from simsearch.report.benchmark.plots import Plot, draw_plots
 from simsearch.report.study.writer import StudyReport, write_study
 from simsearch.study.study import StudyResult, run_study
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.report.benchmarks import HOSTILE, NOT_UTF8, SCRIPT, awkward_benchmark
+from tests.support.benchmarks import HOSTILE, NOT_UTF8, SCRIPT, awkward_benchmark
 
 
 @pytest.fixture(scope="session")

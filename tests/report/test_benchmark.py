@@ -17,7 +17,7 @@ from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import PALETTE, Plot
 from simsearch.report.benchmark.view import build_view
 from simsearch.report.benchmark.writer import BenchmarkReport, prepare_folder, write_report
-from tests.report.benchmarks import METRICS, benchmark, row
+from tests.support.benchmarks import METRICS, benchmark, row
 
 
 @pytest.fixture(scope="module")

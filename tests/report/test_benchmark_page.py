@@ -11,8 +11,8 @@ from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.report.benchmark.html import render_benchmark
 from simsearch.report.benchmark.plots import PALETTE, Plot, draw_plots
 from simsearch.report.benchmark.view import build_view
-from tests.report.benchmarks import benchmark, row
-from tests.report.pages import Elements
+from tests.support.benchmarks import benchmark, row
+from tests.support.pages import Elements
 
 
 def rendered(benchmark: BenchmarkResult, plots: tuple[Plot, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from simsearch.evaluation.results import BenchmarkResult, Score
 from simsearch.report.benchmark.findings import summarize_benchmark
-from tests.report.benchmarks import METRICS, NOT_UTF8, benchmark, row
+from tests.support.benchmarks import METRICS, NOT_UTF8, benchmark, row
 
 
 def to_json(found: BenchmarkResult) -> dict[str, Any]:

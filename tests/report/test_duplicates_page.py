@@ -32,7 +32,7 @@ from simsearch.report.duplicates import (
     write_duplicates,
 )
 from tests.conftest import draw_picture
-from tests.report.pages import Elements
+from tests.support.pages import Elements
 
 HOSTILE = '<img src=x onerror=alert(1)>"&.png'
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")

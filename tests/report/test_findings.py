@@ -18,7 +18,7 @@ from simsearch.report.benchmark.findings import (
     select_extreme_classes,
     summarize_benchmark,
 )
-from tests.report.benchmarks import benchmark, cost, row
+from tests.support.benchmarks import benchmark, cost, row
 
 
 def _said(made: BenchmarkResult) -> str:

@@ -19,7 +19,7 @@ from simsearch.report.format import (
     format_share,
 )
 from simsearch.text import clean_text, format_size, join_names, shorten_path
-from tests.report.benchmarks import NOT_UTF8
+from tests.support.benchmarks import NOT_UTF8
 
 
 def test_text_is_cleaned_of_what_no_file_page_or_terminal_takes():

@@ -21,8 +21,8 @@ from simsearch.report.projector import MAX_SPRITE_PX, export_projector, plan_spr
 from simsearch.store.catalog import Catalog
 from simsearch.visualization.clusters import Cluster, find_clusters
 from simsearch.visualization.tsne import snap_to_grid
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 EVIL = "</script><script>alert('x')&amp;.png"
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")

@@ -15,7 +15,7 @@ from PIL import Image
 from simsearch.evaluation.results import BenchmarkResult
 from simsearch.report.benchmark.inline_svg import inline_svg
 from simsearch.report.benchmark.plots import Plot, draw_plots
-from tests.report.benchmarks import benchmark, cost, robustness, row
+from tests.support.benchmarks import benchmark, cost, robustness, row
 
 ALL = ["quality_speed", "precision_recall", "precision_at_k", "per_class", "robustness"]
 

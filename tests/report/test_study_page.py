@@ -21,8 +21,8 @@ from simsearch.report.study.writer import StudyReport, write_study
 from simsearch.study.augmented import Separation
 from simsearch.study.study import StudyResult, run_study
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.report.benchmarks import HOSTILE, SCRIPT
-from tests.report.pages import Elements
+from tests.support.benchmarks import HOSTILE, SCRIPT
+from tests.support.pages import Elements
 
 SECTIONS = ["predictions", "features", "pairs", "views", "separation", "made"]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from simsearch.evaluation.results import BenchmarkResult
 from simsearch.report.benchmark.terminal import build_terminal_table
-from tests.report.benchmarks import benchmark, row
+from tests.support.benchmarks import benchmark, row
 
 
 def _printed(made: BenchmarkResult, width: int = 100, *, colours: bool = False) -> str:

@@ -16,8 +16,8 @@ from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
 from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
-from tests import oneshot
 from tests.conftest import SHARED
+from tests.support import oneshot
 
 WEIGHTS = SHARED / "weights" / "mobilenet_v2.weights.h5"
 pytestmark = [

@@ -17,9 +17,9 @@ from simsearch.models.weights import WeightsOptions
 from simsearch.search.examples import Crop, Example
 from simsearch.sources.scan import Skip
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.servers import serving
+from tests.support import oneshot
+from tests.support.servers import serving
 
 
 @pytest.fixture

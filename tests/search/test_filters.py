@@ -21,8 +21,8 @@ from simsearch.search import Hit
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import EmbeddedView, FileEntry, ImageProperties
 from simsearch.store.writer import CatalogWriter
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 N_IMAGES, WIDTH = 6000, 24
 

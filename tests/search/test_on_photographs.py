@@ -14,9 +14,9 @@ from simsearch.evaluation.ranking import Ranker
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Crop, Example
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import SHARED
-from tests.servers import serving
+from tests.support import oneshot
+from tests.support.servers import serving
 
 pytestmark = pytest.mark.long
 

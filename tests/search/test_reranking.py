@@ -22,8 +22,8 @@ from simsearch.rerank.method import RerankMethod
 from simsearch.search import Hit
 from simsearch.search.examples import Example
 from simsearch.store.catalog import Catalog
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 N_PICTURES = 160
 METHODS = [

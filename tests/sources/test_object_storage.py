@@ -24,10 +24,10 @@ from simsearch.evaluation.labels import LabelGroups, group_by_folder
 from simsearch.ingest.run import IngestReport
 from simsearch.models.weights import WeightsOptions
 from simsearch.report.drawing.contact_sheet import draw_contact_sheet
-from tests import oneshot
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
-from tests.servers import serving
-from tests.stores import Bucket, Proxy, configure, half, new_bucket, proxy, s3_server
+from tests.support import oneshot
+from tests.support.servers import serving
+from tests.support.stores import Bucket, Proxy, configure, half, new_bucket, proxy, s3_server
 from tests.web.conftest import serving as web_server
 
 OBJECTS = ROOT / "data" / "objects"

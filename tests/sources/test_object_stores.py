@@ -21,7 +21,7 @@ from simsearch.sources.remote import FolderListing, look_up, read_content
 from simsearch.sources.retry import AccessDenied, RemoteNotFound, RemoteState, RemoteTooLarge, TemporaryFailure
 from simsearch.sources.s3 import S3Store, make_client_config
 from tests.sources.test_addresses import ODD_KEYS
-from tests.stores import configure, new_bucket, proxy, s3_server
+from tests.support.stores import configure, new_bucket, proxy, s3_server
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from simsearch.errors import ImageError, NotAPicture, SourceError, UnreadableFil
 from simsearch.images.decode import compute_digest, decode_image, read_raw_file
 from simsearch.sources.scan import Scan, scan_sources
 from tests.conftest import draw_picture
-from tests.servers import serving
 from tests.sources.test_addresses import ODD_KEYS
-from tests.stores import Bucket, configure, half, new_bucket, proxy, s3_server
+from tests.support.servers import serving
+from tests.support.stores import Bucket, configure, half, new_bucket, proxy, s3_server
 
 LIMIT = 10**6
 MANY = [f"many/{number:04}.jpg" for number in range(1001)]

@@ -12,8 +12,8 @@ from simsearch.errors import UnreadableFile
 from simsearch.sources.addresses import is_url
 from simsearch.sources.retry import AccessDenied, RemoteNotFound, TemporaryFailure
 from simsearch.sources.web import fetch, fetch_content
-from tests.servers import BODY, serving
-from tests.stores import proxy
+from tests.support.servers import BODY, serving
+from tests.support.stores import proxy
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from simsearch.store.catalog import Catalog
 from simsearch.store.connection import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
-from tests.store.synthetic import clustered, fill
+from tests.support.synthetic import clustered, fill
 
 READS: dict[str, Callable[[Catalog], Any]] = {
     "find_model": lambda catalog: catalog.find_model(resolve_model(HISTOGRAM).fingerprint),

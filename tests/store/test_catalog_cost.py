@@ -10,7 +10,7 @@ import pytest
 
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.store.catalog import Catalog, StoredModel
-from tests.store.synthetic import clustered, fill
+from tests.support.synthetic import clustered, fill
 
 ASKED: dict[str, Callable[[Catalog, StoredModel], Any]] = {
     "known_files": lambda catalog, stored: catalog.find_known_files(["/pictures/000007.png"], stored.id),

@@ -13,8 +13,8 @@ from simsearch.store.catalog import Catalog
 from simsearch.store.connection import CATALOG_NAME, SCHEMA_VERSION
 from simsearch.store.migrations import count_steps, migrate
 from simsearch.store.writer import CatalogWriter
-from tests import oneshot
 from tests.conftest import HISTOGRAM
+from tests.support import oneshot
 
 
 def test_a_reader_looks_for_the_version_of_the_last_step():

@@ -17,7 +17,7 @@ from simsearch.study.augmented import AugmentedSimilarities, Separation, measure
 from simsearch.study.study import run_study
 from simsearch.study.views import write_views
 from tests.conftest import HISTOGRAM
-from tests.study.networks import SIDE_PX, save, small_network
+from tests.support.networks import SIDE_PX, save, small_network
 
 
 @pytest.fixture(scope="module")

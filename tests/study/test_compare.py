@@ -16,7 +16,7 @@ from simsearch.models.weights import WeightsOptions
 from simsearch.models.zoo import BACKBONES
 from simsearch.study.compare import MAX_COMPARED_IMAGES, ImageComparison, compare
 from tests.conftest import HISTOGRAM, SHARED, draw_picture
-from tests.study.networks import SIDE_PX, save, small_network
+from tests.support.networks import SIDE_PX, save, small_network
 
 SEED = SHARED / "seed"
 SEED_PICTURES = [SEED / name for name in ("vase.jpg", "vase2.jpg", "flowerpot.JPG")]

@@ -16,7 +16,7 @@ from simsearch.models.embedder import open_embedder
 from simsearch.models.keras_runtime import FeatureMapExtractor
 from simsearch.study.features import ImageFeatures, extract_features
 from tests.conftest import draw_picture
-from tests.study.networks import SIDE_PX, save, small_network
+from tests.support.networks import SIDE_PX, save, small_network
 
 
 @pytest.fixture(scope="module")

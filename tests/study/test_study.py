@@ -15,7 +15,7 @@ from simsearch.study.features import extract_features
 from simsearch.study.predict import predict
 from simsearch.study.study import MAX_STUDY_IMAGES, StudyResult, choose_default_models, run_study
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.study.networks import save, small_network
+from tests.support.networks import save, small_network
 
 SMALL = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow", precision="f32")
 

@@ -12,9 +12,9 @@ from simsearch import Collection, ModelChoice
 from simsearch.errors import ModelNotIndexed, UsageError
 from simsearch.notebook import GalleryItem, render_gallery
 from simsearch.visualization.overview import ImageSelection
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
-from tests.report.pages import Elements
+from tests.support import oneshot
+from tests.support.pages import Elements
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from simsearch.store.catalog import Catalog
 from simsearch.store.snapshot import open_model_views
 from simsearch.visualization.clusters import choose_k, derive_folder_labels, find_clusters
 from simsearch.visualization.tsne import _Repulsion, compute_pca, compute_tsne, snap_to_grid
-from tests import oneshot
+from tests.support import oneshot
 
 
 def unit(rows):

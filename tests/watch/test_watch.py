@@ -18,8 +18,8 @@ from simsearch.ingest.run import IngestReport
 from simsearch.watch import WatchListener, WatchSettings, WatchUpdate, check_sources, watch
 from simsearch.watch.filesystems import explain_polling, find_filesystem, is_shared_filesystem
 from simsearch.watch.watcher import ChangeWatcher
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 from tests.test_crash import small_disk
 
 DEADLINE_S = 30.0

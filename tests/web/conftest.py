@@ -19,8 +19,8 @@ from simsearch.web.engine import SearchEngine
 from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.server import bind_socket, make_server
 from simsearch.web.settings import ServerSettings
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 
 SCRIPT_NAME = "<img src=x onerror=alert(1)>&quot;'\"<script>alert(2)</script>.png".replace("/", "\N{DIVISION SLASH}")
 TOKEN = "correct-horse-battery-staple"

@@ -13,8 +13,8 @@ from PIL import Image
 from simsearch import Collection, ModelChoice
 from simsearch.search.examples import Crop, Example
 from simsearch.web.settings import ServerSettings
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 from tests.web.conftest import jpeg, serving
 
 SEARCH = "/api/v1/search"

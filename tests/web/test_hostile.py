@@ -18,7 +18,7 @@ import pytest
 from simsearch.errors import UsageError
 from simsearch.web.server import HEAD_TIMEOUT_S
 from simsearch.web.settings import ServerSettings
-from tests import oneshot
+from tests.support import oneshot
 from tests.web.conftest import SCRIPT_NAME, TOKEN, jpeg, serving
 
 SEARCH = "/api/v1/search"

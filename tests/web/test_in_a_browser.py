@@ -16,8 +16,8 @@ from PIL import Image
 from simsearch import Collection, ModelChoice
 from simsearch.search.examples import Crop, Example
 from simsearch.web.settings import ServerSettings
-from tests import oneshot
 from tests.conftest import HISTOGRAM, ROOT
+from tests.support import oneshot
 from tests.web.conftest import serving
 
 pytestmark = pytest.mark.long

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import oneshot
 from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
 from tests.web.conftest import jpeg
 
 pytestmark = pytest.mark.long
