@@ -128,11 +128,11 @@ def benchmark(
         BenchmarkCallbacks,
         BenchmarkSpec,
         LabelSource,
-        RerankMethod,
         combine_choices,
         list_default_backbones,
     )
     from simsearch.report.benchmark.writer import prepare_folder
+    from simsearch.rerank.method import RerankMethod
 
     choices = combine_choices(
         backbones or list_default_backbones(), precisions or ["auto"], layers or [None], poolings or [None],

@@ -1,1 +1,1 @@
-"""Which backbone retrieves best: labels, protocols, metrics, the benchmark."""
+"""Measuring how well backbones and methods retrieve: tasks, rankings, metrics, statistics, the benchmark."""

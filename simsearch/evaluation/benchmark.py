@@ -1,4 +1,4 @@
-"""The benchmark: embed what is missing, ask every query of every combination, and say what it costs."""
+"""The benchmark: embed missing images, rank every query of every combination, and measure the costs."""
 
 from __future__ import annotations
 
@@ -26,34 +26,33 @@ from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel
 
 
-def run_benchmark(question: BenchmarkSpec, watching: BenchmarkCallbacks | None = None) -> BenchmarkResult:
-    """Measure every combination that the question names, on one machine, in one run.
+def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = None) -> BenchmarkResult:
+    """Measure every combination in a specification, on one machine, in one run.
 
-    Vectors that the collection has are used; what is missing is embedded and stays there. Labels are checked before
-    anything is embedded. Images that some model could not embed take no part under any.
+    Vectors in the collection are used; missing ones are computed and stay there. Labels are checked before anything is
+    embedded. Images that one of the models could not embed are ignored under all models.
 
     Raises `UsageError`, `SourceError`, `ModelError` or `CollectionError`.
     """
-    started, watching = time.perf_counter(), watching or BenchmarkCallbacks()
-    found = BenchmarkInputs.collect(question)
-    question.label_source.build_task(
-        [TaskImage(file, (file,)) for file in found.files], question.source, query_images=found.queries
-    )
-    models, notes = update_collection(question, watching)
-    with Catalog.open(Path(question.collection_folder)) as catalog:
-        bench = _BenchmarkRun(question, catalog, found, models, watching)
-        rows, changes = bench.measure()
-        dataset = bench.summarize_dataset()
+    started, callbacks = time.perf_counter(), callbacks or BenchmarkCallbacks()
+    inputs = BenchmarkInputs.collect(spec)
+    files = [TaskImage(file, (file,)) for file in inputs.files]
+    spec.label_source.build_task(files, spec.source, query_images=inputs.queries)
+    models, notes = update_collection(spec, callbacks)
+    with Catalog.open(Path(spec.collection_folder)) as catalog:
+        run = _BenchmarkRun(spec, catalog, inputs, models, callbacks)
+        rows, robustness = run.measure()
+        dataset = run.summarize_dataset()
     return BenchmarkResult(
         dataset=dataset,
-        metrics=list_metrics(bench.task),
-        queries=bench.task.labeled_queries,
-        rows=tuple(compare_rows(name_rows(rows), question.seed)),
-        robustness=tuple(changes),
-        n_robustness_images=bench.n_perturbed,
-        notes=tuple(dict.fromkeys((*notes, *bench.notes))),
-        seed=question.seed,
-        command=question.command,
+        metrics=list_metrics(run.task),
+        queries=run.task.labeled_queries,
+        rows=tuple(compare_rows(name_rows(rows), spec.seed)),
+        robustness=tuple(robustness),
+        n_robustness_images=run.n_perturbed,
+        notes=tuple(dict.fromkeys((*notes, *run.notes))),
+        seed=spec.seed,
+        command=spec.command,
         machine=describe_machine(),
         versions=list_versions(),
         made_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -62,84 +61,84 @@ def run_benchmark(question: BenchmarkSpec, watching: BenchmarkCallbacks | None =
 
 
 class _BenchmarkRun:
-    """A benchmark under way: the task, and the models one after the other."""
+    """A running benchmark: its task, and one model after the other."""
 
     def __init__(
         self,
-        question: BenchmarkSpec,
+        spec: BenchmarkSpec,
         catalog: Catalog,
-        found: BenchmarkInputs,
+        inputs: BenchmarkInputs,
         models: Sequence[str],
-        watching: BenchmarkCallbacks,
+        callbacks: BenchmarkCallbacks,
     ) -> None:
-        self._spec, self._catalog, self._callbacks = question, catalog, watching
+        self._spec, self._catalog, self._callbacks = spec, catalog, callbacks
         by_fingerprint = {stored.fingerprint: stored for stored in catalog.list_models()}
         self._models = [by_fingerprint[model] for model in models]
         self.notes: list[str] = []
-        whole = set.intersection(*(find_embedded_digests(catalog, stored) for stored in self._models))
-        kept = [item for item in list_images(catalog, found.files) if item.digest in whole]
-        taken = {path for item in kept for path in item.paths}
-        broken = [file for file in found.files if file in found.claimed_images and file not in taken]
-        self._excluded_files = (*broken, *found.unreadable)
-        task = question.label_source.build_task(kept, question.source, query_images=found.queries, broken=broken)
-        self.task = task if question.n_queries is None else sample_queries(task, question.n_queries, question.seed)
-        self._perturbed = sample_positions(len(self.task.images), question.n_robustness, question.seed)
+        digests = set.intersection(*(find_embedded_digests(catalog, stored) for stored in self._models))
+        images = [image for image in list_images(catalog, inputs.files) if image.digest in digests]
+        used = {path for image in images for path in image.paths}
+        broken = [file for file in inputs.files if file in inputs.claimed_images and file not in used]
+        self._excluded_files = (*broken, *inputs.unreadable)
+        task = spec.label_source.build_task(images, spec.source, query_images=inputs.queries, unreadable=broken)
+        self.task = task if spec.n_queries is None else sample_queries(task, spec.n_queries, spec.seed)
+        self._perturbed = sample_positions(len(self.task.images), spec.n_robustness, spec.seed)
         self.n_perturbed = len(self._perturbed)
 
     def summarize_dataset(self) -> DatasetSummary:
-        """What was asked of what."""
+        """Summarize the images, classes and queries of the task, and what was excluded."""
         task = self.task
-        left_out = make_exclusions(
-            "a file that cannot be read, or embedded by every backbone, takes no part", self._excluded_files
+        excluded = make_exclusions(
+            "files that cannot be read, or were not embedded by every backbone, are ignored", self._excluded_files
         )
         return DatasetSummary(
             source=self._spec.source, protocol=task.protocol, labels=task.origin, n_images=len(task.images),
             n_classes=len({label for label in task.labels if label}), n_queries=len(task.queries),
-            n_queries_of=task.n_queries_of, exclusions=(*left_out, *task.exclusions),
+            n_queries_of=task.n_queries_of, exclusions=(*excluded, *task.exclusions),
         )  # fmt: skip
 
     def measure(self) -> tuple[list[BenchmarkRow], list[RobustnessResult]]:
-        """Every row, and what robustness shows, model by model."""
+        """Measure all rows and the robustness, model by model."""
         rows: list[BenchmarkRow] = []
-        changes: list[RobustnessResult] = []
+        robustness: list[RobustnessResult] = []
         for stored in self._models:
-            more_rows, more_changes = self._measure_model(stored)
-            rows += more_rows
-            changes += more_changes
-        return rows, changes
+            model_rows, model_robustness = self._measure_model(stored)
+            rows += model_rows
+            robustness += model_robustness
+        return rows, robustness
 
     def _measure_model(self, stored: StoredModel) -> tuple[list[BenchmarkRow], list[RobustnessResult]]:
-        question, task = self._spec, self.task
-        self._callbacks.on_stage(f"measuring {stored.model.backbone}")
-        embedded = load_vectors(self._catalog, stored, [item.digest for item in task.images])
-        order = WeightsOptions(None, offline=True)
-        opened = ModelProbe(stored, self._catalog, order, question.max_pixels or compute_default_max_pixels())
-        queries = _load_query_vectors(task, embedded, opened)
-        view_counts = sorted(set(question.view_counts))
-        speeds = opened.measure_speeds([item.paths[0] for item in task.images], view_counts)
-        self.notes += opened.notes
+        spec, task, backbone = self._spec, self.task, stored.model.backbone
+        self._callbacks.on_stage(f"measuring {backbone}")
+        vectors = load_vectors(self._catalog, stored, [image.digest for image in task.images])
+        max_pixels = spec.max_pixels or compute_default_max_pixels()
+        probe = ModelProbe(stored, self._catalog, WeightsOptions(None, offline=True), max_pixels)
+        queries = _load_query_vectors(task, vectors, probe)
+        view_counts = sorted(set(spec.view_counts))
+        speeds = probe.measure_speeds([image.paths[0] for image in task.images], view_counts)
+        self.notes += probe.notes
         rows = []
         for n_views in view_counts:
-            for method in question.methods:
-                self._callbacks.on_stage(f"ranking with {stored.model.backbone}, {method}")
-                ranker = Ranker(embedded.with_views(n_views), method)
-                scored = score(task, ranker, queries)
+            for method in spec.methods:
+                self._callbacks.on_stage(f"ranking with {backbone}, {method}")
+                ranker = Ranker(vectors.with_views(n_views), method)
+                scores = score(task, ranker, queries)
                 cost = measure_cost(stored, ranker, speeds, n_views)
-                rows.append(build_row(stored, method, n_views=n_views, scored=scored, cost=cost, seed=question.seed))
+                rows.append(build_row(stored, method, n_views=n_views, scores=scores, cost=cost, seed=spec.seed))
         if not self._perturbed:
             return rows, []
-        self._callbacks.on_stage(f"changing pictures for {stored.model.backbone}")
-        changes, n_changed = measure_robustness(opened, task.images, embedded, self._perturbed, view_counts)
-        self.n_perturbed = min(self.n_perturbed, n_changed)
-        return rows, changes
+        self._callbacks.on_stage(f"measuring the robustness of {backbone}")
+        robustness, n_perturbed = measure_robustness(probe, task.images, vectors, self._perturbed, view_counts)
+        self.n_perturbed = min(self.n_perturbed, n_perturbed)
+        return rows, robustness
 
 
-def _load_query_vectors(task: RetrievalTask, embedded: TaskVectors, opened: ModelProbe) -> Vectors:
-    """The vector of each query (q, d): the stored one where the whole image is in the database."""
+def _load_query_vectors(task: RetrievalTask, vectors: TaskVectors, probe: ModelProbe) -> Vectors:
+    """The vectors (q, d) of the queries: the stored one where the whole image is in the database, else a new one."""
     positions = np.array([-1 if query.box else query.position for query in task.queries])
-    vectors = np.empty((len(positions), embedded.originals.shape[1]), np.float32)
-    vectors[positions >= 0] = embedded.originals[positions[positions >= 0]]
-    outside = np.flatnonzero(positions < 0)
-    if len(outside):
-        vectors[outside] = opened.embed_queries([task.queries[at] for at in outside.tolist()])
-    return vectors
+    rows = np.empty((len(positions), vectors.originals.shape[1]), np.float32)
+    rows[positions >= 0] = vectors.originals[positions[positions >= 0]]
+    new = np.flatnonzero(positions < 0)
+    if len(new):
+        rows[new] = probe.embed_queries([task.queries[at] for at in new.tolist()])
+    return rows

@@ -1,4 +1,4 @@
-"""Scores made into rows: with names that tell them apart, intervals, costs, and what differs by more than chance."""
+"""Rows of a benchmark: distinct names, confidence intervals, costs, and the significance of differences."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _N_ANSWERS = 10
 
 
 def measure_cost(stored: StoredModel, ranker: Ranker, speeds: ModelSpeeds, n_views: int) -> RowCost:
-    """What a row costs; milliseconds are of a query's decoding, embedding and answer, one by one."""
+    """Measure the cost of a row; the times of a query are those of decoding, embedding and searching, one by one."""
     seconds = []
     for vector, embed_s in zip(speeds.query_vectors, speeds.query_s.tolist(), strict=True):
         started = time.perf_counter()
         ranker.search(vector, _N_ANSWERS)
         seconds.append(embed_s + time.perf_counter() - started)
-    p50, p99 = np.percentile(np.array(seconds[1:] or seconds) * 1e3, [50, 99])  # the first one makes the index
+    p50, p99 = np.percentile(np.array(seconds[1:] or seconds) * 1e3, [50, 99])  # the first query builds the index
     on_disk, in_memory = compute_image_bytes(stored.width, ranker.width, n_views)
     parameters, weights_bytes = measure_weights(stored)
     return RowCost(
@@ -40,16 +40,16 @@ def measure_cost(stored: StoredModel, ranker: Ranker, speeds: ModelSpeeds, n_vie
 
 
 def build_row(
-    stored: StoredModel, method: RerankMethod, *, n_views: int, scored: RankingScores, cost: RowCost, seed: int
+    stored: StoredModel, method: RerankMethod, *, n_views: int, scores: RankingScores, cost: RowCost, seed: int
 ) -> BenchmarkRow:
-    """A row under the name of its backbone, not compared with others yet."""
+    """Build a row, named by its backbone and without a p-value."""
     model = stored.model
     return BenchmarkRow(
         name=model.backbone, backbone=model.backbone, model=stored.fingerprint, precision=model.precision,
-        layer=model.layer, pooling=model.pooling, augment=n_views, rerank=str(method), width=scored.width,
-        scores={name: _estimate_score(values, seed) for name, values in scored.per_query.items()},
-        per_query=scored.per_query, p_value=None, precision_recall=scored.precision_recall,
-        precision_at=scored.precision_at, per_class=scored.per_class, worst=scored.worst, cost=cost,
+        layer=model.layer, pooling=model.pooling, augment=n_views, rerank=str(method), width=scores.width,
+        scores={name: _estimate_score(values, seed) for name, values in scores.per_query.items()},
+        per_query=scores.per_query, p_value=None, precision_recall=scores.precision_recall,
+        precision_at=scores.precision_at, per_class=scores.per_class, worst=scores.worst, cost=cost,
     )  # fmt: skip
 
 
@@ -61,28 +61,29 @@ def _estimate_score(values: NDArray[np.float64], seed: int) -> Score:
 
 
 def name_rows(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
-    """The rows with names that tell them apart: the backbone, and whatever else is not the same in all of its rows."""
-    found = []
+    """Give each row a distinct name: its backbone, and all fields that differ among the rows of that backbone."""
+    named = []
     for row in rows:
-        others = [other for other in rows if other.backbone == row.backbone]
+        same_backbone = [other for other in rows if other.backbone == row.backbone]
         parts = [row.backbone]
-        differing = [
-            field for field in ("precision", "layer", "pooling") if len({getattr(other, field) for other in others}) > 1
+        parts += [
+            str(getattr(row, field) or "default")
+            for field in ("precision", "layer", "pooling")
+            if len({getattr(other, field) for other in same_backbone}) > 1
         ]
-        parts += [str(getattr(row, field) or "default") for field in differing]
-        told = {(other.precision, other.layer, other.pooling) for other in others}
-        if len({other.model for other in others}) > len(told):
+        n_variants = len({(other.precision, other.layer, other.pooling) for other in same_backbone})
+        if len({other.model for other in same_backbone}) > n_variants:
             parts.append(row.model[-6:])
         if row.augment:
             parts.append(f"+{row.augment} views")
         if row.rerank != "none":
             parts.append(row.rerank)
-        found.append(replace(row, name=" ".join(parts)))
-    return found
+        named.append(replace(row, name=" ".join(parts)))
+    return named
 
 
 def compare_rows(rows: Sequence[BenchmarkRow], seed: int) -> list[BenchmarkRow]:
-    """The rows with the p-value of their difference from the best one, corrected for their number."""
+    """Add to each row the p-value of its difference from the best row, corrected for the number of rows."""
     best = max(rows, key=lambda row: row.scores[MAIN_METRIC].mean)
     others = [row for row in rows if row is not best]
     p_values = [

@@ -1,4 +1,4 @@
-"""Vectors of a task's images under a model, out of a collection, as arrays in the task's order."""
+"""Loading the vectors of a task's images from a collection, as arrays in the order of the task."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskVectors:
-    """The vectors of n images: `originals` (n, d), and N augmented views of each, `augmented` (n, N, d)."""
+    """The vectors of n images: `originals` (n, d), and those of their N augmented views, `augmented` (n, N, d)."""
 
     originals: Vectors
     augmented: Vectors
 
     def with_views(self, n_views: int) -> TaskVectors:
-        """The same with the first so many augmented views only."""
+        """Keep the first `n_views` augmented views only."""
         return TaskVectors(self.originals, self.augmented[:, :n_views])
 
 
 def list_images(catalog: Catalog, files: Sequence[str]) -> list[TaskImage]:
-    """The images that those files hold, in the order of the files; `paths` are those among `files`."""
+    """List the images of those files in the order of the files; `paths` of an image are those among `files`."""
     wanted = set(files)
     digests = {path: digest for path, _, digest in catalog.iterate_contents() if path in wanted}
     paths: dict[str, list[str]] = {}
@@ -38,15 +38,15 @@ def list_images(catalog: Catalog, files: Sequence[str]) -> list[TaskImage]:
 
 
 def find_embedded_digests(catalog: Catalog, stored: StoredModel) -> set[str]:
-    """The contents that have every vector which the model is to have of them."""
+    """Find the digests of the images with all of the model's vectors, the original and every augmented view."""
     numbers = catalog.list_view_numbers(stored.id)
     image_ids, counts = np.unique(numbers[:, 1], return_counts=True)
-    whole = set(image_ids[counts >= len(stored.augmentation.numbers)].tolist())
-    return {digest for _, image_id, digest in catalog.iterate_contents() if image_id in whole}
+    complete = set(image_ids[counts >= len(stored.augmentation.numbers)].tolist())
+    return {digest for _, image_id, digest in catalog.iterate_contents() if image_id in complete}
 
 
 def load_vectors(catalog: Catalog, stored: StoredModel, digests: Sequence[str]) -> TaskVectors:
-    """The vectors of those contents, each of which has all of the model's views."""
+    """Load the vectors of images by digest; each image has all of the model's views."""
     rows = _locate_views(catalog, stored, digests)
     n_views = len(stored.augmentation.numbers)
     vectors = np.empty((len(digests), n_views, stored.width), np.float32)
@@ -58,7 +58,7 @@ def load_vectors(catalog: Catalog, stored: StoredModel, digests: Sequence[str]) 
 
 
 def _locate_views(catalog: Catalog, stored: StoredModel, digests: Sequence[str]) -> Mapping[int, int]:
-    """Where each view's vector goes: image by image, each its views by number."""
+    """The row of each view id: image by image, and the views of an image by number."""
     position_of = {digest: at for at, digest in enumerate(digests)}
     n_views = len(stored.augmentation.numbers)
     image_at = {image_id: position_of[d] for _, image_id, d in catalog.iterate_contents() if d in position_of}

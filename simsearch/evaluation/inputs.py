@@ -1,4 +1,4 @@
-"""What a benchmark works on: the pictures that are there, and a collection that holds their vectors."""
+"""Inputs of a benchmark: the image files of its sources, and a collection with their vectors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from simsearch.images.views import ViewChoice
 from simsearch.sources.scan import FoundFile, Scan, scan_sources
 
 _CHECK_SIDE_PX = 64
+"""Query images are decoded at about this side, only to check that they can be."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkInputs:
-    """The files of the source, and those of them that claim to be pictures; the pictures of the folder of queries, by
-    content; and what cannot be read: files out of reach, folders that cannot be listed, queries."""
+    """The files of a benchmark.
+
+    `files` are those of the source, `claimed_images` those of them with an image extension, `queries` the images of the
+    folder of queries, by content. `unreadable` are files without access, folders that cannot be listed, and queries
+    that cannot be decoded.
+    """
 
     files: tuple[str, ...]
     claimed_images: frozenset[str]
@@ -27,64 +32,63 @@ class BenchmarkInputs:
     unreadable: tuple[str, ...]
 
     @classmethod
-    def collect(cls, question: BenchmarkSpec) -> BenchmarkInputs:
-        """Look for them.
+    def collect(cls, spec: BenchmarkSpec) -> BenchmarkInputs:
+        """Scan the source, and the folder of queries if there is one.
 
         Raises `SourceError`.
         """
-        found = _scan_source(question.source)
-        claiming = frozenset(file.path for file in found.files if file.has_picture_extension)
-        unread = [skip.path for skip in found.skips]
-        asked: list[TaskImage] = []
-        if question.label_source.queries is not None:
-            queries = _scan_source(question.label_source.queries)
-            asked, broken = _group_by_content(queries.files, question.max_pixels or compute_default_max_pixels())
-            unread += [skip.path for skip in queries.skips] + broken
-        return cls(tuple(file.path for file in found.files), claiming, tuple(asked), tuple(dict.fromkeys(unread)))
+        source = _scan_source(spec.source)
+        claimed = frozenset(file.path for file in source.files if file.has_picture_extension)
+        unreadable = [skip.path for skip in source.skips]
+        queries: list[TaskImage] = []
+        if spec.label_source.queries is not None:
+            folder = _scan_source(spec.label_source.queries)
+            queries, broken = _group_by_content(folder.files, spec.max_pixels or compute_default_max_pixels())
+            unreadable += [skip.path for skip in folder.skips] + broken
+        files = tuple(file.path for file in source.files)
+        return cls(files, claimed, tuple(queries), tuple(dict.fromkeys(unreadable)))
 
 
 def _scan_source(source: str) -> Scan:
-    found = scan_sources([source], b"")
-    if not found.files:
+    scan = scan_sources([source], b"")
+    if not scan.files:
         raise NoImages(source, f"no images in {source}", "check the path")
-    return found
+    return scan
 
 
-def _group_by_content(files: Sequence[FoundFile], limit_px: int) -> tuple[list[TaskImage], list[str]]:
-    """The pictures among the files, by content, and those that claim to be some and cannot be read."""
+def _group_by_content(files: Sequence[FoundFile], max_pixels: int) -> tuple[list[TaskImage], list[str]]:
+    """The images among the files by content, and the files with an image extension that cannot be decoded."""
     paths: dict[str, list[str]] = {}
     broken = []
     for file in files:
         try:
-            raw = read_raw_file(file.path, has_picture_extension=file.has_picture_extension, max_pixels=limit_px)
-            decode_image(raw.data, raw.path, max_pixels=limit_px, target_px=_CHECK_SIDE_PX)
+            raw = read_raw_file(file.path, has_picture_extension=file.has_picture_extension, max_pixels=max_pixels)
+            decode_image(raw.data, raw.path, max_pixels=max_pixels, target_px=_CHECK_SIDE_PX)
             paths.setdefault(raw.digest, []).append(file.path)
         except ImageError:
             if file.has_picture_extension:
                 broken.append(file.path)
-    return [TaskImage(digest, tuple(found)) for digest, found in paths.items()], broken
+    return [TaskImage(digest, tuple(same)) for digest, same in paths.items()], broken
 
 
-def update_collection(question: BenchmarkSpec, watching: BenchmarkCallbacks) -> tuple[list[str], list[str]]:
-    """Bring the collection up to date; the fingerprint of each model once, and what a person should know.
+def update_collection(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks) -> tuple[list[str], list[str]]:
+    """Ingest the source under every model choice; return the models' fingerprints, each once, and notes for the user.
 
-    Augmented views are added to those that are there, and never taken away.
+    Augmented views that are missing are added; existing ones are kept.
     """
     models: list[str] = []
     notes: list[str] = []
-    most_views = max(question.view_counts)
-    for choice in question.choices:
-        watching.on_stage(f"embedding with {choice.backbone}")
-        with Collection.open(question.collection_folder, create=True) as collection:
-            report = collection.ingest(
-                [question.source], choice, max_pixels=question.max_pixels, progress=watching.on_ingest
-            )
+    max_views = max(spec.view_counts)
+    with Collection.open(spec.collection_folder, create=True) as collection:
+        for choice in spec.choices:
+            callbacks.on_stage(f"embedding with {choice.backbone}")
+            report = collection.ingest([spec.source], choice, max_pixels=spec.max_pixels, progress=callbacks.on_ingest)
             stored = collection.catalog.find_model(report.model)
-            if stored is None or stored.augmentation.n_views < most_views:
+            if stored is None or stored.augmentation.n_views < max_views:
                 collection.ingest(
-                    [question.source], choice, augment=ViewChoice(most_views),
-                    max_pixels=question.max_pixels, progress=watching.on_ingest,
+                    [spec.source], choice, augment=ViewChoice(max_views),
+                    max_pixels=spec.max_pixels, progress=callbacks.on_ingest,
                 )  # fmt: skip
-        models.append(report.model)
-        notes += report.notes
+            models.append(report.model)
+            notes += report.notes
     return list(dict.fromkeys(models)), notes

@@ -1,11 +1,10 @@
-"""A file that says what belongs together, in any of the forms that people have, read into groups or lists."""
+"""Reading label files: CSV and JSON forms of labels, and of queries with lists of relevant images."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
@@ -18,70 +17,67 @@ from simsearch.sources.addresses import canonicalize_address, is_remote, join_ad
 
 _FILE_COLUMNS = ("path", "file", "filename", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "group", "category")
-_FORMS_ADVICE = "see the README, Labels, for the forms it may have"
-_PICKLED = ("_reconstruct", "_frombuffer", "ndarray", "dtype", "scalar")
-"""What NumPy's arrays and numbers are made of in a pickle."""
-
-_PICKLED_BYTES = {("_codecs", "encode"), ("__builtin__", "bytes")}
-"""How Python 3 writes bytes for Python 2."""
+_FORMS_ADVICE = "see the documentation of --labels for the supported forms"
+_QUERY_ADVICE = 'write {"query": "a.jpg", "positives": ["b.jpg"], "junk": ["c.jpg"]} for each query; junk is optional'
 
 
 def read_label_file(file: str, files: Sequence[str], source: str) -> LabelGroups | RelevanceLists:
-    """Labels or lists of answers from a file.
+    """Read labels, or queries with lists of relevant images, from a file.
 
     CSV: a column of paths (`path`, `file`, `image`, ...) and one of labels (`label`, `class`, `group`, ...). JSON: an
     object of path to label, or of label to paths; a list of objects with `path` and `label`, or with `query`,
-    `positives` and perhaps `junk` and `box`; or the revisited Oxford and Paris form (`imlist`, `qimlist`, `gnd`),
-    which may also be the published pickle. Paths are relative to `source` or to the file's folder, or whole; a name
-    without folder, with or without extension, is found where it is the only one.
+    `positives` and optional `junk` and `box`; or the revisited Oxford and Paris form (`imlist`, `qimlist`, `gnd`). The
+    published pickles of those sets are converted to JSON by bench/convert_revisited.py.
 
-    Raises `UsageError` when the file cannot be read, says nothing in one of these forms, or names none of `files`.
+    Paths are absolute, or relative to `source` or to the folder of the label file. A name without a folder, with or
+    without extension, matches where only one file has it.
+
+    Raises `UsageError` when the file cannot be read, has none of these forms, or names none of `files`.
     """
-    named = _FileMatcher(files, [find_root(source, files), os.path.dirname(os.path.realpath(file))])
-    content = _load_content(file)
-    found = _parse_content(content, named, file)
+    matcher = _FileMatcher(files, [find_root(source, files), os.path.dirname(os.path.realpath(file))])
+    found = _parse_content(_load_content(file), matcher, file)
     if not (found.labels or found.ambiguous if isinstance(found, LabelGroups) else found.queries):
-        example = f"it names, for example, {named.unmatched[0]}" if named.unmatched else "it names none at all"
-        raise UsageError(f"{file} names no picture in {source}", example)
+        example = f"it names, for example, {matcher.unmatched[0]}" if matcher.unmatched else "it contains no names"
+        raise UsageError(f"{file} names no image in {source}", example)
     return found
 
 
 class _FileMatcher:
-    """Finds the files that a label file means, and remembers what it could not find."""
+    """Matches names in a label file to files, and collects the names without a match."""
 
     def __init__(self, files: Sequence[str], roots: Sequence[str]) -> None:
         self._files, self._roots = set(files), roots
-        bare = defaultdict(set)
+        by_name = defaultdict(set)
         for file in files:
             path = PurePath(file)
-            bare[path.name].add(file)
-            bare[path.stem].add(file)
-        self._by_bare_name = {name: found.pop() for name, found in bare.items() if len(found) == 1}
+            by_name[path.name].add(file)
+            by_name[path.stem].add(file)
+        self._by_unique_name = {name: matches.pop() for name, matches in by_name.items() if len(matches) == 1}
         self._unmatched: dict[str, None] = {}
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """What was named and is not there, each once."""
+        """The names without a match so far, each once."""
         return tuple(self._unmatched)
 
     def find(self, name: str) -> str | None:
-        """The file that is meant, or None, which is remembered."""
-        for form in dict.fromkeys((name, name.replace("\\", "/"))):  # as Windows writes it
+        """Find the file with that name; None where there is none."""
+        for form in dict.fromkeys((name, name.replace("\\", "/"))):  # also paths written on Windows
             for root in self._roots:
                 if (path := _resolve_path(root, form)) in self._files:
                     return path
-        if name in self._by_bare_name:
-            return self._by_bare_name[name]
+        if name in self._by_unique_name:
+            return self._by_unique_name[name]
         self._unmatched[name] = None
         return None
 
     def find_all(self, names: Iterable[str]) -> frozenset[str]:
-        """Those files that are meant."""
-        return frozenset(found for name in names if (found := self.find(name)))
+        """Find the files with those names; names without a match are left out."""
+        return frozenset(path for name in names if (path := self.find(name)))
 
 
 def _resolve_path(root: str, name: str) -> str:
-    """Where a name leads that is relative to a folder, or whole."""
+    """The path of a name that is absolute, or relative to a folder."""
     if is_remote(name):
         return canonicalize_address(name)
     return join_address(f"{root}/", name) if is_remote(root) else os.path.normpath(os.path.join(root, name))
@@ -89,60 +85,44 @@ def _resolve_path(root: str, name: str) -> str:
 
 def _load_content(file: str) -> Any:
     try:
-        if file.lower().endswith((".pkl", ".pickle")):
-            with open(file, "rb") as stream:
-                return _unpickle(_PlainUnpickler(stream, encoding="latin1"))
         with open(file, encoding="utf-8-sig", newline="") as text:
+            if file.lower().endswith((".pkl", ".pickle")):
+                raise UsageError(
+                    f"{file} is a pickle, and reading one can run code",
+                    "convert a revisited Oxford or Paris file with bench/convert_revisited.py, others to CSV or JSON",
+                )
             return json.load(text) if file.lower().endswith(".json") else list(csv.DictReader(text))
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror})", "check the path of --labels") from error
-    except (ValueError, RecursionError, csv.Error, pickle.UnpicklingError) as error:
-        raise UsageError(f"{file} cannot be read ({error})", "it must be CSV, JSON, or a revisited pickle") from error
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise UsageError(f"{file} cannot be read ({error})", "the file must be CSV or JSON") from error
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads what holds numbers, text, lists and arrays, and refuses whatever would run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in _PICKLED:
-            # NumPy 2 keeps its insides under another name than the pickles that older ones wrote
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        if (module, name) in _PICKLED_BYTES:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds a {module}.{name}")
-
-
-def _unpickle(unpickler: _PlainUnpickler) -> Any:
-    """What it holds. Python's documentation names these errors as those of bytes that are no pickle, and more."""
-    try:
-        return unpickler.load()
-    except (AttributeError, EOFError, ImportError, LookupError, MemoryError, OverflowError, TypeError) as error:
-        raise pickle.UnpicklingError(f"it is no whole pickle: {error!r}") from error
-
-
-def _parse_content(content: Any, named: _FileMatcher, file: str) -> LabelGroups | RelevanceLists:
-    """By the form of what is in the file."""
+def _parse_content(content: Any, matcher: _FileMatcher, file: str) -> LabelGroups | RelevanceLists:
+    """Parse the content by its form."""
     if isinstance(content, dict) and {"imlist", "qimlist", "gnd"} <= content.keys():
-        return _parse_revisited(content, named, file)
+        return _parse_revisited(content, matcher, file)
     if isinstance(content, dict) and content:
-        return _build_groups(_list_pairs(content, file), named)
+        return _build_groups(_list_pairs(content, file), matcher)
     if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
         if any("query" in item for item in content):
-            return _build_lists(content, named, file)
+            return _build_lists(content, matcher, file)
         return _build_groups(
-            [(_find_field(item, _FILE_COLUMNS), _find_field(item, _LABEL_COLUMNS)) for item in content], named
+            [(_find_field(item, _FILE_COLUMNS), _find_field(item, _LABEL_COLUMNS)) for item in content], matcher
         )
-    raise UsageError(f"{file} says nothing about labels", _FORMS_ADVICE)
+    raise UsageError(f"{file} contains no labels in a supported form", _FORMS_ADVICE)
 
 
 def _find_field(item: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The first of the named fields that is there; upper and lower case are one."""
+    """The value of the first of `names` that the item has, ignoring case."""
     lowered = {str(key).strip().lower(): value for key, value in item.items()}
     for name in names:
         if name in lowered:
             return "" if lowered[name] is None else str(lowered[name]).strip()
-    there = ", ".join(map(str, item))
-    raise UsageError(f"the labels have no {names[0]}: there are {there}", f"name a column {' or '.join(names)}")
+    present = ", ".join(map(str, item))
+    raise UsageError(
+        f"the labels have no column {names[0]}; the columns are {present}", f"name a column {' or '.join(names)}"
+    )
 
 
 def _list_pairs(content: Mapping[str, Any], file: str) -> list[tuple[str, str]]:
@@ -150,7 +130,7 @@ def _list_pairs(content: Mapping[str, Any], file: str) -> list[tuple[str, str]]:
     pairs = []
     for key, value in content.items():
         if isinstance(value, dict):
-            raise UsageError(f"{file} says of {key!r} neither a label nor paths", _FORMS_ADVICE)
+            raise UsageError(f"in {file}, the value of {key!r} is neither a label nor a list of paths", _FORMS_ADVICE)
         if isinstance(value, list):
             pairs += [(str(path), str(key)) for path in value]
         elif value is not None:
@@ -158,64 +138,64 @@ def _list_pairs(content: Mapping[str, Any], file: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _build_groups(pairs: Sequence[tuple[str, str]], named: _FileMatcher) -> LabelGroups:
-    said = defaultdict(set)
-    for path, label in pairs:
-        if (found := named.find(path)) and label:
-            said[found].add(label)
-    labels = {path: found.pop() for path, found in said.items() if len(found) == 1}
-    return LabelGroups(labels, "labels file", frozenset(said.keys() - labels.keys()), named.unmatched)
+def _build_groups(pairs: Sequence[tuple[str, str]], matcher: _FileMatcher) -> LabelGroups:
+    labels_of = defaultdict(set)
+    for name, label in pairs:
+        if (path := matcher.find(name)) and label:
+            labels_of[path].add(label)
+    labels = {path: found.pop() for path, found in labels_of.items() if len(found) == 1}
+    return LabelGroups(labels, "labels file", frozenset(labels_of.keys() - labels.keys()), matcher.unmatched)
 
 
-def _build_lists(items: Sequence[Mapping[str, Any]], named: _FileMatcher, file: str) -> RelevanceLists:
-    queries, unknown = [], []
+def _build_lists(items: Sequence[Mapping[str, Any]], matcher: _FileMatcher, file: str) -> RelevanceLists:
+    queries, unmatched = [], []
     for item in items:
         name, positives, junk = item.get("query"), item.get("positives"), item.get("junk") or []
         if not isinstance(name, str) or not _is_name_list(positives) or not _is_name_list(junk):
-            form = 'give each {"query": "a.jpg", "positives": ["b.jpg"], "junk": ["c.jpg"]}, junk if there is any'
-            raise UsageError(f"{file} has a query without its positives", form)
-        if path := named.find(name):
-            answers = named.find_all(positives), frozenset[str](), named.find_all(junk)
+            raise UsageError(f"{file} has a query without a list of positives", _QUERY_ADVICE)
+        if path := matcher.find(name):
+            answers = matcher.find_all(positives), frozenset[str](), matcher.find_all(junk)
             queries.append(ListedQuery(path, *answers, _parse_box(item.get("box"), file)))
         else:
-            unknown.append(name)
-    return RelevanceLists(tuple(queries), None, False, "lists of positives", _report_unmatched(unknown, named))
+            unmatched.append(name)
+    return RelevanceLists(tuple(queries), None, False, "lists of positives", _report_unmatched(unmatched, matcher))
 
 
 def _is_name_list(values: Any) -> TypeGuard[list[str]]:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
-def _parse_revisited(content: Mapping[str, Any], named: _FileMatcher, file: str) -> RelevanceLists:
-    """Radenović et al. 2018: answers are numbers of `imlist`, by grade; `bbx` is the part that is asked with."""
-    queries, unknown = [], []
+def _parse_revisited(content: Mapping[str, Any], matcher: _FileMatcher, file: str) -> RelevanceLists:
+    """Parse the form of Radenović et al. 2018: answers are positions in `imlist`, by grade; `bbx` is the query box."""
+    queries, unmatched = [], []
     try:
-        database = [named.find(str(name)) for name in content["imlist"]]
+        database = [matcher.find(str(name)) for name in content["imlist"]]
         for name, truth in zip(content["qimlist"], content["gnd"], strict=True):
             easy, hard, junk = (_select_paths(database, truth[grade]) for grade in ("easy", "hard", "junk"))
-            if path := named.find(str(name)):
+            if path := matcher.find(str(name)):
                 queries.append(ListedQuery(path, easy, hard, junk, _parse_box(truth.get("bbx"), file)))
             else:
-                unknown.append(str(name))
+                unmatched.append(str(name))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file} is not in the revisited form ({error!r})", "see the README, Labels") from error
+        problem = f"{file} is not in the revisited Oxford and Paris form ({error!r})"
+        raise UsageError(problem, _FORMS_ADVICE) from error
     known = frozenset(path for path in database if path)
-    return RelevanceLists(tuple(queries), known, True, "revisited lists", _report_unmatched(unknown, named))
+    return RelevanceLists(tuple(queries), known, True, "revisited lists", _report_unmatched(unmatched, matcher))
 
 
 def _select_paths(database: Sequence[str | None], numbers: Iterable[Any]) -> frozenset[str]:
-    places = [int(number) for number in numbers]
-    if min(places, default=0) < 0:
-        raise IndexError(f"there is no image {min(places)}")
-    return frozenset(path for place in places if (path := database[place]))
+    positions = [int(number) for number in numbers]
+    if min(positions, default=0) < 0:
+        raise IndexError(f"no image {min(positions)}")
+    return frozenset(path for position in positions if (path := database[position]))
 
 
-def _report_unmatched(queries: Sequence[str], named: _FileMatcher) -> tuple[Exclusion, ...]:
-    """What the lists name and is not there."""
-    others = [name for name in named.unmatched if name not in set(queries)]
+def _report_unmatched(queries: Sequence[str], matcher: _FileMatcher) -> tuple[Exclusion, ...]:
+    """Report the names in the lists that match no file."""
+    others = [name for name in matcher.unmatched if name not in set(queries)]
     return (
-        *make_exclusions("a query in the lists that matches no picture is left out", queries),
-        *make_exclusions("an answer in the lists that matches no picture takes no part", others),
+        *make_exclusions("queries in the lists that match no image are left out", queries),
+        *make_exclusions("answers in the lists that match no image are ignored", others),
     )
 
 
@@ -225,5 +205,5 @@ def _parse_box(values: Any, file: str) -> tuple[float, float, float, float] | No
     try:
         left, top, right, bottom = (float(value) for value in values)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{file} has a box {values!r}", "give left, top, right, bottom in pixels") from error
+        raise UsageError(f"{file} has an invalid box {values!r}", "give left, top, right, bottom in pixels") from error
     return left, top, right, bottom

@@ -1,4 +1,4 @@
-"""What belongs together: groups of images, from folders or names, or lists of answers to queries."""
+"""Relevance of images to each other: groups by folder, file name or order, and lists of answers to queries."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _N_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class LabelGroups:
-    """Images of one label are relevant to each other.
+    """Labels of files; images with the same label are relevant to each other.
 
-    `labels` are by path; a file that is in none has no label. `torn` are the paths of which several labels are said,
-    `unknown` the names of which something is said and that match no file.
+    `labels` are by path; a file that is not among them has no label. `ambiguous` are the paths with several labels,
+    `unmatched` the names in the labels that match no file. `origin` says where the labels are from.
     """
 
     labels: Mapping[str, str]
@@ -31,11 +31,11 @@ class LabelGroups:
 
 @dataclass(frozen=True, slots=True)
 class ListedQuery:
-    """A query with its answers, as paths. `box` is the part of the picture that is asked with: left, top, right, bottom
-    in pixels of the upright picture; None is the whole.
+    """A query with its relevant images, as paths.
 
-    `junk` is neither right nor wrong: it is taken out of the ranking, also where it is named as a positive. Of the
-    positives, `easy` and `hard` ones are told apart where the lists do; without grades all are in `easy`.
+    Positives are `easy` or `hard` where the lists grade them; without grades all are `easy`. `junk` images are neither
+    right nor wrong: they are removed from the ranking, even if they are positives too. `box` is the region of the image
+    to query with: left, top, right, bottom in pixels of the upright image; None is the whole image.
     """
 
     path: str
@@ -47,8 +47,11 @@ class ListedQuery:
 
 @dataclass(frozen=True, slots=True)
 class RelevanceLists:
-    """Queries that come with their answers. `database` are the images that are searched; None: all. `is_graded`:
-    there are easy and hard positives (the revisited Oxford and Paris form)."""
+    """Queries with lists of relevant images.
+
+    `database` are the images that are searched; None: all. `is_graded`: there are easy and hard positives (the form of
+    the revisited Oxford and Paris sets).
+    """
 
     queries: tuple[ListedQuery, ...]
     database: frozenset[str] | None
@@ -58,9 +61,9 @@ class RelevanceLists:
 
 
 def group_by_folder(files: Sequence[str], source: str) -> LabelGroups:
-    """The first folder below `source` that a file is in is its label; a file directly in `source` has none.
+    """Label each file with the first folder below `source` on its path; files directly in `source` have no label.
 
-    Folders without a picture are reported.
+    Folders without an image are listed as exclusions.
     """
     root = find_root(source, files)
     labels = {file: parts[0] for file in files if len(parts := _make_relative(file, root).split("/")) > 1}
@@ -69,40 +72,46 @@ def group_by_folder(files: Sequence[str], source: str) -> LabelGroups:
         folders = (entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
         empty = sorted(set(folders) - set(labels.values()))
     return LabelGroups(
-        labels, "folder", exclusions=make_exclusions("a class folder without a picture takes no part", empty)
+        labels, "folder", exclusions=make_exclusions("class folders without an image are ignored", empty)
     )
 
 
 def group_by_pattern(files: Sequence[str], source: str, pattern: str) -> LabelGroups:
-    """What a regular expression finds in a file's path below `source` is its label: the group called `label`, else
-    the first group, else all that matches. A file in which it finds nothing has none.
+    """Label each file with the match of a regular expression in its path below `source`.
 
-    Raises `UsageError` when it is no regular expression, or finds nothing in any file.
+    The label is the group named `label`, else the first group, else the whole match. Files without a match, or with an
+    empty one, have no label.
+
+    Raises `UsageError` for an invalid expression, and for one that matches in no file.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"{pattern!r} is no regular expression ({error})", "quote it, and escape its dots") from error
+        problem = f"{pattern!r} is not a valid regular expression ({error})"
+        raise UsageError(problem, "quote the expression, and escape its dots") from error
     root = find_root(source, files)
     group = "label" if "label" in expression.groupindex else 1 if expression.groups else 0
-    found = {file: expression.search(_make_relative(file, root)) for file in files}
-    labels = {file: match[group] for file, match in found.items() if match and match[group]}
+    matches = {file: expression.search(_make_relative(file, root)) for file in files}
+    labels = {file: match[group] for file, match in matches.items() if match and match[group]}
     if not labels:
         example = f", such as {_make_relative(files[0], root)}" if files else ""
-        raise UsageError(f"{pattern!r} finds nothing in any name{example}", "mend the expression of --group-by")
+        raise UsageError(f"{pattern!r} matches no file name{example}", "correct the expression of --group-by")
     return LabelGroups(labels, f"regular expression {pattern}")
 
 
 def group_by_fours(files: Sequence[str]) -> LabelGroups:
-    """Every four files in the order of their names show one object, as in UKBench; what is left over has no label."""
+    """Label every four files in the order of their names as one object, as in UKBench; a rest has no label."""
     ordered = sorted(files)
-    n_whole = len(ordered) // 4 * 4
-    labels = {file: f"object {number // 4 + 1}" for number, file in enumerate(ordered[:n_whole])}
+    n_labeled = len(ordered) // 4 * 4
+    labels = {file: f"object {number // 4 + 1}" for number, file in enumerate(ordered[:n_labeled])}
     return LabelGroups(labels, "every four names")
 
 
 def find_root(source: str, files: Sequence[str]) -> str:
-    """The folder that names are relative to: `source`, or where that is a list, the one that holds all its files."""
+    """Find the folder that names in labels are relative to.
+
+    This is `source`, or where `source` is a list of files, the folder that contains all of them.
+    """
     if os.path.isdir(source):
         return os.path.realpath(source)
     if is_remote(source) and all(is_below(file, canonicalize_address(source)) for file in files):
@@ -111,7 +120,7 @@ def find_root(source: str, files: Sequence[str]) -> str:
 
 
 def make_exclusions(rule: str, names: Sequence[str]) -> tuple[Exclusion, ...]:
-    """What a rule met, with some of them; nothing where it met none."""
+    """Make an exclusion of the names that a rule applies to, with the first of them as examples; none without names."""
     return (Exclusion(rule, len(names), tuple(names[:_N_EXAMPLES])),) if names else ()
 
 

@@ -1,13 +1,12 @@
-"""How good rankings are: metrics as pure functions on arrays, and the ranking that they judge.
+"""Retrieval metrics as pure functions on arrays, each named as the metric, and the ranking that they evaluate.
 
-Every metric takes `Rankings`, made once from a block of q queries, and gives a (q,) float64 row of scores, one a
-query (the two curves: one row a query). All relevance is yes or no. In the definitions R is how many relevant images
-a query has in all, found or not; an image that is not ranked counts as never found. The best possible score is 1
-unless a docstring says otherwise.
+Every metric takes `Rankings`, built once for a block of q queries, and returns (q,) float64 scores (the two curves: one
+row for each query). Relevance is binary. In the definitions R is the number of relevant images of a query, found or
+not; an image that is not ranked counts as not found. The maximum score is 1 unless a docstring says otherwise.
 
 Where a metric is one of trec_eval's (the program of the TREC conferences, https://github.com/usnistgov/trec_eval), it
-is computed as there, and its name there is given. The textbook is Manning, Raghavan & Schütze, "Introduction to
-Information Retrieval" (2008), called IIR here.
+is computed in the same way, and its name there is given. IIR is Manning, Raghavan & Schütze, "Introduction to
+Information Retrieval" (2008).
 """
 
 from __future__ import annotations
@@ -18,22 +17,24 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-_SIMILARITY_STEPS = 1_000_000
-"""Similarities are compared in millionths, as `search.py` does: float32 cannot tell more."""
+from simsearch.search.ranking import SIMILARITY_DECIMALS
+
+_SIMILARITY_STEPS = 10**SIMILARITY_DECIMALS
+"""Similarities are compared as in a search, as multiples of 1 / this."""
 
 _MAX_COSINE = 1.0001
-"""A cosine of float32 vectors leaves [-1, 1] by rounding, not by more than this."""
+"""Rounding moves a cosine of float32 vectors out of [-1, 1] by at most 0.0001."""
 
 N_RECALL_LEVELS = 101
-"""Recall 0, 0.01, ..., 1: where `interpolated_precision` looks."""
+"""The number of recall levels 0, 0.01, ..., 1 of `interpolated_precision`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rankings:
-    """Where the relevant images of q queries stand, in one entry a relevant image found, m in all.
+    """The ranks of the relevant images of q queries: one entry for each relevant image found, m in all.
 
-    `query` (m,) is the row of the query, rising; `rank` (m,) counts from 1 and rises within a query; `nth` (m,) says
-    that this is the first, second, ... relevant one of its query; `n_relevant` (q,) is R. All int64.
+    `query` (m,) is the row of the query, ascending; `rank` (m,) counts from 1 and ascends within a query; `nth` (m,) is
+    1 for the first relevant image of the query, 2 for the second, ...; `n_relevant` (q,) is R. All int64.
     """
 
     query: NDArray[np.int64]
@@ -43,11 +44,12 @@ class Rankings:
 
     @classmethod
     def from_relevance(cls, relevant: NDArray[np.bool_], n_relevant: NDArray[np.int64]) -> Self:
-        """From `relevant` (q, n) bool in order of rank, and `n_relevant` (q,), the relevant images in all.
+        """Build rankings from `relevant` (q, n) bool in order of rank, and `n_relevant` (q,), the number of relevant
+        images.
 
-        What must not count, the query itself and junk, is no longer in between: it stands at the end of the row, as
-        not relevant. Rankings may be shorter than the database. ValueError: other shapes or types, a query without
-        any relevant image, more found than there are.
+        Images that must not count, the query itself and junk, are at the end of the row, as not relevant. Rankings may
+        be shorter than the database. ValueError: other shapes or types, a query without any relevant image, more
+        relevant images found than exist.
         """
         if relevant.ndim != 2 or relevant.dtype != np.bool_:
             raise ValueError(f"relevant must be (q, n) bool, not {relevant.shape} {relevant.dtype}")
@@ -55,7 +57,7 @@ class Rankings:
         if n_relevant.shape != (n_queries,) or n_relevant.dtype.kind not in "iu":
             raise ValueError(f"n_relevant must be ({n_queries},) int64, not {n_relevant.shape} {n_relevant.dtype}")
         if (n_relevant < 1).any():
-            raise ValueError(f"query {int(np.argmax(n_relevant < 1))} has no relevant image: leave such queries out")
+            raise ValueError(f"query {int(np.argmax(n_relevant < 1))} has no relevant image; leave such queries out")
         query, column = np.divmod(np.flatnonzero(relevant), max(n_ranked, 1))
         n_found = np.bincount(query, minlength=n_queries)
         if (n_found > n_relevant).any():
@@ -67,20 +69,21 @@ class Rankings:
 
 
 def rank_positions(similarities: NDArray[np.floating], ignored: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """The order of a database: (q, n) similarities to (q, n) int64 positions, the closest first.
+    """Rank the images of a database: (q, n) similarities to (q, n) int64 positions, the most similar first.
 
-    By falling similarity, rounded to six decimals; equal ones by rising position. What is `ignored` (q, n), the query
-    itself or junk, comes at the end, by rising position. ValueError: NaN or beyond ±1.0001, which is no cosine.
+    The order is by descending similarity, rounded to six decimals; equal ones by ascending position. `ignored` (q, n)
+    images, the query itself or junk, come last, by ascending position. ValueError: NaN, or a value beyond ±1.0001,
+    which is not a cosine.
     """
     if similarities.ndim != 2:
         raise ValueError(f"similarities must be (q, n), not {similarities.shape}")
     if ignored is not None and (ignored.shape != similarities.shape or ignored.dtype != np.bool_):
         raise ValueError(f"ignored must be {similarities.shape} bool, not {ignored.shape} {ignored.dtype}")
-    # NaN makes either comparison false.
+    # A NaN makes both comparisons false.
     if similarities.size and not (similarities.min() >= -_MAX_COSINE and similarities.max() <= _MAX_COSINE):
         raise ValueError(f"similarities must be cosines, from {-_MAX_COSINE} to {_MAX_COSINE}")
-    # One number holds both, the level above and the position below: sorting plain int64 is several times quicker
-    # than argsort, and masking gives the position back from negative numbers too.
+    # One int64 contains the rounded similarity in its high bits and the position in its low bits: sorting these is
+    # several times faster than argsort, and a mask extracts the position from negative numbers too.
     levels = np.rint(np.multiply(similarities, -_SIMILARITY_STEPS, dtype=np.float64))
     if ignored is not None:
         np.putmask(levels, ignored, 2 * _SIMILARITY_STEPS)
@@ -95,17 +98,17 @@ def rank_positions(similarities: NDArray[np.floating], ignored: NDArray[np.bool_
 
 
 def precision_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """P@k: relevant among the first k / k, also where fewer than k are ranked. IIR 8.4; trec_eval's `P_k`.
+    """P@k: relevant images among the first k / k, also where fewer than k are ranked. IIR 8.4; trec_eval's `P_k`.
 
-    The best possible is min(R, k) / k.
+    The maximum is min(R, k) / k.
     """
     return _count_found(rankings, k) / k
 
 
 def recall_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """R@k: relevant among the first k / R. IIR 8.3; trec_eval's `recall_k`. The best possible is min(R, k) / R.
+    """R@k: relevant images among the first k / R. IIR 8.3; trec_eval's `recall_k`. The maximum is min(R, k) / R.
 
-    Papers on metric learning call `hit_at` by this name.
+    Papers on metric learning use this name for `hit_at`.
     """
     return _count_found(rankings, k) / rankings.n_relevant
 
@@ -118,7 +121,7 @@ def hit_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
 def average_precision(rankings: Rankings) -> NDArray[np.float64]:
     """AP, whose mean over queries is mAP: the precision at the rank of every relevant image, summed / R.
 
-    Over the whole ranking; those not found add 0. IIR 8.4; trec_eval's `map`.
+    Over the whole ranking; images that are not found add 0. IIR 8.4; trec_eval's `map`.
     """
     return _sum_per_query(rankings, rankings.nth / rankings.rank) / rankings.n_relevant
 
@@ -126,19 +129,19 @@ def average_precision(rankings: Rankings) -> NDArray[np.float64]:
 def average_precision_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
     """AP@k: the precision at the rank of every relevant image among the first k, summed / R.
 
-    trec_eval's `map_cut_k`. The best possible is min(R, k) / R. Others divide by min(R, k), so that 1 can always be
-    reached, among them Google Landmarks v2 (Weyand 2020): do not compare with theirs where R > k.
+    trec_eval's `map_cut_k`. The maximum is min(R, k) / R. Others divide by min(R, k), so that the maximum is always 1,
+    among them Google Landmarks v2 (Weyand 2020): such values are not comparable where R > k.
     """
     first = rankings.rank <= _check_cutoff(k)
     return _sum_per_query(rankings, np.where(first, rankings.nth / rankings.rank, 0.0)) / rankings.n_relevant
 
 
 def average_precision_trapezoid(rankings: Rankings) -> NDArray[np.float64]:
-    """AP as the benchmarks Oxford and Paris have it, first and revisited: the area under precision and recall.
+    """AP of the Oxford and Paris benchmarks, original and revisited: the area under the precision-recall curve.
 
     Trapezoids instead of steps: each relevant image adds (precision before it + precision at it) / 2 / R, where the
-    precision before rank 1 is 1. From the program of Philbin 2007; Radenović 2018 kept it. Never more than
-    `average_precision`, as the precision before a relevant image is never more than that at it.
+    precision before rank 1 is 1. From the program of Philbin 2007, kept by Radenović 2018. Never more than
+    `average_precision`, as the precision before a relevant image is never more than the precision at it.
     """
     before = np.where(rankings.rank > 1, (rankings.nth - 1) / np.maximum(rankings.rank - 1, 1), 1.0)
     at = rankings.nth / rankings.rank
@@ -154,10 +157,10 @@ def reciprocal_rank(rankings: Rankings) -> NDArray[np.float64]:
 
 
 def ndcg_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """nDCG@k: relevant images among the first k add 1 / log2(rank + 1), summed / the same sum of an ideal ranking.
+    """nDCG@k: the sum of 1 / log2(rank + 1) over relevant images among the first k / the sum of an ideal ranking.
 
-    The ideal has min(R, k) relevant images first, ranked or not here. Järvelin & Kekäläinen 2002 for the idea; they
-    divide by log2(rank) from rank 2 on, while log2(rank + 1) is what became usual, and trec_eval's `ndcg_cut_k`.
+    The ideal ranking has min(R, k) relevant images first, ranked or not here. Idea of Järvelin & Kekäläinen 2002, who
+    divide by log2(rank) from rank 2 on; log2(rank + 1) became usual, and is trec_eval's `ndcg_cut_k`.
     """
     first = rankings.rank <= _check_cutoff(k)
     found = _sum_per_query(rankings, np.where(first, 1 / np.log2(rankings.rank + 1), 0.0))
@@ -168,28 +171,28 @@ def ndcg_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
 
 
 def r_precision(rankings: Rankings) -> NDArray[np.float64]:
-    """Relevant among the first R / R: where precision and recall are equal. IIR 8.4; trec_eval's `Rprec`."""
+    """Relevant images among the first R / R, where precision equals recall. IIR 8.4; trec_eval's `Rprec`."""
     return _count_per_query(rankings, rankings.rank <= rankings.n_relevant[rankings.query]) / rankings.n_relevant
 
 
 def n_s_score(rankings: Rankings) -> NDArray[np.float64]:
-    """N-S: how many of the first four show what the query shows, the query itself among them: 1 to 4.
+    """N-S score: the number of relevant images among the first four, including the query itself: 1 to 4.
 
-    Nistér & Stewénius 2006, on ukbench's groups of four. The query was taken out of the rankings; as nothing is closer
-    to it than itself, it is counted as the first, with the first three that are ranked.
+    Nistér & Stewénius 2006, for the groups of four of UKBench. The rankings do not contain the query; as no image is
+    more similar to it than itself, it counts as the first, before the first three ranked images.
     """
     return (1 + _count_found(rankings, 3)).astype(np.float64)
 
 
 def interpolated_precision(rankings: Rankings) -> NDArray[np.float64]:
-    """The curve of precision against recall: (q, 101), at recall 0, 0.01, ..., 1.
+    """Interpolated precision at recall 0, 0.01, ..., 1: (q, 101).
 
-    At recall r it is the highest precision at any rank where recall is r or more, 0 where r is never reached.
-    IIR 8.4; trec_eval's `iprec_at_recall`, which takes tenths and computes "r or more" in floating point (with three
-    relevant images it finds 2/3 to be 0.7); here it is exact.
+    At recall r it is the highest precision at any rank where recall is r or more, 0 where r is never reached. IIR 8.4;
+    trec_eval's `iprec_at_recall`, which uses tenths and compares recall with r in floating point (with three relevant
+    images it takes 2/3 for 0.7); here the comparison is exact.
     """
     n_queries = len(rankings.n_relevant)
-    # One column more than anything was found in: what every recall that is never reached points to.
+    # The last column stays zero: it is the precision at every recall level that is never reached.
     n_columns = rankings.nth.max(initial=0) + 1
     highest = np.zeros((n_queries, n_columns))
     highest[rankings.query, rankings.nth - 1] = rankings.nth / rankings.rank
@@ -201,7 +204,7 @@ def interpolated_precision(rankings: Rankings) -> NDArray[np.float64]:
 
 
 def precision_curve(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """P@1, P@2, ..., P@k: (q, k), each as `precision_at`."""
+    """Precision at ranks 1, 2, ..., k: (q, k), each as `precision_at`."""
     first = rankings.rank <= _check_cutoff(k)
     cell = rankings.query[first] * k + rankings.rank[first] - 1
     n_found = np.bincount(cell, minlength=len(rankings.n_relevant) * k).reshape(-1, k)
@@ -213,12 +216,12 @@ def _count_found(rankings: Rankings, k: int) -> NDArray[np.int64]:
 
 
 def _count_per_query(rankings: Rankings, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many of the relevant images found are `counted` (m,), for each query: (q,)."""
+    """Count the relevant images found that are `counted` (m,), for each query: (q,)."""
     return np.bincount(rankings.query[counted], minlength=len(rankings.n_relevant))
 
 
 def _sum_per_query(rankings: Rankings, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The (m,) values of the relevant images found, summed for each query: (q,)."""
+    """Sum the (m,) values of the relevant images found, for each query: (q,)."""
     sums = np.bincount(rankings.query, weights=values, minlength=len(rankings.n_relevant))
     return sums.astype(np.float64, copy=False)
 

@@ -1,4 +1,4 @@
-"""A model of a collection, loaded, and what a benchmark does with it: embed pictures, and take the time."""
+"""A loaded model of a collection, to embed images of a benchmark and to measure its speed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from simsearch.store.writer import CatalogWriter
 _BATCH = 32
 _QUERY_BATCH = 256
 _PROBE_S = 2.0
-"""About how long each speed is measured."""
+"""The approximate duration of each speed measurement."""
 
 _MAX_PROBE_IMAGES = 512
 _N_WARMUP = 3
-"""So many queries come before those that are timed."""
+"""The number of queries before those that are timed."""
 
 _FLOAT_BYTES = 4
 _ID_BYTES = 8
@@ -45,10 +45,11 @@ _ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelSpeeds:
-    """How fast a model is.
+    """The speed of a model.
 
-    Views/s of the network alone; images/s from files to vectors, by the number of augmented views of each; vectors
-    (q, d) of some pictures, and the seconds (q,) that decoding and embedding each of them took, one by one.
+    `embedded_per_second` are views/s of the network alone, `images_per_second` images/s from files to vectors, by the
+    number of augmented views. `query_vectors` (q, d) are vectors of some images, `query_s` (q,) the seconds to decode
+    and embed each of them alone.
     """
 
     embedded_per_second: float
@@ -58,12 +59,12 @@ class ModelSpeeds:
 
 
 class ModelProbe:
-    """A model ready to embed, for many pictures at once or for one."""
+    """A model to embed many images at once or single images; loaded at the first use."""
 
-    def __init__(self, stored: StoredModel, catalog: Catalog, order: WeightsOptions, max_pixels: int) -> None:
+    def __init__(self, stored: StoredModel, catalog: Catalog, weights: WeightsOptions, max_pixels: int) -> None:
         self.stored = stored
         self._open: Callable[[bool], Embedder] = lambda for_many: open_stored_model(
-            stored, catalog, order, for_throughput=for_many
+            stored, catalog, weights, for_throughput=for_many
         )
         self._max_pixels = max_pixels
 
@@ -73,11 +74,11 @@ class ModelProbe:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how it was loaded."""
+        """Notes for the user from loading the model."""
         return self._embedder.notes
 
     def decode_input(self, path: str, box: Box | None = None) -> Pixels:
-        """What the model sees of a picture (side, side, 3), or of a part of it.
+        """Decode an image, or a region of it, to the input of the model (side, side, 3).
 
         Raises `ImageError`.
         """
@@ -86,38 +87,31 @@ class ModelProbe:
         return decode_square(raw, model.side_px, model.resize, max_pixels=self._max_pixels, box=box)[1]
 
     def embed(self, pixels: Sequence[Pixels] | Pixels) -> Vectors:
-        """The vectors (n, d) of squares, embedded as many at once as the engine takes."""
+        """Embed decoded images to vectors (n, d), in as many parallel batches as the engine supports."""
         starts = range(0, len(pixels), _BATCH)
         with ThreadPoolExecutor(max_workers=self._embedder.n_parallel) as pool:
             rows = pool.map(lambda start: self._embedder.embed(np.stack(list(pixels[start : start + _BATCH]))), starts)
             return np.concatenate(list(rows))
 
     def embed_queries(self, queries: Sequence[TaskQuery]) -> Vectors:
-        """The vectors (q, d) of queries from their files.
+        """Embed queries from their files to vectors (q, d).
 
-        Raises `ImageError` where one cannot be read any more.
+        Raises `ImageError` for a file that can no longer be read.
         """
+        blocks = []
         with ThreadPoolExecutor(max_workers=count_cores()) as pool:
-            blocks = [
-                self.embed(
-                    list(
-                        pool.map(
-                            lambda query: self.decode_input(query.path, query.box),
-                            queries[start : start + _QUERY_BATCH],
-                        )
-                    )
-                )
-                for start in range(0, len(queries), _QUERY_BATCH)
-            ]
+            for start in range(0, len(queries), _QUERY_BATCH):
+                block = queries[start : start + _QUERY_BATCH]
+                blocks.append(self.embed(list(pool.map(lambda query: self.decode_input(query.path, query.box), block))))
         return np.concatenate(blocks)
 
     def measure_speeds(self, paths: Sequence[str], view_counts: Sequence[int]) -> ModelSpeeds:
-        """Take the time on some pictures, spread over `paths`; those that cannot be read are passed over.
+        """Measure the speeds with some images, evenly chosen from `paths`; unreadable ones are left out.
 
-        Raises `ImageError` when none can.
+        Raises `ImageError` when none of them can be read.
         """
         readable, squares = self._decode_sample(paths)
-        self._embedder.embed(squares[:_BATCH])  # what is only done once is not counted
+        self._embedder.embed(squares[:_BATCH])  # the first call, which is slower, is not counted
         seconds, n_embedded = 0.0, 0
         while seconds < _PROBE_S / 2:
             started = time.perf_counter()
@@ -130,7 +124,7 @@ class ModelProbe:
         return ModelSpeeds(rate, end_to_end, vectors, query_s)
 
     def _decode_sample(self, paths: Sequence[str]) -> tuple[list[str], Pixels]:
-        """Some paths that can be read, and what the model sees of them."""
+        """Some readable paths, and their decoded images (n, side, side, 3)."""
         squares = {}
         failure: ImageError | None = None
         for path in _sample_evenly(paths, 2 * _BATCH):
@@ -143,7 +137,7 @@ class ModelProbe:
         return list(squares), np.stack(list(squares.values()))
 
     def _measure_ingest(self, paths: Sequence[str], rate: float, augmentation: Augmentation) -> float:
-        """Images/s of an ingest of some of the pictures into a collection that is thrown away."""
+        """Measure images/s of an ingest of some of the images into a temporary collection."""
         n_images = int(np.clip(_PROBE_S * rate, _BATCH, _MAX_PROBE_IMAGES)) // len(augmentation.numbers)
         found = scan_sources(_sample_evenly(paths, max(8, n_images)), b"")
         with (
@@ -159,7 +153,7 @@ class ModelProbe:
             return tally.n_embedded / (time.perf_counter() - started)
 
     def _time_queries(self, paths: Sequence[str]) -> tuple[Vectors, NDArray[np.float64]]:
-        """Some pictures as a query takes them: the vector of each, and its seconds."""
+        """Decode and embed images one by one, as in a query: vectors (q, d) and seconds (q,)."""
         embedder = self._open(False)
         vectors, seconds = [], []
         for path in chain(paths[:_N_WARMUP], paths):
@@ -171,7 +165,7 @@ class ModelProbe:
 
 
 def measure_weights(stored: StoredModel) -> tuple[float, float]:
-    """Parameters of the network, and the bytes of its weights; NaN where they are not known."""
+    """Measure the number of parameters of the network and the size of its weights in bytes; NaN where unknown."""
     model = stored.model
     rows = {row.name: row for row in list_backbones()}
     row = rows.get(model.zoo_name or "")
@@ -186,12 +180,12 @@ def measure_weights(stored: StoredModel) -> tuple[float, float]:
 
 
 def compute_image_bytes(stored_width: int, searched_width: int, n_views: int) -> tuple[float, float]:
-    """Bytes an image on disk (catalog and FAISS file) and in memory (FAISS): vectors and their ids."""
+    """Compute the bytes of an image on disk (catalog and FAISS file) and in memory (FAISS): vectors and ids."""
     in_index = (1 + n_views) * (searched_width * _FLOAT_BYTES + _ID_BYTES)
     return (1 + n_views) * stored_width * _FLOAT_BYTES + in_index, in_index
 
 
 def _sample_evenly(paths: Sequence[str], n: int) -> list[str]:
-    """Up to n of the paths, evenly over all of them."""
+    """Choose up to n of the paths at even distances."""
     rows = np.linspace(0, len(paths) - 1, min(n, len(paths))).astype(int)
     return [paths[row] for row in dict.fromkeys(rows.tolist())]

@@ -1,21 +1,21 @@
-"""Who is asked, among whom, and what is right: labels or lists made into queries over numbered images.
+"""Retrieval tasks: queries, the images to search, and the relevant images of each query, from labels or lists.
 
-The rules, each of which is reported with how many it met:
+The rules; a report gives the number of cases for each of them:
 
-- An image is one content; it is one answer whatever the number of its files. If it has several labels, its own or
-  those of its files, it takes no part at all.
-- An image without a label, or alone with its label, is not asked with. It stays among the answers, as a wrong one.
-- A query without any right answer in the database is left out; it is never averaged in as zero.
-- The query itself, and junk, are taken out of its ranking.
-- Where lists name the images that are searched, all others take no part.
-- With one label and nothing else in the database every order is right: that is an error, not a perfect score.
+- An image is one content; it is one answer, however many files have it. An image with several labels, its own or those
+  of its files, is ignored.
+- An image without a label, or alone in its class, is not a query. It stays in the database as a wrong answer.
+- A query without any relevant image in the database is left out; it does not count as zero.
+- The query itself, and junk images, are removed from its ranking.
+- Where lists name the images of the database, all other images are ignored.
+- With one label and nothing else in the database every order is right: this is an error, not a perfect score.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,14 @@ from simsearch.evaluation.labels import LabelGroups, ListedQuery, RelevanceLists
 from simsearch.evaluation.results import Exclusion, LabeledQuery
 
 Positions = NDArray[np.int64]
+"""Positions of images in `RetrievalTask.images`."""
+
+_NO_ANSWER = "queries without a relevant image in the database are left out"
 
 
 @dataclass(frozen=True, slots=True)
 class TaskImage:
-    """An image: its content's digest, and its files in order."""
+    """An image: the digest of its content, and its files in order."""
 
     digest: str
     paths: tuple[str, ...]
@@ -37,23 +40,23 @@ class TaskImage:
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """For each query the positions of what is right, and of what its ranking is without: itself, and junk."""
+    """For each query the positions of the relevant images, and of those removed from its ranking (itself and junk)."""
 
     relevant: Sequence[Positions]
     ignored: Sequence[Positions]
 
     def count_relevant(self, queries: slice) -> NDArray[np.int64]:
-        """How many right answers each of those queries has (q,)."""
+        """Count the relevant images of each of those queries: (q,)."""
         return np.array([len(positions) for positions in self.relevant[queries]], np.int64)
 
     def build_masks(self, queries: slice, n_images: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which images are right, and which ignored, for each of those queries: (q, n) each."""
+        """Build the masks of the relevant and of the ignored images of each of those queries: (q, n) each."""
         return build_mask(self.relevant[queries], n_images), build_mask(self.ignored[queries], n_images)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """A query: its file, label, and content; its position in the database, or -1; the part that is asked with."""
+    """A query: its file, label and content digest, its position in the database or -1, and the region to query with."""
 
     path: str
     label: str
@@ -66,9 +69,9 @@ class TaskQuery:
 class RetrievalTask:
     """Queries over a database of images.
 
-    `truths` are by grade: one under the empty name, or easy, medium and hard ones, of which medium is the main one.
-    In a graded task a query may have no right answer in the grades that are not the main one; its relevant positions
-    are empty there.
+    `truths` are by grade: one under the empty name, or easy, medium and hard ones, of which medium is the main one. In
+    a graded task a query may have no relevant image in the other grades; its relevant positions are empty there.
+    `n_queries_of` is the number of queries before sampling.
     """
 
     protocol: str
@@ -82,30 +85,31 @@ class RetrievalTask:
 
     @property
     def main_truth(self) -> GroundTruth:
-        """The truth that rows are compared by."""
+        """The ground truth by which rows are compared."""
         return self.truths.get("medium") or self.truths[""]
 
     @property
     def labeled_queries(self) -> tuple[LabeledQuery, ...]:
-        """The queries, for reports."""
+        """The queries as they appear in results."""
         return tuple(LabeledQuery(query.path, query.label) for query in self.queries)
 
 
-def build_leave_one_out_task(items: Sequence[TaskImage], groups: LabelGroups, protocol: str) -> RetrievalTask:
-    """Every image with a label is asked with, among all others."""
-    kept, labels, exclusions = _assign_labels(items, groups)
+def build_leave_one_out_task(images: Sequence[TaskImage], groups: LabelGroups, protocol: str) -> RetrievalTask:
+    """Build a task in which every labeled image is a query among all other images.
+
+    Raises `UsageError` where the labels allow no measurement.
+    """
+    kept, labels, exclusions = _assign_labels(images, groups)
     members = _group_positions(labels)
     alone = [kept[members[label][0]].paths[0] for label in members if len(members[label]) == 1]
-    unlabelled = [item.paths[0] for item, label in zip(kept, labels, strict=True) if not label]
+    unlabeled = [image.paths[0] for image, label in zip(kept, labels, strict=True) if not label]
     exclusions += make_exclusions(
-        "an image alone in its class is not asked with, and is a wrong answer to all others", alone
+        "images alone in their class are not queries, and are wrong answers to all others", alone
     )
-    exclusions += make_exclusions(
-        "an image without a label is not asked with, and is a wrong answer to all", unlabelled
-    )
+    exclusions += make_exclusions("images without a label are not queries, and are wrong answers to all", unlabeled)
     if members and not any(len(positions) > 1 for positions in members.values()):
-        raise UsageError("no class has two images", "give classes of two and more: one to ask with, one to find")
-    _check_classes(members, n_unlabelled=len(unlabelled))
+        raise UsageError("no class has two images", "give classes of two or more images: one to query, one to find")
+    _check_classes(members, n_unlabeled=len(unlabeled))
     positions = [at for at, label in enumerate(labels) if label and len(members[label]) > 1]
     queries = [TaskQuery(kept[at].paths[0], labels[at], kept[at].digest, at) for at in positions]
     relevant = [members[labels[at]][members[labels[at]] != at] for at in positions]
@@ -117,81 +121,85 @@ def build_leave_one_out_task(items: Sequence[TaskImage], groups: LabelGroups, pr
 
 
 def build_query_folder_task(
-    asked: Sequence[TaskImage], asked_groups: LabelGroups, items: Sequence[TaskImage], groups: LabelGroups
+    query_images: Sequence[TaskImage],
+    query_groups: LabelGroups,
+    images: Sequence[TaskImage],
+    groups: LabelGroups,
 ) -> RetrievalTask:
-    """Every image of one folder is asked with, among those of another; right are those of the same label.
+    """Build a task in which the images of one folder are queries over those of another; same labels are relevant.
 
-    A query whose very content is in the database ignores it there.
+    A database image with the same content as the query is removed from its ranking. Raises `UsageError` where the
+    labels allow no measurement.
     """
-    kept, labels, exclusions = _assign_labels(items, groups)
-    query_items, query_labels, torn = _assign_labels(asked, asked_groups, what="a query")
+    kept, labels, exclusions = _assign_labels(images, groups)
+    labeled, query_labels, ambiguous_queries = _assign_labels(query_images, query_groups, what="queries")
     members = _group_positions(labels)
-    position_of = {item.digest: at for at, item in enumerate(kept)}
+    position_of = {image.digest: at for at, image in enumerate(kept)}
     queries, relevant, ignored, unanswerable = [], [], [], []
-    for item, label in zip(query_items, query_labels, strict=True):
-        own = position_of.get(item.digest, -1)
-        right = members.get(label, np.empty(0, np.int64))
-        right = right[right != own]
-        if not len(right):
-            unanswerable.append(item.paths[0])
+    for image, label in zip(labeled, query_labels, strict=True):
+        own = position_of.get(image.digest, -1)
+        answers = members.get(label, np.empty(0, np.int64))
+        answers = answers[answers != own]
+        if not len(answers):
+            unanswerable.append(image.paths[0])
             continue
-        queries.append(TaskQuery(item.paths[0], label, item.digest, own))
-        relevant.append(right)
+        queries.append(TaskQuery(image.paths[0], label, image.digest, own))
+        relevant.append(answers)
         ignored.append(np.array([own] if own >= 0 else [], np.int64))
     if not queries:
         raise UsageError(
-            "no query has a right answer in the database", "give both folders the same classes, or name --labels"
+            "no query has a relevant image in the database", "give both folders the same classes, or name --labels"
         )
-    unlabelled = [item.paths[0] for item, label in zip(kept, labels, strict=True) if not label]
-    _check_classes(members, n_unlabelled=len(unlabelled))
-    exclusions += make_exclusions("an image without a label is a wrong answer to all", unlabelled) + torn
-    exclusions += make_exclusions("a query without a right answer in the database is left out", unanswerable)
-    exclusions += _report_unmatched([name for name in groups.unmatched if name in set(asked_groups.unmatched)])
+    unlabeled = [image.paths[0] for image, label in zip(kept, labels, strict=True) if not label]
+    _check_classes(members, n_unlabeled=len(unlabeled))
+    exclusions += make_exclusions("images without a label are wrong answers to all", unlabeled) + ambiguous_queries
+    exclusions += make_exclusions(_NO_ANSWER, unanswerable)
+    exclusions += _report_unmatched([name for name in groups.unmatched if name in set(query_groups.unmatched)])
     return RetrievalTask(
         "query folder against database", groups.origin, tuple(kept), tuple(labels), tuple(queries),
-        {"": GroundTruth(relevant, ignored)}, len(queries), (*groups.exclusions, *asked_groups.exclusions, *exclusions),
+        {"": GroundTruth(relevant, ignored)}, len(queries),
+        (*groups.exclusions, *query_groups.exclusions, *exclusions),
     )  # fmt: skip
 
 
-def build_list_task(items: Sequence[TaskImage], lists: RelevanceLists) -> RetrievalTask:
-    """Queries that come with their answers; the lists are of files of these images.
+def build_list_task(images: Sequence[TaskImage], lists: RelevanceLists) -> RetrievalTask:
+    """Build a task from queries with lists of relevant images; the lists are of files of `images`.
 
-    Graded lists follow Radenović et al. 2018: easy - hard ones are ignored like junk; medium - easy and hard ones are
-    right; hard - easy ones are ignored.
+    Graded lists follow Radenović et al. 2018. Easy: hard images are ignored like junk. Medium: easy and hard images are
+    relevant. Hard: easy images are ignored. Raises `UsageError` where no query has a relevant image.
     """
-    known = {path: item for item in items for path in item.paths}
-    kept = [item for item in items if lists.database is None or lists.database.intersection(item.paths)]
-    taken = {path for item in kept for path in item.paths} | {query.path for query in lists.queries}
-    unlisted = [item.paths[0] for item in items if taken.isdisjoint(item.paths)]
-    position_of = {item.digest: at for at, item in enumerate(kept)}
+    image_of = {path: image for image in images for path in image.paths}
+    kept = [image for image in images if lists.database is None or lists.database.intersection(image.paths)]
+    used = {path for image in kept for path in image.paths} | {query.path for query in lists.queries}
+    unlisted = [image.paths[0] for image in images if used.isdisjoint(image.paths)]
+    position_of = {image.digest: at for at, image in enumerate(kept)}
 
-    def positions(paths: frozenset[str]) -> set[int]:
-        digests = {known[path].digest for path in paths}
+    def find_positions(paths: frozenset[str]) -> set[int]:
+        digests = {image_of[path].digest for path in paths}
         return {position_of[digest] for digest in digests if digest in position_of}
 
     queries: list[TaskQuery] = []
-    graded: dict[str, tuple[list[Positions], list[Positions]]] = {
+    answers: dict[str, tuple[list[Positions], list[Positions]]] = {
         grade: ([], []) for grade in (("medium", "easy", "hard") if lists.is_graded else ("",))
     }
     unanswerable = []
     for query in lists.queries:
-        own = position_of.get(known[query.path].digest, -1)
-        sets = _grade_positions(query, positions, own)
-        if not sets["medium"][0]:
+        digest = image_of[query.path].digest
+        own = position_of.get(digest, -1)
+        by_grade = _grade_positions(query, find_positions, own)
+        if not len(by_grade["medium"][0]):
             unanswerable.append(query.path)
             continue
-        queries.append(TaskQuery(query.path, "", known[query.path].digest, own, query.box))
-        for grade, (relevant, ignored) in graded.items():
-            right, left_out = sets[grade or "medium"]
-            relevant.append(np.array(sorted(right), np.int64))
-            ignored.append(np.array(sorted(left_out), np.int64))
+        queries.append(TaskQuery(query.path, "", digest, own, query.box))
+        for grade, (all_relevant, all_ignored) in answers.items():
+            relevant, ignored = by_grade[grade or "medium"]
+            all_relevant.append(relevant)
+            all_ignored.append(ignored)
     if not queries:
-        raise UsageError("no query has a right answer in the database", "check the paths in --labels")
-    exclusions = make_exclusions("a query without a right answer in the database is left out", unanswerable)
-    exclusions += make_exclusions(
-        "an image that the lists name neither as a query nor to be searched takes no part", unlisted
-    )
-    truths = {grade: GroundTruth(*sets) for grade, sets in graded.items()}
+        raise UsageError("no query has a relevant image in the database", "check the paths in --labels")
+    truths = {grade: GroundTruth(*positions) for grade, positions in answers.items()}
+    exclusions = make_exclusions(_NO_ANSWER, unanswerable)
+    exclusions += make_exclusions("images that the lists name neither as query nor as database are ignored", unlisted)
     return RetrievalTask(
         "lists", lists.origin, tuple(kept), ("",) * len(kept), tuple(queries), truths, len(queries),
         (*lists.exclusions, *exclusions),
@@ -199,7 +207,7 @@ def build_list_task(items: Sequence[TaskImage], lists: RelevanceLists) -> Retrie
 
 
 def sample_queries(task: RetrievalTask, n: int, seed: int) -> RetrievalTask:
-    """The same task with n of its queries, drawn without replacement; all where there are no more."""
+    """Draw n queries of a task without replacement; the same task where it has no more."""
     if n >= len(task.queries):
         return task
     chosen = sorted(np.random.default_rng(seed).choice(len(task.queries), n, replace=False).tolist())
@@ -207,33 +215,39 @@ def sample_queries(task: RetrievalTask, n: int, seed: int) -> RetrievalTask:
         grade: GroundTruth([truth.relevant[at] for at in chosen], [truth.ignored[at] for at in chosen])
         for grade, truth in task.truths.items()
     }
-    queries = tuple(task.queries[at] for at in chosen)
-    return RetrievalTask(
-        task.protocol, task.origin, task.images, task.labels, queries, truths, task.n_queries_of, task.exclusions
-    )
+    return replace(task, queries=tuple(task.queries[at] for at in chosen), truths=truths)
+
+
+def build_mask(rows: Sequence[Positions], n_images: int) -> NDArray[np.bool_]:
+    """Build a mask (q, n), true at the positions in each row."""
+    mask = np.zeros((len(rows), n_images), np.bool_)
+    for row, positions in zip(mask, rows, strict=True):
+        row[positions] = True
+    return mask
 
 
 def _assign_labels(
-    items: Sequence[TaskImage], groups: LabelGroups, what: str = "an image"
+    images: Sequence[TaskImage], groups: LabelGroups, what: str = "images"
 ) -> tuple[list[TaskImage], list[str], tuple[Exclusion, ...]]:
-    """The images that take part and their labels, empty where they have none."""
-    kept, labels, torn = [], [], []
-    for item in items:
-        found = {groups.labels[path] for path in item.paths if path in groups.labels}
-        if len(found) > 1 or not groups.ambiguous.isdisjoint(item.paths):
-            torn.append(item.paths[0])
+    """The images with at most one label, their labels (empty: none), and the exclusion of the others."""
+    kept, labels, ambiguous = [], [], []
+    for image in images:
+        found = {groups.labels[path] for path in image.paths if path in groups.labels}
+        if len(found) > 1 or not groups.ambiguous.isdisjoint(image.paths):
+            ambiguous.append(image.paths[0])
             continue
-        kept.append(item)
+        kept.append(image)
         labels.append(found.pop() if found else "")
-    return kept, labels, make_exclusions(f"{what} of several labels, its own or its copies', takes no part", torn)
+    rule = f"{what} with several labels, their own or those of their copies, are ignored"
+    return kept, labels, make_exclusions(rule, ambiguous)
 
 
 def _report_unmatched(names: Sequence[str]) -> tuple[Exclusion, ...]:
-    return make_exclusions("a name in the labels that matches no picture takes no part", names)
+    return make_exclusions("names in the labels that match no image are ignored", names)
 
 
 def _group_positions(labels: Sequence[str]) -> dict[str, Positions]:
-    """The positions of the images of each label."""
+    """The positions of the images with each label."""
     members = defaultdict(list)
     for at, label in enumerate(labels):
         if label:
@@ -241,32 +255,30 @@ def _group_positions(labels: Sequence[str]) -> dict[str, Positions]:
     return {label: np.array(positions, np.int64) for label, positions in members.items()}
 
 
-def _check_classes(members: Mapping[str, Positions], *, n_unlabelled: int) -> None:
+def _check_classes(members: Mapping[str, Positions], *, n_unlabeled: int) -> None:
     if not members:
         raise UsageError(
-            "nothing says which images belong together",
-            "sort them into a folder for each class, or give --group-by or --labels",
+            "no image has a label", "sort the images into a folder for each class, or give --group-by or --labels"
         )
-    if len(members) == 1 and not n_unlabelled:
+    if len(members) == 1 and not n_unlabeled:
         raise UsageError(
-            f"all images are of one class, {next(iter(members))}, so that every answer is right",
-            "give two classes or more, or images of no class beside it",
+            f"all images have the same class, {next(iter(members))}, so that every answer is right",
+            "give two classes or more, or images without a class",
         )
 
 
 def _grade_positions(
-    query: ListedQuery, positions: Callable[[frozenset[str]], set[int]], own: int
-) -> dict[str, tuple[set[int], set[int]]]:
-    """Right and ignored positions of a query by grade."""
-    easy, hard, junk = (positions(paths) for paths in (query.easy, query.hard, query.junk))
+    query: ListedQuery, find_positions: Callable[[frozenset[str]], set[int]], own: int
+) -> dict[str, tuple[Positions, Positions]]:
+    """The positions of the relevant and of the ignored images of a query, by grade, in ascending order."""
+    easy, hard, junk = (find_positions(paths) for paths in (query.easy, query.hard, query.junk))
     itself = {own} if own >= 0 else set()
-    sets = {"easy": (easy, junk | hard), "medium": (easy | hard, junk), "hard": (hard, junk | easy)}
-    return {grade: (right - ignored - itself, ignored | itself) for grade, (right, ignored) in sets.items()}
+    grades = {"easy": (easy, junk | hard), "medium": (easy | hard, junk), "hard": (hard, junk | easy)}
+    return {
+        grade: (_sort_positions(relevant - ignored - itself), _sort_positions(ignored | itself))
+        for grade, (relevant, ignored) in grades.items()
+    }
 
 
-def build_mask(rows: Sequence[Positions], n_images: int) -> NDArray[np.bool_]:
-    """Mark the positions of each row in a table (n_rows, n_images)."""
-    table = np.zeros((len(rows), n_images), np.bool_)
-    for row, positions in zip(table, rows, strict=True):
-        row[positions] = True
-    return table
+def _sort_positions(positions: set[int]) -> Positions:
+    return np.array(sorted(positions), np.int64)

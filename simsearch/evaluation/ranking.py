@@ -1,8 +1,8 @@
-"""Queries against a database of images under one model and one method, block by block: no n x n is ever held.
+"""Ranking a database of images for queries under one model and one method, in blocks: never an n x n matrix.
 
-Projection and blending are of the originals; augmented views are projected, and an image is as similar as its best
-view. A query that is in the database is taken out of it in earnest: not only out of its answers, but out of what its
-neighbours were blended with.
+The projection and the database augmentation use the original views; augmented views are projected, and the similarity
+of an image is that of its best view. A query that is in the database is removed from it completely: from its answers,
+and from the vectors of its neighbors that database augmentation mixed with it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simsearch.evaluation.embedding import TaskVectors, Vectors
 from simsearch.evaluation.metrics import rank_positions
-from simsearch.evaluation.protocol import Positions
+from simsearch.evaluation.protocol import Positions, build_mask
 from simsearch.index import ExactIndex
 from simsearch.rerank.database_augmentation import CorrectedRows, LeaveOneOut, blend
 from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
@@ -27,10 +26,10 @@ from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
 
 _BLOCK_CELLS = 2_000_000
-"""Queries times images in a block: 50 MB in all that is held of it."""
+"""The number of queries times images in a block; its arrays take 50 MB in all."""
 
 _N_MARGIN = 16
-"""So many more than wanted are put in order, so that those that are as similar as the last are among them."""
+"""The number of further images to sort, so that images with the same similarity as the last one are included."""
 
 _TOLERANCE = 1e-5
 
@@ -45,7 +44,7 @@ class RankingBlock:
 
 
 class Ranker:
-    """A database made ready under a method."""
+    """A database prepared for a method."""
 
     def __init__(self, embedded: TaskVectors, method: RerankMethod) -> None:
         self._method = method
@@ -55,33 +54,33 @@ class Ranker:
         self._leave_one_out: LeaveOneOut | None = None
         if method.dba is not None:
             plain = NeighborDatabase.from_vectors(self._rows, method.dba + 1)
-            neighbours = plain.find_neighbors(np.arange(len(self._rows)), method.dba + 1)
-            self._leave_one_out = LeaveOneOut(self._rows, neighbours, method.dba)
-            self._rows = blend(self._rows, neighbours, method.dba)
+            neighbors = plain.find_neighbors(np.arange(len(self._rows)), method.dba + 1)
+            self._leave_one_out = LeaveOneOut(self._rows, neighbors, method.dba)
+            self._rows = blend(self._rows, neighbors, method.dba)
         if method.k_reciprocal is not None:
             self._settings = KReciprocalSettings(k1=method.k_reciprocal)
             self._database = NeighborDatabase.from_vectors(
                 self._rows, 2 * method.k_reciprocal
-            )  # deep enough to lose some rows
+            )  # deep enough when some rows are removed
             self._shared = KReciprocalReranker(self._database, self._settings)
 
     @property
     def width(self) -> int:
-        """The length of the vectors that are searched."""
+        """The dimension of the vectors that are searched."""
         return int(self._rows.shape[1])
 
     @cached_property
     def _index(self) -> ExactIndex:
-        """All rows, originals and views, as a query searches them."""
+        """An index of all rows, originals and augmented views, as for a query."""
         index = ExactIndex.create_empty(self.width)
-        rows = [self._rows, *self._views]
-        index.reserve(sum(len(some) for some in rows))
-        for number, some in enumerate(rows):
-            index.add(np.arange(len(some)) + number * len(self._rows), some)
+        parts = [self._rows, *self._views]
+        index.reserve(sum(len(part) for part in parts))
+        for number, part in enumerate(parts):
+            index.add(np.arange(len(part)) + number * len(self._rows), part)
         return index
 
     def search(self, vector: Vectors, k: int) -> Positions:
-        """The k first images for one query (d,) from outside, through the index as `simsearch query` does it."""
+        """Search for the k best images of a query (d,) that is not in the database, as `simsearch query` does."""
         query = self._project(vector[None])
         if self._method.aqe is not None:
             near, similarities = self._search_index(query, self._method.aqe)
@@ -95,16 +94,16 @@ class Ranker:
         return images[:k]
 
     def _search_index(self, query: Vectors, n: int) -> tuple[Positions, Vectors]:
-        """The images (n,) nearest to a projected query (1, d) by their best views, and how similar those are."""
+        """The images (n,) most similar to a projected query (1, d) by their best views, and their similarities."""
         similarities, ids = self._index.search(query, n * (1 + len(self._views)))
         _, first = np.unique(ids[0] % len(self._rows), return_index=True)
         first = np.sort(first)[:n]
         return ids[0, first] % len(self._rows), similarities[0, first]
 
     def rank(self, queries: Vectors, own: Positions, ignored: Sequence[Positions]) -> Iterator[RankingBlock]:
-        """Rank all images for each of the queries (q, d), vectors of the model itself.
+        """Rank all images for each of the queries (q, d), which are vectors of the model without projection.
 
-        `own` (q,) are their positions in the database, -1 for none; `ignored` are the positions that come last.
+        `own` (q,) are their positions in the database, -1 for none; the images at the positions `ignored` come last.
         """
         size = max(1, min(256, _BLOCK_CELLS // len(self._rows)))
         for start in range(0, len(queries), size):
@@ -118,15 +117,13 @@ class Ranker:
             vectors = self._expand_queries(vectors, similarities, own, corrections)
             similarities = self._compute_similarities(vectors, corrections)
         if self._method.k_reciprocal is None:
-            return RankingBlock(
-                block, rank_positions(similarities, _build_mask(ignored, len(self._rows))), similarities
-            )
-        order = rank_positions(similarities, _build_mask(_list_own_positions(own), len(self._rows)))
+            return RankingBlock(block, rank_positions(similarities, build_mask(ignored, len(self._rows))), similarities)
+        order = rank_positions(similarities, build_mask(_list_own_positions(own), len(self._rows)))
         for row, at in enumerate(own.tolist()):
             first = order[row, : min(N_CANDIDATES, len(self._rows) - (at >= 0))]
             reciprocal, query = self._build_reciprocal(at, vectors[row], corrections[row])
             order[row, : len(first)] = first[reciprocal.reorder(query, first, similarities[row, first]).order]
-        is_ignored = np.take_along_axis(_build_mask(ignored, len(self._rows)), order, 1)
+        is_ignored = np.take_along_axis(build_mask(ignored, len(self._rows)), order, 1)
         last = np.argsort(is_ignored, axis=1, kind="stable")
         return RankingBlock(block, np.take_along_axis(order, last, 1), similarities)
 
@@ -140,30 +137,30 @@ class Ranker:
         return np.clip(similarities, -1, 1, out=similarities)
 
     def _find_correction(self, own: int) -> CorrectedRows | None:
-        """The rows that are other ones where the query was never in the database."""
+        """The rows that change when the query is removed from the database."""
         return None if self._leave_one_out is None or own < 0 else self._leave_one_out.correct_rows(own)
 
     def _expand_queries(
         self, vectors: Vectors, similarities: Vectors, own: Positions, corrections: Sequence[CorrectedRows | None]
     ) -> Vectors:
-        """The queries, each moved towards the originals of its first answers, itself not being one."""
+        """Expand each query with the originals of its first answers, without the query itself."""
         candidates = similarities.copy()
         inside = np.flatnonzero(own >= 0)
-        candidates[inside, own[inside]] = -1  # weighs nothing, should all others be near
+        candidates[inside, own[inside]] = -1  # its weight is 0, should it be selected all the same
         near = _find_first(candidates, self._method.aqe or 0)
-        neighbours = self._rows[near]
+        neighbors = self._rows[near]
         for row, correction in enumerate(corrections):
             if correction is not None and len(correction.positions):
                 is_other = near[row][:, None] == correction.positions
                 at, slot = np.nonzero(is_other)
-                neighbours[row, at] = correction.vectors[slot]
-        return expand(vectors, neighbours, np.take_along_axis(candidates, near, 1))
+                neighbors[row, at] = correction.vectors[slot]
+        return expand(vectors, neighbors, np.take_along_axis(candidates, near, 1))
 
     def _build_reciprocal(
         self, own: int, vector: Vectors, correction: CorrectedRows | None
     ) -> tuple[KReciprocalReranker, int]:
-        """What re-ranks for a query, and the query's position in it."""
-        # A query by a part of its picture is not the row of the whole one.
+        """The re-ranker for a query, and the position of the query in its database."""
+        # The vector of a query region differs from the row of the whole image.
         if own >= 0 and correction is None and np.allclose(vector, self._rows[own], atol=_TOLERANCE):
             return self._shared, own
         query = own if own >= 0 else len(self._rows)
@@ -177,7 +174,7 @@ class Ranker:
 
 
 def _find_first(similarities: Vectors, n: int) -> Positions:
-    """The n first positions of each row of similarities (q, m), in order; sorting all of each would take far longer."""
+    """The first n positions of each row of similarities (q, m), in order; much faster than sorting whole rows."""
     n_most = min(n + _N_MARGIN, similarities.shape[1])
     shortlist = np.sort(np.argpartition(similarities, -n_most, axis=1)[:, -n_most:], axis=1)
     order = rank_positions(np.take_along_axis(similarities, shortlist, 1))[:, :n]
@@ -189,12 +186,5 @@ def _fit_projection(vectors: Vectors, method: RerankMethod) -> Projection | None
 
 
 def _list_own_positions(own: Positions) -> list[Positions]:
-    """The positions of each query itself: one, or none."""
+    """The position of each query itself: one, or none."""
     return [np.array([at] if at >= 0 else [], np.int64) for at in own.tolist()]
-
-
-def _build_mask(rows: Sequence[Positions], n_images: int) -> NDArray[np.bool_]:
-    mask = np.zeros((len(rows), n_images), np.bool_)
-    for row, positions in zip(mask, rows, strict=True):
-        row[positions] = True
-    return mask

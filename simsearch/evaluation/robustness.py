@@ -1,4 +1,4 @@
-"""How a model takes changes of a picture: how similar it stays to itself, and whether it is still found."""
+"""Robustness of a model to perturbed images: their similarity to the original, and whether it is still found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simsearch.errors import ImageError
 from simsearch.evaluation.embedding import TaskVectors, Vectors
@@ -18,19 +19,20 @@ from simsearch.images.augmentation import (
     apply_transformation,
     sample_transformation,
 )
+from simsearch.images.decode import Pixels
 
 _UNSEEN_SEED = 20_241_122
-"""Views of this seed are in no index, unless somebody asks for it."""
+"""An index contains no views of this seed, unless a user sets it."""
 
 _BLOCK_QUERIES = 64
 
 _TOLERANCE = 1e-6
-"""Pictures of the same pixels in other files are equally near; which of them comes first is chance."""
+"""Images with the same pixels in different files have equal similarity; their order is arbitrary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Perturbation:
-    """One kind of change at one strength; None: all ranges of augmentation at once, drawn anew for each image."""
+    """One kind of transformation at one strength; None: all augmentation ranges at once, drawn for each image."""
 
     kind: str
     strength: str
@@ -54,63 +56,63 @@ PERTURBATIONS = (
 
 
 def sample_positions(n_images: int, n: int, seed: int) -> list[int]:
-    """The positions of up to n images that are changed, drawn with the seed."""
+    """Draw the positions of up to n images without replacement, in ascending order."""
     return sorted(np.random.default_rng(seed).choice(n_images, min(n, n_images), replace=False).tolist())
 
 
 def measure_robustness(
-    opened: ModelProbe,
-    items: Sequence[TaskImage],
-    embedded: TaskVectors,
+    probe: ModelProbe,
+    images: Sequence[TaskImage],
+    vectors: TaskVectors,
     positions: Sequence[int],
     view_counts: Sequence[int],
 ) -> tuple[list[RobustnessResult], int]:
-    """Change the images at those positions in every way, and ask for each among all; also how many these were.
+    """Perturb the images at `positions` in every way and search for each among all; also return how many there were.
 
-    An image is found when no other is nearer, each by the best of its first N views, for each N of `view_counts`.
-    Images that cannot be read any more are not among them.
+    An image is found when no other image is more similar, each by the best of its first N views, for each N of
+    `view_counts`. Images that can no longer be read are left out.
     """
     squares, kept = [], []
     for at in positions:
         try:
-            squares.append(opened.decode_input(items[at].paths[0]))
+            squares.append(probe.decode_input(images[at].paths[0]))
             kept.append(at)
         except ImageError:
             continue
-    found = []
-    for change in PERTURBATIONS if kept else ():
-        vectors = opened.embed(
-            [
-                apply_transformation(
-                    square,
-                    change.transformation
-                    or sample_transformation(AugmentationRanges(), _UNSEEN_SEED, items[at].digest, 1),
-                )
-                for square, at in zip(squares, kept, strict=True)
-            ]
+    results = []
+    for perturbation in PERTURBATIONS if kept else ():
+        digests = [images[at].digest for at in kept]
+        perturbed = probe.embed(
+            [_perturb(square, perturbation, digest) for square, digest in zip(squares, digests, strict=True)]
         )
-        similarity = np.sum(vectors * embedded.originals[kept], axis=1)
-        hits = _compute_hit_rates(vectors, np.array(kept), embedded, view_counts)
-        found.append(
+        similarity = np.sum(perturbed * vectors.originals[kept], axis=1)
+        hits = _compute_hit_rates(perturbed, np.array(kept), vectors, view_counts)
+        results.append(
             RobustnessResult(
-                opened.stored.fingerprint, change.kind, change.strength, float(similarity.mean()),
+                probe.stored.fingerprint, perturbation.kind, perturbation.strength, float(similarity.mean()),
                 float(np.percentile(similarity, 5)), hits,
             )
         )  # fmt: skip
-    return found, len(kept)
+    return results, len(kept)
+
+
+def _perturb(square: Pixels, perturbation: Perturbation, digest: str) -> Pixels:
+    drawn = sample_transformation(AugmentationRanges(), _UNSEEN_SEED, digest, 1)
+    return apply_transformation(square, perturbation.transformation or drawn)
 
 
 def _compute_hit_rates(
-    vectors: Vectors, own: np.ndarray, embedded: TaskVectors, view_counts: Sequence[int]
+    queries: Vectors, own: NDArray[np.int64], vectors: TaskVectors, view_counts: Sequence[int]
 ) -> dict[int, float]:
-    """The share of the queries (q, d) that no image is nearer to than their own, by the number of views."""
+    """The share of the queries (q, d) to which no image is more similar than their own, by the number of views."""
     n_found = dict.fromkeys(view_counts, 0)
-    for start in range(0, len(vectors), _BLOCK_QUERIES):
-        some, its = vectors[start : start + _BLOCK_QUERIES], own[start : start + _BLOCK_QUERIES]
-        best = some @ embedded.originals.T
+    for start in range(0, len(queries), _BLOCK_QUERIES):
+        block, own_block = queries[start : start + _BLOCK_QUERIES], own[start : start + _BLOCK_QUERIES]
+        best = block @ vectors.originals.T
         for number in range(max(view_counts) + 1):
             if number:
-                np.maximum(best, some @ embedded.augmented[:, number - 1].T, out=best)
+                np.maximum(best, block @ vectors.augmented[:, number - 1].T, out=best)
             if number in n_found:
-                n_found[number] += int((best[np.arange(len(its)), its] >= best.max(axis=1) - _TOLERANCE).sum())
-    return {count: n / len(vectors) for count, n in n_found.items()}
+                own_similarity = best[np.arange(len(own_block)), own_block]
+                n_found[number] += int((own_similarity >= best.max(axis=1) - _TOLERANCE).sum())
+    return {count: n / len(queries) for count, n in n_found.items()}

@@ -1,4 +1,4 @@
-"""Rankings into scores: every metric for every query, curves, and the queries that went worst."""
+"""Scores of rankings: every metric for every query, curves, means by class, and the worst queries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ALL = slice(None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankingScores:
-    """The scores of a row: by metric (q,), NaN where a grade has no right answer; see `results.Row` for the rest."""
+    """The scores of a row: (q,) by metric, NaN where a grade has no relevant image; the rest as in `BenchmarkRow`."""
 
     width: int
     per_query: Mapping[str, NDArray[np.float64]]
@@ -48,7 +48,7 @@ class RankingScores:
 
 
 def list_metrics(task: RetrievalTask) -> tuple[str, ...]:
-    """The metrics that `score` computes for a task, in the order in which reports show them."""
+    """List the metrics that `score` computes for a task, in the order of reports."""
     names = list(_METRICS)
     if task.protocol == "ukbench":
         names.append("ns")
@@ -56,7 +56,7 @@ def list_metrics(task: RetrievalTask) -> tuple[str, ...]:
 
 
 def score(task: RetrievalTask, ranker: Ranker, queries: Vectors) -> RankingScores:
-    """Rank everything for every query (q, d) and judge it."""
+    """Rank all images for every query (q, d), and compute the metrics."""
     own = np.array([query.position for query in task.queries], np.int64)
     parts: list[dict[str, NDArray[np.float64]]] = []
     firsts = []
@@ -65,27 +65,26 @@ def score(task: RetrievalTask, ranker: Ranker, queries: Vectors) -> RankingScore
         first = block.order[:, :_N_SHOWN]
         firsts.append((first, np.take_along_axis(block.similarities, first, 1)))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    curves = [joined.pop(name) for name in ("precision_recall", "precision_at")]
-    first, similarities = (np.concatenate(some) for some in zip(*firsts, strict=True))
+    first, similarities = (np.concatenate(arrays) for arrays in zip(*firsts, strict=True))
     return RankingScores(
         ranker.width,
         {name: joined[name] for name in list_metrics(task)},
-        curves[0].mean(axis=0),
-        curves[1].mean(axis=0),
+        joined["precision_recall"].mean(axis=0),
+        joined["precision_at"].mean(axis=0),
         _average_by_class(task, joined[MAIN_METRIC]),
         _find_worst(task, joined[MAIN_METRIC], first, similarities),
     )
 
 
 def _score_block(task: RetrievalTask, block: RankingBlock) -> dict[str, NDArray[np.float64]]:
-    """Every metric and both curves for the queries of a block."""
+    """Compute every metric and both curves for the queries of a block."""
     rankings = _build_rankings(task.main_truth, block.queries, block.order)
     scores = {name: metric(rankings) for name, metric in _METRICS.items()}
     scores["precision_recall"] = metrics.interpolated_precision(rankings)
     scores["precision_at"] = metrics.precision_curve(rankings, min(_CURVE_LENGTH, max(1, block.order.shape[1] - 1)))
     if task.protocol == "ukbench":
         scores["ns"] = metrics.n_s_score(rankings)
-    if "medium" in task.truths:  # as the published figures of these sets are computed
+    if "medium" in task.truths:  # as in the published results of these sets
         scores[MAIN_METRIC] = metrics.average_precision_trapezoid(rankings)
     for grade in task.truths:
         if grade not in ("", "medium"):
@@ -94,7 +93,7 @@ def _score_block(task: RetrievalTask, block: RankingBlock) -> dict[str, NDArray[
 
 
 def _score_grade(truth: GroundTruth, block: RankingBlock) -> NDArray[np.float64]:
-    """The scores under another grade than the main one, which ignores other images."""
+    """Compute the average precision under a grade other than the main one, which ignores other images."""
     has_answer = truth.count_relevant(block.queries) > 0
     scores = np.full(len(has_answer), np.nan)
     if has_answer.any():
@@ -108,12 +107,12 @@ def _score_grade(truth: GroundTruth, block: RankingBlock) -> NDArray[np.float64]
 
 
 def _build_rankings(
-    truth: GroundTruth, queries: slice, order: Positions, wanted: NDArray[np.bool_] | slice = _ALL
+    truth: GroundTruth, queries: slice, order: Positions, selected: NDArray[np.bool_] | slice = _ALL
 ) -> Rankings:
-    """Where the right answers of the queries stand in their orders, which have what is ignored at the end."""
+    """The ranks of the relevant images in the orders of the queries, which have the ignored images at the end."""
     relevant, _ = truth.build_masks(queries, order.shape[1])
     return Rankings.from_relevance(
-        np.take_along_axis(relevant, order, 1)[wanted], truth.count_relevant(queries)[wanted]
+        np.take_along_axis(relevant, order, 1)[selected], truth.count_relevant(queries)[selected]
     )
 
 
@@ -125,15 +124,17 @@ def _average_by_class(task: RetrievalTask, scores: NDArray[np.float64]) -> dict[
 def _find_worst(
     task: RetrievalTask, scores: NDArray[np.float64], first: Positions, similarities: Vectors
 ) -> tuple[WorstQuery, ...]:
-    """The queries of the lowest score, the earlier of equal ones first, with what they got."""
-    failures = []
+    """The queries of the lowest scores, earlier ones of equal score first, with their first answers."""
+    worst = []
     for at in np.argsort(scores, kind="stable")[:_N_WORST].tolist():
-        query, right = task.queries[at], set(task.main_truth.relevant[at].tolist())
+        query, relevant = task.queries[at], set(task.main_truth.relevant[at].tolist())
         ignored = set(task.main_truth.ignored[at].tolist())
         answers = tuple(
-            RetrievedImage(task.images[position].paths[0], task.labels[position], float(similarity), position in right)
+            RetrievedImage(
+                task.images[position].paths[0], task.labels[position], float(similarity), position in relevant
+            )
             for position, similarity in zip(first[at].tolist(), similarities[at].tolist(), strict=True)
             if position not in ignored
         )
-        failures.append(WorstQuery(query.path, query.label, float(scores[at]), answers))
-    return tuple(failures)
+        worst.append(WorstQuery(query.path, query.label, float(scores[at]), answers))
+    return tuple(worst)

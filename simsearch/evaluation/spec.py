@@ -1,4 +1,4 @@
-"""What a benchmark is asked: of which pictures, by which labels, and what is compared."""
+"""Specification of a benchmark: images, source of labels, models and methods."""
 
 from __future__ import annotations
 
@@ -21,15 +21,6 @@ from simsearch.ingest.pipeline import Progress
 from simsearch.models.choice import BUILTIN, ModelChoice, list_backbones
 from simsearch.rerank.method import RerankMethod
 
-__all__ = [
-    "BenchmarkCallbacks",
-    "BenchmarkSpec",
-    "LabelSource",
-    "RerankMethod",
-    "combine_choices",
-    "list_default_backbones",
-]
-
 PROTOCOLS = ("leave-one-out", "ukbench")
 DEFAULT_METHODS = ("none", "pca", "pca+dba", "pca+dba+aqe")
 BASELINE = "histogram"
@@ -37,12 +28,12 @@ BASELINE = "histogram"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSource:
-    """Where labels come from: folders, unless one of these says otherwise.
+    """The source of labels: a pattern, a file or a protocol; else the folders of the images.
 
-    `pattern` is a regular expression on paths, `file` names labels or lists of answers, `protocol` one of
-    `PROTOCOLS`; `queries` is a folder of pictures to ask with, among those of the source.
+    `pattern` is a regular expression on paths, `file` a file of labels or of lists of relevant images, `protocol` one
+    of `PROTOCOLS`; `queries` is a folder of query images, which are searched among the images of the source.
 
-    Raises `UsageError` when more than one is named, or there is no such protocol.
+    Raises `UsageError` for more than one source of labels, and for an unknown protocol.
     """
 
     pattern: str | None = None
@@ -52,42 +43,43 @@ class LabelSource:
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
-            raise UsageError(f"there is no protocol {self.protocol!r}", f"choose one of {', '.join(PROTOCOLS)}")
+            raise UsageError(f"unknown protocol {self.protocol!r}", f"choose one of {', '.join(PROTOCOLS)}")
         sources = [self.pattern is not None, self.file is not None, self.protocol == "ukbench"]
         if sum(sources) > 1:
             raise UsageError(
-                "labels come from one place", "name one of --labels, --group-by and --protocol ukbench, not several"
+                "labels come from more than one option", "give only one of --labels, --group-by and --protocol ukbench"
             )
         if self.protocol == "ukbench" and self.queries is not None:
-            raise UsageError("ukbench asks with every picture", "leave out --queries")
+            raise UsageError("ukbench uses every image as a query", "leave out --queries")
 
     def build_task(
         self,
-        items: Sequence[TaskImage],
+        images: Sequence[TaskImage],
         source: str,
         *,
         query_images: Sequence[TaskImage] = (),
-        broken: Sequence[str] = (),
+        unreadable: Sequence[str] = (),
     ) -> RetrievalTask:
-        """The task of those images; `asked` are those of the folder of queries, where there is one.
+        """Build the retrieval task of those images; `query_images` are those of the folder `queries`, if given.
 
-        `broken` are pictures of the source that take no part; in UKBench they keep their place among the fours.
-        Raises `UsageError` where nothing can be measured.
+        `unreadable` are further files of the source that are not in the task; UKBench counts them when it forms groups
+        of four. Raises `UsageError` where the labels allow no measurement.
         """
-        files = _list_paths(items)
-        labels = group_by_fours([*files, *broken]) if self.protocol == "ukbench" else self._find_labels(files, source)
+        files = _list_paths(images)
+        if self.protocol == "ukbench":
+            labels: LabelGroups | RelevanceLists = group_by_fours([*files, *unreadable])
+        else:
+            labels = self._find_labels(files, source)
         if self.queries is None:
-            return (
-                build_list_task(items, labels)
-                if isinstance(labels, RelevanceLists)
-                else build_leave_one_out_task(items, labels, self.protocol)
-            )
-        own = (
-            labels if isinstance(labels, RelevanceLists) else self._find_labels(_list_paths(query_images), self.queries)
-        )
-        if isinstance(labels, RelevanceLists) or isinstance(own, RelevanceLists):
-            raise UsageError("the lists name their queries themselves", "leave out --queries")
-        return build_query_folder_task(query_images, own, items, labels)
+            if isinstance(labels, RelevanceLists):
+                return build_list_task(images, labels)
+            return build_leave_one_out_task(images, labels, self.protocol)
+        if isinstance(labels, RelevanceLists):
+            raise UsageError("the lists in --labels already contain the queries", "leave out --queries")
+        query_labels = self._find_labels(_list_paths(query_images), self.queries)
+        if isinstance(query_labels, RelevanceLists):
+            raise UsageError("the lists in --labels already contain the queries", "leave out --queries")
+        return build_query_folder_task(query_images, query_labels, images, labels)
 
     def _find_labels(self, files: Sequence[str], source: str) -> LabelGroups | RelevanceLists:
         if self.pattern is not None:
@@ -99,9 +91,10 @@ class LabelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkSpec:
-    """A whole benchmark. Every model is measured with every number of augmented views and every method.
+    """A complete benchmark: every model is measured with every number of augmented views and every method.
 
-    `n_queries` None asks with all; `n_robustness` images are changed in every way (0: that part is left out).
+    `n_queries` is the size of a sample of the queries, None for all; `n_robustness` is the number of images for the
+    robustness test (0: no test).
     """
 
     source: str
@@ -117,23 +110,23 @@ class BenchmarkSpec:
     command: str = ""
 
     def __post_init__(self) -> None:
-        for what, number, least in (("--sample", self.n_queries, 1), ("--robustness", self.n_robustness, 0)):
+        for option, number, least in (("--sample", self.n_queries, 1), ("--robustness", self.n_robustness, 0)):
             if number is not None and number < least:
-                raise UsageError(f"{what} is {number}", f"give {least} or more")
+                raise UsageError(f"{option} is {number}", f"give {least} or more")
         for count in self.view_counts:
-            Augmentation(count)  # refuses a number that cannot be
+            Augmentation(count)  # raises UsageError for a number out of range
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkCallbacks:
-    """Whom to tell how far it is: what is being done, and how an ingest goes on."""
+    """Callbacks for progress: the name of each stage, and the progress of each ingest."""
 
     on_stage: Callable[[str], None] = lambda _: None
     on_ingest: Callable[[Progress], None] = lambda _: None
 
 
 def list_default_backbones() -> tuple[str, ...]:
-    """The baseline, the one that ships with the package, and every network whose weights are here."""
+    """List the baseline, the built-in backbone, and all networks whose weights are on this machine."""
     return (BASELINE, BUILTIN, *(row.name for row in list_backbones() if row.weights_path and row.layer))
 
 
@@ -141,14 +134,14 @@ def combine_choices(
     backbones: Sequence[str], precisions: Sequence[str], layers: Sequence[str | None], poolings: Sequence[str | None],
     *, weights: str | None, offline: bool,
 ) -> tuple[ModelChoice, ...]:  # fmt: skip
-    """A choice for each combination. A backbone that is complete as it is has one for each precision only.
+    """Make a model choice for each combination; backbones without layers and pooling are combined with precisions only.
 
     Raises `UsageError`.
     """
     if weights is not None and len(backbones) > 1:
         raise UsageError("--weights is for one backbone", "put the files into a folder and name it $SIMSEARCH_WEIGHTS")
     for pooling in poolings:
-        ModelChoice.from_options(pooling=pooling)  # also where no backbone takes it
+        ModelChoice.from_options(pooling=pooling)  # also checked where no backbone uses it
     return tuple(
         dict.fromkeys(
             ModelChoice.from_options(
@@ -161,5 +154,5 @@ def combine_choices(
     )  # fmt: skip
 
 
-def _list_paths(items: Sequence[TaskImage]) -> list[str]:
-    return [path for item in items for path in item.paths]
+def _list_paths(images: Sequence[TaskImage]) -> list[str]:
+    return [path for image in images for path in image.paths]

@@ -43,7 +43,7 @@ def test_json_has_the_documented_keys_and_the_report_is_written(home: Path):
         "n_queries": 12, "n_queries_of": 12,
         "exclusions": [
             {
-                "rule": "a file that cannot be read, or embedded by every backbone, takes no part", "count": 1,
+                "rule": "files that cannot be read, or were not embedded by every backbone, are ignored", "count": 1,
                 "examples": [str(home / "photos" / "a" / "torn.jpg")],
             }
         ],
@@ -100,17 +100,17 @@ def test_labels_can_come_from_file_names_and_two_spellings_of_a_method_are_one_r
     [
         (["nowhere"], 1, "nowhere does not exist; check the path"),
         (["empty"], 1, "no images in empty"),
-        (["flat"], 2, "nothing says which images belong together; sort them into a folder for each class"),
+        (["flat"], 2, "no image has a label; sort the images into a folder for each class"),
         (["photos", "--backbone", "resnet5"], 1, "did you mean resnet50"),
         (["photos", "--backbone", "builtin", "--weights", "x.h5"], 2, "--weights is for one backbone"),
         (["photos", "--pooling", "mean"], 2, "choose one of avg, max, gem"),
         (["photos", "--rerank", "dbaa"], 2, "unknown re-ranking step 'dbaa'; did you mean 'dba'"),
         (["photos", "--sample", "0"], 2, "--sample is 0; give 1 or more"),
         (["photos", "--robustness", "-1"], 2, "--robustness is -1; give 0 or more"),
-        (["photos", "--group-by", "("], 2, "'(' is no regular expression"),
+        (["photos", "--group-by", "("], 2, "'(' is not a valid regular expression"),
         (["photos", "--labels", "nowhere.csv"], 2, "nowhere.csv cannot be read (No such file or directory)"),
-        (["photos", "--labels", "lists.json"], 2, "lists.json has a query without its positives"),
-        (["photos", "--queries", "flat"], 2, "no query has a right answer in the database"),
+        (["photos", "--labels", "lists.json"], 2, "lists.json has a query without a list of positives"),
+        (["photos", "--queries", "flat"], 2, "no query has a relevant image in the database"),
         (["photos", "--out", "notes.txt"], 2, "notes.txt"),
         (["photos", "--into", "photos"], 1, "holds other things"),
         ([], 2, "Missing argument"),

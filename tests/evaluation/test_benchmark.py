@@ -68,7 +68,7 @@ def told(found: BenchmarkResult) -> dict[str, tuple[int, tuple[str, ...]]]:
     return {exclusion.rule: (exclusion.count, exclusion.examples) for exclusion in found.dataset.exclusions}
 
 
-UNREAD = "a file that cannot be read, or embedded by every backbone, takes no part"
+UNREAD = "files that cannot be read, or were not embedded by every backbone, are ignored"
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +307,7 @@ def test_files_that_cannot_be_read_are_reported_and_the_rest_is_measured(tmp_pat
     assert (found.dataset.n_images, found.dataset.n_queries) == (7, 7)
     assert told(found) == {
         UNREAD: (3, tuple(str(photos / name) for name in ("a/broken.jpg", "only_broken/x.png", "b/nowhere.jpg"))),
-        "a class folder without a picture takes no part": (2, ("empty", "only_broken")),
+        "class folders without an image are ignored": (2, ("empty", "only_broken")),
     }
 
 
@@ -329,7 +329,7 @@ def test_every_rule_is_told_with_its_count(tmp_path: Path):
     counts = {rule: count for rule, (count, _) in told(found).items()}
     assert sorted(counts.values()) == [1, 1, 1]
     assert any("several labels" in rule for rule in counts)
-    assert any("alone in its class" in rule for rule in counts)
+    assert any("alone in their class" in rule for rule in counts)
     assert any("without a label" in rule for rule in counts)
     assert found.dataset.n_queries + 3 == 8
 
@@ -349,7 +349,7 @@ def test_a_query_folder_is_asked_against_the_database(tmp_path: Path):
     assert (found.dataset.n_images, found.dataset.protocol) == (8, "query folder against database")
     assert told(found) == {
         UNREAD: (1, (str(queries / "a" / "broken.png"),)),
-        "a query without a right answer in the database is left out": (1, (str(queries / "c" / "new.png"),)),
+        "queries without a relevant image in the database are left out": (1, (str(queries / "c" / "new.png"),)),
     }
     assert n_vectors(tmp_path / "ix") == {"histogram": 8}
     assert "known" not in {Path(answer.path).stem for failure in found.rows[0].worst for answer in failure.answers}
@@ -419,7 +419,7 @@ def test_labels_of_a_file_serve_queries_and_database_alike(tmp_path: Path):
         question(database, truths=LabelSource(file=str(tmp_path / "labels.csv"), queries=str(queries)))
     )
     assert [(Path(query.path).name, query.label) for query in found.queries] == [("q.png", "x")]
-    assert told(found) == {"a name in the labels that matches no picture takes no part": (1, ("gone.png",))}
+    assert told(found) == {"names in the labels that match no image are ignored": (1, ("gone.png",))}
 
 
 # What is refused
@@ -442,10 +442,10 @@ def test_numbers_that_cannot_be_are_refused(tmp_path: Path, changes: dict, messa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"protocol": "oxford"}, "there is no protocol 'oxford'; choose one of leave-one-out, ukbench"),
-        ({"pattern": "x", "file": "y.csv"}, "labels come from one place"),
-        ({"pattern": "x", "protocol": "ukbench"}, "labels come from one place"),
-        ({"queries": "q", "protocol": "ukbench"}, "ukbench asks with every picture; leave out --queries"),
+        ({"protocol": "oxford"}, "unknown protocol 'oxford'; choose one of leave-one-out, ukbench"),
+        ({"pattern": "x", "file": "y.csv"}, "labels come from more than one option"),
+        ({"pattern": "x", "protocol": "ukbench"}, "labels come from more than one option"),
+        ({"queries": "q", "protocol": "ukbench"}, "ukbench uses every image as a query; leave out --queries"),
     ],
 )
 def test_labels_from_two_places_are_refused(words: dict, message: str):
@@ -455,7 +455,7 @@ def test_labels_from_two_places_are_refused(words: dict, message: str):
 
 def test_lists_and_a_query_folder_are_refused(classes: Path, tmp_path: Path):
     (tmp_path / "lists.json").write_text('[{"query": "red/0.png", "positives": ["red/1.png"]}]')
-    with pytest.raises(UsageError, match="the lists name their queries themselves; leave out --queries"):
+    with pytest.raises(UsageError, match="the lists in --labels already contain the queries; leave out --queries"):
         run_benchmark(
             question(classes, truths=LabelSource(file=str(tmp_path / "lists.json"), queries=str(classes / "red")))
         )
@@ -476,7 +476,7 @@ def test_a_folder_without_pictures_is_refused(classes: Path, tmp_path: Path, emp
 def test_one_class_only_is_refused_also_where_files_that_are_no_pictures_hide_it(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=3)
     (photos / "readme.txt").write_text("no picture")
-    with pytest.raises(UsageError, match="all images are of one class, a"):
+    with pytest.raises(UsageError, match="all images have the same class, a"):
         run_benchmark(question(photos))
 
 

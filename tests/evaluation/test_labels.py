@@ -40,7 +40,7 @@ def test_a_file_directly_in_the_source_has_no_label(tmp_path: Path):
 def test_folders_without_a_picture_are_reported_and_hidden_ones_are_none(tmp_path: Path):
     files = tree(tmp_path, "cats/1.jpg", "empty/", "bare/deep/", ".hidden/", "notes.txt")
     (exclusion,) = group_by_folder(files[:1], str(tmp_path)).exclusions
-    assert exclusion.rule == "a class folder without a picture takes no part"
+    assert exclusion.rule == "class folders without an image are ignored"
     assert (exclusion.count, exclusion.examples) == (2, ("bare", "empty"))
 
 
@@ -92,18 +92,18 @@ def test_files_in_which_an_expression_finds_nothing_have_no_label(tmp_path: Path
 
 def test_an_expression_is_not_asked_of_folders_above_the_source(tmp_path: Path):
     files = tree(tmp_path / "cat", "1.jpg")
-    with pytest.raises(UsageError, match=r"finds nothing in any name, such as 1\.jpg; mend"):
+    with pytest.raises(UsageError, match=r"matches no file name, such as 1\.jpg; correct"):
         group_by_pattern(files, str(tmp_path / "cat"), "cat")
 
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "(?P<label>a)(?P<label>b)"])
 def test_what_is_no_expression_is_refused(pattern: str):
-    with pytest.raises(UsageError, match="no regular expression"):
+    with pytest.raises(UsageError, match="not a valid regular expression"):
         group_by_pattern(["/photos/a.jpg"], "/photos", pattern)
 
 
 def test_an_expression_that_finds_nothing_but_emptiness_is_refused(tmp_path: Path):
-    with pytest.raises(UsageError, match="finds nothing"):
+    with pytest.raises(UsageError, match="matches no file name"):
         group_by_pattern(tree(tmp_path, "a.jpg"), str(tmp_path), "x*")
 
 

@@ -47,13 +47,13 @@ def asked(task: RetrievalTask, grade: str = "") -> dict[str, tuple[list[int], li
     }
 
 
-ALONE = "an image alone in its class is not asked with, and is a wrong answer to all others"
-UNLABELLED = "an image without a label is not asked with, and is a wrong answer to all"
-TORN = "an image of several labels, its own or its copies', takes no part"
+ALONE = "images alone in their class are not queries, and are wrong answers to all others"
+UNLABELLED = "images without a label are not queries, and are wrong answers to all"
+TORN = "images with several labels, their own or those of their copies, are ignored"
 TORN_QUERY = TORN.replace("an image", "a query")
-UNKNOWN = "a name in the labels that matches no picture takes no part"
-UNANSWERABLE = "a query without a right answer in the database is left out"
-UNLISTED = "an image that the lists name neither as a query nor to be searched takes no part"
+UNKNOWN = "names in the labels that match no image are ignored"
+UNANSWERABLE = "queries without a relevant image in the database are left out"
+UNLISTED = "images that the lists name neither as query nor as database are ignored"
 
 
 # Leave-one-out
@@ -111,7 +111,7 @@ def test_names_that_match_nothing_and_what_labels_left_out_are_passed_on():
 
 
 def test_one_class_only_is_refused_and_with_images_of_none_it_is_not():
-    with pytest.raises(UsageError, match="all images are of one class, a, so that every answer is right"):
+    with pytest.raises(UsageError, match="all images have the same class, a, so that every answer is right"):
         build_leave_one_out_task(items("a1", "a2"), groups({"a1": "a", "a2": "a"}), "")
     task = build_leave_one_out_task(items("a1", "a2", "u"), groups({"a1": "a", "a2": "a"}), "")
     assert len(task.queries) == 2
@@ -123,7 +123,7 @@ def test_no_class_with_two_images_is_refused():
 
 
 def test_no_labels_at_all_are_refused():
-    with pytest.raises(UsageError, match="nothing says which images belong together"):
+    with pytest.raises(UsageError, match="no image has a label"):
         build_leave_one_out_task(items("a1", "b1"), groups({}), "")
 
 
@@ -162,7 +162,7 @@ def test_a_query_without_a_right_answer_is_left_out_and_never_a_zero():
     assert list(asked(task)) == ["/qa"]
     assert told(task) == {
         UNANSWERABLE: (3, ("/qx", "/qu", "/c")),
-        "an image without a label is a wrong answer to all": (1, ("/u",)),
+        "images without a label are wrong answers to all": (1, ("/u",)),
     }
 
 
@@ -190,12 +190,12 @@ def test_a_database_of_one_image_a_class_can_be_asked():
 
 
 def test_folders_without_a_class_in_common_are_refused():
-    with pytest.raises(UsageError, match="no query has a right answer in the database"):
+    with pytest.raises(UsageError, match="no query has a relevant image in the database"):
         build_query_folder_task(items("q"), groups({"q": "x"}), items("a1", "a2"), groups({"a1": "a", "a2": "a"}))
 
 
 def test_a_database_of_one_class_is_refused():
-    with pytest.raises(UsageError, match="all images are of one class"):
+    with pytest.raises(UsageError, match="all images have the same class"):
         build_query_folder_task(items("q"), groups({"q": "a"}), items("a1", "a2"), groups({"a1": "a", "a2": "a"}))
 
 
@@ -237,7 +237,7 @@ def test_a_listed_query_without_an_answer_is_left_out():
 
 
 def test_lists_without_any_answer_are_refused():
-    with pytest.raises(UsageError, match="no query has a right answer"):
+    with pytest.raises(UsageError, match="no query has a relevant image"):
         build_list_task(items("q", "a"), lists(query("q", "", junk="a")))
 
 
