@@ -69,7 +69,7 @@ def test_the_text_output_has_a_table_the_excluded_files_and_the_path_of_the_repo
     done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--out", "told", cwd=home, env={"COLUMNS": "120"})
     assert (done.returncode, done.stderr) == (0, "")
     assert "photos: 12 images, 12 queries, 2 classes (leave-one-out, labels from folder)" in done.stdout
-    assert re.search(r"1: a file that cannot be read.*, such as photos/a/torn\.jpg", done.stdout)
+    assert re.search(r"1: files that cannot be read.*, such as photos/a/torn\.jpg", done.stdout)
     assert re.search(r"row +mAP +interval", done.stdout)
     assert f"Report: {Path('told') / 'report.html'}" in done.stdout
 

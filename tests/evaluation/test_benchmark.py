@@ -161,7 +161,7 @@ def test_the_best_row_is_not_compared_with_itself_and_all_others_are(found: Benc
 
 def test_the_same_question_twice_gives_the_same_scores(found: BenchmarkResult, classes: Path, tmp_path: Path):
     again = run_benchmark(
-        question(classes, into=str(tmp_path / "ix"), view_counts=(0, 2), methods=(PLAIN, PCA, DBA), seed=3)
+        question(classes, collection_folder=str(tmp_path / "ix"), view_counts=(0, 2), methods=(PLAIN, PCA, DBA), seed=3)
     )
     for before, after in zip(found.rows, again.rows, strict=True):
         assert (before.name, before.scores, before.p_value) == (after.name, after.scores, after.p_value)
@@ -228,7 +228,7 @@ def test_two_weights_of_one_backbone_are_two_rows(tmp_path: Path):
 
 @pytest.mark.long
 def test_a_second_run_embeds_nothing_and_another_backbone_only_itself(classes: Path, tmp_path: Path):
-    asked = question(classes, into=str(tmp_path / "ix"))
+    asked = question(classes, collection_folder=str(tmp_path / "ix"))
     _, first = measured(asked)
     _, again = measured(asked)
     assert first[-1].n_embedded == 15
@@ -241,7 +241,7 @@ def test_a_second_run_embeds_nothing_and_another_backbone_only_itself(classes: P
 
 
 def test_views_are_added_and_never_taken_away(classes: Path, tmp_path: Path):
-    asked = question(classes, into=str(tmp_path / "ix"))
+    asked = question(classes, collection_folder=str(tmp_path / "ix"))
     run_benchmark(replace(asked, view_counts=(1,)))
     assert n_vectors(tmp_path / "ix") == {"histogram": 30}
     found = run_benchmark(replace(asked, view_counts=(0, 3)))
@@ -255,7 +255,7 @@ def test_views_stay_where_the_collection_holds_images_that_the_model_has_not(cla
     others = draw_classes(tmp_path / "others", c=40)
     oneshot.ingest(tmp_path / "ix", [others], ModelChoice(backbone="builtin", precision="f32"))
     oneshot.ingest(tmp_path / "ix", [classes], HISTOGRAM, augment=ViewChoice(1))
-    found = run_benchmark(question(classes, into=str(tmp_path / "ix")))
+    found = run_benchmark(question(classes, collection_folder=str(tmp_path / "ix")))
     assert n_vectors(tmp_path / "ix")["histogram"] == 30
     assert found.dataset.n_images == 15
 
@@ -263,7 +263,7 @@ def test_views_stay_where_the_collection_holds_images_that_the_model_has_not(cla
 def test_other_images_of_the_collection_take_no_part(classes: Path, found: BenchmarkResult, tmp_path: Path):
     others = draw_classes(tmp_path / "others", c=5)
     oneshot.ingest(tmp_path / "ix", [others], HISTOGRAM)
-    again = run_benchmark(question(classes, into=str(tmp_path / "ix")))
+    again = run_benchmark(question(classes, collection_folder=str(tmp_path / "ix")))
     assert again.dataset == found.dataset
     np.testing.assert_array_equal(again.rows[0].per_query["map"], found.rows[0].per_query["map"])
 
@@ -276,7 +276,7 @@ def test_stopped_while_embedding_it_goes_on_from_there(classes: Path, found: Ben
         if progress.n_embedded:
             raise Stop
 
-    asked = question(classes, into=str(tmp_path / "ix"), view_counts=(0, 2), seed=3)
+    asked = question(classes, collection_folder=str(tmp_path / "ix"), view_counts=(0, 2), seed=3)
     with pytest.raises(Stop):
         run_benchmark(asked, BenchmarkCallbacks(on_ingest=stop))
     again = run_benchmark(asked)
@@ -342,7 +342,7 @@ def test_a_query_folder_is_asked_against_the_database(tmp_path: Path):
     shutil.copy(database / "a" / "1.png", queries / "a" / "known.png")
     (queries / "a" / "broken.png").write_bytes(b"broken")
     (queries / "a" / "readme.md").write_text("no picture")
-    found = run_benchmark(question(database, truths=LabelSource(queries=str(queries))))
+    found = run_benchmark(question(database, label_source=LabelSource(queries=str(queries))))
     assert [Path(query.path).relative_to(queries.resolve()).as_posix() for query in found.queries] == [
         "a/known.png", "a/new.png", "b/new.png",
     ]  # fmt: skip
@@ -361,7 +361,7 @@ def test_queries_of_a_folder_are_ranked_by_their_own_vectors(tmp_path: Path):
     shutil.copytree(database / "a", queries / "a")
     for path in (queries / "a").iterdir():  # other bytes, the same pixels
         path.write_bytes(path.read_bytes() + b"\0")
-    found = run_benchmark(question(database, truths=LabelSource(queries=str(queries))))
+    found = run_benchmark(question(database, label_source=LabelSource(queries=str(queries))))
     for failure in found.rows[0].worst:
         assert Path(failure.answers[0].path).name == Path(failure.path).name
         assert failure.answers[0].similarity == pytest.approx(1, abs=1e-5)
@@ -382,7 +382,7 @@ def test_boxes_of_lists_are_what_is_asked_with(tmp_path: Path):
     first = {}
     for name, box in boxes.items():
         (tmp_path / "lists.json").write_text(f'[{{"query": "both.png", {answers}{box}}}]')
-        found = run_benchmark(question(photos, truths=LabelSource(file=str(tmp_path / "lists.json"))))
+        found = run_benchmark(question(photos, label_source=LabelSource(file=str(tmp_path / "lists.json"))))
         (failure,) = found.rows[0].worst
         first[name] = Path(failure.answers[0].path).relative_to(photos).as_posix()
         assert "both.png" not in {Path(answer.path).name for answer in failure.answers}
@@ -393,7 +393,7 @@ def test_a_box_beside_the_picture_is_refused(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=3, b=3)
     (tmp_path / "lists.json").write_text('[{"query": "a/0.png", "positives": ["a/1.png"], "box": [900, 0, 950, 9]}]')
     with pytest.raises(ImageError, match=r"nothing of it is in the box"):
-        run_benchmark(question(photos, truths=LabelSource(file=str(tmp_path / "lists.json"))))
+        run_benchmark(question(photos, label_source=LabelSource(file=str(tmp_path / "lists.json"))))
 
 
 def test_fours_keep_their_places_where_a_picture_is_broken(tmp_path: Path):
@@ -402,7 +402,7 @@ def test_fours_keep_their_places_where_a_picture_is_broken(tmp_path: Path):
         draw_picture(photos / f"ukbench{number:05}.png", number)
     (photos / "ukbench00001.png").write_bytes(b"broken")
     (photos / "Thumbs.db").write_bytes(b"no picture")
-    found = run_benchmark(question(photos, truths=LabelSource(protocol="ukbench")))
+    found = run_benchmark(question(photos, label_source=LabelSource(protocol="ukbench")))
     labels = {Path(query.path).stem[-2:]: query.label for query in found.queries}
     assert labels == {f"{number:02}": f"object {number // 4 + 1}" for number in range(12) if number != 1}
     assert "ns" in found.metrics
@@ -416,7 +416,7 @@ def test_labels_of_a_file_serve_queries_and_database_alike(tmp_path: Path):
     rows = [f"{label}/{at}.png,{label}" for label in "xy" for at in range(4)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows, "q.png,x", "gone.png,x"]))
     found = run_benchmark(
-        question(database, truths=LabelSource(file=str(tmp_path / "labels.csv"), queries=str(queries)))
+        question(database, label_source=LabelSource(file=str(tmp_path / "labels.csv"), queries=str(queries)))
     )
     assert [(Path(query.path).name, query.label) for query in found.queries] == [("q.png", "x")]
     assert told(found) == {"names in the labels that match no image are ignored": (1, ("gone.png",))}
@@ -457,16 +457,16 @@ def test_lists_and_a_query_folder_are_refused(classes: Path, tmp_path: Path):
     (tmp_path / "lists.json").write_text('[{"query": "red/0.png", "positives": ["red/1.png"]}]')
     with pytest.raises(UsageError, match="the lists in --labels already contain the queries; leave out --queries"):
         run_benchmark(
-            question(classes, truths=LabelSource(file=str(tmp_path / "lists.json"), queries=str(classes / "red")))
+            question(classes, label_source=LabelSource(file=str(tmp_path / "lists.json"), queries=str(classes / "red")))
         )
 
 
 @pytest.mark.parametrize("empty", ["source", "queries"])
 def test_a_folder_without_pictures_is_refused(classes: Path, tmp_path: Path, empty: str):
     (tmp_path / "empty").mkdir()
-    asked = question(classes, into=str(tmp_path / "ix"), truths=LabelSource(queries=str(tmp_path / "empty")))
+    asked = question(classes, collection_folder=str(tmp_path / "ix"), label_source=LabelSource(queries=str(tmp_path / "empty")))
     if empty == "source":
-        asked = replace(asked, source=str(tmp_path / "empty"), truths=LabelSource())
+        asked = replace(asked, source=str(tmp_path / "empty"), label_source=LabelSource())
     with pytest.raises(NoImages, match=r"no images in .*empty"):
         run_benchmark(asked)
     with pytest.raises(SourceError, match="does not exist"):
