@@ -464,7 +464,9 @@ def test_lists_and_a_query_folder_are_refused(classes: Path, tmp_path: Path):
 @pytest.mark.parametrize("empty", ["source", "queries"])
 def test_a_folder_without_pictures_is_refused(classes: Path, tmp_path: Path, empty: str):
     (tmp_path / "empty").mkdir()
-    asked = question(classes, collection_folder=str(tmp_path / "ix"), label_source=LabelSource(queries=str(tmp_path / "empty")))
+    asked = question(
+        classes, collection_folder=str(tmp_path / "ix"), label_source=LabelSource(queries=str(tmp_path / "empty"))
+    )
     if empty == "source":
         asked = replace(asked, source=str(tmp_path / "empty"), label_source=LabelSource())
     with pytest.raises(NoImages, match=r"no images in .*empty"):
