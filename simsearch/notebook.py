@@ -1,4 +1,4 @@
-"""Pictures in a row with their captions, as a piece of HTML: what a notebook shows of an answer."""
+"""The HTML that a notebook shows for a search answer: a row of pictures with captions."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _NAME_STYLE = "overflow-wrap:anywhere;opacity:.7"
 
 @dataclass(frozen=True, slots=True)
 class GalleryItem:
-    """A picture and what is said of it in bold; its file's name is said anyway."""
+    """A picture with a caption in bold; the name of its file is always shown below."""
 
     path: str
     caption: str = ""
 
 
-def render_gallery(title: str, cards: Sequence[GalleryItem]) -> str:
-    """The pictures, whole and 112 px at most, below a title; one that cannot be read any more has its name alone.
+def render_gallery(title: str, items: Sequence[GalleryItem]) -> str:
+    """Render pictures of at most 112 px below a title; a picture that cannot be read has only its name.
 
-    Everything is escaped, and styles stand in the elements: a notebook has no place of its own for them. Of a path only
-    the file's name and its folder's are told: notebooks are shared.
+    All text is escaped. Styles are inline, as a notebook has no style sheet for them. Of a path only the names of the
+    file and its folder are shown, as notebooks are shared.
     """
-    shown = "".join(_render_figure(card) for card in cards)
+    shown = "".join(_render_figure(item) for item in items)
     return f'<p style="margin:6px 0">{_escape(title)}</p><div style="{_ROW_STYLE}">{shown}</div>'
 
 
-def _render_figure(card: GalleryItem) -> str:
-    picture = make_thumbnail(card.path, _SIDE_PX)
-    image = f'<img src="{picture}" alt="" style="margin:0">' if picture else "not there any more"
-    bold = f"<b>{_escape(card.caption)}</b><br>" if card.caption else ""
-    name = _escape(os.path.join(*Path(card.path).parts[-2:]) if card.path else "")
+def _render_figure(item: GalleryItem) -> str:
+    picture = make_thumbnail(item.path, _SIDE_PX)
+    image = f'<img src="{picture}" alt="" style="margin:0">' if picture else "not readable"
+    bold = f"<b>{_escape(item.caption)}</b><br>" if item.caption else ""
+    name = _escape(os.path.join(*Path(item.path).parts[-2:]) if item.path else "")
     caption = f'<figcaption>{bold}<span style="{_NAME_STYLE}">{name}</span></figcaption>'
     return f'<figure style="{_CARD_STYLE}"><div style="{_FRAME_STYLE}">{image}</div>{caption}</figure>'
 
 
 def _escape(text: str) -> str:
-    """Escaped; bytes of a name that are no UTF-8 become U+FFFD."""
+    """Escape text for HTML; bytes of a name that are not UTF-8 become U+FFFD."""
     return html.escape(replace_invalid_unicode(text))

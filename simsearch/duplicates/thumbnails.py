@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,24 +36,20 @@ class AlignmentThumbnails:
         self.max_pixels = max_pixels
         self.unread: dict[int, str] = {}
         self._holdings = holdings
-        self._kept: OrderedDict[int, Pixels] = OrderedDict()
+        self._kept: LRUCache[int, Pixels] = LRUCache(_MAX_KEPT)
 
     def load(self, image_ids: Sequence[int]) -> dict[int, Pixels]:
         """The thumbnails of those images; what cannot be read is absent."""
         wanted = list(dict.fromkeys(image_ids))
-        missing = [image_id for image_id in wanted if image_id not in self._kept and image_id not in self.unread]
+        loaded = {image_id: self._kept[image_id] for image_id in wanted if image_id in self._kept}
+        missing = [image_id for image_id in wanted if image_id not in loaded and image_id not in self.unread]
         images = self._holdings.read_images(missing)
         with ThreadPoolExecutor(choose_n_threads(image.files[0].path for image in images.values())) as pool:
             for image, found in zip(images.values(), pool.map(self._read, images.values()), strict=True):
                 if found is None:
                     self.unread[image.image_id] = image.files[0].path
                 else:
-                    self._kept[image.image_id] = found
-        loaded = {image_id: self._kept[image_id] for image_id in wanted if image_id in self._kept}
-        for image_id in loaded:
-            self._kept.move_to_end(image_id)
-        while len(self._kept) > _MAX_KEPT:
-            self._kept.popitem(last=False)
+                    loaded[image.image_id] = self._kept[image.image_id] = found
         return loaded
 
     def measure_likenesses(self, pairs: Sequence[tuple[int, int]]) -> NDArray[np.float32]:

@@ -16,12 +16,13 @@ from simsearch.collection import Collection
 from simsearch.duplicates.results import DuplicateReport, Tier
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
+from simsearch.images.thumbnails import ThumbnailCache, render_thumbnail
 from simsearch.maintenance import CollectionInfo
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.query import Query
 from simsearch.search.results import Answer
 from simsearch.web.batching import SharedEmbedders
-from simsearch.web.images import ThumbnailCache, read_original, read_stored_image, render_thumbnail
+from simsearch.web.images import read_original, read_stored_image
 from simsearch.web.jobs import BackgroundJob, BackgroundJobs
 from simsearch.web.metrics import ServerMetrics
 from simsearch.web.settings import ServerSettings

@@ -18,12 +18,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from simsearch.duplicates.results import TIERS, Tier
 from simsearch.errors import ModelNotIndexed, UsageError
+from simsearch.images.thumbnails import render_thumbnail
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
 from simsearch.web.api import ImageId, fetch_picture, find_engine
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import UploadExpired, to_error_response
-from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image, read_stored_images, render_thumbnail
+from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image, read_stored_images
 from simsearch.web.login import render_response
 from simsearch.web.page_state import PageState, PictureRef
 from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, RequestPicture, build_query

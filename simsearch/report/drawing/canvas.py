@@ -12,7 +12,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageOps
 
 from simsearch.errors import ImageError, UsageError
 from simsearch.files import replace_output_file
-from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
+from simsearch.images.thumbnails import read_small_image
 from simsearch.report.drawing.fonts import draw_line, measure_text
 from simsearch.text import clean_text
 
@@ -91,10 +91,8 @@ def make_extension_error(file: str | os.PathLike[str], advice: str = "") -> Usag
 
 def frame_picture(path: str, side_px: int) -> Image.Image:
     """Fit an image file into the middle of a square; a gray square when it cannot be read."""
-    limit = compute_default_max_pixels()
     try:
-        raw = read_raw_file(path, has_picture_extension=True, max_pixels=limit)
-        whole = decode_image(raw.data, path, max_pixels=limit, target_px=side_px).image
+        whole = read_small_image(path, side_px)
     except ImageError:
         empty = Image.new("RGB", (side_px, side_px), EMPTY)
         if side_px >= _MIN_SIDE_FOR_MESSAGE_PX:
