@@ -66,12 +66,12 @@ def study(
     print_skips(result.comparison.skips)
     report = write_study(result, out, format_command_line(), max_pixels)
     if as_json:
-        print_json(report.document)
+        print_json(report.to_dict())
     else:
         _print_report(report, out)
 
 
 def _print_report(report: StudyReport, out: str) -> None:
-    for sentence in report.document["summary"]:
+    for sentence in report.summary:
         typer.echo(sentence)
     typer.echo(f"page: {format_path(str(Path(out, report.page.name)))}")

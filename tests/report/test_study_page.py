@@ -109,11 +109,11 @@ def test_the_page_says_what_the_json_says(page: str, told: dict):
         for view in image["views"]
         for of in view["similarities"].values()
     ]
-    strips = page[page.index('<div class="strip">') : page.index("On average, to each picture")].rpartition("<h3>")[0]
+    strips = page[page.index('<div class="strip">') : page.index("Mean similarity to each image")].rpartition("<h3>")[0]
     assert numbers(Elements(strips).text) == shown(own)
     separation = section(page, "separation").text
     for row in told["separation"]:
-        assert f"on average {row['own_mean']:.3f} to the own picture, {row['others_mean']:.3f} to others" in separation
+        assert f"mean {row['own_mean']:.3f} to the own image, {row['others_mean']:.3f} to others" in separation
         assert f"{row['views_nearest_to_own']} of 12 views nearest to their own picture" in separation
     for sentence in told["summary"]:
         assert sentence in Elements(page).text
@@ -160,7 +160,7 @@ def test_large_pictures_have_views_of_a_sensible_size(tmp_path: Path):
     draw_picture(tmp_path / "large.png", 1, side_px=1500)
     found = run_study([tmp_path / "large.png"], [HISTOGRAM], Augmentation(1))
     report = write_study(found, tmp_path / "report", "")
-    with Image.open(tmp_path / "report" / report.document["augmented"]["images"][0]["views"][0]["file"]) as view:
+    with Image.open(tmp_path / "report" / report.to_dict()["augmented"]["images"][0]["views"][0]["file"]) as view:
         assert max(view.size) == 640
 
 
@@ -175,8 +175,8 @@ def test_a_study_without_a_step_makes_a_page_without_it(n_images: int, n_views: 
     parsed = Elements(report.page.read_text("utf-8"))
     assert [each["id"] for each in parsed.of("section")] == [name for name in SECTIONS if name not in lacking]
     assert "nan" not in parsed.text.lower().replace("nanosecond", "")
-    assert ("One picture makes no pair." in parsed.text) == (n_images == 1)
-    assert (report.document["augmented"] is None) == (n_views == 0)
+    assert ("There is only one image, so there is no pair." in parsed.text) == (n_images == 1)
+    assert (report.to_dict()["augmented"] is None) == (n_views == 0)
 
 
 def test_many_pictures_and_views_are_shown_in_part_and_told_whole(tmp_path: Path):
@@ -186,8 +186,8 @@ def test_many_pictures_and_views_are_shown_in_part_and_told_whole(tmp_path: Path
     assert "The first 30 of 36 pairs" in page
     assert "20 of 21 views are shown" in page
     assert len(section(page, "views").classed("view")) == 9 * 21
-    assert len(report.document["pairs"]) == 36
-    assert len(report.document["augmented"]["images"][8]["views"]) == 21
+    assert len(report.to_dict()["pairs"]) == 36
+    assert len(report.to_dict()["augmented"]["images"][8]["views"]) == 21
 
 
 def test_a_picture_that_is_gone_by_now_is_an_error_of_one_line(awkward_study: StudyResult, tmp_path: Path):
@@ -201,7 +201,7 @@ def test_a_picture_that_is_gone_by_now_is_an_error_of_one_line(awkward_study: St
 
 def test_a_place_that_is_taken_by_a_file_is_told(awkward_study: StudyResult, tmp_path: Path):
     (tmp_path / "report").write_text("")
-    with pytest.raises(UsageError, match="a file is in its place"):
+    with pytest.raises(UsageError, match="is a file, not a folder"):
         write_study(awkward_study, tmp_path / "report", "")
 
 
@@ -221,12 +221,12 @@ def test_the_summary_does_not_choose_among_backbones_that_all_separate_completel
         return summarize_study(replace(awkward_study, separations=found))[-1]
 
     complete, mixed, poor = ([0.9, 0.8], [0.1, 0.2]), ([0.9, 0.5], [0.1, 0.6]), ([0.5, 0.4], [0.4, 0.5])
-    assert "so few pictures do not tell which is better" in last(one=complete, two=complete)
-    assert last(one=complete, two=complete).startswith("one and two separate them completely")
-    assert last(one=complete, two=poor).startswith("Only one separates them completely")
-    assert last(one=mixed, two=poor).startswith("one tells views of a picture from other pictures most clearly here")
+    assert "so few images do not show which network is better" in last(one=complete, two=complete)
+    assert last(one=complete, two=complete).startswith("one and two separate the images completely")
+    assert last(one=complete, two=poor).startswith("Only one separates the images completely")
+    assert last(one=mixed, two=poor).startswith("one separates views of an image from other images best")
     assert "d\N{PRIME} 1.5 (two: 0.0)" in last(one=mixed, two=poor)
-    assert last(one=poor, two=poor).endswith("equally clearly.")
+    assert last(one=poor, two=poor).endswith("equally well.")
 
 
 def test_the_summary_names_the_closest_pair_of_each_backbone(tmp_path: Path):
@@ -235,5 +235,5 @@ def test_the_summary_names_the_closest_pair_of_each_backbone(tmp_path: Path):
     other = ModelChoice(backbone="builtin", precision="f32")
     found = run_study(paths, [other, HISTOGRAM], Augmentation(2))
     first, second, *_ = summarize_study(found)
-    assert first == "Most alike are one and same (similarity 1.0000 by builtin, 1.0000 by histogram)."
-    assert re.fullmatch(r"(All 6|Of 6) augmented views.* nearest to their own picture.*", second)
+    assert first == "Most similar: one and same (similarity 1.0000 by builtin, 1.0000 by histogram)."
+    assert re.fullmatch(r"(All 6|Of 6) augmented views.* nearest to their own image.*", second)

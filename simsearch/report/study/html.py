@@ -1,4 +1,4 @@
-"""A study as one page that needs nothing else: what stands in study.html."""
+"""The HTML report of a study: one self-contained page, study.html."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from simsearch.images.thumbnails import encode_data_url, make_thumbnail
 from simsearch.report.drawing.comparison import MAX_IMAGES_WITHOUT_HEAT_MAP
 from simsearch.report.drawing.feature_maps import draw_map_grid
 from simsearch.report.html import render_page
-from simsearch.report.study.findings import format_sensitivity, name_images, summarize_study
-from simsearch.report.study.pictures import StudyProvenance
+from simsearch.report.study.findings import format_sensitivity, name_images
 from simsearch.study.augmented import AugmentedSimilarities, Separation
 from simsearch.study.features import ImageFeatures, LayerFeatures
 from simsearch.study.study import StudyPictures, StudyResult
 
 MAX_LISTED_PAIRS = 30
-"""So many pairs are listed on the page; a table of all images and study.json have the others."""
+"""The page shows the first pairs; the tables and study.json have all."""
 
 MAX_VIEWS = 20
-"""So many views of an image are shown; study.json has the others."""
+"""The page shows the first views of an image; study.json has all."""
 
 _PICTURE_PX, _VIEW_PX, _INPUT_PX = 480, 150, 224
 _MAP_COLUMNS, _MAP_PX = 4, 54
 _MAX_DOTS = 240
+_MAX_COLORS = 7
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPicture:
-    """A picture of the page; `data` is None where it cannot be read any more."""
+    """An image of the page; `data` is a data URL, None where the file cannot be read."""
 
     name: str
     path: str
@@ -45,19 +46,23 @@ class StudyPicture:
 
 @dataclass(frozen=True, slots=True)
 class FeatureMapPanel:
-    """The picture as a network sees it, the file of the whole drawing and its address, blocks with their maps."""
+    """The feature maps of one network.
+
+    `input_image` is the resized input as a data URL, `file` the drawing of all maps and `link` its URL. `layers` have
+    their first maps as a data URL.
+    """
 
     name: str
     side_px: int
     input_image: str
     file: str
     link: str
-    blocks: tuple[tuple[LayerFeatures, str], ...]
+    layers: tuple[tuple[LayerFeatures, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PairCard:
-    """Two images: their similarity under each model by name, and of the softmax outputs where a model has them."""
+    """Two images with their similarities by model name: of features, and of softmax outputs if any."""
 
     first: StudyPicture
     second: StudyPicture
@@ -68,7 +73,10 @@ class PairCard:
 
 @dataclass(frozen=True, slots=True)
 class ViewCard:
-    """A view: what was done, its similarity to its own image, and by which models another image is more similar."""
+    """An augmented view with its similarity to its own image by model name.
+
+    `nearer_images` names, for the models under which another image is at least as similar, the most similar one.
+    """
 
     number: int
     data: str | None
@@ -80,7 +88,7 @@ class ViewCard:
 
 @dataclass(frozen=True, slots=True)
 class ViewStrip:
-    """The views of an image, and of each model the least, the mean and the greatest similarity to it."""
+    """The views of an image; `ranges` are the lowest, mean and highest similarity to it by model name."""
 
     image: StudyPicture
     cards: tuple[ViewCard, ...]
@@ -90,7 +98,7 @@ class ViewStrip:
 
 @dataclass(frozen=True, slots=True)
 class SimilarityGrid:
-    """A value for each two images, and how strong its colour is, in percent of the grid's range."""
+    """The similarities of all images under one model, each with the strength of its color in percent."""
 
     name: str
     rows: tuple[tuple[tuple[float, int], ...], ...]
@@ -98,7 +106,10 @@ class SimilarityGrid:
 
 @dataclass(frozen=True, slots=True)
 class SeparationPlot:
-    """Similarities of views as places on a line, in percent of it, with the means of both kinds."""
+    """The similarities of views as positions on an axis, in percent of its length.
+
+    `own` are similarities to the view's own image, `others` to other images.
+    """
 
     name: str
     separation: Separation
@@ -108,70 +119,116 @@ class SeparationPlot:
     others_mean: float
 
 
-def render_study(study: StudyResult, folder: Path, pieces: StudyPictures, making: StudyProvenance) -> str:
-    """The page, in HTML; the pictures of `pieces`, which lie in `folder`, are in it or linked to."""
+@dataclass(frozen=True, slots=True)
+class StudyProvenance:
+    """The command, the machine and the time of a study; the field names are keys of study.json."""
+
+    command: str
+    machine: str
+    versions: Mapping[str, str]
+    made_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyTitle:
+    """The title of the page: a question, the names of the first images, and the number of the other images."""
+
+    question: str
+    names: tuple[str, ...]
+    n_more: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """What the template of a study shows.
+
+    `series` numbers the colors of the models. `axis` has the marks of all separation plots: value, and position in
+    percent.
+    """
+
+    study: StudyResult
+    provenance: StudyProvenance
+    title: StudyTitle
+    summary: tuple[str, ...]
+    images: tuple[StudyPicture, ...]
+    series: Mapping[str, int]
+    panels: tuple[FeatureMapPanel, ...]
+    pairs: tuple[PairCard, ...]
+    pair_grids: tuple[SimilarityGrid, ...]
+    strips: tuple[ViewStrip, ...]
+    view_grids: tuple[SimilarityGrid, ...]
+    separation_plots: tuple[SeparationPlot, ...]
+    axis: tuple[tuple[float, float], ...]
+
+
+def render_study(
+    study: StudyResult, folder: Path, pictures: StudyPictures, provenance: StudyProvenance, summary: tuple[str, ...]
+) -> str:
+    """Render the page; the files of `pictures`, which are in `folder`, are embedded or linked."""
+    view = build_view(study, folder, pictures, provenance, summary)
+    return render_page("study.html.j2", view=view, format_sensitivity=format_sensitivity, max_pairs=MAX_LISTED_PAIRS)
+
+
+def build_view(
+    study: StudyResult, folder: Path, pictures: StudyPictures, provenance: StudyProvenance, summary: tuple[str, ...]
+) -> StudyView:
+    """Build the view model; the files of `pictures` are in `folder`."""
     comparison = study.comparison
     names = name_images(comparison.paths)
-    images = [
+    images = tuple(
         StudyPicture(name, path, make_thumbnail(path, _PICTURE_PX))
         for name, path in zip(names, comparison.paths, strict=True)
-    ]
-    return render_page(
-        "study.html.j2",
+    )
+    return StudyView(
         study=study,
-        comparison=comparison,
-        making=making,
+        provenance=provenance,
         title=_build_title(names),
-        summary=summarize_study(study),
+        summary=summary,
         images=images,
-        series={name: min(number, 7) for number, name in enumerate(comparison.models)},
-        maps=[_build_panel(name, found, pieces) for name, found in study.features.items()],
-        pairs=_build_pair_cards(study, images, pieces),
-        grids=_build_pair_grids(study),
-        strips=_build_strips(study, images, folder, pieces),
-        view_grids=_build_view_grids(study),
-        dots=_build_separation_plots(study.separations),
-        axis=_build_axis(study.separations),
-        sensitivity=format_sensitivity,
-        most_pairs=MAX_LISTED_PAIRS,
+        series={name: min(number, _MAX_COLORS) for number, name in enumerate(comparison.models)},
+        panels=tuple(_build_panel(name, found, pictures) for name, found in study.features.items()),
+        pairs=tuple(_build_pair_cards(study, images, pictures)),
+        pair_grids=tuple(_build_pair_grids(study)),
+        strips=tuple(_build_strips(study, images, folder, pictures)),
+        view_grids=tuple(_build_view_grids(study)),
+        separation_plots=tuple(_build_separation_plots(study.separations)),
+        axis=tuple(_build_axis(study.separations)),
     )
 
 
-def _build_title(names: Sequence[str]) -> tuple[str, tuple[str, ...], int]:
-    """What is asked, of which images by name, and of how many more."""
+def _build_title(names: Sequence[str]) -> StudyTitle:
     shown = tuple(names) if len(names) < 4 else tuple(names[:2])
-    return ("How alike are" if len(names) > 1 else "What networks see in"), shown, len(names) - len(shown)
+    question = "How similar are" if len(names) > 1 else "What do networks see in"
+    return StudyTitle(question, shown, len(names) - len(shown))
 
 
 def make_link(file: str) -> str:
-    """The address of a file beside the page, whatever bytes are in its name."""
+    """Build the relative URL of a file, with any bytes in its name."""
     return quote(os.fsencode(file))
 
 
-def _build_panel(name: str, found: ImageFeatures, pieces: StudyPictures) -> FeatureMapPanel:
-    from PIL import Image
-
+def _build_panel(name: str, found: ImageFeatures, pictures: StudyPictures) -> FeatureMapPanel:
     side = found.model.side_px
-    seen = Image.fromarray(found.pixels)
-    seen.thumbnail((_INPUT_PX, _INPUT_PX), Image.Resampling.LANCZOS)
-    grids = tuple((block, encode_data_url(draw_map_grid(block, _MAP_COLUMNS, _MAP_PX))) for block in found.layers)
+    input_image = Image.fromarray(found.pixels)
+    input_image.thumbnail((_INPUT_PX, _INPUT_PX), Image.Resampling.LANCZOS)
+    grids = tuple((layer, encode_data_url(draw_map_grid(layer, _MAP_COLUMNS, _MAP_PX))) for layer in found.layers)
     return FeatureMapPanel(
-        name, side, encode_data_url(seen), pieces.features[name], make_link(pieces.features[name]), grids
+        name, side, encode_data_url(input_image), pictures.features[name], make_link(pictures.features[name]), grids
     )
 
 
-def _build_pair_cards(study: StudyResult, images: Sequence[StudyPicture], pieces: StudyPictures) -> list[PairCard]:
-    lines = []
+def _build_pair_cards(study: StudyResult, images: Sequence[StudyPicture], pictures: StudyPictures) -> list[PairCard]:
+    cards = []
     for pair in islice(study.comparison.iterate_pairs(), MAX_LISTED_PAIRS):
         at = (pair.first, pair.second)
         softmax = {name: float(found.similarities[at]) for name, found in study.classifications.items()}
-        links = {name: make_link(file) for name, file in pieces.pairs.get(at, {}).items()}
-        lines.append(PairCard(images[pair.first], images[pair.second], pair.similarities, softmax, links))
-    return lines
+        links = {name: make_link(file) for name, file in pictures.pairs.get(at, {}).items()}
+        cards.append(PairCard(images[pair.first], images[pair.second], pair.similarities, softmax, links))
+    return cards
 
 
 def _build_pair_grids(study: StudyResult) -> list[SimilarityGrid]:
-    """Where pairs are many, all of them in one table a model."""
+    """Build a table of all pairs for each model, where there are too many pairs to show as cards."""
     if len(study.comparison.paths) <= MAX_IMAGES_WITHOUT_HEAT_MAP:
         return []
     return [_build_grid(name, matrix) for name, matrix in study.comparison.similarities.items()]
@@ -185,7 +242,7 @@ def _build_grid(name: str, matrix: NDArray[np.float64]) -> SimilarityGrid:
 
 
 def _build_strips(
-    study: StudyResult, images: Sequence[StudyPicture], folder: Path, pieces: StudyPictures
+    study: StudyResult, images: Sequence[StudyPicture], folder: Path, pictures: StudyPictures
 ) -> list[ViewStrip]:
     augmented = study.augmented
     if augmented is None:
@@ -193,7 +250,7 @@ def _build_strips(
     strips = []
     for at, image in enumerate(images):
         card = partial(_build_view_card, augmented, images, at)
-        files = pieces.views[at][:MAX_VIEWS]
+        files = pictures.views[at][:MAX_VIEWS]
         cards = tuple(card(number, file, folder) for number, file in enumerate(files, start=1))
         own = {name: augmented.select_own(name)[at] for name in study.comparison.models}
         ranges = {name: (float(of.min()), float(of.mean()), float(of.max())) for name, of in own.items()}
@@ -211,19 +268,19 @@ def _build_view_card(
         others = np.where(augmented.is_other()[at], values, -np.inf)
         if others.max() >= values[at]:
             nearer[name] = images[int(others.argmax())].name
-    done = augmented.transformations[at][number - 1].describe()
-    return ViewCard(number, make_thumbnail(str(folder / file), _VIEW_PX), make_link(file), done, own, nearer)
+    transformation = augmented.transformations[at][number - 1].describe()
+    return ViewCard(number, make_thumbnail(str(folder / file), _VIEW_PX), make_link(file), transformation, own, nearer)
 
 
 def _build_view_grids(study: StudyResult) -> list[SimilarityGrid]:
-    """Of each model the mean similarity of the views of one image (a row) to each image (a column)."""
+    """Build, for each model, the mean similarity of the views of an image (row) to each image (column)."""
     if study.augmented is None or len(study.comparison.paths) < 2:
         return []
     return [_build_grid(name, every.mean(axis=1)) for name, every in study.augmented.similarities.items()]
 
 
 def _build_axis(found: Mapping[str, Separation]) -> list[tuple[float, float]]:
-    """Marks of the line all models' dots are on: the value, and its place in percent."""
+    """Build the marks of the common axis: value, and position in percent."""
     if not found:
         return []
     low = _find_axis_start(found)
@@ -232,7 +289,7 @@ def _build_axis(found: Mapping[str, Separation]) -> list[tuple[float, float]]:
 
 
 def _find_axis_start(found: Mapping[str, Separation]) -> float:
-    """The least similarity, down to a tenth: where the line begins."""
+    """Find where the axis begins: the lowest similarity, rounded down to a tenth, 0.8 at most."""
     least = min(float(min(each.own.min(), each.others.min())) for each in found.values())
     return min(0.8, float(np.floor(10 * least) / 10))
 
@@ -247,8 +304,8 @@ def _build_separation_plots(found: Mapping[str, Separation]) -> list[SeparationP
         shown = shown[np.linspace(0, len(shown) - 1, min(len(shown), _MAX_DOTS)).round().astype(int)]
         return tuple(round(float(100 * (value - low) / (1 - low)), 2) for value in shown)
 
-    dots = []
+    plots = []
     for name, each in found.items():
         means = (place_dots(np.array([values.mean()]))[0] for values in (each.own, each.others))
-        dots.append(SeparationPlot(name, each, place_dots(each.own), place_dots(each.others), *means))
-    return dots
+        plots.append(SeparationPlot(name, each, place_dots(each.own), place_dots(each.others), *means))
+    return plots

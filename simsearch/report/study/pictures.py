@@ -1,9 +1,7 @@
-"""The pictures of a study as files: pairs side by side, feature maps, augmented views."""
+"""The picture files of a study: pairs side by side, feature maps, augmented views."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from simsearch.report.drawing.comparison import draw_comparison
@@ -12,23 +10,13 @@ from simsearch.study.study import StudyPictures, StudyResult
 from simsearch.study.views import shorten_stem, write_views
 
 _VIEW_PX = 640
-"""The longer side of views in a report; `simsearch augment` writes them whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class StudyProvenance:
-    """What a study was asked with, on what, when."""
-
-    command: str
-    machine: str
-    versions: Mapping[str, str]
-    made_at: str
+"""The longer side of views in a report; `simsearch augment` writes them in full size."""
 
 
 def draw_study_pictures(study: StudyResult, folder: Path, max_pixels: int | None = None) -> StudyPictures:
     """Draw cos_sim/<model>/<a>_<b>.jpg, features/<model>/<first image>.png and augmented/<image>_view<number>.
 
-    Raises `ImageError` when a picture is gone by now, `SimsearchError` when a file cannot be written.
+    Raises `ImageError` when an image cannot be read any more, `SimsearchError` when a file cannot be written.
     """
     drawn = draw_comparison(study.comparison, folder)
     pairs: dict[tuple[int, int], dict[str, str]] = {}

@@ -1,4 +1,4 @@
-"""A study written into a folder: a page that needs nothing else, the same as JSON, and the pictures it is made of."""
+"""Writing a study report into a folder: an HTML page, JSON, and the pictures of both."""
 
 from __future__ import annotations
 
@@ -12,35 +12,41 @@ from typing import Any
 from simsearch.files import make_output_folder, write_output_file
 from simsearch.machine import describe_machine, list_versions
 from simsearch.report.study.findings import summarize_study
-from simsearch.report.study.html import render_study
-from simsearch.report.study.pictures import StudyProvenance, draw_study_pictures
-from simsearch.study.study import StudyResult
+from simsearch.report.study.html import StudyProvenance, render_study
+from simsearch.report.study.pictures import draw_study_pictures
+from simsearch.study.study import StudyPictures, StudyResult
 
 
 @dataclass(frozen=True, slots=True)
 class StudyReport:
-    """Where a study was written, and its JSON document."""
+    """A study with its files in the folder of the report: the page, the JSON file and the pictures."""
 
     page: Path
     file: Path
-    document: dict[str, Any]
+    study: StudyResult
+    pictures: StudyPictures
+    provenance: StudyProvenance
+    summary: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of study.json, which `simsearch study --json` prints."""
+        study = self.study.to_dict(self.pictures, summary=self.summary)
+        return {"page": self.page.name, **study, **dataclasses.asdict(self.provenance)}
 
 
 def write_study(study: StudyResult, folder: str | Path, command: str, max_pixels: int | None = None) -> StudyReport:
-    """Write study.html, study.json and the pictures into a folder, made if it is not there.
+    """Write study.html, study.json and the pictures into a folder, which is created if missing.
 
-    What is there of an earlier study under the same names is written over. Raises `UsageError` when the folder's place
-    is taken by a file, `SimsearchError` when something cannot be written.
+    Files of an earlier study under the same names are replaced. Raises `UsageError` when a file has the name of the
+    folder, `ImageError` when an image cannot be read any more, `SimsearchError` when a file cannot be written.
     """
-    place = Path(folder)
-    make_output_folder(place)
+    folder = Path(folder)
+    make_output_folder(folder)
     made_at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    making = StudyProvenance(command, describe_machine(), list_versions(), made_at)
-    pieces = draw_study_pictures(study, place, max_pixels)
-    found = study.to_dict(pieces, summary=summarize_study(study))
-    document = {"page": "study.html", **found, **dataclasses.asdict(making)}
-    page = render_study(study, place, pieces, making)
-    report = StudyReport(place / "study.html", place / "study.json", document)
-    write_output_file(report.file, (json.dumps(document, indent=2) + "\n").encode())
+    provenance = StudyProvenance(command, describe_machine(), list_versions(), made_at)
+    pictures, summary = draw_study_pictures(study, folder, max_pixels), summarize_study(study)
+    report = StudyReport(folder / "study.html", folder / "study.json", study, pictures, provenance, summary)
+    page = render_study(study, folder, pictures, provenance, summary)
+    write_output_file(report.file, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
     write_output_file(report.page, page.encode("utf-8"))
     return report
