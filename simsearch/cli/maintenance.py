@@ -1,4 +1,4 @@
-"""The commands that look after a collection, and the list of backbones."""
+"""`simsearch info`, `verify`, `rebuild`, `remove` and `prune`: the state of a collection, and its upkeep."""
 
 from __future__ import annotations
 
@@ -12,37 +12,42 @@ from simsearch.cli.output import format_path, print_json
 from simsearch.text import format_size
 
 if TYPE_CHECKING:
-    from simsearch.maintenance import ModelInfo
+    from simsearch.maintenance import CollectionInfo, ModelInfo
 
-_MAX_SKIPS = 20
+_MAX_SKIPS_SHOWN = 20
 
 
 def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
-    """Show what a collection holds: images, models, size, last runs, files that could not be read.
+    """Show the contents of a collection: images, models, size on disk, and unreadable files.
+
+    --json adds the last runs.
 
     Example:  simsearch info --in indexes/photos
     """
     from simsearch.collection import Collection
 
     with Collection.open(find_collection(in_)) as collection:
-        facts = collection.info()
+        contents = collection.info()
     if as_json:
-        print_json(facts.to_dict())
-        return
-    typer.echo(
-        f"{facts.collection}: {facts.n_images:,} images in {facts.n_files:,} files, {format_size(facts.size_bytes)}"
-    )
-    for number, model in enumerate(facts.models):
+        print_json(contents.to_dict())
+    else:
+        _print_contents(contents)
+
+
+def _print_contents(contents: CollectionInfo) -> None:
+    size = format_size(contents.size_bytes)
+    typer.echo(f"{contents.collection}: {contents.n_images:,} images in {contents.n_files:,} files, {size}")
+    for number, model in enumerate(contents.models):
         _print_model(model, is_default=number == 0)
-    if facts.rerank != "none":
-        typer.echo(f"  results are ranked by {facts.rerank} unless a query says otherwise (--rerank none)")
-    if facts.n_dated or facts.n_with_camera:
-        typer.echo(f"  {facts.n_dated:,} images have a date, {facts.n_with_camera:,} a camera")
-    if facts.columns:
-        typer.echo(f"  your columns: {', '.join(f'{name} ({n:,})' for name, n in facts.columns.items())}")
-    if facts.n_orphans:
-        typer.echo(f"  {facts.n_orphans:,} images without a file: `simsearch prune` deletes their vectors")
-    for skip in facts.skips[:_MAX_SKIPS]:
+    if contents.rerank != "none":
+        typer.echo(f"  results are ranked by {contents.rerank} unless a query says otherwise (--rerank none)")
+    if contents.n_dated or contents.n_with_camera:
+        typer.echo(f"  {contents.n_dated:,} images have a date, {contents.n_with_camera:,} a camera")
+    if contents.columns:
+        typer.echo(f"  your columns: {', '.join(f'{name} ({n:,})' for name, n in contents.columns.items())}")
+    if contents.n_orphans:
+        typer.echo(f"  {contents.n_orphans:,} images without a file: `simsearch prune` deletes their vectors")
+    for skip in contents.skips[:_MAX_SKIPS_SHOWN]:
         typer.echo(f"  skipped {format_path(skip.path)}: {skip.reason}")
 
 
@@ -51,7 +56,7 @@ def _print_model(info: ModelInfo, *, is_default: bool) -> None:
     side = f"{model.side_px} px" if model.side_px else "imported"
     details = ", ".join(str(x) for x in (model.precision, model.layer, side) if x)
     if n_augmented := info.stored.augmentation.n_views:
-        details += f", {n_augmented} augmented views an image"
+        details += f", {n_augmented} augmented views per image"
     default = "  <- default" if is_default else ""
     typer.echo(f"  {info.backbone:<20} {info.n_images:>8,} images  {info.stored.width:>5} d  {details}{default}")
     if info.index["kind"] != "flat":
@@ -59,47 +64,47 @@ def _print_model(info: ModelInfo, *, is_default: bool) -> None:
 
 
 def _describe_index(index: Mapping[str, Any]) -> str:
-    """A kind of index, what it reached, and what came since it was built."""
+    """Describe the kind of an index, its measured recall, and the changes since it was built."""
     parts = [f"Milvus at {index['uri']}" if "uri" in index else index["kind"]]
     if index.get("problem"):
-        parts.append(f"which does not answer: {index['problem']}")
+        parts.append(f"unreachable: {index['problem']}")
     if index.get("is_current") is False:
-        parts.append("which lags behind: the next query brings it in step")
+        parts.append("out of date: the next query updates it")
     if index.get("n_queries"):
-        reached = f"recall@10 {index['recall_at_10']:.3f}"
-        parts.append(f"{reached} with {index['n_queries']} of {index['n_vectors']:,} vectors")
+        recall = f"recall@10 {index['recall_at_10']:.3f}"
+        parts.append(f"{recall}, measured with {index['n_queries']} of {index['n_vectors']:,} vectors")
     if index.get("build_s"):
         parts.append(f"built in {index['build_s']:.1f} s")
     if index.get("recent") or index.get("removed"):
-        parts.append(f"since then {index['recent']:,} added and {index['removed']:,} removed")
+        parts.append(f"since then {index['recent']:,} vectors added and {index['removed']:,} removed")
     return ", ".join(parts)
 
 
 def verify(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
-    """Check a collection: the catalog, every vector, the FAISS files, and that files are still there.
+    """Check a collection for damage: the catalog, every vector, the index files, and that image files exist.
 
-    Exit 1 when something is damaged.
+    The exit status is 1 when something is damaged.
 
     Example:  simsearch verify --in indexes/photos
     """
     from simsearch.collection import Collection
 
     with Collection.open(find_collection(in_)) as collection:
-        found = collection.verify()
+        verification = collection.verify()
     if as_json:
-        print_json(found.to_dict())
+        print_json(verification.to_dict())
     else:
-        for line in (*found.problems, *found.notes):
+        for line in (*verification.problems, *verification.notes):
             typer.echo(format_path(line))
-        typer.echo("damaged" if found.problems else "everything is in order" if not found.notes else "no damage")
-    if found.problems:
+        typer.echo("damaged" if verification.problems else "no problems" if not verification.notes else "no damage")
+    if verification.problems:
         raise typer.Exit(1)
 
 
 def rebuild(
     in_: CollectionOption = None, kind: IndexKindOption = None, recall: RecallOption = None, as_json: JsonOption = False
 ) -> None:
-    """Make the indexes of a collection anew from its catalog, of another kind where one is named.
+    """Rebuild the vector indexes of a collection from its catalog, optionally as another kind.
 
     Example:  simsearch rebuild --in indexes/photos
 
@@ -110,24 +115,25 @@ def rebuild(
 
     choice = IndexKindChoice.from_options(kind, recall)
     with Collection.open(find_collection(in_)) as collection:
-        made = collection.rebuild(choice)
+        rebuilt = collection.rebuild(choice)
         models = collection.info().models
     if as_json:
-        print_json({"rebuilt": made, "indexes": [dict(model.index) for model in models]})
+        print_json({"rebuilt": rebuilt, "indexes": [dict(model.index) for model in models]})
         return
-    typer.echo(f"rebuilt {', '.join(made) or 'nothing: no model is indexed'}")
+    typer.echo(f"rebuilt {', '.join(rebuilt) or 'nothing: the collection has no model'}")
     for model in models:
         typer.echo(f"  {model.backbone}: {_describe_index(model.index)}")
 
 
 def remove(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Files, or folders with all below, also s3://bucket/folder.")
+        list[str],
+        typer.Argument(metavar="PATH", help="Files, or folders with everything below them; also s3://bucket/folder."),
     ],
     in_: CollectionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take files out of a collection. The files themselves stay, and come back when they are indexed again.
+    """Remove files from a collection. The image files are not deleted; indexing them again adds them again.
 
     Example:  simsearch remove photos/private --in indexes/photos
     """
@@ -138,7 +144,7 @@ def remove(
     if as_json:
         print_json({"removed": n_removed})
     else:
-        typer.echo(f"{n_removed:,} files taken out; `simsearch prune` deletes the vectors nothing needs any more")
+        typer.echo(f"{n_removed:,} files removed; `simsearch prune` deletes vectors that are no longer needed")
 
 
 def prune(
@@ -148,21 +154,21 @@ def prune(
         typer.Option("--backbone", metavar="NAME", help="Delete all vectors of this backbone instead."),
     ] = None,
     augmented: Annotated[
-        bool, typer.Option("--augmented", help="Delete augmented views instead, of all backbones or of that one.")
+        bool, typer.Option("--augmented", help="Delete augmented views instead, of all backbones or of --backbone.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete the vectors of images that have no file any more, and give the space back.
+    """Delete the vectors of images without a file, and free the disk space.
 
     Example:  simsearch prune --in indexes/photos
     """
     from simsearch.collection import Collection
 
     with Collection.open(find_collection(in_)) as collection:
-        done = collection.prune(backbone, only_augmented=augmented)
+        report = collection.prune(backbone, only_augmented=augmented)
     if as_json:
-        print_json(done.to_dict())
+        print_json(report.to_dict())
     else:
-        deleted = f"{done.n_models} models" if backbone else f"{done.n_images:,} images"
-        deleted = f"{done.n_views:,} augmented views" if augmented else deleted
-        typer.echo(f"{deleted} deleted, {format_size(done.freed_bytes)} freed")
+        deleted = f"{report.n_models} models" if backbone else f"{report.n_images:,} images"
+        deleted = f"{report.n_views:,} augmented views" if augmented else deleted
+        typer.echo(f"{deleted} deleted, {format_size(report.freed_bytes)} freed")
