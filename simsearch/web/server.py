@@ -68,13 +68,8 @@ def serve(bound: socket.socket, settings: ServerSettings, on_ready: Callable[[],
 
 def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
     """Make the server of a started engine; `on_ready` is called once it accepts requests."""
-    app = make_app(engine, fetcher)
-
-    def make_protocol(**options: Any) -> _HeadTimeoutProtocol:
-        return _HeadTimeoutProtocol(_http_protocol(**options))
-
     config = uvicorn.Config(
-        _report_requests(app), http=make_protocol, ws="none", lifespan="on",  # type: ignore[arg-type]  # as good as a class
+        _report_requests(make_app(engine, fetcher)), http=_HeadTimeoutProtocol, ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=_MAX_CONNECTIONS, backlog=256,
     )  # fmt: skip
@@ -96,6 +91,21 @@ class _NotifyingServer(uvicorn.Server):
 
 # The timeout of a request's head. uvicorn has no setting for it: `timeout_keep_alive` counts between requests only.
 
+
+def _load_http_protocol() -> Callable[..., asyncio.Protocol]:
+    """Load uvicorn's protocol class for HTTP by the name of the option, `httptools`."""
+
+    async def reject(scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError  # no server runs with this config
+
+    config = uvicorn.Config(reject, http="httptools", ws="none", log_config=None)
+    config.load()
+    return config.http_protocol_class
+
+
+_http_protocol = _load_http_protocol()  # at import, where `simsearch serve` reports that httptools is not installed
+
+
 _connection: ContextVar[_HeadTimeoutProtocol] = ContextVar("connection")
 """The connection that the current task serves."""
 
@@ -109,9 +119,11 @@ class _HeadTimeoutProtocol(asyncio.Protocol):
     data, so the task inherits `_connection`; `_report_requests` reads it there.
     """
 
-    def __init__(self, inner: asyncio.Protocol) -> None:
-        self._inner = inner
-        self._is_busy = False
+    def __init__(self, **options: Any) -> None:
+        self._inner = _http_protocol(**options)
+        self._n_active = 0  # a request may arrive before the app has quite finished with the one before
+        self._has_unread_data = False
+        self._has_head_begun = True
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,7 +132,10 @@ class _HeadTimeoutProtocol(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._timer is None and not self._is_busy:
+        if self._n_active:
+            self._has_unread_data = True
+        elif not self._has_head_begun:
+            self._has_head_begun = True
             self._start_timer()
         _connection.set(self)
         self._inner.data_received(data)
@@ -140,15 +155,19 @@ class _HeadTimeoutProtocol(asyncio.Protocol):
 
     @contextlib.contextmanager
     def serve_request(self) -> Iterator[None]:
-        """Mark that the head has arrived and a request is being served."""
+        """Mark that a head is complete, and that its request is being served."""
         self._stop_timer()
-        self._is_busy = True
+        self._n_active += 1
+        self._has_unread_data = self._has_head_begun = False
         try:
             yield
         finally:
-            self._is_busy = False
+            self._n_active -= 1
+            if self._n_active == 0 and self._has_unread_data and not self._transport.is_closing():
+                self._start_timer()  # the data was a body, or the beginning of the next head
 
     def _start_timer(self) -> None:
+        self._stop_timer()
         self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._transport.close)
 
     def _stop_timer(self) -> None:
@@ -166,17 +185,3 @@ def _report_requests(app: AsgiApp) -> AsgiApp:
             await app(scope, receive, send)
 
     return report
-
-
-def _load_http_protocol() -> Callable[..., asyncio.Protocol]:
-    """Load uvicorn's protocol class for HTTP by the name of the option, `httptools`."""
-
-    async def reject(scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError  # no server runs with this config
-
-    config = uvicorn.Config(reject, http="httptools", ws="none", log_config=None)
-    config.load()
-    return config.http_protocol_class
-
-
-_http_protocol = _load_http_protocol()  # at import, where `simsearch serve` reports that httptools is not installed

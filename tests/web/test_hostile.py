@@ -183,6 +183,16 @@ def test_a_head_that_never_ends_is_hung_up_on(address: str, head: bytes):
     assert HEAD_TIMEOUT_S - 1 < time.monotonic() - started < HEAD_TIMEOUT_S + 8
 
 
+@pytest.mark.long
+def test_a_second_head_that_never_ends_is_hung_up_on_too(address: str):
+    request = b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n"
+    started = time.monotonic()
+    answer = raw(address, request + b"\r\n" + request)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert time.monotonic() - started < 25
+
+
 @pytest.mark.parametrize("body", [b"", b"--x", b"--y\r\n\r\n", b"\0" * 50, b"--x\r\nContent-Disposition: bad\r\n\r\n"])
 def test_a_body_that_is_no_form_is_the_sender_s_mistake(client: httpx.Client, body: bytes):
     for place in (SEARCH, "/pictures", "/login"):
