@@ -109,6 +109,13 @@ def _build_unknown_field_error(field: Field, columns: Collection[str]) -> UsageE
     return UsageError(problem, f"{suggestion}fields: {', '.join(FIELD_KINDS)}; {user_columns}")
 
 
+def restrict_to_images(sql: Sql, image_ids: Collection[int]) -> Sql:
+    """Restrict a condition to images that have several files, and to these images."""
+    ids = ", ".join(map(str, image_ids))
+    selected = f"SELECT image_id FROM files GROUP BY image_id HAVING count(*) > 1 OR image_id IN ({ids})"
+    return Sql(f"({sql.text}) AND images.id IN ({selected})", sql.parameters)
+
+
 def _compile_condition(condition: Condition) -> Sql:
     match condition:
         case AllOf(parts):

@@ -193,6 +193,6 @@ def odd(tmp_path_factory: pytest.TempPathFactory):
 def test_oddities_that_milvus_cannot_keep_are_answered_by_the_catalog(odd, text: str):
     catalog, index = odd
     stored = catalog.find_model(FINGERPRINT)
-    ids = catalog.matching_ids(stored.id, compile_sql(parse(text), catalog.columns()))
+    ids = catalog.find_matching_ids(stored.id, compile_sql(parse(text), catalog.count_columns()))
     part = index.select_matching(parse(text), lambda: ids)
     np.testing.assert_array_equal(np.sort(part.range_search(np.eye(WIDTH, dtype=np.float32)[0], BELOW_ALL)[1]), ids)

@@ -193,7 +193,7 @@ def test_rows_that_somebody_else_deleted_or_changed_are_told_by_verify_and_put_r
         assert "are missing" in told
         assert "1 rows" in told
         assert "1 vectors" in told
-        assert "; `simsearch push` puts it right" in told
+        assert "; run `simsearch push` to repair it" in told
     with (
         CatalogWriter.open_or_create(folder) as writer,
         MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
@@ -209,7 +209,7 @@ def test_while_another_run_writes_milvus_is_asked_as_it_is_and_filters_by_the_ca
         add_images(writer, unit_rows(1, WIDTH, seed=5), first=41)
         with searched(folder) as (catalog, indexes):
             index = indexes.open_index(FINGERPRINT)
-            assert any("lags behind" in note for note in index.notes)
+            assert any("is behind the catalog" in note for note in index.notes)
             assert len(index.range_search(VECTORS[0], -1.1)[1]) == 40
             condition = parse("price = 20")
             stored = catalog.find_model(FINGERPRINT)

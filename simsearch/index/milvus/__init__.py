@@ -1,1 +1,1 @@
-"""Milvus in the place that FAISS files have: it is searched, and made anew from the catalog whenever that is needed."""
+"""Milvus in place of FAISS files: a cache of the vectors that can be rebuilt from the catalog at any time."""

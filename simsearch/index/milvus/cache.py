@@ -1,4 +1,4 @@
-"""The indexes of a collection that is searched in Milvus: as `store.cache` has them, and in step in the same way."""
+"""The indexes of a collection with vectors in Milvus, synchronized with the catalog like those of `index.cache`."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
 _SAMPLE_SIZE = 200
-"""So many vectors of a model `verify` compares one by one."""
+"""The number of vectors of a model that `verify` compares."""
 
 _VECTOR_TOLERANCE = 1e-6
 
 
 class MilvusIndexCache:
-    """The vectors of a collection's models in Milvus, each model's as the catalog has them now.
+    """The vectors of a collection's models in Milvus, synchronized with the catalog when an index is opened.
 
-    What re-ranking makes of vectors, and what must have all of them at hand, stays in FAISS files. Milvus is asked,
-    and the server connected to, when an index is first wanted. Closed, or as a context, it lets go of the server.
+    Transformed vectors for re-ranking, and indexes that need all vectors in memory, stay in FAISS files. The server is
+    connected to when an index is first opened; closing the cache, or leaving its context, disconnects.
     """
 
-    def __init__(self, catalog: Catalog, place: MilvusConfig) -> None:
+    def __init__(self, catalog: Catalog, config: MilvusConfig) -> None:
         self._catalog = catalog
-        self._config = place
+        self._config = config
         self._files = IndexCache(catalog)
         self._connection: MilvusConnection | None = None
         self._cached_indexes: dict[str, tuple[SyncRecord, Index]] = {}
         self._cached_tables: dict[str, MilvusTable] = {}
 
     def open_index(self, fingerprint: str, derivation: VectorTransform | None = None) -> Index:
-        """What is searched: the vectors in Milvus, brought in step with the catalog, or a FAISS file of a derivation.
+        """Open the vectors in Milvus, synchronized with the catalog, or the FAISS file of transformed vectors.
 
-        While another process writes to the collection, Milvus is asked as it is, and a note tells.
+        While another process writes to the collection, Milvus is searched without synchronization, with a note.
 
         Raises `ModelNotIndexed`, `CollectionDamaged`, `StoreUnavailable`.
         """
@@ -62,15 +62,15 @@ class MilvusIndexCache:
         return index
 
     def open_exact_index(self, fingerprint: str, derivation: VectorTransform | None = None) -> ExactIndex:
-        """Every vector, exact and at hand, in a FAISS file made from the catalog."""
+        """Open all vectors as an exact index in memory, from a FAISS file."""
         return self._files.open_exact_index(fingerprint, derivation)
 
     def refresh(self, fingerprint: str) -> None:
-        """Bring Milvus in step, after writing to the catalog."""
+        """Synchronize Milvus after writing to the catalog."""
         self.push(fingerprint, is_thorough=False)
 
     def push(self, fingerprint: str, *, is_thorough: bool = True, progress: SyncProgress = lambda *_: None) -> int:
-        """Bring Milvus in step, all rows looked at; how many vectors it has then. The right to write must be held.
+        """Synchronize Milvus by comparing all rows, and return the number of vectors. The catalog must be a writer.
 
         Raises `ModelNotIndexed`, `StoreUnavailable`, `CollectionDamaged`.
         """
@@ -82,19 +82,19 @@ class MilvusIndexCache:
             return len(wanted)
 
     def discard(self, fingerprint: str | None = None) -> None:
-        """Delete what Milvus, and files, have of a model, or of all models that the catalog has."""
+        """Delete the rows in Milvus and the files of a model, or of all models."""
         self._files.discard(fingerprint)
         self.drop(fingerprint)
 
     def drop(self, fingerprint: str | None = None) -> None:
-        """Delete what Milvus has of a model, or all that it has of the collection."""
+        """Delete the rows in Milvus of a model, or of the whole collection."""
         every = self._open_connection().list_tables(self._build_table_name(""))
         self._drop_tables(
             [name for name in every if fingerprint is None or name == self._build_table_name(fingerprint)]
         )
 
     def discard_stale(self) -> None:
-        """Delete what was made of vectors that the catalog has no more, and what Milvus has of models that are gone."""
+        """Delete files made from outdated vectors, and the rows in Milvus of models that no longer exist."""
         self._files.discard_stale()
         wanted = {self._build_table_name(stored.fingerprint) for stored in self._catalog.list_models()}
         self._drop_tables(
@@ -108,20 +108,20 @@ class MilvusIndexCache:
             self._open_connection().drop(name)
 
     def describe_location(self, fingerprint: str) -> str:
-        """Where a model's index is, for a person."""
+        """Describe the location of a model's index in a message."""
         return f"{self._build_table_name(fingerprint)} in {self._config.label}"
 
     def find_problems(self, stored: StoredModel) -> list[str]:
-        """What is wrong with what Milvus has of a model, a line each: every row and some vectors are compared."""
+        """List the problems of a model in Milvus, one line each. All rows and a sample of vectors are compared."""
         try:
             if not self._open_connection().has_table(self._build_table_name(stored.fingerprint)):
-                found, is_current = [f"nothing of {stored.fingerprint} is there"], False
+                found, is_current = [f"{stored.fingerprint} is missing"], False
             else:
                 table = self._open_table(stored)
                 found, is_current = self._compare_rows(table, stored), self._is_current(table, stored)
         except StoreUnavailable as error:
             return [str(error), *self._check_files(stored)]
-        remedy = "`simsearch push` puts it right" if is_current else "the next query puts it right"
+        remedy = "run `simsearch push` to repair it" if is_current else "the next query repairs it"
         return [f"{self._config.label}: {line}; {remedy}" for line in found] + self._check_files(stored)
 
     def describe(self, stored: StoredModel) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class MilvusIndexCache:
             return {**told, "problem": str(error)}
 
     def close(self) -> None:
-        """Let go of the server; asked again, it is connected to again."""
+        """Disconnect from the server. The next call connects again."""
         self._cached_indexes.clear()
         self._cached_tables.clear()
         if self._connection is not None:
@@ -158,16 +158,19 @@ class MilvusIndexCache:
         folder = self._catalog.folder
         stored = self._catalog.find_model(fingerprint)
         if stored is None:
-            raise ModelNotIndexed(str(folder), f"{fingerprint} was pruned from {folder}", "index again")
+            raise ModelNotIndexed(str(folder), f"the model {fingerprint} was pruned from {folder}", "index again")
         return stored
 
     def _is_current(self, table: MilvusTable, stored: StoredModel) -> bool:
         record = SyncRecord.from_catalog(self._catalog, stored.fingerprint)
-        is_of_now = record is not None and record.is_current(stored, self._catalog.find_last_change())
-        return is_of_now and record is not None and table.token == record.token
+        return (
+            record is not None
+            and record.is_current(stored, self._catalog.find_last_change())
+            and table.token == record.token
+        )
 
     def _try_sync(self, stored: StoredModel) -> bool:
-        """Whether Milvus could be brought in step: nobody else is writing, and here one may."""
+        """Synchronize Milvus if the collection can be written to now, and return whether that was possible."""
         try:
             with contextlib.ExitStack() as stack:
                 writer = self._catalog
@@ -183,31 +186,33 @@ class MilvusIndexCache:
         notes = []
         if not is_current:
             notes.append(
-                f"{self._config.label} lags behind the catalog, which another run writes to or which cannot be written "
-                "to here: what is new is not among the answers yet"
+                f"{self._config.label} is behind the catalog, which another run writes to or which is read-only: new "
+                "images are not among the results yet"
             )
         if not table.is_exact:
-            notes.append(f"{self._config.label} answers by an index ({table.kind}) that may miss some of the nearest")
+            notes.append(
+                f"{self._config.label} uses an approximate index ({table.kind}), which may miss some neighbors"
+            )
         return tuple(notes)
 
     def _compare_rows(self, table: MilvusTable, stored: StoredModel) -> list[str]:
         with open_expected_rows(self._catalog, stored) as wanted:
             missing, surplus, other = count_differences(table, wanted)
-            ids, vectors = wanted.read_vectors(wanted.sample(_SAMPLE_SIZE))
+            ids, vectors = wanted.read_vectors(wanted.sample_ids(_SAMPLE_SIZE))
         held = table.read_vectors(ids.tolist())
         n_wrong = sum(
             view_id in held and bool(abs(held[view_id] - vector).max() > _VECTOR_TOLERANCE)
             for view_id, vector in zip(ids.tolist(), vectors, strict=True)
         )
-        counts = {"are missing": missing, "are too many": surplus, "are not as the catalog has them": other}
+        counts = {"are missing": missing, "are surplus": surplus, "differ from the catalog": other}
         lines = [f"{n:,} rows of {stored.fingerprint} {what}" for what, n in counts.items() if n]
-        return lines + [f"{n_wrong:,} vectors of {stored.fingerprint} are wrong"] * bool(n_wrong)
+        return lines + [f"{n_wrong:,} vectors of {stored.fingerprint} differ from the catalog"] * bool(n_wrong)
 
     def _check_files(self, stored: StoredModel) -> list[str]:
-        """Complaints about files of re-ranking. One that has fallen behind is caught up by the query that needs it."""
+        """List damaged files of transformed vectors. Outdated files are not damaged: the next query updates them."""
         found = sorted(self._catalog.folder.glob(f"{stored.fingerprint}[.~]*"))
         torn = [file.name for file in found if file.suffix in (".faiss", ".recent") and not is_intact(file)]
-        return [f"{name} is torn; the next query that needs it makes it anew" for name in torn]
+        return [f"{name} is incomplete; the next query that needs it rebuilds it" for name in torn]
 
     def _open_table(self, stored: StoredModel) -> MilvusTable:
         if stored.fingerprint not in self._cached_tables:
@@ -217,7 +222,7 @@ class MilvusIndexCache:
         return self._cached_tables[stored.fingerprint]
 
     def connect(self) -> None:
-        """Connect now. Raises `StoreUnavailable`, `MissingExtra`."""
+        """Connect to the server. Raises `StoreUnavailable`, `MissingExtra`."""
         self._open_connection()
 
     def _open_connection(self) -> MilvusConnection:
@@ -226,5 +231,5 @@ class MilvusIndexCache:
         return self._connection
 
     def _build_table_name(self, fingerprint: str) -> str:
-        """What Milvus calls the vectors of a model: it knows letters, digits and underscores."""
+        """Build the name of a model in Milvus, which allows letters, digits and underscores."""
         return re.sub(r"\W", "_", f"simsearch_{self._catalog.uuid}_{fingerprint}", flags=re.ASCII)

@@ -1,4 +1,4 @@
-"""A Milvus server and what a collection keeps there. The only import of pymilvus and of Milvus Lite."""
+"""A connection to Milvus and the tables of a collection there. The only import of pymilvus and of Milvus Lite."""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ import numpy as np
 
 from simsearch.errors import CollectionError, MissingExtra, StoreOccupied, StoreUnavailable
 from simsearch.index import Ids, Vectors
-from simsearch.index.milvus import schema as fields
 from simsearch.index.milvus.config import TOKEN_VARIABLE, MilvusConfig
+from simsearch.index.milvus.schema import (
+    COMPLETE,
+    DIGEST,
+    IMAGE,
+    INTEGER_FIELDS,
+    KEY,
+    MAX_TEXT_BYTES,
+    REAL_FIELDS,
+    TEXT_FIELDS,
+    USER_NUMBERS,
+    USER_TEXTS,
+    VECTOR,
+)
 
 _DOTENV = "PYTHON_DOTENV_DISABLED"
 _had_dotenv = os.environ.get(_DOTENV)
-os.environ[_DOTENV] = "1"  # pymilvus would take settings for everybody from a file called .env
+os.environ[_DOTENV] = "1"  # else pymilvus would read the file .env into the environment
 try:
     import grpc
     from pymilvus import DataType, MilvusClient
@@ -29,45 +41,45 @@ except ImportError as error:
 finally:
     os.environ.pop(_DOTENV) if _had_dotenv is None else os.environ.update({_DOTENV: _had_dotenv})
 
-for _library in ("pymilvus", "milvus_lite", "grpc"):  # they write tracebacks of errors that are ours to tell
+for _library in ("pymilvus", "milvus_lite", "grpc"):  # they log tracebacks of errors that we report
     logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
 
 MAX_HITS = 16384
-"""So many answers Milvus gives at once, of a search or of a query."""
+"""The largest number of results of one search or query."""
 
 _CONNECT_S, _READ_S, _WRITE_S, _LOAD_S = 5.0, 60.0, 120.0, 1800.0
 _BATCH_BYTES = 8_000_000  # a server refuses messages of more than 64 MB
 _BATCH_ROWS = 1000
 _TOKEN_PROPERTY = "simsearch.token"
-_METRIC = "IP"  # of unit vectors it is the cosine, and it is what FAISS computes: COSINE would scale them once more
+_METRIC = "IP"  # the cosine of unit vectors, as FAISS computes it; COSINE would normalize again
 _EXACT_KINDS = ("FLAT", "BRUTE_FORCE")
 _GRAPH_PARAMETERS = {"M": 16, "efConstruction": 200}
-_RETRY_ADVICE = "the catalog is safe: run the same command again, it goes on from there"
+_RETRY_ADVICE = "run the same command again to continue; the catalog is not affected"
 
 _lite_users: dict[str, int] = {}
 _lite_lock = threading.Lock()
 
 
 class MilvusConnection:
-    """A connection to a Milvus. May be used by one thread at a time; any number may be open."""
+    """A connection to Milvus, for one thread at a time. Any number of connections can be open."""
 
-    def __init__(self, place: MilvusConfig, folder: Path) -> None:
-        """Connect, within some seconds. Raises `MissingExtra`, `StoreUnavailable`."""
-        self.config = place
+    def __init__(self, config: MilvusConfig, folder: Path) -> None:
+        """Connect within 5 seconds. Raises `MissingExtra`, `StoreUnavailable`."""
+        self.config = config
         self._folder = folder
-        if place.is_lite:
-            _check_lite(place, folder)
+        if config.is_lite:
+            _check_lite(config, folder)
         with self.translate_errors():
             self._client = MilvusClient(
-                place.uri, token=os.environ.get(TOKEN_VARIABLE, ""), timeout=_CONNECT_S, dedicated=True
+                config.uri, token=os.environ.get(TOKEN_VARIABLE, ""), timeout=_CONNECT_S, dedicated=True
             )
-        if place.is_lite:
+        if config.is_lite:
             with _lite_lock:
-                _lite_users[place.uri] = _lite_users.get(place.uri, 0) + 1
+                _lite_users[config.uri] = _lite_users.get(config.uri, 0) + 1
         self._is_open = True
 
     def close(self) -> None:
-        """Close the connection; the last one to Milvus Lite lets other processes in."""
+        """Close the connection. Closing the last one to Milvus Lite unlocks its folder for other processes."""
         if not self._is_open:
             return
         self._is_open = False
@@ -77,38 +89,38 @@ class MilvusConnection:
             _release_lite(self.config.uri)
 
     def open_table(self, name: str, width: int) -> MilvusTable:
-        """What is kept under a name, in vectors of that width; made if it is not there, and ready to be searched.
+        """Open a table of vectors with this width, ready to search. It is created if it does not exist.
 
-        Raises `StoreOccupied` where something else is kept under it.
+        Raises `StoreOccupied` if the name is used by something else.
         """
         with self.translate_errors():
             if not self._client.has_collection(name, timeout=_READ_S):
                 self._create_table(name, width)
-        found = MilvusTable(self, self._client, name)
-        found.check(width)
-        found.prepare()
-        return found
+        table = MilvusTable(self, self._client, name)
+        table.check(width)
+        table.prepare()
+        return table
 
     def drop(self, name: str) -> None:
-        """Delete what is kept under a name, if anything is. Raises `StoreOccupied` where that is not ours."""
+        """Delete a table if it exists. Raises `StoreOccupied` if simsearch did not create it."""
         if self.has_table(name):
             MilvusTable(self, self._client, name).check()
             with self.translate_errors():
                 self._client.drop_collection(name, timeout=_WRITE_S)
 
-    def list_tables(self, beginning: str) -> list[str]:
-        """The names that begin so, under which anything is kept."""
+    def list_tables(self, prefix: str) -> list[str]:
+        """List the names that begin with a prefix."""
         with self.translate_errors():
-            return [name for name in self._client.list_collections(timeout=_READ_S) if name.startswith(beginning)]
+            return [name for name in self._client.list_collections(timeout=_READ_S) if name.startswith(prefix)]
 
     def has_table(self, name: str) -> bool:
-        """Whether anything is kept under a name."""
+        """Whether a table with this name exists."""
         with self.translate_errors():
             return bool(self._client.has_collection(name, timeout=_READ_S))
 
     @contextlib.contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Errors of Milvus as ours."""
+        """Translate errors of Milvus to `CollectionError`s."""
         try:
             yield
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, ConnectionError) as error:
@@ -116,37 +128,37 @@ class MilvusConnection:
 
     def _translate_error(self, error: Exception) -> CollectionError:
         causes = [error, *filter(None, (error.__cause__, error.__context__))]
-        told = " ".join(str(getattr(cause, "message", "")) or str(cause) for cause in causes)
+        text = " ".join(str(getattr(cause, "message", "")) or str(cause) for cause in causes)
         words = " ".join((str(getattr(error, "message", "")) or str(error)).split())[:200]
-        if any(word in told.lower() for word in ("unauthenticated", "auth check", "permission", "privilege")):
-            advice = f"put user:password, or a token, that may write there into ${TOKEN_VARIABLE}"
+        if any(word in text.lower() for word in ("unauthenticated", "auth check", "permission", "privilege")):
+            advice = f"put user:password, or a token with write access, into ${TOKEN_VARIABLE}"
             return StoreUnavailable(str(self._folder), f"{self.config.label} refuses access", advice)
         unreachable = ("fail connecting", "unavailable", "failed to connect", "deadline", "timeout", "timed out")
-        if any(word in told.lower() for word in unreachable):
-            advice = "start it, or say where it is now: simsearch push --milvus-uri URI; the catalog is safe"
+        if any(word in text.lower() for word in unreachable):
+            advice = "start it, or set its new address: simsearch push --milvus-uri URI; the catalog is not affected"
             return StoreUnavailable(str(self._folder), f"{self.config.label} cannot be reached", advice)
         return StoreUnavailable(str(self._folder), f"{self.config.label} failed ({words})", _RETRY_ADVICE)
 
     def _create_table(self, name: str, width: int) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field(fields.KEY, DataType.INT64, is_primary=True)
-        for column in fields.INTEGER_FIELDS:
+        schema.add_field(KEY, DataType.INT64, is_primary=True)
+        for column in INTEGER_FIELDS:
             schema.add_field(column, DataType.INT64)
-        for column in fields.REAL_FIELDS:
+        for column in REAL_FIELDS:
             schema.add_field(column, DataType.DOUBLE)
-        for column in fields.TEXT_FIELDS:
-            schema.add_field(column, DataType.VARCHAR, max_length=fields.MAX_TEXT_BYTES)
-        for column in (fields.USER_NUMBERS, fields.USER_TEXTS):
+        for column in TEXT_FIELDS:
+            schema.add_field(column, DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
+        for column in (USER_NUMBERS, USER_TEXTS):
             schema.add_field(column, DataType.JSON)
-        schema.add_field(fields.COMPLETE, DataType.BOOL)
-        schema.add_field(fields.VECTOR, DataType.FLOAT_VECTOR, dim=width)
+        schema.add_field(COMPLETE, DataType.BOOL)
+        schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=width)
         self._client.create_collection(
             name, schema=schema, consistency_level="Strong", properties={_TOKEN_PROPERTY: ""}, timeout=_WRITE_S
         )
 
 
 class MilvusTable:
-    """What is kept of a model's views. Reads see all that was written before: the consistency level is Strong."""
+    """The rows of a model's views. Reads see all earlier writes: the consistency level is Strong."""
 
     def __init__(self, server: MilvusConnection, client: MilvusClient, name: str) -> None:
         self.connection = server
@@ -155,124 +167,122 @@ class MilvusTable:
         self._client = client
 
     def prepare(self) -> None:
-        """Have it indexed and loaded; `kind` is then that of its index: ours, or the one that its owner made there.
+        """Create an index if there is none, and load the table. `kind` is then the kind of the index.
 
-        Ours is exact in Milvus Lite, and a graph in a server.
+        The index is exact in Milvus Lite and an HNSW graph in a server. An index that the user created is kept.
         """
         with self.connection.translate_errors():
-            if not (names := self._client.list_indexes(self.name, field_name=fields.VECTOR)):
+            if not (names := self._client.list_indexes(self.name, field_name=VECTOR)):
                 params = self._client.prepare_index_params()
                 kind, details = ("FLAT", {}) if self.connection.config.is_lite else ("HNSW", _GRAPH_PARAMETERS)
-                params.add_index(fields.VECTOR, index_type=kind, metric_type=_METRIC, params=details)
+                params.add_index(VECTOR, index_type=kind, metric_type=_METRIC, params=details)
                 self._client.create_index(self.name, params, timeout=_WRITE_S)
-                names = self._client.list_indexes(self.name, field_name=fields.VECTOR)
+                names = self._client.list_indexes(self.name, field_name=VECTOR)
             self.kind = str(self._client.describe_index(self.name, names[0], timeout=_READ_S)["index_type"])
             self._client.load_collection(self.name, timeout=_LOAD_S)
 
     @property
     def is_exact(self) -> bool:
-        """Whether all of the nearest are found, always."""
+        """Whether the index is exact."""
         return self.kind in _EXACT_KINDS
 
     def check(self, width: int | None = None) -> None:
-        """Raises `StoreOccupied` when it is not what simsearch makes, for vectors of that width where one is given."""
-        told = self._describe()
-        columns = {field["name"]: field for field in told["fields"]}
-        wanted = {fields.KEY, fields.VECTOR, fields.COMPLETE, fields.USER_NUMBERS, fields.USER_TEXTS}
-        wanted |= {*fields.INTEGER_FIELDS, *fields.REAL_FIELDS, *fields.TEXT_FIELDS}
-        is_ours = _TOKEN_PROPERTY in told.get("properties", {}) and wanted <= columns.keys()
-        if not is_ours or width not in (None, int(columns[fields.VECTOR]["params"]["dim"])):
-            place = self.connection.config
-            problem = f"{place.label} keeps something under the name {self.name} that is not of this collection"
-            raise StoreOccupied(place.uri, problem, "rename or drop it there, or use another Milvus or database")
+        """Raise `StoreOccupied` if the table does not have our schema, or its vectors another width than given."""
+        description = self._describe()
+        columns = {field["name"]: field for field in description["fields"]}
+        wanted = {KEY, VECTOR, COMPLETE, USER_NUMBERS, USER_TEXTS}
+        wanted |= {*INTEGER_FIELDS, *REAL_FIELDS, *TEXT_FIELDS}
+        is_ours = _TOKEN_PROPERTY in description.get("properties", {}) and wanted <= columns.keys()
+        if not is_ours or width not in (None, int(columns[VECTOR]["params"]["dim"])):
+            config = self.connection.config
+            problem = f"{config.label} uses the name {self.name} for something else"
+            raise StoreOccupied(config.uri, problem, "rename or drop it there, or use another Milvus or database")
 
     @property
     def token(self) -> str:
-        """What was kept with `keep_token`; empty where nothing was."""
+        """The token of the last `save_token`; empty if there is none."""
         return str(self._describe().get("properties", {}).get(_TOKEN_PROPERTY, ""))
 
     def save_token(self, token: str) -> None:
-        """Keep a name for the state of all that is here."""
+        """Store a token that identifies the current state of the table."""
         with self.connection.translate_errors():
             self._client.alter_collection_properties(self.name, {_TOKEN_PROPERTY: token}, timeout=_WRITE_S)
 
     def flush(self) -> None:
-        """Say that writing is over. Milvus Lite is slow to search what is in its log alone; servers see to it."""
+        """Flush writes in Milvus Lite, which is slow to search rows in its log. Servers flush by themselves."""
         if self.connection.config.is_lite:
             with self.connection.translate_errors():
                 self._client.flush(self.name, timeout=_WRITE_S)
 
     def count(self, where: str = "") -> int:
-        """How many rows there are, or of how many an expression is true."""
+        """Count all rows, or those that match a filter."""
         with self.connection.translate_errors():
             return int(self._query(where, ["count(*)"])[0]["count(*)"])
 
     def upsert(self, rows: Sequence[Mapping[str, Any]], vectors: Vectors) -> None:
-        """Write rows with their vectors (n, d), in the place of those of the same keys."""
+        """Insert rows with their vectors (n, d), or replace those with the same keys."""
         size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * vectors.shape[1] + 1000)))
         for start in range(0, len(rows), size):
             some = zip(rows[start : start + size], vectors[start : start + size], strict=True)
             with self.connection.translate_errors():
-                self._client.upsert(
-                    self.name, [{**row, fields.VECTOR: vector} for row, vector in some], timeout=_WRITE_S
-                )
+                self._client.upsert(self.name, [{**row, VECTOR: vector} for row, vector in some], timeout=_WRITE_S)
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Take rows out."""
+        """Delete rows by key."""
         for start in range(0, len(ids), MAX_HITS):
             with self.connection.translate_errors():
                 self._client.delete(self.name, ids=list(ids[start : start + MAX_HITS]), timeout=_WRITE_S)
 
     def delete_above(self, last: int) -> None:
-        """Take out all rows of larger keys."""
+        """Delete all rows with larger keys."""
         with self.connection.translate_errors():
-            self._client.delete(self.name, filter=f"{fields.KEY} > {last}", timeout=_WRITE_S)
+            self._client.delete(self.name, filter=f"{KEY} > {last}", timeout=_WRITE_S)
 
     def read_digests(self, where: str) -> dict[int, int]:
-        """The digests of rows by key, of which an expression is true; at most `MOST_HITS`."""
+        """Read the digests by key of the rows that match a filter; at most `MAX_HITS`."""
         with self.connection.translate_errors():
-            rows = self._query(where, [fields.KEY, fields.DIGEST], limit=MAX_HITS)
-        return {int(row[fields.KEY]): int(row[fields.DIGEST]) for row in rows}
+            rows = self._query(where, [KEY, DIGEST], limit=MAX_HITS)
+        return {int(row[KEY]): int(row[DIGEST]) for row in rows}
 
     def read_image_ids(self, where: str) -> dict[int, int]:
-        """The ids of the images of rows by key, of which an expression is true; at most `MOST_HITS`."""
+        """Read the image ids by key of the rows that match a filter; at most `MAX_HITS`."""
         with self.connection.translate_errors():
-            rows = self._query(where, [fields.KEY, fields.IMAGE], limit=MAX_HITS)
-        return {int(row[fields.KEY]): int(row[fields.IMAGE]) for row in rows}
+            rows = self._query(where, [KEY, IMAGE], limit=MAX_HITS)
+        return {int(row[KEY]): int(row[IMAGE]) for row in rows}
 
     def read_vectors(self, ids: Sequence[int]) -> dict[int, Vectors]:
-        """The vectors (d,) of rows by key; those that are not here are absent."""
+        """Read vectors (d,) by key; missing rows are left out."""
         with self.connection.translate_errors():
-            rows = self._query(f"{fields.KEY} in {list(ids)}", [fields.KEY, fields.VECTOR])
-        return {int(row[fields.KEY]): np.asarray(row[fields.VECTOR], np.float32) for row in rows}
+            rows = self._query(f"{KEY} in {list(ids)}", [KEY, VECTOR])
+        return {int(row[KEY]): np.asarray(row[VECTOR], np.float32) for row in rows}
 
     def search(
         self, queries: Vectors, n: int, where: str = "", least: float | None = None
     ) -> list[tuple[Vectors, Ids]]:
-        """The n nearest of each query (q, d), n at most `MOST_HITS`: similarities and keys, falling similarity.
+        """Find the n <= `MAX_HITS` nearest rows of each query (q, d): similarities and keys, most similar first.
 
-        `where`: of which that expression is true; `least`: that are more similar than that.
+        `where` is a filter; `least` returns only rows with a larger similarity.
         """
         ranged = {} if least is None else {"radius": float(least)}
         breadth = {"ef": max(2 * n, 128)} if self.kind.startswith("HNSW") else {}
         with self.connection.translate_errors():
             found = self._client.search(
                 self.name, list(np.ascontiguousarray(queries, np.float32)), limit=n, filter=where,
-                anns_field=fields.VECTOR, output_fields=[fields.KEY], timeout=_READ_S,
+                anns_field=VECTOR, output_fields=[KEY], timeout=_READ_S,
                 search_params={"metric_type": _METRIC, "params": {**breadth, **ranged}},
             )  # fmt: skip
         return [
             (
                 np.clip(np.array([hit["distance"] for hit in hits], np.float32), -1, 1),
-                np.array([hit[fields.KEY] for hit in hits], np.int64),
+                np.array([hit[KEY] for hit in hits], np.int64),
             )
             for hits in found
         ]
 
     def _describe(self) -> dict[str, Any]:
         with self.connection.translate_errors():
-            told: dict[str, Any] = self._client.describe_collection(self.name, timeout=_READ_S)
-        return told
+            description: dict[str, Any] = self._client.describe_collection(self.name, timeout=_READ_S)
+        return description
 
     def _query(self, where: str, columns: list[str], **more: Any) -> Sequence[Mapping[str, Any]]:
         rows: Sequence[Mapping[str, Any]] = self._client.query(
@@ -281,29 +291,29 @@ class MilvusTable:
         return rows
 
 
-def _check_lite(place: MilvusConfig, folder: Path) -> None:
-    """Say why Milvus Lite cannot be opened, which pymilvus keeps to itself."""
+def _check_lite(config: MilvusConfig, folder: Path) -> None:
+    """Raise an error with the reason if Milvus Lite cannot be opened, because pymilvus does not report it."""
     try:
         from milvus_lite.db import MilvusLite
         from milvus_lite.exceptions import DataDirLockedError
     except ImportError as error:
         raise MissingExtra("Milvus Lite", "milvus") from error
     with _lite_lock:
-        if _lite_users.get(place.uri):
+        if _lite_users.get(config.uri):
             return
-    advice = "name another with --milvus-uri"
+    advice = "choose another folder with --milvus-uri"
     try:
-        if Path(place.uri).is_file():
-            raise StoreUnavailable(str(folder), f"{place.uri} is a file, and Milvus Lite keeps a folder", advice)
-        Path(place.uri).parent.mkdir(parents=True, exist_ok=True)
-        MilvusLite(place.uri).close()
+        if Path(config.uri).is_file():
+            raise StoreUnavailable(str(folder), f"{config.uri} is a file, but Milvus Lite needs a folder", advice)
+        Path(config.uri).parent.mkdir(parents=True, exist_ok=True)
+        MilvusLite(config.uri).close()
     except DataDirLockedError as error:
-        problem = f"{place.label} is in use by another process"
+        problem = f"{config.label} is in use by another process"
         raise StoreUnavailable(
-            str(folder), problem, "stop that one, or use a Milvus server, which serves many at once"
+            str(folder), problem, "stop that process, or use a Milvus server, which several processes can use"
         ) from error
     except OSError as error:
-        problem = f"{place.label} cannot be opened ({error.strerror or error})"
+        problem = f"{config.label} cannot be opened ({error.strerror or error})"
         raise StoreUnavailable(str(folder), problem, advice) from error
 
 

@@ -1,4 +1,4 @@
-"""Which Milvus a collection is searched in: a setting of the collection. Imports nothing heavy."""
+"""The setting that selects the vector store: FAISS files or a Milvus server. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simsearch.store.writer import CatalogWriter
 
 TOKEN_VARIABLE = "MILVUS_TOKEN"
 
-_ROW_VERSION = 1  # raise it when rows are made otherwise of the same catalog: they are then all compared anew
+_ROW_VERSION = 1  # increase it when the schema of rows changes: all rows are then compared again
 _STORES = ("faiss", "milvus")
 _LITE_SUFFIX = ".db"
 _SCHEMES = ("http", "https", "tcp", "unix")
@@ -27,22 +27,22 @@ _EXAMPLES = "such as http://localhost:19530, or photos.db for Milvus Lite"
 
 @dataclass(frozen=True, slots=True)
 class StoreChoice:
-    """What is to be searched: FAISS files in the collection's folder where `uri` is None, else that Milvus."""
+    """The store to search: FAISS files in the collection's folder if `uri` is None, else the Milvus at `uri`."""
 
     uri: str | None = None
 
     @classmethod
     def from_options(cls, store: str | None, uri: str | None) -> Self | None:
-        """From what a user says; None where nothing is said, and all stays as it is.
+        """Create a choice from the options of a command; None if no option is given.
 
-        A path that ends in .db is Milvus Lite; a URI alone says Milvus. Raises `UsageError`.
+        A path that ends in .db is Milvus Lite. A URI without a store means Milvus. Raises `UsageError`.
         """
         if store is not None and store not in _STORES:
-            raise UsageError(f"there is no store {store!r}", f"choose one of {', '.join(_STORES)}")
+            raise UsageError(f"unknown store {store!r}", f"choose one of {', '.join(_STORES)}")
         if store == "faiss" and uri is not None:
-            raise UsageError("FAISS files have no URI", "leave --milvus-uri out, or say --store milvus")
+            raise UsageError("FAISS files have no URI", "omit --milvus-uri, or use --store milvus")
         if store == "milvus" and uri is None:
-            raise UsageError("it is not said where Milvus is", f"add --milvus-uri, {_EXAMPLES}")
+            raise UsageError("the URI of Milvus is missing", f"add --milvus-uri, {_EXAMPLES}")
         if store is None and uri is None:
             return None
         return cls(None if uri is None else _normalize_uri(uri))
@@ -52,23 +52,23 @@ def _normalize_uri(uri: str) -> str:
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme in _SCHEMES and (parts.netloc or parts.scheme == "unix"):
         if "@" in parts.netloc:
-            problem = "the URI of Milvus holds a password, which would be kept in the collection"
-            raise UsageError(problem, f"leave it out, and put user:password, or a token, into ${TOKEN_VARIABLE}")
+            problem = "the URI of Milvus contains a password, which would be stored in the collection"
+            raise UsageError(problem, f"remove it, and put user:password or a token into ${TOKEN_VARIABLE}")
         return uri
     if _is_lite(uri):
         return os.path.abspath(uri)
-    raise UsageError(f"{uri!r} is no URI of Milvus", f"write one {_EXAMPLES}")
+    raise UsageError(f"{uri!r} is not a URI of Milvus", f"use a URI {_EXAMPLES}")
 
 
 @dataclass(frozen=True, slots=True)
 class MilvusConfig:
-    """The Milvus of a collection."""
+    """The address of the Milvus that holds a collection's vectors."""
 
     uri: str
 
     @classmethod
     def from_catalog(cls, catalog: Catalog) -> Self | None:
-        """Where a collection is searched, or None where FAISS files are."""
+        """Read the address from the settings of a collection; None if it uses FAISS files."""
         uri = catalog.read_setting(settings.MILVUS)
         if uri is None:
             return None
@@ -76,21 +76,21 @@ class MilvusConfig:
 
     @property
     def is_lite(self) -> bool:
-        """Whether it is a folder of Milvus Lite, which one process may use at a time."""
+        """Whether it is a folder of Milvus Lite, which one process can use at a time."""
         return _is_lite(self.uri)
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """The name of the store in messages."""
         return f"Milvus Lite at {self.uri}" if self.is_lite else f"Milvus at {self.uri}"
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRecord:
-    """What state of the catalog was last brought into Milvus. It is kept in the catalog, its `token` in Milvus too.
+    """The state of the catalog at its last synchronization with Milvus, stored in the catalog; `token` also in Milvus.
 
-    Each time has a token of its own. As long as both have the same, Milvus holds what this catalog, and no copy or
-    older state of it, brought there; `change` is the number of the last change of an image that was.
+    Each synchronization has a new token. If both tokens are equal, Milvus holds the rows that this catalog wrote, not
+    those of a copy or an older state of it. `change` is the number of the last change of an image that was written.
     """
 
     token: str
@@ -100,7 +100,7 @@ class SyncRecord:
 
     @classmethod
     def from_catalog(cls, catalog: Catalog, fingerprint: str) -> Self | None:
-        """The record that a catalog has of a model, or None where it has none."""
+        """Read the record of a model; None if there is none."""
         try:
             return cls(**json.loads(catalog.read_setting(settings.build_sync_record_name(fingerprint)) or ""))
         except (ValueError, TypeError):
@@ -108,23 +108,24 @@ class SyncRecord:
 
     @classmethod
     def create(cls, generation: int, change: int) -> Self:
-        """A record with a token that no other has."""
+        """Create a record with a new token."""
         return cls(uuid.uuid4().hex, generation, change)
 
     def save(self, writer: CatalogWriter, fingerprint: str) -> None:
-        """Keep it in the catalog."""
+        """Write the record to the catalog."""
         with writer.transaction():
             writer.write_setting(settings.build_sync_record_name(fingerprint), json.dumps(dataclasses.asdict(self)))
 
     def is_current(self, stored: StoredModel, last_change: int) -> bool:
-        """Whether nothing has changed since."""
+        """Whether the catalog has not changed since."""
         return (self.version, self.generation, self.change) == (_ROW_VERSION, stored.generation, last_change)
 
 
 def set_store(writer: CatalogWriter, choice: StoreChoice) -> None:
-    """Keep, within a transaction, what is searched from now on. What lies below the collection moves with it.
+    """Write the store to the settings, within a transaction. A path below the collection is stored as relative.
 
-    Changes are counted while Milvus is searched alone: moving to another, and no copying, needs `forget_records`.
+    The catalog records changes only while the store is Milvus. If the store changes and no vectors are copied, call
+    `forget_records` too.
     """
     uri = choice.uri
     folder = Path(os.path.abspath(writer.folder))
@@ -134,14 +135,14 @@ def set_store(writer: CatalogWriter, choice: StoreChoice) -> None:
 
 
 def switch_store(writer: CatalogWriter, choice: StoreChoice) -> None:
-    """Say, within a transaction, what is searched from now on; what is not there yet is copied when it is asked."""
+    """Change the store, within a transaction. Vectors are copied to it by the next query."""
     if MilvusConfig.from_catalog(writer) != (None if choice.uri is None else MilvusConfig(choice.uri)):
         forget_records(writer)
         set_store(writer, choice)
 
 
 def forget_records(writer: CatalogWriter) -> None:
-    """Forget, within a transaction, what was brought into Milvus: all is compared before it is believed again."""
+    """Delete the sync records, within a transaction, so that the next synchronization compares all rows."""
     for stored in writer.list_models():
         writer.write_setting(settings.build_sync_record_name(stored.fingerprint), None)
 

@@ -1,7 +1,7 @@
-"""A condition of `--where` as an expression of Milvus, where one says exactly the same.
+"""Compile a `--where` condition to a filter expression of Milvus, if one has exactly the same meaning.
 
-An expression is of rows that are `complete`. Patterns other than `/folder/*` have none: what matches, and in which
-case, differs between SQLite and Milvus. Milvus is spared `not`: each test has an opposite of its own.
+A filter applies to rows that are `complete`. Patterns other than `/folder/*` are not supported: SQLite and Milvus
+differ in what a pattern matches. Filters do not use `not`: the negation of each test is written out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from simsearch.filters.conditions import (
     AllOf,
     AnyOf,
     Condition,
+    FieldKind,
     FieldTest,
     Inequality,
     MissingValue,
@@ -48,11 +49,11 @@ _SEP = os.sep
 
 
 class _UnsupportedCondition(Exception):
-    """There is no expression that says exactly this."""
+    """Milvus has no filter with exactly this meaning."""
 
 
 def compile_filter(condition: Condition) -> str | None:
-    """What Milvus is asked for those rows of which the condition holds; None where only the catalog can tell."""
+    """Compile a condition to a Milvus filter; None if only the catalog can evaluate it."""
     try:
         return f"{TRUE} and {_compile_condition(condition, False)}"
     except _UnsupportedCondition:
@@ -67,11 +68,8 @@ def _compile_condition(condition: Condition, is_negated: bool) -> str:
         case Not(part):
             return _compile_condition(part, not is_negated)
         case _:
-            return (
-                _compile_column_test(condition, is_negated)
-                if condition.field.is_user_column
-                else _compile_test(condition, is_negated)
-            )
+            compile_test = _compile_column_test if condition.field.is_user_column else _compile_test
+            return compile_test(condition, is_negated)
 
 
 def _compile_test(test: FieldTest, is_negated: bool) -> str:
@@ -93,8 +91,8 @@ def _compile_test(test: FieldTest, is_negated: bool) -> str:
             return _compile_comparison(column, kind, operator, value, is_negated)
 
 
-def _compile_comparison(column: str, kind: str, operator: str, value: Value, is_negated: bool) -> str:
-    """One comparison with one value; what is missing fails it, and so passes its opposite."""
+def _compile_comparison(column: str, kind: FieldKind, operator: str, value: Value, is_negated: bool) -> str:
+    """Compile the comparison with one value. A missing value fails it, and so satisfies its negation."""
     bounds: list[tuple[str, Any]] | None
     if isinstance(value, Timespan):
         bounds = (
@@ -102,7 +100,7 @@ def _compile_comparison(column: str, kind: str, operator: str, value: Value, is_
         )
     elif not isinstance(value, str):
         bounds = _build_number_bounds(column, operator, value)
-    elif kind == "place":
+    elif kind == "path":
         bounds = [("==", _check_path(column, str(value)))]
     else:
         bounds = [("==" if operator == "=" else operator, _check_text(column, operator, str(value)))]
@@ -112,12 +110,12 @@ def _compile_comparison(column: str, kind: str, operator: str, value: Value, is_
 
 
 def _combine_bounds(column: str, bounds: list[tuple[str, Any]] | None, is_negated: bool) -> str:
-    """All of some comparisons, or their opposite; None: never true."""
+    """Join comparisons by `and`, or negate them. None is never true, an empty list always."""
     if not bounds:
         return TRUE if (bounds is None) == is_negated else FALSE
     opposites = {**_OPPOSITES, "!=": "=="}
-    said = [_format_comparison(column, opposites[sign] if is_negated else sign, value) for sign, value in bounds]
-    return f"({(' or ' if is_negated else ' and ').join(said)})"
+    comparisons = [_format_comparison(column, opposites[sign] if is_negated else sign, value) for sign, value in bounds]
+    return f"({(' or ' if is_negated else ' and ').join(comparisons)})"
 
 
 def _join_alternatives(parts: list[str], is_negated: bool) -> str:
@@ -133,7 +131,7 @@ def _format_comparison(column: str, sign: str, value: Any) -> str:
 
 
 def _format_literal(value: Any) -> str:
-    """A value as Milvus reads it. Texts that need escaping are left to the catalog: servers differ in it."""
+    """Format a value. Texts that need escaping are left to the catalog, because servers escape differently."""
     if not isinstance(value, str):
         return repr(value)
     if not is_storable_text(value) or not (value.isprintable() and '"' not in value and "\\" not in value):
@@ -163,17 +161,17 @@ def _to_exact_float(value: float) -> float:
     return float(value)
 
 
-def _build_modified_bounds(operator: str, moment: Timespan) -> list[tuple[str, Any]]:
-    return _build_time_bounds(operator, to_mtime_ns(moment.start), to_mtime_ns(moment.end))
+def _build_modified_bounds(operator: str, timespan: Timespan) -> list[tuple[str, Any]]:
+    return _build_time_bounds(operator, to_mtime_ns(timespan.start), to_mtime_ns(timespan.end))
 
 
-def _build_taken_bounds(operator: str, moment: Timespan) -> list[tuple[str, Any]]:
-    low, high = (int(time.strftime("%Y%m%d%H%M%S")) for time in (moment.start, moment.end))
+def _build_taken_bounds(operator: str, timespan: Timespan) -> list[tuple[str, Any]]:
+    low, high = (int(time.strftime("%Y%m%d%H%M%S")) for time in (timespan.start, timespan.end))
     return _build_time_bounds(operator, low, high)
 
 
 def _build_time_bounds(operator: str, low: int, high: int) -> list[tuple[str, Any]]:
-    """A time is compared as far as the other is given: it lies from `low` on and before `high`."""
+    """Compare a time with the half-open interval [`low`, `high`)."""
     match operator:
         case "<":
             return [("<", low)]
@@ -194,19 +192,19 @@ def _check_text(column: str, operator: str, value: str) -> str:
     if column in ("name", "class_name") and operator == "=":
         value = value.replace("/", _SEP)
         if not value or _SEP in value:
-            raise _UnsupportedCondition  # never true; the catalog says so at no cost
+            raise _UnsupportedCondition  # never true, and cheap in the catalog
     return value
 
 
 def _check_path(column: str, value: str) -> str:
     value = value.replace("/", _SEP)
     if not os.path.isabs(value):
-        raise _UnsupportedCondition  # from any folder on
+        raise _UnsupportedCondition  # a relative path may begin at any folder
     return value.rstrip(_SEP) + _SEP if column == "folder" else value
 
 
 def _compile_prefix(test: PatternMatch, is_negated: bool) -> str:
-    """All that lies below a folder, said from the root: a range of texts."""
+    """Compile a pattern `/folder/*` to a range of texts."""
     glob = test.pattern.replace("/", _SEP)
     beginning = glob[:-1]
     is_plain = glob.endswith("*") and os.path.isabs(glob) and not any(sign in beginning for sign in "*?[")
@@ -215,7 +213,7 @@ def _compile_prefix(test: PatternMatch, is_negated: bool) -> str:
     return _combine_bounds("path", [(">=", beginning), ("<", beginning[:-1] + chr(ord(beginning[-1]) + 1))], is_negated)
 
 
-# Columns of the user's own: numbers and texts lie apart
+# User columns: numbers and texts are separate JSON fields
 
 
 def _compile_column_test(test: FieldTest, is_negated: bool) -> str:

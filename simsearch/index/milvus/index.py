@@ -1,4 +1,4 @@
-"""A model's vectors in Milvus, as an index that is searched, and the parts of it that filters leave."""
+"""A model's vectors in Milvus as a searchable index, and its subsets under a filter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from simsearch.filters import Condition, compile_sql
-from simsearch.filters.sql import Sql
+from simsearch.filters.sql import restrict_to_images
 from simsearch.index import Ids, Searchable, Vectors
 from simsearch.index.milvus.client import MAX_HITS, MilvusTable
 from simsearch.index.milvus.filter import compile_filter
@@ -15,29 +15,29 @@ from simsearch.index.milvus.schema import COMPLETE, KEY, N_FILES
 from simsearch.store.catalog import Catalog, StoredModel
 
 _IDS_PER_FILTER = 10_000
-"""So many ids go into one expression."""
+"""The number of ids in one filter expression."""
 
 _MAX_LISTED_IDS = 100_000
-"""Up to so many rows are named one by one beside an expression."""
+"""The number of rows that may be listed by id beside a filter expression."""
 
 _MULTI_FILE = f"{N_FILES} > 1"
 _INCOMPLETE = f"{COMPLETE} == false and {N_FILES} == 1"
 
 
 class MilvusSubset:
-    """The rows of which one of some expressions is true, no row of more than one; an empty expression is all rows."""
+    """The rows that match one of several filters. No row matches more than one; an empty filter matches all rows."""
 
-    def __init__(self, table: MilvusTable, expressions: Sequence[str], last_view: int) -> None:
+    def __init__(self, table: MilvusTable, filters: Sequence[str], last_view_id: int) -> None:
         self._table = table
-        self._filters = tuple(expressions)
-        self._last_view_id = last_view
+        self._filters = tuple(filters)
+        self._last_view_id = last_view_id
         self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
         return sum(map(self._count, self._filters))
 
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
-        """As `Searchable` says. Where fewer than n are found of a query, its row ends in ids of -1."""
+        """Search as `Searchable` defines. If a query has fewer than n results, its row ends in ids of -1."""
         found = [self._search_one(query, n) for query in queries]
         width = max((len(ids) for _, ids in found), default=0)
         similarities = np.full((len(queries), width), -1, np.float32)
@@ -47,7 +47,7 @@ class MilvusSubset:
         return similarities, keys
 
     def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
-        """As `Searchable` says."""
+        """Search by radius as `Searchable` defines."""
         return _concatenate([self._search_radius(query, expression, least) for expression in self._filters])
 
     def _search_one(self, query: Vectors, n: int) -> tuple[Vectors, Ids]:
@@ -58,7 +58,7 @@ class MilvusSubset:
         return similarities[order], ids[order]
 
     def _search_filter(self, query: Vectors, expression: str, n: int) -> tuple[Vectors, Ids]:
-        """At once where that is possible; a graph may then miss some of few, which are looked for one range by one."""
+        """Search at once; scan ranges of keys if an approximate index missed rows of a small subset."""
         found = self._table.search(query[None], min(n, MAX_HITS), expression)[0]
         if len(found[1]) == n or len(found[1]) >= self._count(expression):
             return found
@@ -69,7 +69,7 @@ class MilvusSubset:
         return found if len(found[1]) < MAX_HITS else self._scan_key_ranges(query, expression, least)
 
     def _scan_key_ranges(self, query: Vectors, expression: str, least: float | None = None) -> tuple[Vectors, Ids]:
-        """All rows, in ranges of keys of which Milvus can give every one at once."""
+        """Search all rows, in ranges of keys that are small enough for Milvus to return completely."""
         found = []
         for above in range(0, self._last_view_id, MAX_HITS):
             limits = f"{KEY} > {above} and {KEY} <= {above + MAX_HITS}"
@@ -84,7 +84,7 @@ class MilvusSubset:
 
 
 class MilvusIndex(MilvusSubset):
-    """All vectors of a model that Milvus has. `is_current`: whether it is in step with the catalog."""
+    """All vectors of a model in Milvus. `is_current`: whether they match the catalog."""
 
     def __init__(
         self,
@@ -103,19 +103,19 @@ class MilvusIndex(MilvusSubset):
         super().__init__(table, ("",), catalog.find_last_view_id(stored.id))
 
     def select_matching(self, condition: Condition, ids: Callable[[], Ids]) -> Searchable:
-        """The part of which a condition holds: as an expression where one says the same, else by the ids.
+        """Select the rows that match a condition: by a filter if one has the same meaning, else by their ids.
 
-        Of images with several files, and others that Milvus cannot tell about, the catalog says whether they match.
-        It is asked about all where Milvus is not in step with it, so that no answer is from old metadata.
+        The catalog decides about images with several files and others that Milvus cannot represent. If Milvus does
+        not match the catalog, the catalog decides about all images, so that no result is based on old metadata.
         """
-        said = compile_filter(condition) if self._is_current else None
-        others = None if said is None else self._find_uncertain_matches(condition)
-        if said is None or others is None or len(others) > _MAX_LISTED_IDS:
+        expression = compile_filter(condition) if self._is_current else None
+        others = None if expression is None else self._find_uncertain_matches(condition)
+        if expression is None or others is None or len(others) > _MAX_LISTED_IDS:
             return self._select(_format_id_filters(ids()))
-        return self._select([said, *_format_id_filters(others)])
+        return self._select([expression, *_format_id_filters(others)])
 
     def read_vectors(self, ids: Ids) -> Vectors:
-        """The vectors (m, d) of those views, from the catalog."""
+        """Read the vectors (m, d) of these views from the catalog."""
         wanted = np.asarray(ids, np.int64)
         rows = np.empty((len(wanted), self._stored.width), np.float32)
         order = np.argsort(wanted, kind="stable")
@@ -126,25 +126,22 @@ class MilvusIndex(MilvusSubset):
         return rows
 
     def _find_uncertain_matches(self, condition: Condition) -> Ids | None:
-        """The views that match and of which Milvus cannot tell it; None where they are too many."""
+        """Find the matching views about which only the catalog can decide; None if they are too many."""
         if self._uncertain_rows is None:
             self._uncertain_rows = (
                 self._table.count(_MULTI_FILE) > 0,
                 tuple(self._table.read_image_ids(_INCOMPLETE).values()),
             )
-        is_any_shared, odd = self._uncertain_rows
-        if len(odd) >= MAX_HITS:
+        has_multi_file, incomplete = self._uncertain_rows
+        if len(incomplete) >= MAX_HITS:
             return None
-        if not is_any_shared and not odd:
+        if not has_multi_file and not incomplete:
             return np.empty(0, np.int64)
         sql = compile_sql(condition, self._catalog.count_columns())
-        listed = ", ".join(map(str, set(odd)))
-        shared = f"SELECT image_id FROM files GROUP BY image_id HAVING count(*) > 1 OR image_id IN ({listed})"
-        doubtful = f"images.id IN ({shared})"
-        return self._catalog.find_matching_ids(self._stored.id, Sql(f"({sql.text}) AND {doubtful}", sql.parameters))
+        return self._catalog.find_matching_ids(self._stored.id, restrict_to_images(sql, set(incomplete)))
 
-    def _select(self, expressions: Sequence[str]) -> MilvusSubset:
-        return MilvusSubset(self._table, expressions, self._last_view_id)
+    def _select(self, filters: Sequence[str]) -> MilvusSubset:
+        return MilvusSubset(self._table, filters, self._last_view_id)
 
 
 def _format_id_filters(ids: Ids) -> list[str]:

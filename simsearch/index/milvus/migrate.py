@@ -1,4 +1,4 @@
-"""Moving a collection: into a Milvus, into another one, or back to FAISS files. The catalog stays where it is."""
+"""Move the vectors of a collection to a Milvus server, to another one, or back to FAISS files. The catalog stays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from simsearch.index.milvus.config import MilvusConfig, StoreChoice, forget_reco
 from simsearch.store.writer import CatalogWriter
 
 PushProgress = Callable[[int, int], object]
-"""Called with how many vectors are in their place, and how many there are to be."""
+"""Called with the number of vectors that are copied, and the total number."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushReport:
-    """What is searched from now on: FAISS files where `uri` is None. `vectors` is how many it has, by fingerprint."""
+    """The new store: FAISS files if `uri` is None. `vectors` is the number of vectors by model fingerprint."""
 
     collection: str
     uri: str | None
@@ -28,7 +28,7 @@ class PushReport:
 
     @property
     def n_vectors(self) -> int:
-        """Of all models."""
+        """The number of vectors of all models."""
         return sum(self.vectors.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,35 +46,35 @@ class PushReport:
 def push(
     writer: CatalogWriter, choice: StoreChoice | None, *, drops: bool = False, progress: PushProgress = lambda *_: None
 ) -> PushReport:
-    """Copy every vector to where it is to be searched, and search it there once all are there.
+    """Copy all vectors to a store, and then switch the collection to it.
 
-    Without a choice the Milvus of the collection is compared row by row and put right. `drops`: what a Milvus that
-    is left has of the collection is deleted there. Interrupted, the collection is searched where it was, and the
-    same call goes on. Raises `UsageError`, `StoreUnavailable`, `MissingExtra` or another `CollectionError`.
+    Without a choice the current Milvus is compared row by row and repaired. `drops` deletes the rows in the Milvus
+    that the collection leaves. After an interruption the collection still uses the old store, and the same call
+    continues. Raises `UsageError`, `StoreUnavailable`, `MissingExtra` or another `CollectionError`.
     """
     started = time.perf_counter()
-    left = MilvusConfig.from_catalog(writer)
+    previous = MilvusConfig.from_catalog(writer)
     if choice is None:
-        if left is None:
-            problem = f"{writer.folder} is searched in FAISS files, and it is not said where Milvus is"
+        if previous is None:
+            problem = f"{writer.folder} uses FAISS files, and the URI of Milvus is missing"
             raise UsageError(problem, "add --milvus-uri, such as http://localhost:19530")
-        choice = StoreChoice(left.uri)
+        choice = StoreChoice(previous.uri)
     target = None if choice.uri is None else MilvusConfig(choice.uri)
     counts = _copy_to_files(writer) if target is None else _copy_to_milvus(writer, target, progress)
     with writer.transaction():
         set_store(writer, choice)
-    if target is not None and left is None:
+    if target is not None and previous is None:
         IndexCache(writer).discard()
-    if drops and left is not None and left != target:
+    if drops and previous is not None and previous != target:
         from simsearch.index.milvus.cache import MilvusIndexCache
 
-        with MilvusIndexCache(writer, left) as indexes:
+        with MilvusIndexCache(writer, previous) as indexes:
             indexes.drop()
     return PushReport(str(writer.folder), choice.uri, counts, time.perf_counter() - started)
 
 
 def check_connection(folder: Path, choice: StoreChoice) -> None:
-    """Connect to where a collection is to be searched. Raises `StoreUnavailable`, `MissingExtra`."""
+    """Connect to a store once, to check that it is available. Raises `StoreUnavailable`, `MissingExtra`."""
     if choice.uri is not None:
         from simsearch.index.milvus.client import MilvusConnection
 
@@ -82,25 +82,25 @@ def check_connection(folder: Path, choice: StoreChoice) -> None:
 
 
 def _copy_to_milvus(writer: CatalogWriter, target: MilvusConfig, progress: PushProgress) -> dict[str, int]:
-    from simsearch.index.milvus.cache import MilvusIndexCache  # pymilvus, which FAISS files do not need
+    from simsearch.index.milvus.cache import MilvusIndexCache  # imports pymilvus
 
     if MilvusConfig.from_catalog(writer) != target:
         with writer.transaction():
-            forget_records(writer)  # what a Milvus had before may have gone stale meanwhile
+            forget_records(writer)  # rows from an earlier use of this Milvus may be outdated
     counts: dict[str, int] = {}
     models = writer.list_models()
     n_all = sum(writer.count_vectors(stored.id) for stored in models)
     with MilvusIndexCache(writer, target) as indexes:
         indexes.connect()
         for stored in models:
-            further = _OffsetProgress(progress, sum(counts.values()), n_all)
-            counts[stored.fingerprint] = indexes.push(stored.fingerprint, progress=further)
+            model_progress = _OffsetProgress(progress, sum(counts.values()), n_all)
+            counts[stored.fingerprint] = indexes.push(stored.fingerprint, progress=model_progress)
     return counts
 
 
 @dataclass(frozen=True, slots=True)
 class _OffsetProgress:
-    """The progress of one model among all, after those that are done."""
+    """Adds the vectors of finished models to the progress of one model."""
 
     progress: PushProgress
     n_before: int
