@@ -50,7 +50,7 @@ OWNERS = {
     "jinja2": {"report/html.py"},
     "pyarrow": {"interchange/tables.py", "ingest/ray_cluster/shards.py", "ingest/ray_cluster/worker.py"},
     "ray": {"ingest/ray_cluster/cluster.py", "ingest/ray_cluster/rounds.py", "ingest/ray_cluster/worker.py"},
-    "fastapi": {f"web/{name}.py" for name in ("api", "app", "login", "middleware", "pages", "errors", "rendering")},
+    "fastapi": {f"web/{name}.py" for name in ("api", "app", "login", "middleware", "pages", "errors")},
     "uvicorn": {"web/server.py"},
     "prometheus_client": {"web/metrics.py"},
     "pymilvus": {"index/milvus/client.py"},
