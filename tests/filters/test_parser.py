@@ -1,4 +1,4 @@
-"""What `--where` reads: the language, its one spelling, its errors and its limits."""
+"""The parser of `--where`: the language, its canonical text, its errors and its limits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def error_of(text: str) -> str:
         ("price < 1e-9 and price > 1e20", "price < 1e-09 and price > 1e+20"),
     ],
 )
-def test_a_condition_has_one_spelling_that_reads_back_as_itself(text: str, spelling: str):
+def test_a_condition_has_a_canonical_text_that_parses_to_itself(text: str, spelling: str):
     condition = parse(text)
     assert str(condition) == spelling
     assert parse(spelling) == condition
@@ -109,11 +109,11 @@ def test_a_condition_has_one_spelling_that_reads_back_as_itself(text: str, spell
         ("Price = 3", "user columns: odd column name, price, stars"),
     ],
 )
-def test_an_error_says_where_it_is_and_how_to_write_it(text: str, message: str):
+def test_an_error_shows_the_position_and_the_advice(text: str, message: str):
     assert message in error_of(text)
 
 
-def test_what_is_shown_of_the_text_is_one_short_line():
+def test_an_error_quotes_one_short_line():
     shown = error_of("id = 1 and\n\x1b[31m" + "x" * 3000 + " y")
     assert "\n" not in shown
     assert "\x1b" not in shown
@@ -121,7 +121,7 @@ def test_what_is_shown_of_the_text_is_one_short_line():
     assert len(error_of("x" * 4000 + " = 1")) < 400
 
 
-def test_a_collection_without_columns_of_its_own_says_how_to_get_some():
+def test_a_collection_without_user_columns_says_how_to_add_some():
     with pytest.raises(UsageError, match="no user columns; add some with `simsearch annotate`"):
         compile_sql(parse("price < 3"), [])
 
@@ -133,16 +133,16 @@ def test_many_columns_are_not_all_listed():
 
 @pytest.mark.parametrize("opening", ["(", "not ", "(not(", "id=1 and("])
 @pytest.mark.parametrize("n", [17, 400, 100_000])
-def test_hostile_depth_is_refused_before_it_hurts(opening: str, n: int):
+def test_deep_nesting_is_refused(opening: str, n: int):
     message = error_of(opening * n)
     assert "more than 16 nested" in message or "shorten it to 4096" in message
 
 
-def test_sixteen_levels_are_read():
+def test_sixteen_levels_are_accepted():
     assert str(parse("(" * 16 + "id = 1" + ")" * 16)) == "id = 1"
 
 
-def test_hostile_length_is_refused():
+def test_long_conditions_are_refused():
     assert "characters; shorten it to 4096" in error_of("id = " + "1" * 1_000_000)
     assert "more than 500 values" in error_of(f"id in ({'1,' * 1000}1)")
     assert "more than 500 values" in error_of(" or ".join(["id=1"] * 501))
@@ -172,7 +172,7 @@ CONDITIONS = st.recursive(
 
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), CONDITIONS, st.text(max_size=30)))
-def test_any_text_is_a_condition_that_reads_back_or_a_usage_error(text: str):
+def test_any_text_is_a_valid_condition_or_a_usage_error(text: str):
     try:
         condition = parse(text)
         sql, parameters = compile_sql(condition, COLUMNS)

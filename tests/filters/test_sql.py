@@ -1,4 +1,4 @@
-"""What `--where` finds, against plain Python over the same rows, in a real database."""
+"""The SQL of `--where` in a real database, compared with plain Python over the same rows."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ OWN = {
 
 
 def drawn_rows(seed: int) -> list[Row]:
-    """Every folder holds some names; three files in four have an image of their own, others share one."""
+    """Files in several folders; three in four have their own image, the others share one."""
     draw = random.Random(seed)
     paths = [os.path.join(folder, name) for folder in FOLDERS for name in NAMES if draw.random() < 0.6]
     images = []
@@ -248,7 +248,7 @@ def number_test(name: str, draw: random.Random) -> Drawn:
 
 
 def date_test(name: str, draw: random.Random) -> Drawn:
-    """Comparing as many characters as are given compares years with years, days with days."""
+    """Compare with the precision of the given date: years with years, days with days."""
     operator, moment = draw.choice(list(ORDERS)), draw.choice(MOMENTS)
     is_own = name in COLUMNS
     moment = moment if not is_own or "-" in moment else f"{moment}-05"
@@ -313,7 +313,7 @@ def place_test(name: str, draw: random.Random) -> Drawn:
 
 
 def regex(pattern: str, *, any_text: str, any_char: str) -> str:
-    """The pattern as a regular expression; sets are read where `any_text` is `*`."""
+    """Convert a pattern to a regular expression; sets are recognized if `any_text` is `*`."""
     parts = re.findall(r"\[\^?\]?[^\]]*\]|." if any_text == "*" else ".", pattern, re.DOTALL)
     return "".join(
         ".*" if part == any_text else "." if part == any_char else _set(part) if len(part) > 1 else re.escape(part)
@@ -407,7 +407,7 @@ def test_each_field_finds_what_plain_python_finds(catalog: sqlite3.Connection, n
     assert len(sizes) > 2, "the conditions drawn must tell images apart"
 
 
-def test_three_thousand_drawn_conditions_find_what_plain_python_finds(catalog: sqlite3.Connection):
+def test_three_thousand_random_conditions_find_what_plain_python_finds(catalog: sqlite3.Connection):
     draw = random.Random(7)
     n_telling = 0
     for _ in range(3000):
@@ -458,13 +458,13 @@ def few():
         ("price is present", {2, 3}),
     ],
 )
-def test_a_test_of_what_is_missing_is_false_and_conditions_are_about_one_file(
+def test_a_test_of_a_missing_value_is_false_and_conditions_apply_to_one_file(
     few: sqlite3.Connection, text: str, ids: set[int]
 ):
     assert found(few, text) == ids
 
 
-def test_nothing_of_the_text_is_pasted_into_the_sql(catalog: sqlite3.Connection):
+def test_values_are_bound_and_not_part_of_the_sql(catalog: sqlite3.Connection):
     evil = "x'; DROP TABLE files; --"
     shown = evil.replace("'", "''")
     for text in (f"class = '{shown}'", f"camera ~ '{shown}'", f"path glob '/{shown}/*'", f"colour in ('{shown}', q)"):
@@ -485,7 +485,7 @@ def test_nothing_of_the_text_is_pasted_into_the_sql(catalog: sqlite3.Connection)
         "path = '/photos/lamp/a.gif'",
     ],
 )
-def test_a_known_beginning_of_the_path_uses_the_index(catalog: sqlite3.Connection, text: str):
+def test_a_literal_path_prefix_uses_the_index(catalog: sqlite3.Connection, text: str):
     sql, parameters = compile_sql(parse(text), COLUMNS)
     plan = [row[3] for row in catalog.execute(f"EXPLAIN QUERY PLAN {QUERY}{sql}", parameters)]
     assert not any(step.startswith("SCAN") for step in plan)
@@ -503,7 +503,7 @@ SHAPES = [
 
 
 def deepest(shape: str, leaf: str) -> str:
-    """The shape put into itself as often as is allowed."""
+    """Nest the shape as deep as allowed."""
     text = leaf
     while True:
         try:
@@ -522,7 +522,7 @@ def test_the_deepest_condition_allowed_is_not_too_deep_for_sqlite(catalog: sqlit
     found(catalog, text)
 
 
-def test_the_widest_condition_allowed_can_be_asked(catalog: sqlite3.Connection):
+def test_the_widest_condition_allowed_runs_in_sqlite(catalog: sqlite3.Connection):
     for text in (" or ".join(["id=1"] * 500), f"not class in ({','.join(['ab'] * 500)})", "or ".join(["id=1 "] * 500)):
         found(catalog, text)
 
@@ -539,14 +539,14 @@ def test_the_widest_condition_allowed_can_be_asked(catalog: sqlite3.Connection):
         ("2024-05-01T10:30:59", (2024, 5, 1, 10, 30, 59), (2024, 5, 1, 10, 31)),
     ],
 )
-def test_a_date_is_all_the_time_that_it_names(moment: str, start: tuple[int, ...], end: tuple[int, ...]):
+def test_a_date_covers_its_whole_timespan(moment: str, start: tuple[int, ...], end: tuple[int, ...]):
     bounds = [int(datetime.datetime(*parts).timestamp()) * 10**9 for parts in (start, end)]
     assert compile_sql(parse(f"modified = {moment}"), []).parameters == tuple(bounds)
     for operator, bound in (("<", 0), ("<=", 1), (">", 1), (">=", 0)):
         assert compile_sql(parse(f"modified {operator} {moment}"), []).parameters == (bounds[bound],)
 
 
-def test_dates_of_files_are_on_the_clock_of_this_machine():
+def test_file_dates_are_in_local_time():
     condition = "parse('modified = 2024-05-01')"
     code = f"from simsearch.filters import compile_sql, parse\nprint(*compile_sql({condition}, []).parameters)"
     for zone, offset_h in (("UTC0", 0), ("JST-9", -9), ("EST5", 5)):

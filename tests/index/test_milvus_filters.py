@@ -1,4 +1,4 @@
-"""What a condition finds in Milvus is what it finds in the catalog, whoever is asked about it."""
+"""A condition matches the same rows in Milvus and in the catalog."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BELOW_ALL = -1.1
 
 @pytest.fixture(scope="module")
 def milvus(tmp_path_factory: pytest.TempPathFactory):
-    """The rows that conditions are tested with, one image in two with two views, in a catalog and in Milvus Lite."""
+    """The test rows, every second image with two views, in a catalog and in Milvus Lite."""
     folder = tmp_path_factory.mktemp("filters") / "collection"
     vectors = iter(unit_rows(2 * len(ROWS), WIDTH))
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
@@ -56,7 +56,7 @@ def found(milvus, text: str) -> np.ndarray:
 
 
 @pytest.mark.long
-def test_hundreds_of_drawn_conditions_find_in_milvus_what_they_find_in_the_catalog(milvus):
+def test_hundreds_of_random_conditions_match_the_same_rows_in_milvus_and_the_catalog(milvus):
     catalog, index = milvus
     draw = random.Random(11)
     n_telling = n_said = 0
@@ -123,7 +123,7 @@ SAID = [
 
 
 @pytest.mark.parametrize("text", SAID)
-def test_milvus_itself_is_asked_what_it_can_say_exactly(milvus, text: str):
+def test_milvus_evaluates_conditions_with_an_exact_filter(milvus, text: str):
     assert compile_filter(parse(text)) is not None
     np.testing.assert_array_equal(found(milvus, text), wanted(milvus[0], text))
 
@@ -143,19 +143,19 @@ UNSAID = [
 
 
 @pytest.mark.parametrize("text", UNSAID)
-def test_the_catalog_is_asked_what_milvus_cannot_say_exactly(milvus, text: str):
+def test_the_catalog_evaluates_conditions_without_an_exact_filter(milvus, text: str):
     assert compile_filter(parse(text)) is None
     np.testing.assert_array_equal(found(milvus, text), wanted(milvus[0], text))
 
 
-def test_the_deepest_condition_that_may_be_written_is_answered(milvus):
+def test_the_deepest_condition_allowed_runs_in_milvus(milvus):
     text = "width > 100"
     for level in range(8):
         text = f"not ({text} {'or' if level % 2 else 'and'} price > {level})"
     np.testing.assert_array_equal(found(milvus, text), wanted(milvus[0], text))
 
 
-def test_five_hundred_values_are_answered(milvus):
+def test_five_hundred_values_run_in_milvus(milvus):
     text = f"id in ({', '.join(map(str, range(1, 500)))})"
     np.testing.assert_array_equal(found(milvus, text), wanted(milvus[0], text))
 
@@ -170,7 +170,7 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory):
-    """An image for each oddity that Milvus cannot keep as the catalog has it, and one of a plain kind."""
+    """An image for each value that Milvus cannot store, and one without such a value."""
     folder = tmp_path_factory.mktemp("odd") / "collection"
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         stored = writer.add_model(resolve_model(HISTOGRAM), WIDTH, FINGERPRINT)
@@ -190,7 +190,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory):
     + [f"price > {2**53}", f"price = {2**53 + 1}", f"price >= {2**53}", "price > 1e299", "price is present"]
     + ["colour > 'a'", "colour = 'a'", "width > 0", "not price > 3", "not camera = 'X'", "not taken > 2024"],
 )
-def test_oddities_that_milvus_cannot_keep_are_answered_by_the_catalog(odd, text: str):
+def test_values_that_milvus_cannot_store_are_filtered_by_the_catalog(odd, text: str):
     catalog, index = odd
     stored = catalog.find_model(FINGERPRINT)
     ids = catalog.find_matching_ids(stored.id, compile_sql(parse(text), catalog.count_columns()))

@@ -37,12 +37,12 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield catalog, indexes.open_index(FINGERPRINT)
 
 
-def test_the_index_knows_how_many_vectors_it_has(opened: tuple[Catalog, Index]):
+def test_the_length_is_the_number_of_vectors(opened: tuple[Catalog, Index]):
     assert len(opened[1]) == N
 
 
 @pytest.mark.parametrize("n", [1, 7, N, N + 50])
-def test_the_nearest_are_those_of_a_scan_by_falling_similarity(opened: tuple[Catalog, Index], n: int):
+def test_the_nearest_are_those_of_a_brute_force_scan(opened: tuple[Catalog, Index], n: int):
     similarities, ids = opened[1].search(QUERIES, n)
     expected = QUERIES @ VECTORS.T
     assert ids.shape == similarities.shape == (len(QUERIES), min(n, N))
@@ -52,7 +52,7 @@ def test_the_nearest_are_those_of_a_scan_by_falling_similarity(opened: tuple[Cat
         assert len(set(ids[row].tolist())) == min(n, N)
 
 
-def test_similarities_are_float32_within_a_cosine_and_ids_are_int64(opened: tuple[Catalog, Index]):
+def test_similarities_are_float32_cosines_and_ids_are_int64(opened: tuple[Catalog, Index]):
     similarities, ids = opened[1].search(VECTORS[:20], 3)
     assert similarities.dtype == np.float32
     assert ids.dtype == np.int64
@@ -61,7 +61,7 @@ def test_similarities_are_float32_within_a_cosine_and_ids_are_int64(opened: tupl
 
 
 @pytest.mark.parametrize("least", [-1.1, 0.0, 0.3, 0.99, 1.1])
-def test_within_finds_all_that_are_more_similar(opened: tuple[Catalog, Index], least: float):
+def test_range_search_finds_all_that_are_more_similar(opened: tuple[Catalog, Index], least: float):
     similarities, ids = opened[1].range_search(QUERIES[0], least)
     expected = np.flatnonzero(VECTORS @ QUERIES[0] > least) + 1
     np.testing.assert_array_equal(np.sort(ids), expected)
@@ -76,7 +76,7 @@ def ids_of(catalog: Catalog, text: str) -> Callable[[], np.ndarray]:
 @pytest.mark.parametrize(
     "text", ["width = 103", "width > 140 and id < 400", "name ~ '0012'", "id = 7", "id > 1000", "size >= 1000"]
 )
-def test_a_part_answers_with_what_matches_and_with_all_that_does(opened: tuple[Catalog, Index], text: str):
+def test_a_subset_returns_exactly_the_matching_rows(opened: tuple[Catalog, Index], text: str):
     catalog, index = opened
     part = index.select_matching(parse(text), ids_of(catalog, text))
     ids = ids_of(catalog, text)()
@@ -89,13 +89,13 @@ def test_a_part_answers_with_what_matches_and_with_all_that_does(opened: tuple[C
     np.testing.assert_array_equal(np.sort(part.range_search(QUERIES[0], -1.1)[1]), ids)
 
 
-def test_vectors_are_given_back_in_the_order_asked_for(opened: tuple[Catalog, Index]):
+def test_vectors_are_returned_in_the_requested_order(opened: tuple[Catalog, Index]):
     ids = np.array([7, 499, 3, 7, 101])
     np.testing.assert_array_equal(opened[1].read_vectors(ids), VECTORS[ids - 1])
     assert opened[1].read_vectors(np.empty(0, np.int64)).shape == (0, WIDTH)
 
 
-def test_equal_similarities_are_ordered_by_the_image(opened: tuple[Catalog, Index]):
+def test_equal_similarities_are_ordered_by_image(opened: tuple[Catalog, Index]):
     catalog, index = opened
     hits = rank_hits(VECTORS[100], index, catalog, RankingLimits(k=4))
     assert [hit.image_id for hit in hits] == [101, 102, 103, 104]
@@ -111,12 +111,12 @@ def test_hits_are_the_same_for_any_k_and_offset(opened: tuple[Catalog, Index]):
         assert [hit.image_id for hit in hits] == [hit.image_id for hit in everything[offset : offset + k]]
 
 
-def test_exact_answers_carry_no_note(opened: tuple[Catalog, Index]):
+def test_an_exact_index_has_no_note(opened: tuple[Catalog, Index]):
     assert opened[1].notes == ()
 
 
 @pytest.mark.long
-def test_ten_thousand_vectors_are_answered_as_by_a_scan_with_and_without_filters(tmp_path: Path):
+def test_ten_thousand_vectors_match_a_brute_force_scan_with_and_without_filters(tmp_path: Path):
     """The issue's promise: 100 queries over 10,000 vectors of 256 numbers, ids and similarities."""
     vectors, queries = unit_rows(10_000, 256, seed=2), unit_rows(100, 256, seed=3)
     folder = tmp_path / "collection"
@@ -144,8 +144,8 @@ def test_ten_thousand_vectors_are_answered_as_by_a_scan_with_and_without_filters
 
 
 @pytest.mark.long
-def test_more_than_milvus_gives_at_once_is_given_whole(tmp_path: Path):
-    """Milvus gives 16,384 answers at most; 20,000 of 8 numbers, many of them the same, come back all."""
+def test_more_results_than_one_milvus_query_returns_are_complete(tmp_path: Path):
+    """Milvus returns at most 16,384 results; all of 20,000 vectors, many of them equal, are returned."""
     vectors = unit_rows(20_000, 8, seed=4)
     vectors[:17_000] = vectors[0]
     folder = tmp_path / "collection"

@@ -1,4 +1,4 @@
-"""Milvus is in step with the catalog, whatever was written, interrupted, copied or restored before it is asked."""
+"""Milvus is synchronized with the catalog after any write, interruption, copy or restore."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VECTORS = unit_rows(40, WIDTH)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A collection of forty images, that is searched in Milvus and in step with it."""
+    """A collection of forty images in Milvus, synchronized."""
     made = tmp_path / "collection"
     with CatalogWriter.open_or_create(made) as writer:
         add_images(writer, VECTORS)
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def deviations(folder: Path) -> tuple[int, int, int]:
-    """What Milvus has less, more, and otherwise than the catalog, at this moment."""
+    """The numbers of missing, surplus and different rows in Milvus."""
     with searched(folder) as (catalog, indexes):
         stored = catalog.find_model(FINGERPRINT)
         with open_expected_rows(catalog, stored) as wanted:
@@ -60,7 +60,7 @@ def deviations(folder: Path) -> tuple[int, int, int]:
 
 
 def matching(folder: Path, text: str) -> list[int]:
-    """The images that a filtered search of Milvus gives, after a check that no row of it deviates."""
+    """The images found by a filtered search in Milvus, after a check that no row differs from the catalog."""
     with searched(folder) as (catalog, indexes):
         stored, condition = catalog.find_model(FINGERPRINT), parse(text)
 
@@ -74,14 +74,14 @@ def matching(folder: Path, text: str) -> list[int]:
     return sorted(images)
 
 
-def test_what_is_added_is_found(folder: Path):
+def test_added_images_are_found(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer:
         add_images(writer, unit_rows(5, WIDTH, seed=9), first=41)
     assert deviations(folder) == (5, 0, 0)
     assert matching(folder, "id > 38") == [39, 40, 41, 42, 43, 44, 45]
 
 
-def test_what_is_annotated_is_found_and_no_more_when_it_is_cleared(folder: Path):
+def test_annotations_are_found_until_they_are_cleared(folder: Path):
     annotate(folder, [(3, "price", 20), (4, "price", 30), (5, "colour", "blue")])
     assert deviations(folder) == (0, 0, 3)
     assert matching(folder, "price >= 20") == [3, 4]
@@ -94,7 +94,7 @@ def test_what_is_annotated_is_found_and_no_more_when_it_is_cleared(folder: Path)
     assert matching(folder, "colour = blue") == [5]
 
 
-def test_images_without_a_file_match_nothing_and_go_when_they_are_pruned(folder: Path):
+def test_images_without_a_file_match_nothing_and_are_deleted_by_prune(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         gone = [path for path in writer.iterate_paths() if "/000003" in path or "/000004" in path]
         assert writer.forget_files(gone) == 2
@@ -105,7 +105,7 @@ def test_images_without_a_file_match_nothing_and_go_when_they_are_pruned(folder:
     assert matching(folder, "id < 6") == [1, 2, 5]
 
 
-def test_a_file_that_moved_is_found_at_its_new_place_alone(folder: Path):
+def test_a_moved_file_is_found_only_at_its_new_path(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         path = next(path for path in writer.iterate_paths() if "/000003" in path)
         writer.forget_files([path])
@@ -114,7 +114,7 @@ def test_a_file_that_moved_is_found_at_its_new_place_alone(folder: Path):
     assert matching(folder, f"path = '{path}'") == []
 
 
-def test_a_copy_makes_an_image_match_by_any_of_its_files(folder: Path):
+def test_an_image_with_copies_matches_by_any_of_its_files(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         writer.record_files([entry("/photos/copies/x.png", 3, [], size=7)], writer.list_models()[0].id)
     assert matching(folder, "class = copies") == [3]
@@ -123,7 +123,7 @@ def test_a_copy_makes_an_image_match_by_any_of_its_files(folder: Path):
     assert len(matching(folder, "class != copies")) == 40
 
 
-def test_a_path_that_came_to_hold_another_picture_matches_as_that_one(folder: Path):
+def test_an_overwritten_file_matches_as_the_new_image(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         path = next(path for path in writer.iterate_paths() if "/000003" in path)
         writer.record_files([entry(path, 99, [VECTORS[7]])], writer.list_models()[0].id)
@@ -131,7 +131,7 @@ def test_a_path_that_came_to_hold_another_picture_matches_as_that_one(folder: Pa
     assert matching(folder, "id = 3") == []
 
 
-def test_augmented_views_come_and_go(folder: Path):
+def test_augmented_views_are_added_and_deleted(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         stored = writer.set_augmentation(writer.list_models()[0], Augmentation(2, 0, NO_AUGMENTATION.ranges))
         for number in range(1, 41):
@@ -145,8 +145,8 @@ def test_augmented_views_come_and_go(folder: Path):
     assert len(matching(folder, "width > 0")) == 40
 
 
-def test_a_copy_of_a_collection_and_the_collection_take_nothing_of_each_other(folder: Path, tmp_path: Path):
-    """Both count their changes from the same number on, and lie in the same Milvus."""
+def test_a_collection_and_its_copy_do_not_mix_their_rows(folder: Path, tmp_path: Path):
+    """Both continue the same sequence of change numbers, and use the same Milvus."""
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         switch_store(writer, StoreChoice(str(tmp_path / "shared.db")))
     matching(folder, "id > 0")
@@ -159,7 +159,7 @@ def test_a_copy_of_a_collection_and_the_collection_take_nothing_of_each_other(fo
         assert matching(copy, "price = 1") == [2]
 
 
-def test_a_catalog_that_was_restored_is_believed_not_milvus(folder: Path, tmp_path: Path):
+def test_a_restored_catalog_overrides_milvus(folder: Path, tmp_path: Path):
     saved = shutil.copytree(folder, tmp_path / "saved", ignore=shutil.ignore_patterns("vectors.db"))
     annotate(folder, [(1, "price", 1)])
     assert matching(folder, "price = 1") == [1]
@@ -170,7 +170,7 @@ def test_a_catalog_that_was_restored_is_believed_not_milvus(folder: Path, tmp_pa
     assert matching(folder, "price = 1") == [2]
 
 
-def test_what_changed_while_faiss_files_were_searched_is_seen_after_moving_back(folder: Path):
+def test_changes_made_with_faiss_files_are_synchronized_after_moving_back(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         switch_store(writer, StoreChoice())
         writer.annotate([(1, "price", 1)])
@@ -179,7 +179,7 @@ def test_what_changed_while_faiss_files_were_searched_is_seen_after_moving_back(
     assert matching(folder, "price = 1") == [1]
 
 
-def test_rows_that_somebody_else_deleted_or_changed_are_told_by_verify_and_put_right_by_a_push(folder: Path):
+def test_rows_deleted_or_changed_by_others_are_reported_by_verify_and_repaired_by_push(folder: Path):
     with searched(folder) as (catalog, indexes):
         stored = catalog.find_model(FINGERPRINT)
         assert indexes.find_problems(stored) == []
@@ -202,7 +202,7 @@ def test_rows_that_somebody_else_deleted_or_changed_are_told_by_verify_and_put_r
         assert indexes.find_problems(writer.list_models()[0]) == []
 
 
-def test_while_another_run_writes_milvus_is_asked_as_it_is_and_filters_by_the_catalog(folder: Path):
+def test_while_another_run_writes_milvus_is_searched_unsynchronized_with_filters_by_the_catalog(folder: Path):
     with CatalogWriter.open_or_create(folder) as writer:
         with writer.transaction():
             writer.annotate([(3, "price", 20)])
@@ -220,7 +220,7 @@ def test_while_another_run_writes_milvus_is_asked_as_it_is_and_filters_by_the_ca
     assert matching(folder, "price = 20 or id = 41") == [3, 41]
 
 
-def test_a_deleted_model_leaves_nothing_in_milvus(folder: Path):
+def test_a_deleted_model_leaves_no_rows_in_milvus(folder: Path):
     with (
         CatalogWriter.open_or_create(folder) as writer,
         MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
@@ -242,11 +242,11 @@ def test_a_deleted_model_leaves_nothing_in_milvus(folder: Path):
 
 _PUSH = """
 import sys
-from simsearch.index.milvus.cache import MilvusIndexes
-from simsearch.index.milvus.config import Place
+from simsearch.index.milvus.cache import MilvusIndexCache
+from simsearch.index.milvus.config import MilvusConfig
 from simsearch.store.writer import CatalogWriter
 with CatalogWriter.open_or_create(__import__("pathlib").Path(sys.argv[1])) as writer:
-    with MilvusIndexes(writer, Place.of(writer)) as indexes:
+    with MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes:
         print(indexes.push(sys.argv[2]))
 """
 
@@ -261,7 +261,7 @@ def size_of(folder: Path) -> int:
 
 
 @pytest.mark.long
-def test_a_push_that_was_killed_goes_on_where_it_was(tmp_path: Path):
+def test_a_killed_push_is_resumed(tmp_path: Path):
     folder, vectors = tmp_path / "collection", unit_rows(12_000, 64, seed=6)
     with CatalogWriter.open_or_create(folder) as writer:
         add_images(writer, vectors)
@@ -286,7 +286,7 @@ def push_for_ever(indexes: MilvusIndexCache) -> None:
 
 
 @pytest.mark.long
-def test_a_server_that_goes_away_in_the_middle_is_told_in_a_line_and_the_next_push_goes_on(tmp_path: Path):
+def test_a_lost_server_is_reported_in_one_line_and_the_next_push_resumes(tmp_path: Path):
     folder, port = tmp_path / "collection", free_port()
     with CatalogWriter.open_or_create(folder) as writer:
         add_images(writer, unit_rows(6000, 64, seed=7))
@@ -315,7 +315,7 @@ def test_a_server_that_goes_away_in_the_middle_is_told_in_a_line_and_the_next_pu
 
 
 @pytest.mark.long
-def test_a_server_is_asked_by_several_threads_and_says_that_its_graph_may_miss_some(tmp_path: Path):
+def test_several_threads_search_a_server_with_a_note_about_its_approximate_index(tmp_path: Path):
     folder, port, vectors = tmp_path / "collection", free_port(), unit_rows(2000, 32, seed=8)
     with CatalogWriter.open_or_create(folder) as writer:
         add_images(writer, vectors)
@@ -349,7 +349,7 @@ def test_a_server_is_asked_by_several_threads_and_says_that_its_graph_may_miss_s
         assert len(np.intersect1d(ids, exact)) >= 9
 
 
-def test_where_nobody_listens_a_line_says_so_soon(folder: Path):
+def test_an_unreachable_server_is_reported_soon_in_one_line(folder: Path):
     uri = f"http://127.0.0.1:{free_port()}"
     move_to_milvus(folder, uri)
     started = time.monotonic()
@@ -364,7 +364,7 @@ def test_where_nobody_listens_a_line_says_so_soon(folder: Path):
         assert uri in str(indexes.describe(catalog.list_models()[0])["problem"])
 
 
-def test_a_wrong_token_is_told_with_the_variable_that_holds_it(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_wrong_token_is_reported_with_the_name_of_its_variable(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MILVUS_TOKEN", "root:wrong-secret")
     with refusing() as uri:
         move_to_milvus(folder, uri)
@@ -373,7 +373,7 @@ def test_a_wrong_token_is_told_with_the_variable_that_holds_it(folder: Path, mon
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_milvus_lite_that_another_process_uses_is_told_as_such(folder: Path):
+def test_milvus_lite_in_use_by_another_process_is_reported(folder: Path):
     opening = f"MilvusLite({str(folder / 'vectors.db')!r})"
     code = f"from milvus_lite.db import MilvusLite; {opening}; print('', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -384,7 +384,7 @@ def test_milvus_lite_that_another_process_uses_is_told_as_such(folder: Path):
     assert matching(folder, "id = 1") == [1]
 
 
-def test_a_file_in_the_place_of_milvus_lite_is_left_alone(folder: Path, tmp_path: Path):
+def test_a_file_at_the_path_of_milvus_lite_is_not_changed(folder: Path, tmp_path: Path):
     (tmp_path / "old.db").write_text("somebody's")
     move_to_milvus(folder, str(tmp_path / "old.db"))
     with searched(folder) as (_, indexes), pytest.raises(StoreUnavailable, match="is a file"):
@@ -392,7 +392,7 @@ def test_a_file_in_the_place_of_milvus_lite_is_left_alone(folder: Path, tmp_path
     assert (tmp_path / "old.db").read_text() == "somebody's"
 
 
-def test_what_was_killed_before_it_had_an_index_gets_one(folder: Path):
+def test_a_table_without_an_index_after_a_kill_gets_one(folder: Path):
     with searched(folder) as (catalog, indexes):
         table = indexes._open_table(catalog.list_models()[0])
         table._client.release_collection(table.name)
@@ -402,7 +402,7 @@ def test_what_was_killed_before_it_had_an_index_gets_one(folder: Path):
         assert indexes.describe(catalog.list_models()[0])["index"] == "FLAT"
 
 
-def test_an_index_that_its_owner_made_is_kept_and_told(folder: Path):
+def test_an_index_made_by_the_user_is_kept_with_a_note(folder: Path):
     with searched(folder) as (catalog, indexes):
         table = indexes._open_table(catalog.list_models()[0])
         table._client.release_collection(table.name)
@@ -417,8 +417,8 @@ def test_an_index_that_its_owner_made_is_kept_and_told(folder: Path):
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_what_else_lies_under_the_name_is_left_alone(folder: Path, is_ours: bool):
-    """Of another width, or not made by simsearch."""
+def test_a_foreign_table_under_the_same_name_is_not_changed(folder: Path, is_ours: bool):
+    """A table with another vector width, or not created by simsearch."""
     with Catalog.open(folder) as catalog:
         place, stored = MilvusConfig.from_catalog(catalog), catalog.list_models()[0]
         with MilvusIndexCache(catalog, place) as indexes:
@@ -454,13 +454,13 @@ def test_what_else_lies_under_the_name_is_left_alone(folder: Path, is_ours: bool
         (None, "", "photos.db"),
     ],
 )
-def test_what_cannot_be_meant_is_told_with_what_can(store: str | None, uri: str | None, told: str):
+def test_contradictory_options_are_refused_with_advice(store: str | None, uri: str | None, told: str):
     with pytest.raises(UsageError, match=told) as caught:
         StoreChoice.from_options(store, uri)
     assert "secret" not in str(caught.value)
 
 
-def test_nothing_said_changes_nothing():
+def test_no_option_means_no_choice():
     assert StoreChoice.from_options(None, None) is None
     assert StoreChoice.from_options("faiss", None) == StoreChoice()
     assert StoreChoice.from_options(None, "https://h:19530/photos") == StoreChoice("https://h:19530/photos")

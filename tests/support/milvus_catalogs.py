@@ -1,4 +1,4 @@
-"""Catalogs of vectors that are drawn, without pictures, and the Milvus Lite that some of them are searched in."""
+"""Catalogs of random vectors without pictures, and their Milvus Lite."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FINGERPRINT = "synthetic-0"
 
 
 def unit_rows(n: int, width: int, seed: int = 0) -> NDArray[np.float32]:
-    """Directions drawn evenly."""
+    """Random unit vectors."""
     rows = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def add_images(writer: CatalogWriter, vectors: NDArray[np.float32], *, first: int = 1, copies: int = 1) -> StoredModel:
-    """One image a vector, in as many files as are said; numbers begin at `first`."""
+    """Add one image per vector, each with `copies` files; numbers begin at `first`."""
     stored = writer.add_model(resolve_model(HISTOGRAM), vectors.shape[1], FINGERPRINT)
     with writer.transaction():
         writer.record_files(
@@ -44,7 +44,7 @@ def add_images(writer: CatalogWriter, vectors: NDArray[np.float32], *, first: in
 
 
 def entry(path: str, number: int, vectors: Sequence[NDArray[np.float32]], **facts: Any) -> FileEntry:
-    """A file of the image of that number, the first vector of its original and the others of augmented views."""
+    """A file of the image with this number; the first vector is of its original view, the others of augmented views."""
     told = {"width": 100 + number % 50, "height": 100, "format": "PNG"} | facts
     metadata = ExifMetadata(told.pop("taken", None), told.pop("camera", None))
     views = [
@@ -56,7 +56,7 @@ def entry(path: str, number: int, vectors: Sequence[NDArray[np.float32]], **fact
 
 
 def move_to_milvus(folder: Path, uri: str) -> MilvusConfig:
-    """Say that a collection is searched in Milvus; nothing is copied."""
+    """Set the store of a collection to Milvus without copying vectors."""
     with CatalogWriter.open_or_create(folder) as writer:
         with writer.transaction():
             switch_store(writer, StoreChoice.from_options("milvus", uri) or StoreChoice())
@@ -67,7 +67,7 @@ def move_to_milvus(folder: Path, uri: str) -> MilvusConfig:
 
 @contextlib.contextmanager
 def searched(folder: Path) -> Iterator[tuple[Catalog, MilvusIndexCache]]:
-    """A catalog and its indexes in Milvus, open."""
+    """Open a catalog and its indexes in Milvus."""
     with Catalog.open(folder) as catalog:
         place = MilvusConfig.from_catalog(catalog)
         assert place is not None
@@ -76,6 +76,6 @@ def searched(folder: Path) -> Iterator[tuple[Catalog, MilvusIndexCache]]:
 
 
 def annotate(folder: Path, values: Iterable[tuple[int, str, Any]]) -> None:
-    """Note values as (image id, name, value)."""
+    """Write annotations (image id, name, value)."""
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         writer.annotate(values)

@@ -1,4 +1,4 @@
-"""Milvus servers on this machine for tests: a real one in a process of its own, and one that refuses everybody."""
+"""Milvus servers on this machine for tests: a real one in its own process, and one that refuses every client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Milvus Lite as a server on a port, as any client of the network has Milvus."""
+    """Run Milvus Lite as a network server on a port."""
     command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
@@ -51,7 +51,7 @@ class _Refusing(milvus_pb2_grpc.MilvusServiceServicer):
 
 @contextlib.contextmanager
 def refusing() -> Iterator[str]:
-    """The address of a server that answers as Milvus answers a wrong token."""
+    """The URL of a server that responds as Milvus does to a wrong token."""
     server = grpc.server(futures.ThreadPoolExecutor(2))
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(_Refusing(), server)
     port = server.add_insecure_port("127.0.0.1:0")

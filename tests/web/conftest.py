@@ -1,4 +1,4 @@
-"""Servers on loopback, over a small collection with a name that is no text and one that is a script."""
+"""Servers on loopback, over a small collection with one file name that is not UTF-8 and one that is a script."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKEN = "correct-horse-battery-staple"
 
 @contextlib.contextmanager
 def serving(settings: ServerSettings, fetcher: Fetcher | None = None) -> Iterator[str]:
-    """The address of a server that runs in a thread meanwhile, as `simsearch serve` runs it."""
+    """Run a server in a thread, as `simsearch serve` does, and give its URL."""
     is_ready, engine = threading.Event(), SearchEngine(settings)
     engine.start()
     bound = bind_socket(settings)
@@ -46,7 +46,7 @@ def serving(settings: ServerSettings, fetcher: Fetcher | None = None) -> Iterato
 
 
 def jpeg(seed: int, size: tuple[int, int] = (96, 72)) -> bytes:
-    """A picture that is in no collection."""
+    """A JPEG that is not in the collection."""
     coarse = np.random.default_rng(1000 + seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG")
@@ -55,7 +55,7 @@ def jpeg(seed: int, size: tuple[int, int] = (96, 72)) -> bytes:
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen images in two folders; one has a copy, one a script for a name, one a name that is no UTF-8."""
+    """Sixteen images; one has a copy, one a script as its name, one a name that is not UTF-8."""
     home = tmp_path_factory.mktemp("served")
     for seed in range(14):
         draw_picture(home / "photos" / ("lamp" if seed < 7 else "vase") / f"picture_{seed:02}.png", seed)
@@ -69,7 +69,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(collection: Path) -> Iterator[str]:
-    """A server for this machine only."""
+    """A server without a token."""
     with serving(
         ServerSettings(collection=str(collection), port=0, body_timeout_s=2.0, max_body_bytes=2_000_000)
     ) as found:
@@ -78,7 +78,7 @@ def address(collection: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def guarded(collection: Path) -> Iterator[str]:
-    """A server that wants a token."""
+    """A server that requires a token."""
     with serving(ServerSettings(collection=str(collection), port=0, token=TOKEN)) as found:
         yield found
 

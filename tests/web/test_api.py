@@ -1,4 +1,4 @@
-"""The API gives what the library gives, and says what it means when it does not."""
+"""The API returns the results of the library, and a problem with advice for an invalid request."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_a_search_by_an_uploaded_picture_is_that_of_the_library(client: httpx.Cl
         assert found(answer) == expected(collection, [Example(jpeg(seed))], k=9)
 
 
-def test_pictures_to_be_unlike_and_ids_count_together(client: httpx.Client, collection: Path):
+def test_negative_examples_and_ids_are_combined(client: httpx.Client, collection: Path):
     files = [("image", jpeg(1)), ("unlike_image", jpeg(2))]
     answer = client.post(SEARCH, files=files, data={"id": ["4", "5"], "unlike_id": "6"})
     examples = [Example(jpeg(1)), Example(4), Example(5), Example(jpeg(2), -1.0), Example(6, -1.0)]
     assert found(answer) == expected(collection, examples, k=20)
 
 
-def test_every_option_is_handed_on(client: httpx.Client, collection: Path):
+def test_every_option_reaches_the_search(client: httpx.Client, collection: Path):
     options = {"k": 3, "offset": 1, "min_similarity": 0.1, "exclude_self": True, "where": "class = 'lamp'"}
     wanted = expected(collection, [Example(2)], **options)
     assert len(wanted) == 3
@@ -59,14 +59,14 @@ def test_every_option_is_handed_on(client: httpx.Client, collection: Path):
     assert found(client.post(SEARCH, data=data)) == wanted
 
 
-def test_a_crop_is_of_the_first_picture(client: httpx.Client, collection: Path):
+def test_a_crop_applies_to_the_first_picture(client: httpx.Client, collection: Path):
     crop = "0.5,0,0.5,0.5"
     answer = client.post(SEARCH, files={"image": jpeg(3)}, data={"crop": crop})
     assert found(answer) == expected(collection, [Example(jpeg(3), crop=Crop.parse(crop))], k=20)
     assert found(answer) != found(client.post(SEARCH, files={"image": jpeg(3)}))
 
 
-def test_many_at_once_get_each_their_own_answer(client: httpx.Client, collection: Path):
+def test_concurrent_requests_get_their_own_results(client: httpx.Client, collection: Path):
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda seed: client.post(SEARCH, files={"image": jpeg(seed)}), range(36)))
     with Collection.open(collection) as opened:
@@ -75,7 +75,7 @@ def test_many_at_once_get_each_their_own_answer(client: httpx.Client, collection
             assert found(answer) == [(hit.image_id, hit.similarity) for hit in hits]
 
 
-def test_an_image_says_its_size_its_files_and_their_copies(client: httpx.Client):
+def test_an_image_lists_its_size_and_all_of_its_files(client: httpx.Client):
     document = client.get("/api/v1/images/1").json()
     assert (document["width"], document["height"], document["format"]) == (48, 48, "PNG")
     names = [Path(file["path"]).name for file in document["files"]]
@@ -83,13 +83,13 @@ def test_an_image_says_its_size_its_files_and_their_copies(client: httpx.Client)
     assert all(file["size_bytes"] > 100 and file["modified_at"] for file in document["files"])
 
 
-def test_a_name_that_is_no_text_is_shown_with_a_sign_in_place_of_the_byte(client: httpx.Client):
+def test_a_byte_that_is_not_utf8_becomes_a_replacement_character(client: httpx.Client):
     hits = client.get(SEARCH, params={"id": 1, "k": 100}).json()["hits"]
     assert any(hit["path"].endswith("/stra\N{REPLACEMENT CHARACTER}nge.png") for hit in hits)
 
 
 @pytest.mark.parametrize("side", [160, 640])
-def test_a_thumbnail_shows_the_whole_picture_and_is_kept_by_its_etag(client: httpx.Client, side: int):
+def test_a_thumbnail_shows_the_whole_picture_and_is_cached_by_its_etag(client: httpx.Client, side: int):
     address = f"/api/v1/images/4/thumbnail?side={side}"
     answer = client.get(address)
     assert answer.headers["content-type"] == "image/webp"
@@ -101,7 +101,7 @@ def test_a_thumbnail_shows_the_whole_picture_and_is_kept_by_its_etag(client: htt
     assert other.status_code == 200
 
 
-def test_a_file_comes_back_to_the_last_byte_and_is_saved_rather_than_shown(client: httpx.Client, collection: Path):
+def test_a_file_is_served_unchanged_and_as_a_download(client: httpx.Client, collection: Path):
     answer = client.get("/api/v1/images/2/file")
     assert answer.content == (collection.parent / "photos" / "lamp" / "picture_01.png").read_bytes()
     assert answer.headers["content-disposition"].startswith("attachment")
@@ -145,7 +145,7 @@ def test_metrics_count_requests_by_route_and_stages_of_searches(client: httpx.Cl
         ({"id": 1, "unlike_id": 1}, 400),
     ],
 )
-def test_a_wrong_question_gets_its_status_the_problem_and_what_to_do(
+def test_an_invalid_request_gets_a_status_a_problem_and_advice(
     client: httpx.Client, parameters: dict[str, object], status: int
 ):
     answer = client.get(SEARCH, params=parameters)  # type: ignore[arg-type]
@@ -155,14 +155,14 @@ def test_a_wrong_question_gets_its_status_the_problem_and_what_to_do(
     assert answer.json()["advice"]
 
 
-def test_a_part_in_pixels_is_asked_with_though_the_page_cannot_draw_it(client: httpx.Client):
+def test_a_crop_in_pixels_is_searched_with_although_the_page_cannot_draw_it(client: httpx.Client):
     page = client.get("/", params={"like": 1, "crop": "4,4,20,20"})
     assert page.status_code == 200
     assert 'class="cut"' in page.text
     assert 'aria-hidden="true" hidden>' in page.text
 
 
-def test_the_page_of_an_image_that_the_backbone_has_not_seen_is_shown_without_neighbours(tmp_path: Path, photos: Path):
+def test_the_page_of_an_image_without_a_vector_shows_no_neighbors(tmp_path: Path, photos: Path):
     oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     new = draw_picture(photos / "new.png", 77)
     oneshot.ingest(tmp_path / "ix", [new.parent], ModelChoice(backbone="builtin"))
@@ -175,13 +175,13 @@ def test_the_page_of_an_image_that_the_backbone_has_not_seen_is_shown_without_ne
         assert "Nearest neighbors" not in page.text
 
 
-def test_nothing_sent_is_nothing_to_ask_with(client: httpx.Client):
+def test_a_request_without_a_picture_is_refused(client: httpx.Client):
     answer = client.post(SEARCH, data={"k": "3"})
     assert answer.status_code == 400
     assert "no query picture" in answer.json()["problem"]
 
 
-def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path):
+def test_images_indexed_while_serving_are_found_at_once(tmp_path: Path, photos: Path):
     oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     with (
         serving(ServerSettings(collection=str(tmp_path / "ix"), port=0)) as address,
@@ -198,7 +198,7 @@ def test_what_is_indexed_meanwhile_is_found_at_once(tmp_path: Path, photos: Path
         assert client.get("/api/v1/images/4/thumbnail").status_code == 404  # it was removed
 
 
-def test_an_image_whose_file_was_overwritten_is_not_served_as_if_it_were_it(tmp_path: Path, photos: Path):
+def test_an_overwritten_file_is_not_served_as_the_image(tmp_path: Path, photos: Path):
     oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     (photos / "a" / "picture_00.png").write_bytes(b"secret of another program")
     with serving(ServerSettings(collection=str(tmp_path / "ix"), port=0)) as address:

@@ -1,4 +1,4 @@
-"""One model for many threads: everyone gets their own vectors, and what waits goes together."""
+"""Dynamic batching: each request gets its own vectors, and waiting requests share a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simsearch.web.batching import BatchingEmbedder, SharedEmbedders
 
 
 class _Held:
-    """An embedder that is busy until it is let go, and notes its batches."""
+    """An embedder that blocks until it is released, and records its batch sizes."""
 
     model, width, engine, n_parallel, notes = None, 2, "numpy", 1, ()
 
@@ -35,7 +35,7 @@ def picture(number: int) -> np.ndarray:
     return np.full((1, 2, 2, 3), number, np.uint8)
 
 
-def test_what_comes_while_the_engine_is_busy_goes_into_one_batch():
+def test_requests_that_arrive_while_the_model_runs_go_into_one_batch():
     held, told = _Held(), []
     embedder = BatchingEmbedder(held, told.append)
     with ThreadPoolExecutor(9) as pool:
@@ -51,7 +51,7 @@ def test_what_comes_while_the_engine_is_busy_goes_into_one_batch():
     assert told == held.batches
 
 
-def test_a_failure_reaches_those_whose_batch_it_was_and_the_next_one_works():
+def test_an_error_reaches_the_requests_of_its_batch_and_the_next_batch_works():
     held = _Held()
     held.may_go.set()
     embedder = BatchingEmbedder(held)
@@ -60,7 +60,7 @@ def test_a_failure_reaches_those_whose_batch_it_was_and_the_next_one_works():
     assert embedder.embed(picture(7)).tolist() == [[7, 7]]
 
 
-def test_under_load_every_vector_is_that_of_its_own_picture():
+def test_under_load_every_request_gets_the_vector_of_its_own_picture():
     real = HistogramEmbedder(resolve_model(ModelChoice(backbone="histogram")))
     embedder, side = BatchingEmbedder(real), real.model.side_px
     pictures = np.random.default_rng(0).integers(0, 256, (200, 1, side, side, 3), dtype=np.uint8)
@@ -69,7 +69,7 @@ def test_under_load_every_vector_is_that_of_its_own_picture():
     assert np.array_equal(np.concatenate(found), real.embed(np.concatenate(pictures)))
 
 
-def test_the_first_of_two_that_load_a_model_at_once_serves_both():
+def test_the_first_of_two_concurrent_loads_of_a_model_is_kept():
     shared, held = SharedEmbedders(), _Held()
     shared["a"], shared["a"] = held, _Held()
     assert shared["a"]._embedder is held

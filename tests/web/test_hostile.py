@@ -1,4 +1,4 @@
-"""What a server is sent by those who mean it ill: each gets the right answer, and nothing is left behind."""
+"""Attacks on the server: each gets the right response, and no files are left behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def nothing_is_left_behind(collection: Path):
 
 
 def raw(address: str, request: bytes) -> bytes:
-    """What comes back when exactly these bytes are sent."""
+    """The response to exactly these bytes."""
     parts = urllib.parse.urlsplit(address)
     with socket.create_connection((parts.hostname, parts.port), 20) as connection:
         connection.sendall(request)
@@ -57,7 +57,7 @@ def raw(address: str, request: bytes) -> bytes:
     ["/static/{}", "/pictures/{}", "/api/v1/images/{}", "/api/v1/images/{}/file", "/api/v1/images/{}/thumbnail",
      "/images/{}", "/{}"],
 )  # fmt: skip
-def test_no_path_leads_to_a_file(client: httpx.Client, place: str, text: str):
+def test_no_url_path_leads_to_a_file(client: httpx.Client, place: str, text: str):
     for written in (text, urllib.parse.quote(text, safe="")):
         answer = client.get(place.format(written))
         assert answer.status_code in (404, 410, 422)
@@ -65,7 +65,7 @@ def test_no_path_leads_to_a_file(client: httpx.Client, place: str, text: str):
 
 
 @pytest.mark.parametrize("text", TRAVERSALS)
-def test_no_parameter_takes_a_path(client: httpx.Client, text: str):
+def test_no_parameter_accepts_a_path(client: httpx.Client, text: str):
     for name in ("id", "unlike_id", "crop", "where", "backbone", "rerank", "k", "offset", "min_similarity"):
         answer = client.get(SEARCH, params={"id": "1"} | {name: text})
         assert answer.status_code in (400, 404, 422), (name, answer.text)
@@ -83,7 +83,7 @@ def test_no_directory_is_listed(client: httpx.Client):
         assert client.get(place).status_code in (404, 405)
 
 
-def test_a_link_put_in_a_file_s_place_is_not_followed_to_another_content(tmp_path: Path, photos: Path):
+def test_a_file_replaced_by_a_symlink_is_not_served(tmp_path: Path, photos: Path):
     from tests.conftest import HISTOGRAM
 
     oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
@@ -100,7 +100,7 @@ def test_a_link_put_in_a_file_s_place_is_not_followed_to_another_content(tmp_pat
 
 
 def bomb(side_px: int) -> bytes:
-    """A grey PNG of that many pixels a side, in a few kilobytes."""
+    """A gray PNG with this side in px, in a few kilobytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
@@ -111,7 +111,7 @@ def bomb(side_px: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_a_bomb_of_10_000_by_10_000_pixels_is_not_unpacked(client: httpx.Client):
+def test_a_decompression_bomb_is_not_decoded(client: httpx.Client):
     data = bomb(10_000)
     assert len(data) < 200_000
     for answer in (
@@ -126,14 +126,14 @@ def test_a_bomb_of_10_000_by_10_000_pixels_is_not_unpacked(client: httpx.Client)
 @pytest.mark.parametrize(
     "data", [b"", b"\0" * 100, b"\xff\xd8\xff", jpeg(1)[:400], b"<svg onload=alert(1)>", b"GIF89a", b"II*\0" * 9]
 )
-def test_what_is_no_picture_is_told_so(client: httpx.Client, data: bytes):
+def test_a_file_that_is_not_a_picture_is_refused_with_advice(client: httpx.Client, data: bytes):
     for field, place in (("image", SEARCH), ("picture", "/pictures")):
         answer = client.post(place, files={field: ("rose.jpg", data)})
         assert answer.status_code in (400, 422), answer.text
         assert answer.json()["advice"]
 
 
-def test_a_picture_that_is_sent_is_shown_as_one_of_ours_and_never_as_what_it_may_be(client: httpx.Client):
+def test_an_uploaded_picture_is_shown_only_as_our_own_webp(client: httpx.Client):
     sneaky = jpeg(1) + b"<html><script>alert(1)</script>"
     place = client.post("/pictures", files={"picture": sneaky}).headers["location"]
     name = place.partition("u-")[2]
@@ -146,14 +146,14 @@ def test_a_picture_that_is_sent_is_shown_as_one_of_ours_and_never_as_what_it_may
 # Bodies
 
 
-def test_a_body_of_a_gigabyte_is_refused_before_it_is_sent(address: str):
+def test_a_body_of_a_gigabyte_is_refused_before_it_is_received(address: str):
     head = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     answer = raw(address, (head + "Content-Length: 1000000000\r\n\r\n").encode())
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer.lower()
 
 
-def test_a_body_that_does_not_say_how_large_it_is_ends_at_the_limit(address: str):
+def test_a_chunked_body_is_cut_at_the_limit(address: str):
     head = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     start = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     block = b"%x\r\n" % 1_000_000 + bytes(1_000_000) + b"\r\n"
@@ -162,12 +162,12 @@ def test_a_body_that_does_not_say_how_large_it_is_ends_at_the_limit(address: str
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "99999999999999999999", "abc"])
-def test_a_length_that_is_none_is_refused(address: str, length: str):
+def test_an_invalid_content_length_is_refused(address: str, length: str):
     request = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
     assert raw(address, request.encode()).split(b" ", 2)[1] in (b"400", b"413")
 
 
-def test_a_body_that_trickles_is_not_waited_for(address: str):
+def test_a_slow_body_times_out(address: str):
     head = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     started = time.monotonic()
     answer = raw(address, (head + "Content-Length: 1000\r\n\r\n--x").encode())
@@ -177,14 +177,14 @@ def test_a_body_that_trickles_is_not_waited_for(address: str):
 
 @pytest.mark.long
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
-def test_a_head_that_never_ends_is_hung_up_on(address: str, head: bytes):
+def test_a_head_that_never_ends_times_out(address: str, head: bytes):
     started = time.monotonic()
     assert raw(address, head) == b""
     assert HEAD_TIMEOUT_S - 1 < time.monotonic() - started < HEAD_TIMEOUT_S + 8
 
 
 @pytest.mark.long
-def test_a_second_head_that_never_ends_is_hung_up_on_too(address: str):
+def test_a_second_head_that_never_ends_times_out_too(address: str):
     request = b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n"
     started = time.monotonic()
     answer = raw(address, request + b"\r\n" + request)
@@ -194,7 +194,7 @@ def test_a_second_head_that_never_ends_is_hung_up_on_too(address: str):
 
 
 @pytest.mark.parametrize("body", [b"", b"--x", b"--y\r\n\r\n", b"\0" * 50, b"--x\r\nContent-Disposition: bad\r\n\r\n"])
-def test_a_body_that_is_no_form_is_the_sender_s_mistake(client: httpx.Client, body: bytes):
+def test_a_body_that_is_not_a_form_is_a_client_error(client: httpx.Client, body: bytes):
     for place in (SEARCH, "/pictures", "/login"):
         for kind in ("multipart/form-data; boundary=x", "multipart/form-data", "text/plain", "application/json"):
             answer = client.post(place, content=body, headers={"Content-Type": kind})
@@ -209,7 +209,7 @@ def test_thousands_of_fields_are_refused(client: httpx.Client):
     assert client.get("/?" + "&".join(["like=1", *(f"like={n}" for n in range(2, 60))])).status_code == 400
 
 
-def test_more_than_can_wait_is_told_to_come_again(collection: Path):
+def test_a_full_queue_answers_503_with_retry_after(collection: Path):
     settings = ServerSettings(collection=str(collection), port=0, n_workers=1, max_waiting=1)
     with serving(settings) as address:
         answers: list[httpx.Response] = []
@@ -231,7 +231,7 @@ def test_more_than_can_wait_is_told_to_come_again(collection: Path):
 # Texts
 
 
-def test_sql_in_a_filter_is_text_or_nonsense_and_changes_nothing(client: httpx.Client, collection: Path):
+def test_sql_in_a_filter_is_not_executed(client: httpx.Client, collection: Path):
     before = (collection / "catalog.db").read_bytes()
     for where in (
         "1=1; DROP TABLE images",
@@ -250,12 +250,12 @@ def test_sql_in_a_filter_is_text_or_nonsense_and_changes_nothing(client: httpx.C
 
 
 @pytest.mark.parametrize("where", ["(" * 500, "not " * 500 + "id = 1", "id in (" + "1," * 900 + "1)", "x" * 3000])
-def test_a_filter_without_end_is_refused(client: httpx.Client, where: str):
+def test_a_filter_that_is_too_long_or_too_deep_is_refused(client: httpx.Client, where: str):
     assert client.get(SEARCH, params={"id": 1, "where": where}).status_code in (400, 422)
     assert client.get("/", params={"like": 1, "where": where}).status_code == 400
 
 
-def test_names_and_questions_are_escaped_on_every_page(client: httpx.Client):
+def test_file_names_and_parameters_are_escaped_on_every_page(client: httpx.Client):
     hits = client.get(SEARCH, params={"id": 1, "k": 100}).json()["hits"]
     odd = next(hit["image_id"] for hit in hits if hit["path"].endswith(SCRIPT_NAME))
     evil = "\"'><script>alert(3)</script>"
@@ -282,19 +282,19 @@ def test_names_and_questions_are_escaped_on_every_page(client: httpx.Client):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "["])
-def test_a_foreign_name_that_leads_here_is_refused(address: str, host: str):
+def test_a_foreign_host_header_is_refused(address: str, host: str):
     assert httpx.get(f"{address}/api/v1/stats", headers={"Host": host}).status_code in (400, 421)
 
 
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
 )
-def test_another_site_cannot_make_a_visitor_send_anything(client: httpx.Client, headers: dict[str, str]):
+def test_a_cross_site_form_is_refused(client: httpx.Client, headers: dict[str, str]):
     assert client.post("/pictures", files={"picture": jpeg(1)}, headers=headers).status_code == 403
     assert client.post(SEARCH, files={"image": jpeg(1)}, headers=headers).status_code == 403
 
 
-def test_the_page_itself_may_send(client: httpx.Client, address: str):
+def test_a_same_origin_form_is_accepted(client: httpx.Client, address: str):
     answer = client.post("/pictures", files={"picture": jpeg(1)}, headers={"Origin": address})
     assert answer.status_code == 303
 
@@ -306,7 +306,7 @@ def test_the_page_itself_may_send(client: httpx.Client, address: str):
      {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": "Bearer"}, {"Authorization": "Bearer t\u00f6ken"},
      {"Cookie": f"simsearch_token={TOKEN}"}, {"Cookie": "simsearch_token=\u00e4; ="}],
 )  # fmt: skip
-def test_without_the_token_there_is_nothing(guarded: str, place: str, headers: dict[str, str]):
+def test_without_the_token_nothing_is_served(guarded: str, place: str, headers: dict[str, str]):
     sent = {name: value.encode("latin-1") for name, value in headers.items()}
     answer = httpx.get(guarded + place, headers=sent)
     assert answer.status_code == 401
@@ -314,14 +314,14 @@ def test_without_the_token_there_is_nothing(guarded: str, place: str, headers: d
     assert httpx.get(f"{guarded}{place}?token={TOKEN}").status_code == 401  # not in just any address
 
 
-def test_with_the_token_all_is_there(guarded: str):
+def test_with_the_token_everything_is_served(guarded: str):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     for place in ("/api/v1/stats", "/api/v1/images/1/file", "/metrics", "/"):
         assert httpx.get(guarded + place, headers=headers).status_code == 200
     assert httpx.get(f"{guarded}/api/v1/health").status_code == 200
 
 
-def test_a_browser_is_led_to_the_door_and_gets_a_cookie_that_is_not_the_token(guarded: str):
+def test_a_browser_is_redirected_to_the_login_page_and_gets_a_cookie_that_is_not_the_token(guarded: str):
     with httpx.Client(base_url=guarded, headers={"Accept": "text/html"}) as browser:
         door = browser.get("/?like=1")
         assert (door.status_code, door.headers["location"]) == (303, "/login?next=%2F%3Flike%3D1")
@@ -335,14 +335,14 @@ def test_a_browser_is_led_to_the_door_and_gets_a_cookie_that_is_not_the_token(gu
 
 
 @pytest.mark.parametrize("next_", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
-def test_the_door_leads_nowhere_else(guarded: str, next_: str):
+def test_the_login_page_redirects_to_no_other_site(guarded: str, next_: str):
     answer = httpx.post(f"{guarded}/login", data={"token": TOKEN, "next": next_})
     assert answer.headers["location"] == "/"
     answer = httpx.get(f"{guarded}/login", params={"token": TOKEN, "next": next_})
     assert answer.headers["location"] == "/"
 
 
-def test_an_address_that_others_reach_needs_a_token_that_is_one():
+def test_an_address_that_others_can_reach_needs_a_valid_token():
     with pytest.raises(UsageError, match="can be reached from other machines"):
         ServerSettings(collection="x", host="0.0.0.0")
     for token in ("short", "sixteen letters and blanks", "sechzehn-zeichen-\u00fc"):
@@ -350,7 +350,7 @@ def test_an_address_that_others_reach_needs_a_token_that_is_one():
             ServerSettings(collection="x", token=token)
 
 
-def test_an_upload_is_forgotten_when_there_are_too_many():
+def test_the_oldest_uploads_are_dropped_when_memory_is_full():
     from simsearch.web.uploads import UploadCache
 
     uploads = UploadCache(max_bytes=1000)

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: what visitors do, on a screen and on a phone, with a mouse, by keys, and unscripted."""
+"""The pages in Chromium: on a desktop and a phone, with mouse, keyboard and touch, and without scripts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures in data/objects under two backbones; the built-in one answers by default."""
+    """The pictures in data/objects with two backbones; the built-in one is the default."""
     folder = tmp_path_factory.mktemp("indexes") / "objects"
     oneshot.ingest(folder, [OBJECTS], HISTOGRAM)
     oneshot.ingest(folder, [OBJECTS], ModelChoice(backbone="builtin"))
@@ -58,7 +58,7 @@ def place(objects: Path) -> Iterator[str]:
 
 @pytest.fixture
 def visit(chromium: Any, place: str) -> Iterator[Callable[..., Any]]:
-    """Open a page as some visitor. At the end, nothing was refused by its policy, and no other host was asked."""
+    """Open a page. At the end, check that its policy blocked nothing and no other host was contacted."""
     contexts, complaints = [], []
 
     def said(message: Any) -> None:
@@ -87,7 +87,7 @@ def visit(chromium: Any, place: str) -> Iterator[Callable[..., Any]]:
 
 
 def edited() -> bytes:
-    """The lamp as somebody else saved it: smaller, at another quality."""
+    """An edited copy of the lamp: smaller, with another JPEG quality."""
     file = io.BytesIO()
     Image.open(LAMP).resize((250, 200)).save(file, "JPEG", quality=70)
     return file.getvalue()
@@ -112,7 +112,7 @@ def image_id(objects: Path, name: str) -> int:
 
 
 def carry(page: Any, kind: str, data: bytes, name: str = "rose.jpg") -> None:
-    """Drop or paste a file, as a browser tells a page of it."""
+    """Drop or paste a file by the events that a browser sends."""
     with page.expect_navigation():
         page.evaluate(
             """([kind, text, name]) => {
@@ -129,7 +129,7 @@ def carry(page: Any, kind: str, data: bytes, name: str = "rose.jpg") -> None:
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_a_picture_that_is_dropped_or_pasted_finds_what_the_library_finds(visit: Any, objects: Path, kind: str):
+def test_a_dropped_or_pasted_picture_finds_what_the_library_finds(visit: Any, objects: Path, kind: str):
     page = visit()
     carry(page, kind, edited())
     assert "like=u-" in page.url
@@ -139,7 +139,7 @@ def test_a_picture_that_is_dropped_or_pasted_finds_what_the_library_finds(visit:
     assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [250, 200]
 
 
-def test_a_picture_that_is_chosen_is_asked_with_at_once_and_its_address_can_be_handed_on(visit: Any):
+def test_a_chosen_picture_is_searched_at_once_and_its_url_can_be_shared(visit: Any):
     page = visit()
     with page.expect_navigation():
         page.set_input_files("input[type=file]", LAMP)
@@ -150,13 +150,13 @@ def test_a_picture_that_is_chosen_is_asked_with_at_once_and_its_address_can_be_h
     assert names(other) == found
 
 
-def test_a_text_that_is_dropped_as_a_picture_is_told_so(visit: Any):
+def test_a_text_file_is_reported_as_not_a_picture(visit: Any):
     page = visit()
     page.set_input_files("input[type=file]", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"})
     assert page.locator(".ask .complaint").inner_text() == "This is not a picture."
 
 
-def test_a_click_asks_with_that_picture_and_back_is_back(visit: Any, objects: Path):
+def test_a_click_searches_with_that_picture_and_back_returns(visit: Any, objects: Path):
     page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
     first = names(page)
     second = first[3]
@@ -167,7 +167,7 @@ def test_a_click_asks_with_that_picture_and_back_is_back(visit: Any, objects: Pa
     assert names(page)[:48] == first[:48]
 
 
-def test_a_rectangle_drawn_on_the_picture_asks_with_that_part(visit: Any, objects: Path):
+def test_a_rectangle_drawn_on_the_picture_searches_with_the_crop(visit: Any, objects: Path):
     lamp = image_id(objects, "lamp_03.jpg")
     page = visit(f"/?like={lamp}")
     box = page.locator(".example .frame").bounding_box()
@@ -185,7 +185,7 @@ def test_a_rectangle_drawn_on_the_picture_asks_with_that_part(visit: Any, object
     assert "crop" not in page.url
 
 
-def test_a_part_can_be_chosen_by_keys(visit: Any, objects: Path):
+def test_a_crop_can_be_chosen_by_keys(visit: Any, objects: Path):
     page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
     page.keyboard.press("c")
     page.keyboard.press("ArrowLeft")
@@ -195,7 +195,7 @@ def test_a_part_can_be_chosen_by_keys(visit: Any, objects: Path):
     assert page.evaluate("new URLSearchParams(location.search).get('crop')") == "0.21,0.25,0.5,0.54"
 
 
-def test_a_filter_leaves_what_it_says_and_one_that_is_wrong_says_where(visit: Any, objects: Path):
+def test_a_filter_limits_the_results_and_a_syntax_error_shows_the_position(visit: Any, objects: Path):
     page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
     page.keyboard.press("/")
     page.keyboard.type("class = 'vase'")
@@ -210,7 +210,7 @@ def test_a_filter_leaves_what_it_says_and_one_that_is_wrong_says_where(visit: An
     assert page.input_value("#where") == "class ="
 
 
-def test_the_slider_hides_at_once_and_then_asks(visit: Any, objects: Path):
+def test_the_slider_hides_tiles_at_once_and_then_searches(visit: Any, objects: Path):
     lamp = image_id(objects, "lamp_03.jpg")
     page = visit(f"/?like={lamp}")
     slide = "([slider, value, kind]) => { slider.value = value; slider.dispatchEvent(new Event(kind)); }"
@@ -225,7 +225,7 @@ def test_the_slider_hides_at_once_and_then_asks(visit: Any, objects: Path):
     assert names(page) == wanted
 
 
-def test_more_and_less_like_it_can_be_picked_and_left_out(visit: Any, objects: Path):
+def test_examples_can_be_added_and_removed(visit: Any, objects: Path):
     lamp, bell, vase = (image_id(objects, name) for name in ("lamp_03.jpg", "bell_01.jpg", "vase_02.jpg"))
     page = visit(f"/?like={lamp}&where=id+in+({bell},{vase},{lamp})")
     bells = page.locator(".tile", has=page.locator("img[alt='bell_01.jpg']"))
@@ -241,7 +241,7 @@ def test_more_and_less_like_it_can_be_picked_and_left_out(visit: Any, objects: P
     assert names(page) == expected(objects, [examples[0], examples[2]], exclude_self=True)
 
 
-def test_another_backbone_answers_and_two_stand_side_by_side(visit: Any, objects: Path):
+def test_another_backbone_searches_and_two_are_shown_side_by_side(visit: Any, objects: Path):
     lamp = image_id(objects, "lamp_03.jpg")
     page = visit(f"/?like={lamp}")
     with page.expect_navigation():
@@ -260,7 +260,7 @@ def test_another_backbone_answers_and_two_stand_side_by_side(visit: Any, objects
     assert lefts[0] < lefts[1]
 
 
-def test_as_one_scrolls_more_comes_until_all_is_there(visit: Any, objects: Path):
+def test_scrolling_loads_more_results_until_all_are_there(visit: Any, objects: Path):
     lamp = image_id(objects, "lamp_03.jpg")
     page = visit(f"/?like={lamp}")
     for _ in range(40):
@@ -272,7 +272,7 @@ def test_as_one_scrolls_more_comes_until_all_is_there(visit: Any, objects: Path)
     assert page.locator(".pager .more").count() == 0
 
 
-def test_the_keyboard_goes_from_picture_to_picture(visit: Any, objects: Path):
+def test_the_keyboard_moves_between_pictures(visit: Any, objects: Path):
     page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
     found = names(page)
     page.keyboard.press("ArrowRight")
@@ -295,7 +295,7 @@ def test_the_keyboard_goes_from_picture_to_picture(visit: Any, objects: Path):
     page.wait_for_url("**unlike=*")
 
 
-def test_an_image_tells_what_is_known_of_it(visit: Any, objects: Path):
+def test_an_image_page_shows_the_metadata(visit: Any, objects: Path):
     page = visit(f"/images/{image_id(objects, 'lamp_03.jpg')}")
     said = page.locator(".facts-of").inner_text()
     for part in ("lamp_03.jpg", "400 \N{MULTIPLICATION SIGN} 320 px, JPEG", "13.8 kB", str(LAMP), "modified 20"):
@@ -307,7 +307,7 @@ def test_an_image_tells_what_is_known_of_it(visit: Any, objects: Path):
     assert "like=" in page.url
 
 
-def test_the_map_is_drawn_and_leads_to_pictures_of_this_server(visit: Any):
+def test_the_map_links_to_pictures_of_this_server(visit: Any):
     page = visit("/map")
     page.wait_for_selector("iframe.map", timeout=60_000)
     frame = page.frame_locator("iframe.map")
@@ -320,14 +320,14 @@ def test_the_map_is_drawn_and_leads_to_pictures_of_this_server(visit: Any):
     assert frame.locator("#original").evaluate("image => image.naturalWidth") > 200
 
 
-def test_duplicates_are_looked_for_and_shown(visit: Any):
+def test_duplicates_are_found_and_shown(visit: Any):
     page = visit("/duplicates?tier=similar")
     page.wait_for_selector("h1:text-is('Duplicates')", timeout=120_000)
     assert "among 120 images" in page.locator("main").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_holds_on_a_phone_of_360_px(visit: Any, objects: Path, scheme: str):
+def test_every_page_fits_a_phone_of_360_px(visit: Any, objects: Path, scheme: str):
     lamp, vase = image_id(objects, "lamp_03.jpg"), image_id(objects, "vase_02.jpg")
     wide = f"/?like={lamp}&like={vase}&unlike=5&crop=0.1,0.1,0.5,0.5&where=width+>+{'1' * 60}"
     beside = f"/?like={lamp}&beside=histogram"
@@ -339,7 +339,7 @@ def test_every_page_holds_on_a_phone_of_360_px(visit: Any, objects: Path, scheme
         assert dark == ("rgb(21, 24, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
 
 
-def test_on_a_phone_a_finger_finds_and_picks(visit: Any, objects: Path):
+def test_a_phone_can_search_and_add_examples_by_touch(visit: Any, objects: Path):
     page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}", **PHONE)
     assert page.locator(".tile").first.bounding_box()["y"] < 740  # an answer is on the first screen
     page.locator(".options > summary").tap()
@@ -351,7 +351,7 @@ def test_on_a_phone_a_finger_finds_and_picks(visit: Any, objects: Path):
     page.wait_for_url("**like=*&like=*")
 
 
-def test_without_scripts_it_searches_filters_and_goes_on(visit: Any, objects: Path):
+def test_searching_filtering_and_paging_work_without_scripts(visit: Any, objects: Path):
     lamp = image_id(objects, "lamp_03.jpg")
     page = visit("/", java_script_enabled=False)
     page.set_input_files("input[type=file]", LAMP)
@@ -374,7 +374,7 @@ def test_without_scripts_it_searches_filters_and_goes_on(visit: Any, objects: Pa
     assert len(names(page)) == 48
 
 
-def test_scripts_in_names_of_files_stay_names(chromium: Any, address: str):
+def test_scripts_in_file_names_are_not_executed(chromium: Any, address: str):
     page, heard = chromium.new_page(), []
     page.on("dialog", lambda dialog: heard.append(dialog.message))
     page.on("pageerror", lambda error: heard.append(str(error)))
@@ -388,8 +388,8 @@ def test_scripts_in_names_of_files_stay_names(chromium: Any, address: str):
     page.close()
 
 
-def test_pictures_of_the_page_for_its_readme(visit: Any, objects: Path, tmp_path: Path):
-    """Kept where $SIMSEARCH_SCREENSHOTS says; `make screenshots` keeps them in docs/."""
+def test_screenshots_for_the_documentation(visit: Any, objects: Path, tmp_path: Path):
+    """Saved to the folder $SIMSEARCH_SCREENSHOTS; `make screenshots` saves them to docs/."""
     out = Path(os.environ.get("SIMSEARCH_SCREENSHOTS") or tmp_path)
     lamp, vase = image_id(objects, "lamp_03.jpg"), image_id(objects, "amphora_06.jpg")
     window = {"viewport": {"width": 1200, "height": 740}}

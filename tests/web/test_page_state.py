@@ -1,4 +1,4 @@
-"""Everything that a page shows has an address, and every link on it leads where it says."""
+"""Every state of the search page has a URL, and its links lead to the right state."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def read(address: str) -> PageState:
 
 
 @given(states)
-def test_an_address_says_all_of_it(state: PageState):
+def test_a_url_holds_the_whole_state(state: PageState):
     assert read(state.build_url(offset=state.offset)) == state
 
 
-def test_links_lead_to_the_same_question_with_one_thing_changed():
+def test_links_change_one_part_of_the_query():
     state = PageState(like=(3, UPLOAD), unlike=(7,), crop="0,0,0.5,0.5", where="width > 5", offset=96)
     assert read(state.build_more_like_url(7)) == PageState(like=(3, UPLOAD, 7), crop="0,0,0.5,0.5", where="width > 5")
     assert read(state.build_less_like_url(3)).like == (UPLOAD,)
@@ -51,6 +51,6 @@ def test_links_lead_to_the_same_question_with_one_thing_changed():
     ["like=0", "like=-1", "like=9999999999999999999", "like=u-xyz", f"like={UPLOAD}", "like=%00", "like=1.5",
      "min=2", "min=x", "from=-1", "from=99999999", "from=%C2%B2", "where=" + "x" * 3000, "backbone=" + "x" * 300],
 )  # fmt: skip
-def test_what_is_no_address_of_ours_is_a_usage_error(query: str):
+def test_an_invalid_url_is_a_usage_error(query: str):
     with pytest.raises(UsageError):
         read("/?" + query)

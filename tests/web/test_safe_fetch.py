@@ -1,7 +1,7 @@
-"""Addresses that visitors give lead to the open internet or nowhere, however they are written and wherever they lead.
+"""URLs of visitors are fetched from the public internet only, however they are written or redirected.
 
-No test here leaves this machine. What stands for the open internet is one port of this machine, which a fetcher of the
-tests is allowed; all else of it is as forbidden as always.
+No test here leaves this machine. One port of this machine, which the fetcher of the tests allows, stands for the public
+internet; all other local addresses are forbidden as usual.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.web.conftest import jpeg, serving
 
 
 class _Web:
-    """A web server, and what it was asked for."""
+    """A web server that records the requested paths."""
 
     def __init__(self, answers: Callable[[BaseHTTPRequestHandler], None]) -> None:
         self.asked: list[str] = []
@@ -63,7 +63,7 @@ def say(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **heade
 
 
 def fetcher(*ports: int, max_bytes: int = 1_000_000, timeout_s: float = 5.0) -> Fetcher:
-    """One to which these ports of this machine are the open internet."""
+    """A fetcher that treats these local ports as the public internet."""
 
     def is_allowed(address: IpAddress, port: int) -> bool:
         return port in ports or is_public(address, port)
@@ -78,12 +78,12 @@ def fetcher(*ports: int, max_bytes: int = 1_000_000, timeout_s: float = 5.0) -> 
      "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2002:c0a8:101::",
      "2001:db8::1", "2001:0:7f00:1::80ff:fffe"],
 )  # fmt: skip
-def test_private_addresses_are_not_public_in_whatever_wrapping(text: str):
+def test_private_addresses_are_not_public_in_any_embedding(text: str):
     assert not is_public(ipaddress.ip_address(text), 443)
 
 
 @pytest.mark.parametrize("text", ["93.184.216.34", "1.1.1.1", "2606:4700:4700::1111", "64:ff9b::101:101"])
-def test_public_addresses_are_public_at_the_ports_of_the_web_alone(text: str):
+def test_public_addresses_are_public_at_the_ports_80_and_443_only(text: str):
     address = ipaddress.ip_address(text)
     assert is_public(address, 80)
     assert is_public(address, 443)
@@ -97,7 +97,7 @@ def test_public_addresses_are_public_at_the_ports_of_the_web_alone(text: str):
      "https://localhost/", "http://localhost:22/", "file:///etc/passwd", "ftp://localhost/a.jpg", "gopher://x/", "//x/",
      "/etc/passwd", "data:image/png;base64,AAAA", "http://user:word@example.org/", "http:///a.jpg", "http://[::1", ""],
 )  # fmt: skip
-def test_what_is_on_this_machine_or_no_web_address_is_refused(url: str):
+def test_local_addresses_and_other_schemes_are_refused(url: str):
     with pytest.raises(ForbiddenAddress):
         Fetcher(max_bytes=1000).fetch(url)
 
@@ -125,7 +125,7 @@ def test_a_redirect_to_a_private_address_is_not_followed():
         assert private.asked == []
 
 
-def test_redirects_without_end_end():
+def test_endless_redirects_are_stopped():
     with (
         web(lambda handler: say(handler, 302, Location=handler.path + "x")) as open_web,
         pytest.raises(UnreadableFile, match="more than 5 redirects"),
@@ -134,7 +134,7 @@ def test_redirects_without_end_end():
     assert len(open_web.asked) == 6
 
 
-def test_what_has_no_end_in_bytes_or_in_time_is_given_up():
+def test_an_endless_or_slow_response_is_stopped():
     def answers(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -150,14 +150,14 @@ def test_what_has_no_end_in_bytes_or_in_time_is_given_up():
             ours.fetch(f"http://127.0.0.1:{open_web.port}/slow")
 
 
-def test_an_error_of_the_other_server_is_told():
+def test_an_error_of_the_other_server_is_reported():
     with web(lambda handler: say(handler, 404, b"no")) as open_web, pytest.raises(UnreadableFile, match="status 404"):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
     with pytest.raises(UnreadableFile, match="cannot connect"):
         fetcher(open_web.port).fetch(f"http://127.0.0.1:{open_web.port}/")
 
 
-def test_a_server_asks_for_no_address_unless_it_was_told_that_it_may(client: httpx.Client):
+def test_a_server_fetches_no_url_unless_allowed(client: httpx.Client):
     with web(lambda handler: say(handler, 200, jpeg(1))) as open_web:
         url = f"http://127.0.0.1:{open_web.port}/"
         assert client.post("/api/v1/search", data={"url": url}).status_code == 400
@@ -165,7 +165,7 @@ def test_a_server_asks_for_no_address_unless_it_was_told_that_it_may(client: htt
         assert open_web.asked == []
 
 
-def test_a_server_that_may_finds_what_is_like_a_picture_of_the_web_and_never_one_of_its_own_network(collection: Path):
+def test_with_allow_url_a_public_picture_is_searched_and_a_private_one_never_fetched(collection: Path):
     def answers(handler: BaseHTTPRequestHandler) -> None:
         if handler.path == "/inside":
             say(handler, 302, Location="http://127.0.0.1:9/")

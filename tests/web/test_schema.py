@@ -1,4 +1,4 @@
-"""The OpenAPI description is true: whatever is made up from it gets an answer that it describes."""
+"""The OpenAPI description is true: requests generated from it get responses that it describes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 422]
 
 @pytest.mark.long
 @pytest.mark.parametrize("has_token", [False, True])
-def test_what_is_made_up_from_the_description_finds_no_fault(
-    address: str, guarded: str, tmp_path: Path, has_token: bool
-):
+def test_generated_requests_get_the_described_responses(address: str, guarded: str, tmp_path: Path, has_token: bool):
     (tmp_path / "schemathesis.toml").write_text(_EXPECTATIONS)
     server = guarded if has_token else address
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server}/api/v1/openapi.json"]
@@ -34,7 +32,7 @@ def test_what_is_made_up_from_the_description_finds_no_fault(
     assert "No issues found" in done.stdout
 
 
-def test_the_description_is_the_same_with_a_token_but_for_the_token(address: str, guarded: str):
+def test_the_description_differs_only_by_the_token(address: str, guarded: str):
     plain = httpx.get(f"{address}/api/v1/openapi.json").json()
     secured = httpx.get(f"{guarded}/api/v1/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}).json()
     assert secured.pop("security") == [{"token": []}]
@@ -43,7 +41,7 @@ def test_the_description_is_the_same_with_a_token_but_for_the_token(address: str
     assert secured == plain
 
 
-def test_every_way_in_is_described_and_nothing_of_the_page(address: str):
+def test_every_api_route_is_described_and_no_page(address: str):
     paths = httpx.get(f"{address}/api/v1/openapi.json").json()["paths"]
     assert set(paths) == {
         "/api/v1/search",

@@ -1,4 +1,4 @@
-"""`simsearch serve` as a process: it says where it serves, answers, stops cleanly, and says why it does not start."""
+"""`simsearch serve` as a process: it prints its URL, serves, stops cleanly, and explains a failed start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_it_serves_and_stops_without_a_word_when_told(collection: Path, stop: signal.Signals):
+def test_it_prints_its_url_and_stops_silently_on_a_signal(collection: Path, stop: signal.Signals):
     process, address = start("--in", str(collection), "--port", "0")
     assert httpx.get(f"{address}api/v1/ready").status_code == 200
     process.send_signal(stop)
@@ -40,7 +40,7 @@ def test_it_says_where_it_serves_and_stops_without_a_word_when_told(collection: 
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_what_was_begun_is_finished_before_it_stops(collection: Path):
+def test_running_requests_are_finished_before_it_stops(collection: Path):
     process, address = start("--in", str(collection), "--port", "0")
     answers: list[int] = []
 
@@ -59,7 +59,7 @@ def test_what_was_begun_is_finished_before_it_stops(collection: Path):
     process.communicate()
 
 
-def test_an_address_for_others_gets_a_token_of_its_own(collection: Path):
+def test_a_public_address_gets_a_generated_token(collection: Path):
     process, entry = start("--in", str(collection), "--host", "0.0.0.0", "--port", "0")
     token = entry.partition("login?token=")[2]
     address = entry.partition("/login")[0].replace("0.0.0.0", "127.0.0.1")
@@ -81,7 +81,7 @@ def test_an_address_for_others_gets_a_token_of_its_own(collection: Path):
         (["--in", "COLLECTION", "--backbone", "vgg16", "--port", "0"], 1, "vgg16"),
     ],
 )
-def test_it_says_in_a_line_why_it_does_not_start(collection: Path, arguments: list[str], code: int, said: str):
+def test_a_failed_start_is_explained_in_one_line(collection: Path, arguments: list[str], code: int, said: str):
     command = [str(collection) if one == "COLLECTION" else one for one in arguments]
     done = subprocess.run([*SERVE, *command], capture_output=True, text=True, timeout=60)
     assert done.returncode == code
@@ -89,7 +89,7 @@ def test_it_says_in_a_line_why_it_does_not_start(collection: Path, arguments: li
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_without_the_extra_it_says_how_to_install_it(collection: Path):
+def test_a_missing_extra_is_reported_with_the_install_command(collection: Path):
     for missing in ("fastapi", "uvicorn", "prometheus_client", "httptools"):
         code = (
             f"import sys\nsys.modules[{missing!r}] = None\nfrom simsearch.cli import main\n"
@@ -101,7 +101,7 @@ def test_without_the_extra_it_says_how_to_install_it(collection: Path):
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_port_in_use_is_told(collection: Path):
+def test_a_port_in_use_is_reported(collection: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [*SERVE, "--in", str(collection), "--port", str(taken.getsockname()[1])]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -109,7 +109,7 @@ def test_a_port_in_use_is_told(collection: Path):
     assert "Address already in use" in done.stderr
 
 
-def test_another_process_indexes_while_it_serves(tmp_path: Path, photos: Path):
+def test_another_process_can_index_while_it_serves(tmp_path: Path, photos: Path):
     oneshot.ingest(tmp_path / "ix", [photos], HISTOGRAM)
     process, address = start("--in", str(tmp_path / "ix"), "--port", "0")
     command = [sys.executable, "-m", "simsearch", "index", str(photos), "--into", str(tmp_path / "ix")]
