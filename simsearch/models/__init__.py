@@ -1,1 +1,1 @@
-"""What turns pixels into unit vectors."""
+"""Models: from uint8 pixels to unit vectors."""

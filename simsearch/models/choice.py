@@ -1,4 +1,4 @@
-"""From what a user asks for to a model with every detail fixed, without loading a network."""
+"""Resolve the user's choice of backbone and options to a complete model, without loading a network."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ALLOWED_VALUES = {"pooling": POOLINGS, "resize": RESIZES, "precision": PRECISIO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """What a user asks for. None means the default of the backbone.
+    """A backbone and its options, as a user gives them. None means the default of the backbone.
 
-    `backbone` is a row of the zoo, `builtin`, `histogram`, or the path of a model file; `weights` the path of a weights
-    file or `random`; `layer` the name of any layer of the network.
+    `backbone` is a name from `list_backbones` or the path of a model file. `weights` is the path of a weights file, or
+    `random`. `layer` is the name of any layer of the network.
     """
 
     backbone: str | None = None
@@ -42,20 +42,20 @@ class ModelChoice:
     offline: bool = False
 
     @classmethod
-    def from_options(cls, **words: str | bool | None) -> ModelChoice:
-        """A choice from words that somebody typed.
+    def from_options(cls, **options: str | bool | None) -> ModelChoice:
+        """Build a choice from option values that a user typed.
 
-        Raises `UsageError` on a pooling, a resize rule, a precision or an engine that there is none of.
+        Raises `UsageError` for an unknown pooling, resize rule, precision or engine.
         """
-        for what, allowed in _ALLOWED_VALUES.items():
-            word = words.get(what)
-            if word is not None and word not in allowed:
-                raise UsageError(f"there is no {what} {word!r}", f"choose one of {', '.join(allowed)}")
-        return cls(**words)  # type: ignore[arg-type]  # words were checked
+        for name, allowed in _ALLOWED_VALUES.items():
+            value = options.get(name)
+            if value is not None and value not in allowed:
+                raise UsageError(f"unknown {name} {value!r}", f"choose one of {', '.join(allowed)}")
+        return cls(**options)  # type: ignore[arg-type]  # checked above
 
     @property
     def has_model_options(self) -> bool:
-        """Whether anything but the backbone that tells models apart is asked for."""
+        """Whether an option that changes the vectors is set, besides the backbone."""
         return any(x is not None for x in (self.weights, self.layer, self.pooling, self.resize))
 
 
@@ -139,12 +139,12 @@ def _describe_zoo_backbone(row: Backbone) -> BackboneInfo:
 
 
 def list_backbone_names() -> list[str]:
-    """Every name that `ModelChoice.backbone` knows, in the order of the table."""
+    """All names that `ModelChoice.backbone` accepts, in the order of the table."""
     return [BUILTIN, histogram.NAME, *BACKBONES]
 
 
 def resolve_model(choice: ModelChoice) -> Model:
-    """Fix every detail: find the weights (downloading them if that is allowed), digest them, fill in defaults.
+    """Complete a choice: find the weights (download them if allowed), hash them, and fill in the defaults.
 
     Raises `UnknownBackbone`, `WeightsMissing`, or another `ModelError`.
     """
@@ -162,32 +162,32 @@ def resolve_model(choice: ModelChoice) -> Model:
     raise UnknownBackbone(name, difflib.get_close_matches(name.lower(), list_backbone_names(), n=3))
 
 
-def relocate_weights(model: Model, order: WeightsOptions) -> Model:
-    """The same model with its weights found again, wherever they lie now.
+def relocate_weights(model: Model, options: WeightsOptions) -> Model:
+    """Find the weights of a stored model again; the model is the same, only `file` may differ.
 
-    Raises `WeightsMismatch` when what is found is not what the model was, `WeightsMissing` when nothing is.
+    Raises `WeightsMismatch` when the file that is found has another digest, `WeightsMissing` when none is found.
     """
     if model.file is None:
         return model
-    if order.path is None and Path(model.file).exists() and _hash_weights(model) == model.weights:
+    if options.path is None and Path(model.file).exists() and _hash_weights(model) == model.weights:
         return model
     if model.backbone not in BACKBONES or model.runtime != "keras-zoo":
-        if order.path is not None:
+        if options.path is not None:
             raise _make_own_weights_error(model.file)
         raise WeightsMismatch(
-            f"{model.file} is missing or is not the model that was indexed with",
-            f"put the file back, or index again with --backbone {model.file}",
+            f"the model file {model.file} is missing, or differs from the one that the collection was indexed with",
+            f"restore the file, or index again with --backbone {model.file}",
         )
     row = BACKBONES[model.backbone]
-    if order.path is None:
+    if options.path is None:
         for file in weights.list_local(row, with_head=False):
             if weights.hash_file(file) == model.weights:
                 return replace(model, file=file)
-    found = weights.find(row, order, with_head=weights.has_head(model.file), download=_download)
+    found = weights.find(row, options, with_head=weights.has_head(model.file), download=_download)
     if weights.hash_file(found) != model.weights:
         raise WeightsMismatch(
-            f"{found} holds other weights than the collection was indexed with",
-            "name the right file with --weights, or index again",
+            f"the weights in {found} differ from those that the collection was indexed with",
+            "give the right file with --weights, or index again",
         )
     return replace(model, file=found)
 
@@ -201,14 +201,16 @@ def _hash_weights(model: Model) -> str:
 
 
 def _make_own_weights_error(name: str) -> ModelError:
-    return ModelError(f"{name} brings its own weights", "leave --weights out")
+    return ModelError(f"{name} contains its own weights", "remove --weights")
 
 
 def _build_fixed_model(choice: ModelChoice, name: str, runtime: Runtime, side_px: int, digest: str) -> Model:
-    """A backbone that is complete as it is: nothing is to be found, nothing to be cut."""
+    """Build the model of a backbone that needs no weights file and has no choice of layer or pooling."""
     for option, value in (("--weights", choice.weights), ("--layer", choice.layer), ("--pooling", choice.pooling)):
         if value is not None:
-            raise ModelError(f"{name} is complete as it is", f"leave {option} out, or name a --backbone")
+            raise ModelError(
+                f"{option} does not apply to the backbone {name}", f"remove {option}, or choose another --backbone"
+            )
     return Model(
         backbone=name,
         runtime=runtime,
@@ -226,8 +228,8 @@ def _build_zoo_model(row: Backbone, choice: ModelChoice) -> Model:
     layer = choice.layer or row.layer
     file, digest = None, RANDOM_WEIGHTS
     if choice.weights != RANDOM_WEIGHTS:
-        order = WeightsOptions(choice.weights, choice.offline)
-        file = weights.find(row, order, with_head=layer in row.head_layers, download=_download)
+        options = WeightsOptions(choice.weights, choice.offline)
+        file = weights.find(row, options, with_head=layer in row.head_layers, download=_download)
         digest = weights.hash_file(file)
     return Model(
         backbone=row.name,

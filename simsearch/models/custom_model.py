@@ -1,11 +1,11 @@
-"""The user's own model: a `.keras` file, a SavedModel folder or an `.onnx` file, with a small JSON beside it.
+"""The user's own model: a `.keras` file, a SavedModel folder or an `.onnx` file, with a JSON file beside it.
 
-The JSON is named like the model (`flowers.onnx` and `flowers.json`) and says what a file cannot:
+The JSON file has the name of the model (`flowers.onnx` and `flowers.json`) and holds the settings of its input:
 
     {"side": 224, "resize": "squash", "scaling": "torch", "layer": null, "pooling": "avg"}
 
-`scaling` is a name of `SCALINGS` or `{"channels": "bgr", "scale": [..], "offset": [..]}`, applied to values
-from 0 to 255. `side` and `scaling` must be there, the rest has the defaults above.
+`scaling` is a name from `SCALINGS` or `{"channels": "bgr", "scale": [..], "offset": [..]}`, applied to values from 0 to
+255. `side` and `scaling` are required; the other fields have the defaults above.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _SCALING_FIELDS = frozenset({"channels", "scale", "offset"})
 
 
 def is_model_file(name: str) -> bool:
-    """Whether `name` means a file of the user's and not a row of the zoo."""
+    """Whether `name` is the path of a model file and not the name of a backbone."""
     return os.path.exists(name) or os.sep in name or name.endswith((".keras", ".onnx"))
 
 
 def read_model_file(path: str, *, layer: str | None, pooling: Pooling | None, resize: Resize | None) -> Model:
-    """The model at `path`; what the caller names goes before what the JSON says.
+    """Read the settings of the model at `path`. Arguments that are not None override the JSON file.
 
-    Raises `ModelError` when the model or its JSON is missing or wrong.
+    Raises `ModelError` when the model or its JSON file is missing or invalid.
     """
     if not os.path.exists(path):
-        raise ModelError(f"there is no model at {path}", "check the path")
+        raise ModelError(f"no model at {path}", "check the path")
     runtime = _detect_runtime(path)
     settings = _read_settings(Path(path).with_suffix(".json"))
     return Model(
@@ -63,11 +63,13 @@ def _detect_runtime(path: str) -> Runtime:
         return "onnx"
     if path.endswith(".keras"):
         return "keras-file"
-    raise ModelError(f"{path} is no model that is read", "give a .keras file, a SavedModel folder or an .onnx file")
+    raise ModelError(
+        f"{path} has no supported model format", "give a .keras file, a SavedModel folder or an .onnx file"
+    )
 
 
 def hash_model(path: str) -> str:
-    """One digest for a file, or for all files of a folder in the order of their names."""
+    """The digest of a model file, or of all files in a model folder in the order of their names."""
     if os.path.isfile(path):
         return hash_file(path)
     hasher = xxhash.xxh3_128()
@@ -80,20 +82,27 @@ def _read_settings(file: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(f"{file} is missing", f"write what the model expects, such as {_EXAMPLE}") from error
+        raise ModelError(
+            f"the settings file {file} is missing",
+            f"create it with the settings of the model's input, such as {_EXAMPLE}",
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read ({error})", f"write a JSON object such as {_EXAMPLE}") from error
     if not isinstance(settings, dict):
-        raise ModelError(f"{file} holds no JSON object", f"write one such as {_EXAMPLE}")
+        raise ModelError(f"{file} does not contain a JSON object", f"write one such as {_EXAMPLE}")
     if unknown := settings.keys() - _SETTINGS_FIELDS:
-        raise _make_settings_error(file, f"unknown fields {sorted(unknown)}", f"known are {sorted(_SETTINGS_FIELDS)}")
+        raise _make_settings_error(
+            file, f"unknown fields {sorted(unknown)}", f"the known fields are {sorted(_SETTINGS_FIELDS)}"
+        )
     side = settings.get("side")
     if not isinstance(side, int) or isinstance(side, bool) or side <= 0:
-        raise _make_settings_error(file, f"side is {side!r}", "give the input's side in pixels")
+        raise _make_settings_error(
+            file, f"side is {side!r}", "give the side of the input in pixels, a whole number above 0"
+        )
     _check_choice(file, settings, "resize", RESIZES)
     _check_choice(file, settings, "pooling", POOLINGS)
     if not isinstance(settings.get("layer"), str | None):
-        raise _make_settings_error(file, f"layer is {settings['layer']!r}", "give a layer's name or null")
+        raise _make_settings_error(file, f"layer is {settings['layer']!r}", "give the name of a layer, or null")
     return settings | {"scaling": _parse_scaling(file, settings.get("scaling"))}
 
 

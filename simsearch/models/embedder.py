@@ -1,4 +1,4 @@
-"""One contract for every runtime: uint8 pixels in, unit vectors out. Picks the engine, and falls back."""
+"""Open a model as an `Embedder`: choose the engine, convert the graph, and fall back where that fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Engine = Literal["auto", "openvino", "tensorflow"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 
 MIN_AGREEMENT = 0.9999
-"""The least cosine between what Keras and the converted graph make of a picture at f32."""
+"""The minimum mean cosine between the vectors of Keras and of the converted graph, both at f32."""
 
 MIN_VECTOR_NORM = 0.99
 """A row shorter than this is no unit vector: the network returned zeros or values that are not finite."""
@@ -28,10 +28,10 @@ _N_NOISE = 8
 
 
 class Embedder(Protocol):
-    """A model, loaded.
+    """A loaded model.
 
-    `width` is d, the length of its vectors. `n_parallel` is how many batches may be embedded at once, by so many
-    threads. `notes` say what a person should know, such as that something slower had to serve.
+    `width` is d, the length of its vectors. `n_parallel` is the number of batches that may be embedded at the same
+    time, each by its own thread. `notes` are messages for the user, such as that a slower engine is used.
     """
 
     model: Model
@@ -41,18 +41,18 @@ class Embedder(Protocol):
     notes: tuple[str, ...]
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows; a row with no direction is near zero."""
+        """Embed (n, side, side, 3) uint8 RGB as (n, d) float32 unit rows; a row without a direction is near zero."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How to load a model.
+    """Options for loading a model.
 
-    `for_many`: for a run and not for one question. `locate` finds the weights, when they are needed at all.
-    `graph` is what the catalog keeps of an int8 model. `pixels` are pictures (n, side, side, 3) that a newly
-    converted graph is checked on; without them it is noise. `n_threads` are what OpenVINO may use, all where it is
-    None.
+    `for_throughput` optimizes for many batches, otherwise for the latency of one. `locate` finds the weights; it is
+    called only where they are needed. `graph` is the stored graph of an int8 model. `pixels` (n, side, side, 3) uint8
+    are used to check a newly converted graph; without them it is checked on noise. `n_threads` limits OpenVINO's
+    threads; None means all cores.
     """
 
     engine: Engine = "auto"
@@ -64,7 +64,7 @@ class LoadOptions:
 
 
 class HistogramEmbedder:
-    """Counts colours and edges."""
+    """The embedder of the histogram backbone."""
 
     engine = "numpy"
     n_parallel = 1
@@ -75,110 +75,112 @@ class HistogramEmbedder:
         self.width = histogram.WIDTH
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows."""
+        """Embed (n, side, side, 3) uint8 RGB as (n, d) float32 unit rows."""
         return histogram.compute_histograms(batch)
 
 
-def open_embedder(model: Model, opening: LoadOptions | None = None) -> Embedder:
-    """Load a model: in a third of a second where its graph was converted before, else in some seconds.
+def open_embedder(model: Model, options: LoadOptions | None = None) -> Embedder:
+    """Load a model: 0.3 s if its graph is in the cache, otherwise several seconds for the conversion.
 
-    What OpenVINO cannot run TensorFlow does, and a note says so. Raises `ModelError` when the network cannot be
-    built or its weights do not fit, or when the engine that was asked for by name cannot run it.
+    TensorFlow runs the models that OpenVINO cannot run, and a note says so. Raises `ModelError` when the network cannot
+    be built, when its weights do not fit, or when the requested engine cannot run it.
     """
-    opening = opening or LoadOptions()
+    options = options or LoadOptions()
     check_can_embed(model)
     if model.runtime == "histogram":
         return HistogramEmbedder(model)
-    if model.runtime == "builtin" and opening.graph is None and model.weights != hash_builtin_weights():
+    if model.runtime == "builtin" and options.graph is None and model.weights != hash_builtin_weights():
         raise WeightsMismatch(
-            f"the collection was indexed with another {model.backbone} than this simsearch has",
+            f"the collection was indexed with another version of the backbone {model.backbone}",
             f"index again: simsearch index ... --backbone {model.backbone}",
         )
-    if opening.engine == "tensorflow":
-        return _open_keras(model, opening, [])
+    if options.engine == "tensorflow":
+        return _open_keras(model, options, [])
     try:
         from simsearch.models import openvino_runtime
     except ImportError as error:
-        if opening.engine == "openvino" or model.runtime == "onnx":
+        if options.engine == "openvino" or model.runtime == "onnx":
             raise ModelError(f"OpenVINO cannot be loaded ({error})", "install it: pip install openvino") from error
-        return _open_keras(model, opening, [f"OpenVINO cannot be loaded ({error}); TensorFlow serves, slower"])
-    if opening.graph is not None:
-        graph = openvino_runtime.from_bytes(opening.graph)
+        return _open_keras(
+            model, options, [f"OpenVINO cannot be loaded ({error}); TensorFlow is used, which is slower"]
+        )
+    if options.graph is not None:
+        graph = openvino_runtime.from_bytes(options.graph)
         return openvino_runtime.OpenVinoEmbedder(
-            model, graph, for_many=opening.for_throughput, n_threads=opening.n_threads
+            model, graph, for_throughput=options.for_throughput, n_threads=options.n_threads
         )
     if model.runtime in ("builtin", "onnx"):
         graph = network.GRAPH if model.runtime == "builtin" else None
-        return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_throughput)
-    return _open_converted(openvino_runtime, model, opening)
+        return openvino_runtime.OpenVinoEmbedder(model, graph, for_throughput=options.for_throughput)
+    return _open_converted(openvino_runtime, model, options)
 
 
 def check_can_embed(model: Model) -> None:
-    """Raises `ModelError` for a model whose vectors were imported: nothing here could make others."""
+    """Raise `ModelError` for imported vectors: no further picture can be embedded with such a model."""
     if model.runtime == "imported":
-        problem = f"the vectors of {model.backbone} were imported: no other picture can be embedded with it"
-        raise ModelError(problem, "ask with an image of the collection (--id), or with another --backbone")
+        problem = f"{model.backbone} has imported vectors only and cannot embed pictures"
+        raise ModelError(problem, "search with an image of the collection (--id), or with another --backbone")
 
 
 def hash_builtin_weights() -> str:
-    """The digest of the weights of the backbone that ships with this simsearch."""
+    """The digest of the weights of the built-in backbone."""
     return hash_file(str(network.GRAPH.with_suffix(".bin")))
 
 
 def make_graph_key(model: Model, version: str) -> str:
-    """Under which the cache keeps the graph that is the same for every precision."""
+    """The cache key of a converted graph; all precisions share it."""
     return f"{model.f32_model.fingerprint}-openvino-{version}"
 
 
 def compute_mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """The mean cosine of the rows of two arrays (n, d) of unit rows."""
+    """The mean cosine between corresponding unit rows of two arrays (n, d)."""
     return float(np.mean(np.sum(a * b, axis=1)))
 
 
-def _open_keras(model: Model, opening: LoadOptions, notes: Sequence[str]) -> Embedder:
+def _open_keras(model: Model, options: LoadOptions, notes: Sequence[str]) -> Embedder:
     if model.runtime == "onnx":
-        raise ModelError("TensorFlow does not read ONNX", "leave --engine out")
+        raise ModelError("TensorFlow cannot read ONNX files", "remove --engine")
     if model.precision == "int8":
-        raise ModelError(
-            "TensorFlow does not run what was made int8", "leave --engine out, or index with --precision f32"
-        )
+        raise ModelError("TensorFlow cannot run int8 models", "remove --engine, or index with --precision f32")
     from simsearch.models.keras_runtime import KerasEmbedder
 
-    return KerasEmbedder(opening.locate(model), notes)
+    return KerasEmbedder(options.locate(model), notes)
 
 
-def _open_converted(openvino_runtime: Any, model: Model, opening: LoadOptions) -> Embedder:
-    """A Keras network as OpenVINO runs it, from the cache or converted now."""
+def _open_converted(openvino_runtime: Any, model: Model, options: LoadOptions) -> Embedder:
+    """Open a Keras network in OpenVINO: from the cache, or converted now and compared with Keras."""
     notes: list[str] = []
     key = make_graph_key(model, openvino_runtime.VERSION)
     try:
         if file := graph_cache.find(key):
-            return openvino_runtime.OpenVinoEmbedder(model, file, for_many=opening.for_throughput)  # type: ignore[no-any-return]
+            return openvino_runtime.OpenVinoEmbedder(model, file, for_throughput=options.for_throughput)  # type: ignore[no-any-return]
     except (ValueError, SimsearchError) as error:
-        notes.append(f"the converted {model.backbone} in the cache was damaged and is made anew ({error})")
-    keras = _open_keras(model, opening, notes)
+        notes.append(f"the cached graph of {model.backbone} was damaged and is converted again ({error})")
+    keras = _open_keras(model, options, notes)
     try:
-        graph = openvino_runtime.convert(keras.function)  # type: ignore[attr-defined]  # it is Keras's
+        graph = openvino_runtime.convert(keras.function)  # type: ignore[attr-defined]  # a KerasEmbedder
         exact = openvino_runtime.OpenVinoEmbedder(model.f32_model, graph)
-    except Exception as error:  # a layer that OpenVINO does not know makes it raise anything
+    except Exception as error:  # the exception type for an unsupported layer is undefined
         return _fall_back_to_keras(
-            keras, opening, f"cannot convert {model.backbone} ({openvino_runtime.last_line(error)})"
+            keras, options, f"cannot convert {model.backbone} ({openvino_runtime.extract_last_line(error)})"
         )
-    pixels = _make_noise(model) if opening.pixels is None or not len(opening.pixels) else opening.pixels[:_N_NOISE]
+    pixels = _make_noise(model) if options.pixels is None or not len(options.pixels) else options.pixels[:_N_NOISE]
     agreement = compute_mean_cosine(keras.embed(pixels), exact.embed(pixels))
     if not agreement >= MIN_AGREEMENT:
-        return _fall_back_to_keras(keras, opening, f"gives other vectors for {model.backbone} (cosine {agreement:.4f})")
+        return _fall_back_to_keras(
+            keras, options, f"computes different vectors for {model.backbone} (mean cosine {agreement:.4f})"
+        )
     try:
         graph = graph_cache.keep(key, lambda path: openvino_runtime.save(graph, path))
     except OSError as error:
-        notes.append(f"the cache cannot be written to ({error}); {model.backbone} is converted each time")
-    return openvino_runtime.OpenVinoEmbedder(model, graph, for_many=opening.for_throughput, notes=notes)  # type: ignore[no-any-return]
+        notes.append(f"the graph cache cannot be written ({error}); {model.backbone} is converted each time")
+    return openvino_runtime.OpenVinoEmbedder(model, graph, for_throughput=options.for_throughput, notes=notes)  # type: ignore[no-any-return]
 
 
-def _fall_back_to_keras(keras: Embedder, opening: LoadOptions, problem: str) -> Embedder:
-    if opening.engine == "openvino":
-        raise ModelError(f"OpenVINO {problem}", "leave --engine out: TensorFlow serves then")
-    keras.notes = (*keras.notes, f"OpenVINO {problem}; TensorFlow serves, slower")
+def _fall_back_to_keras(keras: Embedder, options: LoadOptions, problem: str) -> Embedder:
+    if options.engine == "openvino":
+        raise ModelError(f"OpenVINO {problem}", "remove --engine to use TensorFlow")
+    keras.notes = (*keras.notes, f"OpenVINO {problem}; TensorFlow is used, which is slower")
     return keras
 
 

@@ -1,4 +1,4 @@
-"""Converted graphs in the user's cache: written whole or not at all, used only while they are what was written."""
+"""Cache of converted graphs in the user's cache folder: written atomically, and verified by digest before use."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from simsearch.errors import SimsearchError
 from simsearch.models.weights import find_cache_folder, hash_file
 
 _ATTEMPTS = 20
-_DEFINITION, _WEIGHTS, _SEAL = "graph.xml", "graph.bin", "seal.json"
+_DEFINITION, _WEIGHTS, _DIGESTS = "graph.xml", "graph.bin", "seal.json"
 
 
 def find(key: str) -> Path | None:
-    """The definition of the graph kept under `key`, or None where there is none.
+    """Find the definition file of the graph stored under `key`; None where there is none.
 
-    Raises `ValueError` when what is there is damaged.
+    Raises `ValueError` when the stored graph is damaged.
     """
     folder = _locate_folder(key)
     if not folder.is_dir():
         return None
     try:
-        sealed = json.loads((folder / _SEAL).read_text(encoding="ascii"))
+        stored = json.loads((folder / _DIGESTS).read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} has no readable seal") from error
-    if sealed != _hash_files(folder):
-        raise ValueError(f"{folder} is not what was written")
+        raise ValueError(f"{folder} has no readable {_DIGESTS}") from error
+    if stored != _hash_files(folder):
+        raise ValueError(f"the files in {folder} differ from their digests")
     return folder / _DEFINITION
 
 
 def keep(key: str, save: Callable[[Path], None]) -> Path:
-    """Keep the graph that `save` writes to a definition's path; a damaged or older one gives way.
+    """Store a graph: `save` writes it to the path of a definition file. Replaces a damaged one.
 
-    Raises `OSError` when the cache cannot be written to.
+    Raises `OSError` when the cache cannot be written.
     """
     folder = _locate_folder(key)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=".graph-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=".graph-", dir=folder.parent))
     try:
-        save(workshop / _DEFINITION)
-        (workshop / _SEAL).write_text(json.dumps(_hash_files(workshop)), encoding="ascii")
-        _move(workshop, folder)
+        save(temporary / _DEFINITION)
+        (temporary / _DIGESTS).write_text(json.dumps(_hash_files(temporary)), encoding="ascii")
+        _move(temporary, folder)
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder / _DEFINITION
 
 
-def _move(workshop: Path, folder: Path) -> None:
-    """Put a new graph in its place, unless another process put a whole one there meanwhile: that one is the same."""
+def _move(temporary: Path, folder: Path) -> None:
+    """Move a new graph into place. An intact graph that another process stored first is the same, and stays."""
     for attempt in range(_ATTEMPTS):
         try:
-            os.rename(workshop, folder)
+            os.rename(temporary, folder)
         except OSError:
             if _is_intact(folder):
                 return
             if attempt == _ATTEMPTS - 1:
                 raise
             damaged = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
-            with contextlib.suppress(OSError):  # another process took it away first
+            with contextlib.suppress(OSError):  # another process moved it away first
                 os.rename(folder, damaged)
             shutil.rmtree(damaged, ignore_errors=True)
         else:
@@ -72,7 +72,7 @@ def _move(workshop: Path, folder: Path) -> None:
 def _is_intact(folder: Path) -> bool:
     try:
         return find(folder.name) is not None
-    except (ValueError, SimsearchError):  # damaged, or taken away while it was looked at
+    except (ValueError, SimsearchError):  # damaged, or removed while it was read
         return False
 
 

@@ -1,10 +1,10 @@
-"""The backbone without a network: colours and edges, counted. The baseline that every network is compared with.
+"""The histogram backbone: color and edge histograms, without a network. The baseline for every comparison.
 
-Two halves of equal weight, each the square root of counts (Hellinger, Arandjelovic & Zisserman 2012), L2-normalised:
+Two parts of equal weight, each the square root of counts (Hellinger, Arandjelovic & Zisserman 2012), L2-normalized:
 
-* colour: HSV in 8 x 3 x 3 bins over a 2 x 2 grid (Swain & Ballard 1991; the grid keeps top from bottom),
-* edges: gradient orientations without sign in 9 bins, weighted by magnitude, over an 8 x 8 grid (after Dalal &
-  Triggs 2005).
+* color: HSV in 8 x 3 x 3 bins over a 2 x 2 grid (Swain & Ballard 1991; the grid separates top and bottom),
+* edges: unsigned gradient orientations in 9 bins, weighted by magnitude, over an 8 x 8 grid (after Dalal & Triggs
+  2005).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ WIDTH = _COLOR_GRID**2 * _N_COLORS + _EDGE_GRID**2 * _ORIENTATIONS
 
 
 def compute_histograms(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, 128, 128, 3) uint8 RGB to (n, 864) float32 unit rows."""
-    colour = _normalize_hellinger(_count_colors(batch))
+    """Compute histograms: (n, 128, 128, 3) uint8 RGB to (n, 864) float32 unit rows."""
+    color = _normalize_hellinger(_count_colors(batch))
     edges = _normalize_hellinger(_count_edges(batch))
-    return np.concatenate([colour, edges], axis=1) * np.float32(np.sqrt(0.5))
+    return np.concatenate([color, edges], axis=1) * np.float32(np.sqrt(0.5))
 
 
 def _normalize_hellinger(counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Square roots of the shares; a picture without any edge shares evenly, so that its row is a unit row too."""
+    """Square roots of the relative counts. Where all counts are 0 they are set equal, so that the row has length 1."""
     total = counts.sum(axis=1, keepdims=True)
     even = np.float32(1 / counts.shape[1])
     shares = np.where(total > 0, counts / np.maximum(total, np.float32(1e-12)), even)
@@ -57,9 +57,9 @@ def _count_colors(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _count_edges(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-    # Whole numbers, so that equal neighbours differ by nothing: rounding would choose the bin of a straight edge.
+    # Values are whole numbers, so equal neighbors differ by exactly 0; rounding errors would choose the bin of an edge.
     red, green, blue = (batch[..., c].astype(np.float32) for c in range(3))
-    # Element by element: a matrix product's last bits depend on how many pictures are in the batch.
+    # Element by element: the last bits of a matrix product depend on the size of the batch.
     grey = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
     down, across = np.gradient(grey, axis=(1, 2))
     orientation = np.arctan2(down, across) / np.pi % 1

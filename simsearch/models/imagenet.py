@@ -1,7 +1,7 @@
-"""The thousand classes of ImageNet (ILSVRC 2012), in the order of the networks' outputs.
+"""The 1,000 ImageNet classes (ILSVRC 2012), in the order of a network's outputs.
 
-Identifiers are those of WordNet 3.0 synsets: `n04522168` is a vase. Names are not unique: there are two cranes and two
-maillots, so a class is known by its identifier.
+Identifiers are WordNet 3.0 synsets: `n04522168` is a vase. Names are not unique (two classes are called crane, two
+maillot), so a class is identified by its identifier.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FILE = Path(__file__).with_name("imagenet_classes.txt")
 
 @dataclass(frozen=True, slots=True)
 class ImageNetClass:
-    """One class. `label` is the name, with the identifier where another class has the same name."""
+    """An ImageNet class. `label` is the name, followed by the identifier where two classes share the name."""
 
     id: str
     name: str
@@ -25,7 +25,7 @@ class ImageNetClass:
 
 @cache
 def load_classes() -> tuple[ImageNetClass, ...]:
-    """All of them; the position is the number of the network's output."""
+    """Load all classes; the position in the tuple is the index of the network's output."""
     rows = [line.split(" ", 1) for line in _FILE.read_text(encoding="utf-8").splitlines()]
-    n_so_named = Counter(name for _, name in rows)
-    return tuple(ImageNetClass(id_, name, name if n_so_named[name] == 1 else f"{name} ({id_})") for id_, name in rows)
+    n_per_name = Counter(name for _, name in rows)
+    return tuple(ImageNetClass(id_, name, name if n_per_name[name] == 1 else f"{name} ({id_})") for id_, name in rows)

@@ -1,12 +1,12 @@
-"""The only import of TensorFlow: builds any Keras network as a graph from uint8 pixels to unit vectors.
+"""Keras runtime: build any Keras network as a graph from uint8 pixels to unit vectors.
 
-Pre-processing, pooling and L2 normalisation are layers of that graph, so index and query cannot differ.
+Pre-processing, pooling and L2 normalization are layers of the graph, so they are the same at ingest and at query. No
+other module imports TensorFlow.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import io
 import os
@@ -23,7 +23,13 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
 from simsearch.models.builtin import network as builtin
-from simsearch.models.layers import Layer, LayerMaps, select_layers
+from simsearch.models.layers import (
+    Layer,
+    LayerMaps,
+    make_pooling_error,
+    make_unknown_layer_error,
+    select_layers,
+)
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, Model, Pooling, Scaling
 from simsearch.models.weights import has_head
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
@@ -34,17 +40,17 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 @contextlib.contextmanager
 def _silence_stderr() -> Iterator[None]:
-    """Silence file descriptor 2: TensorFlow's libraries write notes on devices to it before they can be told."""
+    """Redirect file descriptor 2 to /dev/null: TensorFlow writes device messages there before it can be configured."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)
 
 
 with _silence_stderr():
@@ -53,7 +59,7 @@ with _silence_stderr():
 
 
 class KerasEmbedder:
-    """A Keras graph, compiled by TensorFlow once for every batch size. It calculates in float32."""
+    """A Keras graph compiled by TensorFlow, once for all batch sizes. It calculates in float32."""
 
     engine = "tensorflow"
     n_parallel = 1
@@ -61,24 +67,24 @@ class KerasEmbedder:
     def __init__(self, model: Model, notes: Sequence[str] = ()) -> None:
         self.model = model.f32_model
         self.notes = tuple(notes)
-        vectors_of = _load_saved_model(model) if model.runtime == "saved-model" else _build_keras_function(model)
+        function = _load_saved_model(model) if model.runtime == "saved-model" else _build_keras_function(model)
         pixels = tf.TensorSpec([None, model.side_px, model.side_px, 3], tf.uint8)
-        self._vectors_of = tf.function(vectors_of, input_signature=[pixels], autograph=False)
-        self.width = int(self._vectors_of.get_concrete_function().output_shapes[-1])
+        self._function = tf.function(function, input_signature=[pixels], autograph=False)
+        self.width = int(self._function.get_concrete_function().output_shapes[-1])
 
     @property
     def function(self) -> Any:
-        """The TensorFlow function from pixels to vectors, to be converted for another engine."""
-        return self._vectors_of.get_concrete_function()
+        """The TensorFlow function from pixels to vectors, for conversion to another engine."""
+        return self._function.get_concrete_function()
 
     def embed(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, side, side, 3) uint8 RGB to (n, d) float32 unit rows."""
-        vectors: NDArray[np.float32] = self._vectors_of(tf.constant(batch)).numpy()
+        """Embed (n, side, side, 3) uint8 RGB as (n, d) float32 unit rows."""
+        vectors: NDArray[np.float32] = self._function(tf.constant(batch)).numpy()
         return vectors
 
 
 def build_graph(model: Model) -> keras.Model:
-    """The Keras network of a model, from uint8 (n, side, side, 3) to unit rows (n, d).
+    """Build the Keras network of a model, from uint8 (n, side, side, 3) to unit rows (n, d).
 
     Raises `UnknownLayer`, `WeightsMismatch` or another `ModelError`.
     """
@@ -89,9 +95,9 @@ def build_graph(model: Model) -> keras.Model:
     features = _cut(network, model)
     _check_inputs_and_outputs(model, n_inputs=len(features.inputs), n_outputs=len(features.outputs))
     pixels = keras.Input((model.side_px, model.side_px, 3), dtype="uint8", name="pixels")
-    takes = features.inputs[0].shape
-    if takes[-1] != 3:  # Keras would notice when it runs, not here
-        raise _make_size_error(model, f"it takes {takes}")
+    shape = features.inputs[0].shape
+    if shape[-1] != 3:  # Keras would raise only when the network runs
+        raise _make_size_error(model, f"its input has the shape {shape}")
     try:
         maps = features(_scale(pixels, model.scaling))
     except ValueError as error:
@@ -100,9 +106,9 @@ def build_graph(model: Model) -> keras.Model:
 
 
 class FeatureMapExtractor:
-    """A network cut at several layers at once, so that all their maps cost one pass.
+    """A network with several layers as outputs, so that one pass computes all their feature maps.
 
-    `layers` are names or indexes, as `layers.chosen` takes them. Raises `UnknownLayer` or another `ModelError`.
+    `layers` are names or indexes, as for `select_layers`. Raises `UnknownLayer` or another `ModelError`.
     """
 
     def __init__(self, model: Model, layers: Sequence[str | int] = ()) -> None:
@@ -118,20 +124,20 @@ class FeatureMapExtractor:
         self._network = keras.Model(network.inputs, [network.layers[layer.index].output for layer in self.layers])
 
     def extract(self, pixels: NDArray[np.uint8]) -> tuple[LayerMaps, ...]:
-        """The maps of one picture, (side, side, 3) uint8 RGB, a layer each."""
+        """Compute the feature maps of one picture (side, side, 3) uint8 RGB, one result per layer."""
         batch = tf.constant(pixels[None])
         try:
-            # The built-in network scales its pixels itself.
+            # The built-in network contains the scaling.
             values = batch if self._model.runtime == "builtin" else _scale(batch, self._model.scaling)
-            several = self._network(values, training=False)
+            outputs = self._network(values, training=False)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise _make_size_error(self._model, _extract_first_line(error)) from error
-        outputs = several if isinstance(several, list) else [several]  # Keras unpacks a list of one
+        outputs = outputs if isinstance(outputs, list) else [outputs]  # Keras unpacks a list of one
         return tuple(LayerMaps(layer, maps[0].numpy()) for layer, maps in zip(self.layers, outputs, strict=True))
 
 
 def _fix_input_size(network: keras.Model, model: Model) -> keras.Model:
-    """The network for the model's side: one that takes any size does not say how large its maps are."""
+    """Fix the input size of a network to the model's side; a network of variable size has no fixed map sizes."""
     _check_inputs_and_outputs(model, n_inputs=len(network.inputs), n_outputs=1)
     if None not in network.inputs[0].shape[1:]:
         return network
@@ -145,8 +151,8 @@ def _fix_input_size(network: keras.Model, model: Model) -> keras.Model:
 
 def _describe_layer(index: int, layer: Any) -> Layer:
     try:
-        shape = getattr(layer.output, "shape", ())  # a list of several outputs has none
-    except (AttributeError, ValueError):  # a layer that is used more than once has no one output
+        shape = getattr(layer.output, "shape", ())  # a list of several outputs has no shape
+    except (AttributeError, ValueError):  # a layer that is used more than once has no single output
         shape = ()
     is_map = len(shape) == 4 and None not in shape[1:] and min(shape[1:3]) > 1
     return Layer(index, layer.name, tuple(shape[1:]) if is_map else None, isinstance(layer, _CONVOLUTIONS))
@@ -161,39 +167,41 @@ _CONVOLUTIONS = (
 
 
 def download(wanted: WeightsFile, url: str, folder: Path) -> None:
-    """Fetch a weights file through Keras into `folder`, where it appears whole or not at all.
+    """Download a weights file through Keras into `folder`, atomically.
 
-    Raises `OSError` when it cannot be fetched or its hash is not the published one.
+    Raises `OSError` when the download fails or the file does not have the published digest.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    workshop = tempfile.mkdtemp(prefix=".download-", dir=folder)
+    temporary = tempfile.mkdtemp(prefix=".download-", dir=folder)
     try:
         try:
             with _redirect_progress():
-                fetched = keras.utils.get_file(wanted.name, origin=url, cache_dir=workshop, cache_subdir="")
+                fetched = keras.utils.get_file(wanted.name, origin=url, cache_dir=temporary, cache_subdir="")
         except Exception as error:  # Keras raises a bare Exception for every failure of the transfer
             raise OSError(str(error)) from error
         if wanted.digest and _compute_published_digest(fetched, wanted.digest) != wanted.digest:
-            raise OSError(f"what {url} sent has another hash than the published one")
+            raise OSError(f"the file from {url} does not have the published digest")
         os.replace(fetched, folder / wanted.name)
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _redirect_progress() -> contextlib.AbstractContextManager[Any]:
-    """Keras writes its progress to stdout, where only answers belong; without a terminal nobody reads it."""
+    """Redirect Keras's progress from stdout, which is reserved for results; discard it without a terminal."""
     return contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO())
 
 
 def _compute_published_digest(path: str, like: str) -> str:
-    """MD5 or SHA-256 in hexadecimal, whichever `like` is."""
+    """The MD5 or SHA-256 digest of a file in hexadecimal, the same kind as `like`."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "md5" if len(like) == 32 else "sha256").hexdigest()
 
 
 def _check_backend() -> None:
     if keras.backend.backend() != "tensorflow":
-        raise ModelError(f"Keras runs on {keras.backend.backend()}, not on TensorFlow", "set KERAS_BACKEND=tensorflow")
+        raise ModelError(
+            f"the Keras backend is {keras.backend.backend()}, not TensorFlow", "set KERAS_BACKEND=tensorflow"
+        )
 
 
 def _build_zoo_network(model: Model) -> keras.Model:
@@ -208,10 +216,10 @@ def _build_zoo_network(model: Model) -> keras.Model:
     for with_head in order:
         network = _construct(row, with_head=with_head)
         if with_head and not needs_head and row.layer not in {layer.name for layer in network.layers}:
-            continue  # ConvNeXt normalises its features another way below a head
+            continue  # ConvNeXt with a head normalizes its features differently
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Keras warns dozens of times before it raises on what does not fit
+                warnings.simplefilter("ignore")  # Keras warns dozens of times before it raises
                 network.load_weights(model.file)
         except (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError) as error:
             failure = failure or error
@@ -221,16 +229,16 @@ def _build_zoo_network(model: Model) -> keras.Model:
             return network
     wanted = row.top if needs_head else row.notop
     raise WeightsMismatch(
-        f"{model.file} does not fit {row.name}, layer {model.layer} ({_extract_first_line(failure)})",
-        f"give Keras's own weights of {row.name}, such as {wanted.name}",
+        f"the weights in {model.file} do not fit {row.name}, layer {model.layer} ({_extract_first_line(failure)})",
+        f"give the Keras weights of {row.name}, such as {wanted.name}",
     ) from failure
 
 
 def _rescale_efficientnet_input(network: keras.Model) -> None:
-    """Scale EfficientNet's input as its ImageNet weights were trained, by 1 / sqrt(std) once more.
+    """Scale EfficientNet's input by another 1 / sqrt(std), as its ImageNet weights were trained.
 
-    Keras adds that step when it fetches the weights itself (TensorFlow issue 49930) and leaves it out where a file
-    is loaded. Dividing by sqrt(variance * std) is the same.
+    Keras adds this step when it downloads the weights itself (TensorFlow issue 49930), but not when it loads them from
+    a file. Dividing by sqrt(variance * std) is equivalent.
     """
     normalization = next(layer for layer in network.layers if isinstance(layer, keras.layers.Normalization))
     deviations = np.array([0.229, 0.224, 0.225], dtype=np.float32)
@@ -238,18 +246,18 @@ def _rescale_efficientnet_input(network: keras.Model) -> None:
 
 
 def _construct(row: Backbone, *, with_head: bool) -> keras.Model:
-    keras.backend.clear_session()  # layers without a name of their own are numbered from one again
+    keras.backend.clear_session()  # restarts the numbering of automatic layer names
     shape = (row.side_px, row.side_px, 3)
     return getattr(keras.applications, row.constructor)(weights=None, include_top=with_head, input_shape=shape)
 
 
 def _randomize(network: keras.Model) -> None:
-    """He-normal kernels from a fixed seed, neutral everything else: the same on every machine and Keras."""
+    """Set He-normal kernels from a fixed seed, and neutral other weights: the same on every machine and Keras."""
     random = np.random.default_rng(0)
     for variable in network.weights:
         shape = tuple(variable.shape)
         if len(shape) > 1:
-            # A depthwise kernel, (h, w, channels, 1), sees one channel at a time.
+            # A depthwise kernel (h, w, channels, 1) has one input channel.
             fan_in = int(np.prod(shape[:2] if len(shape) == 4 and shape[3] == 1 else shape[:-1]))
             value = random.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / fan_in))
         else:
@@ -261,22 +269,24 @@ def _randomize(network: keras.Model) -> None:
 def _load_keras_file(model: Model) -> keras.Model:
     try:
         network = keras.models.load_model(model.file, compile=False)
-    except Exception as error:  # whatever a foreign file makes Keras raise
+    except Exception as error:  # an invalid file makes Keras raise any type of exception
         raise ModelError(
             f"{model.file} cannot be loaded ({_extract_first_line(error)})", "save it again with Keras 3"
         ) from error
-    if not getattr(network, "inputs", None):  # a Sequential raises, a class of the user's has None
-        raise ModelError(f"{model.file} does not say what it takes", "give the network an Input and save it again")
+    if not getattr(
+        network, "inputs", None
+    ):  # a Sequential without an Input has no such attribute, a subclassed model has None
+        raise ModelError(f"{model.file} has no defined input", "give the network an Input layer and save it again")
     return network
 
 
 def _cut(network: keras.Model, model: Model) -> keras.Model:
-    """The part of the network up to the layer."""
+    """Cut the network after the model's layer."""
     if model.layer is None:
         return network
     names = [layer.name for layer in network.layers]
     if model.layer not in names:
-        raise UnknownLayer(model.backbone, model.layer, difflib.get_close_matches(model.layer, names, n=3, cutoff=0.4))
+        raise make_unknown_layer_error(model.backbone, model.layer, names)
     return keras.Model(network.inputs, network.get_layer(model.layer).output)
 
 
@@ -284,14 +294,14 @@ def _check_inputs_and_outputs(model: Model, *, n_inputs: int, n_outputs: int) ->
     if (n_inputs, n_outputs) != (1, 1):
         raise ModelError(
             f"{model.backbone} has {n_inputs} inputs and {n_outputs} outputs",
-            "save a model that takes one picture and gives one vector or map",
+            "save a model with one input (a picture) and one output (a vector or map)",
         )
 
 
 def _make_size_error(model: Model, detail: str) -> ModelError:
     return ModelError(
-        f"{model.backbone} does not take {model.side_px} x {model.side_px} x 3 values ({detail})",
-        "mend the side in the JSON beside the model",
+        f"{model.backbone} does not accept a {model.side_px} x {model.side_px} x 3 input ({detail})",
+        "correct the side in the JSON file of the model",
     )
 
 
@@ -304,16 +314,15 @@ def _scale(pixels: Any, scaling: Scaling) -> Any:
 
 
 def _pool(maps: Any, model: Model) -> Any:
-    """(n, h, w, c) or (n, tokens, c) to (n, c); what is (n, d) already stays."""
+    """Pool (n, h, w, c) or (n, tokens, c) to (n, c); (n, d) is returned as it is."""
     axes = tuple(range(1, len(maps.shape) - 1))
     if len(maps.shape) < 2 or len(maps.shape) > 4:
-        layer = f"layer {model.layer}" if model.layer else "output"
-        raise ModelError(f"the {layer} of {model.backbone} gives no vector or map", "name another layer with --layer")
+        raise make_pooling_error(model)
     return _POOLS[model.pooling](maps, axes) if axes else maps
 
 
 def _pool_gem(maps: Any, axes: tuple[int, ...]) -> Any:
-    """Generalised mean over positions, (mean x^p)^(1/p) of x >= 1e-6 (Radenović, Tolias & Chum 2018, eq. 3)."""
+    """Generalized mean over positions, (mean x^p)^(1/p) of x >= 1e-6 (Radenović, Tolias & Chum 2018, eq. 3)."""
     powers = keras.ops.power(keras.ops.maximum(maps, 1e-6), GEM_POWER)
     return keras.ops.power(keras.ops.mean(powers, axis=axes), 1 / GEM_POWER)
 
@@ -336,7 +345,7 @@ def _build_keras_function(model: Model) -> Callable[[Any], Any]:
 
 
 def _load_saved_model(model: Model) -> Callable[[Any], Any]:
-    """The default signature of a SavedModel folder, with our pre-processing before it and the rest after."""
+    """Load the default signature of a SavedModel folder, between pre-processing and pooling."""
     _check_backend()
     if model.layer is not None:
         raise UnknownLayer(model.backbone, model.layer, [])
@@ -344,7 +353,7 @@ def _load_saved_model(model: Model) -> Callable[[Any], Any]:
         loaded = tf.saved_model.load(model.file)
         signature = loaded.signatures["serving_default"]
         inputs = list(signature.structured_input_signature[1])
-    except Exception as error:  # whatever a foreign folder makes TensorFlow raise
+    except Exception as error:  # an invalid folder makes TensorFlow raise any type of exception
         raise ModelError(
             f"{model.file} cannot be loaded ({_extract_first_line(error)})",
             "save it with one input and the signature serving_default",
@@ -359,7 +368,7 @@ def _load_saved_model(model: Model) -> Callable[[Any], Any]:
             raise _make_size_error(model, _extract_first_line(error)) from error
         return _normalize_rows(_pool(next(iter(outputs.values())), model))
 
-    compute_vectors.keep_alive = loaded  # type: ignore[attr-defined]  # its variables die with it
+    compute_vectors.keep_alive = loaded  # type: ignore[attr-defined]  # without this reference its variables are freed
     return compute_vectors
 
 

@@ -1,24 +1,25 @@
-"""Which layers of a network to look into: by name, by index, or the last convolution of each block."""
+"""Select layers of a network: by name, by index, or the last convolution of each block."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UnknownLayer
+from simsearch.models.model import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of a network, without its numbers.
+    """The description of a network layer.
 
-    `index` counts the network's layers in Keras's order, the input is 0. `shape` is (h, w, n_maps) where the layer
-    gives maps, None where it gives anything else: a vector, tokens, one value a channel.
+    `index` is the position in Keras's order, 0 is the input. `shape` is (h, w, n_maps) where the layer outputs feature
+    maps, None for any other output: a vector, tokens, one value per channel.
     """
 
     index: int
@@ -29,30 +30,31 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class LayerMaps:
-    """What a layer makes of one picture: `maps` (h, w, n_maps) float32."""
+    """The output of a layer for one picture: `maps` (h, w, n_maps) float32."""
 
     layer: Layer
     maps: NDArray[np.float32]
 
 
 def select_layers(layers: Sequence[Layer], wanted: Sequence[str | int], backbone: str) -> list[Layer]:
-    """The layers asked for, in that order, each once; without any, `last_convolutions`.
+    """Select the wanted layers, in the given order and without repeats; by default `find_last_convolutions`.
 
-    A text of digits is an index, unless a layer is called so. Raises `UnknownLayer`, or `ModelError` where a layer
-    gives no maps.
+    A string of digits is an index, unless a layer has that name. Raises `UnknownLayer`, or `ModelError` where a layer
+    outputs no feature maps.
     """
     if not wanted:
         if found := find_last_convolutions(layers):
             return found
-        raise ModelError(f"{backbone} has no convolution", "name the layers to draw with --layer")
+        raise ModelError(f"{backbone} has no convolution layer", "choose the layers with --layer")
     return list(dict.fromkeys(_find_layer(layers, name, backbone) for name in wanted))
 
 
 def find_last_convolutions(layers: Sequence[Layer]) -> list[Layer]:
-    """For each size of map, the last convolution that gives it, in the order of the network.
+    """The last convolution for each map size, in network order.
 
-    A block is what lies between two changes of size, as in VGG (Simonyan & Zisserman 2015, table 1), whatever a
-    network calls its layers. Squeezed maps of a single pixel (Hu et al. 2018) are no block.
+    A block is the part of a network between two changes of the map size, as in VGG (Simonyan & Zisserman 2015,
+    table 1), whatever the layers are called. Maps of a single pixel, as in squeeze-and-excitation (Hu et al. 2018), are
+    not a block.
     """
     last: dict[tuple[int, int], Layer] = {}
     for layer in layers:
@@ -67,15 +69,30 @@ def _find_layer(layers: Sequence[Layer], wanted: str | int, backbone: str) -> La
     layer = by_name.get(name) if isinstance(wanted, str) else None
     if layer is None and re.fullmatch(r"-?[0-9]+", name):
         if not 0 <= int(name) < len(layers):
-            raise ModelError(f"{backbone} has no layer {name}", f"indexes go from 0, the input, to {len(layers) - 1}")
+            raise ModelError(
+                f"{backbone} has no layer {name}", f"give an index from 0 (the input) to {len(layers) - 1}"
+            )
         layer = layers[int(name)]
     if layer is None:
-        raise UnknownLayer(backbone, name, difflib.get_close_matches(name, by_name, n=3, cutoff=0.4))
+        raise make_unknown_layer_error(backbone, name, by_name)
     if layer.shape is None:
         raise make_no_maps_error(backbone, layer.name)
     return layer
 
 
 def make_no_maps_error(backbone: str, layer: str) -> ModelError:
-    """The error of a layer that gives something else than maps."""
-    return ModelError(f"layer {layer} of {backbone} gives no maps", "name a convolution, or leave --layer out")
+    """Build the error for a layer whose output is not a feature map."""
+    return ModelError(
+        f"layer {layer} of {backbone} outputs no feature maps", "choose a convolution layer, or remove --layer"
+    )
+
+
+def make_unknown_layer_error(backbone: str, layer: str, known: Iterable[str]) -> UnknownLayer:
+    """Build the error for an unknown layer name, with up to three similar names."""
+    return UnknownLayer(backbone, layer, difflib.get_close_matches(layer, list(known), n=3, cutoff=0.4))
+
+
+def make_pooling_error(model: Model) -> ModelError:
+    """Build the error for an output that is neither a vector nor a map nor tokens."""
+    layer = f"layer {model.layer}" if model.layer else "output"
+    return ModelError(f"the {layer} of {model.backbone} is not a vector or a map", "choose another layer with --layer")

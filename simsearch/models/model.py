@@ -1,4 +1,4 @@
-"""A model: a backbone fixed in every detail that changes its vectors. Plain data, nothing heavy."""
+"""Model records: a backbone with every setting that changes its vectors. Plain data; no heavy imports."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import xxhash
 from simsearch.images.decode import Resize
 
 Pooling = Literal["avg", "max", "gem"]
-"""How a feature map becomes a vector: mean, maximum, or generalised mean with p = 3 (Radenović et al. 2018)."""
+"""How a feature map is reduced to a vector: mean, maximum, or generalized mean with p = 3 (Radenović et al. 2018)."""
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 RESIZES: tuple[str, ...] = get_args(Resize)
 
 GEM_POWER = 3.0
 NORM_FLOOR = 1e-12
-"""A row shorter than this has no direction; it stays (nearly) zero instead of becoming noise."""
+"""A row shorter than this has no direction. It stays (nearly) zero; normalizing it would amplify noise."""
 
-_PIXELS_VERSION = 2  # raise it when decoding or resizing changes the pixels of a picture
+_PIXELS_VERSION = 2  # increase it when a change to decoding or resizing changes pixels
 
 Precision = Literal["f32", "bf16", "int8"]
-"""What the network calculates in. Vectors are float32 whatever it is."""
+"""Number format of the network's calculations. Vectors are float32 in every case."""
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 Runtime = Literal["builtin", "histogram", "keras-zoo", "keras-file", "saved-model", "onnx", "imported"]
-"""`imported`: vectors that another tool made; no picture can be embedded here."""
+"""`imported` marks vectors that were made by another tool; such a model cannot embed pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Pre-processing of RGB values in [0, 255]: reorder the channels, then `value * scale + offset` each."""
+    """Pre-processing of RGB values in [0, 255]: reorder the channels, then `value * scale + offset` per channel."""
 
     channels: Literal["rgb", "bgr"]
     scale: tuple[float, float, float]
@@ -42,7 +42,7 @@ class Scaling:
 
 
 def _build_standard_scaling(mean: tuple[float, float, float], std: tuple[float, float, float]) -> Scaling:
-    """Values / 255, minus `mean`, over `std`."""
+    """Build the scaling `(value / 255 - mean) / std`."""
     scale = (1 / (255 * std[0]), 1 / (255 * std[1]), 1 / (255 * std[2]))
     return Scaling("rgb", scale, (-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2]))
 
@@ -54,16 +54,17 @@ SCALINGS = {
     "torch": _build_standard_scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Scaling("bgr", (1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
 }
-"""Named as in Keras's `preprocess_input`; `none` leaves 0 to 255, `unit` divides by 255."""
+"""Names as in Keras's `preprocess_input`. `none` keeps the range 0 to 255, `unit` divides by 255."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What a catalog stores of a model.
+    """A model as a catalog stores it.
 
-    `weights` is the content digest of the weights, or says in a word why there is none; `file` is where the
-    weights, or the user's model, were found: it may move, so it is no part of the fingerprint. `layer` None is
-    the backbone's default layer. `calibration` is the digest of the pixels that int8 was calibrated on.
+    `weights` is the content digest of the weights, or a word that says why there is no digest (such as `random`).
+    `file` is the path of the weights or of the user's model file; it may change, so it is not part of the
+    fingerprint. `layer` None is the backbone's default layer. `calibration` is the digest of the pixels that int8 was
+    calibrated on, empty for other precisions.
     """
 
     backbone: str
@@ -80,7 +81,7 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """The backbone's name and 12 hexadecimal digits; two models of one fingerprint give the same vectors."""
+        """The backbone's name and 12 hexadecimal digits; models with the same fingerprint give the same vectors."""
         details = dataclasses.asdict(self) | {"pixels": _PIXELS_VERSION}
         del details["file"]
         canonical = json.dumps(details, sort_keys=True).encode()
@@ -88,21 +89,21 @@ class Model:
 
     @property
     def f32_model(self) -> Model:
-        """The same network at f32: what every other precision is made from and compared with."""
+        """The same network at f32: the base and the reference of all other precisions."""
         return dataclasses.replace(self, precision="f32", calibration="")
 
     @property
     def zoo_name(self) -> str | None:
-        """The backbone's name where it is a row of the zoo, None for a model file of the user's."""
+        """The name of a backbone that this package lists; None for a user's model file and for imported vectors."""
         return self.backbone if self.runtime in ("builtin", "histogram", "keras-zoo") else None
 
     def to_json(self) -> str:
-        """A JSON object that `from_json` reads."""
+        """Serialize to a JSON object that `from_json` reads."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Model:
-        """The model that `to_json` wrote."""
+        """Read a model from the JSON object that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
         scaling = fields.pop("scaling")
         return cls(**fields, scaling=_parse_scaling(scaling))
@@ -110,7 +111,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class GraphBytes:
-    """A compiled-for graph as bytes: what a catalog keeps of a model that cannot be made again without its pictures."""
+    """An OpenVINO graph as bytes. The catalog stores it for int8, which cannot be rebuilt without its pictures."""
 
     definition: bytes
     weights: bytes

@@ -1,6 +1,6 @@
-"""Which precision a model gets: the fastest that this processor runs natively and that changes no answer much.
+"""Choose the precision of a model: the fastest one that the processor supports and that agrees with f32.
 
-Lower precision is free for retrieval as a rule; here it is checked on the pictures that are about to be indexed.
+A lower precision usually costs no retrieval quality; this is checked on the pictures that will be indexed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PrecisionOption = Literal["auto", "f32", "bf16", "int8"]
 PRECISION_OPTIONS: tuple[str, ...] = get_args(PrecisionOption)
 
 MIN_COSINE = 0.99
-"""The least mean cosine to f32 at which a lower precision is accepted."""
+"""The minimum mean cosine to the f32 vectors at which a lower precision is accepted."""
 
 CALIBRATION_IMAGES = 300
 _CHECK_IMAGES = 64
@@ -33,7 +33,7 @@ _N_NEIGHBORS = 10
 
 @dataclass(frozen=True, slots=True)
 class PrecisionAgreement:
-    """How near a precision comes to f32: mean cosine, and the share of common ten nearest among the sample."""
+    """Agreement of a precision with f32 on a sample: mean cosine, and overlap of the 10 nearest neighbors, 0 to 1."""
 
     precision: Precision
     cosine: float
@@ -42,7 +42,7 @@ class PrecisionAgreement:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model with its precision settled, loaded. `graph` is to be kept where the precision is int8."""
+    """A loaded model with its final precision. For int8, `graph` must be stored in the catalog; else it is None."""
 
     model: Model
     embedder: Embedder
@@ -51,49 +51,49 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def count_sample_images(wish: PrecisionOption) -> int:
-    """How many pictures `settle` can use."""
-    may_calibrate = wish == "int8" or (wish == "auto" and _has_nncf())
+def count_sample_images(precision: PrecisionOption) -> int:
+    """The number of sample pictures that `open_with_precision` can use."""
+    may_calibrate = precision == "int8" or (precision == "auto" and _has_nncf())
     return CALIBRATION_IMAGES if may_calibrate else _CHECK_IMAGES
 
 
-def open_with_precision(model: Model, wish: PrecisionOption, opening: LoadOptions) -> LoadedModel:
-    """Load the model at the precision wished for, or at the fastest that passes the check on `opening.pixels`.
+def open_with_precision(model: Model, precision: PrecisionOption, options: LoadOptions) -> LoadedModel:
+    """Load a model at the requested precision; `auto` is the fastest that passes the check on `options.pixels`.
 
-    Falls back to f32, with a note, where a precision is not to be had. Raises `MissingExtra` when int8 is asked
-    for by name and NNCF is not installed, or another `ModelError`.
+    Falls back to f32, with a note, where a lower precision is not available or fails the check. Raises `MissingExtra`
+    when int8 is requested and NNCF is not installed, or another `ModelError`.
     """
-    exact = open_embedder(model, opening)
+    exact = open_embedder(model, options)
     notes = list(exact.notes)
     if exact.engine != "openvino":
-        if wish not in ("auto", "f32") and exact.engine == "tensorflow":
-            notes.append(f"{wish} needs OpenVINO; the precision is f32")
+        if precision not in ("auto", "f32") and exact.engine == "tensorflow":
+            notes.append(f"{precision} needs OpenVINO; f32 is used")
         return LoadedModel(model, exact, None, None, tuple(notes))
-    pixels = opening.pixels if opening.pixels is not None else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
-    wanted = _list_candidates(wish, len(pixels), notes)
-    if wanted:
-        check = _F32Comparison(exact, pixels)
-        for precision in wanted:
-            candidate, graph = _open_lower_precision(model, precision, opening, pixels, exact)
-            agreement = check.measure_agreement(candidate)
+    pixels = options.pixels if options.pixels is not None else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
+    candidates = _list_candidates(precision, len(pixels), notes)
+    if candidates:
+        comparison = _F32Comparison(exact, pixels)
+        for name in candidates:
+            candidate, graph = _open_lower_precision(model, name, options, pixels, exact)
+            agreement = comparison.measure_agreement(candidate)
             if agreement.cosine >= MIN_COSINE:
                 return LoadedModel(candidate.model, candidate, graph, agreement, tuple(notes))
-            notes.append(f"{precision} changes the vectors (mean cosine {agreement.cosine:.4f}); it is not used")
+            notes.append(f"{name} changes the vectors (mean cosine {agreement.cosine:.4f}); it is not used")
     return LoadedModel(model, exact, None, None, tuple(notes))
 
 
-def _list_candidates(wish: PrecisionOption, n_pixels: int, notes: list[str]) -> list[Precision]:
+def _list_candidates(precision: PrecisionOption, n_pixels: int, notes: list[str]) -> list[Precision]:
     """The precisions to try before f32, the fastest first."""
     from simsearch.models.openvino_runtime import list_native_precisions
 
-    if wish == "f32" or not n_pixels:
+    if precision == "f32" or not n_pixels:
         return []
-    if wish == "int8" and not _has_nncf():
+    if precision == "int8" and not _has_nncf():
         raise MissingExtra("--precision int8", "int8")
-    if wish == "int8" and n_pixels < CALIBRATION_IMAGES:
+    if precision == "int8" and n_pixels < CALIBRATION_IMAGES:
         notes.append(f"int8 is calibrated on {n_pixels} pictures; {CALIBRATION_IMAGES} or more are better")
-    if wish != "auto":
-        return [wish]
+    if precision != "auto":
+        return [precision]
     may_calibrate = _has_nncf() and n_pixels >= CALIBRATION_IMAGES
     return [name for name in list_native_precisions() if name != "f32" and (name != "int8" or may_calibrate)]
 
@@ -103,20 +103,20 @@ def _has_nncf() -> bool:
 
 
 def _open_lower_precision(
-    model: Model, precision: Precision, opening: LoadOptions, pixels: NDArray[np.uint8], exact: Embedder
+    model: Model, precision: Precision, options: LoadOptions, pixels: NDArray[np.uint8], exact: Embedder
 ) -> tuple[Embedder, GraphBytes | None]:
     if precision == "bf16":
-        return open_embedder(replace(model, precision="bf16"), opening), None
+        return open_embedder(replace(model, precision="bf16"), options), None
     from simsearch.models.openvino_runtime import OpenVinoEmbedder, quantize, to_bytes
 
-    assert isinstance(exact, OpenVinoEmbedder)  # no other engine is asked for a lower precision
+    assert isinstance(exact, OpenVinoEmbedder)  # only this engine runs a lower precision
     calibrated = to_bytes(quantize(exact.graph, pixels))
     lowered = replace(model, precision="int8", calibration=xxhash.xxh3_128_hexdigest(pixels.tobytes()))
-    return open_embedder(lowered, replace(opening, graph=calibrated)), calibrated
+    return open_embedder(lowered, replace(options, graph=calibrated)), calibrated
 
 
 class _F32Comparison:
-    """Compares with f32 on as many pictures as f32 embeds in two seconds, sixteen at least where there are."""
+    """Compare an embedder with f32, on the pictures that f32 embeds in two seconds: at least 16, at most 64."""
 
     def __init__(self, exact: Embedder, pixels: NDArray[np.uint8]) -> None:
         rows, started = [], time.perf_counter()
@@ -128,7 +128,7 @@ class _F32Comparison:
         self._pixels = pixels[: len(self._exact)]
 
     def measure_agreement(self, embedder: Embedder) -> PrecisionAgreement:
-        """Of the embedder's vectors with those of f32."""
+        """Measure the agreement of the embedder's vectors with those of f32."""
         starts = range(0, len(self._pixels), _CHECK_BATCH)
         rows = np.concatenate([embedder.embed(self._pixels[start : start + _CHECK_BATCH]) for start in starts])
         top_10 = _measure_neighbor_overlap(self._exact, rows)
@@ -136,7 +136,7 @@ class _F32Comparison:
 
 
 def _measure_neighbor_overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """The share of each row's ten nearest others that two embeddings (n, d) of the same pictures have in common."""
+    """The mean share of common 10 nearest neighbors in two embeddings (n, d) of the same pictures."""
     n_nearest = min(_N_NEIGHBORS, len(a) - 1)
     if n_nearest < 1:
         return 1.0

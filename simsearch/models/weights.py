@@ -1,8 +1,8 @@
-"""Finding weights: offline first, every place named when they are nowhere.
+"""Search for weights files: local folders first, then a download.
 
-The order: the file the user names, the folder `$SIMSEARCH_WEIGHTS`, the user's cache, Keras's own cache, and
-only then a download through Keras. `$SIMSEARCH_WEIGHTS_URL` names a mirror: a base under which the files lie
-by their Keras names.
+Search order: the file given by the user, the folder `$SIMSEARCH_WEIGHTS`, the user's cache, Keras's cache, and last a
+download through Keras. `$SIMSEARCH_WEIGHTS_URL` is the base URL of a mirror that serves the files by their Keras names.
+An error lists every place that was searched.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from simsearch.errors import WeightsMismatch, WeightsMissing
 from simsearch.models.zoo import Backbone, WeightsFile
 
 RANDOM_WEIGHTS = "random"
-"""`--weights random`: seeded random numbers, for measuring speed where no weights are."""
+"""`--weights random`: seeded random numbers, to measure speed without weights."""
 
 FOLDER_VARIABLE = "SIMSEARCH_WEIGHTS"
 MIRROR_VARIABLE = "SIMSEARCH_WEIGHTS_URL"
 CACHE_VARIABLE = "SIMSEARCH_CACHE"
 
 Download = Callable[[WeightsFile, str, Path], None]
-"""(what, from which URL, into which folder); leaves the whole file or raises `OSError`."""
+"""(file, URL, target folder): downloads a complete file or raises `OSError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsOptions:
-    """What a user said about weights: a file to take, and whether the network may be asked."""
+    """Where weights may come from: the path of a file, and whether downloads are forbidden."""
 
     path: str | None = None
     offline: bool = False
 
 
 def find_cache_folder() -> Path:
-    """The user's cache: `$SIMSEARCH_CACHE`, else the platform's place for caches."""
+    """The user's cache folder: `$SIMSEARCH_CACHE`, else the cache folder of the platform."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("simsearch"))
 
 
 def has_head(file: str) -> bool:
-    """Whether a weights file, by its name, goes with the classification head."""
+    """Whether a weights file contains the classification head, judged by its name."""
     return re.search("no[-_]?top", Path(file).name.lower()) is None
 
 
 def hash_file(path: str) -> str:
-    """xxh3_128 over the file's bytes, 32 hexadecimal digits.
+    """The xxh3_128 digest of a file's bytes, 32 hexadecimal digits.
 
-    Raises `WeightsMismatch` when it cannot be read.
+    Raises `WeightsMismatch` when the file cannot be read.
     """
     hasher = xxhash.xxh3_128()
     try:
@@ -59,26 +59,26 @@ def hash_file(path: str) -> str:
             while block := file.read(1 << 22):
                 hasher.update(block)
     except OSError as error:
-        raise WeightsMismatch(f"cannot read {path} ({error.strerror})", "check the path and its rights") from error
+        raise WeightsMismatch(f"cannot read {path} ({error.strerror})", "check the path and its permissions") from error
     return hasher.hexdigest()
 
 
-def find(backbone: Backbone, order: WeightsOptions, *, with_head: bool, download: Download) -> str:
-    """The path of the weights of `backbone`, downloaded if that is needed and allowed.
+def find(backbone: Backbone, options: WeightsOptions, *, with_head: bool, download: Download) -> str:
+    """Find the weights of a backbone; download them if necessary and allowed. Returns the path of the file.
 
-    Without `with_head`, a file without the classification head is preferred, one with it serves too.
+    Without `with_head`, a file without the classification head is preferred; a file with the head is accepted.
 
-    Raises `WeightsMissing` when they are nowhere to be had.
+    Raises `WeightsMissing` when no file is found and none can be downloaded.
     """
     wanted = backbone.top if with_head else backbone.notop
-    if order.path is not None:
-        if os.path.isfile(order.path):
-            return os.path.abspath(order.path)
-        raise _make_missing_error(backbone, wanted, f"{order.path} does not exist")
+    if options.path is not None:
+        if os.path.isfile(options.path):
+            return os.path.abspath(options.path)
+        raise _make_missing_error(backbone, wanted, f"{options.path} does not exist")
     if found := find_local(backbone, with_head=with_head):
         return found
     searched = ", ".join(str(folder) for folder in _list_search_folders())
-    if order.offline:
+    if options.offline:
         raise _make_missing_error(backbone, wanted, f"none in {searched}, and --offline forbids a download")
     try:
         download(wanted, _make_url(wanted), _find_download_folder())
@@ -88,12 +88,12 @@ def find(backbone: Backbone, order: WeightsOptions, *, with_head: bool, download
 
 
 def find_local(backbone: Backbone, *, with_head: bool) -> str | None:
-    """The path of the weights of `backbone` on this machine, or None."""
+    """Find the weights of a backbone on this machine; None where there are none."""
     return next(list_local(backbone, with_head=with_head), None)
 
 
 def list_local(backbone: Backbone, *, with_head: bool) -> Iterator[str]:
-    """Every file on this machine that may be the weights of `backbone`, the preferred one first."""
+    """All files on this machine that may be the weights of a backbone, the preferred one first."""
     for folder in _list_search_folders():
         for name in _list_file_names(backbone, with_head=with_head):
             if (folder / name).is_file():

@@ -1,13 +1,13 @@
-"""The backbones simsearch knows by name: every network of `keras.applications`, one row each.
+"""The table of Keras backbones: every network of `keras.applications`, one row each.
 
-Names of layers, sizes, addresses and digests are those of Keras 3.15. The licences are those the Keras
-documentation and the projects the weights come from state for the weights. `tests/models/test_zoo.py`
-compares all but licences and papers with the Keras that is installed.
+Layer names, sizes, URLs and digests are those of Keras 3.15. Each license is the one that the Keras documentation and
+the project behind the weights state for the weights. `tests/models/test_zoo.py` compares everything but licenses and
+papers with the installed Keras.
 
-To add a row: find the network's family among the `_Family` values below, or add one for a new naming scheme;
-put one line into `_ROWS` and the digests, where Keras publishes them, into `_DIGESTS`; run the tests with
-`-m "long or not long"`. Read the facts off a graph built with `input_shape=(side_px, side_px, 3)` in a
-process where Keras has built nothing else: what Keras numbers by itself (`activation_17`) depends on both.
+To add a row: choose a `_BackboneFamily` below, or add one for a new naming scheme; add one line to `_ROWS` and, where
+Keras publishes them, the digests to `_DIGESTS`; run the tests with `-m "long or not long"`. Take the values from a
+graph built with `input_shape=(side_px, side_px, 3)` in a process where Keras has built nothing else, because the names
+that Keras numbers itself (`activation_17`) depend on both.
 """
 
 from __future__ import annotations
@@ -19,55 +19,55 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """One file of published ImageNet weights."""
+    """A file of published ImageNet weights."""
 
     name: str
-    """The name under which Keras keeps it; NASNet's differ from the last part of `url`."""
+    """File name in Keras's cache; for NASNet it differs from the last part of `url`."""
     url: str
-    """Where Keras downloads it from."""
+    """URL that Keras downloads it from."""
     digest: str
-    """As Keras publishes it: md5 (32 hexadecimal digits) or sha256 (64); empty where it publishes none."""
+    """MD5 (32 hexadecimal digits) or SHA-256 (64), as Keras publishes it; empty where Keras publishes none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """One network and the facts needed to build it, to feed it and to cut it off at its features.
+    """A Keras network, with what is needed to build it, to scale its input and to take its features.
 
-    The facts hold for the graph built with `input_shape=(side_px, side_px, 3)` and, for the names that Keras
-    numbers by itself, as the first of its process or after `keras.backend.clear_session()`.
+    The values hold for a graph built with `input_shape=(side_px, side_px, 3)`. Layer names that Keras numbers itself
+    also require that it is the first graph of its process, or is built after `keras.backend.clear_session()`.
     """
 
     name: str
-    """What users call it."""
+    """Value of `--backbone`."""
     constructor: str
-    """The attribute of `keras.applications`."""
+    """Name of the function in `keras.applications`."""
     side_px: int
-    """Width and height of the pictures the published weights are for."""
+    """Width and height of the input for the published weights."""
     scaling: str
-    """Keras's `preprocess_input` mode: caffe, tf or torch; none where the network scales by itself."""
+    """Keras's `preprocess_input` mode: caffe, tf or torch; none where the network contains the scaling."""
     layer: str
     """The last layer of the graph without head and pooling."""
     width: int
-    """Channels of that layer, so the dimensions of a vector after pooling."""
+    """Channels of that layer: the length of a vector after pooling."""
     parameters: int
-    """Parameters of the graph without head, trainable or not."""
+    """Number of parameters of the graph without head, trainable or not."""
     head_layers: tuple[str, ...]
-    """The layers only the graph with head has, in its order."""
+    """Layers that only the graph with head has, in graph order."""
     license: str
-    """Of the weights as published (SPDX)."""
+    """License of the published weights (SPDX)."""
     paper: str
     """Authors, year and arXiv number."""
     top: WeightsFile
-    """The weights with the classification head."""
+    """Weights with the classification head."""
     notop: WeightsFile
-    """The weights without it."""
+    """Weights without the head."""
 
 
 @dataclass(frozen=True, slots=True)
 class _BackboneFamily:
-    """What several rows share; `{stem}` stands for a row's own part of Keras's names.
+    """Values that several rows share. `{stem}` is replaced by the row's part of Keras's file names.
 
-    `urls` and `names` are those with head and those without; a name that is empty is the URL's last part.
+    `urls` and `names` are pairs: with head, without head. An empty name stands for the last part of the URL.
     """
 
     urls: tuple[str, str]
@@ -78,9 +78,7 @@ class _BackboneFamily:
     paper: str
     names: tuple[str, str] = ("", "")
 
-    def build_backbone(
-        self, name: str, constructor: str, stem: str, side_px: int, width: int, parameters: int
-    ) -> Backbone:
+    def make(self, name: str, constructor: str, stem: str, side_px: int, width: int, parameters: int) -> Backbone:
         top_digest, notop_digest = _DIGESTS.get(name, ("", ""))
         return Backbone(
             name=name,
@@ -192,6 +190,7 @@ def _make_mobilenet_v3_family(activation: int) -> _BackboneFamily:
     )
 
 
+_MOBILENET_V3_SMALL, _MOBILENET_V3_LARGE = _make_mobilenet_v3_family(17), _make_mobilenet_v3_family(19)
 _DENSENET = _BackboneFamily(
     urls=_make_kernel_urls("densenet"),
     scaling="torch",
@@ -214,6 +213,7 @@ def _make_nasnet_family(activation: int) -> _BackboneFamily:
     )
 
 
+_NASNET_MOBILE, _NASNET_LARGE = _make_nasnet_family(187), _make_nasnet_family(259)
 _EFFICIENTNET = _BackboneFamily(
     urls=(
         "https://storage.googleapis.com/keras-applications/{stem}.h5",
@@ -242,7 +242,7 @@ _CONVNEXT = _BackboneFamily(
     paper="Liu et al. 2022, arXiv:2201.03545",
 )
 
-# With head, without head. MobileNet's and MobileNetV2's files have none.
+# With head, without head. Keras publishes none for MobileNet and MobileNetV2.
 _DIGESTS = {
     "vgg16": ("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
     "resnet50": ("2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
@@ -301,61 +301,47 @@ _DIGESTS = {
 
 # name, constructor, stem of the files' names, side_px, width, parameters
 _ROWS = (
-    _VGG.build_backbone("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688),
-    _RESNET.build_backbone("resnet50", "ResNet50", "resnet50", 224, 2048, 23_587_712),
-    _VGG.build_backbone("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384),
-    _RESNET.build_backbone("resnet101", "ResNet101", "resnet101", 224, 2048, 42_658_176),
-    _RESNET.build_backbone("resnet152", "ResNet152", "resnet152", 224, 2048, 58_370_944),
-    _RESNET_V2.build_backbone("resnet50_v2", "ResNet50V2", "resnet50v2", 224, 2048, 23_564_800),
-    _RESNET_V2.build_backbone("resnet101_v2", "ResNet101V2", "resnet101v2", 224, 2048, 42_626_560),
-    _RESNET_V2.build_backbone("resnet152_v2", "ResNet152V2", "resnet152v2", 224, 2048, 58_331_648),
-    _XCEPTION.build_backbone("xception", "Xception", "xception", 299, 2048, 20_861_480),
-    _INCEPTION_V3.build_backbone("inception_v3", "InceptionV3", "inception_v3", 299, 2048, 21_802_784),
-    _INCEPTION_RESNET.build_backbone(
-        "inception_resnet_v2", "InceptionResNetV2", "inception_resnet_v2", 299, 1536, 54_336_736
-    ),
-    _MOBILENET.build_backbone("mobilenet", "MobileNet", "mobilenet_1_0_224", 224, 1024, 3_228_864),
-    _MOBILENET_V2.build_backbone("mobilenet_v2", "MobileNetV2", "1.0_224", 224, 1280, 2_257_984),
-    _make_mobilenet_v3_family(17).build_backbone(
-        "mobilenet_v3_small", "MobileNetV3Small", "small_224_1.0", 224, 576, 939_120
-    ),
-    _make_mobilenet_v3_family(19).build_backbone(
-        "mobilenet_v3_large", "MobileNetV3Large", "large_224_1.0", 224, 960, 2_996_352
-    ),
-    _DENSENET.build_backbone("densenet121", "DenseNet121", "densenet121", 224, 1024, 7_037_504),
-    _DENSENET.build_backbone("densenet169", "DenseNet169", "densenet169", 224, 1664, 12_642_880),
-    _DENSENET.build_backbone("densenet201", "DenseNet201", "densenet201", 224, 1920, 18_321_984),
-    _make_nasnet_family(187).build_backbone("nasnet_mobile", "NASNetMobile", "mobile", 224, 1056, 4_269_716),
-    _make_nasnet_family(259).build_backbone("nasnet_large", "NASNetLarge", "large", 331, 4032, 84_916_818),
-    _EFFICIENTNET.build_backbone("efficientnet_b0", "EfficientNetB0", "efficientnetb0", 224, 1280, 4_049_571),
-    _EFFICIENTNET.build_backbone("efficientnet_b1", "EfficientNetB1", "efficientnetb1", 240, 1280, 6_575_239),
-    _EFFICIENTNET.build_backbone("efficientnet_b2", "EfficientNetB2", "efficientnetb2", 260, 1408, 7_768_569),
-    _EFFICIENTNET.build_backbone("efficientnet_b3", "EfficientNetB3", "efficientnetb3", 300, 1536, 10_783_535),
-    _EFFICIENTNET.build_backbone("efficientnet_b4", "EfficientNetB4", "efficientnetb4", 380, 1792, 17_673_823),
-    _EFFICIENTNET.build_backbone("efficientnet_b5", "EfficientNetB5", "efficientnetb5", 456, 2048, 28_513_527),
-    _EFFICIENTNET.build_backbone("efficientnet_b6", "EfficientNetB6", "efficientnetb6", 528, 2304, 40_960_143),
-    _EFFICIENTNET.build_backbone("efficientnet_b7", "EfficientNetB7", "efficientnetb7", 600, 2560, 64_097_687),
-    _EFFICIENTNET_V2.build_backbone(
-        "efficientnet_v2_b0", "EfficientNetV2B0", "efficientnetv2-b0", 224, 1280, 5_919_312
-    ),
-    _EFFICIENTNET_V2.build_backbone(
-        "efficientnet_v2_b1", "EfficientNetV2B1", "efficientnetv2-b1", 240, 1280, 6_931_124
-    ),
-    _EFFICIENTNET_V2.build_backbone(
-        "efficientnet_v2_b2", "EfficientNetV2B2", "efficientnetv2-b2", 260, 1408, 8_769_374
-    ),
-    _EFFICIENTNET_V2.build_backbone(
-        "efficientnet_v2_b3", "EfficientNetV2B3", "efficientnetv2-b3", 300, 1536, 12_930_622
-    ),
-    _EFFICIENTNET_V2.build_backbone("efficientnet_v2_s", "EfficientNetV2S", "efficientnetv2-s", 384, 1280, 20_331_360),
-    _EFFICIENTNET_V2.build_backbone("efficientnet_v2_m", "EfficientNetV2M", "efficientnetv2-m", 480, 1280, 53_150_388),
-    _EFFICIENTNET_V2.build_backbone("efficientnet_v2_l", "EfficientNetV2L", "efficientnetv2-l", 480, 1280, 117_746_848),
-    _CONVNEXT.build_backbone("convnext_tiny", "ConvNeXtTiny", "convnext_tiny", 224, 768, 27_820_128),
-    _CONVNEXT.build_backbone("convnext_small", "ConvNeXtSmall", "convnext_small", 224, 768, 49_454_688),
-    _CONVNEXT.build_backbone("convnext_base", "ConvNeXtBase", "convnext_base", 224, 1024, 87_566_464),
-    _CONVNEXT.build_backbone("convnext_large", "ConvNeXtLarge", "convnext_large", 224, 1536, 196_230_336),
-    _CONVNEXT.build_backbone("convnext_xlarge", "ConvNeXtXLarge", "convnext_xlarge", 224, 2048, 348_147_968),
+    _VGG.make("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688),
+    _RESNET.make("resnet50", "ResNet50", "resnet50", 224, 2048, 23_587_712),
+    _VGG.make("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384),
+    _RESNET.make("resnet101", "ResNet101", "resnet101", 224, 2048, 42_658_176),
+    _RESNET.make("resnet152", "ResNet152", "resnet152", 224, 2048, 58_370_944),
+    _RESNET_V2.make("resnet50_v2", "ResNet50V2", "resnet50v2", 224, 2048, 23_564_800),
+    _RESNET_V2.make("resnet101_v2", "ResNet101V2", "resnet101v2", 224, 2048, 42_626_560),
+    _RESNET_V2.make("resnet152_v2", "ResNet152V2", "resnet152v2", 224, 2048, 58_331_648),
+    _XCEPTION.make("xception", "Xception", "xception", 299, 2048, 20_861_480),
+    _INCEPTION_V3.make("inception_v3", "InceptionV3", "inception_v3", 299, 2048, 21_802_784),
+    _INCEPTION_RESNET.make("inception_resnet_v2", "InceptionResNetV2", "inception_resnet_v2", 299, 1536, 54_336_736),
+    _MOBILENET.make("mobilenet", "MobileNet", "mobilenet_1_0_224", 224, 1024, 3_228_864),
+    _MOBILENET_V2.make("mobilenet_v2", "MobileNetV2", "1.0_224", 224, 1280, 2_257_984),
+    _MOBILENET_V3_SMALL.make("mobilenet_v3_small", "MobileNetV3Small", "small_224_1.0", 224, 576, 939_120),
+    _MOBILENET_V3_LARGE.make("mobilenet_v3_large", "MobileNetV3Large", "large_224_1.0", 224, 960, 2_996_352),
+    _DENSENET.make("densenet121", "DenseNet121", "densenet121", 224, 1024, 7_037_504),
+    _DENSENET.make("densenet169", "DenseNet169", "densenet169", 224, 1664, 12_642_880),
+    _DENSENET.make("densenet201", "DenseNet201", "densenet201", 224, 1920, 18_321_984),
+    _NASNET_MOBILE.make("nasnet_mobile", "NASNetMobile", "mobile", 224, 1056, 4_269_716),
+    _NASNET_LARGE.make("nasnet_large", "NASNetLarge", "large", 331, 4032, 84_916_818),
+    _EFFICIENTNET.make("efficientnet_b0", "EfficientNetB0", "efficientnetb0", 224, 1280, 4_049_571),
+    _EFFICIENTNET.make("efficientnet_b1", "EfficientNetB1", "efficientnetb1", 240, 1280, 6_575_239),
+    _EFFICIENTNET.make("efficientnet_b2", "EfficientNetB2", "efficientnetb2", 260, 1408, 7_768_569),
+    _EFFICIENTNET.make("efficientnet_b3", "EfficientNetB3", "efficientnetb3", 300, 1536, 10_783_535),
+    _EFFICIENTNET.make("efficientnet_b4", "EfficientNetB4", "efficientnetb4", 380, 1792, 17_673_823),
+    _EFFICIENTNET.make("efficientnet_b5", "EfficientNetB5", "efficientnetb5", 456, 2048, 28_513_527),
+    _EFFICIENTNET.make("efficientnet_b6", "EfficientNetB6", "efficientnetb6", 528, 2304, 40_960_143),
+    _EFFICIENTNET.make("efficientnet_b7", "EfficientNetB7", "efficientnetb7", 600, 2560, 64_097_687),
+    _EFFICIENTNET_V2.make("efficientnet_v2_b0", "EfficientNetV2B0", "efficientnetv2-b0", 224, 1280, 5_919_312),
+    _EFFICIENTNET_V2.make("efficientnet_v2_b1", "EfficientNetV2B1", "efficientnetv2-b1", 240, 1280, 6_931_124),
+    _EFFICIENTNET_V2.make("efficientnet_v2_b2", "EfficientNetV2B2", "efficientnetv2-b2", 260, 1408, 8_769_374),
+    _EFFICIENTNET_V2.make("efficientnet_v2_b3", "EfficientNetV2B3", "efficientnetv2-b3", 300, 1536, 12_930_622),
+    _EFFICIENTNET_V2.make("efficientnet_v2_s", "EfficientNetV2S", "efficientnetv2-s", 384, 1280, 20_331_360),
+    _EFFICIENTNET_V2.make("efficientnet_v2_m", "EfficientNetV2M", "efficientnetv2-m", 480, 1280, 53_150_388),
+    _EFFICIENTNET_V2.make("efficientnet_v2_l", "EfficientNetV2L", "efficientnetv2-l", 480, 1280, 117_746_848),
+    _CONVNEXT.make("convnext_tiny", "ConvNeXtTiny", "convnext_tiny", 224, 768, 27_820_128),
+    _CONVNEXT.make("convnext_small", "ConvNeXtSmall", "convnext_small", 224, 768, 49_454_688),
+    _CONVNEXT.make("convnext_base", "ConvNeXtBase", "convnext_base", 224, 1024, 87_566_464),
+    _CONVNEXT.make("convnext_large", "ConvNeXtLarge", "convnext_large", 224, 1536, 196_230_336),
+    _CONVNEXT.make("convnext_xlarge", "ConvNeXtXLarge", "convnext_xlarge", 224, 2048, 348_147_968),
 )
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({row.name: row for row in _ROWS})
-"""The rows by name, in the order of the table."""
+"""Rows by name, in table order."""

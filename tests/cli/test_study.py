@@ -90,7 +90,7 @@ def test_a_name_that_is_not_utf8_can_be_studied(folder: Path):
         (["study", "notes.txt", *QUICK], 1, "cannot read notes.txt"),
         (["study", "vase.png", "--backbone", "vgg61"], 1, "did you mean vgg19 or vgg16?"),
         (["study", "vase.png", "--backbone", "vgg16", "--offline"], 1, "no weights for vgg16"),
-        (["study", "vase.png", "--layer", "fc2", *QUICK], 1, "histogram is complete as it is"),
+        (["study", "vase.png", "--layer", "fc2", *QUICK], 1, "--layer does not apply to the backbone histogram"),
     ],
 )
 def test_bad_input_gets_one_clear_line(folder: Path, arguments: list[str], code: int, message: str):

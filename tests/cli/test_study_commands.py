@@ -124,7 +124,7 @@ def test_compare_prints_a_table(folder: Path):
         (["features", "vase.png", "--layer", "Conv_2"], 1, "no layer 'Conv_2'; nearest names: Conv_1"),
         (["compare", "vase.png"], 2, "cannot compare 1 image"),
         (["compare", "vase.png", "missing.png", "--backbone", "histogram"], 1, "cannot read missing.png"),
-        (["compare", "vase.png", "pot.png", "--layer", "fc2"], 1, "builtin is complete as it is"),
+        (["compare", "vase.png", "pot.png", "--layer", "fc2"], 1, "--layer does not apply to the backbone builtin"),
         (
             ["compare", "vase.png", "pot.png", "--precision", "f16"],
             2,

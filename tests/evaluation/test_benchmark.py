@@ -490,7 +490,7 @@ def test_combinations_leave_out_what_a_backbone_does_not_have():
         ("histogram", "f32", None, None), ("histogram", "auto", None, None), ("mobilenet", "f32", None, "avg"),
     ]  # fmt: skip
     assert len(found) == 2 + 2 * 2 * 2
-    with pytest.raises(UsageError, match="there is no pooling 'mean'"):
+    with pytest.raises(UsageError, match="unknown pooling 'mean'"):
         combine_choices(["histogram"], ["auto"], [None], ["mean"], weights=None, offline=True)
     with pytest.raises(UsageError, match="--weights is for one backbone"):
         combine_choices(["histogram", "builtin"], ["auto"], [None], [None], weights="x.h5", offline=True)

@@ -116,7 +116,7 @@ def test_a_picture_that_has_no_vector_cannot_be_asked_with(source, photos: Path,
     oneshot.import_embeddings(collection, file, "clip", root=photos)
     new = draw_picture(tmp_path / "new.png", 99)
     with Collection.open(collection) as opened:
-        with pytest.raises(ModelError, match=r"clip were imported.*--id"):
+        with pytest.raises(ModelError, match=r"clip has imported vectors only.*--id"):
             opened.search(new)
         with pytest.raises(ModelError, match="edited pictures cannot be embedded"):
             opened.duplicates()

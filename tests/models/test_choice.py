@@ -42,7 +42,7 @@ def test_the_histogram_needs_nothing(places):
     ("option", "value"), [("weights", "mine.h5"), ("weights", "random"), ("layer", "fc2"), ("pooling", "max")]
 )
 def test_the_histogram_refuses_what_only_a_network_has(option, value):
-    with pytest.raises(ModelError, match=f"^histogram is complete as it is; leave --{option} out"):
+    with pytest.raises(ModelError, match=f"^--{option} does not apply to the backbone histogram; remove --{option}"):
         chosen("histogram", **{option: value})
 
 
@@ -159,9 +159,9 @@ def test_words_that_are_known_become_a_choice():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"pooling": "mean"}, "^there is no pooling 'mean'; choose one of avg, max, gem$"),
-        ({"pooling": ""}, "^there is no pooling ''; choose one of avg, max, gem$"),
-        ({"resize": "stretch"}, "^there is no resize.* 'stretch'; choose one of squash, crop, pad, nearest$"),
+        ({"pooling": "mean"}, "^unknown pooling 'mean'; choose one of avg, max, gem$"),
+        ({"pooling": ""}, "^unknown pooling ''; choose one of avg, max, gem$"),
+        ({"resize": "stretch"}, "^unknown resize.* 'stretch'; choose one of squash, crop, pad, nearest$"),
     ],
 )
 def test_a_word_that_is_not_known_is_a_usage_error(words, message):
@@ -216,13 +216,17 @@ def test_a_named_file_is_taken_if_it_is_the_right_one(indexed, tmp_path):
     mine.write_bytes(b"without head")
     assert relocate_weights(indexed, WeightsOptions(str(mine))).file == str(mine)
     mine.write_bytes(b"other weights")
-    with pytest.raises(WeightsMismatch, match=r"mine\.h5 holds other weights than .*; name the right file with --wei"):
+    with pytest.raises(
+        WeightsMismatch, match=r"the weights in .*mine\.h5 differ from .*; give the right file with --wei"
+    ):
         relocate_weights(indexed, WeightsOptions(str(mine)))
 
 
 def test_other_weights_are_refused(indexed, places):
     places.put("named", "vgg16_notop.weights.h5", b"changed since")
-    with pytest.raises(WeightsMismatch, match=r"vgg16_notop.* holds other weights than the collection was indexed"):
+    with pytest.raises(
+        WeightsMismatch, match=r"the weights in .*vgg16_notop.* differ from those that the collection was indexed"
+    ):
         relocate_weights(indexed, HERE)
 
 
@@ -259,9 +263,9 @@ def test_a_model_file_is_a_backbone(mine):
 
 
 def test_a_model_file_brings_its_own_weights(mine):
-    with pytest.raises(ModelError, match=r"mine\.onnx brings its own weights; leave --weights out"):
+    with pytest.raises(ModelError, match=r"mine\.onnx contains its own weights; remove --weights"):
         chosen("mine.onnx", weights="other.h5")
-    with pytest.raises(ModelError, match=r"mine\.onnx brings its own weights; leave --weights out"):
+    with pytest.raises(ModelError, match=r"mine\.onnx contains its own weights; remove --weights"):
         relocate_weights(chosen("mine.onnx"), WeightsOptions("other.h5"))
 
 
@@ -269,7 +273,9 @@ def test_a_model_file_is_the_same_model_as_long_as_it_is_the_same(mine):
     model = chosen("mine.onnx")
     assert relocate_weights(model, HERE) == model
     mine.write_bytes(b"trained again")
-    with pytest.raises(WeightsMismatch, match=r"mine\.onnx is missing or is not .*; put the file back, or index again"):
+    with pytest.raises(
+        WeightsMismatch, match=r"mine\.onnx is missing, or differs .*; restore the file, or index again"
+    ):
         relocate_weights(model, HERE)
     mine.unlink()
     with pytest.raises(WeightsMismatch, match=r"mine\.onnx is missing"):

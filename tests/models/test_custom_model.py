@@ -150,20 +150,23 @@ def test_every_file_of_a_saved_model_counts(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scaling": "torch"}, "side is None; give the input's side in pixels"),
-        (WELL | {"side": 0}, "side is 0; give the input's side in pixels"),
-        (WELL | {"side": -8}, "side is -8; give the input's side in pixels"),
-        (WELL | {"side": 22.5}, "side is 22.5; give the input's side in pixels"),
-        (WELL | {"side": "224"}, "side is '224'; give the input's side in pixels"),
-        (WELL | {"side": True}, "side is True; give the input's side in pixels"),
-        (WELL | {"side": [224, 224]}, "side is [224, 224]; give the input's side in pixels"),
+        ({"scaling": "torch"}, "side is None; give the side of the input in pixels, a whole number above 0"),
+        (WELL | {"side": 0}, "side is 0; give the side of the input in pixels, a whole number above 0"),
+        (WELL | {"side": -8}, "side is -8; give the side of the input in pixels, a whole number above 0"),
+        (WELL | {"side": 22.5}, "side is 22.5; give the side of the input in pixels, a whole number above 0"),
+        (WELL | {"side": "224"}, "side is '224'; give the side of the input in pixels, a whole number above 0"),
+        (WELL | {"side": True}, "side is True; give the side of the input in pixels, a whole number above 0"),
+        (
+            WELL | {"side": [224, 224]},
+            "side is [224, 224]; give the side of the input in pixels, a whole number above 0",
+        ),
         (WELL | {"resize": "stretch"}, "resize is 'stretch'; choose one of squash, crop, pad, nearest"),
         (WELL | {"resize": None}, "resize is None; choose one of squash, crop, pad, nearest"),
         (WELL | {"pooling": ["avg"]}, "pooling is ['avg']; choose one of avg, max, gem"),
-        (WELL | {"layer": 7}, "layer is 7; give a layer's name or null"),
+        (WELL | {"layer": 7}, "layer is 7; give the name of a layer, or null"),
         (
             WELL | {"sides": 3, "mean": 0},
-            "unknown fields ['mean', 'sides']; known are ['layer', 'pooling', 'resize', 'scaling', 'side']",
+            "unknown fields ['mean', 'sides']; the known fields are ['layer', 'pooling', 'resize', 'scaling', 'side']",
         ),
     ],
     ids=str,
@@ -212,8 +215,8 @@ def test_a_missing_json_is_answered_with_an_example_that_works(path):
     path.with_suffix(".json").unlink()
     with pytest.raises(ModelError) as caught:
         read(path)
-    assert caught.value.problem == f"{path.with_suffix('.json')} is missing"
-    settle(path, caught.value.advice.removeprefix("write what the model expects, such as "))
+    assert caught.value.problem == f"the settings file {path.with_suffix('.json')} is missing"
+    settle(path, caught.value.advice.removeprefix("create it with the settings of the model's input, such as "))
     assert read(path).side_px == 224
 
 
@@ -222,8 +225,8 @@ def test_a_missing_json_is_answered_with_an_example_that_works(path):
     [
         ("", r"flowers\.json cannot be read \(.*\); write a JSON object such as"),
         ("{'side': 224}", r"flowers\.json cannot be read \(.*\); write a JSON object such as"),
-        ("[224]", r"flowers\.json holds no JSON object; write one such as"),
-        ("null", r"flowers\.json holds no JSON object; write one such as"),
+        ("[224]", r"flowers\.json does not contain a JSON object; write one such as"),
+        ("null", r"flowers\.json does not contain a JSON object; write one such as"),
     ],
 )
 def test_a_text_that_is_no_json_object_is_refused(path, text, message):
@@ -246,16 +249,18 @@ def test_a_folder_in_the_place_of_the_json_is_refused(path):
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"there is no model at .*flowers\.onnx; check the path"):
+    with pytest.raises(ModelError, match=r"no model at .*flowers\.onnx; check the path"):
         read(tmp_path / "flowers.onnx")
 
 
 def test_a_file_of_another_kind_is_no_model(tmp_path):
     (tmp_path / "flowers.txt").write_text("no network")
-    with pytest.raises(ModelError, match=r"flowers\.txt is no model that is read; give a \.keras file"):
+    with pytest.raises(ModelError, match=r"flowers\.txt has no supported model format; give a \.keras file"):
         read(tmp_path / "flowers.txt")
 
 
 def test_a_folder_of_pictures_is_no_model(photos):
-    with pytest.raises(ModelError, match=r"photos is no model that is read; give a \.keras file, a SavedModel folder"):
+    with pytest.raises(
+        ModelError, match=r"photos has no supported model format; give a \.keras file, a SavedModel folder"
+    ):
         read(photos)

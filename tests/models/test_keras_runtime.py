@@ -139,8 +139,8 @@ def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
     code = (
         "import sys, numpy as np\n"
         "from simsearch.models.keras_runtime import KerasEmbedder\n"
-        "from simsearch.models.choice import ModelChoice, resolve\n"
-        "embedder = KerasEmbedder(resolve(ModelChoice(backbone='mobilenet', weights='random')))\n"
+        "from simsearch.models.choice import ModelChoice, resolve_model\n"
+        "embedder = KerasEmbedder(resolve_model(ModelChoice(backbone='mobilenet', weights='random')))\n"
         "np.save(sys.argv[2], embedder.embed(np.load(sys.argv[1])))\n"
     )
     arguments = [str(tmp_path / "pixels.npy"), str(tmp_path / "vectors.npy")]
@@ -211,14 +211,14 @@ def test_real_weights_without_head_serve_for_features(shared):
 
 def test_predictions_need_weights_with_head(shared, recwarn):
     weights = str(shared / "weights/mobilenet_notop.weights.h5")
-    with pytest.raises(WeightsMismatch, match=r"mobilenet_notop.*does not fit mobilenet.*mobilenet_1_0_224_tf\.h5$"):
+    with pytest.raises(WeightsMismatch, match=r"mobilenet_notop.*do not fit mobilenet.*mobilenet_1_0_224_tf\.h5$"):
         open_keras_embedder("mobilenet", weights=weights, layer="predictions")
     assert len(recwarn) == 0
 
 
 def test_weights_of_another_network_do_not_fit(shared, recwarn):
     weights = str(shared / "weights/mobilenet_notop.weights.h5")
-    with pytest.raises(WeightsMismatch, match=r"mobilenet_notop.*does not fit mobilenet_v2"):
+    with pytest.raises(WeightsMismatch, match=r"mobilenet_notop.*do not fit mobilenet_v2"):
         open_keras_embedder("mobilenet_v2", weights=weights)
     assert len(recwarn) == 0
 
@@ -226,7 +226,7 @@ def test_weights_of_another_network_do_not_fit(shared, recwarn):
 @pytest.mark.parametrize("name", ["mine.weights.h5", "mine.h5", pytest.param("mine.txt", marks=pytest.mark.long)])
 def test_a_file_that_holds_no_weights_does_not_fit(name, tmp_path):
     (tmp_path / name).write_text("no weights")
-    with pytest.raises(WeightsMismatch, match=f"{name} does not fit mobilenet.*; give Keras's own weights"):
+    with pytest.raises(WeightsMismatch, match=f"{name} do not fit mobilenet.*; give the Keras weights"):
         open_keras_embedder("mobilenet", weights=str(tmp_path / name))
 
 
@@ -305,7 +305,7 @@ def test_a_saved_model_has_no_layers_to_name(network, tmp_path):
 
 @pytest.mark.parametrize("name", ["mine.keras", "mine"])
 def test_a_network_that_takes_another_side_is_named(network, name, tmp_path):
-    with pytest.raises(ModelError, match=r"mine does not take 20 x 20 x 3 values .*; mend the side"):
+    with pytest.raises(ModelError, match=r"mine does not accept a 20 x 20 x 3 input .*; correct the side"):
         open_keras_embedder(save(network, tmp_path / name, side=20))
 
 
@@ -323,14 +323,16 @@ def test_a_network_with_several_ends_is_refused(name, n_inputs, n_outputs, tmp_p
 def test_an_output_that_cannot_be_pooled_is_named(name, tmp_path):
     picture = keras.Input((SIDE_PX, SIDE_PX, 3))
     cube = keras.Model(picture, keras.layers.Reshape((2, 8, 16, 3))(picture))
-    with pytest.raises(ModelError, match="the output of mine gives no vector or map"):
+    with pytest.raises(ModelError, match="the output of mine is not a vector or a map"):
         open_keras_embedder(save(cube, tmp_path / name))
 
 
 def test_a_network_of_grey_pictures_is_refused(tmp_path):
     grey = keras.Input((SIDE_PX, SIDE_PX, 1))
     path = save(keras.Model(grey, keras.layers.Conv2D(2, 3)(grey)), tmp_path / "mine.keras")
-    with pytest.raises(ModelError, match=r"mine does not take 16 x 16 x 3 values \(it takes \(None, 16, 16, 1\)\)"):
+    with pytest.raises(
+        ModelError, match=r"mine does not accept a 16 x 16 x 3 input \(its input has the shape \(None, 16, 16, 1\)\)"
+    ):
         open_keras_embedder(path)
 
 
@@ -338,7 +340,7 @@ def test_a_network_that_was_never_built_is_refused(tmp_path):
     network = keras.Sequential([keras.layers.Conv2D(2, 3)])
     with pytest.warns(UserWarning, match="has not yet been built"):
         network.save(tmp_path / "mine.keras")
-    with pytest.raises(ModelError, match="does not say what it takes; give the network an Input"):
+    with pytest.raises(ModelError, match="has no defined input; give the network an Input"):
         open_keras_embedder(write_settings(tmp_path / "mine.keras"))
 
 

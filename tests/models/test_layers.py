@@ -54,7 +54,7 @@ def test_a_layer_that_is_called_like_a_number_is_found_by_its_name():
 
 @pytest.mark.parametrize("index", [9, -1, "9", "-3"])
 def test_an_index_outside_the_network_is_told_with_the_range(index: int | str):
-    with pytest.raises(ModelError, match=rf"mine has no layer {index}; indexes go from 0, the input, to 8"):
+    with pytest.raises(ModelError, match=rf"mine has no layer {index}; give an index from 0 \(the input\) to 8"):
         select_layers(SMALL, [index], "mine")
 
 
@@ -66,10 +66,10 @@ def test_a_misspelt_name_is_answered_with_near_ones():
 
 @pytest.mark.parametrize("layer", ["flat", 7, "conv_squeezed"])
 def test_a_layer_without_maps_is_refused(layer: str | int):
-    with pytest.raises(ModelError, match="gives no maps"):
+    with pytest.raises(ModelError, match="outputs no feature maps"):
         select_layers(SMALL, [layer], "mine")
 
 
 def test_a_network_without_convolutions_asks_for_layers():
-    with pytest.raises(ModelError, match="mine has no convolution; name the layers"):
+    with pytest.raises(ModelError, match="mine has no convolution layer; choose the layers"):
         select_layers(make_network(("input", (8, 8, 3)), ("flat", None)), (), "mine")

@@ -272,7 +272,7 @@ def test_an_output_that_cannot_be_pooled_is_named(tmp_path):
     reshape = encode_node("Reshape", ["maps", "shape"], "cube", "reshape")
     output = ("cube", ("n", 5, 2, 2, 36))
     network = make_planar(reshape, output=output, constants={"shape": np.array([0, 5, 2, 2, 36])})
-    with pytest.raises(ModelError, match="the output of mine gives no vector or map"):
+    with pytest.raises(ModelError, match="the output of mine is not a vector or a map"):
         open_onnx_embedder(network.save(tmp_path / "mine.onnx"))
 
 
@@ -287,5 +287,5 @@ def test_a_side_that_the_network_cannot_take_is_refused(tmp_path):
     reshape = encode_node("Reshape", ["maps", "shape"], "flat", "reshape")
     network = make_planar(reshape, output=("flat", ("n", 720)), constants={"shape": np.array([0, 5 * SIDE_PX**2])})
     assert open_onnx_embedder(network.save(tmp_path / "mine.onnx")).width == 720
-    with pytest.raises(ModelError, match=r"mine\.onnx does not run at 20 x 20 px \(.*\); mend the side"):
+    with pytest.raises(ModelError, match=r"mine\.onnx cannot run with a 20 x 20 px input \(.*\); correct the side"):
         open_onnx_embedder(network.save(tmp_path / "mine.onnx", side=20))

@@ -207,7 +207,9 @@ def test_weights_without_a_published_digest_are_taken_as_they_come(places, mirro
 
 def test_an_altered_answer_leaves_nothing_behind(places, mirror):
     mirror.files[NOTOP] = CONTENT.replace(b"weights", b"virus  ")
-    with pytest.raises(WeightsMissing, match=f"the download failed .*{mirror.url}.* has another hash than the publis"):
+    with pytest.raises(
+        WeightsMissing, match=f"the download failed .*{mirror.url}.* does not have the published digest"
+    ):
         find_weights(make_published(CONTENT))
     assert list_files(places.cache.parent) == []
 

@@ -280,10 +280,10 @@ def test_a_store_whose_package_is_not_installed_names_the_extra(address: str, ex
 def test_a_stored_picture_whose_store_cannot_be_opened_here_is_unreadable_and_says_why():
     code = (
         "import sys\nsys.modules['fsspec'] = None\n"
-        "from simsearch.images.decode import read\n"
-        "from simsearch.errors import Unreadable\n"
-        "try:\n    read('s3://bucket/a.jpg', claims_picture=True, max_pixels=10)\n"
-        "except Unreadable as error:\n    print(error)\n"
+        "from simsearch.images.decode import read_raw_file\n"
+        "from simsearch.errors import UnreadableFile\n"
+        "try:\n    read_raw_file('s3://bucket/a.jpg', has_picture_extension=True, max_pixels=10)\n"
+        "except UnreadableFile as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "s3:// needs an optional package; install it: pip install 'simsearch[s3]'" in done.stdout
@@ -292,18 +292,18 @@ def test_a_stored_picture_whose_store_cannot_be_opened_here_is_unreadable_and_sa
 def test_without_fsspec_s3_names_its_extra():
     code = (
         "import sys\nsys.modules['fsspec'] = None\n"
-        "from simsearch.sources.scan import scan\n"
+        "from simsearch.sources.scan import scan_sources\n"
         "from simsearch.errors import MissingExtra\n"
-        "try:\n    scan(['s3://bucket/a'])\nexcept MissingExtra as error:\n    print(error.extra)\n"
+        "try:\n    scan_sources(['s3://bucket/a'])\nexcept MissingExtra as error:\n    print(error.extra)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "s3\n"
 
 
 def test_a_local_run_imports_neither_fsspec_nor_what_speaks_to_stores(photos: Path):
     code = (
-        "import sys\nfrom simsearch.sources.scan import scan\n"
-        "from simsearch.images.decode import read\n"
-        f"read(scan([{str(photos)!r}]).files[0].path, claims_picture=True, max_pixels=10**6)\n"
+        "import sys\nfrom simsearch.sources.scan import scan_sources\n"
+        "from simsearch.images.decode import read_raw_file\n"
+        f"read_raw_file(scan_sources([{str(photos)!r}]).files[0].path, has_picture_extension=True, max_pixels=10**6)\n"
         "print([name for name in ('fsspec', 's3fs', 'botocore', 'aiohttp', 'urllib.request') if name in sys.modules])\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -378,8 +378,8 @@ def test_a_forked_process_asks_through_a_connection_of_its_own(
     bucket = new_bucket(server)
     bucket.put("a.jpg", b"content")
     code = (
-        "import os\nfrom simsearch.sources.remote import read\n"
-        f"ask = lambda: read('{bucket.address}/a.jpg', most_bytes=100).data.decode()\n"
+        "import os\nfrom simsearch.sources.remote import read_content\n"
+        f"ask = lambda: read_content('{bucket.address}/a.jpg', most_bytes=100).data.decode()\n"
         "print(ask(), flush=True)\n"
         "child = os.fork()\n"
         "print(ask(), flush=True)\n"

@@ -142,7 +142,7 @@ def test_what_is_complete_as_it_is_takes_no_layer(pictures, mine):
     third = ModelChoice(backbone=mine.backbone, layer="third", precision="f32", engine="tensorflow")
     found = compare(pictures, [third, ModelChoice(backbone="histogram", layer="third")])
     assert found.notes == ("histogram has no choice of layer or pooling; these options are ignored",)
-    with pytest.raises(ModelError, match="histogram is complete as it is; leave --layer out"):
+    with pytest.raises(ModelError, match="--layer does not apply to the backbone histogram; remove --layer"):
         compare(pictures, [ModelChoice(backbone="histogram", layer="third")])
 
 

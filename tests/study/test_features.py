@@ -171,9 +171,9 @@ def test_random_weights_are_told(folder):
     ("layer", "error", "message"),
     [
         ("secund", UnknownLayer, "mine has no layer 'secund'; nearest names: second"),
-        (7, ModelError, "mine has no layer 7; indexes go from 0, the input, to 6"),
+        (7, ModelError, r"mine has no layer 7; give an index from 0 \(the input\) to 6"),
         (-1, ModelError, "mine has no layer -1"),
-        ("pooled", ModelError, "layer pooled of mine gives no maps"),
+        ("pooled", ModelError, "layer pooled of mine outputs no feature maps"),
     ],
 )
 def test_a_layer_that_is_not_there_or_has_no_maps_is_told(folder, mine, layer, error, message):
@@ -182,7 +182,7 @@ def test_a_layer_that_is_not_there_or_has_no_maps_is_told(folder, mine, layer, e
 
 
 def test_a_layer_of_the_head_is_refused_before_anything_is_loaded(folder):
-    with pytest.raises(ModelError, match="layer fc2 of vgg16 gives no maps"):
+    with pytest.raises(ModelError, match="layer fc2 of vgg16 outputs no feature maps"):
         extract_features([folder / "0.png"], ModelChoice(backbone="vgg16", weights="random"), layers=["fc2"])
 
 
@@ -192,7 +192,7 @@ def test_a_backbone_that_shows_no_layers_is_told(folder):
 
 
 def test_a_wrong_side_beside_a_model_file_is_told(folder, network, tmp_path):
-    with pytest.raises(ModelError, match=r"does not take 20 x 20 x 3 values .*mend the side in the JSON"):
+    with pytest.raises(ModelError, match=r"does not accept a 20 x 20 x 3 input .*correct the side in the JSON"):
         extract_features([folder / "0.png"], ModelChoice(backbone=save(network, tmp_path / "mine.keras", side=20)))
 
 

@@ -1,1 +1,1 @@
-"""The network that ships with the package, and its card."""
+"""The built-in network and its model card."""

@@ -1,8 +1,8 @@
-"""The network that ships with the package, as a Keras model with the weights of `builtin.xml` and `builtin.bin`.
+"""The built-in network as a Keras model, with the weights from `builtin.xml` and `builtin.bin`.
 
-MobileNetV2 (Sandler et al., CVPR 2018) with its batch norms folded away, average pooling and a linear map, trained as
-`CARD.md` beside this file tells. The two files are the only place the weights are kept in; OpenVINO runs them as they
-are, and `build` reads the same numbers out of them without OpenVINO.
+MobileNetV2 (Sandler et al., CVPR 2018) with folded batch norms, average pooling and a linear projection; `CARD.md`
+describes its training. The weights are stored only in these two files: OpenVINO runs them directly, and `build` reads
+the same values without OpenVINO.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PARAMETERS = 2_551_584
 GRAPH = Path(__file__).with_name("builtin.xml")
 
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""Expansion, channels out, repeats and stride of the first repeat (table 2 of the paper)."""
+"""Expansion, output channels, repeats, and stride of the first repeat (table 2 of the paper)."""
 _ELEMENT_TYPES: Mapping[str, type[np.generic]] = {"f16": np.float16, "f32": np.float32, "i8": np.int8}
 
 
 class InvertedResidualBlock(NamedTuple):
-    """One inverted residual block."""
+    """The settings of an inverted residual block."""
 
     name: str
     channels_in: int
@@ -45,7 +45,7 @@ class InvertedResidualBlock(NamedTuple):
 
 
 def list_blocks() -> Iterator[InvertedResidualBlock]:
-    """The seventeen blocks, named as Keras names them."""
+    """The 17 blocks, with the names that Keras gives them."""
     channels_in, number = 32, 0
     for expansion, channels_out, repeats, first_stride in _STAGES:
         for repeat in range(repeats):
@@ -57,9 +57,9 @@ def list_blocks() -> Iterator[InvertedResidualBlock]:
 
 
 def read_weights(graph: Path = GRAPH) -> dict[str, NDArray[np.float32]]:
-    """The network's constants by name, in OpenVINO's layout: `<layer>/kernel` (out, in, h, w) and `<layer>/bias`.
+    """Read the weights by name, in OpenVINO's layout: `<layer>/kernel` (out, in, h, w) and `<layer>/bias`.
 
-    A kernel kept in int8 is multiplied by its `<layer>/scale`, one for each channel out.
+    A kernel stored in int8 is multiplied by its `<layer>/scale`, one factor per output channel.
     """
     stored = dict(_read_constants(graph))
     weights = {}
@@ -84,7 +84,7 @@ def _read_constants(graph: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def build() -> keras.Model:
-    """The network from `pixels` uint8 (n, 144, 144, 3) RGB to `vectors` float32 (n, 256), unit rows."""
+    """Build the network from `pixels` uint8 (n, 144, 144, 3) RGB to `vectors` float32 (n, 256), unit rows."""
     import keras
 
     pixels = keras.Input((SIDE_PX, SIDE_PX, 3), dtype="uint8", name="pixels")
@@ -121,7 +121,7 @@ def _add_convolution(maps: Any, name: str, channels: int, *, size: int = 1, stri
 
 
 def _pad(maps: Any, name: str, stride: int) -> Any:
-    """Room for a 3 x 3 kernel: all around, or where the stride is 2 as the published weights expect it."""
+    """Pad for a 3 x 3 kernel: on all sides, or for stride 2 as the published weights expect it."""
     import keras
 
     before = 1 if stride == 1 else maps.shape[1] % 2
@@ -143,7 +143,7 @@ def _load_weights(model: keras.Model) -> None:
 
 
 def _to_keras_layout(kernel: NDArray[np.float32], layer: Any) -> NDArray[np.float32]:
-    """From (out, in, h, w), or (channels, 1, 1, h, w) where it is depthwise."""
+    """Convert a kernel from (out, in, h, w), or (channels, 1, 1, h, w) for a depthwise one, to Keras's layout."""
     if kernel.ndim == 5:
         return kernel[:, 0].transpose(2, 3, 0, 1)
     kernel = kernel.transpose(2, 3, 1, 0)
