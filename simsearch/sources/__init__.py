@@ -1,1 +1,1 @@
-"""Where pictures come from: folders, lists, object stores and the web."""
+"""Sources of pictures: folders, lists, object stores and the web."""

@@ -1,4 +1,4 @@
-"""Object stores by their addresses. The only import of fsspec."""
+"""Object stores (`s3://`, `gs://`, `az://`): open, list and read. No other module imports fsspec."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from simsearch.sources.retry import (
 )
 
 Page = tuple[list[tuple[str, RemoteState]], str | None]
-"""Keys with their states, and what to ask for those after them; None where there are no more."""
+"""Keys with their states, and the continuation token of the next page; None on the last page."""
 
 _VARIABLE_PREFIXES = {
     "s3": ("AWS_",),
     "gs": ("GOOGLE_", "GCLOUD_", "STORAGE_EMULATOR_"),
     "az": ("AZURE_",),
 }
-"""How the names of those variables begin that say where a store is, and as whom it is asked."""
+"""Prefixes of the environment variables that set the endpoint and the credentials of a store."""
 
 _CREDENTIALS_ADVICE = {
     "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
     "az": "set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 _NOISY_LOGGERS = {"gs": ("gcsfs", "google"), "az": ("adlfs", "azure")}
-"""Libraries that print what they raise as well, each attempt of it; we tell it once."""
+"""Loggers that repeat every error that is also raised, once per attempt; they are silenced."""
 
 _ETAG_KEYS = ("ETag", "etag", "md5Hash", "generation", "content_md5")
 _TIME_KEYS = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
@@ -48,26 +48,26 @@ _NETWORK_ADVICE = "check the network and try again"
 
 
 class ObjectStore(Protocol):
-    """One bucket. Every call is one attempt; all of them raise `Unreadable`, `Passing` where another may do."""
+    """One bucket. Each call sends its request once, and raises `UnreadableFile`; `TemporaryFailure` may be retried."""
 
     def fetch_state(self, key: str) -> RemoteState:
-        """The state of an object."""
+        """Fetch the state of an object."""
 
     def list_page(self, prefix: str, after: str | None) -> Page:
-        """Some keys that begin with a prefix: the first, or those after what the last page told."""
+        """List a page of keys with a prefix; `after` is the token of the page before, None for the first."""
 
     def read(self, key: str, *, first: int | None, most_bytes: int) -> RemoteContent:
-        """An object whole, or its first bytes. Raises `TooLarge` too."""
+        """Read an object whole, or its first bytes. Also raises `RemoteTooLarge`."""
 
 
 class FsspecStore:
-    """A bucket behind a file system of fsspec, which is asked for a listing at once."""
+    """A bucket behind an fsspec file system, which returns a listing in one piece."""
 
     def __init__(self, bucket: str, scheme: str, files: Any, root: str) -> None:
         self._bucket, self._scheme, self._file_system, self._root = bucket, scheme, files, root
 
     def fetch_state(self, key: str) -> RemoteState:
-        """The state of an object."""
+        """Fetch the state of an object."""
         with self._translate_errors(key):
             self._file_system.invalidate_cache()
             found = self._file_system.info(self._make_path(key))
@@ -76,7 +76,7 @@ class FsspecStore:
             return _parse_state(found)
 
     def list_page(self, prefix: str, after: str | None) -> Page:
-        """Everything below a prefix, as one page."""
+        """List all keys that begin with a prefix, as one page."""
         with self._translate_errors(prefix):
             self._file_system.invalidate_cache()
             found = self._file_system.find(self._make_path(prefix).rstrip("/"), detail=True)
@@ -85,7 +85,7 @@ class FsspecStore:
         return [entry for entry in entries if entry[0].startswith(prefix)], None
 
     def read(self, key: str, *, first: int | None, most_bytes: int) -> RemoteContent:
-        """An object whole, or its first bytes; the state is asked before and after, as no answer brings it along."""
+        """Read an object whole, or its first bytes. A read returns no state, so it is fetched before and after."""
         before = self.fetch_state(key)
         if first is None and before.size_bytes > most_bytes:
             raise RemoteTooLarge(self._make_address(key), before.size_bytes)
@@ -94,7 +94,7 @@ class FsspecStore:
         whole = before.size_bytes if first is None else min(first, before.size_bytes)
         if len(data) != whole or self.fetch_state(key) != before:
             raise TemporaryFailure(
-                self._make_address(key), "it changed while it was read", "run again when it is complete"
+                self._make_address(key), "the object changed while it was read", "run again when its upload is complete"
             )
         return RemoteContent(data, before)
 
@@ -112,7 +112,7 @@ class FsspecStore:
 
 @contextmanager
 def translate_errors(address: str, scheme: str) -> Iterator[None]:
-    """The errors of a file system as ours, told by their kind, by the status that they carry, or by their library."""
+    """Translate the errors of a file system, by their type, their HTTP status, or the module of their library."""
     try:
         yield
     except (UnreadableFile, RemoteTooLarge, ImportError):
@@ -123,7 +123,7 @@ def translate_errors(address: str, scheme: str) -> Iterator[None]:
         raise AccessDenied(
             address, f"access is denied ({summarize_error(error)})", _CREDENTIALS_ADVICE[scheme]
         ) from error
-    except Exception as error:  # each of these libraries has a tree of its own
+    except Exception as error:  # each library has its own exception tree
         status = _find_status(error)
         if status in (401, 403) or "credentials" in str(error).lower() or "auth" in type(error).__module__:
             raise AccessDenied(
@@ -132,7 +132,9 @@ def translate_errors(address: str, scheme: str) -> Iterator[None]:
         if status == 404:
             raise RemoteNotFound(address, "there is no such object or bucket", "check the address") from error
         if status in (408, 429) or status >= 500 or (not status and isinstance(error, OSError)):
-            raise TemporaryFailure(address, f"the store fails ({summarize_error(error)})", _NETWORK_ADVICE) from error
+            raise TemporaryFailure(
+                address, f"the request failed ({summarize_error(error)})", _NETWORK_ADVICE
+            ) from error
         raise UnreadableFile(address, summarize_error(error), "check the address and the credentials") from error
 
 
@@ -141,10 +143,10 @@ _open_lock = threading.Lock()
 
 
 def open_store(place: ObjectAddress) -> tuple[ObjectStore, Retrier]:
-    """The store of a bucket, and how it is asked again; opened once for all threads.
+    """Open the store of a bucket, with its retrier; all threads share it.
 
-    Opened anew where the environment says another place or another user by now, and in a forked process, which has
-    none of the threads that connections live in. Raises `MissingExtra`, `Unreadable`.
+    A store is opened again when the environment variables for endpoint or credentials change, and in a forked process,
+    which does not inherit the threads of the connections. Raises `MissingExtra`, `UnreadableFile`.
     """
     variables = tuple(sorted(_select_variables(os.environ, place.scheme)))
     key = (os.getpid(), place.bucket_address, variables)
@@ -152,8 +154,8 @@ def open_store(place: ObjectAddress) -> tuple[ObjectStore, Retrier]:
         if key not in _open_stores:
             for other in [known for known in _open_stores if known[:2] == key[:2]]:
                 del _open_stores[other]
-            retries = Retrier()
-            _open_stores[key] = (retries(lambda: _create_store(place)), retries)
+            retry = Retrier()
+            _open_stores[key] = (retry(lambda: _create_store(place)), retry)
         return _open_stores[key]
 
 
@@ -162,18 +164,18 @@ def _select_variables(environment: Mapping[str, str], scheme: str) -> Iterator[t
 
 
 def _create_store(place: ObjectAddress) -> ObjectStore:
-    # What fsspec keeps of listings would hide what changed meanwhile, and what it keeps of stores, who asks now.
-    unkept: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    # fsspec's cache of listings would hide changes, and its cache of instances would hide changed credentials.
+    uncached: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     try:
         if place.scheme == "s3":
             from simsearch.sources.s3 import S3Store, make_client_config
 
-            unkept |= {"config_kwargs": make_client_config()}
-            return S3Store(place.bucket, lambda **who: fsspec.filesystem("s3", **who, **unkept))
+            uncached |= {"config_kwargs": make_client_config()}
+            return S3Store(place.bucket, lambda **credentials: fsspec.filesystem("s3", **credentials, **uncached))
         for library in _NOISY_LOGGERS[place.scheme]:
             logging.getLogger(library).setLevel(logging.CRITICAL)
         with translate_errors(place.address, place.scheme):
-            files, root = fsspec.core.url_to_fs(place.bucket_address, **unkept)
+            files, root = fsspec.core.url_to_fs(place.bucket_address, **uncached)
             return FsspecStore(place.bucket, place.scheme, files, root)
     except ImportError as error:
         raise MissingExtra(f"{place.scheme}://", place.scheme) from error
@@ -190,7 +192,7 @@ def _parse_state(facts: Mapping[str, Any]) -> RemoteState:
 
 
 def _find_status(error: Exception) -> int:
-    """The HTTP status that an error carries, 0 where it carries none."""
+    """The HTTP status of an error, 0 where it has none."""
     for name in ("status_code", "status", "code"):
         value = getattr(error, name, None)
         if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):

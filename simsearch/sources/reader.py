@@ -1,5 +1,4 @@
-"""Many files read and worked on at once: as many from elsewhere as hide the network's delay, as many decoded as there
-are processors."""
+"""Read and process many files in parallel: enough readers to hide the network's delay, one worker per processor."""
 
 from __future__ import annotations
 
@@ -22,20 +21,21 @@ _MAX_BYTES_HELD = 256_000_000
 
 
 def choose_n_threads(paths: Iterable[str]) -> int:
-    """How many threads may each read such files and make something small of them: some wait for a network."""
+    """Choose the number of threads that read and process files: more for remote files, which wait for the network."""
     return N_READERS if any(map(is_remote, paths)) else count_cores()
 
 
 class ConcurrentReader:
-    """Threads that read and threads that work on what was read.
+    """A pool of threads that read files, and a pool of threads that process them.
 
-    A file of this machine is read by the thread that works on it: a disk has no delay worth a second thread. What lies
-    elsewhere is read by one of 32 others, which hands it on and waits, so that at most so many contents, and of those
-    whose size was told 256 MB or one, are held at a time. To be closed by `with`: what was not begun is dropped.
+    A local file is read by the thread that processes it, because a disk has no delay worth a second thread. A remote
+    file is read by one of 32 reader threads, which passes it to a worker and waits for the result. So at most 32
+    contents are in memory, and at most 256 MB (or one larger file) of those whose size is known. Use it with `with`;
+    on exit, files that were not started are dropped.
     """
 
     def __init__(self, n_workers: int | None = None, n_readers: int = N_READERS) -> None:
-        """`n_workers` is the number of processors where it is None."""
+        """`n_workers` None means the number of processors."""
         self._stop = threading.Event()
         self._workers = ThreadPoolExecutor(n_workers or count_cores(), thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(
@@ -55,7 +55,7 @@ class ConcurrentReader:
             pool.shutdown()
 
     def submit(self, file: FoundFile, read: Callable[[], R], work: Callable[[R], T]) -> Future[T]:
-        """Have a file read, and what `read` returns worked on."""
+        """Schedule `work(read())` for a file."""
         if is_remote(file.path):
             return self._readers.submit(self._read_then_work, file.size_bytes, read, work)
         return self._workers.submit(lambda: work(read()))
@@ -66,7 +66,7 @@ class ConcurrentReader:
 
     @contextmanager
     def _reserve_bytes(self, n_bytes: int) -> Iterator[None]:
-        """Wait until there is room for so many bytes; a content larger than all of it comes when it is alone."""
+        """Wait until so many bytes may be held; a file above the limit waits until no other is held."""
         with self._bytes_released:
             self._bytes_released.wait_for(
                 lambda: not self._n_bytes_held or self._n_bytes_held + n_bytes <= _MAX_BYTES_HELD

@@ -1,4 +1,4 @@
-"""What a store or a server answers, how it fails, and asking it again when that may help."""
+"""Retries of requests to object stores and web servers; their results and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RemoteState:
-    """What a store says of a content without sending it. `mtime_ns` is 0 where it does not say."""
+    """The metadata of a remote object. `size_bytes` and `mtime_ns` are 0 where the server does not report them."""
 
     size_bytes: int
     mtime_ns: int
@@ -25,51 +25,51 @@ class RemoteState:
 
 @dataclass(frozen=True, slots=True)
 class RemoteContent:
-    """Bytes, whole or only the first of them, and the state of the whole as it was when they were sent."""
+    """The content of a remote object, whole or its first bytes, and the state of the object at the time of the read."""
 
     data: bytes
     state: RemoteState
 
 
 class RemoteNotFound(UnreadableFile):
-    """There is nothing at that address."""
+    """Nothing exists at the address."""
 
 
 class AccessDenied(UnreadableFile):
-    """It may be there, but not for whoever asks."""
+    """The credentials do not allow access; the object may exist."""
 
 
 class TemporaryFailure(UnreadableFile):
-    """The store is busy, broken or out of reach: the same question may be answered in a moment.
+    """The server is overloaded, failing or unreachable; a retry may succeed.
 
-    `after_s` is how long it wishes to be left alone.
+    `retry_after_s` is the pause that the server requests before the next attempt.
     """
 
-    def __init__(self, path: str, problem: str, advice: str, after_s: float = 0.0) -> None:
-        self.retry_after_s = after_s
+    def __init__(self, path: str, problem: str, advice: str, retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = retry_after_s
         super().__init__(path, problem, advice)
 
 
 class RemoteTooLarge(ImageError):
-    """There is more of it than was allowed; nothing, or not all, was read."""
+    """The object is larger than allowed; it was not read, or only in part."""
 
     def __init__(self, path: str, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-        super().__init__(path, f"it has {size_bytes / 1e6:.1f} MB", "save a smaller picture")
+        super().__init__(path, f"the file has {size_bytes / 1e6:.1f} MB", "use a smaller picture")
 
 
 def summarize_error(error: BaseException) -> str:
-    """What a library said, in one line; many say nothing when a connection ends."""
+    """The message of an exception in one line, or its type; many connection errors have no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a store is asked the same, and for how long altogether.
+    """The number of attempts of a request, and the pauses between them.
 
-    Ten times within a dozen seconds of waiting: where half of all requests fail, one of a thousand objects fails ten
-    times in a row, and it is tried again in the next run. Pauses double, and each is drawn from its upper half, so
-    that many readers do not come back at the same moment.
+    Ten attempts with about 12 s of pauses: if half of all requests fail, one object in a thousand fails ten times in a
+    row, and the next run tries it again. Pauses double; each is drawn from the upper half of its range, so that many
+    readers do not retry at the same moment.
     """
 
     max_attempts: int = 10
@@ -78,32 +78,32 @@ class RetryPolicy:
     max_retry_after_s: float = 30.0
     max_total_s: float = 120.0
 
-    def compute_pause_s(self, n_failed: int, after_s: float) -> float:
-        """How long to wait after so many failures, when the store wishes to be left alone for `after_s`."""
+    def compute_pause_s(self, n_failed: int, retry_after_s: float) -> float:
+        """The pause after `n_failed` failures; at least the `retry_after_s` that the server requests, up to a limit."""
         doubled = min(self.max_pause_s, self.first_pause_s * 2.0 ** (n_failed - 1))
-        return max(doubled * random.uniform(0.5, 1), min(after_s, self.max_retry_after_s))
+        return max(doubled * random.uniform(0.5, 1), min(retry_after_s, self.max_retry_after_s))
 
 
 _MAX_CONSECUTIVE_FAILURES = 20
-"""After so many failures to the last attempt, and no success between them, a store is out: one attempt is enough."""
+"""After so many requests in a row that failed, the server counts as down, and a request has one attempt only."""
 
 _thread_local = threading.local()
 
 
 def set_stop_event(stop: threading.Event) -> None:
-    """From here on nothing that this thread asks for is asked again after `stop` is set."""
+    """Make requests of this thread stop retrying once `stop` is set."""
     _thread_local.stop = stop
 
 
 class Retrier:
-    """Asks one store again when that may help. While it is out, a run ends in minutes and not in days."""
+    """Retry requests to one server. While it is down, a request has one attempt: a run ends in minutes, not in days."""
 
     def __init__(self, policy: RetryPolicy | None = None) -> None:
         self._policy = policy or RetryPolicy()
         self._n_consecutive_failures = 0
 
     def __call__(self, attempt: Callable[[], T]) -> T:
-        """What an attempt returns. Raises what it raises; `Passing` only when it was tried often enough."""
+        """Call `attempt` until it succeeds; return its result. Retries `TemporaryFailure` only; raises the last one."""
         deadline = time.monotonic() + self._policy.max_total_s
         n_failed = 0
         while True:
@@ -133,7 +133,7 @@ class Retrier:
 
 
 def _wait_or_stop(pause_s: float) -> bool:
-    """Wait, and tell whether it is time to stop instead."""
+    """Wait; return True at once when the stop event is set."""
     stop: threading.Event = getattr(_thread_local, "stop", _NEVER_STOPPED)
     return stop.wait(pause_s)
 

@@ -1,7 +1,7 @@
-"""S3 and what speaks its protocol. The only import of botocore.
+"""S3 and compatible stores. No other module imports botocore.
 
-Asked through the client that s3fs sets up, one request at a time: file systems of fsspec tell neither the ETag of what
-they read nor one page of a listing after the other, so that one page that fails would cost all pages before it.
+Requests go through the client that s3fs creates, one call per request. fsspec's own file system interface returns no
+ETag with a read, and no listing page by page: one page that fails would discard all pages before it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ N_CONNECTIONS = 64
 _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 15.0
 _REQUEST_TIMEOUT_S = 120.0
-"""What one request may take: to be connected, between two pieces, and altogether."""
+"""Limits of one request: to connect, between two chunks, and in total."""
 
 _CONNECTION_FAILURES = (
     failures.HTTPClientError,
@@ -51,12 +51,14 @@ _NO_BUCKET_CODE = "NoSuchBucket"
 _EMPTY_RANGE_CODE = "InvalidRange"
 
 CREDENTIALS_ADVICE = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`"
-_ACCESS_ADVICE = "ask its owner for the right to list and read it, or use other credentials (AWS_PROFILE)"
+_ACCESS_ADVICE = (
+    "ask the owner of the bucket for permission to list and read it, or use other credentials (AWS_PROFILE)"
+)
 _NETWORK_ADVICE = "check the network, AWS_ENDPOINT_URL and the region, and try again"
 
 
 def make_client_config() -> dict[str, Any]:
-    """How s3fs is to set its client up: no waiting for long, and no asking again, which is decided elsewhere."""
+    """Build the client configuration: short timeouts, and one attempt, because `retry.Retrier` decides on retries."""
     return {
         "connect_timeout": _CONNECT_TIMEOUT_S,
         "read_timeout": _READ_TIMEOUT_S,
@@ -66,15 +68,14 @@ def make_client_config() -> dict[str, Any]:
 
 
 class S3Store:
-    """One bucket. Every call is one attempt, and may be made from any thread.
+    """One bucket. Each call sends one request. Thread-safe.
 
-    With the credentials that botocore finds; where there are none at all, as somebody unknown, who may read what is
-    public.
+    Uses the credentials that botocore finds. Without any credentials, requests are anonymous and reach public objects.
     """
 
-    def __init__(self, bucket: str, open_files: Callable[..., Any], whole_s: float = _REQUEST_TIMEOUT_S) -> None:
-        """`open_files()` makes an `S3FileSystem`, `open_files(anon=True)` one that asks without credentials."""
-        self._bucket, self._timeout_s = bucket, whole_s
+    def __init__(self, bucket: str, open_files: Callable[..., Any], timeout_s: float = _REQUEST_TIMEOUT_S) -> None:
+        """`open_files()` creates an `S3FileSystem`, `open_files(anon=True)` one without credentials."""
+        self._bucket, self._timeout_s = bucket, timeout_s
         self._bucket_address = ObjectAddress("s3", bucket, "")
         self.is_anonymous = False
         with self._translate_errors(self._bucket_address.address):
@@ -86,12 +87,12 @@ class S3Store:
                 self._client = self._run(self._file_system.set_session, self._file_system.loop)
 
     def fetch_state(self, key: str) -> RemoteState:
-        """The state of an object. Raises `Unreadable`."""
+        """Fetch the state of an object. Raises `UnreadableFile`."""
         answer = self._send(key, lambda: self._client.head_object(**self._make_request_arguments(key)))
         return _parse_state(answer, answer["ContentLength"])
 
     def list_page(self, prefix: str, after: str | None) -> tuple[list[tuple[str, RemoteState]], str | None]:
-        """Up to a thousand keys below a prefix, and what to ask for those after them. Raises `Unreadable`."""
+        """List up to 1,000 keys with a prefix, and the token of the next page. Raises `UnreadableFile`."""
         more = {} if after is None else {"ContinuationToken": after}
         named = {"Bucket": self._bucket, "Prefix": prefix, **self._file_system.req_kw, **more}
         answer = self._send(prefix, lambda: self._client.list_objects_v2(**named))
@@ -99,11 +100,11 @@ class S3Store:
         return entries, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
 
     def read(self, key: str, *, first: int | None, most_bytes: int) -> RemoteContent:
-        """An object whole, or its first bytes. Raises `Unreadable`, `TooLarge`."""
+        """Read an object whole, or its first bytes. Raises `UnreadableFile`, `RemoteTooLarge`."""
         part = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
         address = ObjectAddress("s3", self._bucket, key).address
 
-        async def whole() -> RemoteContent:
+        async def get_object() -> RemoteContent:
             answer = await self._client.get_object(**self._make_request_arguments(key), **part)
             async with answer["Body"] as body:
                 n_bytes = answer["ContentLength"]
@@ -111,12 +112,12 @@ class S3Store:
                     raise RemoteTooLarge(address, n_bytes)
                 data = await body.read()
             if len(data) != n_bytes:
-                raise TemporaryFailure(address, "it ends before its end", _NETWORK_ADVICE)
+                raise TemporaryFailure(address, "the response was truncated", _NETWORK_ADVICE)
             _, _, size = answer.get("ContentRange", "").rpartition("/")
             return RemoteContent(data, _parse_state(answer, int(size or n_bytes)))
 
         try:
-            return self._send(key, whole)
+            return self._send(key, get_object)
         except _EmptyRange:
             return self.read(key, first=None, most_bytes=most_bytes)
 
@@ -131,15 +132,15 @@ class S3Store:
             return self._run(request, self._file_system.loop)
 
     def _run(self, request: Callable[[], Awaitable[T]], loop: asyncio.AbstractEventLoop) -> T:
-        async def in_time() -> T:
+        async def run_with_timeout() -> T:
             async with asyncio.timeout(self._timeout_s):
                 return await request()
 
-        return asyncio.run_coroutine_threadsafe(in_time(), loop).result()
+        return asyncio.run_coroutine_threadsafe(run_with_timeout(), loop).result()
 
     @contextmanager
     def _translate_errors(self, address: str) -> Iterator[None]:
-        """The errors of botocore and of the connection as ours."""
+        """Translate errors of botocore and of the connection."""
         try:
             yield
         except failures.ClientError as error:
@@ -149,49 +150,47 @@ class S3Store:
         except (failures.TokenRetrievalError, failures.SSOError, failures.CredentialRetrievalError) as error:
             raise AccessDenied(address, str(error), "sign in again, such as with `aws sso login`") from error
         except (TimeoutError, failures.ConnectTimeoutError, failures.ReadTimeoutError) as error:
-            raise TemporaryFailure(address, "it takes too long", _NETWORK_ADVICE) from error
+            raise TemporaryFailure(address, "the request timed out", _NETWORK_ADVICE) from error
         except failures.SSLError as error:
             raise UnreadableFile(
-                address, f"the connection is not safe ({summarize_error(error)})", "check AWS_CA_BUNDLE"
+                address, f"the TLS connection failed ({summarize_error(error)})", "check AWS_CA_BUNDLE"
             ) from error
         except _CONNECTION_FAILURES as error:
             raise TemporaryFailure(
                 address, f"the connection failed ({summarize_error(error)})", _NETWORK_ADVICE
             ) from error
         except (failures.BotoCoreError, ValueError) as error:
-            raise UnreadableFile(
-                address, summarize_error(error), "check the address and the settings of AWS"
-            ) from error
+            raise UnreadableFile(address, summarize_error(error), "check the address and the AWS settings") from error
 
     def _translate_client_error(self, error: failures.ClientError, address: str) -> UnreadableFile:
         answer = error.response
         code = str(answer.get("Error", {}).get("Code", ""))
         status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        said = f"{status} {code}" if code != str(status) else code
+        answer_code = f"{status} {code}" if code != str(status) else code
         if code == _NO_BUCKET_CODE:
             return RemoteNotFound(address, f"there is no bucket {self._bucket}", "check its name, and AWS_ENDPOINT_URL")
         if status == 404:
             return RemoteNotFound(address, "there is no such object", "check the address")
         if code == _ARCHIVED_CODE:
-            return UnreadableFile(address, "it is in an archive", "restore it there first")
+            return UnreadableFile(address, "the object is archived", "restore it from the archive first")
         if status >= 500 or status == 429 or code in _BUSY_CODES:
-            return TemporaryFailure(address, f"the store answers {said}", "try again later")
+            return TemporaryFailure(address, f"the store answers {answer_code}", "try again later")
         if status in (401, 403) or code in _DENIED_CODES:
-            return self._make_denied_error(address, said)
+            return self._make_denied_error(address, answer_code)
         kind = _EmptyRange if code == _EMPTY_RANGE_CODE else UnreadableFile
         why = " ".join(str(answer.get("Error", {}).get("Message", "")).split())
-        return kind(address, f"the store answers {said} ({why})", "check the address and the credentials")
+        return kind(address, f"the store answers {answer_code} ({why})", "check the address and the credentials")
 
-    def _make_denied_error(self, address: str, said: str) -> AccessDenied:
+    def _make_denied_error(self, address: str, answer_code: str) -> AccessDenied:
         if self.is_anonymous:
             return AccessDenied(
-                address, f"no credentials were found, and it is not public ({said})", CREDENTIALS_ADVICE
+                address, f"no credentials were found, and the object is not public ({answer_code})", CREDENTIALS_ADVICE
             )
-        return AccessDenied(address, f"access is denied ({said})", _ACCESS_ADVICE)
+        return AccessDenied(address, f"access is denied ({answer_code})", _ACCESS_ADVICE)
 
 
 class _EmptyRange(UnreadableFile):
-    """What is empty has no first bytes."""
+    """An empty object has no first bytes."""
 
 
 def _parse_state(answer: dict[str, Any], size_bytes: int) -> RemoteState:

@@ -1,4 +1,4 @@
-"""Folders, files and lists, here or in a store or on the web, turned into files in a stable order."""
+"""List the files of sources: folders, files and list files, local or remote, in a stable order."""
 
 from __future__ import annotations
 
@@ -53,24 +53,24 @@ _UNSUPPORTED_EXTENSIONS = (
 )
 
 PICTURE_EXTENSIONS = frozenset((*_COMMON_EXTENSIONS, *_RARE_EXTENSIONS, *_UNSUPPORTED_EXTENSIONS))
-"""Extensions that announce a picture, lower case, those of formats that are not read among them, so that their owner
-is told. What a file *is* is decided by its content."""
+"""Extensions of picture files, in lower case. They include formats that cannot be read, so that such files are reported
+as skipped. The type of a file is decided by its content."""
 
 LIST_EXTENSIONS = frozenset({".txt", ".lst", ".list"})
 
 _MAX_LIST_BYTES = 256_000_000
 
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
-"""Folders that systems write their own thumbnails and leftovers into."""
+"""Folders in which operating systems store thumbnails and metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
     """A file that may hold a picture.
 
-    `path` is absolute, or the address of what is elsewhere; bytes that are no valid UTF-8 are kept as Python's
-    surrogate escapes, so that `open(path)` works on every name. `etag` is what an object store calls the state of the
-    content; None for a file on a disk, whose state is its modification time. What a server does not tell is 0.
+    `path` is an absolute path or an address; bytes that are not valid UTF-8 are Python's surrogate escapes, so that
+    `open(path)` works for every name. `etag` is the version of a remote content; None for a local file, for which the
+    modification time shows changes. Values that a server does not report are 0.
     """
 
     path: str
@@ -80,13 +80,13 @@ class FoundFile:
 
     @property
     def has_picture_extension(self) -> bool:
-        """Whether the name says that this is a picture."""
+        """Whether the name has the extension of a picture format."""
         return _has_picture_extension(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A file that could not be read, and why."""
+    """A file that could not be read, with the reason."""
 
     path: str
     reason: str
@@ -98,10 +98,10 @@ class Skip:
 
 @dataclass(slots=True)
 class Scan:
-    """Everything found at some sources, in order.
+    """The files found at sources, in order.
 
-    A folder that was listed, here or in a store, speaks for everything below it: what it no longer holds is gone.
-    Folders that could not be opened are `silent`: nothing is known about what they hold.
+    `folders` were listed completely, local or remote: a known file below one of them that was not found is gone. `gone`
+    are listed paths that do not exist. `unreachable` could not be read; nothing is known about the files below them.
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -111,25 +111,24 @@ class Scan:
     unreachable: list[str] = field(default_factory=list)
 
     def is_gone(self, path: str) -> bool:
-        """Whether `path`, which was not found, must be gone (and not just out of sight)."""
+        """Whether a path that was not found is deleted, and not just outside the sources or unreachable."""
         if path in self.gone:
             return True
         return any(_is_below(path, folder) for folder in self.folders) and not any(
-            path == place or _is_below(path, place) for place in self.unreachable
+            path == other or _is_below(path, other) for other in self.unreachable
         )
 
 
 def scan_sources(sources: Sequence[str], stdin: bytes = b"") -> Scan:
-    """List the files at `sources`: folders, pictures, text files that list paths, `-` for `stdin`.
+    """List the files of `sources`: folders, pictures, list files (text files with one path per line), `-` for `stdin`.
 
-    Each of them may be an address: of a folder, an object or a list in a store (`s3://`, `gs://`, `az://`), of a
-    picture or a list on the web (`http://`, `https://`).
+    A source may be an address: a folder, an object or a list file in an object store (`s3://`, `gs://`, `az://`), a
+    picture or a list file on the web (`http://`, `https://`).
 
-    Within a folder, entries come in the order of their names, folders in their place among the files. A file
-    reached twice is listed once. Relative paths in a list are relative to the current folder, or to where the list
-    lies if that is elsewhere.
+    Entries of a folder are sorted by name, subfolders among the files. A file that is reached twice is listed once.
+    Relative paths in a list file start from the current folder, or, for a remote list file, from its own folder.
 
-    Raises `SourceError` when a source is not there, `MissingExtra` when its store needs an optional package.
+    Raises `SourceError` when a source does not exist, `MissingExtra` when its store needs an optional package.
     """
     found = _Scanner()
     for source in sources:
@@ -150,11 +149,11 @@ def scan_sources(sources: Sequence[str], stdin: bytes = b"") -> Scan:
 
 def _add_address(found: _Scanner, address: str) -> None:
     try:
-        there = look_up(address)
-        if isinstance(there, RemoteState) and _is_list(address):
+        remote = look_up(address)
+        if isinstance(remote, RemoteState) and _is_list(address):
             found.add_list(read_content(address, most_bytes=_MAX_LIST_BYTES).data, base=address)
         else:
-            found.add_remote(address, there)
+            found.add_remote(address, remote)
     except UnreadableFile as failure:
         raise SourceError(address, f"{address} cannot be read: {failure.problem}", failure.advice) from failure
 
@@ -162,8 +161,8 @@ def _add_address(found: _Scanner, address: str) -> None:
 def _make_missing_source_error(source: str) -> SourceError:
     if (scheme := find_scheme(source)) is None:
         return SourceError(source, f"{source} does not exist", "check the path")
-    advice = "give an address of s3://, gs://, az://, http:// or https://, or fetch what is there"
-    return SourceError(source, f"{source} does not exist, and {scheme}:// is no address that is read", advice)
+    advice = "give an address with s3://, gs://, az://, http:// or https://, or download the files"
+    return SourceError(source, f"{source} does not exist, and {scheme}:// is not a supported kind of address", advice)
 
 
 def _is_list(source: str) -> bool:
@@ -171,7 +170,7 @@ def _is_list(source: str) -> bool:
 
 
 def derive_source_name(address: str) -> str:
-    """What a folder on a disk may be called after an address of a source: as after a folder or a file here."""
+    """Derive a folder name from the address of a source, as from a local folder or file."""
     stem, extension = os.path.splitext(name := derive_folder_name(address))
     return stem if extension.lower() in LIST_EXTENSIONS | PICTURE_EXTENSIONS else name
 
@@ -181,11 +180,11 @@ def _read_list(source: str) -> bytes:
         with open(source, "rb") as file:
             return file.read()
     except OSError as error:
-        raise SourceError(source, f"{source} cannot be read ({error.strerror})", "check its rights") from error
+        raise SourceError(source, f"{source} cannot be read ({error.strerror})", "check its permissions") from error
 
 
 def _resolve_path(path: str) -> str:
-    """The path with its folder resolved; a link at the very end stays itself, as it is what was named."""
+    """Resolve a path; for a file only its folder, because a link in the last part is what the user named."""
     if os.path.isdir(path):
         return os.path.realpath(path)
     return canonicalize_path(path)
@@ -202,7 +201,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 class _Scanner:
-    """A scan in the making: remembers what was visited, so that loops of links end."""
+    """Build a `Scan`; visited folders are recorded, so that cycles of symbolic links end."""
 
     def __init__(self) -> None:
         self.result = Scan()
@@ -210,7 +209,7 @@ class _Scanner:
         self._visited_folders: set[tuple[int, int]] = set()
 
     def add_list(self, content: bytes, base: str | None = None) -> None:
-        """Add what a list names, in its order. One that lies at an address `base` names nothing of this machine."""
+        """Add the entries of a list file, in order. A list file at the address `base` cannot name local files."""
         lines = _parse_lines(content) if base is None else [join_address(base, line) for line in _parse_lines(content)]
         addresses = [canonicalize_address(line) for line in lines if is_remote(line)]
         looked_up = zip(addresses, look_up_each(addresses) if addresses else (), strict=True)
@@ -218,14 +217,14 @@ class _Scanner:
             if is_remote(line):
                 self.add_remote(*next(looked_up))
             elif base is not None:
-                self._skip(line, "no address that is read; correct the list")
+                self._skip(line, "not a supported kind of address; correct the list")
             elif os.path.isdir(line):
                 self.add_folder(_resolve_path(line))
             else:
                 self.add_file(_resolve_path(line))
 
     def add_remote(self, address: str, found: RemoteState | FolderListing | UnreadableFile) -> None:
-        """Add an object, all that lies in a folder of a store, or why it is not known what is there."""
+        """Add an object, the objects of a folder, or the error of the look-up."""
         if isinstance(found, FolderListing):
             self.result.folders.append(found.folder)
             for inner, state in found.objects:
@@ -261,11 +260,11 @@ class _Scanner:
             self.result.gone.add(path)
             self._skip(
                 path,
-                "the link points nowhere; mend or remove it" if is_link else "no such file; check the path",
+                "broken symbolic link; fix or remove it" if is_link else "no such file; check the path",
             )
         except OSError as error:
             self.result.unreachable.append(path)
-            self._skip(path, f"{error.strerror or error}; check the path and its rights")
+            self._skip(path, f"{error.strerror or error}; check the path and its permissions")
         else:
             if stat.S_ISREG(status.st_mode):
                 self.result.files.append(FoundFile(path, status.st_size, status.st_mtime_ns))
@@ -273,7 +272,7 @@ class _Scanner:
                 self._skip(path, "not a regular file; remove it from the source")
 
     def _walk_folder(self, folder: str) -> Iterator[str]:
-        entered = [iter(self._list_entries(folder))]  # a stack of its own, as Python's ends at a thousand folders
+        entered = [iter(self._list_entries(folder))]  # an explicit stack: Python's recursion ends at 1,000 levels
         while entered:
             entry = next(entered[-1], None)
             if entry is None:
@@ -287,7 +286,7 @@ class _Scanner:
                 yield entry.path
 
     def _list_entries(self, folder: str) -> list[os.DirEntry[str]]:
-        """What a folder holds, by name; nothing where it was visited before or cannot be listed."""
+        """The entries of a folder, sorted by name; none where it was visited before or cannot be listed."""
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in self._visited_folders:
@@ -297,7 +296,7 @@ class _Scanner:
                 return sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             self.result.unreachable.append(folder)
-            self._skip(folder, f"folder cannot be listed ({error.strerror}); check its rights")
+            self._skip(folder, f"the folder cannot be listed ({error.strerror}); check its permissions")
             return []
 
     def _skip(self, path: str, reason: str) -> None:
@@ -305,15 +304,15 @@ class _Scanner:
 
 
 def _parse_lines(content: bytes) -> list[str]:
-    """What the lines of a list name; blank ones are left out."""
-    content = content.removeprefix(codecs.BOM_UTF8)  # Windows' editors begin a text with one
+    """Parse the lines of a list file, or its entries separated by NUL; blank entries are ignored."""
+    content = content.removeprefix(codecs.BOM_UTF8)  # editors on Windows write a byte order mark
     if b"\0" in content:
         return [path for path in map(os.fsdecode, content.split(b"\0")) if path.strip()]
     return [path for path in (os.fsdecode(line.rstrip(b"\r")) for line in content.split(b"\n")) if path.strip()]
 
 
 def _is_visible(inner: str) -> bool:
-    """Whether nothing on the way from a folder to an object in it is hidden, or a system's own."""
+    """Whether neither an object nor one of its parent folders is hidden or a system folder."""
     *folders, name = inner.split("/")
     return not name.startswith(".") and not any(
         folder.startswith(".") or folder in _SYSTEM_FOLDERS for folder in folders
@@ -323,7 +322,7 @@ def _is_visible(inner: str) -> bool:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that cannot be followed, such as one to itself
+    except OSError:  # a link that cannot be followed, such as a link to itself
         return False
 
 

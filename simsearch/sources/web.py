@@ -1,4 +1,4 @@
-"""Pictures and lists from the web, with limits: how large, how long it takes, and how often one is sent elsewhere."""
+"""Fetch pictures and list files from the web, with limits on size, time and the number of redirects."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ _READ_TIMEOUT_S = 10.0
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _REDIRECT_CODES = (301, 302, 303, 307, 308)
-_RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})  # those two will never know how
+_RETRYABLE_CODES = frozenset(
+    {408, 425, 429, *range(500, 600)} - {501, 505}
+)  # a server that lacks a feature still lacks it later
 
 
 def fetch(url: str, *, most_bytes: int = MAX_BYTES, most_s: float = _TIMEOUT_S) -> bytes:
-    """What is at a URL, http or https. Raises what `ask` raises."""
+    """Fetch the content of a URL. Raises like `fetch_content`."""
     return fetch_content(url, most_bytes=most_bytes, most_s=most_s).data
 
 
 def fetch_state(url: str, *, most_s: float = _TIMEOUT_S) -> RemoteState:
-    """The state of what is at a URL, its size 0 where the server does not say. Raises what `ask` raises."""
+    """Fetch the state of a URL; the size is 0 where the server does not report it. Raises like `fetch_content`."""
     return fetch_content(url, method="HEAD", most_s=most_s).state
 
 
 def fetch_content(
     url: str, *, method: str = "GET", first: int | None = None, most_bytes: int = MAX_BYTES, most_s: float = _TIMEOUT_S
 ) -> RemoteContent:
-    """What is at a URL, http or https, whole or its first bytes, with the state that the server tells of it.
+    """Fetch the content of a URL (http or https), whole or its first bytes, with the state that the server reports.
 
-    Raises `Unreadable` when the server answers with an error, sends on more than five times or elsewhere than to
-    http and https, is silent for ten seconds, or when there is more, or it takes longer, than allowed. Of these
-    `Missing`, `Denied` and `Passing` say that there is nothing, that it is not for everybody, and that the same
-    question may be answered in a moment.
+    Raises `UnreadableFile` when the server answers with an error, redirects more than five times or to another scheme,
+    sends nothing for ten seconds, or when the content is larger or takes longer than allowed. Its subclasses are
+    `RemoteNotFound`, `AccessDenied`, and `TemporaryFailure`, which may be retried.
     """
-    import http.client  # these take 0.02 s that only an address needs
+    import http.client  # these imports take 0.02 s, and only addresses need them
     import urllib.error
     import urllib.request
 
@@ -58,7 +59,7 @@ def fetch_content(
         raise _make_timeout_error(url) from error
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and first is not None:  # what is empty has no first bytes
+        if error.code == 416 and first is not None:  # an empty content has no first bytes
             return fetch_content(url, most_bytes=most_bytes, most_s=most_s)
         raise _translate_http_error(error, url) from error
     except urllib.error.URLError as error:
@@ -76,8 +77,8 @@ def fetch_content(
 
 def _translate_http_error(error: urllib.error.HTTPError, url: str) -> UnreadableFile:
     if error.code in _REDIRECT_CODES:
-        problem = f"it is sent on more than {_MAX_REDIRECTS} times, or to no web address"
-        return UnreadableFile(url, problem, "give the address that it ends at")
+        problem = f"there are more than {_MAX_REDIRECTS} redirects, or one to an address that is not http or https"
+        return UnreadableFile(url, problem, "give the final address")
     problem = f"the server answers {error.code} {error.reason}"
     if error.code in _RETRYABLE_CODES:
         after = error.headers.get("Retry-After", "")
@@ -89,8 +90,8 @@ def _translate_http_error(error: urllib.error.HTTPError, url: str) -> Unreadable
 
 
 def _parse_state(headers: Any) -> RemoteState:
-    """Size, time and ETag as far as a server tells them; of a part, the size of the whole."""
-    import email.utils  # as above
+    """Parse size, time and ETag where the server reports them; for a partial response, the size of the whole."""
+    import email.utils  # imported here for the same reason
 
     size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
     try:
@@ -102,7 +103,7 @@ def _parse_state(headers: Any) -> RemoteState:
 
 
 def _build_opener() -> urllib.request.OpenerDirector:
-    """One that knows http and https, and no other way of opening anything."""
+    """Build an opener for http and https only."""
     import urllib.error
     import urllib.request
 
@@ -110,7 +111,7 @@ def _build_opener() -> urllib.request.OpenerDirector:
         max_redirections = _MAX_REDIRECTS
 
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            """The next request; none to ftp, which Python's own handler would follow."""
+            """Refuse redirects to other schemes; Python's default handler would follow one to ftp."""
             if not is_url(newurl):
                 raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
             return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -136,17 +137,17 @@ def _read_body(
     while chunk := response.read1(_CHUNK_BYTES):
         n_bytes += len(chunk)
         chunks.append(chunk)
-        if first is not None and n_bytes >= first:  # a server may send all of it in spite of what was asked
+        if first is not None and n_bytes >= first:  # a server may ignore the requested range
             return b"".join(chunks)[:first]
         if n_bytes > most_bytes:
-            problem = f"there is more of it than {most_bytes / 1e6:g} MB"
-            raise UnreadableFile(url, problem, "save a smaller picture and ask with the file")
+            problem = f"the response is larger than {most_bytes / 1e6:g} MB"
+            raise UnreadableFile(url, problem, "use a smaller picture, or save it and search with the file")
         if time.monotonic() > deadline:
             raise _make_timeout_error(url)
-    if response.length:  # less came than was announced
-        raise TemporaryFailure(url, "it ends before its end", "try again")
+    if response.length:  # fewer bytes than Content-Length
+        raise TemporaryFailure(url, "the response was truncated", "try again")
     return b"".join(chunks)
 
 
 def _make_timeout_error(url: str) -> UnreadableFile:
-    return TemporaryFailure(url, "it takes too long", "try again, or save the picture and ask with the file")
+    return TemporaryFailure(url, "the request timed out", "try again, or save the picture and search with the file")

@@ -224,7 +224,8 @@ def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray
         "from simsearch.models.model import Model\n"
         "from simsearch.models.embedder import LoadOptions\n"
         "from simsearch.models.precision import open_with_precision\n"
-        "try:\n    open_with_precision(Model.from_json(sys.argv[1]), 'int8', LoadOptions(pixels=np.zeros((4, 32, 32, 3), np.uint8)))\n"
+        "pixels = np.zeros((4, 32, 32, 3), np.uint8)\n"
+        "try:\n    open_with_precision(Model.from_json(sys.argv[1]), 'int8', LoadOptions(pixels=pixels))\n"
         "except Exception as error:\n    print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, model.to_json()], capture_output=True, text=True, check=True)

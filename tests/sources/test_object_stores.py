@@ -172,8 +172,8 @@ def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch:
         ("500", TemporaryFailure, "answers 500 InternalError"),
         ("drop", TemporaryFailure, "the connection failed"),
         ("tear", TemporaryFailure, "the connection failed"),
-        ("hold", TemporaryFailure, "it takes too long"),
-        ("403", AccessDenied, r"access is denied \(403 AccessDenied\); ask its owner"),
+        ("hold", TemporaryFailure, "the request timed out"),
+        ("403", AccessDenied, r"access is denied \(403 AccessDenied\); ask the owner"),
         ("418", UnreadableFile, "answers 418"),
     ],
 )
@@ -199,8 +199,8 @@ def test_a_body_that_drips_is_left_when_its_time_is_up(server: str, monkeypatch:
     with proxy(server, lambda method, path: "slow") as between:
         configure(between.address, monkeypatch, tmp_path)
         options = {"config_kwargs": make_client_config(), "skip_instance_cache": True}
-        store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **options, **who), whole_s=0.03)
-        with pytest.raises(TemporaryFailure, match="it takes too long"):
+        store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **options, **who), timeout_s=0.03)
+        with pytest.raises(TemporaryFailure, match="the request timed out"):
             store.read("a.jpg", first=None, most_bytes=100_000)
 
 
@@ -256,7 +256,7 @@ def test_without_any_credentials_what_is_public_is_read_and_what_is_not_says_how
         assert store.is_anonymous
         assert store.read("a.jpg", first=None, most_bytes=10).data == b"x"
         between.mood = lambda method, path: "403"
-        advice = r"no credentials were found, and it is not public.*; set AWS_PROFILE, or AWS_ACCESS_KEY_ID"
+        advice = r"no credentials were found, and the object is not public.*; set AWS_PROFILE, or AWS_ACCESS_KEY_ID"
         with pytest.raises(AccessDenied, match=advice):
             store.read("a.jpg", first=None, most_bytes=10)
 

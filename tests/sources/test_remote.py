@@ -187,8 +187,8 @@ def test_a_second_look_in_the_same_process_sees_what_changed(bucket: Bucket):
         ("{bucket}/pre/a.jpg/", "there is no such object or folder; check the address"),
         ("{bucket}/nothing.jpg", "there is no such object or folder; check the address"),
         ("{bucket}/nothing.txt", "there is no such object or folder; check the address"),
-        ("s3://", "it names no bucket; write s3://bucket/folder"),
-        ("ftp://host/a.jpg", "ftp:// is no address that is read; give an address of s3://"),
+        ("s3://", "the address has no bucket; write s3://bucket/folder"),
+        ("ftp://host/a.jpg", "ftp:// is not a supported kind of address; give an address with s3://"),
     ],
 )
 def test_a_source_that_is_not_there_is_an_error(bucket: Bucket, source: str, told: str):
@@ -204,7 +204,7 @@ def test_a_store_that_lets_nobody_in_is_an_error_with_advice(
 ):
     with proxy(server, lambda method, path: "403") as between:
         configure(between.address, monkeypatch, tmp_path)
-        with pytest.raises(SourceError, match=r"access is denied \(403 AccessDenied\); ask its owner"):
+        with pytest.raises(SourceError, match=r"access is denied \(403 AccessDenied\); ask the owner"):
             scan_sources([f"{bucket.address}/pre"])
         assert len(between.seen) == 2, "what is denied is not asked again"
 
@@ -288,7 +288,7 @@ def test_a_list_in_a_store_names_what_lies_beside_it_and_nothing_of_this_machine
     assert [file.path for file in found.files] == [f"{bucket.address}/lists/a b.jpg", f"{bucket.address}/top.jpg"]
     assert reasons(found) == {
         f"{bucket.address}{here}": "there is no such object or folder; check the address",
-        f"file://{here}": "no address that is read; correct the list",
+        f"file://{here}": "not a supported kind of address; correct the list",
     }
 
 

@@ -226,7 +226,7 @@ def test_a_dangling_link_is_reported(tmp_path: Path):
     path = link(tmp_path / "lost.jpg", tmp_path / "nowhere.jpg")
     result = scan_sources([str(tmp_path)])
     assert result.files == []
-    assert reasons(result) == {str(path): "the link points nowhere; mend or remove it"}
+    assert reasons(result) == {str(path): "broken symbolic link; fix or remove it"}
 
 
 def test_a_dangling_link_that_claims_no_picture_is_nobodys_loss(tmp_path: Path):
@@ -274,7 +274,7 @@ def test_a_folder_that_cannot_be_listed_is_reported_and_silent(open_folder: Path
     finally:
         shut.chmod(0o755)
     assert [file.path for file in result.files] == [str(open_folder / "b.jpg")]
-    assert reasons(result) == {str(shut): "folder cannot be listed (Permission denied); check its rights"}
+    assert reasons(result) == {str(shut): "the folder cannot be listed (Permission denied); check its permissions"}
     assert not result.is_gone(str(shut / "a.jpg"))
     assert result.is_gone(str(open_folder / "c.jpg"))
 
@@ -289,7 +289,7 @@ def test_files_of_a_folder_that_can_only_be_listed_are_reported_and_not_gone(ope
     finally:
         blind.chmod(0o755)
     assert result.files == []
-    assert reasons(result) == {str(path): "Permission denied; check the path and its rights"}
+    assert reasons(result) == {str(path): "Permission denied; check the path and its permissions"}
     assert not result.is_gone(str(path))
 
 
@@ -343,7 +343,7 @@ def test_a_source_that_is_not_there_is_an_error(tmp_path: Path, name: str):
 
 def test_a_dangling_link_that_is_named_is_reported(tmp_path: Path):
     path = link(tmp_path / "lost.jpg", tmp_path / "nowhere.jpg")
-    assert reasons(scan_sources([str(path)])) == {str(path): "the link points nowhere; mend or remove it"}
+    assert reasons(scan_sources([str(path)])) == {str(path): "broken symbolic link; fix or remove it"}
 
 
 def test_no_source_finds_nothing():
@@ -426,7 +426,7 @@ def test_a_folder_in_a_list_is_walked(tmp_path: Path):
 def test_a_list_that_cannot_be_read_is_an_error(open_folder: Path):
     path = write(open_folder / "list.txt", b"a.jpg")
     path.chmod(0)
-    with as_bound_user(), pytest.raises(SourceError, match=r"cannot be read .*; check its rights"):
+    with as_bound_user(), pytest.raises(SourceError, match=r"cannot be read .*; check its permissions"):
         scan_sources([str(path)])
 
 

@@ -31,10 +31,10 @@ def test_what_is_there_is_fetched(server: str, path: str):
     ("path", "reason"),
     [
         ("/missing", "the server answers 404 Not Found; check the address"),
-        ("/redirect/7", "sent on more than 5 times"),
+        ("/redirect/7", "more than 5 redirects"),
         ("/ftp", "to no web address"),
         ("/file", "to no web address"),
-        ("/short", "it ends before its end"),
+        ("/short", "the response was truncated"),
     ],
 )
 def test_what_goes_wrong_is_told_with_the_address(server: str, path: str, reason: str):
