@@ -1,11 +1,11 @@
-"""Render the labelled picture collection: turned objects, photographed in a studio that does not exist.
+"""Render the labeled picture collection: turned objects in a virtual studio.
 
     python data/render.py [--out DIR] [--class NAME] [--jobs N]
 
-The class of a picture is the shape in it and nothing else. Finish, colours, setting and light are dealt
-from decks shuffled per class, so each class meets every finish and every setting once, and a colour
-histogram learns little. Each picture is seeded by its class name and number: adding a class, or drawing
-just one, changes no other picture.
+The class of a picture is the shape of the object. Finish, colors, setting and light are drawn from decks that are
+shuffled per class, so each class has every finish and every setting once, and a color histogram separates the classes
+badly. Each picture is seeded by its class name and number: adding a class, or rendering only one, changes no other
+picture.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from shapes import DESIGNS, Body, make_body
 from surfaces import CLAYS, LOOKS, PALETTES, SETTINGS, WALLS, WOODS, Array, Mask, Style, decode_srgb, mix
 
 SEED = 2024
-PICTURES_PER_CLASS = 10  # pictures in a class; also the number of finishes and of settings, so decks come out even
+PICTURES_PER_CLASS = 10  # also the number of finishes and of settings, so that each occurs once per class
 FRAMES = ((320, 400), (360, 360), (400, 320), (336, 384))
 SUPERSAMPLING = 2  # samples along each side of a pixel
 
 
 def make_seed(*parts: object) -> int:
-    """A seed from names: stable between runs and machines, unlike hash()."""
+    """Make a seed from names; unlike hash() it is the same in every run and on every machine."""
     return zlib.crc32("/".join(map(str, (SEED, *parts))).encode())
 
 
 def deal(name: str, deck: str, size: int, number: int) -> int:
-    """Card `number` of a deck of `size` shuffled for one class."""
+    """Draw card `number` from a deck of `size` cards that is shuffled for one class."""
     return int(np.random.default_rng(make_seed(name, deck)).permutation(size)[number % size])
 
 
 def make_rotation(axis: int, angle: float) -> Array:
-    """Rotation about one coordinate axis."""
+    """Make the matrix of a rotation about one coordinate axis."""
     c, s = np.cos(angle), np.sin(angle)
     m = np.eye(3, dtype=np.float32)
     i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -49,9 +49,9 @@ def make_rotation(axis: int, angle: float) -> Array:
 
 
 def find_resting_angle(body: Body) -> float:
-    """Angle that lays a body on its side: it rests on an edge of its convex hull."""
+    """Find the angle at which a body lies on its side: it rests on an edge of its convex hull."""
     hull: list[Array] = []
-    for point in sorted(body.outline, key=lambda q: (q[1], -q[0])):  # its right-hand chain, bottom up
+    for point in sorted(body.outline, key=lambda q: (q[1], -q[0])):  # the right chain of the hull, from the bottom up
         while len(hull) > 1 and np.linalg.det(np.stack([hull[-1] - hull[-2], point - hull[-1]])) <= 0:
             hull.pop()
         hull.append(point)
@@ -60,16 +60,16 @@ def find_resting_angle(body: Body) -> float:
     weight = np.array([0, (slices * y).sum() / slices.sum()]) - np.stack(hull[:-1])
     edges = np.diff(np.stack(hull), axis=0)
     length = np.linalg.norm(edges, axis=1)
-    foot = dot(weight, edges) / length**2  # a body balances on the edge that its centre of mass is above
+    foot = dot(weight, edges) / length**2  # a body is stable on the edge below its center of mass
     fit = np.where(edges[:, 1] > 0.3 * length, length * np.where((foot > 0.03) & (foot < 0.97), 1, 0.01), 0)
     edge = edges[fit.argmax()]
     return float(np.arctan2(edge[1], edge[0]))
 
 
 def choose_pose(name: str, body: Body, number: int, rng: np.random.Generator) -> tuple[Array, bool]:
-    """Rotation of the body, and whether it leans on the wall. Most stand; some lie, lean or spin."""
+    """Choose the rotation of the body, and whether it leans on the wall. Most stand; some lie, lean or spin."""
     spin, side = make_rotation(1, rng.uniform(-np.pi, np.pi)), rng.choice([-1, 1])
-    if name in ("teapot", "amphora"):  # the handles should show, and not always in the same plane
+    if name in ("teapot", "amphora"):  # the handles must be visible, at varying angles
         spin = make_rotation(1, (0 if side > 0 else np.pi) + rng.uniform(-0.75, 0.75))
     card = deal(name, "pose", PICTURES_PER_CLASS, number)
     if name == "plate" and card < 4:
@@ -79,7 +79,7 @@ def choose_pose(name: str, body: Body, number: int, rng: np.random.Generator) ->
             nod = make_rotation(2, side * rng.uniform(0.08, 0.3))
             return make_rotation(1, rng.uniform(-0.8, 0.8)) @ nod @ spin, False
         card = 0
-    lies = name in ("bell", "bottle", "vase", "goblet") and card < 2 and not body.tubes  # a loop would prop it up
+    lies = name in ("bell", "bottle", "vase", "goblet") and card < 2 and not body.tubes  # a loop would hold it up
     if lies or name == "top":
         away = rng.uniform(-0.9, 0.3) if side > 0 else np.pi + rng.uniform(-0.3, 0.9)
         return make_rotation(1, away) @ make_rotation(2, -find_resting_angle(body)) @ spin, False
@@ -88,16 +88,16 @@ def choose_pose(name: str, body: Body, number: int, rng: np.random.Generator) ->
 
 @dataclass(frozen=True)
 class Camera:
-    """A view camera: framing is done by shifting and cropping, so uprights stay as they are."""
+    """A view camera: framing shifts and crops the image, so vertical lines stay parallel."""
 
     eye: Array
     axes: Array  # rows: right, up, forward
     center: tuple[float, float]
-    scale: float  # half the frame's width at distance one
+    scale: float  # half the width of the frame at distance 1
     size: tuple[int, int]
 
     def cast_rays(self, samples: int) -> Array:
-        """Unit directions through a grid of samples a pixel, row by row."""
+        """Cast rays: unit directions through a grid of samples per pixel, row by row."""
         w, h = (n * samples for n in self.size)
         x = ((np.arange(w) + 0.5) / w * 2 - 1) * self.scale + self.center[0]
         y = (1 - (np.arange(h) + 0.5) / h * 2) * self.scale * h / w + self.center[1]
@@ -106,7 +106,7 @@ class Camera:
 
 
 def place_camera(points: Array, size: tuple[int, int], elevation: float, rng: np.random.Generator) -> Camera:
-    """Place the camera, then crop so that the object fills most of the frame with room for its shadow."""
+    """Place the camera and crop, so that the object fills most of the frame and leaves room for its shadow."""
     middle = (points.min(0) + points.max(0)) / 2
     out = aim(rng.uniform(-6, 6), elevation)
     eye = middle + out * rng.uniform(4.2, 6.5)
@@ -118,23 +118,23 @@ def place_camera(points: Array, size: tuple[int, int], elevation: float, rng: np
     extent = (high - low) / 2
     slim = extent[1] / extent[0]
     if (slim < 0.8 and size[0] < size[1]) or (slim > 1.6 and size[0] > size[1]):
-        size = size[::-1]  # a frame much at odds with what is in it would leave that small
+        size = size[::-1]  # turn the frame where the object would be small in it
     aspect = size[1] / size[0]
     scale = float(max(extent[0], extent[1] / aspect) / rng.uniform(0.66, 0.8))
     slack = np.array([scale, scale * aspect]) - extent
     shift = rng.uniform(-0.22, 0.22, 2) * slack + [0, 0.08 * slack[1]]
-    centre = (low + high) / 2 + shift
-    return Camera(eye.astype(np.float32), axes, (float(centre[0]), float(centre[1])), scale, size)
+    center = (low + high) / 2 + shift
+    return Camera(eye.astype(np.float32), axes, (float(center[0]), float(center[1])), scale, size)
 
 
 def choose_contrasting(rng: np.random.Generator, codes: tuple[str, ...], against: Array) -> Array:
-    """Of a few colours drawn, the one that sets the object off best."""
+    """Choose from three random colors the one with the largest difference to the object."""
     drawn = [decode_srgb(str(c)) for c in rng.choice(codes, 3, replace=False)]
     return max(drawn, key=lambda c: float(np.linalg.norm(np.sqrt(c) - np.sqrt(against))))
 
 
 def compose(name: str, number: int) -> tuple[Scene, Camera]:
-    """Choose everything about one picture."""
+    """Choose the object, the setting, the light and the camera of one picture."""
     rng = np.random.default_rng(make_seed(name, number))
     designs = DESIGNS[name]
     look = list(LOOKS)[deal(name, "look", len(LOOKS), number)]
@@ -143,9 +143,9 @@ def compose(name: str, number: int) -> tuple[Scene, Camera]:
     main, light, accent = (decode_srgb(c) for c in PALETTES[deal(name, "palette", len(PALETTES), number)])
     style = Style(main, light, accent, decode_srgb(str(rng.choice(CLAYS))), int(rng.integers(1 << 16)))
     setting = SETTINGS[deal(name, "setting", len(SETTINGS), number)]
-    wall_colour = choose_contrasting(rng, WALLS, main)
+    wall_color = choose_contrasting(rng, WALLS, main)
     tables = {"wood": WOODS, "plain": WALLS}.get(setting[0], WALLS[:5] + WALLS[7:9])
-    table_colour = choose_contrasting(rng, tables, main) if setting[1] else wall_colour
+    table_color = choose_contrasting(rng, tables, main) if setting[1] else wall_color
     turn, leaning = choose_pose(name, body, number, rng)
     points = body.list_surface_points() @ turn.T
     lift = np.array([0, 0.008 - points[:, 1].min(), 0], np.float32)
@@ -158,8 +158,8 @@ def compose(name: str, number: int) -> tuple[Scene, Camera]:
         style=style,
         part_color=light * 0.85 if rng.random() < 0.5 else main * 0.6 + 0.22,
         setting=setting,
-        table_color=table_colour,
-        wall_color=wall_colour,
+        table_color=table_color,
+        wall_color=wall_color,
         wall_z=float(points[:, 2].min() - 0.01) if leaning else rng.uniform(-2.6, -1.5),
         shine={"stone": 0.5, "wood": 0.3, "plain": 0.12}.get(setting[0], 0.0),
         key=aim(side * rng.uniform(35, 65), rng.uniform(38, 56)),
@@ -174,10 +174,10 @@ def compose(name: str, number: int) -> tuple[Scene, Camera]:
 
 
 def expose(scene: Scene, camera: Camera) -> Array:
-    """Linear light of every sample: row, sample row, column, sample column, colour."""
+    """Compute the linear light of all samples: row, sample row, column, sample column, color."""
     w, h = camera.size
-    centre = camera.cast_rays(1)
-    veil = scene.compute_veil(*scene.intersect_surroundings(np.broadcast_to(camera.eye, centre.shape), centre)[:2])
+    center = camera.cast_rays(1)
+    veil = scene.compute_veil(*scene.intersect_surroundings(np.broadcast_to(camera.eye, center.shape), center)[:2])
     block = [np.repeat(np.repeat(v.reshape(h, w), SUPERSAMPLING, 0), SUPERSAMPLING, 1).ravel() for v in veil]
     d = camera.cast_rays(SUPERSAMPLING)
     o = np.broadcast_to(camera.eye, d.shape)
@@ -193,7 +193,7 @@ def expose(scene: Scene, camera: Camera) -> Array:
 
 
 def add_reflections(scene: Scene, o: Array, d: Array, miss: Mask, image: Array) -> None:
-    """Add what a polished table mirrors of the body, blurred by scattering the samples a little."""
+    """Add the reflection of the body in a polished table, blurred by scattering the samples."""
     p, _, up_wall = scene.intersect_surroundings(o, d)
     i = np.flatnonzero(miss & ~up_wall)
     rng = np.random.default_rng(scene.style.seed)
@@ -208,15 +208,15 @@ def add_reflections(scene: Scene, o: Array, d: Array, miss: Mask, image: Array) 
 
 
 def develop(light: Array, rng: np.random.Generator) -> Image.Image:
-    """Exposure, vignette, a film-like shoulder, contrast, and fine grain so that gradients do not band.
+    """Apply exposure, vignette, a film-like tone curve, contrast, and fine grain against banding.
 
-    The shoulder comes before samples are averaged: after it, one glint would outweigh the rest of its pixel
-    and edges against the light would be stepped.
+    The tone curve comes before the samples are averaged. In the other order one highlight would dominate its pixel, and
+    edges against the light would alias.
     """
     h, _, w = light.shape[:3]
     tones = light.mean((1, 3, 4))
     gain = (0.235 / float(np.exp(np.log(tones + 0.01).mean()))) ** 0.62
-    gain = min(gain, 1.2 / float(np.percentile(tones, 96)))  # a pale object before the dark is not to bleach
+    gain = min(gain, 1.2 / float(np.percentile(tones, 96)))  # a bright object on a dark background must not clip
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
     gains = gain * (1 - 0.16 * (x * x + y * y) ** 1.2)
     light = light * gains[:, None, :, None, None]
@@ -239,7 +239,7 @@ def render_picture(job: tuple[str, int, Path]) -> Path:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Render the labelled picture collection.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "objects")
     parser.add_argument("--class", dest="only", choices=sorted(DESIGNS), help="render just this class")

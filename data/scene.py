@@ -1,4 +1,4 @@
-"""One photograph's worth of world: a body on a table before a wall, its lights, and how light travels."""
+"""The scene of one picture: a body on a table in front of a wall, the lights, and light transport."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from shapes import Body
 from surfaces import LOOKS, Array, Coat, Mask, Style, SurfacePoints, mix, noise, paint_table, paint_wall, smoothstep
 
 Indices = NDArray[np.intp]
-REFRACTIVE_INDEX = 1.45  # refraction of glass
+REFRACTIVE_INDEX = 1.45  # of glass
 UP = np.array([0, 1, 0], np.float32)
 
 
 def normalize(v: Array) -> Array:
-    """Vectors scaled to length one."""
+    """Scale vectors to length 1."""
     return np.asarray(v / np.linalg.norm(v, axis=-1, keepdims=True), np.float32)
 
 
 def dot(a: Array, b: Array) -> Array:
-    """Row-wise dot product."""
+    """Compute the row-wise dot product."""
     return np.asarray(np.einsum("...i,...i->...", a, b))
 
 
 def aim(azimuth: float, elevation: float) -> Array:
-    """Direction toward a lamp: azimuth 0 is behind the camera, elevation 0 the horizon, in degrees."""
+    """Compute the direction to a lamp, in degrees: azimuth 0 is behind the camera, elevation 0 is the horizon."""
     a, e = np.radians(azimuth), np.radians(elevation)
     return np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)], np.float32)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything one picture shows, and how it is lit."""
+    """All objects of one picture, and its lights."""
 
     body: Body
-    turn: Array  # rotation from the body's frame to the world
-    lift: Array  # and then the shift
+    turn: Array  # rotation from body to world coordinates
+    lift: Array  # translation after the rotation
     look: str
     style: Style
     part_color: Array
@@ -44,14 +44,14 @@ class Scene:
     table_color: Array
     wall_color: Array
     wall_z: float
-    shine: float  # how much the table mirrors
-    key: Array  # direction toward the key light
+    shine: float  # reflectivity of the table
+    key: Array  # direction to the key light
     key_color: Array
     rim: Array
-    panes: bool  # key light comes through a window with bars rather than from a softbox
+    panes: bool  # the key light is a window with bars, not a softbox
 
     def march(self, o: Array, d: Array, sign: int = 1, steps: int = 110) -> tuple[Indices, Array]:
-        """First meeting of world rays with the body: which rays meet it, and how far along."""
+        """Intersect world rays with the body: the indexes of the rays that hit, and their distances."""
         o, d = (o - self.lift) @ self.turn, d @ self.turn
         near, far = self.intersect_box(o, d)
         live = np.flatnonzero(far > near)
@@ -74,13 +74,13 @@ class Scene:
         return which[order], depth[order]
 
     def intersect_box(self, o: Array, d: Array) -> tuple[Array, Array]:
-        """Where rays, in the body's frame, enter and leave its bounding box."""
+        """Intersect rays, in body coordinates, with the bounding box: distances of entry and exit."""
         inverse = 1 / np.where(np.abs(d) < 1e-7, np.float32(1e-7), d)
         a, b = (self.body.low - o) * inverse, (self.body.high - o) * inverse
         return np.maximum(np.minimum(a, b).max(1), 0), np.maximum(a, b).min(1)
 
     def compute_shadow(self, p: Array, start: float, size: float = 0.11) -> Array:
-        """Share of the key light that reaches points: an area light, by how nearly each ray is blocked."""
+        """Compute the share of the key light that reaches points; soft shadows of an area light."""
         o = (p - self.lift) @ self.turn
         d = np.broadcast_to(self.key @ self.turn, o.shape)
         near, far = self.intersect_box(o, d)
@@ -98,7 +98,7 @@ class Scene:
         return 0.25 * (1 + open_) ** 2 * (2 - open_)
 
     def compute_occlusion(self, p: Array, n: Array, reach: float) -> Array:
-        """Share of the surroundings that points see, by the distances met on the way out along the normal."""
+        """Compute ambient occlusion of points, from distances sampled along the normal."""
         o, d = (p - self.lift) @ self.turn, n @ self.turn
         total, weight = np.zeros(len(p), np.float32), 0.0
         for k in (0.07, 0.18, 0.38, 0.66, 1.0):
@@ -108,7 +108,7 @@ class Scene:
         return (1 - total / weight) ** 1.6
 
     def shade_sky(self, d: Array, rough: float) -> Array:
-        """The studio as reflections see it: a dim room, the key light, and a strip on the far side."""
+        """Shade the studio in reflections: a dim room, the key light, the rim light, and a strip on the far side."""
         tall = smoothstep(-0.3, 0.9, d[:, 1])
         room = mix(self.wall_color * 0.32 + 0.03, self.wall_color * 0.2 + 0.34, tall)
         far_side = normalize(-self.rim * np.array([1, -1, -1], np.float32))
@@ -126,27 +126,27 @@ class Scene:
         return room
 
     def shade_ground(self, o: Array, d: Array, veil: tuple[Array, Array] | None = None) -> Array:
-        """Light from the table or wall that world rays meet, with the shadows on it."""
+        """Shade the table or wall that world rays hit, with its shadows."""
         p, n, up_wall = self.intersect_surroundings(o, d)
         sun, ao = veil if veil is not None else self.compute_veil(p, n)
         table_kind, wall_kind = self.setting
-        colour = np.empty_like(p)
+        color = np.empty_like(p)
         flat = ~up_wall | (wall_kind == "")
         q = p[flat].copy()
-        q[:, 2] -= q[:, 1]  # a sweep's pattern carries on up the curve
-        colour[flat] = paint_table(table_kind, q, self.table_color, self.style.seed)
-        colour[~flat] = paint_wall(wall_kind, p[~flat], self.wall_color, self.style.seed)
+        q[:, 2] -= q[:, 1]  # the pattern of a sweep continues up the curve
+        color[flat] = paint_table(table_kind, q, self.table_color, self.style.seed)
+        color[~flat] = paint_wall(wall_kind, p[~flat], self.wall_color, self.style.seed)
         away = (p - [0.4 * self.key[0], 0.6, 0]) ** 2 @ np.array([1, 0.6, 0.5])
         pool = 0.35 + 0.65 * np.exp(-away / 5)
         lit = (2.1 * np.maximum(n @ self.key, 0) * sun * pool)[:, None] * self.key_color
         lit += (0.42 * ao * (0.4 + 0.6 * pool))[:, None]
         if wall_kind == "lights":
             lit[~flat] = 1.0
-        colour *= lit
-        return colour
+        color *= lit
+        return color
 
     def intersect_surroundings(self, o: Array, d: Array) -> tuple[Array, Array, Mask]:
-        """Where world rays meet table or wall, the normals there, and which met the wall."""
+        """Intersect world rays with table and wall: points, normals, and which rays hit the wall."""
         down = np.where(d[:, 1] < -1e-4, -o[:, 1] / np.minimum(d[:, 1], -1e-4), 1e4)
         back = np.where(d[:, 2] < -1e-4, (self.wall_z - o[:, 2]) / np.minimum(d[:, 2], -1e-4), 1e4)
         t = np.minimum(np.minimum(np.where(down > 0, down, 1e4), np.where(back > 0, back, 1e4)), 40)
@@ -160,16 +160,16 @@ class Scene:
         return p, normal, up_wall
 
     def compute_veil(self, p: Array, n: Array) -> tuple[Array, Array]:
-        """Shadow and occlusion the body lays on its surroundings; glass lets some light by."""
+        """Compute shadow and occlusion of the body on its surroundings; glass transmits some light."""
         sun, ao = self.compute_shadow(p, 0.02), self.compute_occlusion(p, n, 0.5)
         return (0.5 + 0.5 * sun, 0.55 + 0.45 * ao) if self.look == "glass" else (sun, ao)
 
     def paint(self, p: Array) -> Coat:
-        """The body's finish at points in its own frame."""
+        """Compute the finish of the body at points in body coordinates."""
         body = self.body
         r = np.hypot(p[:, 0], p[:, 2])
         along = body.along(r, p[:, 1], beyond=False)
-        deep = body.wall > 0 and np.ptp(body.outline[:, 1]) > 0.4 * body.outline[:, 0].max()  # no plate
+        deep = body.wall > 0 and np.ptp(body.outline[:, 1]) > 0.4 * body.outline[:, 0].max()  # not for plates
         inside = (body.solid(r, p[:, 1]) < -0.6 * body.wall) & deep
         length = np.linalg.norm(np.diff(body.outline, axis=0), axis=1).sum()
         girth = float(length / (2 * np.pi * 0.75 * body.outline[:, 0].max()))
@@ -177,11 +177,11 @@ class Scene:
         return LOOKS[self.look](spot, self.style)
 
     def is_second_part(self, p: Array) -> Mask:
-        """Which points belong to the candle or the lampshade."""
+        """Find the points that belong to the candle or the lampshade."""
         return self.body.along(np.hypot(p[:, 0], p[:, 2]), p[:, 1], beyond=False) > self.body.part
 
     def shade(self, p: Array, d: Array, deep: bool = True) -> Array:
-        """Light toward the viewer from points on the body, seen along d. All in world coordinates."""
+        """Compute the light from points on the body to the viewer along d, in world coordinates."""
         local = (p - self.lift) @ self.turn
         n = self.body.compute_normal(local) @ self.turn.T
         coat = self.paint(local)
@@ -194,7 +194,7 @@ class Scene:
         return out
 
     def shade_opaque(self, p: Array, d: Array, n: Array, coat: Coat, deep: bool) -> Array:
-        """Opaque shading: diffuse under key, fill, rim and room light, and a reflecting coat over it."""
+        """Shade opaque points: diffuse under key, fill, rim and room light, with a reflecting coat on top."""
         sun = self.compute_shadow(p + n * 0.01, 0.015) if deep else np.ones(len(p), np.float32)
         ao = self.compute_occlusion(p, n, 0.45) if deep else np.ones(len(p), np.float32)
         fill = aim(-np.degrees(np.arctan2(self.key[0], self.key[2])), 20)
@@ -211,7 +211,7 @@ class Scene:
         return np.asarray(diffuse * (1 - weight) + mirror * weight)
 
     def shade_reflection(self, p: Array, d: Array, n: Array, rough: float, deep: bool) -> Array:
-        """What the coat reflects: the studio, the table below, or the body itself."""
+        """Shade the reflection in the coat: the studio, the table below, or the body itself."""
         r = normalize(d - 2 * dot(d, n)[:, None] * n)
         seen = self.shade_sky(r, rough)
         below = smoothstep(0.0, -0.25 - rough, r[:, 1])
@@ -230,7 +230,7 @@ class Scene:
         return seen
 
     def refract(self, p: Array, d: Array, n: Array, coat: Coat) -> Array:
-        """Follow light through clear glass from wall to wall, gathering reflections as it goes."""
+        """Trace light through clear glass, from surface to surface, and add the reflections."""
         out, ids = np.zeros_like(p), np.arange(len(p))
         left, depth = np.ones_like(p), 5.0 if self.body.wall else 2.0
         absorb = -np.log(np.clip(coat.albedo[0], 0.02, 0.98)) * depth
@@ -259,7 +259,7 @@ class Scene:
     def advance_rays(
         self, p: Array, d: Array, left: Array, ids: Indices, inside: Mask, absorb: Array, out: Array
     ) -> tuple[Array, Array, Array, Array, Indices]:
-        """Carry refracted rays to the next wall; those that leave for good collect the background."""
+        """Move refracted rays to the next surface; rays that leave the glass add the background."""
         reached = np.full(len(p), -1, np.float32)
         for sign, group in ((1, np.flatnonzero(~inside)), (-1, np.flatnonzero(inside))):
             i, t = self.march(p[group], d[group], sign, 70)

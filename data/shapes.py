@@ -1,9 +1,9 @@
-"""Shapes for the rendered collection: profiles turned about an axis, held as distance fields.
+"""Shapes of the rendered collection: bodies of revolution, stored as distance fields.
 
-A body of revolution is fully described by its section in the (radius, height) half-plane, so its exact
-three-dimensional distance function is one two-dimensional table, looked up at (hypot(x, z), y). Handles,
-spouts and posts are tubes swept along a plane curve, and need just one more such table each. That makes
-ray marching, soft shadows, occlusion and refraction cheap enough for NumPy, and surfaces free of facets.
+A body of revolution is described by its section in the (radius, height) half-plane, so its exact three-dimensional
+distance function is one two-dimensional table, read at (hypot(x, z), y). Handles, spouts and posts are tubes along a
+plane curve, with one more table each. So ray marching, soft shadows, occlusion and refraction are fast enough in NumPy,
+and surfaces have no facets.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
-STEP = 0.006  # table spacing: about one pixel of a finished picture
-ROUNDING = 0.008  # radius given to every convex edge; a perfectly sharp edge never catches the light
-MARGIN = 0.12  # room kept around a body inside its tables
+STEP = 0.006  # spacing of a table: about one pixel of the picture
+ROUNDING = 0.008  # radius of convex edges; a sharp edge shows no highlight
+MARGIN = 0.12  # margin around a body in its tables
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One design. Curves are text: points "r,y" in hundredths; "!" makes a corner, "|" starts a part."""
+    """A design. Curves are text: points "r,y" in hundredths; "!" marks a corner, "|" starts a second part."""
 
     profile: str
-    wall: float = 0.0  # thickness of an open vessel; 0 is a solid whose profile ends on the axis
-    floor: float = 0.0  # lowest point of the hollow, for vessels on a stem
+    wall: float = 0.0  # wall thickness of an open vessel; 0 is a solid with a profile that ends on the axis
+    floor: float = 0.0  # lowest point of the hollow, for vessels with a stem
     tubes: tuple[tuple[str, float, float, int], ...] = ()  # (path, radius at start, at end, copies)
     fluted: tuple[float, float] = (0.0, 0.0)  # heights between which vertical flutes may be carved
 
@@ -148,14 +148,14 @@ DESIGNS: dict[str, tuple[Recipe, ...]] = {
 
 
 def parse_curve(text: str) -> tuple[Array, NDArray[np.bool_]]:
-    """Read a curve's text into its points and which of them are corners."""
+    """Parse the text of a curve: its points, and which of them are corners."""
     words = text.split()
     points = np.array([[float(v) / 100 for v in word.rstrip("!|").split(",")] for word in words], np.float32)
     return points, np.array(["!" in word for word in words])
 
 
 def interpolate_hermite(points: Array, samples: int) -> Array:
-    """Centripetal Catmull-Rom through the points: it neither loops nor overshoots on uneven spacing."""
+    """Interpolate points with a centripetal Catmull-Rom spline; it does not loop or overshoot on uneven spacing."""
     if len(points) == 2:
         return np.linspace(points[0], points[1], samples, dtype=np.float32)
     knots = np.append(0, np.cumsum(np.sqrt(np.linalg.norm(np.diff(points, axis=0), axis=1))))
@@ -173,20 +173,20 @@ def interpolate_hermite(points: Array, samples: int) -> Array:
 
 
 def interpolate_spline(points: Array, corner: NDArray[np.bool_], samples: int = 14) -> Array:
-    """Smooth curve through the points, broken at the corners."""
+    """Interpolate points with a curve that is smooth except at the corners."""
     cuts = sorted({0, len(points) - 1, *np.flatnonzero(corner).tolist()})
     spans = [interpolate_hermite(points[a : b + 1], samples) for a, b in pairwise(cuts)]
     return np.vstack([span[:-1] for span in spans] + [points[-1:]]).astype(np.float32)
 
 
 def smooth_max(a: Array, b: Array, k: float) -> Array:
-    """Maximum with its crease rounded over a width k (the negative of a smooth minimum)."""
+    """Compute a maximum whose crease is rounded over a width k (the negative of a smooth minimum)."""
     h = np.maximum(k - np.abs(a - b), 0) / k
     return np.maximum(a, b) + h * h * (k / 4)
 
 
 def find_nearest(points: Array, path: Array) -> tuple[Array, Array]:
-    """Distance from every point to a polyline, and where along it (as a fractional vertex number)."""
+    """Find the distance of points to a polyline, and the position on it (a fractional vertex number)."""
     a, ab = path[:-1], np.diff(path, axis=0)
     length2 = np.maximum((ab**2).sum(1), 1e-12)
     best, where = np.empty(len(points), np.float32), np.empty(len(points), np.float32)
@@ -202,7 +202,7 @@ def find_nearest(points: Array, path: Array) -> tuple[Array, Array]:
 
 
 def is_enclosed(points: Array, outline: Array) -> NDArray[np.bool_]:
-    """Even-odd test: a point is inside if a ray outward crosses the outline an odd number of times."""
+    """Test whether points are inside an outline, by the even-odd rule."""
     inside = np.zeros(len(points), bool)
     for (r0, y0), (r1, y1) in pairwise(outline):
         if y0 != y1:
@@ -213,21 +213,21 @@ def is_enclosed(points: Array, outline: Array) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class GridTable:
-    """Values on a regular grid in a plane, read with bilinear interpolation."""
+    """A table of values on a regular grid in a plane, read with bilinear interpolation."""
 
     origin: tuple[float, float]
     values: Array  # indexed [row of y, column of x]
 
     @classmethod
     def make_nodes(cls, low: Array, high: Array) -> tuple[tuple[float, float], tuple[int, int], Array]:
-        """Origin, shape and node positions of a grid that covers a rectangle."""
+        """Make origin, shape and node positions of a grid that covers a rectangle."""
         columns, rows = (int(n) for n in np.ceil((high - low) / STEP) + 1)
         y, x = np.mgrid[:rows, :columns].astype(np.float32) * np.float32(STEP)
         origin = (float(low[0]), float(low[1]))
         return origin, (rows, columns), np.stack([x.ravel() + origin[0], y.ravel() + origin[1]], 1)
 
     def __call__(self, x: Array, y: Array, beyond: bool = True) -> Array:
-        """Look up. Outside the grid a distance grows by Pythagoras, which never overstates it."""
+        """Read the table. Outside the grid, the distance to the grid is added (Pythagoras); it is never too large."""
         rows, columns = self.values.shape
         fx = (x - np.float32(self.origin[0])) / np.float32(STEP)
         fy = (y - np.float32(self.origin[1])) / np.float32(STEP)
@@ -249,7 +249,7 @@ class GridTable:
 
 @dataclass(frozen=True)
 class Tube:
-    """A round bar along a curve in a half-plane through the axis, repeated `copies` times around it."""
+    """A round tube along a curve in a half-plane through the axis, repeated `copies` times around it."""
 
     path: Array
     center: GridTable
@@ -258,14 +258,14 @@ class Tube:
 
     @classmethod
     def build(cls, path: Array, start: float, end: float, copies: int) -> Tube:
-        """Tabulate the distance to the centre line and the radius of its nearest point."""
+        """Build the tables of the distance to the center line, and of the radius at its nearest point."""
         origin, shape, nodes = GridTable.make_nodes(path.min(0) - MARGIN, path.max(0) + MARGIN)
         distance, where = find_nearest(nodes, path)
         radius = start + (end - start) * where / (len(path) - 1)
         return cls(path, GridTable(origin, distance.reshape(shape)), GridTable(origin, radius.reshape(shape)), copies)
 
     def measure_distance(self, p: Array) -> Array:
-        """Signed distance; copies are had by folding the angle, not by more lookups."""
+        """Measure the signed distance; the angle is folded, so copies need no further lookups."""
         x, z = p[:, 0], p[:, 2]
         if self.copies > 1:
             angle, r, fold = np.arctan2(z, x), np.hypot(x, z), np.float32(2 * np.pi / self.copies)
@@ -276,23 +276,23 @@ class Tube:
 
 @dataclass(frozen=True)
 class Body:
-    """A finished shape: the distance to it anywhere, plus what painting and placing it need to know."""
+    """A finished shape: its distance field, and the values for painting and placing it."""
 
     outline: Array
     section: GridTable
-    solid: GridTable  # the section before it was hollowed, which tells outside from inside walls
-    along: GridTable  # place along the outline, 0 at the axis below to 1 at the rim
+    solid: GridTable  # the section before hollowing; separates outer and inner walls
+    along: GridTable  # position on the outline, from 0 at the bottom axis to 1 at the rim
     tubes: tuple[Tube, ...]
     wall: float
-    part: float  # place along the outline where a second part (candle, shade) begins
+    part: float  # position on the outline where a second part (candle, shade) begins
     fluted: tuple[float, float]
     flutes: int
     twist: float
-    low: Array  # corners of the box round it all
+    low: Array  # corners of the bounding box
     high: Array
 
     def measure_distance(self, p: Array) -> Array:
-        """Signed distance from points in the body's own frame (axis up, standing on y = 0)."""
+        """Measure the signed distance of points in body coordinates (axis up, standing on y = 0)."""
         y = p[:, 1]
         d = self.section(np.hypot(p[:, 0], p[:, 2]), y)
         if self.flutes:
@@ -305,7 +305,7 @@ class Body:
         return d
 
     def compute_normal(self, p: Array) -> Array:
-        """Unit gradient of the distance, by differences about one table step wide."""
+        """Compute unit normals: the gradient of the distance, by differences of about one table step."""
         n = np.zeros_like(p)
         for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
             e = np.array(corner, np.float32)
@@ -314,7 +314,7 @@ class Body:
         return n
 
     def list_surface_points(self) -> Array:
-        """Points all over the hull, for placing the body on the table and framing it."""
+        """List points all over the surface, for placing the body on the table and for framing."""
         angle = np.linspace(0, 2 * np.pi, 49)[:-1]
         r, y = self.outline[::3].T
         rings = [np.outer(r, np.cos(angle)), np.outer(y, np.ones(48)), np.outer(r, np.sin(angle))]
@@ -327,22 +327,22 @@ class Body:
 
 
 def draw_proportions(rng: np.random.Generator, top: float) -> tuple[float, ...]:
-    """Draw one individual's proportions: width, height, and a slow swelling along the height."""
+    """Draw the proportions of one body: width, height, and a slow variation of the radius with the height."""
     return rng.uniform(0.86, 1.16), rng.uniform(0.9, 1.12), rng.uniform(0.02, 0.1), rng.uniform(0, 6.3), top
 
 
 def apply_proportions(points: Array, proportions: tuple[float, ...]) -> Array:
-    """Apply those proportions; profile and handles share them, so that the handles stay attached."""
+    """Apply proportions to a curve; profile and handles share them, so that the handles stay attached."""
     wide, tall, swell, phase, top = proportions
     r, y = points.T
     return np.stack([r * wide * (1 + swell * np.sin(5 * y / top + phase)), y * tall], 1).astype(np.float32)
 
 
 def carve(recipe: Recipe, outline: Array, nodes: Array, blown: bool) -> tuple[Array, Array, Array]:
-    """Section distance, solid distance and place along the outline, at the given nodes."""
+    """Compute section distance, solid distance and position on the outline at the nodes."""
     rim, lean = outline[-1], outline[-1] - outline[-4]
     lean = lean / np.linalg.norm(lean)
-    if recipe.wall:  # run on past the rim, so that the wall can be cut square there
+    if recipe.wall:  # continue past the rim, so that the wall can be cut at a right angle
         outline = np.vstack([outline, rim + lean * 0.15]).astype(np.float32)
     distance, where = find_nearest(nodes, outline)
     closed = np.vstack([outline, [0, outline[-1, 1]]])
@@ -355,7 +355,7 @@ def carve(recipe: Recipe, outline: Array, nodes: Array, blown: bool) -> tuple[Ar
 
 
 def compute_bounding_box(outline: Array, tubes: list[Tube]) -> tuple[Array, Array]:
-    """Corners of a box round everything, whichever way the tubes point."""
+    """Compute the corners of the bounding box, for any orientation of the tubes."""
     parts = [(outline, 0.03), *((tube.path, tube.radius.values.max() + 0.03) for tube in tubes)]
     reach = max(np.abs(path[:, 0]).max() + room for path, room in parts)
     top = max(path[:, 1].max() + room for path, room in parts)
@@ -363,9 +363,11 @@ def compute_bounding_box(outline: Array, tubes: list[Tube]) -> tuple[Array, Arra
 
 
 def make_body(recipe: Recipe, rng: np.random.Generator, blown: bool = False) -> Body:
-    """Turn one individual after a design. A blown one is hollow, as glass is, even where it is closed."""
+    """Make one body from a design. A blown body is hollow like glass, even where it is closed."""
     points, corner = parse_curve(recipe.profile)
-    proportions = draw_proportions(rng, max(float(points[:, 1].max()), 0.8))  # a plate is too flat to swell by height
+    proportions = draw_proportions(
+        rng, max(float(points[:, 1].max()), 0.8)
+    )  # a plate is too flat for a variation with the height
     points[:, 0] *= np.where(corner, 1, rng.normal(1, 0.025, len(points)).clip(0.94, 1.06))
     outline = interpolate_spline(apply_proportions(points, proportions), corner)
     outline[:, 0] = np.maximum(outline[:, 0], 0)

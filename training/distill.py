@@ -1,9 +1,9 @@
-"""Step 4. Train the student on the teachers' answers; checkpoints often, and goes on where it stopped.
+"""Step 4. Train the student on the teachers' targets. Writes checkpoints, and resumes from them.
 
-Starts from MobileNetV2's own weights with the projection fitted by ridge regression: step 0 already answers well. The
-loss is 1 - cosine to the target plus the squared difference of the batch's two similarity matrices (Tung and Mori, ICCV
-2019). What is kept is an exponential average of the weights. The learning rate follows a cosine over the run's minutes
-of work, so that a run on a shared machine ends in time; the views and their order are seeded.
+The student starts from MobileNetV2's own weights, with a projection from PCA or ridge regression, so it works from step
+0. The loss is 1 - cosine to the target plus the squared difference of the batch's two similarity matrices (Tung and
+Mori, ICCV 2019). The result is an exponential moving average of the weights. The learning rate follows a cosine over
+the minutes of training, so that a run on a shared machine ends in time. Views and their order are seeded.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from views import perturb, render
 AHEAD = 6
 CHECKPOINT_S = 120
 MIN_CROP_AREA = 0.5  # smaller crops of a 144 px picture are too blurred at the teacher's 224 px
-VALIDATION_EVERY = 40  # pictures whose number is a multiple of this are kept out of training
+VALIDATION_EVERY = 40  # pictures whose number is a multiple of this are held out for validation
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The settings of one run."""
+    """The settings of a training run."""
 
     minutes: float
     batch: int
@@ -59,7 +59,7 @@ class TrainingBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class DistillationData:
-    """The pool, its labelled views and their targets."""
+    """The pool, its views and their targets."""
 
     pool: PicturePool
     views: NDArray[np.void]
@@ -67,7 +67,7 @@ class DistillationData:
     mobilenet_features: NDArray[np.float16]
 
     def load_batch(self, rows: NDArray[np.int64], seed: int | None, share: float = 1.0) -> TrainingBatch:
-        """Views perturbed where a seed is given, with what the teacher says of them."""
+        """Render views with their targets; with a seed, a share of them is perturbed."""
         rng = np.random.default_rng(seed)
         squares = []
         for row in rows:
@@ -79,7 +79,7 @@ class DistillationData:
         return TrainingBatch(scale(np.stack(squares)), targets, own)
 
     def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows to train on, and plain views of the pictures kept out. A mixture of a kept-out picture is in neither."""
+        """Split into training rows and plain views of held-out pictures; a mixture with one of these is in neither."""
         out = self.views["picture"] % VALIDATION_EVERY == 0
         plain = self.views["partner"] < 0
         partner_out = ~plain & (self.views["partner"] % VALIDATION_EVERY == 0)
@@ -89,24 +89,24 @@ class DistillationData:
 
 
 def scale(pixels: NDArray[np.uint8]) -> Tensor:
-    """(n, side, side, 3) uint8 to (n, 3, side, side) float32 in [-1, 1], channels last in memory."""
+    """Scale (n, side, side, 3) uint8 to (n, 3, side, side) float32 in [-1, 1], channels last in memory."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def open_data(pool_tar: Path, run: Path) -> DistillationData:
-    """What targets.py left in `run`."""
+    """Load the output of targets.py from the folder `run`."""
     pool = unpack_pool(pool_tar, run)
     targets = np.load(run / "targets.npy")
     return DistillationData(pool, np.load(run / "views.npy")[: len(targets)], targets, np.load(run / "own.npy"))
 
 
 def use_bf16() -> Any:
-    """Products in bf16, weights and sums in f32."""
+    """Compute products in bf16; weights and sums stay f32."""
     return torch.autocast("cpu", torch.bfloat16)
 
 
 def fit_projection(student: Student, data: DistillationData, rows: NDArray[np.int64], strength: float = 1e-3) -> None:
-    """Ridge regression from the student's pooled features to the targets, on plain views."""
+    """Fit the projection by ridge regression from the student's pooled features to the targets, on plain views."""
     features, targets = [], []
     with torch.no_grad(), use_bf16():
         for start in range(0, len(rows), 128):
@@ -125,7 +125,7 @@ def fit_projection(student: Student, data: DistillationData, rows: NDArray[np.in
 
 
 def copy_projection(student: Student, data: DistillationData, rows: NDArray[np.int64], run: Path) -> None:
-    """The PCA of MobileNetV2's features as it is, centred on the student's own mean."""
+    """Set the projection to the PCA of MobileNetV2's features, centered on the student's own mean."""
     directions = torch.from_numpy(np.load(run / "pca.npz")["directions"])
     with torch.no_grad(), use_bf16():
         sums = [
@@ -138,38 +138,38 @@ def copy_projection(student: Student, data: DistillationData, rows: NDArray[np.i
 
 
 def validate(student: Student, data: DistillationData, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """Mean cosine to the targets, and the share of each view's 10 nearest that the targets' own 10 nearest hold."""
+    """Measure the mean cosine to the targets, and the overlap of each view's 10 nearest with those of the targets."""
     answers, targets = [], []
     with torch.no_grad(), use_bf16():
         for start in range(0, len(rows), 128):
             batch = data.load_batch(rows[start : start + 128], None)
             answers.append(student(batch.pixels))
             targets.append(batch.targets)
-    mine, theirs = torch.cat(answers), torch.cat(targets)
-    shared = [len(set(a) & set(b)) for a, b in zip(find_nearest(mine), find_nearest(theirs), strict=True)]
-    return float((mine * theirs).sum(1).mean()), float(np.mean(shared)) / 10
+    student_rows, target_rows = torch.cat(answers), torch.cat(targets)
+    shared = [len(set(a) & set(b)) for a, b in zip(find_nearest(student_rows), find_nearest(target_rows), strict=True)]
+    return float((student_rows * target_rows).sum(1).mean()), float(np.mean(shared)) / 10
 
 
 def find_nearest(rows: Tensor) -> list[list[int]]:
-    """Each row's ten nearest others by cosine."""
+    """Find the 10 nearest other rows of each row, by cosine."""
     similarity = rows @ rows.T
     similarity.fill_diagonal_(-2.0)
     return similarity.topk(10, dim=1).indices.tolist()
 
 
 def iterate_batches(
-    data: DistillationData, rows: NDArray[np.int64], plan: TrainingOptions, first_step: int
+    data: DistillationData, rows: NDArray[np.int64], options: TrainingOptions, first_step: int
 ) -> Iterator[TrainingBatch]:
-    """Endless seeded batches from `first_step` on, rendered ahead of their use."""
-    per_epoch = len(rows) // plan.batch
+    """Yield seeded batches from `first_step` on, without end; they are rendered ahead of their use."""
+    per_epoch = len(rows) // options.batch
 
     def order(epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([plan.seed, epoch]).permutation(rows)
+        return np.random.default_rng([options.seed, epoch]).permutation(rows)
 
     def submit(step: int) -> Future[TrainingBatch]:
         epoch, nth = divmod(step, per_epoch)
-        chosen = order(epoch)[nth * plan.batch : (nth + 1) * plan.batch]
-        return threads.submit(data.load_batch, chosen, plan.seed * 1_000_000 + step, plan.perturbed_share)
+        chosen = order(epoch)[nth * options.batch : (nth + 1) * options.batch]
+        return threads.submit(data.load_batch, chosen, options.seed * 1_000_000 + step, options.perturbed_share)
 
     with ThreadPoolExecutor(1) as threads:
         pending = [submit(first_step + ahead) for ahead in range(AHEAD)]
@@ -181,41 +181,41 @@ def iterate_batches(
 
 
 def compute_loss(answers: Tensor, targets: Tensor, similarity_weight: float) -> Tensor:
-    """The loss of unit rows (n, 256) against unit rows (n, 256)."""
+    """Compute the loss of unit rows (n, 256) against target unit rows (n, 256)."""
     cosine = (answers * targets).sum(1)
     difference = answers @ answers.T - targets @ targets.T
     return (1 - cosine).mean() + similarity_weight * difference.square().mean()
 
 
 def compute_centered_cosine(features: Tensor, wanted: Tensor) -> Tensor:
-    """Mean cosine of pooled features (n, 1280) about the batch's means."""
+    """Compute the mean cosine of pooled features (n, 1280), centered on the means of the batch."""
     return functional.cosine_similarity(features - features.mean(0).detach(), wanted - wanted.mean(0)).mean()
 
 
 class TrainingRun:
-    """A student in training, its average, and what a checkpoint holds."""
+    """The state of a training run: the student, its average and the optimizer."""
 
-    def __init__(self, student: Student, plan: TrainingOptions) -> None:
-        self.options = plan
+    def __init__(self, student: Student, options: TrainingOptions) -> None:
+        self.options = options
         self.student = student
         self.average = copy.deepcopy(student)
-        for layer in [student.stem, *student.blocks[: plan.n_frozen]] if plan.n_frozen else []:
+        for layer in [student.stem, *student.blocks[: options.n_frozen]] if options.n_frozen else []:
             layer.requires_grad_(False)
-        if plan.fixed_projection:
+        if options.fixed_projection:
             student.projection.weight.requires_grad_(False)
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, plan.learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(trained, options.learning_rate, weight_decay=0.0)
         self.step = 0
         self.worked_s = 0.0
 
     def compute_learning_rate(self) -> float:
-        """The learning rate now: a short warm-up, then a cosine over the minutes."""
+        """Compute the current learning rate: a short warm-up, then a cosine over the minutes."""
         progress = min(1.0, self.worked_s / (60 * self.options.minutes))
         warm = min(1.0, (self.step + 1) / 100)
         return self.options.learning_rate * warm * max(0.01, 0.5 * (1 + math.cos(math.pi * progress)))
 
     def advance(self, batch: TrainingBatch) -> float:
-        """One step; its loss."""
+        """Train one step; return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.compute_learning_rate()
         with use_bf16():
@@ -236,14 +236,14 @@ class TrainingRun:
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint whole or not at all."""
+        """Write a checkpoint atomically."""
         state = {"student": self.student.state_dict(), "average": self.average.state_dict(), "step": self.step}
         state |= {"optimiser": self.optimizer.state_dict(), "worked_s": self.worked_s}
         torch.save(state, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         state = torch.load(path)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
@@ -252,10 +252,10 @@ class TrainingRun:
 
 
 def train(run: TrainingRun, data: DistillationData, checkpoint: Path) -> None:
-    """Step until the minutes are over, with a checkpoint and a validation every two minutes."""
-    rows, kept_out = data.split()
-    kept_out = kept_out[:500]
-    log(f"{len(rows)} views to train on, {len(kept_out)} kept out; step 0: {validate(run.average, data, kept_out)}")
+    """Train until the minutes are over, with a checkpoint and a validation every two minutes."""
+    rows, held_out = data.split()
+    held_out = held_out[:500]
+    log(f"{len(rows)} views for training, {len(held_out)} held out; step 0: {validate(run.average, data, held_out)}")
     saved_s = last_s = time.monotonic()
     losses: list[float] = []
     for batch in iterate_batches(data, rows, run.options, run.step):
@@ -266,7 +266,7 @@ def train(run: TrainingRun, data: DistillationData, checkpoint: Path) -> None:
         done = run.worked_s > 60 * run.options.minutes
         if done or now_s - saved_s > CHECKPOINT_S:
             run.save(checkpoint)
-            cosine, shared = validate(run.average, data, kept_out)
+            cosine, shared = validate(run.average, data, held_out)
             quality = f"cosine {cosine:.4f} shared {shared:.4f}"
             log(f"step {run.step} loss {np.mean(losses):.4f} {quality} {run.worked_s:.0f} s")
             losses.clear()
@@ -276,7 +276,7 @@ def train(run: TrainingRun, data: DistillationData, checkpoint: Path) -> None:
 
 
 def log(line: str) -> None:
-    """A line of the log."""
+    """Print a line with the time."""
     print(time.strftime("%H:%M:%S"), line, flush=True)
 
 
@@ -285,42 +285,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, required=True, help="pool.tar")
     parser.add_argument("--run", type=Path, required=True, help="folder that targets.py wrote into")
-    parser.add_argument("--name", default="student", help="the checkpoint's name; an existing one is continued")
+    parser.add_argument("--name", default="student", help="name of the checkpoint; an existing one is resumed")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=5e-5)
-    parser.add_argument("--frozen", type=int, default=0, help="keep the stem and this many blocks as they are")
+    parser.add_argument("--frozen", type=int, default=0, help="freeze the stem and this many blocks")
     parser.add_argument("--similarity-weight", type=float, default=10.0)
     parser.add_argument("--average", type=float, default=0.995)
-    parser.add_argument("--start", choices=["pca", "ridge"], default="pca", help="where the projection comes from")
-    parser.add_argument("--hint-weight", type=float, default=1.0, help="of the loss on the 1,280 pooled features")
+    parser.add_argument("--start", choices=["pca", "ridge"], default="pca", help="initialization of the projection")
+    parser.add_argument(
+        "--hint-weight", type=float, default=1.0, help="weight of the loss on the 1,280 pooled features"
+    )
     parser.add_argument("--fixed-projection", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--perturbed", type=float, default=0.7, help="share of the views that are perturbed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    torch.manual_seed(given.seed)
-    data = open_data(given.pool, given.run)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    data = open_data(arguments.pool, arguments.run)
     student = Student()
-    checkpoint = given.run / f"{given.name}.pt"
-    plan = TrainingOptions(
-        given.minutes, given.batch, given.rate, given.frozen, given.similarity_weight, given.average, given.seed,
-        given.perturbed, given.hint_weight, given.fixed_projection,
-    )  # fmt: skip
+    checkpoint = arguments.run / f"{arguments.name}.pt"
+    options = TrainingOptions(
+        minutes=arguments.minutes,
+        batch=arguments.batch,
+        learning_rate=arguments.rate,
+        n_frozen=arguments.frozen,
+        similarity_weight=arguments.similarity_weight,
+        ema_decay=arguments.average,
+        seed=arguments.seed,
+        perturbed_share=arguments.perturbed,
+        hint_weight=arguments.hint_weight,
+        fixed_projection=arguments.fixed_projection,
+    )
     if not checkpoint.exists():
-        student.load_start(given.run / "start.npz")
+        student.load_start(arguments.run / "start.npz")
         rows, _ = data.split()
         plain = rows[data.views["partner"][rows] < 0]
-        if given.start == "pca":
-            copy_projection(student, data, plain[:2_000], given.run)
+        if arguments.start == "pca":
+            copy_projection(student, data, plain[:2_000], arguments.run)
         else:
             fit_projection(student, data, plain[:8_000])
-    run = TrainingRun(student, plan)
+    run = TrainingRun(student, options)
     if checkpoint.exists():
         run.load(checkpoint)
     else:
-        run.save(checkpoint.with_stem(f"{given.name}-start"))
+        run.save(checkpoint.with_stem(f"{arguments.name}-start"))
     train(run, data, checkpoint)
 
 

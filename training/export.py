@@ -1,9 +1,9 @@
 """Step 5. Write the trained student as `builtin.xml` and `builtin.bin`, OpenVINO IR.
 
-The graph takes `pixels` uint8 (n, side, side, 3) RGB and gives `vectors` float32 (n, 256), unit rows; scaling, pooling,
-projection and L2 are in it. The constants have the names and the layout that `simsearch/models/builtin/network.py`
-reads. Weights are float16; the last convolution and the projection are int8 with a scale a channel, which keeps the
-files under 5 MB.
+The graph maps `pixels` uint8 (n, side, side, 3) RGB to `vectors` float32 (n, 256), unit rows; it contains scaling,
+pooling, projection and L2 normalization. The constants have the names and the layout that
+`simsearch/models/builtin/network.py` reads. Weights are float16; the last convolution and the projection are int8 with
+one scale per channel, which keeps the files under 5 MB.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ConvolutionGeometry = tuple[list[int], list[int], list[int], list[int]]
 
 
 class GraphBuilder:
-    """Builds the graph, layer by layer."""
+    """Build the OpenVINO graph of a student, layer by layer."""
 
     def __init__(self, student: Student) -> None:
         self.student = student
         self.layers = student.collect_convolutions()
 
     def build_graph(self) -> ov.Model:
-        """The whole network."""
+        """Build the whole network."""
         pixels = ops.parameter([-1, SIDE_PX, SIDE_PX, 3], ov.Type.u8, "pixels")
         planar = ops.transpose(ops.convert(pixels, "f32"), np.array([0, 3, 1, 2], np.int64))
         maps = ops.subtract(ops.multiply(planar, np.float32(1 / 127.5)), np.float32(1))
@@ -56,7 +56,7 @@ class GraphBuilder:
         return ov.Model([vectors], [pixels], "builtin")
 
     def add_convolution(self, maps: Any, name: str) -> Any:
-        """A convolution of the student by the name of its Keras layer."""
+        """Add a convolution of the student, by the name of its Keras layer."""
         layer = self.layers[name]
         kernel = layer.weight.detach().float().numpy()
         before, after = compute_padding(layer, maps)
@@ -67,7 +67,7 @@ class GraphBuilder:
         return make_convolution(maps, kernel, layer.bias, place, name)
 
     def add_projection(self, pooled: Any) -> Any:
-        """As a 1 x 1 convolution, so that it is stored as the others are."""
+        """Add the projection as a 1 x 1 convolution, so that it is stored like the other layers."""
         layer = self.student.projection
         kernel = layer.weight.detach().float().numpy()[:, :, None, None]
         rows = make_convolution(pooled, kernel, layer.bias, ([1, 1], [0, 0], [0, 0], [1, 1]), "projection")
@@ -75,7 +75,7 @@ class GraphBuilder:
 
 
 def compute_padding(layer: Convolution, maps: Any) -> tuple[int, int]:
-    """Rows and columns before and after."""
+    """Compute the padding before and after, in rows and columns."""
     if layer.kernel_size[0] == 1:
         return 0, 0
     side = maps.get_output_partial_shape(0)[2].get_length()
@@ -85,9 +85,9 @@ def compute_padding(layer: Convolution, maps: Any) -> tuple[int, int]:
 def make_convolution(
     maps: Any, kernel: NDArray[np.float32], biases: torch.Tensor, place: ConvolutionGeometry, name: str
 ) -> Any:
-    """Where the kernel is int8 its scale multiplies the answer, not the kernel.
+    """Make a convolution. The scale of an int8 kernel multiplies the output, not the kernel.
 
-    An int8 kernel that is multiplied before it is used makes OpenVINO 2026.4 answer wrongly in streams of one thread.
+    OpenVINO 2026.4 computes wrong results in streams of one thread where an int8 kernel is multiplied before its use.
     """
     if name not in INT8_LAYERS:
         return ops.add(ops.convolution(maps, make_kernel(kernel, np.float16, name), *place), make_bias(biases, name))
@@ -98,12 +98,12 @@ def make_convolution(
 
 
 def make_kernel(kernel: NDArray[np.float32], kind: type[np.generic], name: str) -> Any:
-    """A kernel as it is stored, made f32 where the graph is compiled."""
+    """Make a kernel constant; the graph converts it to f32."""
     return ops.convert(ops.constant(kernel.astype(kind), name=f"{name}/kernel"), "f32")
 
 
 def make_bias(values: torch.Tensor, name: str) -> Any:
-    """Biases for planar maps."""
+    """Make the bias constant for maps (n, c, h, w)."""
     return ops.constant(values.detach().float().numpy().reshape(1, -1, 1, 1), name=f"{name}/bias")
 
 
@@ -113,9 +113,9 @@ def apply_relu6(maps: Any) -> Any:
 
 
 def blend(checkpoint: Path, start: Path | None, share: float) -> dict[str, torch.Tensor]:
-    """The trained weights, or a mean of them and the start's.
+    """Load the trained weights, or a weighted mean of them and of the starting weights.
 
-    What was learnt on a narrow pool stays, and less of what was known before is lost (Wortsman et al., Robust
+    The mean keeps what was learned on a narrow pool and loses less of the original abilities (Wortsman et al., Robust
     fine-tuning of zero-shot models, CVPR 2022).
     """
     trained: dict[str, torch.Tensor] = torch.load(checkpoint)["average"]
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, required=True, help="folder for builtin.xml and builtin.bin")
     parser.add_argument("--start", type=Path, help="the <name>-start.pt to blend with")
     parser.add_argument(
-        "--share", type=float, default=1.0, help="of the trained weights; the rest are those of --start"
+        "--share", type=float, default=1.0, help="share of the trained weights in the mean; the rest is --start"
     )
     arguments = parser.parse_args()
     student = Student()

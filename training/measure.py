@@ -1,4 +1,4 @@
-"""Step 6. Measure graphs: retrieval on labelled photographs, near-copies, speed. Uses only the finished files.
+"""Step 6. Measure graphs: retrieval on labeled photographs, near-copies, speed. Needs only the finished files.
 
     python measure.py --graph builtin=../simsearch/models/builtin/builtin.xml --graph mobilenet_v2=RUN/teacher_mobilenet_v2.xml \
         --photos ../shared/photos
@@ -24,7 +24,7 @@ ROTATION_DEG = 15
 
 
 class MeasuredGraph:
-    """A graph from uint8 (n, side, side, 3) to rows, which are normalised here if they are not."""
+    """A compiled graph from uint8 (n, side, side, 3) to rows, which are normalized here."""
 
     def __init__(self, path: str, precision: str, n_threads: int) -> None:
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
@@ -33,7 +33,7 @@ class MeasuredGraph:
         self.side_px = self.compiled.input(0).get_partial_shape()[1].get_length()
 
     def embed(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Unit rows of (n, side, side, 3) uint8."""
+        """Embed (n, side, side, 3) uint8 as unit rows."""
         queue: Any = ov.AsyncInferQueue(self.compiled)
         answers: dict[int, NDArray[np.float32]] = {}
         queue.set_callback(lambda request, nth: answers.__setitem__(nth, request.get_output_tensor(0).data.copy()))
@@ -45,7 +45,7 @@ class MeasuredGraph:
 
 
 def measure_retrieval(rows: NDArray[np.float32], labels: NDArray[np.str_]) -> tuple[float, float, float]:
-    """Leave-one-out P@1, P@10 and mAP; average precision over the whole ranking."""
+    """Compute leave-one-out P@1, P@10 and mAP; average precision is over the whole ranking."""
     similarity = rows @ rows.T
     np.fill_diagonal(similarity, -np.inf)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :-1]
@@ -56,19 +56,19 @@ def measure_retrieval(rows: NDArray[np.float32], labels: NDArray[np.str_]) -> tu
 
 
 def shrink_to_quarter(image: Image.Image) -> Image.Image:
-    """A quarter of the width and height."""
+    """Resize to a quarter of the width and height."""
     return image.resize((max(1, image.width // 4), max(1, image.height // 4)), Image.Resampling.LANCZOS)
 
 
 def recompress(image: Image.Image) -> Image.Image:
-    """As JPEG of quality 10."""
+    """Encode as JPEG of quality 10, and decode."""
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=10)
     return Image.open(buffer).convert("RGB")
 
 
 def crop_center(image: Image.Image) -> Image.Image:
-    """The middle half of the area."""
+    """Crop the central half of the area."""
     width, height = image.width * 0.5**0.5, image.height * 0.5**0.5
     left, top = (image.width - width) / 2, (image.height - height) / 2
     return image.crop((round(left), round(top), round(left + width), round(top + height)))
@@ -85,7 +85,7 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def load_squares(paths: list[Path], side_px: int, edit: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
-    """The pictures, edited and squashed: (n, side, side, 3) uint8."""
+    """Load pictures, edit them and squash them: (n, side, side, 3) uint8."""
 
     def load(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as image:
@@ -97,7 +97,7 @@ def load_squares(paths: list[Path], side_px: int, edit: Callable[[Image.Image], 
 
 
 def measure_near_copies(embedder: MeasuredGraph, paths: list[Path]) -> dict[str, float]:
-    """For each edit the share of pictures whose edited copy finds the original first."""
+    """Measure for each edit the share of pictures whose edited copy finds the original first."""
     rows = {name: embedder.embed(load_squares(paths, embedder.side_px, edit)) for name, edit in EDITS.items()}
     own = np.arange(len(paths))
     return {
@@ -108,7 +108,7 @@ def measure_near_copies(embedder: MeasuredGraph, paths: list[Path]) -> dict[str,
 
 
 def measure_images_per_second(embedder: MeasuredGraph, seconds: float) -> float:
-    """Embedding alone, two batches ahead, for so many seconds."""
+    """Measure the speed of embedding alone, with two batches queued per stream, for the given number of seconds."""
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, embedder.side_px, embedder.side_px, 3), np.uint8)
     queue: Any = ov.AsyncInferQueue(embedder.compiled)
     for _ in range(len(queue) * 2):
@@ -127,32 +127,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graph", action="append", required=True, metavar="NAME=XML")
     parser.add_argument("--photos", type=Path, help="folder with caltech101_small and imagenet_sample")
-    parser.add_argument("--copies", action="store_true", help="near-copies too")
-    parser.add_argument("--speed", type=int, default=0, metavar="ROUNDS", help="rounds of 3 seconds a graph, in turns")
+    parser.add_argument("--copies", action="store_true", help="also measure near-copies")
+    parser.add_argument(
+        "--speed", type=int, default=0, metavar="ROUNDS", help="rounds of 3 seconds per graph, in turns"
+    )
     parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    named = dict(graph.split("=", 1) for graph in given.graph)
-    embedders = {name: MeasuredGraph(path, given.precision, given.threads) for name, path in named.items()}
-    if given.photos:
-        paths = sorted((given.photos / "caltech101_small").glob("*/*"))
+    arguments = parser.parse_args()
+    named = dict(graph.split("=", 1) for graph in arguments.graph)
+    embedders = {name: MeasuredGraph(path, arguments.precision, arguments.threads) for name, path in named.items()}
+    if arguments.photos:
+        paths = sorted((arguments.photos / "caltech101_small").glob("*/*"))
         labels = np.array([path.parent.name for path in paths])
         for name, embedder in embedders.items():
             rows = embedder.embed(load_squares(paths, embedder.side_px, EDITS["original"]))
             print(
                 f"{name}: P@1 / P@10 / mAP", *(f"{value:.3f}" for value in measure_retrieval(rows, labels)), flush=True
             )
-    if given.copies:
-        paths = sorted((given.photos / "imagenet_sample").iterdir())
+    if arguments.copies:
+        paths = sorted((arguments.photos / "imagenet_sample").iterdir())
         for name, embedder in embedders.items():
             print(f"{name}: {measure_near_copies(embedder, paths)}", flush=True)
     rates = {name: [] for name in embedders}
-    for _ in range(given.speed):
+    for _ in range(arguments.speed):
         for name, embedder in embedders.items():
             rates[name].append(measure_images_per_second(embedder, 3.0))
     for name, rounds in rates.items():
         if rounds:
-            print(f"{name} {given.precision}: {max(rounds):.0f} img/s at best, {np.median(rounds):.0f} in the middle")
+            print(
+                f"{name} {arguments.precision}: {max(rounds):.0f} img/s at best, {np.median(rounds):.0f} in the middle"
+            )
 
 
 if __name__ == "__main__":

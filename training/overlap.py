@@ -1,8 +1,8 @@
-"""Step 2. Find pool pictures that also appear in the measuring sets, so that they are left out of training.
+"""Step 2. Find pool pictures that also appear in the test sets, to exclude them from training.
 
-Every picture, whole and squashed, gets the MobileNetV2 teacher's features (int8) and a 16 x 16 grey thumbnail. A pool
-picture is dropped when its features or its thumbnail, upright or mirrored, lie close to those of a measuring picture.
-Writes `dropped.txt` and, to look at, `overlap.jpg` with the closest pairs.
+Each picture, whole and squashed, gets the MobileNetV2 teacher's features (int8) and a 16 x 16 gray thumbnail. A pool
+picture is dropped when its features or its thumbnail, upright or mirrored, are close to those of a test picture.
+Writes `dropped.txt`, and `overlap.jpg` with the closest pairs for inspection.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ N_SHOWN = 60
 
 
 def squash(path: Path, side_px: int) -> NDArray[np.uint8]:
-    """A picture from a file as (side, side, 3) uint8."""
+    """Load a picture, squashed to (side, side, 3) uint8."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB").resize((side_px, side_px), Image.Resampling.BILINEAR))
 
 
 def make_thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, side, side, 3) -> (n, 256) unit rows of zero mean."""
-    grey = pictures.astype(np.float32).mean(3)
-    n, side = grey.shape[:2]
-    small = grey.reshape(n, 16, side // 16, 16, side // 16).mean((2, 4)).reshape(n, 256)
+    """Make gray thumbnails: (n, side, side, 3) to (n, 256) unit rows of zero mean."""
+    gray = pictures.astype(np.float32).mean(3)
+    n, side = gray.shape[:2]
+    small = gray.reshape(n, 16, side // 16, 16, side // 16).mean((2, 4)).reshape(n, 256)
     small -= small.mean(1, keepdims=True)
     return small / (np.linalg.norm(small, axis=1, keepdims=True) + 1e-3)
 
@@ -42,7 +42,7 @@ def make_thumbnails(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 def describe(
     pictures: Sequence[Any], teacher: Teacher, load: Callable[[Any], NDArray[np.uint8]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Unit features and thumbnails of pictures that `load` opens."""
+    """Compute unit features and thumbnails of pictures, which `load` opens."""
     features, thumbs = [], []
     with ThreadPoolExecutor(2) as threads:
         for start in range(0, len(pictures), 1024):
@@ -56,12 +56,12 @@ def describe(
 
 
 def mirror(thumbs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Thumbnails left to right."""
+    """Mirror thumbnails left to right."""
     return thumbs.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)
 
 
 def draw_pairs(pairs: list[tuple[Path, NDArray[np.uint8]]], path: Path) -> None:
-    """Pairs side by side on one sheet."""
+    """Draw pairs side by side on one sheet."""
     sheet = Image.new("RGB", (12 * 84, -(-len(pairs) // 6) * 84))
     for nth, (measured, pooled) in enumerate(pairs):
         left, top = nth % 6 * 168, nth // 6 * 84
@@ -71,7 +71,7 @@ def draw_pairs(pairs: list[tuple[Path, NDArray[np.uint8]]], path: Path) -> None:
 
 
 def load_square(pool: PicturePool, index: int) -> NDArray[np.uint8]:
-    """A pool picture squashed to the teachers' side."""
+    """Load a pool picture, squashed to the teachers' side."""
     return np.asarray(
         Image.fromarray(pool.load_pixels(index)).resize((TEACHER_SIDE_PX,) * 2, Image.Resampling.BILINEAR)
     )
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, required=True, help="pool.tar")
     parser.add_argument("--run", type=Path, required=True, help="folder for everything this training writes")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of the measuring sets")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of the test sets")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     pool = unpack_pool(arguments.pool, arguments.run)
@@ -92,7 +92,7 @@ def main() -> None:
     rows, thumbs = describe(list(range(len(pool))), teacher, lambda index: load_square(pool, index))
     by_features = rows @ seen.T
     by_thumbs = np.maximum(thumbs @ seen_thumbs.T, mirror(thumbs) @ seen_thumbs.T)
-    # Plain pictures (white ground, one shape) share thumbnails without being the same: ask the features to agree.
+    # Simple pictures (one shape on white) have equal thumbnails without being the same: the features must agree too.
     close = (by_features > FEATURE_COSINE) | ((by_thumbs > THUMBNAIL_COSINE) & (by_features > 0.6))
     gone = np.flatnonzero(close.any(1))
     (arguments.run / "dropped.txt").write_text("".join(f"{pool.names[i]}\n" for i in gone))

@@ -1,4 +1,4 @@
-"""The unlabelled pool, decoded once: every picture's pixels one after another in a single memory-mapped file."""
+"""The pool of unlabeled pictures, decoded once into a single memory-mapped file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class PicturePool:
-    """`names` and `sources` (n,) str; picture i is `pixels(i)`, (h, w, 3) uint8, its shorter side 144 px."""
+    """Decoded pictures. `names` and `sources` are (n,) str; the shorter side of a picture is 144 px."""
 
     names: NDArray[np.str_]
     sources: NDArray[np.str_]
@@ -26,14 +26,14 @@ class PicturePool:
         return len(self.names)
 
     def load_pixels(self, index: int) -> NDArray[np.uint8]:
-        """Picture `index`, (h, w, 3) uint8."""
+        """Load picture `index`, (h, w, 3) uint8."""
         height, width = self.sizes[index]
         start = self.starts[index]
         return self.data[start : start + height * width * 3].reshape(height, width, 3)
 
 
 def unpack_pool(tar: Path, run: Path) -> PicturePool:
-    """Decode `pool.tar` into `run/pool.u8` and `run/pool.npz`, sorted by name: an index always means one picture."""
+    """Decode `pool.tar` into `run/pool.u8` and `run/pool.npz`, sorted by name, so that indexes are stable."""
     if not (run / "pool.npz").exists():
         names, sizes = [], []
         with tarfile.open(tar) as archive, (run / "pool.u8").open("wb") as out:
@@ -59,6 +59,6 @@ def unpack_pool(tar: Path, run: Path) -> PicturePool:
 
 
 def read_dropped_names(run: Path) -> set[str]:
-    """Names that overlap.py found to show a picture of the measuring sets."""
+    """Read the names of the pictures that overlap.py found in the test sets."""
     path = run / "dropped.txt"
     return set(path.read_text().split()) if path.exists() else set()

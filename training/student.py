@@ -1,4 +1,4 @@
-"""The student: MobileNetV2 with its batch norms folded away, average pooling, a linear map to 256 d, unit rows."""
+"""The student: MobileNetV2 with folded batch norms, average pooling, a linear projection to 256 d, unit rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIMENSIONS = 256
 
 
 class BlockSpec(NamedTuple):
-    """One inverted residual block of MobileNetV2 (Sandler et al., CVPR 2018, table 2), as Keras names it."""
+    """The settings of an inverted residual block of MobileNetV2 (Sandler et al., CVPR 2018, table 2)."""
 
     name: str
     channels_in: int
@@ -25,7 +25,7 @@ class BlockSpec(NamedTuple):
 
 
 def list_blocks() -> list[BlockSpec]:
-    """The seventeen blocks."""
+    """The 17 blocks, with the names that Keras gives them."""
     stages = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
     table: list[BlockSpec] = []
     channels_in = 32
@@ -39,14 +39,14 @@ def list_blocks() -> list[BlockSpec]:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution padded as Keras pads MobileNetV2: one more row and column at the end where the stride is 2."""
+    """A convolution padded as in Keras's MobileNetV2: for stride 2, one more row and column at the end."""
 
     def __init__(self, channels_in: int, channels_out: int, size: int, stride: int = 1, groups: int = 1) -> None:
         padding = size // 2 if stride == 1 else 0
         super().__init__(channels_in, channels_out, size, stride, padding, groups=groups)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Pad, then convolve."""
+        """Pad and convolve."""
         if self.stride[0] == 2:
             before = maps.shape[-1] % 2
             maps = functional.pad(maps, (before, 1, before, 1))
@@ -54,7 +54,7 @@ class Convolution(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, project; added to its input where the shapes allow."""
+    """Expand, filter each channel, project; the input is added where the shapes are equal."""
 
     def __init__(self, block: BlockSpec) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class InvertedResidual(nn.Module):
         self.residual = block.stride == 1 and block.channels_in == block.channels_out
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(n, c, h, w) to (n, c_out, h / stride, w / stride)."""
+        """Map (n, c, h, w) to (n, c_out, h / stride, w / stride)."""
         inner = maps if self.expand is None else functional.relu6(self.expand(maps))
         inner = functional.relu6(self.depthwise(inner))
         inner = self.project(inner)
@@ -74,7 +74,7 @@ class InvertedResidual(nn.Module):
 
 
 class Student(nn.Module):
-    """From pixels (n, 3, side, side) scaled to [-1, 1] to unit rows (n, 256)."""
+    """The network from pixels (n, 3, side, side), scaled to [-1, 1], to unit rows (n, 256)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,28 +84,28 @@ class Student(nn.Module):
         self.projection = nn.Linear(1280, DIMENSIONS)
 
     def extract_features(self, scaled: Tensor) -> Tensor:
-        """Pooled features (n, 1280)."""
+        """Compute pooled features (n, 1280)."""
         maps = functional.relu6(self.stem(scaled))
         for block in self.blocks:
             maps = block(maps)
         return functional.relu6(self.head(maps)).mean((2, 3))
 
     def forward(self, scaled: Tensor) -> Tensor:
-        """Unit rows (n, 256)."""
+        """Compute unit rows (n, 256)."""
         return functional.normalize(self.projection(self.extract_features(scaled)).float())
 
     def collect_convolutions(self) -> dict[str, Convolution]:
-        """Every convolution by the name of its Keras layer."""
-        named: dict[str, Convolution] = {"Conv1": self.stem}
+        """Collect all convolutions by the names of their Keras layers."""
+        by_name: dict[str, Convolution] = {"Conv1": self.stem}
         for row, block in zip(list_blocks(), self.blocks, strict=True):
             for part in ("expand", "depthwise", "project"):
                 if getattr(block, part) is not None:
-                    named[f"{row.name}_{part}"] = getattr(block, part)
-        named["Conv_1"] = self.head
-        return named
+                    by_name[f"{row.name}_{part}"] = getattr(block, part)
+        by_name["Conv_1"] = self.head
+        return by_name
 
     def load_start(self, start: Path) -> None:
-        """Take the teacher MobileNetV2's own convolutions (`start.npz` of teachers.py)."""
+        """Load the convolutions of the MobileNetV2 teacher (`start.npz` of teachers.py)."""
         arrays = np.load(start)
         for name, convolution in self.collect_convolutions().items():
             order = (2, 3, 0, 1) if "depthwise" in name else (3, 2, 0, 1)

@@ -1,8 +1,9 @@
-"""Step 3. What the student shall answer: both teachers' features of every view, reduced to 256 d unit rows.
+"""Step 3. Compute the student's targets: the teachers' features of each view, reduced to 256 d unit rows.
 
-Each teacher's pooled features are L2-normalised, the two concatenated, centred, reduced by a PCA fitted on the pool's
-plain crops, and normalised again. The teachers run in int8 (NNCF, calibrated on 300 pool pictures): twice the speed of
-bf16 for a mean cosine of about 0.996. Resumable: a chunk that is on disk is not computed again.
+With `--kind own` the features are MobileNetV2's, with `--kind both` the L2-normalized features of both teachers. They
+are centered, reduced by a PCA that is fitted on the pool's plain crops, and normalized. The teachers run in int8 (NNCF,
+calibrated on 300 pool pictures): twice the speed of bf16, at a mean cosine of about 0.996. The step resumes: chunks on
+disk are not computed again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DIMENSIONS = 256
 
 
 def quantize_teacher(run: Path, name: str, pool: PicturePool) -> Path:
-    """The int8 graph of a teacher, made once."""
+    """Quantize a teacher to int8, once; return the path of the graph."""
     path = run / f"teacher_{name}_int8.xml"
     if not path.exists():
         import nncf
@@ -46,7 +47,7 @@ def quantize_teacher(run: Path, name: str, pool: PicturePool) -> Path:
 
 
 class Teacher:
-    """A compiled teacher and its queue of requests; `embed` answers in the order of the batches."""
+    """A compiled teacher with a queue of requests; `finish` returns rows in the order of the batches."""
 
     def __init__(self, path: Path, n_threads: int) -> None:
         settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": n_threads}
@@ -63,7 +64,7 @@ class Teacher:
         self.queue.start_async(batch, nth)
 
     def finish(self) -> NDArray[np.float32]:
-        """Wait; the rows of all batches since the last call, in order."""
+        """Wait for the queue; return the rows of all batches since the last call, in order."""
         self.queue.wait_all()
         rows = np.concatenate([self.answers[nth] for nth in sorted(self.answers)])
         self.answers.clear()
@@ -73,7 +74,7 @@ class Teacher:
 def render_batches(
     pool: PicturePool, views: NDArray[np.void], threads: ThreadPoolExecutor
 ) -> Iterator[NDArray[np.uint8]]:
-    """Batches of the views at the teachers' side, rendered a little ahead."""
+    """Yield batches of views at the teachers' side, rendered ahead of their use."""
     pending = []
     for start in range(0, len(views), BATCH):
         pending.append(threads.submit(render_batch, pool, views[start : start + BATCH]))
@@ -84,7 +85,7 @@ def render_batches(
 
 
 def render_batch(pool: PicturePool, views: NDArray[np.void]) -> NDArray[np.uint8]:
-    """Views at the teachers' side."""
+    """Render views at the teachers' side."""
     return np.stack([render(pool, view, TEACHER_SIDE_PX) for view in views])
 
 
@@ -108,13 +109,13 @@ def label_views(pool: PicturePool, views: NDArray[np.void], run: Path, n_threads
 
 
 def join_features(features: NDArray[np.float16]) -> NDArray[np.float32]:
-    """(n, 2304) raw features of both teachers -> each part normalised."""
+    """Normalize both parts of the raw features (n, 2304) of the two teachers."""
     parts = np.split(features.astype(np.float32), [TEACHERS["mobilenet_v2"]], axis=1)
     return np.concatenate([part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], axis=1)
 
 
 def select_mobilenet_features(features: NDArray[np.float16]) -> NDArray[np.float32]:
-    """(n, 2304) raw features of both teachers -> those of MobileNetV2, as they are."""
+    """Select MobileNetV2's part of the raw features (n, 2304) of the two teachers."""
     return features[:, : TEACHERS["mobilenet_v2"]].astype(np.float32)
 
 
@@ -122,7 +123,7 @@ KINDS = {"own": select_mobilenet_features, "both": join_features}
 
 
 def fit_pca(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean (d,) and the 256 leading directions (256, d)."""
+    """Fit a PCA: the mean (d,) and the 256 leading directions (256, d)."""
     mean = rows.mean(0)
     covariance = np.cov((rows - mean).T)
     values, directions = np.linalg.eigh(covariance)
@@ -132,7 +133,7 @@ def fit_pca(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def write_targets(views: NDArray[np.void], run: Path, kind: str) -> None:
-    """`targets.npy` (n, 256) float16 unit rows, `own.npy` (n, 1280) and `pca.npz`, from the features on disk."""
+    """Write `targets.npy` (n, 256) float16 unit rows, `own.npy` (n, 1280) and `pca.npz`, from the features on disk."""
     chunks = [run / "features" / f"{i:04d}.npy" for i in range(-(-len(views) // CHUNK))]
     features = np.concatenate([np.load(path) for path in chunks])
     np.save(run / "own.npy", features[:, : TEACHERS["mobilenet_v2"]])
@@ -152,8 +153,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder for everything this training writes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--views", type=int, default=60_000, help="how many of the shuffled views to label")
-    parser.add_argument("--kind", choices=sorted(KINDS), default="own", help="whose features the targets are")
+    parser.add_argument("--views", type=int, default=60_000, help="number of the shuffled views to use")
+    parser.add_argument(
+        "--kind", choices=sorted(KINDS), default="own", help="features for the targets: MobileNetV2 or both teachers"
+    )
     arguments = parser.parse_args()
     pool = unpack_pool(arguments.pool, arguments.run)
     views = plan_views(pool, read_dropped_names(arguments.run), arguments.seed)

@@ -1,7 +1,7 @@
-"""Step 1. The two ImageNet teachers as OpenVINO graphs, and the student's starting weights.
+"""Step 1. Export the two ImageNet teachers as OpenVINO graphs, and the student's starting weights.
 
 Writes into --run: `teacher_mobilenet_v2.xml` and `teacher_mobilenet.xml` (uint8 (n, 224, 224, 3) RGB in, pooled
-features (n, 1280) and (n, 1024) out) and `start.npz` (MobileNetV2's convolutions, their batch norms folded in).
+features (n, 1280) and (n, 1024) out) and `start.npz` (MobileNetV2's convolutions with folded batch norms).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TEACHER_SIDE_PX = 224
 
 
 def build_teacher(name: str, weights: Path) -> keras.Model:
-    """The network up to its average-pooled features, with pre-processing inside."""
+    """Build the network up to its average-pooled features, including pre-processing."""
     shape = (TEACHER_SIDE_PX, TEACHER_SIDE_PX, 3)
     if name == "mobilenet_v2":
         network = keras.applications.MobileNetV2(weights=None, input_shape=shape)
@@ -35,7 +35,7 @@ def build_teacher(name: str, weights: Path) -> keras.Model:
 
 
 def fold_batch_norms(network: keras.Model) -> dict[str, np.ndarray]:
-    """Every convolution as `<layer>/kernel` (Keras layout) and `<layer>/bias`, its batch norm folded in."""
+    """Fold the batch norms: each convolution as `<layer>/kernel` (Keras layout) and `<layer>/bias`."""
     folded: dict[str, np.ndarray] = {}
     for layer in network.layers:
         if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):

@@ -1,6 +1,6 @@
-"""Views of pool pictures: crops and mixtures that teacher and student both see, perturbations only the student sees.
+"""Views of pool pictures: crops and mixtures for teacher and student, perturbations for the student only.
 
-Everything is drawn from a seed, so that a view is a row of numbers and is rendered anew, at any side, when needed.
+All views are drawn from a seed. A view is a row of numbers, and is rendered at any side when it is needed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from pool import PicturePool
 
-# Views per picture. Sources that cover few kinds of picture get few; the broad ones carry the variety.
+# Views per picture: few for sources with few kinds of pictures, more for sources with many.
 VIEWS_PER_PICTURE = {
     "imagenette": 4, "intel_scenes": 4, "afhq_wild": 3, "catsdogs": 3, "clothing": 4, "houses_rooms": 4,
     "camvid_street": 2, "pacs_photo": 9, "hm_clothes": 9, "products": 14, "web_events": 8,
@@ -28,7 +28,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 def plan_views(pool: PicturePool, dropped: set[str], seed: int) -> NDArray[np.void]:
-    """All views, shuffled. The first view of a picture is the whole of it; a quarter of the others are mixtures.
+    """Draw all views, shuffled. The first view of a picture is the whole picture; a quarter of the others are mixtures.
 
     `box` and `window` are (left, top, right, bottom) as fractions. `partner` is -1 for a plain crop; `share` is the
     weight of the first picture in a blend (mixup), or 1 where the partner is pasted into `window` (CutMix).
@@ -52,7 +52,7 @@ def plan_views(pool: PicturePool, dropped: set[str], seed: int) -> NDArray[np.vo
 
 
 def draw_crop_box(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A random crop of 30 to 100 % of the area; its shape is the picture's times 3/4 to 4/3."""
+    """Draw a crop of 30 to 100 % of the area; its aspect ratio is the picture's times 3/4 to 4/3."""
     area = rng.uniform(0.3, 1.0)
     stretch = np.exp(rng.uniform(np.log(0.75), np.log(4 / 3)))
     width, height = min(1.0, np.sqrt(area * stretch)), min(1.0, np.sqrt(area / stretch))
@@ -61,7 +61,7 @@ def draw_crop_box(rng: np.random.Generator) -> tuple[float, float, float, float]
 
 
 def mix(view: np.void, partner: int, rng: np.random.Generator) -> None:
-    """Make a view a blend with, or a paste of, a crop of another picture."""
+    """Turn a view into a mixture: blend it with a crop of another picture, or paste such a crop into it."""
     view["partner"] = partner
     view["partner_box"] = draw_crop_box(rng)
     if rng.random() < 0.5:
@@ -73,7 +73,7 @@ def mix(view: np.void, partner: int, rng: np.random.Generator) -> None:
 
 
 def render(pool: PicturePool, view: np.void, side_px: int) -> NDArray[np.uint8]:
-    """(side, side, 3) uint8: the view, squashed to a square."""
+    """Render a view, squashed to (side, side, 3) uint8."""
     picture = crop(pool.load_pixels(view["picture"]), view["box"], side_px)
     if view["partner"] < 0:
         return picture
@@ -88,7 +88,7 @@ def render(pool: PicturePool, view: np.void, side_px: int) -> NDArray[np.uint8]:
 
 
 def crop(pixels: NDArray[np.uint8], box: NDArray[np.float32], side_px: int) -> NDArray[np.uint8]:
-    """A box of a picture, squashed to a square."""
+    """Crop a box of a picture, squashed to a square."""
     height, width = pixels.shape[:2]
     edges = np.clip(box * (width, height, width, height), 0, (width, height, width, height))
     square = Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BILINEAR, box=tuple(map(float, edges)))
@@ -96,7 +96,7 @@ def crop(pixels: NDArray[np.uint8], box: NDArray[np.float32], side_px: int) -> N
 
 
 def perturb(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What must not change the vector: mirror, light, and now and then rotation, heavy JPEG or loss of detail."""
+    """Apply changes that must not change the vector: mirror, and at most one of rotation, JPEG, low detail or light."""
     image = Image.fromarray(pixels)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -115,20 +115,20 @@ def perturb(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 
 
 def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """By up to 20 degrees, the corners filled with black, white or the picture's mean."""
+    """Rotate by up to 20 degrees; the corners are black, white or the picture's mean."""
     mean = tuple(int(value) for value in np.asarray(image).mean((0, 1)))
     fill = [(0, 0, 0), (255, 255, 255), mean][int(rng.choice(3, p=[0.5, 0.2, 0.3]))]
     return image.rotate(rng.uniform(-20, 20), Image.Resampling.BILINEAR, fillcolor=fill)
 
 
 def recompress(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Through JPEG of quality 8 to 60."""
+    """Encode as JPEG of quality 8 to 60, and decode."""
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=int(rng.integers(8, 60)))
     return Image.open(buffer).convert("RGB")
 
 
 def lose_detail(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Down to 40 to 90 px and up again."""
+    """Resize down to 40 to 90 px and up again."""
     small = int(rng.integers(40, 90))
     return image.resize((small, small), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
