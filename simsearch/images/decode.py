@@ -118,13 +118,13 @@ def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) ->
 
 
 def _read_remote_file(path: str, *, has_picture_extension: bool, max_pixels: int) -> RawFile:
-    most_bytes = max_pixels * _BYTES_PER_PIXEL
+    max_bytes = max_pixels * _BYTES_PER_PIXEL
     try:
-        content = None if has_picture_extension else remote.read_content(path, first=_HEAD_BYTES, most_bytes=most_bytes)
+        content = None if has_picture_extension else remote.read_content(path, first=_HEAD_BYTES, max_bytes=max_bytes)
         if content is not None and content.data and not _can_be_picture(content.data):
             raise _make_unidentified_error(path, content.data[:64])
         if content is None or len(content.data) != content.state.size_bytes:
-            content = remote.read_content(path, most_bytes=most_bytes)
+            content = remote.read_content(path, max_bytes=max_bytes)
     except RemoteTooLarge as error:
         raise _make_too_large_error(path, f"{error.size_bytes / 1e6:.0f} MB", max_pixels) from error
     except MissingExtra as error:

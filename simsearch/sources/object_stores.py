@@ -56,7 +56,7 @@ class ObjectStore(Protocol):
     def list_page(self, prefix: str, after: str | None) -> Page:
         """List a page of keys with a prefix; `after` is the token of the page before, None for the first."""
 
-    def read(self, key: str, *, first: int | None, most_bytes: int) -> RemoteContent:
+    def read(self, key: str, *, first: int | None, max_bytes: int) -> RemoteContent:
         """Read an object whole, or its first bytes. Also raises `RemoteTooLarge`."""
 
 
@@ -84,10 +84,10 @@ class FsspecStore:
         entries = [(path.lstrip("/")[beginning:], _parse_state(facts)) for path, facts in found.items()]
         return [entry for entry in entries if entry[0].startswith(prefix)], None
 
-    def read(self, key: str, *, first: int | None, most_bytes: int) -> RemoteContent:
+    def read(self, key: str, *, first: int | None, max_bytes: int) -> RemoteContent:
         """Read an object whole, or its first bytes. A read returns no state, so it is fetched before and after."""
         before = self.fetch_state(key)
-        if first is None and before.size_bytes > most_bytes:
+        if first is None and before.size_bytes > max_bytes:
             raise RemoteTooLarge(self._make_address(key), before.size_bytes)
         with self._translate_errors(key):
             data = self._file_system.cat_file(self._make_path(key), 0, first)
@@ -142,20 +142,20 @@ _open_stores: dict[tuple[Any, ...], tuple[ObjectStore, Retrier]] = {}
 _open_lock = threading.Lock()
 
 
-def open_store(place: ObjectAddress) -> tuple[ObjectStore, Retrier]:
+def open_store(location: ObjectAddress) -> tuple[ObjectStore, Retrier]:
     """Open the store of a bucket, with its retrier; all threads share it.
 
     A store is opened again when the environment variables for endpoint or credentials change, and in a forked process,
     which does not inherit the threads of the connections. Raises `MissingExtra`, `UnreadableFile`.
     """
-    variables = tuple(sorted(_select_variables(os.environ, place.scheme)))
-    key = (os.getpid(), place.bucket_address, variables)
+    variables = tuple(sorted(_select_variables(os.environ, location.scheme)))
+    key = (os.getpid(), location.bucket_address, variables)
     with _open_lock:
         if key not in _open_stores:
             for other in [known for known in _open_stores if known[:2] == key[:2]]:
                 del _open_stores[other]
             retry = Retrier()
-            _open_stores[key] = (retry(lambda: _create_store(place)), retry)
+            _open_stores[key] = (retry(lambda: _create_store(location)), retry)
         return _open_stores[key]
 
 
@@ -163,22 +163,22 @@ def _select_variables(environment: Mapping[str, str], scheme: str) -> Iterator[t
     return ((name, value) for name, value in environment.items() if name.startswith(_VARIABLE_PREFIXES[scheme]))
 
 
-def _create_store(place: ObjectAddress) -> ObjectStore:
+def _create_store(location: ObjectAddress) -> ObjectStore:
     # fsspec's cache of listings would hide changes, and its cache of instances would hide changed credentials.
     uncached: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     try:
-        if place.scheme == "s3":
+        if location.scheme == "s3":
             from simsearch.sources.s3 import S3Store, make_client_config
 
             uncached |= {"config_kwargs": make_client_config()}
-            return S3Store(place.bucket, lambda **credentials: fsspec.filesystem("s3", **credentials, **uncached))
-        for library in _NOISY_LOGGERS[place.scheme]:
+            return S3Store(location.bucket, lambda **credentials: fsspec.filesystem("s3", **credentials, **uncached))
+        for library in _NOISY_LOGGERS[location.scheme]:
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        with translate_errors(place.address, place.scheme):
-            files, root = fsspec.core.url_to_fs(place.bucket_address, **uncached)
-            return FsspecStore(place.bucket, place.scheme, files, root)
+        with translate_errors(location.address, location.scheme):
+            files, root = fsspec.core.url_to_fs(location.bucket_address, **uncached)
+            return FsspecStore(location.bucket, location.scheme, files, root)
     except ImportError as error:
-        raise MissingExtra(f"{place.scheme}://", place.scheme) from error
+        raise MissingExtra(f"{location.scheme}://", location.scheme) from error
 
 
 def _parse_state(facts: Mapping[str, Any]) -> RemoteState:

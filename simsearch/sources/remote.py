@@ -57,19 +57,21 @@ def look_up(address: str) -> RemoteState | FolderListing:
     """
     if is_url(address):
         return _fetch_web_state(address)
-    place = ObjectAddress.parse(address)
-    store, retry = _open_store(place)
-    found = None if place.key.endswith("/") or not place.key else _find_object(store, retry, place.key)
+    location = ObjectAddress.parse(address)
+    store, retry = _open_store(location)
+    found = None if location.key.endswith("/") or not location.key else _find_object(store, retry, location.key)
     if found is not None and found.size_bytes:
         return found
-    folder = replace(place, key=f"{place.key}/" if place.key and not place.key.endswith("/") else place.key)
+    folder = replace(
+        location, key=f"{location.key}/" if location.key and not location.key.endswith("/") else location.key
+    )
     keys = _list_keys(store, retry, folder.key)
     if not keys and found is not None:
         return found
     if not keys and folder.key:
         raise RemoteNotFound(address, "there is no such object or folder", "check the address")
     base = folder.address if folder.key else f"{folder.address}/"
-    objects = [(replace(place, key=key).address, state) for key, state in sorted(keys, key=_make_walk_order_key)]
+    objects = [(replace(location, key=key).address, state) for key, state in sorted(keys, key=_make_walk_order_key)]
     # Object stores mark an empty folder with an object whose key ends in the separator.
     return FolderListing(base, [entry for entry in objects if entry[1].size_bytes or not entry[0].endswith("/")])
 
@@ -88,7 +90,7 @@ def look_up_each(addresses: Iterable[str]) -> Iterator[RemoteState | FolderListi
             stop.set()
 
 
-def read_content(address: str, *, first: int | None = None, most_bytes: int) -> RemoteContent:
+def read_content(address: str, *, first: int | None = None, max_bytes: int) -> RemoteContent:
     """Read an object whole, or its first bytes, with its state at the time of the read.
 
     Raises `UnreadableFile`, `RemoteTooLarge`, `MissingExtra`.
@@ -96,24 +98,24 @@ def read_content(address: str, *, first: int | None = None, most_bytes: int) -> 
     address = canonicalize_address(address)
     if is_url(address):
         content = _find_retrier(address)(
-            lambda: web.fetch_content(address, first=first, most_bytes=most_bytes, most_s=_WEB_TIMEOUT_S)
+            lambda: web.fetch_content(address, first=first, max_bytes=max_bytes, timeout_s=_WEB_TIMEOUT_S)
         )
         # Without a modification time, the time of the read is used; no later response will equal it.
         state = replace(content.state, size_bytes=content.state.size_bytes if first else len(content.data))
         return RemoteContent(content.data, replace(state, mtime_ns=state.mtime_ns or time.time_ns()))
-    place = ObjectAddress.parse(address)
-    store, retry = _open_store(place)
-    return retry(lambda: store.read(place.key, first=first, most_bytes=most_bytes))
+    location = ObjectAddress.parse(address)
+    store, retry = _open_store(location)
+    return retry(lambda: store.read(location.key, first=first, max_bytes=max_bytes))
 
 
-def _open_store(place: ObjectAddress) -> tuple[ObjectStore, Retrier]:
+def _open_store(location: ObjectAddress) -> tuple[ObjectStore, Retrier]:
     try:
         from simsearch.sources.object_stores import open_store
     except ImportError as error:
-        raise MissingExtra(f"{place.scheme}://", place.scheme) from error
-    if not place.bucket:
-        raise RemoteNotFound(place.address, "the address has no bucket", f"write {place.scheme}://bucket/folder")
-    return open_store(place)
+        raise MissingExtra(f"{location.scheme}://", location.scheme) from error
+    if not location.bucket:
+        raise RemoteNotFound(location.address, "the address has no bucket", f"write {location.scheme}://bucket/folder")
+    return open_store(location)
 
 
 def _find_object(store: ObjectStore, retry: Retrier, key: str) -> RemoteState | None:

@@ -99,7 +99,7 @@ class S3Store:
         entries = [(entry["Key"], _parse_state(entry, entry["Size"])) for entry in answer.get("Contents", ())]
         return entries, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
 
-    def read(self, key: str, *, first: int | None, most_bytes: int) -> RemoteContent:
+    def read(self, key: str, *, first: int | None, max_bytes: int) -> RemoteContent:
         """Read an object whole, or its first bytes. Raises `UnreadableFile`, `RemoteTooLarge`."""
         part = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
         address = ObjectAddress("s3", self._bucket, key).address
@@ -108,7 +108,7 @@ class S3Store:
             answer = await self._client.get_object(**self._make_request_arguments(key), **part)
             async with answer["Body"] as body:
                 n_bytes = answer["ContentLength"]
-                if first is None and n_bytes > most_bytes:
+                if first is None and n_bytes > max_bytes:
                     raise RemoteTooLarge(address, n_bytes)
                 data = await body.read()
             if len(data) != n_bytes:
@@ -119,7 +119,7 @@ class S3Store:
         try:
             return self._send(key, get_object)
         except _EmptyRange:
-            return self.read(key, first=None, most_bytes=most_bytes)
+            return self.read(key, first=None, max_bytes=max_bytes)
 
     def _has_credentials(self) -> bool:
         return self._run(self._file_system.session.get_credentials, self._file_system.loop) is not None

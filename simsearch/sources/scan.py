@@ -151,7 +151,7 @@ def _add_address(found: _Scanner, address: str) -> None:
     try:
         remote = look_up(address)
         if isinstance(remote, RemoteState) and _is_list(address):
-            found.add_list(read_content(address, most_bytes=_MAX_LIST_BYTES).data, base=address)
+            found.add_list(read_content(address, max_bytes=_MAX_LIST_BYTES).data, base=address)
         else:
             found.add_remote(address, remote)
     except UnreadableFile as failure:

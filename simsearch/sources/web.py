@@ -25,18 +25,23 @@ _RETRYABLE_CODES = frozenset(
 )  # a server that lacks a feature still lacks it later
 
 
-def fetch(url: str, *, most_bytes: int = MAX_BYTES, most_s: float = _TIMEOUT_S) -> bytes:
+def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = _TIMEOUT_S) -> bytes:
     """Fetch the content of a URL. Raises like `fetch_content`."""
-    return fetch_content(url, most_bytes=most_bytes, most_s=most_s).data
+    return fetch_content(url, max_bytes=max_bytes, timeout_s=timeout_s).data
 
 
-def fetch_state(url: str, *, most_s: float = _TIMEOUT_S) -> RemoteState:
+def fetch_state(url: str, *, timeout_s: float = _TIMEOUT_S) -> RemoteState:
     """Fetch the state of a URL; the size is 0 where the server does not report it. Raises like `fetch_content`."""
-    return fetch_content(url, method="HEAD", most_s=most_s).state
+    return fetch_content(url, method="HEAD", timeout_s=timeout_s).state
 
 
 def fetch_content(
-    url: str, *, method: str = "GET", first: int | None = None, most_bytes: int = MAX_BYTES, most_s: float = _TIMEOUT_S
+    url: str,
+    *,
+    method: str = "GET",
+    first: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    timeout_s: float = _TIMEOUT_S,
 ) -> RemoteContent:
     """Fetch the content of a URL (http or https), whole or its first bytes, with the state that the server reports.
 
@@ -48,19 +53,19 @@ def fetch_content(
     import urllib.error
     import urllib.request
 
-    deadline = time.monotonic() + most_s
+    deadline = time.monotonic() + timeout_s
     headers = {"User-Agent": "simsearch"} | ({} if first is None else {"Range": f"bytes=0-{first - 1}"})
     try:
         request = urllib.request.Request(escape_url(url), headers=headers, method=method)
-        with _build_opener().open(request, timeout=min(most_s, _READ_TIMEOUT_S)) as response:
-            data = b"" if method == "HEAD" else _read_body(response, url, deadline, first=first, most_bytes=most_bytes)
+        with _build_opener().open(request, timeout=min(timeout_s, _READ_TIMEOUT_S)) as response:
+            data = b"" if method == "HEAD" else _read_body(response, url, deadline, first=first, max_bytes=max_bytes)
             return RemoteContent(data, _parse_state(response.headers))
     except TimeoutError as error:
         raise _make_timeout_error(url) from error
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and first is not None:  # an empty content has no first bytes
-            return fetch_content(url, most_bytes=most_bytes, most_s=most_s)
+            return fetch_content(url, max_bytes=max_bytes, timeout_s=timeout_s)
         raise _translate_http_error(error, url) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
@@ -131,7 +136,7 @@ def _build_opener() -> urllib.request.OpenerDirector:
 
 
 def _read_body(
-    response: http.client.HTTPResponse, url: str, deadline: float, *, first: int | None, most_bytes: int
+    response: http.client.HTTPResponse, url: str, deadline: float, *, first: int | None, max_bytes: int
 ) -> bytes:
     chunks, n_bytes = [], 0
     while chunk := response.read1(_CHUNK_BYTES):
@@ -139,8 +144,8 @@ def _read_body(
         chunks.append(chunk)
         if first is not None and n_bytes >= first:  # a server may ignore the requested range
             return b"".join(chunks)[:first]
-        if n_bytes > most_bytes:
-            problem = f"the response is larger than {most_bytes / 1e6:g} MB"
+        if n_bytes > max_bytes:
+            problem = f"the response is larger than {max_bytes / 1e6:g} MB"
             raise UnreadableFile(url, problem, "use a smaller picture, or save it and search with the file")
         if time.monotonic() > deadline:
             raise _make_timeout_error(url)

@@ -71,7 +71,7 @@ def listed(store: ObjectStore, prefix: str) -> dict[str, RemoteState]:
 
 def test_what_was_put_is_read_whole_with_the_state_that_listings_tell(filled: Filled):
     filled.put("a/b.jpg", b"0123456789")
-    content = filled.store.read("a/b.jpg", first=None, most_bytes=10)
+    content = filled.store.read("a/b.jpg", first=None, max_bytes=10)
     assert content.data == b"0123456789"
     assert content.state == filled.store.fetch_state("a/b.jpg")
     assert content.state.size_bytes == 10
@@ -85,26 +85,26 @@ def test_another_content_of_the_same_size_is_another_state(filled: Filled):
     before = filled.store.fetch_state("a.jpg")
     filled.put("a.jpg", b"two")
     assert filled.store.fetch_state("a.jpg") != before
-    assert filled.store.read("a.jpg", first=None, most_bytes=10).data == b"two"
+    assert filled.store.read("a.jpg", first=None, max_bytes=10).data == b"two"
 
 
 def test_the_first_bytes_come_with_the_size_of_the_whole(filled: Filled):
     filled.put("film.mp4", b"0123456789" * 100)
-    content = filled.store.read("film.mp4", first=16, most_bytes=10)
+    content = filled.store.read("film.mp4", first=16, max_bytes=10)
     assert (content.data, content.state.size_bytes) == (b"0123456789012345", 1000)
 
 
 def test_the_first_bytes_of_what_is_shorter_are_all_of_it(filled: Filled):
     filled.put("short", b"abc")
     filled.put("empty", b"")
-    assert filled.store.read("short", first=16, most_bytes=10).data == b"abc"
-    assert filled.store.read("empty", first=16, most_bytes=10).data == b""
+    assert filled.store.read("short", first=16, max_bytes=10).data == b"abc"
+    assert filled.store.read("empty", first=16, max_bytes=10).data == b""
 
 
 def test_more_than_allowed_is_not_read(filled: Filled):
     filled.put("large.jpg", b"0123456789")
     with pytest.raises(RemoteTooLarge) as caught:
-        filled.store.read("large.jpg", first=None, most_bytes=9)
+        filled.store.read("large.jpg", first=None, max_bytes=9)
     assert caught.value.size_bytes == 10
 
 
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_missing(filled: Filled):
         with pytest.raises(RemoteNotFound):
             filled.store.fetch_state(key)
         with pytest.raises(RemoteNotFound):
-            filled.store.read(key, first=None, most_bytes=10)
+            filled.store.read(key, first=None, max_bytes=10)
     assert listed(filled.store, "nothing/") == {}
 
 
@@ -133,7 +133,7 @@ def test_a_listing_holds_what_begins_with_its_prefix_at_any_depth_and_is_never_o
 def test_a_key_with_odd_signs_is_listed_and_read_as_it_is(filled: Filled, key: str):
     filled.put(key, key.encode())
     assert set(listed(filled.store, "")) == {key}
-    assert filled.store.read(key, first=None, most_bytes=100).data == key.encode()
+    assert filled.store.read(key, first=None, max_bytes=100).data == key.encode()
     assert filled.store.fetch_state(key).size_bytes == len(key.encode())
 
 
@@ -149,7 +149,7 @@ def test_keys_that_no_folder_on_a_disk_could_hold_are_keys_of_s3(
     bucket.put(key, b"content")
     store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
     assert set(listed(store, "")) == {key}
-    assert store.read(key, first=None, most_bytes=100).data == b"content"
+    assert store.read(key, first=None, max_bytes=100).data == b"content"
 
 
 def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -162,7 +162,7 @@ def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch:
     bucket.delete("b.jpg")
     store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
     assert {key: state.size_bytes for key, state in listed(store, "").items()} == {"a.jpg": 4}
-    assert store.read("a.jpg", first=None, most_bytes=100).data == b"new!"
+    assert store.read("a.jpg", first=None, max_bytes=100).data == b"new!"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_what_goes_wrong_at_s3_is_told_by_its_kind(
         quick = {"config_kwargs": make_client_config() | {"read_timeout": 0.5}, "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **quick, **who))
         with pytest.raises(UnreadableFile, match=reason) as caught:
-            store.read("a.jpg", first=None, most_bytes=100_000)
+            store.read("a.jpg", first=None, max_bytes=100_000)
         assert type(caught.value) is kind
         # aiohttp sends once more what a connection lost that had been kept open
         assert len(between.seen) <= (2 if mood == "drop" else 1), "an attempt is one request"
@@ -201,7 +201,7 @@ def test_a_body_that_drips_is_left_when_its_time_is_up(server: str, monkeypatch:
         options = {"config_kwargs": make_client_config(), "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **options, **who), timeout_s=0.03)
         with pytest.raises(TemporaryFailure, match="the request timed out"):
-            store.read("a.jpg", first=None, most_bytes=100_000)
+            store.read("a.jpg", first=None, max_bytes=100_000)
 
 
 def test_a_store_is_opened_once_and_anew_when_the_environment_says_another_place(
@@ -254,11 +254,11 @@ def test_without_any_credentials_what_is_public_is_read_and_what_is_not_says_how
         store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
         assert isinstance(store, S3Store)
         assert store.is_anonymous
-        assert store.read("a.jpg", first=None, most_bytes=10).data == b"x"
+        assert store.read("a.jpg", first=None, max_bytes=10).data == b"x"
         between.mood = lambda method, path: "403"
         advice = r"no credentials were found, and the object is not public.*; set AWS_PROFILE, or AWS_ACCESS_KEY_ID"
         with pytest.raises(AccessDenied, match=advice):
-            store.read("a.jpg", first=None, most_bytes=10)
+            store.read("a.jpg", first=None, max_bytes=10)
 
 
 # The others
@@ -353,8 +353,8 @@ def test_an_address_of_another_store_goes_through_its_file_system():
         found = look_up("gs://pictures/cats")
         assert isinstance(found, FolderListing)
         assert [address for address, _ in found.objects] == ["gs://pictures/cats/a/c.jpg", "gs://pictures/cats/b.jpg"]
-        assert read_content("gs://pictures/cats/b.jpg", most_bytes=10).data == b"1234"
-        assert look_up("gs://pictures/cats/b.jpg") == read_content("gs://pictures/cats/b.jpg", most_bytes=10).state
+        assert read_content("gs://pictures/cats/b.jpg", max_bytes=10).data == b"1234"
+        assert look_up("gs://pictures/cats/b.jpg") == read_content("gs://pictures/cats/b.jpg", max_bytes=10).state
         with pytest.raises(RemoteNotFound):
             look_up("gs://pictures/dogs")
     finally:
@@ -379,7 +379,7 @@ def test_a_forked_process_asks_through_a_connection_of_its_own(
     bucket.put("a.jpg", b"content")
     code = (
         "import os\nfrom simsearch.sources.remote import read_content\n"
-        f"ask = lambda: read_content('{bucket.address}/a.jpg', most_bytes=100).data.decode()\n"
+        f"ask = lambda: read_content('{bucket.address}/a.jpg', max_bytes=100).data.decode()\n"
         "print(ask(), flush=True)\n"
         "child = os.fork()\n"
         "print(ask(), flush=True)\n"
@@ -396,7 +396,7 @@ def test_the_environment_says_where_s3_is(server: str, variable: str, monkeypatc
     configure("http://127.0.0.1:9", monkeypatch, tmp_path)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv(variable, server)
-    assert read_content(f"{bucket.address}/a.jpg", most_bytes=100).data == b"content"
+    assert read_content(f"{bucket.address}/a.jpg", max_bytes=100).data == b"content"
 
 
 def test_many_threads_ask_one_store_at_once(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -407,6 +407,6 @@ def test_many_threads_ask_one_store_at_once(server: str, monkeypatch: pytest.Mon
         configure(between.address, monkeypatch, tmp_path)
         with ThreadPoolExecutor(32) as pool:
             found = list(
-                pool.map(lambda n: read_content(f"{bucket.address}/{n % 10}.jpg", most_bytes=10).data, range(200))
+                pool.map(lambda n: read_content(f"{bucket.address}/{n % 10}.jpg", max_bytes=10).data, range(200))
             )
     assert found == [str(number % 10).encode() for number in range(200)]
