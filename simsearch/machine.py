@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _PACKAGES = ("simsearch", "openvino", "tensorflow", "faiss-cpu", "numpy", "pillow")
@@ -62,3 +65,18 @@ def _detect_installed_bytes() -> int:
 def _find_processor_name() -> str:
     names = [line.partition(":")[2].strip() for line in read_cpu_info().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+@contextlib.contextmanager
+def silence_stderr() -> Iterator[None]:
+    """Redirect file descriptor 2 to the null device, for libraries that write to it before they can be configured."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)

@@ -57,6 +57,11 @@ def format_size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
 
 
+def summarize_error(error: BaseException) -> str:
+    """The message of an exception in one line, or its type; many connection errors have no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def join_names(names: Sequence[str], most: int = 3) -> str:
     """`a`, `a and b`, `a, b and c`, `a, b, c and 4 others`."""
     if len(names) > most + 1:

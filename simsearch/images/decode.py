@@ -23,6 +23,7 @@ from simsearch.machine import detect_memory_bytes
 from simsearch.sources import remote
 from simsearch.sources.addresses import is_remote
 from simsearch.sources.retry import RemoteTooLarge
+from simsearch.text import summarize_error
 
 Resize = Literal["squash", "crop", "pad", "nearest"]
 """How a picture of any shape becomes a square.
@@ -159,7 +160,7 @@ def decode_image(data: bytes, path: str, *, max_pixels: int, target_px: int | No
         raise _make_too_large_error(path, _format_size(image.size), max_pixels) from error
     except Exception as error:  # readers raise whatever they stumble over; it is one file's failure
         raise ImageError(
-            path, f"damaged {image.format} ({_summarize_error(error)})", "restore it from a copy"
+            path, f"damaged {image.format} ({summarize_error(error)})", "restore it from a copy"
         ) from error
 
 
@@ -239,7 +240,7 @@ def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
         raise _make_unidentified_error(path, head) from error
     except Exception as error:  # as above: a broken header may raise anything
         kind = ImageError if _has_picture_signature(head) else NotAPicture  # texts begin with "BM" and "P5", too
-        raise kind(path, f"damaged header ({_summarize_error(error)})", "restore it from a copy") from error
+        raise kind(path, f"damaged header ({summarize_error(error)})", "restore it from a copy") from error
     if image.width * image.height > max_pixels:
         raise _make_too_large_error(path, _format_size(image.size), max_pixels)
     return image
@@ -279,11 +280,6 @@ def _has_picture_signature(head: bytes) -> bool:
 def _can_be_picture(head: bytes) -> bool:
     """Whether a content that begins like this is worth reading whole; some formats begin with only two signs."""
     return _has_picture_signature(head) or head.startswith((*_TIFF_SIGNATURES, *_WEAK_SIGNATURES))
-
-
-def _summarize_error(error: Exception) -> str:
-    """What a reader said, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import MissingExtra, SourceError
+from simsearch.text import summarize_error
 
 _ROWS_PER_GROUP = 10_000
 """Rows of one row group: what pyarrow holds in memory before it writes."""
@@ -79,7 +80,7 @@ class TableReader:
         try:
             self._file = parquet.ParquetFile(file, memory_map=True)
         except (OSError, pa.ArrowException) as error:
-            problem = f"{file} cannot be read as Parquet ({' '.join(str(error).split())})"
+            problem = f"{file} cannot be read as Parquet ({summarize_error(error)})"
             raise SourceError(str(file), problem, "name the file that was exported, or export it again") from error
         self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         self.n_rows: int = self._file.metadata.num_rows

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
+from simsearch.machine import silence_stderr
 from simsearch.models.builtin import network as builtin
 from simsearch.models.layers import (
     Layer,
@@ -38,22 +39,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-@contextlib.contextmanager
-def _silence_stderr() -> Iterator[None]:
-    """Redirect file descriptor 2 to /dev/null: TensorFlow writes device messages there before it can be configured."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(devnull)
-
-
-with _silence_stderr():
+with silence_stderr():  # TensorFlow writes device messages on import
     import keras
     import tensorflow as tf
 

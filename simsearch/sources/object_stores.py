@@ -22,8 +22,8 @@ from simsearch.sources.retry import (
     RemoteTooLarge,
     Retrier,
     TemporaryFailure,
-    summarize_error,
 )
+from simsearch.text import summarize_error
 
 Page = tuple[list[tuple[str, RemoteState]], str | None]
 """Keys with their states, and the continuation token of the next page; None on the last page."""

@@ -58,11 +58,6 @@ class RemoteTooLarge(ImageError):
         super().__init__(path, f"the file has {size_bytes / 1e6:.1f} MB", "use a smaller picture")
 
 
-def summarize_error(error: BaseException) -> str:
-    """The message of an exception in one line, or its type; many connection errors have no message."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """The number of attempts of a request, and the pauses between them.

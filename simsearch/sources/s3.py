@@ -23,8 +23,8 @@ from simsearch.sources.retry import (
     RemoteState,
     RemoteTooLarge,
     TemporaryFailure,
-    summarize_error,
 )
+from simsearch.text import summarize_error
 
 T = TypeVar("T")
 

@@ -264,7 +264,7 @@ def test_two_inputs_are_one_too_many(tmp_path):
 def test_an_input_that_is_no_picture_is_named(shape, tmp_path):
     relu = [encode_node("Relu", ["pixels"], "maps", "relu")]
     path = OnnxNetwork(relu, [("pixels", shape)], ("maps", shape)).save(tmp_path / "mine.onnx")
-    with pytest.raises(ModelError, match=r"mine\.onnx takes .*; export it with an input of"):
+    with pytest.raises(ModelError, match=r"the input of .*mine\.onnx has the shape .*; export it with an input"):
         open_onnx_embedder(path)
 
 

@@ -7,12 +7,12 @@ import importlib.util
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from simsearch.errors import ClusterError, MissingExtra
+from simsearch.machine import silence_stderr
 
 LOCAL, AUTO = "local", "auto"
 
@@ -119,26 +119,12 @@ def _init_ray(ray: Any, address: str) -> None:
     if address == LOCAL:
         settings["include_dashboard"] = False
     try:
-        with _silence_stderr():
+        with silence_stderr():  # Ray's core writes its log settings there
             ray.init(address=address, **settings)
     except SystemExit as error:  # how Ray ends a process that waited too long for its cluster
         raise _make_unreachable_error(address, "it does not answer") from error
     except Exception as error:  # ConnectionError, RuntimeError, ValueError, whatever its layers raise
         raise _make_unreachable_error(address, (str(error).strip() or repr(error)).splitlines()[0]) from error
-
-
-@contextlib.contextmanager
-def _silence_stderr() -> Iterator[None]:
-    """Silence file descriptor 2: Ray's core notes there which level of notes it was told."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _make_unreachable_error(address: str, detail: str) -> ClusterError:
