@@ -32,8 +32,8 @@ def test_what_is_there_is_fetched(server: str, path: str):
     [
         ("/missing", "the server answers 404 Not Found; check the address"),
         ("/redirect/7", "more than 5 redirects"),
-        ("/ftp", "to no web address"),
-        ("/file", "to no web address"),
+        ("/ftp", "not http or https"),
+        ("/file", "not http or https"),
         ("/short", "the response was truncated"),
     ],
 )
