@@ -171,5 +171,5 @@ def test_a_collection_of_another_builtin_is_not_asked_with_this_one(photos: Path
         connection.execute("UPDATE models SET details = replace(details, ?, 'other')", (digest,))
     with Collection.open(collection) as opened:
         assert len(opened.search(photos / "a" / "picture_00.png").hits) == 10
-        with pytest.raises(WeightsMismatch, match=r"another builtin.*simsearch index"):
+        with pytest.raises(WeightsMismatch, match=r"another version of the backbone builtin.*simsearch index"):
             opened.search(new)
