@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from simsearch.errors import ImageError
 from simsearch.evaluation.embedding import Vectors
 from simsearch.evaluation.protocol import TaskQuery
-from simsearch.images.decode import Box, Pixels, decode_square, read_raw_file
+from simsearch.images.decode import Box, Pixels
 from simsearch.images.views import Augmentation
+from simsearch.ingest.embed import BATCH_SIZE, embed_pixels
 from simsearch.ingest.pipeline import IngestJob, run_pipeline
+from simsearch.ingest.prepare import decode_input
 from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbones
 from simsearch.models.embedder import Embedder
@@ -30,8 +32,9 @@ from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.embedders import open_stored_model
 from simsearch.store.writer import CatalogWriter
 
-_BATCH = 32
 _QUERY_BATCH = 256
+"""Queries decoded before they are embedded, which bounds the memory."""
+
 _PROBE_S = 2.0
 """The approximate duration of each speed measurement."""
 
@@ -82,16 +85,11 @@ class ModelProbe:
 
         Raises `ImageError`.
         """
-        model = self.stored.model
-        raw = read_raw_file(path, has_picture_extension=True, max_pixels=self._max_pixels)
-        return decode_square(raw, model.side_px, model.resize, max_pixels=self._max_pixels, box=box)[1]
+        return decode_input(path, self.stored.model, max_pixels=self._max_pixels, box=box)
 
     def embed(self, pixels: Sequence[Pixels] | Pixels) -> Vectors:
         """Embed decoded images to vectors (n, d), in as many parallel batches as the engine supports."""
-        starts = range(0, len(pixels), _BATCH)
-        with ThreadPoolExecutor(max_workers=self._embedder.n_parallel) as pool:
-            rows = pool.map(lambda start: self._embedder.embed(np.stack(list(pixels[start : start + _BATCH]))), starts)
-            return np.concatenate(list(rows))
+        return embed_pixels(pixels, self._embedder)
 
     def embed_queries(self, queries: Sequence[TaskQuery]) -> Vectors:
         """Embed queries from their files to vectors (q, d).
@@ -111,7 +109,7 @@ class ModelProbe:
         Raises `ImageError` when none of them can be read.
         """
         readable, squares = self._decode_sample(paths)
-        self._embedder.embed(squares[:_BATCH])  # the first call, which is slower, is not counted
+        self._embedder.embed(squares[:BATCH_SIZE])  # the first call, which is slower, is not counted
         seconds, n_embedded = 0.0, 0
         while seconds < _PROBE_S / 2:
             started = time.perf_counter()
@@ -127,7 +125,7 @@ class ModelProbe:
         """Some readable paths, and their decoded images (n, side, side, 3)."""
         squares = {}
         failure: ImageError | None = None
-        for path in _sample_evenly(paths, 2 * _BATCH):
+        for path in _sample_evenly(paths, 2 * BATCH_SIZE):
             try:
                 squares[path] = self.decode_input(path)
             except ImageError as error:
@@ -138,7 +136,7 @@ class ModelProbe:
 
     def _measure_ingest(self, paths: Sequence[str], rate: float, augmentation: Augmentation) -> float:
         """Measure images/s of an ingest of some of the images into a temporary collection."""
-        n_images = int(np.clip(_PROBE_S * rate, _BATCH, _MAX_PROBE_IMAGES)) // len(augmentation.numbers)
+        n_images = int(np.clip(_PROBE_S * rate, BATCH_SIZE, _MAX_PROBE_IMAGES)) // len(augmentation.numbers)
         found = scan_sources(_sample_evenly(paths, max(8, n_images)), b"")
         with (
             tempfile.TemporaryDirectory(prefix="simsearch-") as folder,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UsageError
-from simsearch.images.decode import Pixels, compute_default_max_pixels, decode_square, read_raw_file
+from simsearch.images.decode import Pixels, compute_default_max_pixels
+from simsearch.ingest.prepare import decode_input
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.layers import LayerMaps, make_no_maps_error
 from simsearch.models.model import Model
@@ -98,17 +99,16 @@ def extract_features(
     model = resolve_model(choice or ModelChoice())
     _check_has_layers(model, layers)
     limit = max_pixels or compute_default_max_pixels()
-    raws = [read_raw_file(str(path), has_picture_extension=True, max_pixels=limit) for path in paths]
-    squares = [decode_square(raw, model.side_px, model.resize, max_pixels=limit)[1] for raw in raws]
+    squares = [decode_input(str(path), model, max_pixels=limit) for path in paths]
     from simsearch.models.keras_runtime import FeatureMapExtractor
 
     network = FeatureMapExtractor(model, layers)
     note = f"{model.backbone} has random weights: its maps show the architecture, not learned features"
     notes = (note,) if model.weights == RANDOM_WEIGHTS else ()
     features = []
-    for raw, pixels in zip(raws, squares, strict=True):
+    for path, pixels in zip(paths, squares, strict=True):
         selected = tuple(_select_maps(maps, max_maps, by_activation) for maps in network.extract(pixels))
-        features.append(ImageFeatures(raw.path, model, pixels, selected, by_activation, notes))
+        features.append(ImageFeatures(str(path), model, pixels, selected, by_activation, notes))
     return tuple(features)
 
 

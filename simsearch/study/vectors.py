@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, UsageError
-from simsearch.images.decode import Pixels, Resize, compute_default_max_pixels, decode_square, read_raw_file
+from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
-from simsearch.machine import count_cores
+from simsearch.ingest.embed import BATCH_SIZE, embed_pixels
+from simsearch.ingest.prepare import decode_files
 from simsearch.models.choice import DEFAULT_BACKBONE, ModelChoice
 from simsearch.models.embedder import Embedder, LoadOptions
 from simsearch.models.model import Model
 from simsearch.models.precision import count_sample_images, open_with_precision
 from simsearch.models.weights import RANDOM_WEIGHTS
-from simsearch.sources.scan import Skip
-
-_BATCH = 32
+from simsearch.sources.scan import FoundFile, Skip
 
 ImagePath = str | os.PathLike[str]
 
@@ -42,24 +41,17 @@ class InputImages:
         self._errors: dict[int, ImageError] = {}
         self.digests: dict[int, str] = {}
 
-    def decode_batches(self, side_px: int, resize: Resize, *, n_at_once: int) -> Iterator[tuple[list[int], Pixels]]:
-        """Decode the readable images in batches of up to `n_at_once`: positions and pixels (n, side, side, 3)."""
-        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
-            for start in range(0, len(self.paths), n_at_once):
-                batch = [at for at in range(start, min(start + n_at_once, len(self.paths))) if at not in self._errors]
-                squares = list(pool.map(lambda at: self._decode(at, side_px, resize), batch))
-                decoded = [(at, square) for at, square in zip(batch, squares, strict=True) if square is not None]
-                if decoded:
-                    yield [at for at, _ in decoded], np.stack([square for _, square in decoded])
-
-    def _decode(self, at: int, side_px: int, resize: Resize) -> Pixels | None:
-        try:
-            raw = read_raw_file(self.paths[at], has_picture_extension=True, max_pixels=self._max_pixels)
-            self.digests[at] = raw.digest
-            return decode_square(raw, side_px, resize, max_pixels=self._max_pixels)[1]
-        except ImageError as error:
-            self._errors[at] = error
-            return None
+    def decode(self, model: Model) -> Iterator[tuple[int, Pixels]]:
+        """Decode the files that are readable so far: their positions and the input of the model (side, side, 3)."""
+        positions = [at for at in range(len(self.paths)) if at not in self._errors]
+        files = [FoundFile(self.paths[at], 0, 0) for at in positions]
+        decoded = decode_files(files, model, max_pixels=self._max_pixels)
+        for at, file in zip(positions, decoded, strict=True):
+            if file.failure is not None:
+                self._errors[at] = file.failure
+            else:
+                self.digests[at] = file.digest
+                yield at, file.pixels[0]
 
     def list_readable(self, *, at_least: int = 1) -> list[int]:
         """List the positions of the files that could be read under every model.
@@ -107,22 +99,21 @@ def embed_images(
 
     Raises a `ModelError`, or the first `ImageError` when no image can be read.
     """
+    decoded = images.decode(model)
+    sample = list(islice(decoded, count_sample_images(choice.precision)))
+    if not sample:
+        raise images.first_error
+    pixels = np.stack([square for _, square in sample])  # they decide on the precision, as for an index
+    opened = open_with_precision(model, choice.precision, LoadOptions(engine=choice.engine, pixels=pixels))
     vectors: dict[int, NDArray[np.float32]] = {}
     views: dict[int, NDArray[np.float32]] = {}
-    opened = None
-    for positions, pixels in images.decode_batches(
-        model.side_px, model.resize, n_at_once=count_sample_images(choice.precision)
-    ):
-        if opened is None:  # the precision is chosen by the first batch, as for an index
-            opened = open_with_precision(model, choice.precision, LoadOptions(engine=choice.engine, pixels=pixels))
-        for start in range(0, len(pixels), _BATCH):
-            rows = opened.embedder.embed(pixels[start : start + _BATCH])
-            vectors.update(zip(positions[start : start + _BATCH], rows, strict=True))
-        if augmentation.n_views:
-            for at, square in zip(positions, pixels, strict=True):
+    remaining = chain(sample, decoded)
+    while batch := list(islice(remaining, BATCH_SIZE)):
+        rows = embed_pixels([square for _, square in batch], opened.embedder)
+        for (at, square), vector in zip(batch, rows, strict=True):
+            vectors[at] = vector
+            if augmentation.n_views:
                 views[at] = _embed_views(opened.embedder, square, images.digests[at], augmentation)
-    if opened is None:
-        raise images.first_error
     notes = list(opened.notes)
     if model.weights == RANDOM_WEIGHTS:
         notes.append(f"{model.backbone} has random weights: its results are meaningless")
@@ -130,8 +121,9 @@ def embed_images(
 
 
 def _embed_views(embedder: Embedder, square: Pixels, digest: str, augmentation: Augmentation) -> NDArray[np.float32]:
+    """Embed the augmented views of an image (n_views, d), a batch at a time: there may be a thousand."""
     numbers = augmentation.numbers[1:]
-    batches = [numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH)]
+    batches = [numbers[start : start + BATCH_SIZE] for start in range(0, len(numbers), BATCH_SIZE)]
     return np.concatenate([embedder.embed(augmentation.render_views(square, digest, batch)) for batch in batches])
 
 
