@@ -330,8 +330,8 @@ class Collection:
 
         Raises `Unreadable` when the pictures are out of reach, or a `ModelError`.
         """
-        from simsearch.duplicates.asking import search_duplicates
         from simsearch.duplicates.results import DuplicateOptions
+        from simsearch.duplicates.search import search_duplicates
 
         return search_duplicates(
             self.catalog, self._indexes, self._find_model(backbone), options=question or DuplicateOptions(),
@@ -343,7 +343,7 @@ class Collection:
 
         Raises `UsageError` on fewer than two images, `ImageNotFound`.
         """
-        from simsearch.duplicates.asking import reject
+        from simsearch.duplicates.search import reject
 
         with self._write() as writer:
             return reject(writer, image_ids)
@@ -353,7 +353,7 @@ class Collection:
 
         Raises `UsageError` on fewer than two images, `ImageNotFound`.
         """
-        from simsearch.duplicates.asking import unreject
+        from simsearch.duplicates.search import unreject
 
         with self._write() as writer:
             return unreject(writer, image_ids)

@@ -157,13 +157,13 @@ def _print_unreadable(paths: Sequence[str]) -> None:
 
 
 def _print_report(report: DuplicateReport) -> None:
-    from simsearch.report.duplicates import count_freed_bytes, summarize_duplicates
+    from simsearch.report.duplicates import summarize_duplicates
 
     for number, group in enumerate(report.groups[:_MAX_GROUPS_SHOWN], start=1):
         _print_group(number, group)
     if len(report.groups) > _MAX_GROUPS_SHOWN:
         typer.echo(f"and {len(report.groups) - _MAX_GROUPS_SHOWN:,} more groups: see --out or --json")
-    size = count_freed_bytes(report)
+    size = report.freed_bytes
     typer.echo(" ".join(summarize_duplicates(report)) + (f" That would free {format_size(size)}." if size else ""))
     if measured := report.calibration:
         typer.echo(

@@ -1,1 +1,1 @@
-"""Finding pictures that a collection holds more than once: exact copies, edited copies, look-alikes."""
+"""Search for duplicates in a collection: exact copies, edited copies, and similar pictures."""

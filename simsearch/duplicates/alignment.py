@@ -1,9 +1,10 @@
-"""Whether two pictures are the same but for an edit: one is laid over the other, mirrored if need be.
+"""Pixel alignment: decide whether two pictures are edits of one picture.
 
-A network says that two pictures show alike things; two motorbikes before the same white wall are as near to it as a
-picture and its crop. This looks at the pixels. One thumbnail is warped onto the other by the affine map that fits
-best, found by inverse compositional alignment from coarse to fine (S. Baker and I. Matthews, Lucas-Kanade 20 Years
-On, IJCV 56, 2004, section 3.2), and what is left is compared. Gain and offset of the brightness are free.
+A network finds that two pictures show similar things: two motorbikes in front of the same white wall are as close as a
+picture and its crop. Alignment compares the pixels. One thumbnail is warped onto the other, mirrored if necessary, by
+the affine map that fits best; the map is found by inverse compositional alignment from coarse to fine (S. Baker and
+I. Matthews, Lucas-Kanade 20 Years On, IJCV 56, 2004, section 3.2). The result is the correlation of the fine detail.
+Gain and offset of the brightness are free.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from numpy.typing import NDArray
 from simsearch.images.decode import Pixels
 
 SIDE_PX = 32
-"""The side of the thumbnails that are compared."""
+"""The side of the compared thumbnails."""
 
 MIN_LIKENESS = 0.965
-"""The least likeness of two pictures that are held to be the same one.
+"""The minimum likeness of two edits of one picture.
 
-Of each edit in `edits.py`, made of 500 photographs, 98 % and more are above it. Of the 1,500 pairs of
-`caltech101_small` that MobileNetV2 finds most alike 13 are, all of them the same picture twice; the next is 0.962.
+For each edit in `edits.py`, at least 98 % of 500 photographs reach it. Of the 1,500 pairs of `caltech101_small` that
+are most similar by MobileNetV2, 13 reach it, and all are the same picture; the next pair has 0.962.
 """
 
 Floats = NDArray[np.float32]
 
-_N_IN_BATCH = 64  # what fits into a processor's cache
+_N_IN_BATCH = 64  # fits into the cache of a processor
 _START_FACTOR = 2
 _STEPS = ((2, 8), (1, 4))
-"""By what factor the thumbnails are made smaller, and how many steps alignment then takes."""
+"""For each scale, the factor by which thumbnails are reduced, and the number of alignment steps."""
 _DAMPING = np.float32(1e-2)
 _FINE_BOX, _WIDE_BOX = 3, 7
 _MIN_VARIATION = 1e-6
@@ -44,14 +45,14 @@ _STARTS = (
     _IDENTITY,
     *(np.array([[s, 0, x], [0, s, y]], np.float32) for s, x, y in product((0.92, 1.09), _SHIFTS, _SHIFTS)),
 )
-"""Where alignment begins anew when it fails from no change at all: crops from the middle, the sides, the corners."""
+"""The initial maps of the alignment: no change, and crops from the center, the sides and the corners."""
 
 
 def measure_likeness(a: Pixels, b: Pixels) -> Floats:
-    """How well each of `b` can be laid over that of `a`: thumbnails (p, 32, 32, 3) both, likeness (p,) in [-1, 1].
+    """Measure how well each of `b` aligns with that of `a`: thumbnails (p, 32, 32, 3), likenesses (p,) in [-1, 1].
 
-    The correlation of fine detail in colour where the two overlap; 1 is the same picture. A picture without any
-    detail is like none. The search for a better overlay ends where one is as good as `SAME_PICTURE`.
+    The likeness is the correlation of fine color detail where the two overlap; 1 means the same picture. A picture
+    without detail has a low likeness with every picture. Pairs that reach `MIN_LIKENESS` unaligned are not aligned.
     """
     batches = range(0, len(a), _N_IN_BATCH)
     found = [_measure_batch(a[start : start + _N_IN_BATCH], b[start : start + _N_IN_BATCH]) for start in batches]
@@ -59,8 +60,8 @@ def measure_likeness(a: Pixels, b: Pixels) -> Floats:
 
 
 def _measure_batch(a: Pixels, b: Pixels) -> Floats:
-    """As they lie, then aligned: most edits need nothing, and looking for more takes ten times as long."""
-    target, other = (np.ascontiguousarray(some.transpose(0, 3, 1, 2), np.float32) for some in (a, b))
+    """Compare unaligned first, then align the rest: most edits need no alignment, which takes ten times as long."""
+    target, other = (np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) for batch in (a, b))
     best = _compare_unaligned(target, other)
     poor = np.flatnonzero(best < MIN_LIKENESS)
     if len(poor):
@@ -69,35 +70,35 @@ def _measure_batch(a: Pixels, b: Pixels) -> Floats:
 
 
 def _compare_unaligned(target: Floats, other: Floats) -> Floats:
-    """The likeness (p,) of channels (p, 3, side, side) without any map, upright or mirrored."""
+    """Compute the likeness (p,) of channels (p, 3, side, side) without a map, upright or mirrored."""
     everywhere = np.ones((1, 1, SIDE_PX * SIDE_PX), np.float32)
     a, b = _extract_detail(target), _extract_detail(other)
     return np.maximum(_correlate(a, b, everywhere), _correlate(a, b[..., ::-1], everywhere))
 
 
 def _compare_aligned(target: Floats, other: Floats) -> Floats:
-    """The likeness (p,) under the map that fits best, from the start that does, upright or mirrored."""
+    """Compute the likeness (p,) under the best map, starting from the best initial map, upright or mirrored."""
     maps, is_mirrored = _choose_starts(target, other)
-    above = np.where(is_mirrored[:, None, None, None], other[..., ::-1], other)
+    source = np.where(is_mirrored[:, None, None, None], other[..., ::-1], other)
     for factor, n_steps in _STEPS:
-        maps = _refine_maps(_convert_to_gray(target, factor), _convert_to_gray(above, factor), maps, n_steps)
-    warped, is_inside = _warp(above.reshape(-1, SIDE_PX, SIDE_PX), np.repeat(maps, 3, axis=0))
+        maps = _refine_maps(_convert_to_gray(target, factor), _convert_to_gray(source, factor), maps, n_steps)
+    warped, is_inside = _warp(source.reshape(-1, SIDE_PX, SIDE_PX), np.repeat(maps, 3, axis=0))
     inside = is_inside[::3, None].astype(np.float32)
     completed = _fill_outside(warped.reshape(len(maps), 3, -1), target.reshape(len(maps), 3, -1), inside)
     return _correlate(_extract_detail(target), _extract_detail(completed.reshape(target.shape)), inside)
 
 
 def _choose_starts(target: Floats, other: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """The map (p, 2, 3) of all starts that fits best before any step, and whether upon the mirrored picture (p,)."""
+    """Choose the best initial map (p, 2, 3) before any step, and whether the picture is mirrored (p,)."""
     n = len(target)
     warps, inside = _build_start_warps()
-    below, upright = _convert_to_gray(target, _START_FACTOR), _convert_to_gray(other, _START_FACTOR)
-    flat, n_inside = below.reshape(n, -1), inside.sum(1)
+    gray_target, upright = _convert_to_gray(target, _START_FACTOR), _convert_to_gray(other, _START_FACTOR)
+    flat, n_inside = gray_target.reshape(n, -1), inside.sum(1)
     total_a = flat @ inside.T
     spread_a = (flat * flat) @ inside.T - total_a**2 / n_inside
     fits = []
-    for above in (upright, upright[:, :, ::-1]):
-        warped = (above.reshape(n, -1) @ warps).reshape(n, *inside.shape) * inside
+    for source in (upright, upright[:, :, ::-1]):
+        warped = (source.reshape(n, -1) @ warps).reshape(n, *inside.shape) * inside
         total_b = warped.sum(2)
         spread_b = (warped * warped).sum(2) - total_b**2 / n_inside
         both = (warped @ flat[..., None])[..., 0] - total_a * total_b / n_inside
@@ -108,7 +109,7 @@ def _choose_starts(target: Floats, other: Floats) -> tuple[Floats, NDArray[np.bo
 
 @functools.cache
 def _build_start_warps() -> tuple[Floats, Floats]:
-    """All starts at once: warping is linear, so a matrix (side^2, starts * side^2), and what lies inside of each."""
+    """Build one matrix (side^2, starts * side^2) for all initial warps, which are linear, and masks of their inside."""
     side = SIDE_PX // _START_FACTOR
     pixels = np.eye(side * side, dtype=np.float32).reshape(-1, side, side)
     warped = [_warp(pixels, np.broadcast_to(start, (side * side, 2, 3))) for start in _STARTS]
@@ -117,18 +118,18 @@ def _build_start_warps() -> tuple[Floats, Floats]:
 
 
 def _convert_to_gray(channels: Floats, factor: int) -> Floats:
-    """In grey, (p, side / factor, side / factor), each with mean 0 and spread 1."""
+    """Convert to reduced gray pictures (p, side / factor, side / factor), each with mean 0 and deviation 1."""
     n, side = len(channels), SIDE_PX // factor
-    grey = np.einsum("pcyx,c->pyx", channels, _LUMA)
-    smaller = grey.reshape(n, side, factor, side, factor).mean((2, 4))
-    centred = smaller - smaller.mean((1, 2), keepdims=True)
-    return np.asarray(centred / np.maximum(centred.std((1, 2), keepdims=True), 1e-3), np.float32)
+    gray = np.einsum("pcyx,c->pyx", channels, _LUMA)
+    smaller = gray.reshape(n, side, factor, side, factor).mean((2, 4))
+    centered = smaller - smaller.mean((1, 2), keepdims=True)
+    return np.asarray(centered / np.maximum(centered.std((1, 2), keepdims=True), 1e-3), np.float32)
 
 
 def _fill_outside(warped: Floats, target: Floats, inside: Floats) -> Floats:
-    """What lies outside is taken from the target, at the contrast and brightness of what lies inside: (p, 3, n).
+    """Fill the pixels outside the overlap from the target, with the contrast and brightness of the inside: (p, 3, n).
 
-    Anything else would be found as detail along the edge of the overlap.
+    Any other filling would appear as detail along the edge of the overlap.
     """
     n_inside = np.maximum(inside.sum(2, keepdims=True), 1)
     means = [(some * inside).sum(2, keepdims=True) / n_inside for some in (warped, target)]
@@ -140,12 +141,12 @@ def _fill_outside(warped: Floats, target: Floats, inside: Floats) -> Floats:
 
 
 def _extract_detail(channels: Floats) -> Floats:
-    """Channels without their broad light and shade, and without the finest grain, which resampling changes."""
+    """Extract fine detail: without large-scale light, and without the finest grain, which resampling changes."""
     return _blur(channels, _FINE_BOX) - _blur(channels, _WIDE_BOX)
 
 
 def _blur(channels: Floats, side_px: int) -> Floats:
-    """Means over squares of an odd side; the edges are repeated outwards."""
+    """Average over squares of an odd side; edge pixels are repeated outwards."""
     reach, length = side_px // 2, channels.shape[-1]
     padded = np.pad(channels, [(0, 0), (0, 0), (reach, reach), (reach, reach)], mode="edge")
     rows = padded[..., :length, :].copy()
@@ -158,7 +159,10 @@ def _blur(channels: Floats, side_px: int) -> Floats:
 
 
 def _correlate(a: Floats, b: Floats, inside: Floats) -> Floats:
-    """Pearson correlation (p,) of channels (p, 3, side, side) inside (p, 1, side^2), each about its own mean."""
+    """Compute the Pearson correlation (p,) of channels (p, 3, side, side) inside a mask (p, 1, side^2).
+
+    Each channel is centered on its own mean.
+    """
     n_inside = np.maximum(inside.sum(2, keepdims=True), 1)
     flat = (some.reshape(len(some), 3, -1) * inside for some in (a, b))
     a, b = (some - inside * (some.sum(2, keepdims=True) / n_inside) for some in flat)
@@ -167,7 +171,7 @@ def _correlate(a: Floats, b: Floats, inside: Floats) -> Floats:
 
 
 def _refine_maps(target: Floats, other: Floats, maps: Floats, n_steps: int) -> Floats:
-    """The maps (p, 2, 3), from those given on, that lay grey `other` over `target` (p, side, side) best."""
+    """Refine maps (p, 2, 3) so that gray `other` aligns best with gray `target`, (p, side, side) each."""
     n, side = target.shape[:2]
     steepest = _compute_steepest_descent(target)
     hessian = steepest @ steepest.transpose(0, 2, 1) + _DAMPING * side**2 * np.eye(6, dtype=np.float32)
@@ -185,7 +189,7 @@ def _refine_maps(target: Floats, other: Floats, maps: Floats, n_steps: int) -> F
 
 
 def _update_maps(maps: Floats, step: Floats) -> Floats:
-    """Each map after the inverse of the small one that `step` (p, 6) describes, kept within slight edits."""
+    """Compose each map with the inverse of the small map that `step` (p, 6) describes, limited to slight edits."""
     small = np.tile(np.eye(3, dtype=np.float32), (len(maps), 1, 1))
     small[:, :2] += step.reshape(-1, 2, 3)
     whole = np.tile(np.eye(3, dtype=np.float32), (len(maps), 1, 1))
@@ -195,15 +199,15 @@ def _update_maps(maps: Floats, step: Floats) -> Floats:
 
 
 def _compute_steepest_descent(target: Floats) -> Floats:
-    """How each pixel of `target` changes with each of the six numbers of a map: (p, 6, side * side)."""
+    """Compute the derivative of each pixel of `target` by each of the six numbers of a map: (p, 6, side * side)."""
     n, side = target.shape[:2]
     down, right = np.gradient(target, axis=(1, 2))
-    places = _build_pixel_grid(side)[None] * np.float32(side / 2)
-    return np.concatenate([right.reshape(n, 1, -1) * places, down.reshape(n, 1, -1) * places], axis=1)
+    grid = _build_pixel_grid(side)[None] * np.float32(side / 2)
+    return np.concatenate([right.reshape(n, 1, -1) * grid, down.reshape(n, 1, -1) * grid], axis=1)
 
 
 def _compute_fit(target: Floats, other: Floats, maps: Floats) -> tuple[Floats, Floats]:
-    """The correlation (p,) under those maps, and what is left at each pixel (p, side * side) at equal contrast."""
+    """Compute the correlation (p,) under maps, and the residual of each pixel (p, side * side) at equal contrast."""
     warped, is_inside = _warp(other, maps)
     weight = is_inside.astype(np.float32)
     n_inside = np.maximum(weight.sum(1, keepdims=True), 1)
@@ -214,7 +218,7 @@ def _compute_fit(target: Floats, other: Floats, maps: Floats) -> tuple[Floats, F
 
 
 def _warp(pictures: Floats, maps: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Pictures (p, side, side) seen through the maps, bilinear: (p, side * side), and which pixels lie inside."""
+    """Warp pictures (p, side, side) by maps with bilinear interpolation: (p, side * side), and a mask of the inside."""
     n, side = pictures.shape[:2]
     at = (maps @ _build_pixel_grid(side)) * np.float32(side / 2) + np.float32((side - 1) / 2)
     is_inside = ((at >= -0.5) & (at <= side - 0.5)).all(1)
@@ -232,7 +236,7 @@ def _warp(pictures: Floats, maps: Floats) -> tuple[Floats, NDArray[np.bool_]]:
 
 
 def _build_pixel_grid(side: int) -> Floats:
-    """x, y and 1 of each pixel's middle, (3, side * side); the picture reaches from -1 to 1."""
+    """Build x, y and 1 of the center of each pixel, (3, side * side); the picture spans -1 to 1."""
     middles = ((np.arange(side) - (side - 1) / 2) / (side / 2)).astype(np.float32)
     y, x = np.meshgrid(middles, middles, indexing="ij")
     return np.stack([x.ravel(), y.ravel(), np.ones(side * side, np.float32)])

@@ -1,10 +1,10 @@
-"""Thresholds for one model from one collection's own pictures: no number that was right for somebody else's.
+"""Measure the thresholds of near and similar duplicates for one model, on the collection's own pictures.
 
-What is asked of a threshold is how often it gives an image a wrong partner. That cannot be read from the
-similarities alone: the nearest other image of a picture may well be its duplicate. So the pixels are the second
-witness (`overlay.py`): the nearest other that cannot be laid over the picture is the nearest *different* one. Of a
-sample of images these rivals tell how many come close by the model; how high their likenesses reach tells how many
-would also pass the overlay. A pair is `near` when both witnesses agree, so the rate to expect is the product.
+A threshold should give few images a wrong duplicate. Similarities alone cannot measure this rate, because the nearest
+other image of a picture may be its duplicate. So pixel alignment (`alignment.py`) is the second criterion: the nearest
+other image that does not align with a picture is its nearest *different* picture (hard negative). For a sample of
+images, the similarities of these give the share above a threshold, and their likenesses give the share that would also
+align. A pair is `near` if both criteria hold, so the expected rate of false positives is the product.
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ from simsearch.duplicates.results import Calibration, DuplicateOptions, EditReca
 from simsearch.duplicates.similarity_graph import Floats
 
 N_EDITED = 100
-"""Images that are edited. Each costs as many embeddings as there are edits."""
+"""The number of images that are edited. Each needs as many embeddings as there are edits."""
 
 N_COMPARED = 200
-"""Images whose nearest different picture is looked for."""
+"""The number of images whose nearest different picture is searched."""
 
 _FLOOR_SHARE = 0.005
-"""The share of edits that may lie below the threshold when false positives would allow a lower one."""
+"""The share of edits that may lie below the threshold even if false positives would allow a lower threshold."""
 
 _MAX_CORRELATION = 0.999  # atanh(1) is infinite
 _N_ROUNDS = 20
 
 
 def calibrate(inputs: CalibrationInputs, options: DuplicateOptions) -> Calibration:
-    """Where `near` and `similar` begin for this model on these images. The same seed gives the same answer.
+    """Measure the thresholds of `near` and `similar` for a model on these images; deterministic for a seed.
 
-    Raises `Unreadable` when no picture of the sample can be read.
+    Raises `UnreadableFile` if no picture of the sample can be read.
     """
     random = np.random.default_rng(options.seed)
     sample = random.permutation(len(inputs.originals))[:N_COMPARED]
     edits = measure_edits(inputs, sample[:N_EDITED], random)
-    different = find_hard_negatives(inputs, sample)
-    overlaid_share = estimate_overlaid_share(different.likenesses)
+    negatives = find_hard_negatives(inputs, sample)
+    overlaid_share = estimate_overlaid_share(negatives.likenesses)
     near = max(
         float(np.quantile(edits.similarities, _FLOOR_SHARE)),
-        find_threshold(different.similarities, options.false_positive_rate / overlaid_share),
+        find_threshold(negatives.similarities, options.false_positive_rate / overlaid_share),
     )
     similar = options.min_similarity
-    if similar is None:  # without anything different there is nothing to call similar
-        similar = find_threshold(different.similarities, options.similar_share) if len(different.similarities) else near
+    if similar is None:  # without any different picture, nothing below `near` is similar
+        similar = find_threshold(negatives.similarities, options.similar_share) if len(negatives.similarities) else near
     return Calibration(
         near_similarity=near,
         similar_similarity=similar,
         least_likeness=MIN_LIKENESS,
         n_edited=len(edits.names) // len(EDITS),
-        n_compared=len(different.similarities),
-        close_share=_compute_close_share(different, near),
+        n_compared=len(negatives.similarities),
+        close_share=_compute_close_share(negatives, near),
         overlaid_share=overlaid_share,
         recalls=_measure_recalls(edits, near),
     )
 
 
 def find_threshold(similarities: Floats, share: float) -> float:
-    """The least similarity that at most that share of them (m,) reaches; -1 where all may."""
+    """Find the lowest threshold that at most the given share of the similarities (m,) reaches; -1 if all may."""
     falling = np.sort(similarities)[::-1]
     n_allowed = int(share * len(falling))
     if n_allowed >= len(falling):
@@ -78,12 +78,12 @@ def find_threshold(similarities: Floats, share: float) -> float:
 
 
 def estimate_overlaid_share(likenesses: Floats) -> float:
-    """How many different pictures can be laid over each other all the same, from those (m,) that cannot.
+    """Estimate the share of different pictures that align nevertheless, from the likenesses (m,) of those that do not.
 
-    By construction none of them can, so the tail is extrapolated. Fisher's z = atanh of a correlation is about normal
-    (R. A. Fisher, On the "probable error" of a coefficient of correlation, Metron 1, 1921), here with the share in
-    question cut off at its upper end; the median and the upper sixth tell its middle and spread. Never less than one
-    in as many as were looked at.
+    None of the given pictures aligns, so the tail is extrapolated. Fisher's z = atanh of a correlation is about normal
+    (R. A. Fisher, On the "probable error" of a coefficient of correlation, Metron 1, 1921), here truncated at its
+    upper end by the wanted share; the median and the upper sixth give its center and spread. The result is at least
+    1 / m.
     """
     if not len(likenesses):
         return 1.0
@@ -91,15 +91,15 @@ def estimate_overlaid_share(likenesses: Floats) -> float:
     levels = np.array([0.5, 0.8413])
     middle, upper = np.quantile(z, levels)
     normal, beyond = statistics.NormalDist(), 0.0
-    for _ in range(_N_ROUNDS):  # what is cut off moves the levels, and the levels tell what is cut off
+    for _ in range(_N_ROUNDS):  # the truncated share moves the levels, and the levels give the truncated share
         low, high = (normal.inv_cdf(float(level)) for level in levels * (1 - beyond))
         spread = max(float(upper - middle), 1e-6) / (high - low)
         beyond = 1 - normal.cdf((math.atanh(MIN_LIKENESS) - float(middle)) / spread + low)
     return max(beyond, 1 / len(likenesses))
 
 
-def _compute_close_share(different: HardNegatives, near: float) -> float:
-    return float(np.mean(different.similarities >= near)) if len(different.similarities) else 0.0
+def _compute_close_share(negatives: HardNegatives, near: float) -> float:
+    return float(np.mean(negatives.similarities >= near)) if len(negatives.similarities) else 0.0
 
 
 def _measure_recalls(edits: EditedSamples, near: float) -> tuple[EditRecall, ...]:

@@ -1,4 +1,4 @@
-"""What a calibration looks at: edits of the collection's pictures, and the nearest different picture of each."""
+"""The samples of a calibration: edits of the collection's pictures, and the nearest different picture of each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from simsearch.duplicates.alignment import MIN_LIKENESS, measure_likeness
 from simsearch.duplicates.edits import EDITS
-from simsearch.duplicates.holdings import ImageSnapshot
 from simsearch.duplicates.similarity_graph import Floats, OriginalVectors, Positions
 from simsearch.duplicates.thumbnails import AlignmentThumbnails, make_alignment_thumbnail, read_image
 from simsearch.errors import UnreadableFile
 from simsearch.images.decode import DecodedImage, Pixels, resize_to_square
 from simsearch.models.embedder import Embedder
 from simsearch.models.model import Model
+from simsearch.store.snapshot import Snapshot
 
 _N_NEAREST = 48
 _STEPS = ((0, 2), (2, 6), (6, 12), (12, 24), (24, _N_NEAREST))  # few images have many duplicates
@@ -23,17 +23,17 @@ _STEPS = ((0, 2), (2, 6), (6, 12), (12, 24), (24, _N_NEAREST))  # few images hav
 
 @dataclass(frozen=True, slots=True)
 class CalibrationInputs:
-    """What there is to see, and to see with: images, their files, their thumbnails, the model."""
+    """The images to sample from, with their files and thumbnails, and the model that embeds edited pictures."""
 
     originals: OriginalVectors
-    snapshot: ImageSnapshot
+    snapshot: Snapshot
     thumbnails: AlignmentThumbnails
     embedder: Embedder
 
 
 @dataclass(frozen=True, slots=True)
 class EditedSamples:
-    """Edited pictures (m,): the name of the edit, cosine to the original's vector, likeness to its thumbnail."""
+    """Edited pictures (m,): name of the edit, cosine to the vector of the original, likeness to its thumbnail."""
 
     names: list[str]
     similarities: Floats
@@ -42,17 +42,17 @@ class EditedSamples:
 
 @dataclass(frozen=True, slots=True)
 class HardNegatives:
-    """The nearest different picture of each of some images (m,): its similarity and its likeness."""
+    """The nearest different picture of each image of a sample (m,): its similarity and its likeness."""
 
     similarities: Floats
     likenesses: Floats
 
 
 def measure_edits(inputs: CalibrationInputs, sample: Positions, random: np.random.Generator) -> EditedSamples:
-    """Every edit of the images at those places, as the model and the overlay see them.
+    """Apply every edit to the images at positions `sample`, and compare the results with the originals.
 
-    Edits act on the picture as it was decoded for the model, before it becomes a square. Raises `Unreadable` when
-    none of the pictures can be read.
+    Edits are applied to the picture as it is decoded for the model, before it is resized to a square. Raises
+    `UnreadableFile` if no picture can be read.
     """
     image_ids = inputs.originals.image_ids[sample].tolist()
     images = inputs.snapshot.read_images(image_ids)
@@ -64,31 +64,30 @@ def measure_edits(inputs: CalibrationInputs, sample: Positions, random: np.rando
             return None
         squares, thumbnails = _render_edits(picture, inputs.embedder.model, np.random.default_rng(seeds[row]))
         similarities = inputs.embedder.embed(squares) @ inputs.originals.read_vectors(sample[row : row + 1])[0]
-        return similarities, measure_likeness(
-            np.broadcast_to(make_alignment_thumbnail(picture), thumbnails.shape), thumbnails
-        )
+        original = np.broadcast_to(make_alignment_thumbnail(picture), thumbnails.shape)
+        return similarities, measure_likeness(original, thumbnails)
 
     with ThreadPoolExecutor(max_workers=max(1, inputs.embedder.n_parallel)) as pool:
-        found = [of_image for of_image in pool.map(measure, range(len(image_ids))) if of_image is not None]
+        found = [measured for measured in pool.map(measure, range(len(image_ids))) if measured is not None]
     if not found:
-        problem = "it is gone, or another picture by now, and so are all others that were tried"
-        advice = "index the pictures where they are now, or look for exact duplicates only"
+        problem = "the file is missing or was changed, as are all other files of the sample"
+        advice = "index the pictures at their current location, or search for exact duplicates only"
         raise UnreadableFile(images[image_ids[0]].files[0].path, problem, advice)
     similarities, likenesses = (np.concatenate(some) for some in zip(*found, strict=True))
     return EditedSamples(list(EDITS) * len(found), np.clip(similarities, -1, 1), likenesses)
 
 
 def _render_edits(picture: DecodedImage, model: Model, random: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """Squares (m, side, side, 3) for the model and thumbnails (m, 32, 32, 3) of all edits of a picture."""
+    """Render all edits of a picture as squares (m, side, side, 3) for the model and thumbnails (m, 32, 32, 3)."""
     edits = [replace(picture, image=edit(picture.image, random)) for edit in EDITS.values()]
     squares = np.stack([resize_to_square(some, model.side_px, model.resize) for some in edits])
     return squares, np.stack([make_alignment_thumbnail(some) for some in edits])
 
 
 def find_hard_negatives(inputs: CalibrationInputs, sample: Positions) -> HardNegatives:
-    """For each image of the sample, from its nearest other outwards, the first that cannot be laid over it.
+    """Find for each image of the sample its nearest other image that does not align with it.
 
-    An image of which all that are looked at are duplicates, or cannot be read, tells nothing and is left out.
+    An image is left out if all of its `_N_NEAREST` nearest images are duplicates or unreadable.
     """
     similarities, nearest = inputs.originals.find_nearest(sample, _N_NEAREST)
     found: dict[int, tuple[float, float]] = {}
@@ -97,10 +96,10 @@ def find_hard_negatives(inputs: CalibrationInputs, sample: Positions) -> HardNeg
         ids = inputs.originals.image_ids
         pairs = [(int(ids[sample[row]]), int(ids[other])) for row in rows for other in nearest[row, start:stop]]
         likenesses = inputs.thumbnails.measure_likenesses(pairs).reshape(len(rows), len(nearest[0, start:stop]))
-        for row, of_row in zip(rows, likenesses, strict=True):
-            is_different = of_row < MIN_LIKENESS  # unreadable ones are NaN
+        for row, row_likenesses in zip(rows, likenesses, strict=True):
+            is_different = row_likenesses < MIN_LIKENESS  # False for NaN, of unreadable pictures
             if is_different.any():
                 first = int(is_different.argmax())
-                found[row] = (float(similarities[row, start + first]), float(of_row[first]))
+                found[row] = (float(similarities[row, start + first]), float(row_likenesses[first]))
     numbers = np.array(list(found.values()), dtype=np.float32).reshape(-1, 2)
     return HardNegatives(numbers[:, 0], numbers[:, 1])

@@ -1,4 +1,4 @@
-"""The edits that make near duplicates: what people and their tools do to a picture without making it another one."""
+"""The edits that produce near duplicates: recompression, resizing, mirroring, crops, rotation, brightness."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
-"""An upright RGB picture to an edited one."""
+"""A function from an upright RGB picture to an edited one."""
 
 _ROTATION_DEG = 3.0
 _BRIGHTNESS = 0.2
@@ -35,7 +35,7 @@ def _mirror(image: Image.Image, _: np.random.Generator) -> Image.Image:
 
 
 def _build_crop(share: float) -> Edit:
-    """That share of both sides, from anywhere within."""
+    """Build a crop to that share of both sides, at a random position."""
 
     def edit(image: Image.Image, random: np.random.Generator) -> Image.Image:
         width, height = (max(1, round(length * share)) for length in image.size)
@@ -47,7 +47,7 @@ def _build_crop(share: float) -> Edit:
 
 
 def _rotate(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """By three degrees either way, cropped in its own proportions to where there is no empty corner."""
+    """Rotate by three degrees in a random direction, and crop to the largest part without empty corners."""
     degrees = _ROTATION_DEG * float(random.choice([-1, 1]))
     sine, cosine = math.sin(math.radians(_ROTATION_DEG)), math.cos(math.radians(_ROTATION_DEG))
     width, height = image.size

@@ -1,9 +1,9 @@
-"""From components to groups in which every image was compared with one and the same: no chain drifts away.
+"""Split components of the similarity graph into groups around one center, so that chains cannot drift away.
 
-In a component a may be alike to b and b to c while a and c are different pictures. Of 18,000 photographs from many
-places the built-in network put 1,094 into one component, and some 30 of all 18,000 are there twice. So a group is a
-star: a centre, the image that most others are alike to, and those that hold against it directly. What is left of a
-component forms further groups the same way; who is alone at the end is in none.
+In a component, a may be similar to b and b to c although a and c are different pictures. Of 18,000 photographs from
+many sources the built-in network put 1,094 into one component, while only about 30 of them are duplicates. So a group
+is a star: a center, which is the image with most links, and the images that match it directly. The rest of the
+component forms further groups in the same way; single images are in no group.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MAX_BATCH_SIZE = 512
 _MAX_FAILURES_IN_A_ROW = 16
 
 PairCheck = Callable[[list[tuple[int, int]]], Sequence[bool]]
-"""Whether the images of each pair (centre, other) belong together, by place. Asked for many pairs at once."""
+"""A function that says for each pair of positions (center, other) whether the images belong together."""
 
 
 @dataclass(slots=True)
 class _PendingComponent:
-    """What is not yet grouped of a component, and the group that is being made.
+    """The images of a component that are not grouped yet, and the current group.
 
-    `queue` are the others to be checked against the centre, most similar first, and `further` those that are only
-    asked about when the centre has found somebody; `n_failed` is how many in a row did not hold.
+    `queue` are the images to check against the center, most similar first. `deferred` are checked only if the group has
+    another member by then. `n_failed` is the number of checks that failed in a row.
     """
 
     positions: list[int]
@@ -41,60 +41,60 @@ class _PendingComponent:
 
 
 def build_stars(
-    originals: OriginalVectors, links: SimilarityGraph, rejections: RejectedPairs, check: PairCheck
+    originals: OriginalVectors, graph: SimilarityGraph, rejections: RejectedPairs, check: PairCheck
 ) -> list[list[int]]:
-    """Groups of places, each with its centre first; every other is of its component and holds `check` against it.
+    """Split components into groups of positions, the center first; all others pass `check` with the center.
 
-    Asked about are those at least as similar to the centre as was linked, t; where there are any, those from t^2 on
-    too: two edits that each changed a picture by t, in directions of their own, are so far from each other.
-    No two images of a group are a rejected pair. The most similar are checked first, and after 16 in a row that did
-    not hold the others of that centre are not asked about: a burst of look-alikes would cost n x n checks.
+    Images are checked that are at least as similar to the center as the threshold t of the graph. If any passes, those
+    from t^2 on are checked too: two independent edits that each changed a picture by t are that far apart. No two
+    images of a group are a rejected pair. The most similar images are checked first, and after 16 failures in a row the
+    rest is skipped: otherwise a burst of similar photos would need n x n checks.
     """
     groups: list[list[int]] = []
-    active = [_PendingComponent(_sort_by_centrality(links, places)) for places in links.iterate_components()]
-    while active := [rest for rest in active if _choose_center(rest, originals, links.min_similarity, rejections)]:
-        asked = [(rest, rest.queue[: rest.batch_size]) for rest in active]
-        answers = iter(check([(rest.center, other) for rest, others in asked for other in others]))
-        for rest, others in asked:
+    active = [_PendingComponent(_sort_by_centrality(graph, positions)) for positions in graph.iterate_components()]
+    while active := [part for part in active if _choose_center(part, originals, graph.min_similarity, rejections)]:
+        batches = [(part, part.queue[: part.batch_size]) for part in active]
+        results = iter(check([(part.center, other) for part, others in batches for other in others]))
+        for part, others in batches:
             for other in others:
-                _record_check(rest, other, next(answers), rejections)
-            rest.queue = rest.queue[len(others) :] if rest.n_failed < _MAX_FAILURES_IN_A_ROW else []
-            rest.batch_size = min(2 * rest.batch_size, _MAX_BATCH_SIZE)
-            if not rest.queue and len(rest.group) > 1:
-                rest.queue, rest.deferred, rest.n_failed = rest.deferred, [], 0
-            if not rest.queue:
-                groups += [rest.group] if len(rest.group) > 1 else []
-                rest.positions = [place for place in rest.positions if place not in set(rest.group)]
+                _record_check(part, other, next(results), rejections)
+            part.queue = part.queue[len(others) :] if part.n_failed < _MAX_FAILURES_IN_A_ROW else []
+            part.batch_size = min(2 * part.batch_size, _MAX_BATCH_SIZE)
+            if not part.queue and len(part.group) > 1:
+                part.queue, part.deferred, part.n_failed = part.deferred, [], 0
+            if not part.queue:
+                groups += [part.group] if len(part.group) > 1 else []
+                part.positions = [position for position in part.positions if position not in set(part.group)]
     return groups
 
 
-def _sort_by_centrality(links: SimilarityGraph, places: Positions) -> list[int]:
-    """The places, those that most others are alike to last: they are popped first. Ties: the lower place first."""
-    order = np.lexsort((places, -links.degrees[places]))
-    return [int(place) for place in places[order[::-1]]]
+def _sort_by_centrality(graph: SimilarityGraph, positions: Positions) -> list[int]:
+    """Sort positions by rising number of links, because the last is popped first. Ties: the lower position last."""
+    order = np.lexsort((positions, -graph.degrees[positions]))
+    return [int(position) for position in positions[order[::-1]]]
 
 
 def _choose_center(
-    rest: _PendingComponent, originals: OriginalVectors, least: float, rejections: RejectedPairs
+    part: _PendingComponent, originals: OriginalVectors, min_similarity: float, rejections: RejectedPairs
 ) -> bool:
-    """Take the next centre, where none is at work; whether there is one with others left to check."""
-    while not rest.queue:
-        if len(rest.positions) < 2:
+    """Choose the next center if the queue is empty; whether there is a center with images left to check."""
+    while not part.queue:
+        if len(part.positions) < 2:
             return False
-        rest.center = rest.positions.pop()
-        rest.group, rest.batch_size, rest.n_failed = [rest.center], _FIRST_BATCH_SIZE, 0
-        others = np.array(rest.positions)
-        similarities = originals.compute_similarities(rest.center, others)
-        is_allowed = ~np.isin(others, list(rejections.list_partners(rest.center)))
+        part.center = part.positions.pop()
+        part.group, part.batch_size, part.n_failed = [part.center], _FIRST_BATCH_SIZE, 0
+        others = np.array(part.positions)
+        similarities = originals.compute_similarities(part.center, others)
+        is_allowed = ~np.isin(others, list(rejections.list_partners(part.center)))
         order = np.lexsort((others, -similarities))
-        is_near = (similarities >= least)[order]
-        is_further = ~is_near & (similarities >= least * abs(least))[order]
-        rest.queue = others[order[is_near & is_allowed[order]]].tolist()
-        rest.deferred = others[order[is_further & is_allowed[order]]].tolist()
+        is_near = (similarities >= min_similarity)[order]
+        is_farther = ~is_near & (similarities >= min_similarity * abs(min_similarity))[order]
+        part.queue = others[order[is_near & is_allowed[order]]].tolist()
+        part.deferred = others[order[is_farther & is_allowed[order]]].tolist()
     return True
 
 
-def _record_check(rest: _PendingComponent, other: int, holds: bool, rejections: RejectedPairs) -> None:
-    rest.n_failed = 0 if holds else rest.n_failed + 1
-    if holds and rejections.list_partners(other).isdisjoint(rest.group):
-        rest.group.append(other)
+def _record_check(part: _PendingComponent, other: int, has_passed: bool, rejections: RejectedPairs) -> None:
+    part.n_failed = 0 if has_passed else part.n_failed + 1
+    if has_passed and rejections.list_partners(other).isdisjoint(part.group):
+        part.group.append(other)

@@ -1,4 +1,4 @@
-"""Which of several images, and of an image's files, a rule keeps. Deterministic to the last tie; deletes nothing."""
+"""Rules that select the image of a group, and the file of an image, to keep. Deterministic; nothing is deleted."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from simsearch.duplicates.holdings import SnapshotFile, SnapshotImage
 from simsearch.duplicates.results import KeepRule
+from simsearch.store.snapshot import StoredFile, StoredImage
 
-_SortKey = Callable[[SnapshotImage, SnapshotFile], tuple[float | str, ...]]
+_SortKey = Callable[[StoredImage, StoredFile], tuple[float | str, ...]]
 
 
-def sort_by_preference(images: Sequence[SnapshotImage], rule: KeepRule) -> list[SnapshotImage]:
-    """The images, the one to keep first; the files of each, the one to keep first. Ties: the lower image id."""
+def sort_by_preference(images: Sequence[StoredImage], rule: KeepRule) -> list[StoredImage]:
+    """Sort images, and the files of each, so that the one to keep is first. Ties: the lower image id."""
     key = _SORT_KEYS[rule]
 
-    def sort_files(image: SnapshotImage) -> SnapshotImage:
+    def sort_files(image: StoredImage) -> StoredImage:
         return replace(image, files=tuple(sorted(image.files, key=lambda file: key(image, file))))
 
-    sorted_inside = [sort_files(image) for image in images]
-    return sorted(sorted_inside, key=lambda image: (*key(image, image.files[0]), image.image_id))
+    with_sorted_files = [sort_files(image) for image in images]
+    return sorted(with_sorted_files, key=lambda image: (*key(image, image.files[0]), image.image_id))
 
 
-def _rank_largest(image: SnapshotImage, _: SnapshotFile) -> tuple[float, ...]:
+def _rank_largest(image: StoredImage, _: StoredFile) -> tuple[float, ...]:
     return (-image.width * image.height, -image.size_bytes)
 
 
-def _rank_oldest(image: SnapshotImage, file: SnapshotFile) -> tuple[float, ...]:
+def _rank_oldest(image: StoredImage, file: StoredFile) -> tuple[float, ...]:
     return (_find_time_s(image, file), file.mtime_ns)
 
 
-def _rank_newest(image: SnapshotImage, file: SnapshotFile) -> tuple[float, ...]:
+def _rank_newest(image: StoredImage, file: StoredFile) -> tuple[float, ...]:
     return (-_find_time_s(image, file), -file.mtime_ns)
 
 
-def _rank_shortest_path(_: SnapshotImage, file: SnapshotFile) -> tuple[float | str, ...]:
+def _rank_shortest_path(_: StoredImage, file: StoredFile) -> tuple[float | str, ...]:
     return (len(file.path), file.path)
 
 
-def _find_time_s(image: SnapshotImage, file: SnapshotFile) -> float:
-    """When the picture was taken, or else when its file was written, on this machine's clock: from year 1 on.
+def _find_time_s(image: StoredImage, file: StoredFile) -> float:
+    """Find the date taken, or else the file's modification time: seconds since year 1 in local time.
 
-    An edit that has lost its EXIF was made when its file was written; a camera tells no time zone.
+    An edited copy that lost its EXIF data was made when its file was written. EXIF dates have no time zone.
     """
     if image.taken_at is None:
         moment = datetime.datetime.fromtimestamp(file.mtime_ns / 1e9)

@@ -1,32 +1,33 @@
-"""What a search for duplicates answers: groups, what is suggested to be kept, and how far to trust it."""
+"""Options and results of a search for duplicates: groups, files to keep, and the measured accuracy."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from simsearch.errors import UsageError
 
 Tier = Literal["exact", "near", "similar"]
-"""`exact`: files of the same bytes. `near`: one picture, edited. `similar`: different pictures that look alike."""
+"""`exact`: files with the same bytes. `near`: edits of one picture. `similar`: different pictures that look alike."""
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
 KeepRule = Literal["largest", "oldest", "newest", "shortest-path"]
-"""Which member of a group is kept: the most pixels, then bytes; the first or last taken, or else modified; the
-shortest path. Equal ones: the image indexed first."""
+"""The rule that selects the member of a group to keep: the most pixels, then bytes; the first or last date taken, or
+else modification time; the shortest path. Ties: the image that was indexed first."""
 
 KEEP_RULES: tuple[KeepRule, ...] = get_args(KeepRule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateOptions:
-    """What to look for.
+    """What to search for.
 
-    All tiers up to `down_to` are answered. `false_positive_rate`: of how many images it is accepted that they are
-    given a wrong partner as `near`. `min_similarity` is where `similar` begins; without one it begins where
-    `similar_share` of the images have a different picture as close. The same `seed` calibrates on the same images.
-    `max_pixels` limits the pictures that are read; None is what this machine can hold.
+    All tiers up to `down_to` are searched. `false_positive_rate` is the accepted share of images that get a wrong
+    `near` duplicate. `min_similarity` is the lower limit of `similar`; None sets the limit so that the share
+    `similar_share` of the images has a different picture above it. `seed` selects the images of the calibration.
+    `max_pixels` limits the pictures that are decoded; None is the limit of this machine.
 
     Raises `UsageError` on a value out of range.
     """
@@ -41,9 +42,9 @@ class DuplicateOptions:
 
     def __post_init__(self) -> None:
         if self.down_to not in TIERS:
-            raise UsageError(f"there is no tier {self.down_to!r}", f"choose of {', '.join(TIERS)}")
+            raise UsageError(f"unknown tier {self.down_to!r}", f"choose one of {', '.join(TIERS)}")
         if self.keep not in KEEP_RULES:
-            raise UsageError(f"there is no rule {self.keep!r}", f"choose of {', '.join(KEEP_RULES)}")
+            raise UsageError(f"unknown rule {self.keep!r}", f"choose one of {', '.join(KEEP_RULES)}")
         for name, share in (
             ("false positive rate", self.false_positive_rate),
             ("share of similar images", self.similar_share),
@@ -51,15 +52,15 @@ class DuplicateOptions:
             if not 0 < share < 1:
                 raise UsageError(f"the {name} is {share:g}", "give a number between 0 and 1, such as 0.001")
         if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
-            problem = f"the least similarity is {self.min_similarity:g}"
+            problem = f"the minimum similarity is {self.min_similarity:g}"
             raise UsageError(problem, "it is a cosine: give a number from -1 to 1")
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """An image of a group with all its files, the one to keep first; upright size in px, bytes of a file.
+    """An image of a group with all its files, the file to keep first; upright size in px, size of one file in bytes.
 
-    `similarity` is to the group's first member.
+    `similarity` is the cosine to the first member of the group.
     """
 
     image_id: int
@@ -72,10 +73,10 @@ class GroupMember:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Images, or files of one image, that belong together: the one to keep first, then by falling similarity.
+    """Images, or files of one image, that belong together: first the image to keep, then by falling similarity.
 
-    `keep` and `remove` are paths, all of the group's. Of `similar` ones none is to be removed: they are different
-    pictures. Nothing here deletes anything.
+    `kept_paths` and `removable_paths` are together all files of the group. Groups of `similar` images have no removable
+    files: these are different pictures. Nothing is deleted.
     """
 
     tier: Tier
@@ -83,30 +84,40 @@ class DuplicateGroup:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every file of the group."""
+        """All files of the group."""
         return tuple(path for member in self.members for path in member.paths)
 
     @property
-    def keep(self) -> tuple[str, ...]:
-        """The files to keep: one, or all where the pictures are different ones."""
+    def kept_paths(self) -> tuple[str, ...]:
+        """The files to keep: one file, or all files of a `similar` group."""
         return self.paths if self.tier == "similar" else self.paths[:1]
 
     @property
-    def remove(self) -> tuple[str, ...]:
-        """The files that could go."""
-        return self.paths[len(self.keep) :]
+    def removable_paths(self) -> tuple[str, ...]:
+        """The files that can be removed."""
+        return self.paths[len(self.kept_paths) :]
 
     @property
     def freed_bytes(self) -> int:
-        """How much room the files take that could go."""
+        """The total size of the removable files."""
         if self.tier == "similar":
             return 0
         return sum(len(member.paths) * member.size_bytes for member in self.members) - self.members[0].size_bytes
 
+    def to_dict(self) -> dict[str, Any]:
+        """The group as in the JSON report, without its number."""
+        return {
+            "tier": self.tier,
+            "keep": list(self.kept_paths),
+            "remove": list(self.removable_paths),
+            "freed_bytes": self.freed_bytes,
+            "members": [dataclasses.asdict(member) for member in self.members],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class EditRecall:
-    """Of the calibration's pictures with one edit: which share is close enough to the original, and is found."""
+    """The recall of one kind of edit: the share above the similarity threshold, and the share that is found."""
 
     edit: str
     close: float
@@ -115,12 +126,13 @@ class EditRecall:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was measured on the collection's own pictures, and the thresholds that follow.
+    """Thresholds measured on the collection's own pictures, and the error rates to expect.
 
-    `near_similarity` and `similar_similarity` are where pairs are looked at as `near` and told as `similar`.
-    `n_edited` images were edited. Of `n_compared` images the nearest *different* picture was found; the share
-    `close_share` of those lies above `near_similarity`, and of those the share `overlaid_share`, which is estimated,
-    can be laid over the image all the same. The product is the rate of false positives to expect.
+    Pairs from `near_similarity` on are compared as `near`, pairs from `similar_similarity` on are `similar`. A near
+    pair must also align with a likeness of `least_likeness`. `n_edited` images were edited to measure the recalls. For
+    `n_compared` images the nearest *different* picture was found: the share `close_share` of these lies above
+    `near_similarity`. The estimated share `overlaid_share` of different pictures aligns nevertheless. The product is
+    the expected rate of false positives.
     """
 
     near_similarity: float
@@ -134,31 +146,63 @@ class Calibration:
 
     @property
     def false_positive_rate(self) -> float:
-        """The share of images expected to be given a wrong partner as `near`."""
+        """The expected share of images with a wrong `near` duplicate."""
         return self.close_share * self.overlaid_share
 
     @property
     def recall(self) -> float:
-        """The share of edited pictures expected to be found, all edits alike."""
+        """The expected share of edited pictures that are found, averaged over the kinds of edits."""
         return sum(recall.found for recall in self.recalls) / max(1, len(self.recalls))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The calibration as in the JSON report."""
+        return {
+            **dataclasses.asdict(self),
+            "false_positive_rate": self.false_positive_rate,
+            "recall": self.recall,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateReport:
-    """The groups: exact, near, similar, each by the id of the image to keep.
+    """The groups: exact, near, similar, each sorted by the id of the image to keep.
 
-    `calibration` is None where there was nothing to calibrate: fewer than two images, or only `exact` asked for.
-    `n_images` images with a vector of the model were compared; the pictures of `unread` could not be read now and
-    are in no `near` group. `seconds` by stage.
+    `calibration` is None if there are fewer than two images or if only `exact` was requested. `n_images` images with a
+    vector of the model were compared. `unread` are files that could not be read now; their images are in no `near`
+    group. `seconds` is the time of each stage.
     """
 
-    question: DuplicateOptions
+    options: DuplicateOptions
     groups: tuple[DuplicateGroup, ...]
     calibration: Calibration | None
     n_images: int
     unread: tuple[str, ...]
     seconds: dict[str, float]
 
-    def of_tier(self, tier: Tier) -> tuple[DuplicateGroup, ...]:
-        """The groups of one tier."""
+    def select_tier(self, tier: Tier) -> tuple[DuplicateGroup, ...]:
+        """Select the groups of one tier."""
         return tuple(group for group in self.groups if group.tier == tier)
+
+    @property
+    def removable_paths(self) -> tuple[str, ...]:
+        """The files that can be removed, each once: a copy may be in an exact group and in a near group."""
+        return tuple(dict.fromkeys(path for group in self.groups for path in group.removable_paths))
+
+    @property
+    def freed_bytes(self) -> int:
+        """The total size of the removable files."""
+        sizes = {path: member.size_bytes for group in self.groups for member in group.members for path in member.paths}
+        return sum(sizes[path] for path in self.removable_paths)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON, without the collection and the model; groups are numbered from 1."""
+        return {
+            "images": self.n_images,
+            "question": dataclasses.asdict(self.options),
+            "groups": [{"group": number, **group.to_dict()} for number, group in enumerate(self.groups, start=1)],
+            "removable": len(self.removable_paths),
+            "freed_bytes": self.freed_bytes,
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "unread": list(self.unread),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+        }

@@ -1,7 +1,8 @@
-"""The search for duplicates from end to end: exact, near, similar. It suggests what to keep and deletes nothing."""
+"""Search a collection for duplicates: exact, near, similar. The result suggests files to keep; nothing is deleted."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,23 @@ from simsearch.duplicates.alignment import MIN_LIKENESS
 from simsearch.duplicates.calibration import calibrate
 from simsearch.duplicates.calibration_samples import CalibrationInputs
 from simsearch.duplicates.grouping import build_stars
-from simsearch.duplicates.holdings import ImageSnapshot, SnapshotImage, open_image_snapshot
 from simsearch.duplicates.keep_rules import sort_by_preference
 from simsearch.duplicates.results import DuplicateGroup, DuplicateOptions, DuplicateReport, GroupMember, Tier
 from simsearch.duplicates.similarity_graph import OriginalVectors, RejectedPairs, build_similarity_graph
 from simsearch.duplicates.thumbnails import AlignmentThumbnails
+from simsearch.errors import ImageNotFound, ModelError, UsageError
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.index import ExactIndex
+from simsearch.index.cache import IndexBackend
 from simsearch.models.embedder import Embedder
+from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.embedders import open_stored_model
+from simsearch.store.snapshot import Snapshot, StoredImage, open_snapshot
+from simsearch.store.writer import CatalogWriter
+
+StageProgress = Callable[[str, float], None]
+"""Called with the name of the current stage and its finished share, from 0 to 1."""
 
 ImagePairs = Collection[tuple[int, int]]
 """Pairs of image ids."""
@@ -29,7 +38,7 @@ ImagePairs = Collection[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class SearchedModel:
-    """A model with vectors in the collection: its index, and how to load it where pictures have to be embedded."""
+    """A model of the collection: its vectors, and a function that opens it to embed pictures."""
 
     stored: StoredModel
     index: ExactIndex
@@ -38,22 +47,42 @@ class SearchedModel:
 
 @dataclass(slots=True)
 class _DuplicateSearch:
-    """A search at work."""
+    """The state of one search."""
 
     options: DuplicateOptions
-    snapshot: ImageSnapshot
+    snapshot: Snapshot
     thumbnails: AlignmentThumbnails
     rejected: ImagePairs
-    progress: Callable[[str, float], None]
+    progress: StageProgress
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def time_stage(self, name: str) -> Iterator[Callable[[float], None]]:
-        """Time a stage, and tell of it: gives what is to be told the share that is done."""
+        """Time a stage and report its progress; gives a function to call with the finished share."""
         started = time.perf_counter()
         self.progress(name, 0.0)
         yield lambda share: self.progress(name, share)
         self.seconds[name] = time.perf_counter() - started
+
+
+def search_duplicates(
+    catalog: Catalog, cache: IndexBackend, stored: StoredModel, *,
+    options: DuplicateOptions, order: WeightsOptions, progress: StageProgress,
+) -> DuplicateReport:  # fmt: skip
+    """Search a collection for duplicates with one of its models. Rejected pairs never share a group.
+
+    Raises what `find_duplicates` raises, and `ModelError` for a model with imported vectors unless only `exact` is
+    requested.
+    """
+    if stored.model.runtime == "imported" and options.down_to != "exact":
+        problem = f"the vectors of {stored.model.backbone} were imported, so it cannot embed edited pictures"
+        raise ModelError(problem, "name another --backbone, or search for exact duplicates only (--tier exact)")
+    model = SearchedModel(
+        stored,
+        cache.open_exact_index(stored.fingerprint),
+        lambda: open_stored_model(stored, catalog, order, for_throughput=True),
+    )
+    return find_duplicates(catalog, model, options, rejected=catalog.list_rejected_pairs(), progress=progress)
 
 
 def find_duplicates(
@@ -62,33 +91,62 @@ def find_duplicates(
     options: DuplicateOptions,
     *,
     rejected: ImagePairs = (),
-    progress: Callable[[str, float], None] = lambda _stage, _share: None,
+    progress: StageProgress = lambda _stage, _share: None,
 ) -> DuplicateReport:
-    """Groups of files that hold the same bytes, the same picture or pictures alike, as far down as is asked.
+    """Find groups of files with the same bytes, of edits of one picture, and of similar pictures, down to a tier.
 
-    `rejected` are pairs of image ids that never stand in one group. A near group stands among the similar ones by
-    the image to keep, so nothing is told twice but an image with several files, which is in an exact group too.
-    `progress` is told the stage and the share of it that is done.
+    `rejected` are pairs of image ids that never share a group. In the similar groups, a near group is represented by
+    its image to keep. So no image is in two groups, except that one with several files is in an exact group too.
 
-    Raises `Unreadable` when the pictures are out of reach, or a `ModelError`; neither when only `exact` is asked for.
+    Raises `UnreadableFile` if the pictures cannot be read, or a `ModelError`; neither if only `exact` is requested.
     """
-    with open_image_snapshot(catalog) as held:
-        thumbnails = AlignmentThumbnails(held, options.max_pixels or compute_default_max_pixels())
-        search = _DuplicateSearch(options, held, thumbnails, rejected, progress)
+    with open_snapshot(catalog.folder) as snapshot:
+        thumbnails = AlignmentThumbnails(snapshot, options.max_pixels or compute_default_max_pixels())
+        search = _DuplicateSearch(options, snapshot, thumbnails, rejected, progress)
         with search.time_stage("exact"):
             groups = _find_exact(search)
-        originals = OriginalVectors.from_index(model.index, *held.read_original_ids(model.stored.id))
+        originals = OriginalVectors.from_index(model.index, *snapshot.list_original_ids(model.stored.id))
         calibration = None
         if options.down_to != "exact" and len(originals) > 1:
             with search.time_stage("calibrate"):
-                calibration = calibrate(CalibrationInputs(originals, held, thumbnails, model.open_embedder()), options)
+                inputs = CalibrationInputs(originals, snapshot, thumbnails, model.open_embedder())
+                calibration = calibrate(inputs, options)
             groups += (near := _find_near(search, originals, calibration.near_similarity))
             if options.down_to == "similar":
-                groups += _find_similar(
-                    search, _select_representatives(originals, near), calibration.similar_similarity
-                )
+                representatives = _select_representatives(originals, near)
+                groups += _find_similar(search, representatives, calibration.similar_similarity)
         unread = tuple(thumbnails.unread[image_id] for image_id in sorted(thumbnails.unread))
         return DuplicateReport(options, tuple(groups), calibration, len(originals), unread, search.seconds)
+
+
+def reject(writer: CatalogWriter, image_ids: Sequence[int]) -> int:
+    """Store that no two of these images are duplicates, and return the number of pairs.
+
+    Raises `UsageError` on fewer than two images, `ImageNotFound` if one is not in the collection.
+    """
+    pairs = _list_pairs(writer, image_ids)
+    with writer.transaction():
+        writer.reject_pairs(pairs)
+    return len(pairs)
+
+
+def unreject(writer: CatalogWriter, image_ids: Sequence[int]) -> int:
+    """Delete the rejected pairs among these images, and return their number. Raises what `reject` raises."""
+    pairs = _list_pairs(writer, image_ids)
+    with writer.transaction():
+        return writer.unreject_pairs(pairs)
+
+
+def _list_pairs(catalog: Catalog, image_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """List all pairs of the images, the smaller id first."""
+    ids = sorted(set(image_ids))
+    if len(ids) < 2:
+        raise UsageError("one image is not a pair", "give the ids of two or more images, such as 12,15")
+    for image_id in ids:
+        if catalog.find_original_view(image_id) is None:
+            folder = catalog.folder
+            raise ImageNotFound(str(folder), f"{folder} has no image {image_id}", "the groups show the ids")
+    return list(itertools.combinations(ids, 2))
 
 
 def _find_exact(search: _DuplicateSearch) -> list[DuplicateGroup]:
@@ -96,38 +154,37 @@ def _find_exact(search: _DuplicateSearch) -> list[DuplicateGroup]:
     return [_build_group("exact", sort_by_preference([image], search.options.keep), [1.0]) for image in images.values()]
 
 
-def _find_near(search: _DuplicateSearch, originals: OriginalVectors, least: float) -> list[DuplicateGroup]:
-    """The same picture by the model and by the overlay with one centre."""
+def _find_near(search: _DuplicateSearch, originals: OriginalVectors, min_similarity: float) -> list[DuplicateGroup]:
+    """Find groups whose members match one center, by the model and by pixel alignment."""
     rejections = RejectedPairs(originals, search.rejected)
     with search.time_stage("link") as progress:
-        links = build_similarity_graph(originals, least, rejections, progress)
+        graph = build_similarity_graph(originals, min_similarity, rejections, progress)
     ids = originals.image_ids
 
     def check(pairs: Sequence[tuple[int, int]]) -> list[bool]:
-        likenesses = search.thumbnails.measure_likenesses(
-            [(int(ids[centre]), int(ids[other])) for centre, other in pairs]
-        )
-        return [bool(holds) for holds in likenesses >= MIN_LIKENESS]  # NaN, of what cannot be read, does not
+        id_pairs = [(int(ids[center]), int(ids[other])) for center, other in pairs]
+        likenesses = search.thumbnails.measure_likenesses(id_pairs)
+        return [bool(is_same) for is_same in likenesses >= MIN_LIKENESS]  # False for NaN, of unreadable pictures
 
     with search.time_stage("compare"):
-        found = build_stars(originals, links, rejections, check)
-        return _build_groups(search, "near", originals, found)
+        return _build_groups(search, "near", originals, build_stars(originals, graph, rejections, check))
 
 
-def _find_similar(search: _DuplicateSearch, originals: OriginalVectors, least: float) -> list[DuplicateGroup]:
+def _find_similar(search: _DuplicateSearch, originals: OriginalVectors, min_similarity: float) -> list[DuplicateGroup]:
+    """Find groups whose members are similar to one center, by the model alone."""
     rejections = RejectedPairs(originals, search.rejected)
 
     def check(pairs: Sequence[tuple[int, int]]) -> list[bool]:
-        centres, others = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-        return [bool(holds) for holds in originals.compute_pair_similarities(centres, others) >= least]
+        centers, others = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+        return [bool(is_close) for is_close in originals.compute_pair_similarities(centers, others) >= min_similarity]
 
     with search.time_stage("similar") as progress:
-        links = build_similarity_graph(originals, least, rejections, progress)
-        return _build_groups(search, "similar", originals, build_stars(originals, links, rejections, check))
+        graph = build_similarity_graph(originals, min_similarity, rejections, progress)
+        return _build_groups(search, "similar", originals, build_stars(originals, graph, rejections, check))
 
 
 def _select_representatives(originals: OriginalVectors, near: Sequence[DuplicateGroup]) -> OriginalVectors:
-    """The images without those of a near group that are not the one to keep."""
+    """Select the images without those of a near group that are not to be kept."""
     others = [member.image_id for group in near for member in group.members[1:]]
     return originals.select(np.flatnonzero(~np.isin(originals.image_ids, others)))
 
@@ -135,22 +192,20 @@ def _select_representatives(originals: OriginalVectors, near: Sequence[Duplicate
 def _build_groups(
     search: _DuplicateSearch, tier: Tier, originals: OriginalVectors, stars: Sequence[Sequence[int]]
 ) -> list[DuplicateGroup]:
-    """Groups of places as they are told, by the id of the image to keep."""
-    place_of = {int(originals.image_ids[place]): place for star in stars for place in star}
-    images = search.snapshot.read_images(sorted(place_of))
-    ordered = [
-        sort_by_preference([images[int(originals.image_ids[place])] for place in star], search.options.keep)
-        for star in stars
-    ]
+    """Convert stars of positions to groups, sorted by the id of the image to keep."""
+    position_of = {int(originals.image_ids[position]): position for star in stars for position in star}
+    images = search.snapshot.read_images(sorted(position_of))
     groups = []
-    for members in ordered:
-        places = np.array([place_of[member.image_id] for member in members])
-        similarities = originals.compute_similarities(int(places[0]), places[1:]).tolist()
+    for star in stars:
+        star_images = [images[int(originals.image_ids[position])] for position in star]
+        members = sort_by_preference(star_images, search.options.keep)
+        positions = np.array([position_of[member.image_id] for member in members])
+        similarities = originals.compute_similarities(int(positions[0]), positions[1:]).tolist()
         groups.append(_build_group(tier, members, [1.0, *similarities]))
     return sorted(groups, key=lambda group: group.members[0].image_id)
 
 
-def _build_group(tier: Tier, images: Sequence[SnapshotImage], similarities: Sequence[float]) -> DuplicateGroup:
+def _build_group(tier: Tier, images: Sequence[StoredImage], similarities: Sequence[float]) -> DuplicateGroup:
     keeper, *others = (
         GroupMember(
             image.image_id,

@@ -1,4 +1,4 @@
-"""Which images are alike at all: every pair is looked at in blocks, none is stored, components come out."""
+"""The graph of similar images: all pairs are compared in blocks, none is stored, and components are the result."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from simsearch.index import ExactIndex
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.intp]
-"""Positions among the originals, (n,)."""
+"""Positions of images in `OriginalVectors`, (n,)."""
 
 _BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 4096
 
 
 class OriginalVectors:
-    """The vectors of images' original views, by rising view id; they stay where the index has them."""
+    """The vectors of the original views of images, by rising view id. The vectors are not copied from the index."""
 
-    def __init__(self, image_ids: NDArray[np.int64], rows: Floats, at: Positions) -> None:
+    def __init__(self, image_ids: NDArray[np.int64], rows: Floats, row_positions: Positions) -> None:
         self.image_ids = image_ids
         self._rows = rows
-        self._row_positions = at
+        self._row_positions = row_positions
 
     @classmethod
     def from_index(cls, index: ExactIndex, view_ids: NDArray[np.int64], image_ids: NDArray[np.int64]) -> Self:
-        """Those of the views (n,), of images (n,), that the index has; another process may have added some since."""
-        is_there = np.isin(view_ids, index.ids)
-        return cls(image_ids[is_there], index.rows, index.find_positions(view_ids[is_there]))
+        """Select the views (n,) of images (n,) that are in the index; another process may have added others since."""
+        is_indexed = np.isin(view_ids, index.ids)
+        return cls(image_ids[is_indexed], index.rows, index.find_positions(view_ids[is_indexed]))
 
-    def select(self, places: Positions) -> Self:
-        """Those at some places, in that order."""
-        return type(self)(self.image_ids[places], self._rows, self._row_positions[places])
+    def select(self, positions: Positions) -> Self:
+        """Select the images at some positions, in that order."""
+        return type(self)(self.image_ids[positions], self._rows, self._row_positions[positions])
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def read_vectors(self, places: Positions | slice) -> Floats:
-        """The unit vectors (m, d) at those places."""
-        return np.ascontiguousarray(self._rows[self._row_positions[places]])
+    def read_vectors(self, positions: Positions | slice) -> Floats:
+        """Read the unit vectors (m, d) at positions (m,)."""
+        return np.ascontiguousarray(self._rows[self._row_positions[positions]])
 
-    def compute_similarities(self, place: int, others: Positions) -> Floats:
-        """Of the image at a place to others (m,): cosines (m,), clipped to [-1, 1]."""
-        one = self.read_vectors(np.array([place]))[0]
+    def compute_similarities(self, position: int, others: Positions) -> Floats:
+        """Compute the cosines (m,) of one image to others (m,), clipped to [-1, 1]."""
+        one = self.read_vectors(np.array([position]))[0]
         starts = range(0, len(others), _BLOCK_COLUMNS)
         found = [self.read_vectors(others[start : start + _BLOCK_COLUMNS]) @ one for start in starts]
         return np.clip(np.concatenate(found), -1, 1) if found else np.empty(0, np.float32)
 
-    def compute_pair_similarities(self, places: Positions, others: Positions) -> Floats:
-        """Of the image at each place (p,) to that at the same position of `others` (p,): cosines (p,)."""
-        starts = range(0, len(places), _BLOCK_ROWS)
+    def compute_pair_similarities(self, positions: Positions, others: Positions) -> Floats:
+        """Compute the cosines (p,) of pairs: the images at `positions` (p,) and at `others` (p,)."""
+        starts = range(0, len(positions), _BLOCK_ROWS)
         blocks = [slice(start, start + _BLOCK_ROWS) for start in starts]
-        found = [(self.read_vectors(places[some]) * self.read_vectors(others[some])).sum(1) for some in blocks]
+        found = [(self.read_vectors(positions[block]) * self.read_vectors(others[block])).sum(1) for block in blocks]
         return np.clip(np.concatenate(found), -1, 1) if found else np.empty(0, np.float32)
 
-    def find_nearest(self, places: Positions, n: int) -> tuple[Floats, Positions]:
-        """The n nearest others of the images at those places (m,): similarities and places (m, min(n, len - 1))."""
+    def find_nearest(self, positions: Positions, n: int) -> tuple[Floats, Positions]:
+        """Find the n nearest others of images (m,): similarities and positions, (m, min(n, len - 1)) each."""
         n = min(n, len(self) - 1)
-        queries = self.read_vectors(places)
-        similarities = np.empty((len(places), 0), np.float32)
-        found = np.empty((len(places), 0), np.intp)
+        queries = self.read_vectors(positions)
+        similarities = np.empty((len(positions), 0), np.float32)
+        found = np.empty((len(positions), 0), np.intp)
         for start in range(0, len(self), _BLOCK_COLUMNS):
             columns = np.arange(start, min(start + _BLOCK_COLUMNS, len(self)))
             block = queries @ self.read_vectors(columns).T
-            block[places[:, None] == columns] = -np.inf
+            block[positions[:, None] == columns] = -np.inf
             similarities = np.concatenate([similarities, block], axis=1)
             found = np.concatenate([found, np.broadcast_to(columns, block.shape)], axis=1)
             order = np.argsort(-similarities, axis=1, kind="stable")[:, :n]
@@ -75,7 +75,7 @@ class OriginalVectors:
 
 
 class RejectedPairs:
-    """Pairs of images that a person said are no duplicates, by place."""
+    """Pairs of images that the user marked as different, by position."""
 
     def __init__(self, originals: OriginalVectors, image_pairs: Iterable[tuple[int, int]]) -> None:
         order = np.argsort(originals.image_ids)
@@ -88,12 +88,12 @@ class RejectedPairs:
             self._partners.setdefault(a, set()).add(b)
             self._partners.setdefault(b, set()).add(a)
 
-    def list_partners(self, place: int) -> set[int]:
-        """What the image at that place is not to be put together with."""
-        return self._partners.get(place, set())
+    def list_partners(self, position: int) -> set[int]:
+        """List the positions of the images that are rejected as duplicates of this image."""
+        return self._partners.get(position, set())
 
     def select_block(self, rows: range, columns: range) -> Positions:
-        """The pairs (m, 2), rising, of which the first is among the rows and the second among the columns."""
+        """Select the pairs (m, 2), rising, with the first position in `rows` and the second in `columns`."""
         a, b = self._pairs.T
         inside = (a >= rows.start) & (a < rows.stop) & (b >= columns.start) & (b < columns.stop)
         found: Positions = self._pairs[inside]
@@ -102,9 +102,9 @@ class RejectedPairs:
 
 @dataclass(frozen=True, slots=True)
 class SimilarityGraph:
-    """What is alike: at least `least` similar.
+    """The graph of images linked by a similarity of at least `min_similarity`.
 
-    For each image (n,) the first of its component, and how many others it is alike to itself.
+    `component` (n,) is the first position of the component of each image, `degrees` (n,) the number of its links.
     """
 
     min_similarity: float
@@ -112,52 +112,52 @@ class SimilarityGraph:
     degrees: NDArray[np.int64]
 
     def iterate_components(self) -> Iterator[Positions]:
-        """The places of each component of at least two images, by its first."""
+        """Iterate over the positions of each component of at least two images, by its first position."""
         order = np.argsort(self.component, kind="stable")
         edges = np.flatnonzero(np.diff(self.component[order])) + 1
-        yield from (places for places in np.split(order, edges) if len(places) > 1)
+        yield from (positions for positions in np.split(order, edges) if len(positions) > 1)
 
 
 def build_similarity_graph(
     originals: OriginalVectors,
-    least: float,
+    min_similarity: float,
     rejections: RejectedPairs,
     progress: Callable[[float], None] = lambda _: None,
 ) -> SimilarityGraph:
-    """Components of the graph of pairs at least as similar as `least`, without the rejected ones.
+    """Build the graph of all pairs with a similarity of at least `min_similarity`, without the rejected pairs.
 
-    Union-find over the rows of one block of similarities after the other: memory is that of a block, however many
-    pairs there are. `progress` is told the share that is done.
+    Union-find over the rows of one block of similarities after the other: memory holds one block, whatever the number
+    of pairs. `progress` is called with the finished share.
     """
     n = len(originals)
-    parent, n_alike = np.arange(n), np.zeros(n, np.int64)
+    parent, degrees = np.arange(n), np.zeros(n, np.int64)
     for start in range(0, n, _BLOCK_ROWS):
         rows = range(start, min(start + _BLOCK_ROWS, n))
         queries = originals.read_vectors(slice(rows.start, rows.stop))
         for left in range(start, n, _BLOCK_COLUMNS):
             columns = range(left, min(left + _BLOCK_COLUMNS, n))
-            is_alike = queries @ originals.read_vectors(slice(columns.start, columns.stop)).T >= least
-            is_alike &= np.arange(rows.start, rows.stop)[:, None] < np.arange(columns.start, columns.stop)
+            is_linked = queries @ originals.read_vectors(slice(columns.start, columns.stop)).T >= min_similarity
+            is_linked &= np.arange(rows.start, rows.stop)[:, None] < np.arange(columns.start, columns.stop)
             rejected = rejections.select_block(rows, columns)
-            is_alike[rejected[:, 0] - rows.start, rejected[:, 1] - columns.start] = False
-            n_alike[rows.start : rows.stop] += is_alike.sum(1)
-            n_alike[columns.start : columns.stop] += is_alike.sum(0)
-            for row in np.flatnonzero(is_alike.any(1)).tolist():
-                _unite(parent, rows.start + row, columns.start + np.flatnonzero(is_alike[row]))
+            is_linked[rejected[:, 0] - rows.start, rejected[:, 1] - columns.start] = False
+            degrees[rows.start : rows.stop] += is_linked.sum(1)
+            degrees[columns.start : columns.stop] += is_linked.sum(0)
+            for row in np.flatnonzero(is_linked.any(1)).tolist():
+                _unite(parent, rows.start + row, columns.start + np.flatnonzero(is_linked[row]))
         progress(1 - (1 - rows.stop / n) ** 2)
-    return SimilarityGraph(least, _find_roots(parent, np.arange(n)), n_alike)
+    return SimilarityGraph(min_similarity, _find_roots(parent, np.arange(n)), degrees)
 
 
-def _unite(parent: Positions, place: int, others: Positions) -> None:
-    """Put all into one component; its root is its first image."""
-    roots = _find_roots(parent, np.append(others, place))
+def _unite(parent: Positions, position: int, others: Positions) -> None:
+    """Join all positions into one component, whose root is its first position."""
+    roots = _find_roots(parent, np.append(others, position))
     parent[roots] = roots.min()
 
 
-def _find_roots(parent: Positions, places: Positions) -> Positions:
-    """The root of each place; the ways there are shortened."""
-    roots = parent[places]
+def _find_roots(parent: Positions, positions: Positions) -> Positions:
+    """Find the root of each position, and compress the paths to the roots."""
+    roots = parent[positions]
     while not np.array_equal(above := parent[roots], roots):
         roots = above
-    parent[places] = roots
+    parent[positions] = roots
     return roots

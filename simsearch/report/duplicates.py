@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -95,36 +94,12 @@ def write_duplicates(report: DuplicateReport, about: DuplicatesContext, file: st
 
 def build_duplicates_document(report: DuplicateReport, about: DuplicatesContext) -> dict[str, Any]:
     """Plain lists, texts and numbers; groups in the order of the report, numbered from 1."""
-    calibration = report.calibration
     return {
         "collection": about.collection,
         "backbone": about.backbone,
         "model": about.model,
-        "images": report.n_images,
-        "question": dataclasses.asdict(report.question),
-        "groups": [_build_group(number, group) for number, group in enumerate(report.groups, start=1)],
-        "removable": len(list_removable(report)),
-        "freed_bytes": count_freed_bytes(report),
-        "calibration": calibration
-        and {
-            **dataclasses.asdict(calibration),
-            "false_positive_rate": calibration.false_positive_rate,
-            "recall": calibration.recall,
-        },
-        "unread": list(report.unread),
-        "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+        **report.to_dict(),
     }
-
-
-def list_removable(report: DuplicateReport) -> tuple[str, ...]:
-    """The files that could go, each once: a copy may be in an exact group and in a near one."""
-    return tuple(dict.fromkeys(path for group in report.groups for path in group.remove))
-
-
-def count_freed_bytes(report: DuplicateReport) -> int:
-    """How much room those files take."""
-    sizes = {path: member.size_bytes for group in report.groups for member in group.members for path in member.paths}
-    return sum(sizes[path] for path in list_removable(report))
 
 
 def build_duplicates_csv(report: DuplicateReport) -> str:
@@ -151,10 +126,10 @@ def render_duplicates(report: DuplicateReport, about: DuplicatesContext) -> str:
         sections=[
             (tier, TIER_TITLES[tier], TIER_DESCRIPTIONS[tier], [block for block in blocks if block.group.tier == tier])
             for tier in TIERS
-            if report.of_tier(tier)
+            if report.select_tier(tier)
         ],
-        n_removable=len(list_removable(report)),
-        freed=count_freed_bytes(report),
+        n_removable=len(report.removable_paths),
+        freed=report.freed_bytes,
         collection_quoted=shlex.quote(about.collection),
         n_hidden=len(report.groups) - len(blocks),
         most_in_group=MAX_IN_GROUP,
@@ -163,7 +138,7 @@ def render_duplicates(report: DuplicateReport, about: DuplicatesContext) -> str:
 
 def summarize_duplicates(report: DuplicateReport) -> list[str]:
     """What was found, in sentences."""
-    n_files, counts = len(list_removable(report)), {tier: len(report.of_tier(tier)) for tier in TIERS}
+    n_files, counts = len(report.removable_paths), {tier: len(report.select_tier(tier)) for tier in TIERS}
     if not report.groups:
         return [f"No duplicates among {report.n_images:,} images."]
     kinds = {"exact": "of equal files", "near": "of edited pictures", "similar": "of look-alikes"}
@@ -180,22 +155,11 @@ def suggest_action(group: DuplicateGroup, path: str) -> str:
     """`keep`, `remove`, or `look` where the pictures are different ones."""
     if group.tier == "similar":
         return "look"
-    return "keep" if path in group.keep else "remove"
+    return "keep" if path in group.kept_paths else "remove"
 
 
 def _format_count(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
-def _build_group(number: int, group: DuplicateGroup) -> dict[str, Any]:
-    return {
-        "group": number,
-        "tier": group.tier,
-        "keep": list(group.keep),
-        "remove": list(group.remove),
-        "freed_bytes": group.freed_bytes,
-        "members": [dataclasses.asdict(member) for member in group.members],
-    }
 
 
 def _build_cards(report: DuplicateReport) -> Iterator[GroupCard]:

@@ -123,7 +123,7 @@ def test_a_rejected_group_is_not_reported_until_it_is_unrejected(edited: Path, t
 
     def near() -> list[list[int]]:
         with Collection.open(tmp_path / "indexes" / "photos") as opened:
-            groups = opened.duplicates().of_tier("near")
+            groups = opened.duplicates().select_tier("near")
         return [sorted(member.image_id for member in group.members) for group in groups]
 
     first, *others = near()
@@ -190,7 +190,7 @@ def test_without_pyarrow_the_extra_is_named(home: Path, tmp_path: Path):
         (["duplicates", "--keep", "best"], 2, "'best' is not one of 'largest', 'oldest', 'newest', 'shortest-path'"),
         (["duplicates", "--out", "d.xlsx"], 2, "end its name in .html, .csv or .json"),
         (["duplicates", "--reject", "one"], 2, "--reject one is not a list of image ids"),
-        (["duplicates", "--reject", "3"], 2, "one image makes no pair"),
+        (["duplicates", "--reject", "3"], 2, "one image is not a pair"),
         (["duplicates", "--reject", "3,99"], 1, "no image 99"),
         (["duplicates", "--false-positive-rate", "2"], 2, "the false positive rate is 2"),
         (["export", "e.xml"], 2, "does not say which format"),

@@ -19,7 +19,6 @@ from simsearch.duplicates.alignment import MIN_LIKENESS, measure_likeness
 from simsearch.duplicates.calibration import estimate_overlaid_share, find_threshold
 from simsearch.duplicates.edits import EDITS
 from simsearch.duplicates.grouping import build_stars
-from simsearch.duplicates.holdings import SnapshotFile, SnapshotImage
 from simsearch.duplicates.keep_rules import sort_by_preference
 from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
 from simsearch.duplicates.search import SearchedModel, find_duplicates
@@ -30,6 +29,7 @@ from simsearch.images.decode import DecodedImage
 from simsearch.index.cache import IndexCache
 from simsearch.models.embedder import open_embedder
 from simsearch.store.catalog import Catalog
+from simsearch.store.snapshot import StoredFile, StoredImage
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.support import oneshot
 
@@ -264,10 +264,9 @@ def test_nothing_is_claimed_to_be_rarer_than_what_was_looked_at():
 # What to keep
 
 
-def held(image_id: int, side: int, size_bytes: int, taken_at: str | None, *files: tuple[str, int]) -> SnapshotImage:
-    return SnapshotImage(
-        image_id, "", side, side, size_bytes, taken_at, tuple(SnapshotFile(path, 10**9 * s) for path, s in files)
-    )
+def held(image_id: int, side: int, size_bytes: int, taken_at: str | None, *files: tuple[str, int]) -> StoredImage:
+    stored = tuple(StoredFile(path, size_bytes, 10**9 * s) for path, s in files)
+    return StoredImage(image_id, "", side, side, "PNG", size_bytes, taken_at, None, stored)
 
 
 @pytest.mark.parametrize(
@@ -351,19 +350,19 @@ def test_copies_are_exact_and_edits_are_near(found: DuplicateReport):
 
 
 def test_similar_pictures_are_told_apart_from_near_ones_and_none_is_to_go(found: DuplicateReport):
-    near = {path for group in found.of_tier("near") for path in group.remove}
-    for group in found.of_tier("similar"):
+    near = {path for group in found.select_tier("near") for path in group.removable_paths}
+    for group in found.select_tier("similar"):
         assert near.isdisjoint(group.members[0].paths)
-        assert (group.keep, group.remove, group.freed_bytes) == (group.paths, (), 0)
+        assert (group.kept_paths, group.removable_paths, group.freed_bytes) == (group.paths, (), 0)
 
 
 def test_the_largest_stays_and_every_picture_keeps_a_file(album: Path, found: DuplicateReport):
-    gone = {path for group in found.groups for path in group.remove}
-    for group in found.of_tier("near"):
+    gone = {path for group in found.groups for path in group.removable_paths}
+    for group in found.select_tier("near"):
         sizes = [member.width * member.height for member in group.members]
         assert sizes[0] == max(sizes)
-        assert not set(group.keep) & gone
-        assert group.freed_bytes == sum(os.path.getsize(path) for path in group.remove)
+        assert not set(group.kept_paths) & gone
+        assert group.freed_bytes == sum(os.path.getsize(path) for path in group.removable_paths)
         assert [member.similarity for member in group.members[1:]] == sorted(
             (member.similarity for member in group.members[1:]), reverse=True
         )
@@ -421,7 +420,7 @@ def test_a_file_that_is_gone_or_another_is_not_told_as_near(twins: tuple[Path, P
     assert names(duplicates(collection), "near") == [["picture_03.png", "picture_03_edit.jpg"]]
     edit.write_bytes(draw_picture(edit.with_name("other.png"), 99).read_bytes())
     report = duplicates(collection)
-    assert (report.of_tier("near"), report.unread) == ((), (str(edit),))
+    assert (report.select_tier("near"), report.unread) == ((), (str(edit),))
     edit.unlink()
     assert duplicates(collection).unread == (str(edit),)
 
@@ -429,7 +428,7 @@ def test_a_file_that_is_gone_or_another_is_not_told_as_near(twins: tuple[Path, P
 def test_pictures_that_are_all_out_of_reach_are_an_error_with_advice(twins: tuple[Path, Path]):
     collection, edit = twins
     edit.parent.parent.rename(edit.parent.parent.with_name("elsewhere"))
-    with pytest.raises(UnreadableFile, match=r"gone.*index the pictures where they are now"):
+    with pytest.raises(UnreadableFile, match=r"missing.*index the pictures at their current location"):
         duplicates(collection)
 
 
@@ -485,7 +484,7 @@ def test_the_duplicates_of_a_public_data_set_are_found_and_its_look_alikes_are_n
     choice = ModelChoice(backbone="mobilenet_v2", weights=str(shared / "weights" / "mobilenet_v2.weights.h5"))
     oneshot.ingest(tmp_path / "ix", [folder], choice)
     with Collection.open(tmp_path / "ix") as collection:
-        groups = collection.duplicates().of_tier("near")
+        groups = collection.duplicates().select_tier("near")
     same = {
         frozenset({"cougar_face/image_0061.jpg", "cougar_face/image_0066.jpg"}),
         frozenset({"garfield/image_0023.jpg", "garfield/image_0024.jpg", "garfield/image_0025.jpg"}),

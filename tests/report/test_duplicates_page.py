@@ -25,8 +25,6 @@ from simsearch.report.duplicates import (
     build_duplicates_csv,
     build_duplicates_document,
     check_report_path,
-    count_freed_bytes,
-    list_removable,
     render_duplicates,
     summarize_duplicates,
     write_duplicates,
@@ -66,8 +64,8 @@ def found(tmp_path: Path) -> DuplicateReport:
 
 def test_a_file_that_could_go_counts_once(found: DuplicateReport, tmp_path: Path):
     hostile, lost = str(tmp_path / HOSTILE), os.path.join(os.fspath(tmp_path), NOT_UTF8)
-    assert list_removable(found) == (lost, hostile)
-    assert count_freed_bytes(found) == 600
+    assert found.removable_paths == (lost, hostile)
+    assert found.freed_bytes == 600
     assert summarize_duplicates(found) == [
         "1 group of equal files, 1 group of edited pictures and 1 group of look-alikes.",
         "2 files could go. Nothing was deleted.",
