@@ -168,9 +168,9 @@ def _create_store(location: ObjectAddress) -> ObjectStore:
     uncached: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     try:
         if location.scheme == "s3":
-            from simsearch.sources.s3 import S3Store, make_client_config
+            from simsearch.sources.s3 import CLIENT_CONFIG, S3Store
 
-            uncached |= {"config_kwargs": make_client_config()}
+            uncached |= {"config_kwargs": dict(CLIENT_CONFIG)}
             return S3Store(location.bucket, lambda **credentials: fsspec.filesystem("s3", **credentials, **uncached))
         for library in _NOISY_LOGGERS[location.scheme]:
             logging.getLogger(library).setLevel(logging.CRITICAL)

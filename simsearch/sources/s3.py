@@ -7,7 +7,7 @@ ETag with a read, and no listing page by page: one page that fails would discard
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -57,14 +57,13 @@ _ACCESS_ADVICE = (
 _NETWORK_ADVICE = "check the network, AWS_ENDPOINT_URL and the region, and try again"
 
 
-def make_client_config() -> dict[str, Any]:
-    """Build the client configuration: short timeouts, and one attempt, because `retry.Retrier` decides on retries."""
-    return {
-        "connect_timeout": _CONNECT_TIMEOUT_S,
-        "read_timeout": _READ_TIMEOUT_S,
-        "retries": {"total_max_attempts": 1},
-        "max_pool_connections": N_CONNECTIONS,
-    }
+CLIENT_CONFIG: Mapping[str, Any] = {
+    "connect_timeout": _CONNECT_TIMEOUT_S,
+    "read_timeout": _READ_TIMEOUT_S,
+    "retries": {"total_max_attempts": 1},
+    "max_pool_connections": N_CONNECTIONS,
+}
+"""The configuration of the client: short timeouts, and one attempt, because `retry.Retrier` decides on retries."""
 
 
 class S3Store:

@@ -22,37 +22,15 @@ from simsearch.sources.addresses import (
 from simsearch.sources.remote import FolderListing, look_up, look_up_each, read_content
 from simsearch.sources.retry import RemoteNotFound, RemoteState
 
-_COMMON_EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".webp",
-    ".avif",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".dib",
+_COMMON_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib"}
 )
-_RARE_EXTENSIONS = (".heic", ".heif", ".hif", ".jp2", ".ppm", ".pgm", ".pbm")
-_UNSUPPORTED_EXTENSIONS = (
-    ".jxl",
-    ".svg",
-    ".psd",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".dng",
-    ".orf",
-    ".rw2",
-    ".raf",
-    ".pef",
+_RARE_EXTENSIONS = frozenset({".heic", ".heif", ".hif", ".jp2", ".ppm", ".pgm", ".pbm"})
+_UNSUPPORTED_EXTENSIONS = frozenset(
+    {".jxl", ".svg", ".psd", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef"}
 )
 
-PICTURE_EXTENSIONS = frozenset((*_COMMON_EXTENSIONS, *_RARE_EXTENSIONS, *_UNSUPPORTED_EXTENSIONS))
+PICTURE_EXTENSIONS = _COMMON_EXTENSIONS | _RARE_EXTENSIONS | _UNSUPPORTED_EXTENSIONS
 """Extensions of picture files, in lower case. They include formats that cannot be read, so that such files are reported
 as skipped. The type of a file is decided by its content."""
 

@@ -19,7 +19,7 @@ from simsearch.sources.addresses import ObjectAddress
 from simsearch.sources.object_stores import FsspecStore, ObjectStore, open_store, translate_errors
 from simsearch.sources.remote import FolderListing, look_up, read_content
 from simsearch.sources.retry import AccessDenied, RemoteNotFound, RemoteState, RemoteTooLarge, TemporaryFailure
-from simsearch.sources.s3 import S3Store, make_client_config
+from simsearch.sources.s3 import CLIENT_CONFIG, S3Store
 from tests.sources.test_addresses import ODD_KEYS
 from tests.support.stores import configure, new_bucket, proxy, s3_server
 
@@ -184,7 +184,7 @@ def test_what_goes_wrong_at_s3_is_told_by_its_kind(
     bucket.put("a.jpg", b"0123456789" * 1000)
     with proxy(server, lambda method, path: mood) as between:
         configure(between.address, monkeypatch, tmp_path)
-        quick = {"config_kwargs": make_client_config() | {"read_timeout": 0.5}, "skip_instance_cache": True}
+        quick = {"config_kwargs": {**CLIENT_CONFIG, "read_timeout": 0.5}, "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **quick, **who))
         with pytest.raises(UnreadableFile, match=reason) as caught:
             store.read("a.jpg", first=None, max_bytes=100_000)
@@ -198,7 +198,7 @@ def test_a_body_that_drips_is_left_when_its_time_is_up(server: str, monkeypatch:
     bucket.put("a.jpg", b"0123456789" * 1000)
     with proxy(server, lambda method, path: "slow") as between:
         configure(between.address, monkeypatch, tmp_path)
-        options = {"config_kwargs": make_client_config(), "skip_instance_cache": True}
+        options = {"config_kwargs": dict(CLIENT_CONFIG), "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **options, **who), timeout_s=0.03)
         with pytest.raises(TemporaryFailure, match="the request timed out"):
             store.read("a.jpg", first=None, max_bytes=100_000)
