@@ -41,12 +41,12 @@ def test_the_histogram_needs_nothing(places):
 @pytest.mark.parametrize(
     ("option", "value"), [("weights", "mine.h5"), ("weights", "random"), ("layer", "fc2"), ("pooling", "max")]
 )
-def test_the_histogram_refuses_what_only_a_network_has(option, value):
+def test_histogram_refuses_network_options(option, value):
     with pytest.raises(ModelError, match=f"^--{option} does not apply to the backbone histogram; remove --{option}"):
         chosen("histogram", **{option: value})
 
 
-def test_the_histogram_is_resized_as_asked():
+def test_histogram_uses_the_given_resize_rule():
     assert chosen("histogram", resize="crop").resize == "crop"
 
 
@@ -59,7 +59,7 @@ def test_the_histogram_is_an_embedder_like_any_other():
 # Rows of the zoo -----------------------------------------------------------------------------------------------------
 
 
-def test_a_row_fills_in_what_the_user_left_out(places):
+def test_row_provides_the_defaults(places):
     file = places.put("named", "vgg16_notop.weights.h5")
     model = chosen("vgg16")
     assert (model.backbone, model.runtime, model.file) == ("vgg16", "keras-zoo", file)
@@ -68,7 +68,7 @@ def test_a_row_fills_in_what_the_user_left_out(places):
     assert (model.layer, model.pooling, model.resize) == ("block5_pool", "avg", "squash")
 
 
-def test_what_the_user_names_goes_before_the_row(places, tmp_path):
+def test_user_options_override_the_row(places, tmp_path):
     (tmp_path / "mine.h5").write_bytes(b"mine")
     model = chosen("vgg16", weights=str(tmp_path / "mine.h5"), layer="block4_pool", pooling="gem", resize="pad")
     assert (model.file, model.layer, model.pooling) == (str(tmp_path / "mine.h5"), "block4_pool", "gem")
@@ -95,7 +95,7 @@ def test_random_weights_are_looked_for_nowhere(places):
 
 
 @pytest.mark.parametrize("row", BACKBONES.values(), ids=lambda row: row.name)
-def test_every_row_of_the_zoo_becomes_a_model(row, places):
+def test_every_zoo_row_resolves_to_a_model(row, places):
     model = chosen(row.name, weights="random")
     assert (model.backbone, model.side_px, model.layer) == (row.name, row.side_px, row.layer)
 
@@ -141,7 +141,7 @@ def test_the_list_has_a_row_for_every_name(places):
     assert len({tuple(row) for row in written}) == 1
 
 
-def test_the_list_tells_where_weights_lie(places):
+def test_list_reports_the_path_of_weights(places):
     file = places.put("keras", "mobilenet_v2.weights.h5")
     found = {row.name: row.weights_path for row in list_backbones()}
     assert {name: path for name, path in found.items() if path and name != "builtin"} == {"mobilenet_v2": file}
@@ -262,7 +262,7 @@ def test_a_model_file_is_a_backbone(mine):
     assert (model.layer, model.pooling) == ("features", "max")
 
 
-def test_a_model_file_brings_its_own_weights(mine):
+def test_model_file_contains_its_own_weights(mine):
     with pytest.raises(ModelError, match=r"mine\.onnx contains its own weights; remove --weights"):
         chosen("mine.onnx", weights="other.h5")
     with pytest.raises(ModelError, match=r"mine\.onnx contains its own weights; remove --weights"):

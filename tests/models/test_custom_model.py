@@ -43,21 +43,21 @@ def saved_model(folder, content=b"a graph, as it were"):
 # What is read --------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_json_does_not_say_has_defaults(path):
+def test_fields_missing_in_the_json_have_defaults(path):
     model = read(path)
     assert (model.backbone, model.runtime, model.file) == ("flowers", "onnx", str(path))
     assert (model.side_px, model.scaling) == (96, SCALINGS["torch"])
     assert (model.resize, model.layer, model.pooling) == ("squash", None, "avg")
 
 
-def test_the_json_says_all_that_a_file_cannot(path):
+def test_json_holds_all_input_settings(path):
     settle(path, {"side": 32, "scaling": "caffe", "resize": "pad", "layer": "features", "pooling": "gem"})
     model = read(path)
     assert (model.side_px, model.scaling) == (32, SCALINGS["caffe"])
     assert (model.resize, model.layer, model.pooling) == ("pad", "features", "gem")
 
 
-def test_what_the_caller_names_goes_before_the_json(path):
+def test_arguments_override_the_json(path):
     settle(path, WELL | {"resize": "pad", "layer": "features", "pooling": "gem"})
     model = read(path, resize="crop", layer="other", pooling="max")
     assert (model.resize, model.layer, model.pooling) == ("crop", "other", "max")
@@ -77,7 +77,7 @@ def test_a_scaling_can_be_written_in_numbers(path, own, scaling):
 
 
 @pytest.mark.parametrize(("name", "runtime"), [("flowers.keras", "keras-file"), ("flowers.onnx", "onnx")])
-def test_the_ending_tells_what_a_file_is(tmp_path, name, runtime):
+def test_extension_determines_the_format(tmp_path, name, runtime):
     (tmp_path / name).write_bytes(b"")
     settle(tmp_path / name, WELL)
     assert read(tmp_path / name).runtime == runtime
@@ -93,7 +93,7 @@ def test_a_slash_behind_a_folder_changes_nothing(tmp_path):
     assert read(f"{folder}/") == read(folder)
 
 
-def test_a_name_becomes_one_that_every_file_system_takes(path):
+def test_name_is_made_valid_for_every_file_system(path):
     odd = path.with_name("my flowers (größer).onnx")
     shutil.copy(path, odd)
     settle(odd, WELL)

@@ -102,7 +102,7 @@ def test_the_second_opening_needs_neither_tensorflow_nor_the_weights(model: Mode
     np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected)
 
 
-def test_a_damaged_graph_in_the_cache_is_made_anew_and_told_once(model: Model, pixels: np.ndarray, cache: Path):
+def test_damaged_graph_in_the_cache_is_converted_again_with_one_note(model: Model, pixels: np.ndarray, cache: Path):
     expected = open_embedder(model).embed(pixels[:3])
     (weights,) = cache.rglob("graph.bin")
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -112,7 +112,7 @@ def test_a_damaged_graph_in_the_cache_is_made_anew_and_told_once(model: Model, p
     assert open_embedder(model).notes == ()
 
 
-def test_a_cache_that_cannot_be_written_to_is_told_and_does_not_matter(
+def test_cache_that_cannot_be_written_is_noted_and_not_fatal(
     model: Model, pixels: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     cache.parent.joinpath("file").write_text("in the way")
@@ -144,7 +144,7 @@ def test_a_layer_that_openvino_does_not_know_is_served_by_tensorflow(tmp_path: P
         open_embedder(model, LoadOptions(engine="openvino"))
 
 
-def test_without_openvino_tensorflow_serves_and_says_so(model: Model, tmp_path: Path):
+def test_without_openvino_tensorflow_is_used_with_a_note(model: Model, tmp_path: Path):
     """A real missing package: the child finds one that fails to import in its place."""
     (tmp_path / "openvino.py").write_text("raise ImportError('no OpenVINO for this platform')")
     code = (
@@ -181,7 +181,7 @@ def test_int8_is_kept_as_bytes_that_give_the_same_vectors(model: Model, pixels: 
     assert other.model.fingerprint != settled.model.fingerprint
 
 
-def test_a_precision_that_disagrees_is_refused_and_told(tmp_path: Path):
+def test_precision_that_disagrees_is_rejected_with_a_note(tmp_path: Path):
     """Differences of nearly equal numbers: what bf16's eight bits cannot hold."""
     import keras
 
@@ -204,7 +204,7 @@ def test_a_precision_that_disagrees_is_refused_and_told(tmp_path: Path):
     assert "bf16 changes the vectors" in settled.notes[-1]
 
 
-def test_few_pictures_are_not_calibrated_on_without_being_asked(model: Model, pixels: np.ndarray):
+def test_auto_does_not_calibrate_on_few_pictures(model: Model, pixels: np.ndarray):
     assert open_with_precision(model, "auto", LoadOptions(pixels=pixels[:20])).model.precision in ("bf16", "f32")
     told = open_with_precision(model, "int8", LoadOptions(pixels=pixels[:20]))
     assert any("300 or more are better" in note for note in told.notes)

@@ -22,11 +22,11 @@ def _save(definition: Path) -> None:
     definition.with_suffix(".bin").write_bytes(b"weights")
 
 
-def test_what_was_never_kept_is_not_there():
+def test_unknown_key_is_not_found():
     assert graph_cache.find("net") is None
 
 
-def test_what_was_kept_is_found():
+def test_stored_graph_is_found():
     kept = graph_cache.keep("net", _save)
     assert graph_cache.find("net") == kept
     assert (kept.read_text(), kept.with_suffix(".bin").read_bytes()) == ("<net/>", b"weights")
@@ -34,7 +34,7 @@ def test_what_was_kept_is_found():
 
 @pytest.mark.parametrize("name", ["graph.xml", "graph.bin", "seal.json"])
 @pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-1])])
-def test_damage_is_noticed_and_keeping_again_mends_it(name: str, harm):
+def test_damage_is_detected_and_repaired_by_storing_again(name: str, harm):
     harm(graph_cache.keep("net", _save).parent / name)
     with pytest.raises(ValueError, match="net"):
         graph_cache.find("net")

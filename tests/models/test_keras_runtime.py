@@ -69,7 +69,7 @@ def compute_layer_output(network, layer, pixels, scaling="tf"):
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("layer", ["first", "second"])
-def test_a_map_is_pooled_as_asked(network, layer, pooling, tmp_path):
+def test_map_is_pooled_by_each_rule(network, layer, pooling, tmp_path):
     pixels = make_random_pixels(3, SIDE_PX)
     vectors = open_keras_embedder(save(network, tmp_path / "mine.keras"), layer=layer, pooling=pooling).embed(pixels)
     expected = normalize_rows(pool_maps(compute_layer_output(network, layer, pixels), pooling))
@@ -90,7 +90,7 @@ def test_tokens_are_pooled_like_positions(tmp_path):
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_pixels_are_scaled_as_the_model_says(network, scaling, tmp_path):
+def test_pixels_are_scaled_by_the_model_settings(network, scaling, tmp_path):
     pixels = make_random_pixels(2, SIDE_PX)
     vectors = open_keras_embedder(save(network, tmp_path / "mine.keras", scaling=scaling), layer="first").embed(pixels)
     expected = normalize_rows(pool_maps(compute_layer_output(network, "first", pixels, scaling), "avg"))
@@ -152,7 +152,7 @@ def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
     ("layer", "width"),
     [("block_6_expand_relu", 192), pytest.param("global_average_pooling2d", 1280, marks=pytest.mark.long)],
 )
-def test_any_layer_of_a_network_can_be_asked_for(layer, width):
+def test_any_layer_of_a_network_can_be_selected(layer, width):
     middle = open_keras_embedder("mobilenet_v2", weights="random", layer=layer)
     vectors = middle.embed(make_random_pixels(1, 224))
     assert (vectors.shape, middle.width) == ((1, width), width)
@@ -290,7 +290,7 @@ def test_a_saved_network_gives_the_vectors_of_the_network(network, name, tmp_pat
     assert loaded.width == 4
 
 
-def test_a_saved_model_is_pooled_as_asked(network, tmp_path):
+def test_saved_model_is_pooled_by_the_given_rule(network, tmp_path):
     pixels = make_random_pixels(3, SIDE_PX)
     maps = keras.Model(network.input, network.get_layer("second").output)
     vectors = open_keras_embedder(save(maps, tmp_path / "mine", pooling="gem", scaling="caffe")).embed(pixels)

@@ -34,12 +34,12 @@ def test_the_last_convolution_of_each_size_is_taken_in_the_order_of_the_network(
     assert list_names(select_layers(SMALL, (), "mine")) == ["conv_b", "conv_c"]
 
 
-def test_a_size_that_comes_back_later_is_one_block():
+def test_map_size_that_recurs_is_one_block():
     branched = make_network(("conv_a", (8, 8, 1)), ("conv_b", (4, 4, 1)), ("conv_c", (8, 8, 1)), ("conv_d", (4, 8, 1)))
     assert list_names(find_last_convolutions(branched)) == ["conv_b", "conv_c", "conv_d"]
 
 
-def test_layers_are_named_or_numbered_from_the_input_and_come_as_asked_each_once():
+def test_layers_are_selected_by_name_or_index_in_order_without_repeats():
     assert list_names(select_layers(SMALL, ["relu", 1, "4", "conv_a", 0], "mine")) == [
         "relu",
         "conv_a",
@@ -53,7 +53,7 @@ def test_a_layer_that_is_called_like_a_number_is_found_by_its_name():
 
 
 @pytest.mark.parametrize("index", [9, -1, "9", "-3"])
-def test_an_index_outside_the_network_is_told_with_the_range(index: int | str):
+def test_index_out_of_range_names_the_range(index: int | str):
     with pytest.raises(ModelError, match=rf"mine has no layer {index}; give an index from 0 \(the input\) to 8"):
         select_layers(SMALL, [index], "mine")
 

@@ -53,7 +53,7 @@ def test_the_fingerprint_changes_with_each_number_of_the_scaling(scaling):
 
 
 @pytest.mark.parametrize("file", ["/elsewhere/vgg16.weights.h5", "/somewhere/other.h5", None])
-def test_the_fingerprint_is_the_same_wherever_the_file_lies(file):
+def test_fingerprint_does_not_depend_on_the_file_path(file):
     assert dataclasses.replace(MODEL, file=file).fingerprint == MODEL.fingerprint
 
 
@@ -92,5 +92,5 @@ def test_json_is_one_object_of_plain_values():
         ("onnx", None),
     ],
 )
-def test_only_what_the_zoo_knows_has_a_row(runtime, row):
+def test_only_listed_backbones_have_a_zoo_name(runtime, row):
     assert dataclasses.replace(MODEL, runtime=runtime).zoo_name == row

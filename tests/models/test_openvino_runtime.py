@@ -155,7 +155,7 @@ def test_vectors_are_those_numpy_computes(network, pooling, tmp_path):
 
 @pytest.mark.parametrize("network", [make_planar, make_interleaved])
 @pytest.mark.parametrize("scaling", [*SCALINGS, "its own"])
-def test_pixels_are_scaled_as_the_model_says(network, scaling, tmp_path):
+def test_pixels_are_scaled_by_the_model_settings(network, scaling, tmp_path):
     pixels = make_random_pixels(2, SIDE_PX)
     own = {"channels": "bgr", "scale": [0.5, 0.25, -0.125], "offset": [1, -2, 30]}
     path = network().save(tmp_path / "mine.onnx", scaling=own if scaling == "its own" else scaling)

@@ -58,7 +58,7 @@ def elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str
 
 
 @pytest.mark.parametrize("backbone", ["histogram", "builtin"])
-def test_what_ships_with_simsearch_is_the_same_there(backbone: str, tmp_path: Path):
+def test_included_backbones_give_the_same_vectors_elsewhere(backbone: str, tmp_path: Path):
     model = resolve_model(ModelChoice(backbone=backbone))
     here, pixels = open_embedder(model, LoadOptions(for_throughput=True)), make_random_pixels(5, model.side_px)
     engine, vectors = elsewhere(here, pixels, tmp_path)

@@ -107,7 +107,7 @@ def test_a_folder_of_that_name_is_no_weights_file(places):
     assert find_local(VGG16, with_head=False) is None
 
 
-def test_what_is_found_has_an_absolute_path(places, monkeypatch, tmp_path):
+def test_found_weights_have_an_absolute_path(places, monkeypatch, tmp_path):
     places.put("named", NOTOP)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SIMSEARCH_WEIGHTS", "named")
@@ -115,7 +115,7 @@ def test_what_is_found_has_an_absolute_path(places, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", [NOTOP, "mobilenet_1_0_224_tf_no_top.h5", "NASNet-mobile-no-top.h5"])
-def test_a_name_tells_that_there_is_no_head(name):
+def test_file_name_shows_that_there_is_no_head(name):
     assert not has_head(f"weights/{name}")
 
 
@@ -164,7 +164,7 @@ def test_a_miss_names_the_mirror(places, monkeypatch):
     assert caught.value.url == f"https://mirror.example/keras/{NOTOP}"
 
 
-def test_what_a_miss_advises_is_found(places):
+def test_advice_for_missing_weights_works(places):
     with pytest.raises(WeightsMissing) as caught:
         find(VGG16, OFFLINE, with_head=False, download=refuse_download)
     Path(caught.value.place).mkdir(parents=True)
@@ -187,7 +187,7 @@ def test_a_download_lands_in_the_cache_and_serves_the_next_time(places, mirror, 
     assert mirror.asked == [NOTOP]
 
 
-def test_a_download_says_nothing_on_stdout(mirror, capfd):
+def test_download_writes_nothing_to_stdout(mirror, capfd):
     mirror.files[NOTOP] = CONTENT * 10_000
     find_weights(make_published(CONTENT * 10_000))
     assert capfd.readouterr() == ("", "")
@@ -223,7 +223,7 @@ def test_a_truncated_answer_leaves_nothing_behind(places, mirror, backbone):
     assert list_files(places.cache.parent) == []
 
 
-def test_a_failed_download_leaves_what_was_there(places, mirror):
+def test_failed_download_keeps_existing_files(places, mirror):
     kept = places.put("cache", "resnet50.weights.h5")
     with pytest.raises(WeightsMissing):
         find_weights(VGG16)

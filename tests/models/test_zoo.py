@@ -98,18 +98,18 @@ def test_the_layer_is_the_last_without_head(network):
 
 
 @pytest.mark.parametrize("network", list_rows(QUICK), indirect=True)
-def test_the_layer_gives_a_map_of_as_many_channels_as_the_row_says(network):
+def test_layer_has_the_channels_of_the_row(network):
     shape = network.without_head.get_layer(network.row.layer).output.shape
     assert (len(shape), shape[-1]) == (4, network.row.width)
 
 
 @pytest.mark.parametrize("network", list_rows(QUICK), indirect=True)
-def test_the_graph_without_head_has_as_many_parameters_as_the_row_says(network):
+def test_graph_without_head_has_the_parameters_of_the_row(network):
     assert network.without_head.count_params() == network.row.parameters
 
 
 @pytest.mark.parametrize("network", list_rows(QUICK_WITH_HEAD), indirect=True)
-def test_the_graph_with_head_takes_pictures_of_the_side_the_row_says(network):
+def test_graph_with_head_has_the_input_side_of_the_row(network):
     side = network.with_head.input_shape[1]
     if side is None:  # MobileNetV3's graph takes any; the published file's name tells what it was trained on
         side = int(re.search(r"_(\d+)_", network.row.top.name)[1])

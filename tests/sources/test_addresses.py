@@ -64,7 +64,7 @@ def test_any_key_survives_being_an_address(key: str):
     assert ObjectAddress.parse(canonicalize_address(ObjectAddress("s3", "bucket", key).address)).key == key
 
 
-def test_a_folder_holds_what_begins_with_its_name_and_a_slash():
+def test_folder_contains_addresses_that_start_with_its_name_and_a_slash():
     assert is_below("s3://b/pre/x.jpg", "s3://b/pre")
     assert is_below("s3://b/pre/x.jpg", "s3://b/pre/")
     assert is_below("s3://b/x.jpg", "s3://b")
@@ -86,7 +86,7 @@ def test_a_folder_holds_what_begins_with_its_name_and_a_slash():
         ("s3://b/all.txt", "file:///etc/passwd", "file:///etc/passwd"),
     ],
 )
-def test_lines_of_a_list_start_where_the_list_lies(base: str, line: str, place: str):
+def test_lines_of_a_list_are_relative_to_the_list_file(base: str, line: str, place: str):
     assert join_address(base, line) == place
 
 

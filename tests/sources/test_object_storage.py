@@ -145,13 +145,13 @@ def test_a_deleted_object_leaves_the_answers_and_a_renamed_one_costs_no_embeddin
     assert f"{bucket.address}/objects/bell/bell_01.jpg" not in paths
 
 
-def test_one_prefix_says_nothing_of_another(bucket: Bucket, collection: Path, photos: Path):
+def test_indexing_one_prefix_does_not_affect_another(bucket: Bucket, collection: Path, photos: Path):
     ingest(collection, f"{bucket.address}/objects/bell", photos)
     report = ingest(collection, f"{bucket.address}/objects/vase")
     assert (report.n_files, report.n_gone) == (32, 0)
 
 
-def test_what_is_no_picture_is_a_skip_if_it_claims_to_be_one(bucket: Bucket, collection: Path):
+def test_object_with_a_picture_extension_that_is_no_picture_is_skipped(bucket: Bucket, collection: Path):
     bucket.put("objects/broken.jpg", b"\xff\xd8\xff\xe0 and no more")
     bucket.put("objects/notes.txt", b"nothing to see")
     bucket.put("objects/film.mp4", b"\0\0\0\x18ftypmp42" + bytes(100_000))
@@ -191,7 +191,7 @@ def test_a_server_that_fails_every_request_is_one_clear_line_and_changes_nothing
 
 
 @pytest.mark.long
-def test_an_object_that_fails_for_good_is_a_skip_and_what_is_known_of_it_stays(
+def test_object_that_always_fails_is_skipped_and_keeps_its_vectors(
     bucket: Bucket, between: Proxy, collection: Path, folder: Path
 ):
     ingest(collection, f"{bucket.address}/objects")
@@ -218,7 +218,7 @@ def test_an_object_that_vanishes_between_listing_and_reading_is_a_skip(
     assert report.n_files == 19
 
 
-def test_wrong_credentials_are_told_and_make_no_collection(bucket: Bucket, between: Proxy, collection: Path):
+def test_wrong_credentials_are_an_error_and_create_no_collection(bucket: Bucket, between: Proxy, collection: Path):
     between.mood = lambda method, path: "403"
     with pytest.raises(SourceError, match=r"access is denied .*AWS_PROFILE"):
         ingest(collection, f"{bucket.address}/objects")
@@ -277,7 +277,7 @@ def test_an_interrupted_run_ends_soon_although_the_server_is_silent(bucket: Buck
 # Asking and looking after it
 
 
-def test_an_object_is_asked_with_like_a_file_and_not_offline(bucket: Bucket, collection: Path, folder: Path):
+def test_object_can_be_a_query_like_a_file_but_not_offline(bucket: Bucket, collection: Path, folder: Path):
     ingest(collection, f"{bucket.address}/objects")
     address = f"{bucket.address}/objects/vase/vase_03.jpg"
     with Collection.open(collection) as opened:
@@ -309,7 +309,7 @@ def test_a_contact_sheet_shows_objects(bucket: Bucket, collection: Path, tmp_pat
     assert (offline.returncode, "is on the network" in offline.stderr) == (2, True)
 
 
-def test_verify_says_how_many_files_it_did_not_look_for(bucket: Bucket, collection: Path, photos: Path):
+def test_verify_reports_how_many_files_it_did_not_check(bucket: Bucket, collection: Path, photos: Path):
     ingest(collection, f"{bucket.address}/objects", photos)
     (photos / "a" / "picture_00.png").unlink()
     with Collection.open(collection) as opened:
@@ -393,9 +393,7 @@ def test_a_benchmark_runs_on_a_bucket(bucket: Bucket, tmp_path: Path):
     assert {row["backbone"] for row in document["rows"]} == {"histogram"}
 
 
-def test_an_exported_collection_of_objects_comes_back_with_their_states(
-    bucket: Bucket, collection: Path, tmp_path: Path
-):
+def test_exported_collection_of_objects_is_imported_with_their_states(bucket: Bucket, collection: Path, tmp_path: Path):
     ingest(collection, f"{bucket.address}/objects")
     with Collection.open(collection) as opened:
         assert opened.export(tmp_path / "rows.parquet").n_rows == 20

@@ -69,7 +69,7 @@ def listed(store: ObjectStore, prefix: str) -> dict[str, RemoteState]:
     return dict(found)
 
 
-def test_what_was_put_is_read_whole_with_the_state_that_listings_tell(filled: Filled):
+def test_object_is_read_whole_with_the_state_of_the_listing(filled: Filled):
     filled.put("a/b.jpg", b"0123456789")
     content = filled.store.read("a/b.jpg", first=None, max_bytes=10)
     assert content.data == b"0123456789"
@@ -94,7 +94,7 @@ def test_the_first_bytes_come_with_the_size_of_the_whole(filled: Filled):
     assert (content.data, content.state.size_bytes) == (b"0123456789012345", 1000)
 
 
-def test_the_first_bytes_of_what_is_shorter_are_all_of_it(filled: Filled):
+def test_first_bytes_of_a_shorter_object_are_the_whole_object(filled: Filled):
     filled.put("short", b"abc")
     filled.put("empty", b"")
     assert filled.store.read("short", first=16, max_bytes=10).data == b"abc"
@@ -108,7 +108,7 @@ def test_more_than_allowed_is_not_read(filled: Filled):
     assert caught.value.size_bytes == 10
 
 
-def test_what_is_not_there_is_missing(filled: Filled):
+def test_missing_object_is_not_found(filled: Filled):
     filled.put("a/b.jpg", b"x")
     for key in ("nothing.jpg", "a", "a/b.jpg/c.jpg"):
         with pytest.raises(RemoteNotFound):
@@ -118,7 +118,7 @@ def test_what_is_not_there_is_missing(filled: Filled):
     assert listed(filled.store, "nothing/") == {}
 
 
-def test_a_listing_holds_what_begins_with_its_prefix_at_any_depth_and_is_never_old(filled: Filled):
+def test_listing_contains_all_keys_with_the_prefix_and_is_never_cached(filled: Filled):
     for key in ("pre/a.jpg", "pre/sub/b.jpg", "prefix/c.jpg", "pre.jpg"):
         filled.put(key, b"x")
     assert listed(filled.store, "pre/").keys() == {"pre/a.jpg", "pre/sub/b.jpg"}
@@ -177,7 +177,7 @@ def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch:
         ("418", UnreadableFile, "answers 418"),
     ],
 )
-def test_what_goes_wrong_at_s3_is_told_by_its_kind(
+def test_s3_failures_raise_errors_by_kind(
     server: str, mood: str, kind: type, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     bucket = new_bucket(server)
@@ -204,7 +204,7 @@ def test_a_body_that_drips_is_left_when_its_time_is_up(server: str, monkeypatch:
             store.read("a.jpg", first=None, max_bytes=100_000)
 
 
-def test_a_store_is_opened_once_and_anew_when_the_environment_says_another_place(
+def test_store_is_opened_once_and_again_when_the_environment_changes(
     server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     configure(server, monkeypatch, tmp_path)
@@ -216,14 +216,14 @@ def test_a_store_is_opened_once_and_anew_when_the_environment_says_another_place
     assert open_store(place) is not before
 
 
-def test_a_profile_that_is_not_there_is_told(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_missing_profile_is_an_error(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     configure(server, monkeypatch, tmp_path)
     monkeypatch.setenv("AWS_PROFILE", "holidays")
     with pytest.raises(AccessDenied, match=r"profile \(holidays\) could not be found; set AWS_PROFILE"):
         open_store(ObjectAddress("s3", "bucket", ""))
 
 
-def test_a_profile_says_who_asks(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_profile_gives_the_credentials(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     bucket = new_bucket(server)
     bucket.put("a.jpg", b"x")
     configure(server, monkeypatch, tmp_path)
@@ -241,7 +241,7 @@ def test_a_profile_says_who_asks(server: str, monkeypatch: pytest.MonkeyPatch, t
     assert not store.is_anonymous
 
 
-def test_without_any_credentials_what_is_public_is_read_and_what_is_not_says_how_to_give_them(
+def test_without_credentials_public_objects_are_readable_and_others_give_advice(
     server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     bucket = new_bucket(server)
@@ -277,7 +277,7 @@ def test_a_store_whose_package_is_not_installed_names_the_extra(address: str, ex
     assert done.stdout == f"{extra}:// needs an optional package; install it: pip install 'simsearch[{extra}]'\n"
 
 
-def test_a_stored_picture_whose_store_cannot_be_opened_here_is_unreadable_and_says_why():
+def test_picture_whose_store_cannot_be_opened_is_unreadable_with_the_reason():
     code = (
         "import sys\nsys.modules['fsspec'] = None\n"
         "from simsearch.images.decode import read_raw_file\n"
@@ -299,7 +299,7 @@ def test_without_fsspec_s3_names_its_extra():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "s3\n"
 
 
-def test_a_local_run_imports_neither_fsspec_nor_what_speaks_to_stores(photos: Path):
+def test_local_run_imports_no_object_store_library(photos: Path):
     code = (
         "import sys\nfrom simsearch.sources.scan import scan_sources\n"
         "from simsearch.images.decode import read_raw_file\n"
@@ -329,7 +329,7 @@ class Http(Exception):
         (Http(code=400), UnreadableFile),
     ],
 )  # fmt: skip
-def test_errors_of_a_file_system_are_told_by_their_kind(error: Exception, kind: type):
+def test_file_system_errors_are_translated_by_kind(error: Exception, kind: type):
     with pytest.raises(UnreadableFile) as caught, translate_errors("az://box/a.jpg", "az"):
         raise error
     assert type(caught.value) is kind
@@ -371,9 +371,7 @@ def test_an_error_of_ours_passes_through():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_asks_through_a_connection_of_its_own(
-    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_forked_process_uses_its_own_connection(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     configure(server, monkeypatch, tmp_path)
     bucket = new_bucket(server)
     bucket.put("a.jpg", b"content")
@@ -390,7 +388,7 @@ def test_a_forked_process_asks_through_a_connection_of_its_own(
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
-def test_the_environment_says_where_s3_is(server: str, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_environment_sets_the_s3_endpoint(server: str, variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     bucket = new_bucket(server)
     bucket.put("a.jpg", b"content")
     configure("http://127.0.0.1:9", monkeypatch, tmp_path)

@@ -89,7 +89,7 @@ def test_no_more_bytes_are_held_than_there_is_room_for_unless_one_content_is_lar
     assert max(sizes) == 900_000_000
 
 
-def test_a_failure_is_that_of_its_own_job():
+def test_failure_belongs_to_its_own_job():
     def fail() -> None:
         raise OSError("no")
 
@@ -100,7 +100,7 @@ def test_a_failure_is_that_of_its_own_job():
         assert good.result(20) == "1"
 
 
-def test_leaving_drops_what_was_not_begun_and_asks_nothing_again():
+def test_exit_drops_jobs_that_were_not_started_and_stops_retries():
     begun = threading.Event()
     retries = Retrier(RetryPolicy(first_pause_s=60.0, max_pause_s=60.0))
 

@@ -135,7 +135,7 @@ def test_markers_of_folders_are_no_files(bucket: Bucket):
     assert keys(bucket, f"{bucket.address}/pre") == []
 
 
-def test_every_key_is_found_and_can_be_read_by_what_was_found(bucket: Bucket):
+def test_every_key_is_found_and_can_be_read(bucket: Bucket):
     put = {key for key in ODD_KEYS if "\n" not in key}
     for key in put:
         bucket.put(f"odd/{key}", key.encode())
@@ -148,7 +148,7 @@ def test_every_key_is_found_and_can_be_read_by_what_was_found(bucket: Bucket):
 
 
 @pytest.mark.long
-def test_more_keys_than_fit_a_page_are_found_and_a_page_that_fails_is_asked_again_alone(
+def test_all_pages_are_listed_and_only_a_failed_page_is_retried(
     server: str, crowded: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     failed = []
@@ -165,7 +165,7 @@ def test_more_keys_than_fit_a_page_are_found_and_a_page_that_fails_is_asked_agai
         assert len(between.of("GET", "list-type")) == 4
 
 
-def test_a_second_look_in_the_same_process_sees_what_changed(bucket: Bucket):
+def test_second_scan_in_the_same_process_sees_changes(bucket: Bucket):
     fill(bucket, "a.jpg", "b.jpg")
     before = scan_sources([bucket.address]).files
     bucket.put("a.jpg", b"y")
@@ -199,7 +199,7 @@ def test_a_source_that_is_not_there_is_an_error(bucket: Bucket, source: str, tol
     assert "\n" not in str(caught.value)
 
 
-def test_a_store_that_lets_nobody_in_is_an_error_with_advice(
+def test_denied_access_is_an_error_with_advice(
     server: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     with proxy(server, lambda method, path: "403") as between:
@@ -270,7 +270,7 @@ def test_of_a_film_only_the_beginning_is_read(
 # Lists
 
 
-def test_lists_mix_files_of_this_machine_and_addresses_in_their_own_order(bucket: Bucket, tmp_path: Path):
+def test_list_may_mix_local_files_and_addresses(bucket: Bucket, tmp_path: Path):
     fill(bucket, "pre/a.jpg", "pre/b.jpg", "c.jpg")
     local = draw_picture(tmp_path / "local.png", 3)
     lines = [f"{bucket.address}/c.jpg", str(local), f"{bucket.address}/pre", f"{bucket.address}/c.jpg"]
@@ -280,7 +280,7 @@ def test_lists_mix_files_of_this_machine_and_addresses_in_their_own_order(bucket
     assert [file.path for file in scan_sources(["-"], "\0".join(lines).encode()).files] == expected
 
 
-def test_a_list_in_a_store_names_what_lies_beside_it_and_nothing_of_this_machine(bucket: Bucket, tmp_path: Path):
+def test_list_in_a_store_is_relative_to_its_folder_and_cannot_name_local_files(bucket: Bucket, tmp_path: Path):
     fill(bucket, "lists/a b.jpg", "top.jpg")
     here = draw_picture(tmp_path / "here.png", 3)
     bucket.put("lists/all.txt", f"a b.jpg\n{bucket.address}/top.jpg\n{here}\nfile://{here}\n/top.jpg\n".encode())
@@ -304,7 +304,7 @@ def test_a_missing_entry_of_a_list_is_reported_and_gone_and_the_others_are_found
 # The web
 
 
-def test_a_picture_on_the_web_has_the_state_that_its_server_tells(picture: bytes):
+def test_web_picture_has_the_state_that_its_server_reports(picture: bytes):
     asked: list[str] = []
     with serving({"/a b.png": picture, "/a%20b.png": picture}, asked) as web:
         (file,) = scan_sources([f"{web}/a b.png"]).files
@@ -330,7 +330,7 @@ def test_a_content_without_time_or_etag_is_as_old_as_its_reading():
     assert raw.mtime_ns > 1_700_000_000_000_000_000
 
 
-def test_a_list_on_the_web_names_pictures_from_where_it_lies(picture: bytes):
+def test_list_on_the_web_is_relative_to_its_own_address(picture: bytes):
     listed = b"\xef\xbb\xbfa.png\r\n../b.png?x=1\r\nmissing.png\r\n/etc/passwd\r\n"
     with serving({"/lists/all.txt": listed, "/lists/a.png": picture, "/b.png": picture}) as web:
         found = scan_sources([f"{web}/lists/all.txt"])
@@ -354,13 +354,13 @@ def test_a_server_on_the_web_that_fails_half_of_all_requests_is_read_whole(pictu
         assert len(between.seen) > 24, "the proxy made no trouble: the test would show nothing"
 
 
-def test_what_is_not_on_the_web_is_an_error():
+def test_missing_web_picture_is_an_error():
     with serving() as web, pytest.raises(SourceError, match=f"{web}/none.png cannot be read: the server answers 404"):
         scan_sources([f"{web}/none.png"])
 
 
 @pytest.mark.long
-def test_a_server_that_is_not_there_is_told_after_several_attempts_and_nothing_counts_as_gone():
+def test_unreachable_server_is_an_error_after_several_attempts_and_nothing_counts_as_gone():
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"

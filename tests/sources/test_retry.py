@@ -27,13 +27,13 @@ class Flaky:
         return "answer"
 
 
-def test_what_passes_is_asked_again_until_it_is_answered():
+def test_temporary_failure_is_retried_until_it_succeeds():
     asked = Flaky(4)
     assert Retrier(QUICK)(asked) == "answer"
     assert asked.n_asked == 5
 
 
-def test_it_is_asked_only_so_often_and_the_failure_tells_how_often():
+def test_number_of_attempts_is_limited_and_reported():
     asked = Flaky(100)
     with pytest.raises(
         TemporaryFailure, match=r"cannot read s3://b/k: the store answers 503 \(5 times\); try again later"
@@ -43,7 +43,7 @@ def test_it_is_asked_only_so_often_and_the_failure_tells_how_often():
 
 
 @pytest.mark.parametrize("kind", [RemoteNotFound, AccessDenied, UnreadableFile])
-def test_what_does_not_pass_is_asked_once(kind: type[UnreadableFile]):
+def test_permanent_failure_is_not_retried(kind: type[UnreadableFile]):
     asked = []
 
     def attempt() -> None:
@@ -74,7 +74,7 @@ def test_a_store_is_left_alone_as_long_as_it_wishes_but_not_for_ever():
     assert RetryPolicy(max_retry_after_s=30.0).compute_pause_s(1, 3600.0) == 30.0
 
 
-def test_a_store_that_is_out_is_asked_once_for_each_object_until_it_answers():
+def test_store_that_is_down_gets_one_attempt_per_object_until_it_recovers():
     retries = Retrier(QUICK)
     for _ in range(20):
         with pytest.raises(TemporaryFailure):

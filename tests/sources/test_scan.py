@@ -175,7 +175,7 @@ def test_any_name_is_found_as_it_is_written(tmp_path: Path, name: str):
     assert Path(path).read_bytes() == b"x"
 
 
-def test_names_that_are_no_utf8_can_be_opened_by_what_was_found(tmp_path: Path):
+def test_names_that_are_not_utf8_can_be_opened(tmp_path: Path):
     paths = [write_raw_name(tmp_path, name) for name in (b"\xff\xfe.jpg", b"caf\xe9.jpg")]
     assert found(tmp_path) == sorted(paths)
     for path in found(tmp_path):
@@ -214,7 +214,7 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path):
     assert found_below(tmp_path / "photos") == ["more/a.jpg"]
 
 
-def test_a_link_to_a_file_is_a_file_of_its_own_name(tmp_path: Path):
+def test_link_to_a_file_is_listed_under_its_own_name(tmp_path: Path):
     target = write(tmp_path / "elsewhere" / "target.jpg", b"12345")
     link(tmp_path / "photos" / "link.jpg", target)
     (file,) = scan_sources([str(tmp_path / "photos")]).files
@@ -229,7 +229,7 @@ def test_a_dangling_link_is_reported(tmp_path: Path):
     assert reasons(result) == {str(path): "broken symbolic link; fix or remove it"}
 
 
-def test_a_dangling_link_that_claims_no_picture_is_nobodys_loss(tmp_path: Path):
+def test_broken_link_without_a_picture_extension_is_ignored(tmp_path: Path):
     link(tmp_path / "lock", tmp_path / "nowhere")
     result = scan_sources([str(tmp_path)])
     assert (result.files, result.skips) == ([], [])
@@ -245,7 +245,7 @@ def test_a_link_to_itself_is_reported(tmp_path: Path):
 # What is no file, or shut
 
 
-def test_a_pipe_named_like_a_picture_is_reported_and_waits_for_nobody(tmp_path: Path):
+def test_pipe_named_like_a_picture_is_reported_without_blocking(tmp_path: Path):
     path = pipe(tmp_path / "x.jpg")
     result = scan_sources([str(tmp_path)])
     assert result.files == []
@@ -360,7 +360,7 @@ def test_no_source_finds_nothing():
     ids=["lines", "last line ends", "CRLF", "blank lines", "NUL", "NUL at the end"],
 )
 @pytest.mark.parametrize("is_stdin", [True, False], ids=["stdin", "file"])
-def test_a_list_names_files_in_its_own_order(tmp_path: Path, joined: bytes, end: bytes, is_stdin: bool):
+def test_list_keeps_the_order_of_its_lines(tmp_path: Path, joined: bytes, end: bytes, is_stdin: bool):
     paths = [str(write(tmp_path / name)) for name in ("b.jpg", "ä ö.jpg", "a.jpg")]
     content = joined.join(os.fsencode(path) for path in paths) + end
     result = scan_sources(["-"], content) if is_stdin else scan_sources([str(write(tmp_path / "list.txt", content))])
@@ -433,7 +433,7 @@ def test_a_list_that_cannot_be_read_is_an_error(open_folder: Path):
 # What is gone, and what is only out of sight
 
 
-def test_below_a_listed_folder_what_was_not_found_is_gone(tmp_path: Path):
+def test_file_not_found_below_a_listed_folder_is_gone(tmp_path: Path):
     write(tmp_path / "photos" / "a.jpg")
     result = scan_sources([str(tmp_path / "photos")])
     assert result.is_gone(str(tmp_path / "photos" / "b.jpg"))

@@ -23,7 +23,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["/body", "/redirect/1", "/redirect/5", "/a bé", "/a%20b%C3%A9", "/body?size=3&x=%20"])
-def test_what_is_there_is_fetched(server: str, path: str):
+def test_content_is_fetched(server: str, path: str):
     assert fetch(server + path) == BODY
 
 
@@ -37,7 +37,7 @@ def test_what_is_there_is_fetched(server: str, path: str):
         ("/short", "the response was truncated"),
     ],
 )
-def test_what_goes_wrong_is_told_with_the_address(server: str, path: str, reason: str):
+def test_failure_names_the_address(server: str, path: str, reason: str):
     with pytest.raises(UnreadableFile, match=f"cannot read {server}{path}: .*{reason}"):
         fetch(server + path)
 
@@ -64,7 +64,7 @@ def test_a_server_that_takes_too_long_is_left(server: str, path: str):
      ("403", AccessDenied), ("401", AccessDenied), ("404", RemoteNotFound),
      ("410", RemoteNotFound), ("400", UnreadableFile)],
 )  # fmt: skip
-def test_failures_are_told_by_whether_asking_again_may_help(server: str, mood: str, kind: type):
+def test_failures_are_classified_by_whether_a_retry_may_help(server: str, mood: str, kind: type):
     with proxy(server, lambda method, path: mood) as between:
         with pytest.raises(UnreadableFile) as caught:
             fetch(f"{between.address}/body")
@@ -77,7 +77,7 @@ def test_the_first_bytes_are_read_of_servers_that_know_ranges_and_of_those_that_
     assert fetch_content(f"{server}/endless", first=16).data == BODY[:16]
 
 
-def test_a_server_that_is_not_there_is_told():
+def test_unreachable_server_is_an_error():
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(UnreadableFile, match=r"no connection \(.+\); check the address and the network"):
@@ -85,7 +85,7 @@ def test_a_server_that_is_not_there_is_told():
 
 
 @pytest.mark.parametrize("url", ["http://", "http://exa mple:x/", "http://[::1", "https:///x"])
-def test_what_is_no_address_is_told(url: str):
+def test_invalid_address_is_an_error(url: str):
     with pytest.raises(UnreadableFile, match="check the address"):
         fetch(url)
 
