@@ -1,4 +1,4 @@
-"""What the tests of models share: places for weights that are a test's own, a small server, and pixels."""
+"""Shared fixtures of the model tests: weights folders, a small weights server, and pixels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 
 @dataclass(frozen=True)
 class WeightsFolders:
-    """The folders that are searched for weights, in that order; none exists yet."""
+    """The folders that are searched for weights, in search order; none exists yet."""
 
     named: Path
     cache: Path
     keras: Path
 
     def put(self, place: str, name: str, content: bytes = b"weights") -> str:
-        """Lay a file into `named`, `cache` or `keras` and return its path."""
+        """Write a file to `named`, `cache` or `keras` and return its path."""
         folder: Path = getattr(self, place)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -30,7 +30,7 @@ class WeightsFolders:
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsFolders:
-    """Weights are searched for below `tmp_path` only, and nothing but this machine can be asked for them."""
+    """Weights are searched below `tmp_path` only, and downloads reach this machine only."""
     monkeypatch.setenv("SIMSEARCH_WEIGHTS", str(tmp_path / "named"))
     monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -41,9 +41,9 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsFolders:
 
 @dataclass
 class WeightsMirror:
-    """A server of weights: `files` by name, and the names that were asked for.
+    """A weights server: `files` by name, and the names that were requested.
 
-    `promised` is how many bytes more than it has the server says it will send.
+    `promised` is the number of bytes by which Content-Length is too large.
     """
 
     url: str
@@ -65,7 +65,7 @@ class WeightsMirror:
 
 @pytest.fixture
 def mirror(places: WeightsFolders, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsMirror]:
-    """A real server on this machine that `$SIMSEARCH_WEIGHTS_URL` names."""
+    """A real server on this machine, at `$SIMSEARCH_WEIGHTS_URL`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -90,12 +90,12 @@ def make_random_pixels(n: int, side_px: int, seed: int = 0) -> np.ndarray:
 
 
 def normalize_rows(rows: np.ndarray) -> np.ndarray:
-    """Each row divided by its length."""
+    """Divide each row by its length."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def apply_scaling(pixels: np.ndarray, scaling) -> np.ndarray:
-    """A `Scaling` as its docstring says it, in plain NumPy."""
+    """Apply a `Scaling` as documented, in plain NumPy."""
     values = pixels.astype(np.float64)
     if scaling.channels == "bgr":
         values = np.stack([values[..., 2], values[..., 1], values[..., 0]], axis=-1)
@@ -103,7 +103,7 @@ def apply_scaling(pixels: np.ndarray, scaling) -> np.ndarray:
 
 
 def pool_maps(maps: np.ndarray, pooling: str) -> np.ndarray:
-    """(n, positions ..., c) to (n, c)."""
+    """Pool (n, positions ..., c) to (n, c)."""
     positions = maps.reshape(len(maps), -1, maps.shape[-1]).astype(np.float64)
     if pooling == "max":
         return positions.max(axis=1)

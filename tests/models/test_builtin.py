@@ -1,4 +1,4 @@
-"""The network in the package: one set of weights, two runtimes, a card that tells the truth about the files."""
+"""The built-in network: the same weights in both runtimes, and a model card that matches the files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compiled() -> Any:
 
 @pytest.fixture(scope="module")
 def pictures() -> NDArray[np.uint8]:
-    """Stripes, a gradient, noise and flat grounds, and what lies in `data/`."""
+    """Stripes, a gradient, noise, flat areas, and pictures from `data/`."""
     side = network.SIDE_PX
     rng = np.random.default_rng(7)
     down, across = np.mgrid[0:side, 0:side]
@@ -51,7 +51,7 @@ def by_keras(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 def test_keras_and_openvino_give_the_same_vectors(
     hint: str, precision: str, least_cosine: float, pictures: NDArray[np.uint8], by_keras: NDArray[np.float32]
 ) -> None:
-    """However it is compiled: kernels stored in int8 came out wrong in one-thread streams of OpenVINO 2026.4."""
+    """For each way to compile: OpenVINO 2026.4 computed int8 kernels wrongly in streams of one thread."""
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint}
     by_openvino = ov.Core().compile_model(network.GRAPH, "CPU", settings)(pictures)[0]
     cosines = (by_keras * by_openvino).sum(1) / np.linalg.norm(by_openvino, axis=1)

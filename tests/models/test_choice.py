@@ -1,4 +1,4 @@
-"""From what a user asks for to a model, and to the same model again when its weights have moved."""
+"""Resolving a choice to a model, and finding the weights of a stored model again."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_word_that_is_not_known_is_a_usage_error(words, message):
 
 @pytest.fixture
 def indexed(places):
-    """A model of VGG16 as a catalog keeps it."""
+    """A VGG16 model as a catalog stores it."""
     places.put("named", "vgg16_notop.weights.h5", b"without head")
     return chosen("vgg16")
 
@@ -249,7 +249,7 @@ def test_weights_that_are_gone_are_downloaded_again(mirror):
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """A model file, named by a relative path."""
+    """A model file with a relative path."""
     monkeypatch.chdir(tmp_path)
     Path("mine.onnx").write_bytes(b"a network, as it were")
     Path("mine.json").write_text('{"side": 32, "scaling": "unit", "layer": "features"}')

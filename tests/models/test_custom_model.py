@@ -1,4 +1,4 @@
-"""The user's own model and the JSON beside it, without any network being loaded."""
+"""The user's own model and its JSON file; no network is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN = {"channels": "bgr", "scale": [0.5, 1, 2], "offset": [0, -1.5, 3]}
 
 @pytest.fixture
 def path(tmp_path):
-    """An `.onnx` file (of no network: nothing looks into it here) with settings that are well."""
+    """An `.onnx` file with valid settings; its content is not a network, because nothing here reads it."""
     (tmp_path / "flowers.onnx").write_bytes(b"a network, as it were")
     (tmp_path / "flowers.json").write_text(json.dumps(WELL))
     return tmp_path / "flowers.onnx"

@@ -1,4 +1,4 @@
-"""EfficientNet's weights from a file give the features that Keras's own loading gives."""
+"""EfficientNet's weights from a file give the same features as Keras's own loading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simsearch.models.model import Model
 
 
 def test_a_file_gets_the_input_scaling_that_keras_adds_to_imagenet_weights(tmp_path: Path):
-    """Keras, with weights="imagenet", divides the normalised input by sqrt(std) of each channel once more."""
+    """Keras, with weights="imagenet", divides the normalized input by sqrt(std) of each channel once more."""
     keras.utils.set_random_seed(0)
     network = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(224, 224, 3))
     network.save_weights(tmp_path / "efficientnet_b0_notop.weights.h5")

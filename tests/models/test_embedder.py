@@ -1,4 +1,4 @@
-"""Which engine serves: converted once and checked, TensorFlow where OpenVINO cannot, and a note that says so."""
+"""Choice of the engine: conversion, its check, the graph cache, and the fallback to TensorFlow with a note."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of a user's, with a JSON beside it."""
+    """A small user model with its JSON file."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -48,7 +48,7 @@ def model(network: Path) -> Model:
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    """Pictures with structure: blobs, not noise."""
+    """Pictures with structure: blobs instead of noise."""
     random = np.random.default_rng(1)
     coarse = random.integers(0, 256, (320, 4, 4, 3), dtype=np.uint8)
     return coarse.repeat(8, axis=1).repeat(8, axis=2)
@@ -123,7 +123,7 @@ def test_cache_that_cannot_be_written_is_noted_and_not_fatal(
 
 
 def test_a_layer_that_openvino_does_not_know_is_served_by_tensorflow(tmp_path: Path):
-    """Bessel functions stand in no OpenVINO operation set."""
+    """OpenVINO has no Bessel functions."""
     import tensorflow as tf
 
     class Bessel(tf.Module):
@@ -145,7 +145,7 @@ def test_a_layer_that_openvino_does_not_know_is_served_by_tensorflow(tmp_path: P
 
 
 def test_without_openvino_tensorflow_is_used_with_a_note(model: Model, tmp_path: Path):
-    """A real missing package: the child finds one that fails to import in its place."""
+    """The child process finds a package `openvino` that fails to import."""
     (tmp_path / "openvino.py").write_text("raise ImportError('no OpenVINO for this platform')")
     code = (
         "import sys, numpy as np\n"
@@ -182,7 +182,7 @@ def test_int8_is_kept_as_bytes_that_give_the_same_vectors(model: Model, pixels: 
 
 
 def test_precision_that_disagrees_is_rejected_with_a_note(tmp_path: Path):
-    """Differences of nearly equal numbers: what bf16's eight bits cannot hold."""
+    """Differences of nearly equal numbers exceed the eight bits of bf16."""
     import keras
 
     inputs = keras.Input((8, 8, 3))
@@ -217,10 +217,10 @@ def test_tensorflow_refuses_onnx_and_int8(model: Model):
 
 
 def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray, tmp_path: Path):
-    """A child to which NNCF is not there."""
+    """In the child process NNCF cannot be imported."""
     code = (
         "import sys, numpy as np\n"
-        "sys.modules['nncf'] = None\n"  # what Python itself takes for a package that is not there
+        "sys.modules['nncf'] = None\n"  # Python's marker for a package that cannot be imported
         "from simsearch.models.model import Model\n"
         "from simsearch.models.embedder import LoadOptions\n"
         "from simsearch.models.precision import open_with_precision\n"

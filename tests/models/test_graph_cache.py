@@ -1,4 +1,4 @@
-"""The cache of converted graphs: whole or not at all, noticed when it is damaged, safe with several processes."""
+"""The graph cache: atomic writes, detection of damage, several processes at once."""
 
 from __future__ import annotations
 

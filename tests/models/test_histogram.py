@@ -1,4 +1,4 @@
-"""The backbone that counts, against counting pixel by pixel."""
+"""The histogram backbone against counting pixel by pixel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.models.conftest import make_random_pixels
 
 
 def count_bins(picture):
-    """The vector of one picture (side, side, 3), in exact fractions for colours and doubles for edges."""
+    """The vector of one picture (side, side, 3), with exact fractions for colors and doubles for edges."""
     side = len(picture)
     colours = np.zeros((2, 2, 8, 3, 3))
     edges = np.zeros((8, 8, 9))
@@ -46,7 +46,7 @@ def convert_to_hsv(red, green, blue):
 
 
 def compute_slope(line, at):
-    """Central differences, one-sided at both ends; noise of the last digits is none."""
+    """Central differences, one-sided at both ends; rounding noise is set to 0."""
     before, after = max(at - 1, 0), min(at + 1, len(line) - 1)
     difference = (line[after] - line[before]) / (after - before)
     return difference if abs(difference) > 1e-9 else 0.0

@@ -1,4 +1,4 @@
-"""The classes of ImageNet, as the package ships them."""
+"""The ImageNet classes of the package."""
 
 from __future__ import annotations
 

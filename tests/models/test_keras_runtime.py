@@ -1,4 +1,4 @@
-"""Keras graphs: rows of the zoo, and the user's own `.keras` files and SavedModel folders."""
+"""Keras graphs: zoo backbones, and the user's `.keras` files and SavedModel folders."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def open_keras_embedder(backbone, **choice):
 
 
 def write_settings(path, **settings):
-    """The JSON beside a model file."""
+    """Write the JSON file of a model."""
     path.with_suffix(".json").write_text(json.dumps({"side": SIDE_PX, "scaling": "tf"} | settings))
     return path
 
 
 def save(network, path, **settings):
-    """A network as a `.keras` file, or as a SavedModel where the name has no ending."""
+    """Save a network as a `.keras` file, or as a SavedModel where the name has no extension."""
     if path.suffix:
         network.save(path)
     else:
@@ -45,7 +45,7 @@ def save(network, path, **settings):
 
 @pytest.fixture(scope="module")
 def network():
-    """A small network of two convolutions and a head, with numbers of its own."""
+    """A small network of two convolutions and a head, with fixed weights."""
     layers = keras.layers
     pixels = keras.Input((SIDE_PX, SIDE_PX, 3))
     maps = layers.Conv2D(6, 3, activation="relu", name="first", kernel_initializer=draw_kernels(1))(pixels)
@@ -59,7 +59,7 @@ def draw_kernels(seed):
 
 
 def compute_layer_output(network, layer, pixels, scaling="tf"):
-    """What a layer of the network gives, found without simsearch."""
+    """Compute the output of a layer without simsearch."""
     part = keras.Model(network.input, network.get_layer(layer).output)
     return np.asarray(part(apply_scaling(pixels, SCALINGS[scaling]).astype(np.float32)))
 
@@ -176,13 +176,13 @@ def test_an_unknown_layer_offers_near_names():
 
 
 def compute_mean_vectors(network, pixels):
-    """The unit vectors of a network of the `tf` family, by Keras and NumPy alone."""
+    """Compute the unit vectors of a network with `tf` scaling, with Keras and NumPy alone."""
     return normalize_rows(pool_maps(np.asarray(network(pixels.astype(np.float32) / 127.5 - 1, training=False)), "avg"))
 
 
 @pytest.fixture(scope="module")
 def real():
-    """MobileNetV2 with its real weights, as it is by default."""
+    """MobileNetV2 with its real weights and default options."""
     if not SHARED.is_dir():
         pytest.skip("../shared, with real photographs and weights, is not on this machine")
     return open_keras_embedder("mobilenet_v2", weights=str(SHARED / "weights/mobilenet_v2.weights.h5"))
@@ -245,7 +245,7 @@ def test_weights_without_head_load_under_any_name_and_in_both_formats(name, tmp_
 
 
 def randomize(network):
-    """Kernels that neither swell nor fade from layer to layer, as those that Keras starts with do."""
+    """Set kernels that keep the scale of activations from layer to layer, unlike Keras's initial ones."""
     random = np.random.default_rng(1)
     for variable in network.weights:
         if len(variable.shape) == 4:
@@ -255,7 +255,7 @@ def randomize(network):
 
 
 def save_as_published(network, path):
-    """Weights in the HDF5 layout of Keras 2, in which the ImageNet weights are published."""
+    """Save weights in the HDF5 layout of Keras 2, as the ImageNet weights are published."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in network.layers]
         file.attrs["keras_version"] = b"2.2.4"

@@ -1,4 +1,4 @@
-"""Which layers are looked into: names, indexes, and the last convolution of each size of map."""
+"""Selection of layers: by name, by index, and the last convolution of each map size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from simsearch.models.layers import Layer, find_last_convolutions, select_layers
 
 
 def make_network(*layers: tuple[str, tuple[int, int, int] | None]) -> list[Layer]:
-    """Layers by name and shape; those whose name begins with conv are convolutions."""
+    """Make layers by name and shape; names that start with conv are convolutions."""
     return [Layer(index, name, shape, name.startswith("conv")) for index, (name, shape) in enumerate(layers)]
 
 

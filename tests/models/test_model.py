@@ -1,4 +1,4 @@
-"""A model as plain data."""
+"""Model records: fingerprint and JSON."""
 
 from __future__ import annotations
 

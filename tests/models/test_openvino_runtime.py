@@ -1,4 +1,4 @@
-"""ONNX files against NumPy: the files are written here, by hand, so that nothing but NumPy knows what they hold."""
+"""ONNX files against NumPy. The files are encoded here, so the expected values come from NumPy alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encode_varint(number):
 
 
 def encode_message(*fields):
-    """A message of (number, value) pairs; a value is an integer, text or the bytes of another message."""
+    """Encode a message of (number, value) pairs; a value is an integer, text or the bytes of another message."""
     parts = []
     for number, value in fields:
         if isinstance(value, int):
@@ -46,7 +46,7 @@ def encode_message(*fields):
 
 
 def encode_node(kind, inputs, output, name, **attributes):
-    """An operation; every attribute is a list of integers, or one integer."""
+    """Encode an operation; each attribute is a list of integers, or one integer."""
     attributes = [
         encode_message((1, key), (20, 2), (3, value)) if isinstance(value, int)
         else encode_message((1, key), (20, 7), *((8, item) for item in value))
@@ -63,7 +63,7 @@ def encode_tensor(name, array):
 
 
 def encode_value_info(name, shape):
-    """A float32 input or output; a length given as text is unknown."""
+    """Encode a float32 input or output; a length given as text is variable."""
     lengths = [encode_message((2, length) if isinstance(length, str) else (1, length)) for length in shape]
     tensor_type = encode_message((1, 1), (2, encode_message(*((1, length) for length in lengths))))
     return encode_message((1, name), (2, encode_message((1, tensor_type))))
@@ -71,7 +71,7 @@ def encode_value_info(name, shape):
 
 @dataclass(frozen=True)
 class OnnxNetwork:
-    """What an ONNX file holds; `inputs` and `output` are (name, shape)."""
+    """The content of an ONNX file; `inputs` and `output` are (name, shape)."""
 
     nodes: list[bytes]
     inputs: list[tuple[str, tuple]]
@@ -111,7 +111,7 @@ def make_planar(*last, output=("maps", ("n", 5, SIDE_PX, SIDE_PX)), constants=()
 
 
 def make_interleaved():
-    """As TensorFlow's exporters write networks: transposed at both ends."""
+    """A network as TensorFlow's exporters write it: with transposed input and output."""
     nodes = [
         encode_node("Transpose", ["pixels"], "planes", "to_planes", perm=[0, 3, 1, 2]),
         *add_convolutions("planes", "maps"),
@@ -122,7 +122,7 @@ def make_interleaved():
 
 
 def compute_activations(pixels, scaling):
-    """The first convolution and its ReLU, (n, h, w, 4), one kernel position after another."""
+    """Compute the first convolution and its ReLU, (n, h, w, 4), one kernel position after another."""
     values = np.pad(apply_scaling(pixels, scaling), ((0, 0), (1, 1), (1, 1), (0, 0)))
     sums = np.zeros((*pixels.shape[:3], 4)) + BIAS
     for down in range(3):

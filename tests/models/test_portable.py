@@ -1,4 +1,4 @@
-"""A model goes to another machine by value: there it needs no file of this one, and gives the same vectors."""
+"""Packed models: on another machine they need no files and give the same vectors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(embedder.engine)
 
 @pytest.fixture
 def keras_file(tmp_path: Path) -> Path:
-    """A small network of a user's, with the JSON beside it."""
+    """A small user network with its JSON file."""
     keras = pytest.importorskip("keras")
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 3))
@@ -46,7 +46,7 @@ def keras_file(tmp_path: Path) -> Path:
 
 
 def elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str, np.ndarray]:
-    """The engine and the vectors of a process that has a cache of its own, empty, and is told of no weights."""
+    """The engine and the vectors of a process with an empty cache and without weights."""
     (folder / "parcel").write_bytes(pickle.dumps((pack_model(embedder), pixels)))
     if embedder.model.file is not None:
         Path(embedder.model.file).unlink()

@@ -1,4 +1,4 @@
-"""The named scalings against Keras's own pre-processing."""
+"""The named scalings against Keras's pre-processing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.models.conftest import apply_scaling, make_random_pixels, normalize_r
 
 
 def find_family(constructor):
-    """The module of Keras that holds a network and its `preprocess_input`."""
+    """Find the Keras module of a network and its `preprocess_input`."""
     return sys.modules[getattr(keras.applications, constructor).__module__]
 
 

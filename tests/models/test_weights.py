@@ -1,4 +1,4 @@
-"""Where weights are searched for, and what a download leaves behind."""
+"""The search for weights, and downloads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refuse_download(*_):
 
 
 def make_published(content, digest=hashlib.md5):
-    """VGG16 as if its weights without head were `content`."""
+    """Make a VGG16 row whose weights without head are `content`."""
     return dataclasses.replace(VGG16, notop=dataclasses.replace(VGG16.notop, digest=digest(content).hexdigest()))
 
 
@@ -258,7 +258,7 @@ def test_a_cache_that_cannot_be_made_is_reported(places, mirror, monkeypatch, tm
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is open")
 def test_a_download_replaces_nothing_while_it_runs(places, mirror):
-    """Two processes may fetch the same weights; the second finds a whole file or puts a whole one there."""
+    """Two processes may download the same weights; each sees a complete file."""
     mirror.files[NOTOP] = CONTENT
     find_weights(make_published(CONTENT))
     with open(places.cache / NOTOP, "rb") as reading:

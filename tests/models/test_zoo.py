@@ -1,4 +1,4 @@
-"""The table of backbones against the Keras that is installed."""
+"""The table of backbones against the installed Keras."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def list_rows(quick):
 
 
 class BackboneNetwork:
-    """One row and Keras's two graphs of it, each built as the first of a process would be.
+    """One row and its two Keras graphs, each built as the first graph of a process.
 
-    Clearing the session also collects the garbage the row before has left, up to a gigabyte and a half.
+    Clearing the session also frees the memory of the row before, up to 1.5 GB.
     """
 
     def __init__(self, row):
@@ -174,7 +174,7 @@ for constructor, side, head, name in json.load(sys.stdin):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """What Keras asks for, by the name of the row: the file with head, the file without."""
+    """The files that Keras requests, by row name: with head, without head."""
     nowhere = "http://127.0.0.1:9"  # nothing listens there
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     environment |= {"http_proxy": nowhere, "https_proxy": nowhere}

@@ -1,4 +1,4 @@
-"""Addresses by their form alone: which texts are some, how they are spelled, named, joined and nested."""
+"""Addresses: recognition, canonical spelling, names, joining, common folders."""
 
 from __future__ import annotations
 

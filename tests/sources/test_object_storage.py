@@ -1,4 +1,4 @@
-"""A collection of pictures in a bucket: the same as of a folder, whatever the network does meanwhile."""
+"""A collection of pictures in a bucket equals that of a folder, in spite of network failures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def between(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
-    """What stands between simsearch and the server: it counts, and makes trouble when it is told to."""
+    """The proxy between simsearch and the server: it counts requests and injects failures."""
     with proxy(server) as made:
         configure(made.address, monkeypatch, tmp_path)
         yield made
@@ -51,7 +51,7 @@ def between(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
 
 @pytest.fixture
 def bucket(server: str, between: Proxy, folder: Path) -> Bucket:
-    """Twenty photographs in two folders of a bucket."""
+    """20 photographs in two folders of a bucket."""
     bucket = new_bucket(server)
     bucket.put_folder(folder, "objects/")
     return bucket
@@ -59,7 +59,7 @@ def bucket(server: str, between: Proxy, folder: Path) -> Bucket:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same on the disk."""
+    """The same photographs on disk."""
     place = tmp_path_factory.mktemp("local") / "objects"
     for kind in KINDS:
         for path in sorted((OBJECTS / kind).iterdir()):
@@ -73,7 +73,7 @@ def ingest(collection: Path, *sources: Path | str) -> IngestReport:
 
 
 def content(collection: Path, root: str) -> dict[str, list]:
-    """What is in a catalog, with paths as they are below a root."""
+    """The content of a catalog, with paths relative to a root."""
     queries = {
         "images": "SELECT id, digest, width, height, format, size_bytes FROM images ORDER BY id",
         "files": f"SELECT substr(path, {len(root) + 1}), size_bytes, image_id FROM files ORDER BY path",

@@ -1,4 +1,4 @@
-"""What every store promises: S3 on a real server, and fsspec's file systems, which gs:// and az:// are read through."""
+"""The contract of every store: S3 on a real server, and fsspec file systems, which serve gs:// and az://."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A store, and how to put something into it and take it out."""
+    """A store, with functions to add and delete objects."""
 
     store: ObjectStore
     put: Callable[[str, bytes], object]
@@ -268,7 +268,7 @@ def test_without_credentials_public_objects_are_readable_and_others_give_advice(
 def test_a_store_whose_package_is_not_installed_names_the_extra(address: str, extra: str):
     package = {"gs": "gcsfs", "az": "adlfs"}[extra]
     code = (
-        f"import sys\nsys.modules[{package!r}] = None\n"  # as Python marks what cannot be imported
+        f"import sys\nsys.modules[{package!r}] = None\n"  # Python's marker for a module that cannot be imported
         "from simsearch.sources.remote import look_up\n"
         "from simsearch.errors import MissingExtra\n"
         f"try:\n    look_up({address!r})\nexcept MissingExtra as error:\n    print(error)\n"
@@ -310,7 +310,7 @@ def test_local_run_imports_no_object_store_library(photos: Path):
 
 
 class Http(Exception):
-    """As those libraries' errors are: the status is an attribute, of one name or another."""
+    """An error like those of the libraries: the status is an attribute, under various names."""
 
     def __init__(self, **facts: object) -> None:
         super().__init__("the library's own words")
@@ -336,7 +336,7 @@ def test_file_system_errors_are_translated_by_kind(error: Exception, kind: type)
 
 
 class GsInMemory(MemoryFileSystem):
-    """A file system under the name that gcsfs has, as anybody may register one."""
+    """A file system registered under the name of gcsfs."""
 
     protocol = "gs"
 

@@ -1,4 +1,4 @@
-"""Reading and working at once: how many, how far ahead, and how it ends."""
+"""Parallel reading and processing: number of threads, look-ahead, and exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEAR = FoundFile("/photos/a.jpg", 10, 1)
 
 
 class Counted:
-    """How many are inside at once, and how many were at most."""
+    """Counts how many calls run at the same time, and the maximum."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

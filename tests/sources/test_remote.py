@@ -1,4 +1,4 @@
-"""What is found at addresses, in which order, and what is said of the rest: prefixes, objects, lists, URLs."""
+"""Scanning addresses: found files, their order, and skips, for prefixes, objects, lists and URLs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Buck
 
 @pytest.fixture(scope="module")
 def crowded(server: str) -> Bucket:
-    """A bucket with more keys than fit a page of a listing."""
+    """A bucket with more keys than one page of a listing."""
     bucket = new_bucket(server)
     for key in MANY:
         bucket.put(key, b"x")

@@ -1,4 +1,4 @@
-"""Asking again: when, how often, how long, and when no more."""
+"""Retries: when, how often, how long, and when they stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUICK = RetryPolicy(max_attempts=5, first_pause_s=0.001, max_pause_s=0.004)
 
 
 class Flaky:
-    """Fails so often, then answers."""
+    """Fails a number of times, then succeeds."""
 
     def __init__(self, n_failures: int, after_s: float = 0.0) -> None:
         self.n_left, self.n_asked, self._after_s = n_failures, 0, after_s

@@ -1,4 +1,4 @@
-"""What is found at folders, files and lists, in which order, and what is said of the rest."""
+"""Scanning folders, files and lists: found files, their order, and skips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pipe(path: Path) -> Path:
 
 
 def write_raw_name(folder: Path, name: bytes) -> str:
-    """A file of any bytes as its name; the path as Python spells it."""
+    """Write a file whose name is any bytes; return its path as Python represents it."""
     path = os.path.join(os.fsencode(folder), name)
     try:
         Path(os.fsdecode(path)).write_bytes(b"x")

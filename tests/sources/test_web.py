@@ -1,4 +1,4 @@
-"""Pictures from the web, and every way in which that can fail."""
+"""Fetching from the web, and its failures."""
 
 from __future__ import annotations
 
