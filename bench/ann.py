@@ -24,8 +24,8 @@ import numpy as np
 from bench.growth import make_entry
 from bench.setup import ROOT, SHARED, find_weights, format_table, ingest, measure_seconds, multiply
 from simsearch import Collection, ModelChoice
-from simsearch.index.cache import IndexCache, write_kind_choice
-from simsearch.index.kinds import IndexKindChoice
+from simsearch.index.cache import IndexCache
+from simsearch.index.kinds import IndexKindChoice, write_kind_choice
 from simsearch.models.choice import resolve_model
 from simsearch.search import RankingLimits, rank_hits
 from simsearch.store.catalog import Catalog
@@ -162,7 +162,8 @@ def _measure_ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.nd
         limits = RankingLimits(10)
         whole = _time_each_ms(lambda query: rank_hits(query, index, catalog, limits), queries)
     told = {"bytes": size, "build_s": build_s, "peak_mb": peak_mb, "rss_mb": before_mb, "open_s": open_s}
-    return told | found | {"answer_p50_ms": statistics.median(whole), "told_recall": facts.get("recall_at_10", 1.0)}
+    told["told_recall"] = facts.details.recall_at_10 if facts.details else 1.0
+    return told | found | {"answer_p50_ms": statistics.median(whole)}
 
 
 def _write_catalog(folder: Path, rows: np.ndarray) -> None:

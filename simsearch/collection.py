@@ -14,9 +14,9 @@ from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, No
 from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.images.views import ViewChoice
 from simsearch.index.backends import open_index_backend
-from simsearch.index.cache import IndexBackend
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.index.milvus.config import StoreChoice
+from simsearch.index.protocol import IndexBackend
 from simsearch.ingest.pipeline import Progress
 from simsearch.ingest.run import IngestOptions, IngestReport, run_ingest
 from simsearch.interchange.annotations import AnnotationReport, annotate, clear_columns

@@ -15,8 +15,8 @@ import numpy as np
 from simsearch.errors import CollectionDamaged, ModelNotIndexed, UsageError
 from simsearch.images.views import NO_AUGMENTATION
 from simsearch.index.backends import open_index_backend
-from simsearch.index.cache import IndexBackend, write_kind_choice
-from simsearch.index.kinds import IndexKindChoice
+from simsearch.index.kinds import IndexKindChoice, write_kind_choice
+from simsearch.index.protocol import IndexBackend
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
 from simsearch.sources.scan import Skip
 from simsearch.store import settings

@@ -45,7 +45,7 @@ OWNERS = {
     "fsspec": {"sources/object_stores.py"},
     "botocore": {"sources/s3.py"},
     "aiohttp": {"sources/s3.py"},
-    "faiss": {f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "protocol")},
+    "faiss": {f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls")},
     "matplotlib": {"report/benchmark/plots.py"},
     "jinja2": {"report/html.py"},
     "pyarrow": {"interchange/tables.py", "ingest/ray_cluster/shards.py", "ingest/ray_cluster/worker.py"},

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from simsearch import Collection, ModelChoice, index
+from simsearch import Collection, ModelChoice
 from simsearch.errors import CollectionNotFound, ModelNotIndexed, UsageError
+from simsearch.index.files import is_intact
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 
@@ -67,7 +68,7 @@ def test_a_harmed_cache_changes_no_answer_and_is_made_anew(indexed: Path, photos
     if harm == "flip":  # only reading every byte shows this one; a query trusts the stamp
         assert oneshot.rebuild(indexed) == [file.name]
     assert answers(indexed) == expected
-    assert index.is_intact(file)
+    assert is_intact(file)
 
 
 def test_a_cache_left_behind_by_a_killed_run_is_caught_up(indexed: Path, photos: Path):

@@ -20,8 +20,8 @@ from simsearch.duplicates.similarity_graph import OriginalVectors, RejectedPairs
 from simsearch.duplicates.thumbnails import AlignmentThumbnails
 from simsearch.errors import ImageNotFound, ModelError, UsageError
 from simsearch.images.decode import compute_default_max_pixels
-from simsearch.index import ExactIndex
-from simsearch.index.cache import IndexBackend
+from simsearch.index.exact import ExactIndex
+from simsearch.index.protocol import IndexBackend
 from simsearch.models.embedder import Embedder
 from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel

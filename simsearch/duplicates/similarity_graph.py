@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index import ExactIndex
+from simsearch.index.exact import ExactIndex
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.intp]

@@ -16,7 +16,7 @@ import numpy as np
 from simsearch.evaluation.embedding import TaskVectors, Vectors
 from simsearch.evaluation.metrics import rank_positions
 from simsearch.evaluation.protocol import Positions, build_mask
-from simsearch.index import ExactIndex
+from simsearch.index.exact import ExactIndex
 from simsearch.rerank.database_augmentation import CorrectedRows, LeaveOneOut, blend
 from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
 from simsearch.rerank.method import RerankMethod

@@ -1,4 +1,4 @@
-"""Building a coded index: trained on a sample, filled block by block, tuned to a recall that is measured."""
+"""Building a quantized index: train on a sample, add vectors block by block, tune and measure the recall."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import faiss
 import numpy as np
 
 from simsearch.index.exact import is_in_sorted
+from simsearch.index.info import IndexDetails
 from simsearch.index.kinds import FETCH_NS, POINTS_PER_LIST, IndexKind, choose_n_lists
 from simsearch.index.protocol import Ids, VectorReader, Vectors
-from simsearch.index.quantized import MIN_CANDIDATES, IndexDetails, QuantizedIndex
+from simsearch.index.quantized import MIN_CANDIDATES, QuantizedIndex
 
 _RECALL_DEPTH = 10
 _N_TUNING_QUERIES, _N_RECALL_QUERIES = 200, 300
-"""With so many held-back vectors the effort is chosen, and with so many others the recall measured that is told."""
+"""Numbers of held-out vectors for choosing the search effort, and of others for measuring the reported recall."""
 
 _MIN_TRAINING_ROWS = 10_000
 _BLOCK_ROWS = 16_384
@@ -26,14 +27,15 @@ _BLOCK_ROWS = 16_384
 _TRAINING_ROWS_PER_CODE = 1024
 _REFINE_FACTORS = (1, 2, 3, 4, 6, 8, 12, 16)
 _MIN_RECALL_GAIN = 1e-3
-"""What doubling the effort must add to the recall to be worth going on."""
+"""The recall that doubling the effort must add; with less, a higher effort is not tried."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorSource:
-    """What an index is built of: ids (n,), their vectors' width, and two ways to the vectors.
+    """The vectors to index: ids (n,), the width of the vectors, and two ways to read them.
 
-    `blocks` gives all of them, ids (b,) and vectors (b, d), in any order; `rows_of` those of some ids.
+    `block_reader` reads all of them as blocks of ids (b,) and vectors (b, d), in any order; `vector_reader` reads the
+    vectors of given ids.
     """
 
     ids: Ids
@@ -42,61 +44,64 @@ class VectorSource:
     vector_reader: VectorReader
 
 
-def build_index(kind: IndexKind, material: VectorSource, recall: float) -> QuantizedIndex:
-    """A coded index of a kind, with the least effort that finds a recall@10, or the most that helps.
+def build_index(kind: IndexKind, source: VectorSource, recall: float) -> QuantizedIndex:
+    """Build a quantized index with the lowest search effort that reaches the recall@10, or the highest useful effort.
 
-    The vectors are never in memory as a whole: of a sample the quantizers are trained, then blocks are added, and
-    meanwhile compared with held-back vectors, whose true neighbours the recall is measured by.
+    The vectors are never in memory all at once: the quantizers are trained on a sample, then blocks are added. Each
+    block is also compared with held-out vectors, to find the true neighbors for measuring the recall.
     """
-    started, n = time.perf_counter(), len(material.ids)
-    held, rest = _split_held_out(material.ids)
-    index = faiss.index_factory(material.width, kind.to_factory_string(n, material.width), faiss.METRIC_INNER_PRODUCT)
-    _train(index, kind, material.vector_reader(np.sort(rest[: _choose_sample_size(n)])))
-    made = QuantizedIndex(index, IndexDetails(kind.name, n, n_trained=n, wanted=recall), material.vector_reader)
-    return _fill_and_tune(made, held, material, material.ids, started)
+    started, n = time.perf_counter(), len(source.ids)
+    held_out, others = _split_held_out(source.ids)
+    factory = kind.to_factory_string(n, source.width)
+    faiss_index = faiss.index_factory(source.width, factory, faiss.METRIC_INNER_PRODUCT)
+    _train(faiss_index, kind, source.vector_reader(np.sort(others[: _choose_sample_size(n)])))
+    details = IndexDetails(kind.name, n, n_trained=n, wanted=recall)
+    index = QuantizedIndex(faiss_index, details, source.vector_reader)
+    return _fill_and_tune(index, held_out, source, source.ids, started)
 
 
-def extend_index(made: QuantizedIndex, material: VectorSource, removed: Ids) -> QuantizedIndex:
-    """Bring an index that was read to the material: what is `removed` goes, what is missing comes, what it was trained
-    to stays, and the recall is tuned and measured anew.
+def extend_index(index: QuantizedIndex, source: VectorSource, removed: Ids) -> QuantizedIndex:
+    """Remove the ids `removed` from an index, add the vectors it lacks, then tune and measure its recall again.
 
-    A graph cannot forget: `removed` must be empty there.
+    The index is not trained again. A graph cannot remove vectors: `removed` must be empty for it.
     """
     started = time.perf_counter()
-    missing = np.setdiff1d(material.ids, made.ids)
+    missing = np.setdiff1d(source.ids, index.ids)
     if len(removed):
-        made.faiss_index.remove_ids(removed)
-    held, _ = _split_held_out(material.ids)
-    extended = QuantizedIndex(
-        made.faiss_index, replace(made.details, n_vectors=len(material.ids)), material.vector_reader
-    )
-    return _fill_and_tune(extended, held, material, missing, started)
+        index.faiss_index.remove_ids(removed)
+    held_out, _ = _split_held_out(source.ids)
+    details = replace(index.details, n_vectors=len(source.ids))
+    extended = QuantizedIndex(index.faiss_index, details, source.vector_reader)
+    return _fill_and_tune(extended, held_out, source, missing, started)
 
 
 def _split_held_out(ids: Ids) -> tuple[Ids, Ids]:
-    """The ids, in any order, of the vectors that recall is measured with, and of others, to train on."""
+    """Split ids at random into held-out ones, for measuring recall, and others, for training."""
     mixed = np.random.default_rng(0).permutation(ids)
     n = len(mixed) // 10
     return mixed[: min(_N_TUNING_QUERIES + _N_RECALL_QUERIES, n)], mixed[n:]
 
 
 def _fill_and_tune(
-    made: QuantizedIndex, held: Ids, material: VectorSource, missing: Ids, started: float
+    index: QuantizedIndex, held_out: Ids, source: VectorSource, missing: Ids, started: float
 ) -> QuantizedIndex:
-    """Add what is missing, while all goes by, and tune."""
-    truth = _GroundTruth(held, material.vector_reader(held))
-    for ids, vectors in _merge_blocks(material.block_reader()):
+    """Read all vectors once: add the missing ones and find the true neighbors of the held-out ones; then tune."""
+    truth = _GroundTruth(held_out, source.vector_reader(held_out))
+    for ids, vectors in _merge_blocks(source.block_reader()):
         truth.update(ids, vectors)
         is_new = is_in_sorted(ids, missing)
         if is_new.any():
-            made.faiss_index.add_with_ids(np.ascontiguousarray(vectors[is_new]), ids[is_new])
-    chosen, measured = truth.split(_N_TUNING_QUERIES if len(held) > 2 * _N_TUNING_QUERIES else len(held) // 2)
-    made.details = _tune(made, chosen)
-    made.details = replace(
-        made.details, recall_at_10=round(measured.measure_recall(made), 4), n_queries=len(measured),
+            index.faiss_index.add_with_ids(np.ascontiguousarray(vectors[is_new]), ids[is_new])
+    n_tuning = _N_TUNING_QUERIES if len(held_out) > 2 * _N_TUNING_QUERIES else len(held_out) // 2
+    tuning, measuring = truth.split(n_tuning)
+    index.details = _tune(index, tuning)
+    index.details = replace(
+        index.details,
+        recall_at_10=round(measuring.measure_recall(index), 4),
+        n_queries=len(measuring),
         build_s=round(time.perf_counter() - started, 3),
-    )  # fmt: skip
-    return made
+    )
+    return index
 
 
 def _choose_sample_size(n: int) -> int:
@@ -106,7 +111,7 @@ def _choose_sample_size(n: int) -> int:
 def _train(index: Any, kind: IndexKind, sample: Vectors) -> None:
     if kind.family == "ivf":
         lists = faiss.extract_index_ivf(index)
-        # A sample of this size was chosen for it: without the first FAISS draws another, without the second it warns.
+        # The sample has the size wanted here: FAISS must neither sample it again nor warn about its size.
         settings = [lists.cp] + ([faiss.downcast_index(lists).pq.cp] if kind.name == "ivf-pq" else [])
         for clustering in settings:
             clustering.niter, clustering.min_points_per_centroid, clustering.seed = 10, 1, 1234
@@ -117,7 +122,7 @@ def _train(index: Any, kind: IndexKind, sample: Vectors) -> None:
 
 
 def _merge_blocks(blocks: Iterator[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, Vectors]]:
-    """The same in blocks of at least 16,384, which FAISS adds faster."""
+    """Merge blocks into blocks of at least 16,384 rows, which FAISS adds faster."""
     while some := list(itertools.islice(blocks, 1)):
         n = len(some[0][0])
         while n < _BLOCK_ROWS and (block := next(blocks, None)) is not None:
@@ -127,13 +132,14 @@ def _merge_blocks(blocks: Iterator[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, 
 
 
 class _GroundTruth:
-    """How similar the ten nearest others of held-back vectors are, of all that were seen."""
+    """The similarities of held-out vectors to their ten nearest others, among all vectors seen."""
 
     def __init__(self, held: Ids, queries: Vectors) -> None:
         self.held_out, self.queries = held, queries
         self._similarities = np.full((len(held), _RECALL_DEPTH), -2, np.float32)
 
     def update(self, ids: Ids, vectors: Vectors) -> None:
+        """Take a block of vectors (b, d) with ids (b,) into account."""
         similarities = self.queries @ vectors.T
         similarities[ids == self.held_out[:, None]] = -2
         similarities = np.concatenate([self._similarities, similarities], axis=1)
@@ -143,7 +149,7 @@ class _GroundTruth:
         return len(self.held_out)
 
     def split(self, n: int) -> tuple[_GroundTruth, _GroundTruth]:
-        """The first n held-back vectors, and the others."""
+        """Split into the first n held-out vectors and the others."""
         return self._take(slice(n)), self._take(slice(n, None))
 
     def _take(self, rows: slice) -> _GroundTruth:
@@ -152,46 +158,46 @@ class _GroundTruth:
         return part
 
     def measure_recall(self, index: QuantizedIndex) -> float:
-        """The share of the ten nearest others that the index finds. One as similar as the tenth counts as found."""
+        """The share of the ten nearest others that the index finds; ties with the tenth count as found."""
         similarities, ids = index.search(self.queries, _RECALL_DEPTH + 1)
         least = self._similarities.min(axis=1, keepdims=True) - 1e-6
         n_found = ((similarities >= least) & (ids != self.held_out[:, None])).sum(axis=1)
         return float(np.minimum(n_found, _RECALL_DEPTH).mean() / _RECALL_DEPTH)
 
 
-def _tune(made: QuantizedIndex, truth: _GroundTruth) -> IndexDetails:
-    """The facts with the cheapest refinement and effort that reach the wanted recall, or with the best that was met."""
-    best = replace(made.details, recall_at_10=-1.0)
+def _tune(index: QuantizedIndex, truth: _GroundTruth) -> IndexDetails:
+    """Find the cheapest refinement and effort that reach the wanted recall, or those with the best recall."""
+    best = replace(index.details, recall_at_10=-1.0)
     reached: dict[int, float] = {}
     stalled: set[int] = set()
-    refines = (1,) if made.kind.has_full_vectors else _REFINE_FACTORS
+    refines = (1,) if index.kind.has_full_vectors else _REFINE_FACTORS
     for refine, effort in sorted(
-        itertools.product(refines, _list_efforts(made)), key=lambda pair: _estimate_cost_ns(made, *pair)
+        itertools.product(refines, _list_efforts(index)), key=lambda pair: _estimate_cost_ns(index, *pair)
     ):
         if refine in stalled:
             continue
-        made.details = replace(made.details, refine=refine, effort=effort)
-        recall = truth.measure_recall(made)
+        index.details = replace(index.details, refine=refine, effort=effort)
+        recall = truth.measure_recall(index)
         if recall > best.recall_at_10:
-            best = replace(made.details, recall_at_10=recall)
-        if recall >= made.details.wanted:
+            best = replace(index.details, recall_at_10=recall)
+        if recall >= index.details.wanted:
             break
         if recall - reached.get(refine, -1.0) < _MIN_RECALL_GAIN:
-            stalled.add(refine)  # the codes hold no more, however far they are searched
+            stalled.add(refine)  # more effort does not help: the codes are not precise enough
         reached[refine] = recall
     return best
 
 
-def _estimate_cost_ns(made: QuantizedIndex, refine: int, effort: int) -> float:
-    """About what a query costs: numbers scanned, and vectors fetched."""
-    n, width, kind = len(made), int(made.faiss_index.d), made.kind
+def _estimate_cost_ns(index: QuantizedIndex, refine: int, effort: int) -> float:
+    """Estimate the cost of a query: dimensions scanned, and vectors read for re-ranking."""
+    n, width, kind = len(index), int(index.faiss_index.d), index.kind
     scanned = {"flat": n, "ivf": n * effort / choose_n_lists(n), "hnsw": effort}[kind.family]
     return scanned * width * kind.scan_ns + FETCH_NS * MIN_CANDIDATES * refine
 
 
-def _list_efforts(made: QuantizedIndex) -> Sequence[int]:
-    """1, 2, 4 and so on, up to everything; a flat scan knows no effort."""
-    if made.kind.family == "flat":
+def _list_efforts(index: QuantizedIndex) -> Sequence[int]:
+    """The efforts to try: 1, 2, 4, ... up to a complete search; a flat index has no effort setting."""
+    if index.kind.family == "flat":
         return (1,)
-    first, most = (1, made.faiss_index.nlist) if made.kind.family == "ivf" else (16, 1024)
+    first, most = (1, index.faiss_index.nlist) if index.kind.family == "ivf" else (16, 1024)
     return [first << step for step in range(most.bit_length()) if first << step <= most]

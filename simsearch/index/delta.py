@@ -1,4 +1,4 @@
-"""A large index that is not written anew for every change: the file, what came since, and what is no longer meant."""
+"""A large index that is not rewritten for every change: a base index, added vectors, and ids removed from the base."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BaseIndex(Searchable, Protocol):
-    """What a layered index has most of its vectors in."""
+    """The large index below a `DeltaIndex`."""
 
     @property
     def ids(self) -> Ids:
@@ -28,20 +28,20 @@ class BaseIndex(Searchable, Protocol):
         ...
 
     def select(self, ids: Ids) -> Searchable:
-        """The part that is of those ids (m,), as far as they are here."""
+        """Select the vectors with these ids (m,); ids that are not in the index are ignored."""
         ...
 
     def exclude(self, ids: Ids) -> Searchable:
-        """The part that is not of those ids (m,)."""
+        """Select the vectors without those of these ids (m,)."""
         ...
 
     def read_vectors(self, ids: Ids) -> Vectors:
-        """The vectors (m, d) of ids (m,), all of which are here."""
+        """Read the vectors (m, d) of ids (m,), all of which are in the index."""
         ...
 
 
 class _CombinedIndex:
-    """Several parts, of different ids, as one."""
+    """Several parts with distinct ids, searched as one."""
 
     def __init__(self, parts: Sequence[Searchable]) -> None:
         self._parts = parts
@@ -55,36 +55,36 @@ class _CombinedIndex:
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :n]
         return np.take_along_axis(similarities, order, 1), np.take_along_axis(ids, order, 1)
 
-    def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
-        found = [part.range_search(query, least) for part in self._parts]
+    def range_search(self, query: Vectors, min_similarity: float) -> tuple[Vectors, Ids]:
+        found = [part.range_search(query, min_similarity) for part in self._parts]
         similarities, ids = (np.concatenate(some) for some in zip(*found, strict=True))
         return similarities, ids
 
 
 class DeltaIndex(_CombinedIndex):
-    """A base, recent vectors beside it, and ids of the base that have been removed."""
+    """A base index with changes: `added` vectors in an index of their own, and ids `removed` from the base."""
 
-    def __init__(self, base: BaseIndex, recent: ExactIndex, removed: Ids) -> None:
-        self.base, self.recent, self.removed = base, recent, removed
-        super().__init__([base.exclude(removed), recent])
+    def __init__(self, base: BaseIndex, added: ExactIndex, removed: Ids) -> None:
+        self.base, self.added, self.removed = base, added, removed
+        super().__init__([base.exclude(removed), added])
 
     @property
     def notes(self) -> tuple[str, ...]:
         """As `Index` says."""
         return self.base.notes
 
-    def select_matching(self, _condition: Condition, ids: Callable[[], Ids]) -> Searchable:
+    def select_matching(self, _condition: Condition, find_ids: Callable[[], Ids]) -> Searchable:
         """As `Index` says."""
-        return self.select(ids())
+        return self.select(find_ids())
 
     def select(self, ids: Ids) -> Searchable:
-        """The part that is of those ids (m,), as far as they are here."""
-        return _CombinedIndex([self.base.select(np.setdiff1d(ids, self.removed)), self.recent.select(ids)])
+        """Select the vectors with these ids (m,); ids that are not in the index are ignored."""
+        return _CombinedIndex([self.base.select(np.setdiff1d(ids, self.removed)), self.added.select(ids)])
 
     def read_vectors(self, ids: Ids) -> Vectors:
-        """The vectors (m, d) of ids (m,), all of which are here."""
-        is_recent = is_in_sorted(ids, np.sort(self.recent.ids))
-        rows = np.empty((len(ids), self.recent.rows.shape[1]), np.float32)
-        rows[is_recent] = self.recent.read_vectors(ids[is_recent])
-        rows[~is_recent] = self.base.read_vectors(ids[~is_recent])
+        """Read the vectors (m, d) of ids (m,), all of which are in the index."""
+        is_added = is_in_sorted(ids, np.sort(self.added.ids))
+        rows = np.empty((len(ids), self.added.rows.shape[1]), np.float32)
+        rows[is_added] = self.added.read_vectors(ids[is_added])
+        rows[~is_added] = self.base.read_vectors(ids[~is_added])
         return rows

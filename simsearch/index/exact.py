@@ -1,4 +1,4 @@
-"""Exact inner products: all vectors as they are, in memory or mapped from a file."""
+"""The exact index: all vectors unquantized, in memory or memory-mapped from a file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.index.faiss_calls import make_id_selector, range_search_faiss, search_faiss
 from simsearch.index.files import IndexStamp, map_index, read_index, write_index
-from simsearch.index.protocol import Ids, Searchable, Vectors, make_id_selector, range_search_faiss, search_faiss
+from simsearch.index.protocol import Ids, Searchable, Vectors
 
 if TYPE_CHECKING:
     from simsearch.filters import Condition
 
 _COPY_LIMIT = 512
-"""So many vectors are taken out of an index and searched by themselves; beyond that the index skips the others."""
+"""A subset of up to this many vectors is copied into an index of its own; for a larger one FAISS skips the others."""
 
 
 class ExactIndex:
-    """Exact inner products over unit vectors, known by the catalog's view ids."""
+    """Exact inner-product search over unit vectors with the catalog's view ids."""
 
     notes: tuple[str, ...] = ()
 
@@ -32,17 +33,17 @@ class ExactIndex:
 
     @classmethod
     def create_empty(cls, width: int) -> ExactIndex:
-        """An index without vectors. IndexIDMap and not IDMap2: nothing here looks vectors up by id."""
+        """Create an index without vectors. IndexIDMap suffices: IndexIDMap2 would also find a vector by its id."""
         return cls(faiss.IndexIDMap(faiss.IndexFlatIP(width)))
 
     @classmethod
     def open_mapped(cls, file: Path) -> ExactIndex:
-        """The index in `file`, mapped into memory and not read: to search only."""
+        """Open the index in `file` memory-mapped, for searching only."""
         return cls(map_index(file), is_mapped=True)
 
     @classmethod
     def read(cls, file: Path) -> ExactIndex:
-        """The index in `file`, read into memory: to be changed."""
+        """Read the index in `file` into memory, for changing it."""
         return cls(read_index(file))
 
     def __len__(self) -> int:
@@ -50,19 +51,19 @@ class ExactIndex:
 
     @property
     def ids(self) -> Ids:
-        """The ids of the vectors, in the order in which they lie."""
+        """The ids of the vectors, in the order of `rows`."""
         ids: Ids = faiss.vector_to_array(self._index.id_map)
         return ids
 
     @property
     def vectors(self) -> Vectors:
-        """(n, d) float32 in the order of `ids`."""
+        """A copy of the vectors (n, d), float32, in the order of `ids`."""
         rows: Vectors = self._index.index.reconstruct_n(0, len(self))
         return rows
 
     @property
     def rows(self) -> Vectors:
-        """(n, d) float32 in the order of `ids`, where they lie: not to be written to, nor kept when the index goes."""
+        """A read-only view of the vectors (n, d), float32, in the order of `ids`; valid as long as the index lives."""
         flat = faiss.downcast_index(self._index.index)
         if not len(self):
             return np.empty((0, flat.d), np.float32)
@@ -71,20 +72,20 @@ class ExactIndex:
         return rows
 
     def find_positions(self, ids: Ids) -> NDArray[np.intp]:
-        """Where the vectors of those ids (m,), all of which are here, lie: positions (m,) in `rows`."""
+        """Find the positions (m,) in `rows` of ids (m,), all of which are in the index."""
         held, order = self._sort_ids()
         return order[np.searchsorted(held, ids)]
 
     def read_vectors(self, ids: Ids) -> Vectors:
-        """The vectors (m, d) of ids (m,), all of which are here."""
+        """Read the vectors (m, d) of ids (m,), all of which are in the index."""
         return self.rows[self.find_positions(ids)]
 
-    def select_matching(self, _condition: Condition, ids: Callable[[], Ids]) -> Searchable:
+    def select_matching(self, _condition: Condition, find_ids: Callable[[], Ids]) -> Searchable:
         """As `Index` says."""
-        return self.select(ids())
+        return self.select(find_ids())
 
     def select(self, ids: Ids) -> Searchable:
-        """The part that is of those ids (m,), as far as they are here; it lives no longer than the index."""
+        """Select the vectors with these ids (m,); unknown ids are ignored. Valid as long as the index lives."""
         held, _ = self._sort_ids()
         ids = ids[is_in_sorted(ids, held)]
         if len(ids) > _COPY_LIMIT:
@@ -94,13 +95,13 @@ class ExactIndex:
         return few
 
     def exclude(self, ids: Ids) -> Searchable:
-        """The part that is not of those ids (m,); it lives no longer than the index."""
+        """Select the vectors without those of these ids (m,). Valid as long as the index lives."""
         if not len(ids):
             return self
         return self.select(np.setdiff1d(self.ids, ids))
 
     def _sort_ids(self) -> tuple[Ids, NDArray[np.intp]]:
-        """The ids in rising order, and where each lies."""
+        """The ids in ascending order, and the position of each in `rows`."""
         if self._sorted_positions is None:
             held = self.ids
             order = np.argsort(held, kind="stable")
@@ -108,21 +109,21 @@ class ExactIndex:
         return self._sorted_positions
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
-        """Add vectors (n, d) under ids (n,) that are not in the index yet."""
+        """Add vectors (n, d) with ids (n,) that are not in the index yet."""
         self._check_changeable()
         self._sorted_positions = None
         self._index.add_with_ids(np.ascontiguousarray(vectors), ids)
 
     def reserve(self, n: int) -> None:
-        """Make room for n more vectors in one step; growing block by block would hold the vectors twice."""
+        """Reserve memory for n more vectors at once; growing block by block would hold the vectors twice."""
         self._check_changeable()
         flat = faiss.downcast_index(self._index.index)
         size = flat.codes.size()
         flat.codes.resize(size + n * flat.code_size)
-        flat.codes.resize(size)  # the room stays
+        flat.codes.resize(size)  # the memory stays allocated
 
     def remove(self, ids: Ids) -> None:
-        """Take vectors out."""
+        """Remove vectors by id."""
         self._check_changeable()
         self._sorted_positions = None
         self._index.remove_ids(ids)
@@ -131,12 +132,12 @@ class ExactIndex:
         """As `Searchable` says."""
         return search_faiss(self._index, queries, min(n, len(self)))
 
-    def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
+    def range_search(self, query: Vectors, min_similarity: float) -> tuple[Vectors, Ids]:
         """As `Searchable` says."""
-        return range_search_faiss(self._index, query, least)
+        return range_search_faiss(self._index, query, min_similarity)
 
     def save(self, file: Path, stamp: IndexStamp, removed: Ids | None = None) -> None:
-        """Write the index; the file appears whole or not at all. `removed` as `files.write` says.
+        """Write the index to a file, atomically; `removed` as `files.write_index` says.
 
         Raises `OSError`.
         """
@@ -144,11 +145,11 @@ class ExactIndex:
 
     def _check_changeable(self) -> None:
         if self._is_mapped:  # FAISS 1.15 crashes the process here
-            raise ValueError("a mapped index cannot be changed; read it")
+            raise ValueError("a memory-mapped index cannot be changed; open it with read()")
 
 
 class _ExactSubset:
-    """Those vectors of an index that are of some ids; FAISS skips the others while it scans."""
+    """The vectors of an index with given ids; FAISS skips the others during its scan."""
 
     def __init__(self, index: Any, ids: Ids) -> None:
         self._index = index
@@ -161,14 +162,14 @@ class _ExactSubset:
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
         return search_faiss(self._index, queries, min(n, self._n), self._parameters)
 
-    def range_search(self, query: Vectors, least: float) -> tuple[Vectors, Ids]:
-        return range_search_faiss(self._index, query, least, self._parameters)
+    def range_search(self, query: Vectors, min_similarity: float) -> tuple[Vectors, Ids]:
+        return range_search_faiss(self._index, query, min_similarity, self._parameters)
 
 
-def is_in_sorted(ids: Ids, held: Ids) -> NDArray[np.bool_]:
-    """Which of ids (m,) are among the rising `held` (n,): (m,)."""
-    if not len(held):
+def is_in_sorted(ids: Ids, sorted_ids: Ids) -> NDArray[np.bool_]:
+    """Whether each of ids (m,) is among the ascending `sorted_ids` (n,): booleans (m,)."""
+    if not len(sorted_ids):
         return np.zeros(len(ids), np.bool_)
-    places = np.searchsorted(held, ids)
-    found: NDArray[np.bool_] = held[np.minimum(places, len(held) - 1)] == ids
+    positions = np.searchsorted(sorted_ids, ids)
+    found: NDArray[np.bool_] = sorted_ids[np.minimum(positions, len(sorted_ids) - 1)] == ids
     return found

@@ -1,4 +1,8 @@
-"""Index files: what FAISS writes, ids that are no longer meant, and a seal that tells a whole file from a torn one."""
+"""Index files: the FAISS index, the ids removed from its base, and a footer that identifies a complete file.
+
+FAISS reads a file from the front and ignores the footer. An index file is a cache: its footer names the collection,
+the model and the generation that it was built from.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +21,21 @@ from simsearch.files import replace_file
 from simsearch.index.protocol import Ids
 
 TEMPORARY_PREFIX = ".ann-"
-"""How the names of files begin that are being written, and are not yet a cache."""
+"""The prefix of files that are still being written."""
 
 _MAGIC = b"SIMSANN1"
 _TAIL_BYTES = len(_MAGIC) + 4
 _BLOCK_BYTES = 1 << 22
+_DELTA_SUFFIX = ".recent"
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStamp:
-    """What an index was built from; `derivation` says what was made of the vectors, nothing where they are plain.
+    """The state of the vectors that an index was built from.
 
-    `kind` is the kind of index. `base` is the digest of the file that this one adds to, empty where it stands alone.
+    `derivation` is the label of the transformation of the vectors, empty where there is none. `kind` is the kind of
+    index. `base` is the digest of the base file that a delta file belongs to, empty for a base file. The field names
+    are keys of JSON stored in index files.
     """
 
     collection: str
@@ -40,20 +47,21 @@ class IndexStamp:
     base: str = ""
 
     def has_same_source(self, other: IndexStamp) -> bool:
-        """Whether both are of the same vectors, at any time."""
+        """Whether both are of the same vectors, perhaps in different states."""
         mine, theirs = ((some.collection, some.fingerprint, some.derivation) for some in (self, other))
         return mine == theirs
 
     def has_same_state(self, other: IndexStamp) -> bool:
-        """Whether both are of the same vectors at the same time, whatever the kind."""
+        """Whether both are of the same vectors in the same state; the kind of index may differ."""
         return self.has_same_source(other) and (self.generation, self.n_vectors) == (other.generation, other.n_vectors)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexFooter:
-    """The end of an index file: its stamp, the digest of what comes before, and how long the parts of that are.
+    """The end of an index file: its stamp, and the length and the digest of the content before the footer.
 
-    `facts` are what a coded index must be searched with.
+    The content ends with `n_removed` ids. `facts` are the `IndexDetails` of a quantized index. The field names are
+    keys of JSON stored in index files.
     """
 
     stamp: IndexStamp
@@ -66,23 +74,23 @@ class IndexFooter:
 def write_index(
     index: Any, file: Path, stamp: IndexStamp, *, removed: Ids | None = None, facts: dict[str, Any] | None = None
 ) -> IndexFooter:
-    """Write an index; the file appears whole or not at all. `removed` are ids of its base that are no longer meant.
+    """Write an index to a file, atomically. `removed` are the ids removed from the base that a delta file belongs to.
 
     Raises `OSError`.
     """
     removed = np.empty(0, np.int64) if removed is None else removed
     with replace_file(file, prefix=TEMPORARY_PREFIX) as temporary, temporary.open("xb") as stream:
         n_bytes, digest = _write_payload(index, stream, removed)
-        seal = IndexFooter(stamp, n_bytes, digest, len(removed), facts or {})
-        text = json.dumps(dataclasses.asdict(seal)).encode()
+        footer = IndexFooter(stamp, n_bytes, digest, len(removed), facts or {})
+        text = json.dumps(dataclasses.asdict(footer)).encode()
         stream.write(text + len(text).to_bytes(4, "little") + _MAGIC)
         stream.flush()
         os.fsync(stream.fileno())
-    return seal
+    return footer
 
 
 def _write_payload(index: Any, stream: BinaryIO, removed: Ids) -> tuple[int, str]:
-    """How much was written, and its digest."""
+    """Write index and removed ids; return the number of bytes and their digest."""
     hasher, n_bytes = xxhash.xxh3_128(), 0
 
     def write_block(block: bytes) -> int:
@@ -93,14 +101,14 @@ def _write_payload(index: Any, stream: BinaryIO, removed: Ids) -> tuple[int, str
 
     try:
         faiss.write_index(index, faiss.PyCallbackIOWriter(write_block))
-    except RuntimeError as error:  # what FAISS makes of an OSError inside `put`
+    except RuntimeError as error:  # FAISS raises this for an OSError inside `write_block`
         raise OSError(str(error)) from error
     write_block(removed.astype("<i8").tobytes())
     return n_bytes, hasher.hexdigest()
 
 
 def map_index(file: Path) -> Any:
-    """The index in `file`, mapped into memory and not read: to search only.
+    """Open the FAISS index in `file` memory-mapped, for searching only.
 
     Raises `RuntimeError` where FAISS cannot read it.
     """
@@ -108,39 +116,39 @@ def map_index(file: Path) -> Any:
 
 
 def read_index(file: Path) -> Any:
-    """The index in `file`, read into memory: to be changed. Raises `OSError` or `RuntimeError`."""
+    """Read the FAISS index in `file` into memory, for changing it. Raises `OSError` or `RuntimeError`."""
     with file.open("rb") as stream:
         return faiss.read_index(faiss.PyCallbackIOReader(stream.read))
 
 
-def read_removed_ids(file: Path, seal: IndexFooter) -> Ids:
-    """The ids that `write` was told of. Raises `OSError`."""
+def read_removed_ids(file: Path, footer: IndexFooter) -> Ids:
+    """Read the `removed` ids that `write_index` wrote. Raises `OSError`."""
     with file.open("rb") as stream:
-        stream.seek(seal.n_bytes - 8 * seal.n_removed)
-        return np.frombuffer(stream.read(8 * seal.n_removed), "<i8").astype(np.int64)
+        stream.seek(footer.n_bytes - 8 * footer.n_removed)
+        return np.frombuffer(stream.read(8 * footer.n_removed), "<i8").astype(np.int64)
 
 
 def read_stamp(file: Path) -> IndexStamp | None:
-    """The stamp of an index file, or None where there is no whole one."""
-    seal = read_footer(file)
-    return seal.stamp if seal else None
+    """Read the stamp of an index file; None where there is no complete file."""
+    footer = read_footer(file)
+    return footer.stamp if footer else None
 
 
 def is_intact(file: Path) -> bool:
-    """Whether an index file holds, byte for byte, what was written."""
-    seal = read_footer(file)
-    if seal is None:
+    """Whether the content of an index file has the digest that its footer states."""
+    footer = read_footer(file)
+    if footer is None:
         return False
-    hasher, left = xxhash.xxh3_128(), seal.n_bytes
+    hasher, left = xxhash.xxh3_128(), footer.n_bytes
     with file.open("rb") as stream:
         while left and (block := stream.read(min(left, _BLOCK_BYTES))):
             hasher.update(block)
             left -= len(block)
-    return hasher.hexdigest() == seal.digest
+    return hasher.hexdigest() == footer.digest
 
 
 def read_footer(file: Path) -> IndexFooter | None:
-    """The seal of an index file, or None where there is no whole one."""
+    """Read the footer of an index file; None where there is no complete file."""
     try:
         with file.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -151,7 +159,25 @@ def read_footer(file: Path) -> IndexFooter | None:
             length = int.from_bytes(tail[:4], "little")
             stream.seek(max(0, size - _TAIL_BYTES - length))
             fields = json.loads(stream.read(length))
-            seal = IndexFooter(IndexStamp(**fields.pop("stamp")), **fields)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # missing, torn or not ours
+            footer = IndexFooter(IndexStamp(**fields.pop("stamp")), **fields)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # missing, truncated or foreign
         return None
-    return seal if seal.n_bytes + length + _TAIL_BYTES == size else None
+    return footer if footer.n_bytes + length + _TAIL_BYTES == size else None
+
+
+def locate_delta(file: Path) -> Path:
+    """The delta file beside a base file: vectors added to the base, and ids removed from it."""
+    return file.with_suffix(_DELTA_SUFFIX)
+
+
+def is_current(file: Path, footer: IndexFooter, stamp: IndexStamp) -> bool:
+    """Whether a base file, alone or with its delta file, has the state of `stamp`."""
+    if footer.stamp.has_same_state(stamp):
+        return True
+    delta = read_stamp(locate_delta(file))
+    return (
+        footer.stamp.has_same_source(stamp)
+        and delta is not None
+        and delta.has_same_state(stamp)
+        and delta.base == footer.digest
+    )

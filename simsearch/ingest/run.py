@@ -14,8 +14,7 @@ from typing import Any
 from simsearch.errors import ClusterError, NoImages
 from simsearch.images.views import ViewChoice
 from simsearch.index.backends import open_index_backend
-from simsearch.index.cache import write_kind_choice
-from simsearch.index.kinds import IndexKindChoice
+from simsearch.index.kinds import IndexKindChoice, write_kind_choice
 from simsearch.index.milvus.config import StoreChoice, switch_store
 from simsearch.ingest.pipeline import IngestJob, Progress, run_pipeline
 from simsearch.ingest.plan import (

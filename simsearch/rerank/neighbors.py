@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index import ExactIndex
+from simsearch.index.exact import ExactIndex
 
 Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]

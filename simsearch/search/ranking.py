@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index import Searchable
+from simsearch.index.protocol import Searchable
 from simsearch.search.results import Hit, View
 from simsearch.store.catalog import Catalog, LiveView
 

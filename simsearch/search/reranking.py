@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
-from simsearch.index import ExactIndex, Ids, Index, Searchable, Vectors
-from simsearch.index.cache import IndexBackend, VectorTransform
+from simsearch.index.exact import ExactIndex
+from simsearch.index.protocol import Ids, Index, IndexBackend, Searchable, Vectors, VectorTransform
 from simsearch.rerank.database_augmentation import blend
 from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
 from simsearch.rerank.method import RerankMethod

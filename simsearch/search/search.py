@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ImageError
 from simsearch.images.decode import Pixels, compute_default_max_pixels
-from simsearch.index import Index, Searchable
+from simsearch.index.protocol import Index, Searchable
 from simsearch.models.embedder import MIN_VECTOR_NORM, Embedder
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Example, combine_vectors

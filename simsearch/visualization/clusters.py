@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import UsageError
-from simsearch.index import fit_kmeans
+from simsearch.index.kmeans import fit_kmeans
 from simsearch.visualization.tsne import compute_pca
 
 _N_DIRECTIONS = 50

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index import ExactIndex
+from simsearch.index.exact import ExactIndex
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

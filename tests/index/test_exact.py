@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsearch.index import ExactIndex, IndexStamp, is_intact, read_stamp
+from simsearch.index.exact import ExactIndex
+from simsearch.index.files import IndexStamp, is_intact, read_stamp
 
 STAMP = IndexStamp("uuid", "model-1", 3, 200)
 

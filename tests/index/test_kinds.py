@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from simsearch import Collection
 from simsearch.cli.app import app
 from simsearch.errors import UsageError
-from simsearch.index import is_intact
 from simsearch.index.cache import IndexCache
+from simsearch.index.files import is_intact
 from simsearch.index.kinds import KINDS, IndexKindChoice
 from simsearch.models.choice import resolve_model
 from simsearch.store.catalog import Catalog
@@ -215,7 +215,7 @@ def test_auto_goes_by_count_memory_and_recall(n: int, width: int, memory: int, r
 
 @pytest.mark.parametrize("kind", CODED)
 def test_a_small_collection_is_exact_whatever_is_asked_for(kind: str, tmp_path: Path):
-    assert f"{kind} begins at 1,000 vectors; with 300 the index is exact" in IndexKindChoice(kind).list_notes(300)
+    assert f"{kind} needs at least 1,000 vectors; with 300 the index is exact" in IndexKindChoice(kind).list_notes(300)
     fill(tmp_path / "small", clustered(300, seed=1), IndexKindChoice(kind))
     with Collection.open(tmp_path / "small") as collection:
         assert collection.info().to_dict()["models"][0]["index"]["kind"] == "flat"
@@ -228,7 +228,7 @@ def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tm
         record(writer, clustered(10, seed=9), 1_500)
         cache = IndexCache(writer)
         cache.refresh(fingerprint)
-        assert cache.describe(writer.list_models()[0])["kind"] == "ivf"
+        assert cache.describe(writer.list_models()[0]).kind == "ivf"
     oneshot.rebuild(filled.folder, IndexKindChoice("hnsw", 0.95))
     oneshot.rebuild(filled.folder)
     with Collection.open(filled.folder) as collection:

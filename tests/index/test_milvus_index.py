@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from simsearch.filters import compile_sql, parse
-from simsearch.index import Index
 from simsearch.index.cache import IndexCache
+from simsearch.index.protocol import Index
 from simsearch.search import RankingLimits, rank_hits
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter

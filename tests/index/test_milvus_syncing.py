@@ -337,7 +337,7 @@ def test_several_threads_search_a_server_with_a_note_about_its_approximate_index
             MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
         ):
             indexes.push(FINGERPRINT)
-            assert indexes.describe(writer.list_models()[0])["index"] == "HNSW"
+            assert indexes.describe(writer.list_models()[0]).index == "HNSW"
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
@@ -361,7 +361,7 @@ def test_an_unreachable_server_is_reported_soon_in_one_line(folder: Path):
         assert "cannot be reached" in caught.value.problem
         assert "\n" not in str(caught.value)
         assert uri in indexes.find_problems(catalog.list_models()[0])[0]
-        assert uri in str(indexes.describe(catalog.list_models()[0])["problem"])
+        assert uri in str(indexes.describe(catalog.list_models()[0]).problem)
 
 
 def test_a_wrong_token_is_reported_with_the_name_of_its_variable(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -399,7 +399,7 @@ def test_a_table_without_an_index_after_a_kill_gets_one(folder: Path):
         table._client.drop_index(table.name, table._client.list_indexes(table.name)[0])
     with searched(folder) as (catalog, indexes):
         assert indexes.open_index(FINGERPRINT).search(VECTORS[:1], 1)[1].tolist() == [[1]]
-        assert indexes.describe(catalog.list_models()[0])["index"] == "FLAT"
+        assert indexes.describe(catalog.list_models()[0]).index == "FLAT"
 
 
 def test_an_index_made_by_the_user_is_kept_with_a_note(folder: Path):

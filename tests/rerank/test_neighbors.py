@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from simsearch.index import ExactIndex
+from simsearch.index.exact import ExactIndex
 from simsearch.rerank.neighbors import NeighborDatabase, NeighborLists, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
 from tests.rerank.conftest import clustered, products

@@ -16,8 +16,8 @@ from simsearch.errors import UsageError
 from simsearch.evaluation.embedding import list_images, load_vectors
 from simsearch.evaluation.ranking import Ranker
 from simsearch.images.views import ViewChoice
-from simsearch.index import is_intact, read_stamp
 from simsearch.index.cache import IndexCache
+from simsearch.index.files import is_intact, read_stamp
 from simsearch.rerank.method import RerankMethod
 from simsearch.search import Hit
 from simsearch.search.examples import Example

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simsearch.index.cache import IndexCache, write_kind_choice
-from simsearch.index.kinds import IndexKindChoice
+from simsearch.index.cache import IndexCache
+from simsearch.index.kinds import IndexKindChoice, write_kind_choice
 from simsearch.models.choice import resolve_model
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import EmbeddedView, FileEntry, ImageProperties

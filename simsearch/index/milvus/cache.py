@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from simsearch.errors import CollectionBusy, CollectionNotWritable, ModelNotIndexed, StoreUnavailable
-from simsearch.index import ExactIndex, Index, is_intact
-from simsearch.index.cache import IndexCache, VectorTransform
+from simsearch.index.cache import IndexCache
+from simsearch.index.exact import ExactIndex
+from simsearch.index.files import is_intact
 from simsearch.index.milvus.client import MilvusConnection, MilvusTable
 from simsearch.index.milvus.config import MilvusConfig, SyncRecord
 from simsearch.index.milvus.expected_rows import open_expected_rows
 from simsearch.index.milvus.index import MilvusIndex
 from simsearch.index.milvus.sync import SyncProgress, count_differences, sync_table
+from simsearch.index.protocol import Index, VectorTransform
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
 
@@ -22,6 +25,40 @@ _SAMPLE_SIZE = 200
 """The number of vectors of a model that `verify` compares."""
 
 _VECTOR_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class MilvusIndexInfo:
+    """Facts about a model's vectors in Milvus, as `IndexInfo` says.
+
+    `index` is Milvus's index type, None where there is no table. `problem` is set, and the numbers are None, where the
+    server cannot be reached.
+    """
+
+    uri: str
+    name: str
+    n_vectors: int | None = None
+    is_current: bool | None = None
+    index: str | None = None
+    problem: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """As `IndexInfo` says."""
+        return "milvus"
+
+    @property
+    def summary(self) -> str:
+        """As `IndexInfo` says."""
+        if self.problem is not None:
+            return f"Milvus at {self.uri}, which cannot be reached: {self.problem}"
+        return f"Milvus at {self.uri}" + ("" if self.is_current else ", not up to date: the next query updates it")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `IndexInfo` says."""
+        known = {"index": self.index, "vectors": self.n_vectors, "is_current": self.is_current, "problem": self.problem}
+        place = {"kind": self.kind, "uri": self.uri, "name": self.name}
+        return place | {key: value for key, value in known.items() if value is not None}
 
 
 class MilvusIndexCache:
@@ -124,21 +161,17 @@ class MilvusIndexCache:
         remedy = "run `simsearch push` to repair it" if is_current else "the next query repairs it"
         return [f"{self._config.label}: {line}; {remedy}" for line in found] + self._check_files(stored)
 
-    def describe(self, stored: StoredModel) -> dict[str, Any]:
-        """Where a model is searched, whether that is in step, and how many vectors it has; for `info`."""
-        told: dict[str, Any] = {
-            "kind": "milvus",
-            "uri": self._config.uri,
-            "name": self._build_table_name(stored.fingerprint),
-        }
+    def describe(self, stored: StoredModel) -> MilvusIndexInfo:
+        """As `IndexBackend` says."""
+        uri, name = self._config.uri, self._build_table_name(stored.fingerprint)
         try:
-            if not self._open_connection().has_table(self._build_table_name(stored.fingerprint)):
-                return {**told, "vectors": 0, "is_current": False}
+            if not self._open_connection().has_table(name):
+                return MilvusIndexInfo(uri, name, n_vectors=0, is_current=False)
             table = self._open_table(stored)
             is_current = self._is_current(table, stored)
-            return {**told, "index": table.kind, "vectors": table.count(), "is_current": is_current}
+            return MilvusIndexInfo(uri, name, n_vectors=table.count(), is_current=is_current, index=table.kind)
         except StoreUnavailable as error:
-            return {**told, "problem": str(error)}
+            return MilvusIndexInfo(uri, name, problem=str(error))
 
     def close(self) -> None:
         """Disconnect from the server. The next call connects again."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from simsearch.errors import CollectionError, MissingExtra, StoreOccupied, StoreUnavailable
-from simsearch.index import Ids, Vectors
 from simsearch.index.milvus.config import TOKEN_VARIABLE, MilvusConfig
 from simsearch.index.milvus.schema import (
     COMPLETE,
@@ -28,6 +27,7 @@ from simsearch.index.milvus.schema import (
     USER_TEXTS,
     VECTOR,
 )
+from simsearch.index.protocol import Ids, Vectors
 
 _DOTENV = "PYTHON_DOTENV_DISABLED"
 _had_dotenv = os.environ.get(_DOTENV)

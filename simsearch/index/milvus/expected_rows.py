@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from simsearch.index import Ids, Vectors
 from simsearch.index.milvus.schema import MilvusRow, build_image_fields, build_row
+from simsearch.index.protocol import Ids, Vectors
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.snapshot import Snapshot, ViewKey, open_snapshot
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from simsearch.filters import Condition, compile_sql
 from simsearch.filters.sql import restrict_to_images
-from simsearch.index import Ids, Searchable, Vectors
 from simsearch.index.milvus.client import MAX_HITS, MilvusTable
 from simsearch.index.milvus.filter import compile_filter
 from simsearch.index.milvus.schema import COMPLETE, KEY, N_FILES
+from simsearch.index.protocol import Ids, Searchable, Vectors
 from simsearch.store.catalog import Catalog, StoredModel
 
 _IDS_PER_FILTER = 10_000

@@ -1,0 +1,38 @@
+"""Calls of FAISS with the right number of threads, and filters by id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+
+from simsearch.index.protocol import Ids, Vectors
+
+_N_THREADS = faiss.omp_get_max_threads()
+
+
+def search_faiss(index: Any, queries: Vectors, n: int, parameters: Any = None) -> tuple[Vectors, Ids]:
+    """Search a FAISS index as `Searchable.search` says; the id is -1 where the index found fewer than n."""
+    if n == 0:
+        return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    # One query is faster in one thread: FAISS 1.15 splits its scan at a cost (bench/RESULTS.md, Query).
+    faiss.omp_set_num_threads(1 if len(queries) == 1 else _N_THREADS)
+    similarities, ids = index.search(np.ascontiguousarray(queries), n, params=parameters)
+    return np.clip(similarities, -1, 1), ids
+
+
+def range_search_faiss(
+    index: Any, query: Vectors, min_similarity: float, parameters: Any = None
+) -> tuple[Vectors, Ids]:
+    """Search a FAISS index as `Searchable.range_search` says."""
+    faiss.omp_set_num_threads(1)
+    _, similarities, ids = index.range_search(np.ascontiguousarray(query[None]), min_similarity, params=parameters)
+    return np.clip(similarities, -1, 1), ids
+
+
+def make_id_selector(ids: Ids) -> Any:
+    """Make a FAISS selector that admits only these ids (m,), m > 0."""
+    bits = np.zeros(int(ids.max()) // 8 * 8 + 8, np.bool_)
+    bits[ids] = True
+    return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))

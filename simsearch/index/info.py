@@ -1,0 +1,73 @@
+"""Facts about an index: how it was built and what recall it reached."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDetails:
+    """How an index was built, how it is searched, and the recall it reached.
+
+    `effort` is the number of inverted lists searched (nprobe) or of candidates in a graph search (efSearch); `refine`
+    is the number of candidates per result that are re-ranked with the full vectors. `recall_at_10` is the share of the
+    ten nearest neighbors that is found, measured with `n_queries` vectors of the collection when it had `n_vectors`;
+    `wanted` is the requested recall. The index was trained when the collection had `n_trained` vectors.
+
+    The field names are keys of JSON stored in catalogs and index files.
+    """
+
+    kind: str
+    n_vectors: int
+    n_trained: int = 0
+    effort: int = 1
+    refine: int = 1
+    wanted: float = 1.0
+    recall_at_10: float = 1.0
+    n_queries: int = 0
+    build_s: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to a JSON object; the details of an exact index are only kind, size and recall."""
+        if self.kind == "flat":
+            return {"kind": self.kind, "n_vectors": self.n_vectors, "recall_at_10": self.recall_at_10}
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_dict` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class FaissIndexInfo:
+    """Facts about an index in a FAISS file, as `IndexInfo` says.
+
+    `details` are None where they are not stored. `n_added` vectors were added and `n_removed` removed since it was
+    built.
+    """
+
+    kind: str
+    details: IndexDetails | None
+    n_added: int = 0
+    n_removed: int = 0
+
+    @property
+    def summary(self) -> str:
+        """As `IndexInfo` says."""
+        parts = [self.kind]
+        if self.details is not None and self.details.n_queries:
+            measured = f"{self.details.n_queries} of {self.details.n_vectors:,} vectors"
+            parts.append(f"recall@10 {self.details.recall_at_10:.3f} with {measured}")
+        if self.details is not None and self.details.build_s:
+            parts.append(f"built in {self.details.build_s:.1f} s")
+        if self.n_added or self.n_removed:
+            parts.append(f"since then {self.n_added:,} added and {self.n_removed:,} removed")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `IndexInfo` says."""
+        details = {"kind": self.kind} if self.details is None else self.details.to_dict()
+        return details | {"recent": self.n_added, "removed": self.n_removed}

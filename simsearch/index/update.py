@@ -1,0 +1,226 @@
+"""Bringing the index of a model's vectors up to date: open its files, catch up with the catalog, or rebuild it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from simsearch.index.build import VectorSource, build_index, extend_index
+from simsearch.index.delta import DeltaIndex
+from simsearch.index.exact import ExactIndex, is_in_sorted
+from simsearch.index.files import (
+    IndexFooter,
+    IndexStamp,
+    is_current,
+    is_intact,
+    locate_delta,
+    read_footer,
+    read_removed_ids,
+)
+from simsearch.index.info import IndexDetails
+from simsearch.index.kinds import AUTO, IndexKind, read_kind_choice
+from simsearch.index.protocol import Ids, Vectors, VectorTransform
+from simsearch.index.quantized import QuantizedIndex
+from simsearch.machine import detect_memory_bytes
+from simsearch.store.catalog import Catalog, StoredModel
+
+_MAX_ADDED_SHARE = 0.01
+_MIN_DELTA_CAPACITY = 1_000
+_MAX_REMOVED_SHARE = 0.1
+"""A delta file holds up to 1 % of added vectors (at least 1,000) and 10 % of removed ids; beyond that the base is
+rewritten."""
+
+_RECALL_TOLERANCE = 0.01
+"""The sampling error of a measured recall; `auto` falls back to an exact index where the recall misses by more."""
+
+_RETRAIN_GROWTH = 2
+"""An index is trained again when the collection has grown by this factor since the last training."""
+
+FaissIndex = ExactIndex | QuantizedIndex | DeltaIndex
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexSpec:
+    """Which index is wanted: a model's vectors, perhaps transformed, in the state of `stamp`, in a base `file`."""
+
+    stored: StoredModel
+    transform: VectorTransform | None
+    stamp: IndexStamp
+    file: Path
+
+    @property
+    def delta_file(self) -> Path:
+        """The delta file beside the base file."""
+        return locate_delta(self.file)
+
+    @property
+    def width(self) -> int:
+        """The number of dimensions of the indexed vectors."""
+        return self.stored.width if self.transform is None else self.transform.width
+
+    @property
+    def method(self) -> str:
+        """The name of the transformation; empty where there is none."""
+        return "" if self.transform is None else self.transform.name
+
+    def transform_vectors(self, vectors: Vectors) -> Vectors:
+        """Transform stored vectors (n, d) to the indexed vectors (n, width)."""
+        return vectors if self.transform is None else self.transform.transform_rows(vectors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UpdatedIndex:
+    """An up-to-date index. `save` writes what is not in its files yet; `details` are new where it was built."""
+
+    index: FaissIndex
+    save: Callable[[], None] = lambda: None
+    details: IndexDetails | None = None
+
+
+class IndexUpdater:
+    """Opens, catches up and builds indexes from the catalog. To be called within a read transaction.
+
+    An exact index of up to `rewrite_limit_bytes` is rewritten for every change instead of getting a delta file.
+    """
+
+    def __init__(self, catalog: Catalog, rewrite_limit_bytes: int) -> None:
+        self._catalog = catalog
+        self._rewrite_limit_bytes = rewrite_limit_bytes
+
+    def open_index(self, spec: IndexSpec) -> UpdatedIndex:
+        """Open the index from its files where they are up to date; otherwise update or build it."""
+        return self._open_files(spec) or self._update_index(spec)
+
+    def read_all(self, spec: IndexSpec) -> ExactIndex:
+        """Read all vectors into an exact index in memory."""
+        index = ExactIndex.create_empty(spec.width)
+        self._add_vectors(index, spec, self._catalog.list_vector_ids(spec.stored.id))
+        return index
+
+    # From files
+
+    def _open_files(self, spec: IndexSpec) -> UpdatedIndex | None:
+        """Open the memory-mapped index; None where its files are missing, damaged or not up to date."""
+        footer = read_footer(spec.file)
+        if footer is None or not is_current(spec.file, footer, spec.stamp):
+            return None
+        with contextlib.suppress(RuntimeError, OSError):  # the content is damaged although the footer is valid
+            base = self._open_base(spec, footer)
+            delta = read_footer(spec.delta_file)
+            if footer.stamp.has_same_state(spec.stamp) or delta is None:
+                return UpdatedIndex(base)
+            removed = read_removed_ids(spec.delta_file, delta)
+            return UpdatedIndex(DeltaIndex(base, ExactIndex.open_mapped(spec.delta_file), removed))
+        return None
+
+    def _open_base(self, spec: IndexSpec, footer: IndexFooter) -> ExactIndex | QuantizedIndex:
+        if footer.stamp.kind == "flat":
+            return ExactIndex.open_mapped(spec.file)
+        return QuantizedIndex.open_mapped(spec.file, footer, lambda ids: self._read_vectors(spec, ids))
+
+    # From the catalog
+
+    def _update_index(self, spec: IndexSpec) -> UpdatedIndex:
+        """Catch up from an older state of the index where there is one; otherwise rebuild it."""
+        if spec.transform is not None and spec.transform.transform_originals is not None:
+            return self._build_transformed(spec, spec.transform.transform_originals)
+        wanted = self._catalog.list_vector_ids(spec.stored.id)
+        footer = read_footer(spec.file)
+        if footer is not None and footer.stamp.has_same_source(spec.stamp):
+            with contextlib.suppress(RuntimeError, OSError):  # the content is damaged although the footer is valid
+                return self._catch_up(spec, footer, wanted)
+        return self._rebuild(spec, wanted)
+
+    def _catch_up(self, spec: IndexSpec, footer: IndexFooter, wanted: Ids) -> UpdatedIndex:
+        """Add and remove the vectors by which index and catalog differ; the vector of an id never changes."""
+        held = self._open_base(spec, footer).ids
+        missing = wanted[~is_in_sorted(wanted, np.sort(held))]
+        surplus = held[~is_in_sorted(held, wanted)]
+        is_small = footer.stamp.kind == "flat" and 4 * spec.width * len(held) <= self._rewrite_limit_bytes
+        delta_capacity = max(_MIN_DELTA_CAPACITY, int(_MAX_ADDED_SHARE * len(held)))
+        if not is_small and len(missing) <= delta_capacity and len(surplus) <= _MAX_REMOVED_SHARE * len(held):
+            return self._build_delta(spec, footer, missing, surplus)
+        must_retrain = bool(footer.facts) and len(wanted) > _RETRAIN_GROWTH * footer.facts["n_trained"]
+        kind = self._select_kind(spec, len(wanted))
+        if not is_intact(spec.file) or kind.name != footer.stamp.kind or must_retrain:
+            return self._rebuild(spec, wanted)
+        if len(surplus) and kind.family == "hnsw":  # a graph cannot remove vectors
+            return self._rebuild(spec, wanted)
+        if footer.stamp.kind != "flat":
+            index = QuantizedIndex.read(spec.file, footer, lambda ids: self._read_vectors(spec, ids))
+            index = extend_index(index, self._make_vector_source(spec, wanted), surplus)
+            return self._finish_base(spec, index, index.details)
+        exact = ExactIndex.read(spec.file)
+        if len(surplus):
+            exact.remove(surplus)
+        self._add_vectors(exact, spec, missing)
+        return self._finish_base(spec, exact)
+
+    def _build_delta(self, spec: IndexSpec, footer: IndexFooter, missing: Ids, surplus: Ids) -> UpdatedIndex:
+        added = ExactIndex.create_empty(spec.width)
+        self._add_vectors(added, spec, missing)
+        stamp = replace(spec.stamp, base=footer.digest)
+        index = DeltaIndex(self._open_base(spec, footer), added, surplus)
+        return UpdatedIndex(index, lambda: added.save(spec.delta_file, stamp, surplus))
+
+    def _rebuild(self, spec: IndexSpec, ids: Ids) -> UpdatedIndex:
+        kind, choice = self._select_kind(spec, len(ids)), read_kind_choice(self._catalog)
+        if kind.is_approximate:
+            index = build_index(kind, self._make_vector_source(spec, ids), choice.recall)
+            if choice.name != AUTO or index.details.recall_at_10 >= choice.recall - _RECALL_TOLERANCE:
+                return self._finish_base(spec, index, index.details)
+        exact = ExactIndex.create_empty(spec.width)
+        self._add_vectors(exact, spec, ids)
+        return self._finish_base(spec, exact, IndexDetails("flat", len(ids)))
+
+    def _build_transformed(self, spec: IndexSpec, transform_originals: Callable[[Vectors], Vectors]) -> UpdatedIndex:
+        """Transform the rows of all original views at once."""
+        ids = self._catalog.list_vector_ids(spec.stored.id)
+        rows = self._read_vectors(spec, ids)
+        is_original = np.isin(ids, self._catalog.list_original_ids(spec.stored.id), assume_unique=True)
+        rows[is_original] = transform_originals(rows[is_original])
+        index = ExactIndex.create_empty(spec.width)
+        index.add(ids, rows)
+        return self._finish_base(spec, index)
+
+    def _finish_base(
+        self, spec: IndexSpec, index: ExactIndex | QuantizedIndex, details: IndexDetails | None = None
+    ) -> UpdatedIndex:
+        kind = index.kind.name if isinstance(index, QuantizedIndex) else "flat"
+
+        def save() -> None:
+            index.save(spec.file, replace(spec.stamp, kind=kind))
+            spec.delta_file.unlink(missing_ok=True)  # it belonged to the replaced base
+
+        return UpdatedIndex(index, save, details)
+
+    # Vectors
+
+    def _select_kind(self, spec: IndexSpec, n: int) -> IndexKind:
+        return read_kind_choice(self._catalog).select_kind(n, spec.width, detect_memory_bytes())
+
+    def _add_vectors(self, index: ExactIndex, spec: IndexSpec, ids: Ids) -> None:
+        index.reserve(len(ids))
+        for some, vectors in self._iterate_blocks(spec, ids):
+            index.add(some, vectors)
+
+    def _make_vector_source(self, spec: IndexSpec, ids: Ids) -> VectorSource:
+        return VectorSource(
+            ids, spec.width, lambda: self._iterate_blocks(spec, ids), lambda some: self._read_vectors(spec, some)
+        )
+
+    def _iterate_blocks(self, spec: IndexSpec, ids: Ids) -> Iterator[tuple[Ids, Vectors]]:
+        for some, vectors in self._catalog.iterate_vectors(spec.stored, ids):
+            yield some, spec.transform_vectors(vectors)
+
+    def _read_vectors(self, spec: IndexSpec, ids: Ids) -> Vectors:
+        """Read the indexed vectors of ids (m,), in their order; zeros where another process has just deleted one."""
+        order = np.argsort(ids, kind="stable")
+        ascending, rows = ids[order], np.zeros((len(ids), spec.width), np.float32)
+        for some, vectors in self._iterate_blocks(spec, ids):
+            rows[order[np.searchsorted(ascending, some)]] = vectors
+        return rows
