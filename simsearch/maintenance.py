@@ -16,7 +16,7 @@ from simsearch.errors import CollectionDamaged, ModelNotIndexed, UsageError
 from simsearch.images.views import NO_AUGMENTATION
 from simsearch.index.backends import open_index_backend
 from simsearch.index.kinds import IndexKindChoice, write_kind_choice
-from simsearch.index.protocol import IndexBackend
+from simsearch.index.protocol import IndexBackend, IndexInfo
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
@@ -35,7 +35,7 @@ class ModelInfo:
     stored: StoredModel
     n_images: int
     n_views: int
-    index: Mapping[str, Any]
+    index: IndexInfo
 
     @property
     def backbone(self) -> str:
@@ -59,7 +59,7 @@ class ModelInfo:
             "resize": model.resize,
             "weights": model.weights,
             "file": model.file,
-            "index": dict(self.index),
+            "index": self.index.to_dict(),
         }
 
 

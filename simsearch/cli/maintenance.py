@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -59,25 +58,8 @@ def _print_model(info: ModelInfo, *, is_default: bool) -> None:
         details += f", {n_augmented} augmented views per image"
     default = "  <- default" if is_default else ""
     typer.echo(f"  {info.backbone:<20} {info.n_images:>8,} images  {info.stored.width:>5} d  {details}{default}")
-    if info.index["kind"] != "flat":
-        typer.echo(f"  {'':<20} index: {_describe_index(info.index)}")
-
-
-def _describe_index(index: Mapping[str, Any]) -> str:
-    """Describe the kind of an index, its measured recall, and the changes since it was built."""
-    parts = [f"Milvus at {index['uri']}" if "uri" in index else index["kind"]]
-    if index.get("problem"):
-        parts.append(f"unreachable: {index['problem']}")
-    if index.get("is_current") is False:
-        parts.append("out of date: the next query updates it")
-    if index.get("n_queries"):
-        recall = f"recall@10 {index['recall_at_10']:.3f}"
-        parts.append(f"{recall}, measured with {index['n_queries']} of {index['n_vectors']:,} vectors")
-    if index.get("build_s"):
-        parts.append(f"built in {index['build_s']:.1f} s")
-    if index.get("recent") or index.get("removed"):
-        parts.append(f"since then {index['recent']:,} vectors added and {index['removed']:,} removed")
-    return ", ".join(parts)
+    if info.index.kind != "flat":
+        typer.echo(f"  {'':<20} index: {info.index.summary}")
 
 
 def verify(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
@@ -118,11 +100,11 @@ def rebuild(
         rebuilt = collection.rebuild(choice)
         models = collection.info().models
     if as_json:
-        print_json({"rebuilt": rebuilt, "indexes": [dict(model.index) for model in models]})
+        print_json({"rebuilt": rebuilt, "indexes": [model.index.to_dict() for model in models]})
         return
     typer.echo(f"rebuilt {', '.join(rebuilt) or 'nothing: the collection has no model'}")
     for model in models:
-        typer.echo(f"  {model.backbone}: {_describe_index(model.index)}")
+        typer.echo(f"  {model.backbone}: {model.index.summary}")
 
 
 def remove(

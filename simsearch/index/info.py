@@ -60,11 +60,11 @@ class FaissIndexInfo:
         parts = [self.kind]
         if self.details is not None and self.details.n_queries:
             measured = f"{self.details.n_queries} of {self.details.n_vectors:,} vectors"
-            parts.append(f"recall@10 {self.details.recall_at_10:.3f} with {measured}")
+            parts.append(f"recall@10 {self.details.recall_at_10:.3f}, measured with {measured}")
         if self.details is not None and self.details.build_s:
             parts.append(f"built in {self.details.build_s:.1f} s")
         if self.n_added or self.n_removed:
-            parts.append(f"since then {self.n_added:,} added and {self.n_removed:,} removed")
+            parts.append(f"since then {self.n_added:,} vectors added and {self.n_removed:,} removed")
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:

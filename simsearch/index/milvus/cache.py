@@ -51,8 +51,8 @@ class MilvusIndexInfo:
     def summary(self) -> str:
         """As `IndexInfo` says."""
         if self.problem is not None:
-            return f"Milvus at {self.uri}, which cannot be reached: {self.problem}"
-        return f"Milvus at {self.uri}" + ("" if self.is_current else ", not up to date: the next query updates it")
+            return f"Milvus at {self.uri}, unreachable: {self.problem}"
+        return f"Milvus at {self.uri}" + ("" if self.is_current else ", out of date: the next query updates it")
 
     def to_dict(self) -> dict[str, Any]:
         """As `IndexInfo` says."""
