@@ -1,32 +1,32 @@
-"""Everything simsearch raises on purpose, in one tree.
+"""All errors that simsearch raises on purpose, in one tree.
 
-    SimsearchError                  exit 1: expected, one clear line
-    ├── UsageError                  exit 2: the question itself is wrong (k <= 0, an unknown option value)
+    SimsearchError                  exit status 1: an expected failure, reported in one line
+    ├── UsageError                  exit status 2: invalid arguments (k <= 0, an unknown option value)
     ├── SourceError                 a source cannot be listed
     │   └── NoImages                  a source holds no picture
-    ├── ImageError                  one picture cannot be read; at ingest it becomes a skip
-    │   ├── NotAPicture               the content is none, whatever the name says
-    │   └── Unreadable                the file could not be read at all: what it holds is not known
-    ├── ModelError                  a model cannot be built
-    │   ├── UnknownBackbone           no such row in the zoo, no such model file
-    │   ├── UnknownLayer              the network has no such layer
-    │   ├── WeightsMissing            looked everywhere, found none
-    │   ├── WeightsMismatch           the file is not what the network wants
+    ├── ImageError                  one picture cannot be read; an ingest run turns it into a skip
+    │   ├── NotAPicture               the content is not a picture
+    │   └── UnreadableFile            the file could not be read, so its content is unknown
+    ├── ModelError                  a model cannot be loaded
+    │   ├── UnknownBackbone           neither a backbone of the zoo nor a model file
+    │   ├── UnknownLayer              the network has no layer of that name
+    │   ├── WeightsMissing            no weights file was found
+    │   ├── WeightsMismatch           the weights file does not fit the network
     │   └── MissingExtra              an optional package is not installed
-    ├── ClusterError                a Ray cluster cannot be reached, or its workers cannot do their work
-    └── CollectionError             something about the folder under indexes/
+    ├── ClusterError                a Ray cluster cannot be reached, or its workers fail
+    └── CollectionError             a failure of a collection, the folder that `index` writes
         ├── CollectionNotFound
         ├── CollectionBusy            another run is writing
         ├── CollectionTooNew          written by a newer simsearch
         ├── CollectionDamaged         the catalog is not a readable catalog
-        ├── CollectionNotWritable     read-only place, no permission
+        ├── CollectionNotWritable     read-only file system or missing permission
         ├── DiskFull
-        ├── StoreUnavailable          the Milvus that is searched cannot be reached, refuses, or fails
-        │   └── StoreOccupied             what it holds under the collection's name is not the collection's
-        ├── ModelNotIndexed           the collection holds no vectors of the model asked for
-        └── ImageNotFound             no image of that id
+        ├── StoreUnavailable          the Milvus server of a collection cannot be reached, rejects, or fails
+        │   └── StoreOccupied             Milvus holds data of another owner under the collection's name
+        ├── ModelNotIndexed           the collection has no vectors of the requested model
+        └── ImageNotFound             no image with that id
 
-Each message has one form: what happened, to what; what to do next. The fields are there for programs.
+Every message has one form: what failed, on which object; what to do. Programs read the fields instead.
 """
 
 from __future__ import annotations
@@ -35,10 +35,7 @@ from collections.abc import Sequence
 
 
 class SimsearchError(Exception):
-    """An expected failure.
-
-    `problem` says what happened and to what, `advice` what to do next.
-    """
+    """An expected failure. `problem` says what failed, on which object; `advice` says what to do."""
 
     def __init__(self, problem: str, advice: str = "") -> None:
         self.problem = problem
@@ -47,7 +44,7 @@ class SimsearchError(Exception):
 
 
 class UsageError(SimsearchError):
-    """The question itself is wrong; nothing was tried."""
+    """The arguments are invalid; nothing was done."""
 
 
 class SourceError(SimsearchError):
@@ -59,7 +56,7 @@ class SourceError(SimsearchError):
 
 
 class NoImages(SourceError):
-    """A source can be listed but holds no picture."""
+    """A source holds no picture."""
 
 
 class ImageError(SimsearchError):
@@ -71,7 +68,7 @@ class ImageError(SimsearchError):
 
     @property
     def reason(self) -> str:
-        """Cause and remedy without the path: what a skip records."""
+        """Problem and advice without the path, as a skip records them."""
         return f"{self.problem}; {self.advice}"
 
     def __str__(self) -> str:
@@ -79,29 +76,29 @@ class ImageError(SimsearchError):
 
 
 class NotAPicture(ImageError):
-    """The content is no picture, whatever the name says."""
+    """The content of a file is not a picture, whatever its name."""
 
 
 class UnreadableFile(ImageError):
-    """The file could not be read at all; what it holds is not known."""
+    """The file could not be read, so its content is unknown."""
 
 
 class ModelError(SimsearchError):
-    """A model cannot be built."""
+    """A model cannot be loaded."""
 
 
 class UnknownBackbone(ModelError):
-    """Neither a row of the zoo nor a model file."""
+    """The name is neither a backbone of the zoo nor a model file."""
 
     def __init__(self, name: str, nearest: Sequence[str]) -> None:
         self.name = name
         self.nearest = tuple(nearest)
         offer = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-        super().__init__(f"no backbone is called {name!r}", f"{offer}`simsearch backbones` lists them all")
+        super().__init__(f"unknown backbone {name!r}", f"{offer}`simsearch backbones` lists them all")
 
 
 class UnknownLayer(ModelError):
-    """The network has no layer of that name, or its output cannot become a vector."""
+    """The network has no layer of that name, or the output of the layer cannot be pooled to a vector."""
 
     def __init__(self, backbone: str, layer: str, nearest: Sequence[str]) -> None:
         self.backbone = backbone
@@ -121,12 +118,12 @@ class WeightsMissing(ModelError):
         self.place = place
         super().__init__(
             f"no weights for {backbone}: {detail}",
-            f"fetch {url} and put it at {place} as {file}, or name a file with --weights",
+            f"download {url} and save it in {place} as {file}, or give a file with --weights",
         )
 
 
 class WeightsMismatch(ModelError):
-    """A weights file does not fit the network, or is not the one that was indexed with."""
+    """A weights file does not fit the network, or is not the file that the collection was indexed with."""
 
 
 class MissingExtra(ModelError):
@@ -138,11 +135,11 @@ class MissingExtra(ModelError):
 
 
 class ClusterError(SimsearchError):
-    """A Ray cluster cannot be reached, or its workers cannot do their work; what was merged before is safe."""
+    """A Ray cluster cannot be reached, or its workers fail. Results that were merged before are safe."""
 
 
 class CollectionError(SimsearchError):
-    """Something about a collection, the folder under indexes/."""
+    """A failure of a collection, the folder with its catalog and indexes."""
 
     def __init__(self, collection: str, problem: str, advice: str) -> None:
         self.collection = collection
@@ -162,28 +159,28 @@ class CollectionTooNew(CollectionError):
 
 
 class CollectionDamaged(CollectionError):
-    """The catalog is there but cannot be read as one."""
+    """The catalog file exists but is not a readable catalog."""
 
 
 class CollectionNotWritable(CollectionError):
-    """The collection's place cannot be written to."""
+    """The folder of the collection cannot be written to."""
 
 
 class DiskFull(CollectionError):
-    """No space was left while writing; what was committed before is safe."""
+    """The disk is full. Transactions that were committed before are safe."""
 
 
 class StoreUnavailable(CollectionError):
-    """The Milvus that a collection is searched in cannot be reached, refuses, or fails; the catalog is safe."""
+    """The Milvus server of a collection cannot be reached, rejects a request, or fails. The catalog is safe."""
 
 
 class StoreOccupied(StoreUnavailable):
-    """What Milvus holds under the name of the collection is something else; it is left alone."""
+    """Milvus holds data of another owner under the name of the collection; it is not changed."""
 
 
 class ModelNotIndexed(CollectionError):
-    """The collection holds no vectors of the model asked for."""
+    """The collection has no vectors of the requested model."""
 
 
 class ImageNotFound(CollectionError):
-    """The collection has no image of that id."""
+    """The collection has no image with that id."""

@@ -1,7 +1,7 @@
 """Seeded random views of a picture: the seven transformations of Keras's `ImageDataGenerator`, in one affine warp.
 
-A view is drawn from (seed, digest of the image, number of the view) alone, so it is the same in whatever order,
-thread or process it is made. Lengths are fractions of the picture: a picture of one pixel has its views too.
+A view depends only on (seed, digest of the image, number of the view), so it is the same in any order, thread or
+process. Lengths are fractions of the picture, so that a picture of one pixel has views as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROUNDING_STEP = 10.0**-_DECIMALS
 
 
 class _RangeLimit(NamedTuple):
-    """The widest range that still leaves a picture, and how a message asks for one."""
+    """The widest range that still leaves a picture, with the name and unit for messages."""
 
     widest: float
     name: str
@@ -39,7 +39,7 @@ _LIMITS = {
     "height_shift": _RangeLimit(0.99, "height shift", "a fraction of the picture's height"),
     "shear_deg": _RangeLimit(89, "shear", "degrees"),
     "zoom": _RangeLimit(0.99, "zoom", "a fraction of the picture's sides"),
-    "channel_shift": _RangeLimit(255, "channel shift", "grey levels"),
+    "channel_shift": _RangeLimit(255, "channel shift", "gray levels"),
 }
 
 _PARAMETER_RANGES = {
@@ -51,16 +51,16 @@ _PARAMETER_RANGES = {
     "zoom_y": ("zoom", 1.0),
     "channel_shift": ("channel_shift", 0.0),
 }
-"""The numbers of a transformation: the range each is drawn from and its middle. In another order, views are others."""
+"""The parameters of a transformation: the range each is sampled from, and its center. The order defines the views."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationRanges:
-    """How far views may go, to either side, each evenly distributed; kept to a millionth.
+    """The ranges of the random parameters, uniform around zero change, rounded to 6 decimals.
 
-    Shifts are fractions of the width and the height, a shift by pixels is refused. A zoom of 0.1 shows from 0.9 to
-    1.1 of each side, drawn for each on its own. `shear_deg` is degrees, as Keras means it: 0.15 hardly shows.
-    `channel_shift` is grey levels, the same in all channels. Half of the views are flipped if any.
+    Shifts are fractions of the width and the height; a shift in pixels is rejected. A zoom of 0.1 shows from 0.9 to 1.1
+    of each side, sampled for each side separately. `shear_deg` is in degrees, as in Keras: 0.15 is hardly visible.
+    `channel_shift` is in gray levels, the same in all channels. With `horizontal_flip` half of the views are flipped.
 
     Raises `UsageError` where a range is negative, not finite or leaves no picture.
     """
@@ -76,21 +76,21 @@ class AugmentationRanges:
     def __post_init__(self) -> None:
         for field, limit in _LIMITS.items():
             value = getattr(self, field)
-            if not 0 <= value <= limit.widest:  # holds for what is no number, too
-                problem = f"a range of {value:g} for the {limit.name}"
+            if not 0 <= value <= limit.widest:  # false for NaN as well
+                problem = f"invalid {limit.name} range {value:g}"
                 raise UsageError(problem, f"give {limit.unit}, from 0 (none) to {limit.widest:g}")
             object.__setattr__(self, field, _round(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transformation:
-    """What makes one view of a picture; with nothing given, the picture itself. Numbers are kept to a millionth.
+    """The parameters of one view; the defaults leave the picture unchanged. Numbers are rounded to 6 decimals.
 
-    `rotation_deg` turns to the left (anticlockwise) about the picture's centre. `shift_x` and `shift_y` move to the
-    right and down by a fraction of the width and the height. `zoom_x` and `zoom_y` are how much of each side is
-    seen: 0.9 enlarges. `channel_shift` is grey levels, as whole ones applied. Flipping comes last.
+    `rotation_deg` rotates counterclockwise about the center. `shift_x` and `shift_y` move the picture right and down by
+    fractions of its width and height. `zoom_x` and `zoom_y` are the visible fractions of the sides: 0.9 enlarges.
+    `channel_shift` is in gray levels and is applied as a whole number. The horizontal flip is applied last.
 
-    Raises `UsageError` beyond the widest ranges that `Ranges` allows.
+    Raises `UsageError` beyond the widest ranges that `AugmentationRanges` allows.
     """
 
     rotation_deg: float = 0.0
@@ -107,31 +107,31 @@ class Transformation:
             value, widest = getattr(self, field), _LIMITS[range_name].widest
             if not abs(value - middle) <= widest + _ROUNDING_STEP:
                 raise UsageError(
-                    f"a transformation whose {field} is {value:g}", f"keep it within {middle:g} +- {widest:g}"
+                    f"invalid transformation: {field} is {value:g}", f"keep it within {middle:g} +- {widest:g}"
                 )
             object.__setattr__(self, field, _round(value))
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, object]) -> Self:
-        """The transformation whose fields these are; other keys, as the number of a view, are passed over.
+        """Build a transformation from a mapping of its fields; other keys, such as the view's number, are ignored.
 
-        Raises `UsageError` where a field is missing or of a wrong type.
+        Raises `UsageError` where a field is missing or has the wrong type.
         """
         try:
             values = {field.name: parameters[field.name] for field in dataclasses.fields(cls)}
         except KeyError as error:
-            raise UsageError(f"a transformation without {error.args[0]}", "give all of its fields") from error
+            raise UsageError(f"invalid transformation: {error.args[0]} is missing", "give all fields") from error
         for field, value in values.items():
             if isinstance(value, bool) != (field == "is_flipped") or not isinstance(value, int | float):
-                raise UsageError(f"a transformation whose {field} is {value!r}", "give what `to_json` writes")
-        return cls(**values)  # type: ignore[arg-type]  # each was looked at
+                raise UsageError(f"invalid transformation: {field} is {value!r}", "give what `to_json` writes")
+        return cls(**values)  # type: ignore[arg-type]  # the type of each was checked
 
     def to_json(self) -> str:
-        """A JSON object of all fields, in order: the same text for the same transformation."""
+        """Serialize all fields, in order, as a JSON object: equal transformations give equal texts."""
         return json.dumps(dataclasses.asdict(self))
 
     def describe(self) -> str:
-        """What was done, in a few words; what rounds to nothing is left out."""
+        """Describe the transformation in a few words; parameters that round to zero are left out."""
         right, down = round(100 * self.shift_x), round(100 * self.shift_y)
         wide, high = round(100 / self.zoom_x), round(100 / self.zoom_y)
         words = []
@@ -152,10 +152,10 @@ class Transformation:
 
 
 def sample_transformation(ranges: AugmentationRanges, seed: int, digest: str, number: int) -> Transformation:
-    """The transformation of view `number` of the image of that digest.
+    """Sample the transformation of view `number` of the image with this digest.
 
-    One hash (BLAKE2b, 64 bytes) of seed, digest and number is all the chance there is, eight bytes of it a parameter:
-    a range set to nothing changes no other parameter, and no version of a random generator changes a view.
+    The only source of randomness is one hash (BLAKE2b, 64 bytes) of seed, digest and number, with eight bytes for each
+    parameter: a range of zero changes no other parameter, and no version of a random generator changes a view.
     """
     words = struct.unpack("<8Q", hashlib.blake2b(f"{seed}/{digest}/{number}".encode()).digest())
     *shares, flip = [word / 2**64 for word in words]
@@ -167,10 +167,9 @@ def sample_transformation(ranges: AugmentationRanges, seed: int, digest: str, nu
 
 
 def apply_transformation(pixels: Pixels, transformation: Transformation) -> Pixels:
-    """The view of a picture: (h, w, 3) uint8 to the same shape, beyond the edges the nearest pixel of the picture.
+    """Apply a transformation to a picture (h, w, 3) uint8; areas beyond its edges repeat the nearest pixel.
 
-    Pillow interpolates between four pixels and drops the fraction, so a view is half a grey level darker than the
-    exact one on average.
+    Pillow interpolates between four pixels and truncates, so a view is half a gray level darker than exact on average.
     """
     height, width = pixels.shape[:2]
     affine = _compute_affine(transformation, width, height)
@@ -186,15 +185,15 @@ def apply_transformation(pixels: Pixels, transformation: Transformation) -> Pixe
 
 
 def _round(value: float) -> float:
-    return round(float(value), _DECIMALS) + 0.0  # a negative zero would be another text
+    return round(float(value), _DECIMALS) + 0.0  # -0.0 would be serialized differently from 0.0
 
 
 def _compute_affine(transformation: Transformation, width: int, height: int) -> tuple[float, ...]:
-    """(a, b, c, d, e, f): the point (x, y) of the view shows the picture's (ax + by + c, dx + ey + f).
+    """Compute (a, b, c, d, e, f): the point (x, y) of the view shows the picture's (ax + by + c, dx + ey + f).
 
-    Keras's product, rotation * shift * shear * zoom, times the flip, about the centre. Pixel centres are at halves.
-    Keras 3.15 mistakes width and height for each other, so that in a picture that is no square it turns and zooms
-    about another point, and shifts sideways by fractions of the height.
+    The product is that of Keras, rotation * shift * shear * zoom, times the flip, about the center. Pixel centers have
+    coordinates ending in .5. Keras 3.15 swaps width and height, so that for a picture that is not square it rotates and
+    zooms about another point, and shifts horizontally by fractions of the height.
     """
     turn, lean = math.radians(transformation.rotation_deg), math.radians(transformation.shear_deg)
     zoom_x = -transformation.zoom_x if transformation.is_flipped else transformation.zoom_x
@@ -204,12 +203,12 @@ def _compute_affine(transformation: Transformation, width: int, height: int) -> 
     right, down = transformation.shift_x * width, transformation.shift_y * height
     c = x - right * math.cos(turn) + down * math.sin(turn) - (a * x + b * y)
     f = y - right * math.sin(turn) - down * math.cos(turn) - (d * x + e * y)
-    # a whole pixel is to stay one: what lies a rounding error below it would lose a grey level
+    # whole pixels must stay whole: a value just below one would lose a gray level by truncation
     return tuple(round(value, 10) for value in (a, b, c, d, e, f))
 
 
 def _measure_overhang(affine: tuple[float, ...], width: int, height: int) -> tuple[int, int, int, int]:
-    """How many pixels beyond the left, top, right and bottom edge a view of that size looks at."""
+    """Measure how many pixels beyond the left, top, right and bottom edge a view of this size reads."""
     a, b, c, d, e, f = affine
     corners = [(x, y) for x in (0.5, width - 0.5) for y in (0.5, height - 0.5)]
     xs, ys = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
@@ -219,7 +218,7 @@ def _measure_overhang(affine: tuple[float, ...], width: int, height: int) -> tup
 
 
 def _extend_edges(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Pixels:
-    """The picture with its edge pixels repeated; `np.pad(mode="edge")` gives the same, more slowly."""
+    """Extend a picture by repeating its edge pixels; `np.pad(mode="edge")` gives the same but is slower."""
     height, width = pixels.shape[:2]
     extended = np.empty((top + height + bottom, left + width + right, 3), dtype=np.uint8)
     rows = extended[top : top + height]
@@ -232,9 +231,9 @@ def _extend_edges(pixels: Pixels, left: int, top: int, right: int, bottom: int) 
 
 
 def _shift_channels(pixels: Pixels, n_levels: int) -> Pixels:
-    """All channels that many grey levels up or down, within the darkest and the brightest value there is, as Keras."""
+    """Shift all channels by n gray levels, clipped to the darkest and brightest value of the picture, as Keras does."""
     darkest, brightest = int(pixels.min()), int(pixels.max())
     step = min(max(n_levels, darkest - brightest), brightest - darkest)
-    # clipped first, so that the sum fits; np.clip is ten times faster with limits of the pixels' own type
+    # clip first, so that the sum fits in uint8; np.clip is ten times faster with uint8 limits
     low, high = np.uint8(darkest - min(step, 0)), np.uint8(brightest - max(step, 0))
-    return np.clip(pixels, low, high) + np.uint8(step % 256)  # a step down wraps around to it
+    return np.clip(pixels, low, high) + np.uint8(step % 256)  # a negative step wraps around

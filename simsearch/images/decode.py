@@ -1,6 +1,6 @@
 """Bytes to upright RGB pixels, with limits. The only module that opens pictures.
 
-Index and query decode through the same functions, so that the same picture gives the same pixels.
+Indexing and querying decode through the same functions, so that the same picture gives the same pixels.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ from simsearch.sources.retry import RemoteTooLarge
 from simsearch.text import summarize_error
 
 Resize = Literal["squash", "crop", "pad", "nearest"]
-"""How a picture of any shape becomes a square.
+"""How a picture of any shape is resized to a square.
 
-`squash` scales both sides; `crop` scales the shorter side to 8/7 of the square's and takes the middle, as
-ImageNet networks are evaluated; `pad` scales the longer side and fills with white. `nearest` scales both sides and
-takes the nearest pixel, as Keras's `load_img(target_size=...)` does: for comparing with figures that were made so.
+`squash` scales both sides. `crop` scales the shorter side to 8/7 of the square's side and takes the middle, as ImageNet
+networks are evaluated. `pad` scales the longer side and fills with white. `nearest` scales both sides and takes the
+nearest pixel, as Keras's `load_img(target_size=...)` does, for comparison with results that were computed that way.
 """
 
 Pixels = NDArray[np.uint8]
 
 Box = tuple[float, float, float, float]
-"""A part of an upright picture: left, top, right, bottom in px."""
+"""A rectangle in an upright picture: left, top, right, bottom in px."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM")
-"""What Pillow may try. Not everything it knows: some formats start other programs."""
+"""The formats that Pillow may try. Others are left out because some of them start other programs."""
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 _HEAD_BYTES = 16_384
-"""Of what lies elsewhere under a name that claims nothing, so much is read to see what it is."""
+"""Bytes that are read first of a remote object without a picture extension, to see whether it is a picture."""
 
 _MIN_PIXELS_LIMIT = 100_000_000
 _BYTES_PER_PIXEL = 8  # the widest pixel read: four channels of 16 bits
 
-# Pillow prints this of every picture between its limit and twice that; `_open` speaks of each itself.
+# Pillow warns about every picture between its limit and twice the limit; `_open_image` reports each of them itself.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """The bytes of a file, with the digest that names its content and the state it was read in."""
+    """The bytes of a file, the digest of its content, and its size, time and ETag when it was read."""
 
     path: str
     data: bytes
@@ -68,7 +68,7 @@ class RawFile:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An upright RGB picture, perhaps decoded at a reduced scale; `width` and `height` are its full size in px."""
+    """An upright RGB picture, possibly decoded at a reduced scale; `width` and `height` are its full size in px."""
 
     image: Image.Image
     width: int
@@ -78,28 +78,28 @@ class DecodedImage:
 
 
 def compute_default_max_pixels() -> int:
-    """A sixteenth of this machine's memory at eight bytes a pixel, and at least 100 megapixels."""
+    """Compute the default pixel limit: 1/16 of the memory at 8 bytes per pixel, and at least 100 megapixels."""
     return max(_MIN_PIXELS_LIMIT, detect_memory_bytes() // 16 // _BYTES_PER_PIXEL)
 
 
 def compute_digest(data: bytes) -> str:
-    """The content digest: xxh3_128 over all bytes, 32 hexadecimal digits."""
+    """Compute the content digest: xxh3_128 of all bytes, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
 
 
 def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) -> RawFile:
-    """Read a file whole, or what is at an address. One whose name claims nothing is looked into first, so that a film
-    is not read.
+    """Read a whole file, or the object at an address.
 
-    Raises `ImageError` when it cannot be read, is too large, or changed meanwhile, `NotAPicture` on a foreign
-    content under a foreign name.
+    Without `has_picture_extension` the beginning is checked first, so that a film is not read. Raises `ImageError` when
+    the file cannot be read, is too large, or changed while it was read; `NotAPicture` when a file without a picture
+    extension is no picture.
     """
     if is_remote(path):
         return _read_remote_file(path, has_picture_extension=has_picture_extension, max_pixels=max_pixels)
     try:
-        if not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a pipe is to wait for its writer
-            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise UnreadableFile(path, f"it is {what}", "name the file of a picture")
+        if not stat.S_ISREG(mode := os.stat(path).st_mode):  # opening a pipe would wait for its writer
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise UnreadableFile(path, f"the path is {kind}", "give the path of a picture file")
         with open(path, "rb") as file:
             before = os.fstat(file.fileno())
             if not has_picture_extension:
@@ -110,11 +110,11 @@ def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) ->
             data = file.read()
             after = os.fstat(file.fileno())
     except OSError as error:
-        raise UnreadableFile(path, error.strerror or str(error), "check the path and its rights") from error
+        raise UnreadableFile(path, error.strerror or str(error), "check the path and its permissions") from error
     except ValueError as error:  # a NUL within the path
         raise UnreadableFile(path, str(error), "check the path") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
-        raise UnreadableFile(path, "it changed while it was read", "run again when it is complete")
+        raise UnreadableFile(path, "the file changed while it was read", "run again when it is complete")
     return RawFile(path, data, compute_digest(data), after.st_size, after.st_mtime_ns)
 
 
@@ -139,11 +139,10 @@ def _read_remote_file(path: str, *, has_picture_extension: bool, max_pixels: int
 def decode_image(data: bytes, path: str, *, max_pixels: int, target_px: int | None = None) -> DecodedImage:
     """Decode a picture: first frame, upright by its EXIF orientation, RGB, transparency on white.
 
-    With `target_px`, a JPEG may be decoded at a half, a quarter or an eighth of its size as long as both sides
-    stay at least that long. 16-bit grey is scaled by 1/257; wider or floating-point grey as `_to_eight_bits`
-    says. `path` is for messages only.
+    With `target_px`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least that
+    long. 16-bit gray is scaled by 1/257, wider or floating-point gray as in `_to_eight_bits`. `path` is for messages.
 
-    Raises `ImageError`, or `NotAPicture` when the content is none.
+    Raises `ImageError`, or `NotAPicture` when the content is not a picture.
     """
     image = _open_image(io.BytesIO(data), path, max_pixels)
     try:
@@ -158,7 +157,7 @@ def decode_image(data: bytes, path: str, *, max_pixels: int, target_px: int | No
         return DecodedImage(_to_rgb(image), full[0], full[1], image.format or "unknown", metadata)
     except MemoryError as error:
         raise _make_too_large_error(path, _format_size(image.size), max_pixels) from error
-    except Exception as error:  # readers raise whatever they stumble over; it is one file's failure
+    except Exception as error:  # decoders raise errors of any kind; it is the failure of one file
         raise ImageError(
             path, f"damaged {image.format} ({summarize_error(error)})", "restore it from a copy"
         ) from error
@@ -167,9 +166,10 @@ def decode_image(data: bytes, path: str, *, max_pixels: int, target_px: int | No
 def decode_square(
     raw: RawFile, side_px: int, resize: Resize, *, max_pixels: int, box: Box | None = None
 ) -> tuple[DecodedImage, Pixels]:
-    """A picture, decoded as small as `fit` allows, and its square: what every model sees, at ingest and at query.
+    """Decode a picture, and resize it to the square input (side, side, 3) uint8 of a model.
 
-    With a `box` the square is of that part of it. Raises `ImageError`.
+    The picture is decoded at the smallest scale that loses nothing. With a `box` the square shows that part, decoded at
+    full size. Indexing and querying both use this function. Raises `ImageError`.
     """
     target_px = None if box is not None else compute_target_px(side_px, resize)
     picture = decode_image(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
@@ -178,17 +178,17 @@ def decode_square(
 
 
 def _crop_box(picture: DecodedImage, box: Box, path: str) -> DecodedImage:
-    """The part of a picture, decoded at its full size, that lies in a box; what is beyond the edges is left out."""
+    """Crop a picture that was decoded at full size to a box, clipped to the edges of the picture."""
     left, top = (max(0, round(edge)) for edge in box[:2])
     right, bottom = (min(length, round(edge)) for length, edge in zip(picture.image.size, box[2:], strict=True))
     if right <= left or bottom <= top:
         size = f"{picture.width} x {picture.height} px"
-        raise ImageError(path, f"nothing of it is in the box {box}", f"the picture has {size}")
+        raise ImageError(path, f"the box {box} lies outside the picture", f"choose a box within {size}")
     return replace(picture, image=picture.image.crop((left, top, right, bottom)))
 
 
 def resize_to_square(picture: DecodedImage, side_px: int, resize: Resize) -> Pixels:
-    """The picture as a square: (side, side, 3) uint8, RGB, bilinear with antialiasing unless `nearest`."""
+    """Resize a picture to a square (side, side, 3) uint8 RGB, bilinear with antialiasing unless `nearest`."""
     image, bilinear = picture.image, Image.Resampling.BILINEAR
     if resize == "squash":
         square = image.resize((side_px, side_px), bilinear)
@@ -198,7 +198,7 @@ def resize_to_square(picture: DecodedImage, side_px: int, resize: Resize) -> Pix
         margin = 1 / 16  # 7/8 of the shorter side remain
         width, height = image.size
         visible = min(width, height) * (1 - 2 * margin)
-        # Whole pixels: a picture whose shorter side is 8/7 of the square's is cut out and not blurred.
+        # Whole pixels: where the shorter side is 8/7 of the square's side, the crop is exact and not blurred.
         left, top = (width - visible) // 2, (height - visible) // 2
         square = image.resize((side_px, side_px), bilinear, box=(left, top, left + visible, top + visible))
     else:
@@ -207,7 +207,7 @@ def resize_to_square(picture: DecodedImage, side_px: int, resize: Resize) -> Pix
 
 
 def _pad_to_square(image: Image.Image, side_px: int) -> Image.Image:
-    """Like `ImageOps.pad` on white, but what is thinner than half a pixel stays a pixel wide."""
+    """Pad with white as `ImageOps.pad` does, but keep at least one pixel of a very thin picture."""
     longer = max(image.size)
     width, height = (max(1, round(length * side_px / longer)) for length in image.size)
     square = Image.new("RGB", (side_px, side_px), "white")
@@ -217,7 +217,7 @@ def _pad_to_square(image: Image.Image, side_px: int) -> Image.Image:
 
 
 def compute_target_px(side_px: int, resize: Resize) -> int | None:
-    """The shortest side a picture must keep for `fit` to lose nothing by a reduced decoding; None: its full size."""
+    """Compute the length that both sides must keep so that a reduced decoding loses nothing; None for full size."""
     if resize == "nearest":
         return None
     return side_px if resize == "squash" else -(-side_px * 8 // 7)
@@ -228,7 +228,7 @@ def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
     file.seek(0)
     if not head:
         raise NotAPicture(path, "the file is empty", "restore it from a copy")
-    # Pillow's own guard would speak first on a picture that the caller allows; ours is checked below.
+    # Pillow's own limit would reject pictures that the caller allows; our limit is checked below.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
     formats = (*_FORMATS, *_register_heif(head, path))
@@ -238,7 +238,7 @@ def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
         raise _make_too_large_error(path, "picture", max_pixels) from error
     except UnidentifiedImageError as error:
         raise _make_unidentified_error(path, head) from error
-    except Exception as error:  # as above: a broken header may raise anything
+    except Exception as error:  # as above: a damaged header may raise errors of any kind
         kind = ImageError if _has_picture_signature(head) else NotAPicture  # texts begin with "BM" and "P5", too
         raise kind(path, f"damaged header ({summarize_error(error)})", "restore it from a copy") from error
     if image.width * image.height > max_pixels:
@@ -247,7 +247,7 @@ def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
 
 
 def _register_heif(head: bytes, path: str) -> tuple[str, ...]:
-    """The name of the HEIF reader, registered on the first such file."""
+    """Register the HEIF decoder for a file that starts as HEIF, and return the format names to add."""
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
         return ()
     try:
@@ -266,19 +266,19 @@ def _make_unidentified_error(path: str, head: bytes) -> ImageError:
     if _has_picture_signature(head):
         return ImageError(path, "damaged header", "restore it from a copy")
     if head.startswith(_TIFF_SIGNATURES):  # those of cameras among them
-        problem = "damaged header, or a kind of TIFF that is not read"
+        problem = "damaged header, or an unsupported kind of TIFF"
         return ImageError(path, problem, "restore it from a copy, or convert it to JPEG or PNG")
-    return NotAPicture(path, "the content is no picture in a format that is read", "convert it to JPEG or PNG")
+    return NotAPicture(path, "the content is not a picture in a supported format", "convert it to JPEG or PNG")
 
 
 def _has_picture_signature(head: bytes) -> bool:
-    """Whether nothing but a picture, in a format that is read, begins like this."""
+    """Whether only a picture in a supported format begins with these bytes."""
     in_container = head[8:12] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS | _AVIF_BRANDS)
     return in_container or head.startswith(_SIGNATURES)
 
 
 def _can_be_picture(head: bytes) -> bool:
-    """Whether a content that begins like this is worth reading whole; some formats begin with only two signs."""
+    """Whether a file with this beginning may be a picture; some formats are recognized by two bytes only."""
     return _has_picture_signature(head) or head.startswith((*_TIFF_SIGNATURES, *_WEAK_SIGNATURES))
 
 
@@ -299,10 +299,10 @@ _FOREIGN_SIGNATURES = (
 )
 
 
-def _make_too_large_error(path: str, what: str, max_pixels: int) -> ImageError:
+def _make_too_large_error(path: str, size: str, max_pixels: int) -> ImageError:
     return ImageError(
         path,
-        f"{what} is more than the limit of {max_pixels / 1e6:.0f} megapixels",
+        f"{size} is more than the limit of {max_pixels / 1e6:.0f} megapixels",
         "raise it with --max-megapixels if you trust the file",
     )
 
@@ -312,9 +312,9 @@ def _format_size(size: tuple[int, int]) -> str:
 
 
 def _turn_upright(image: Image.Image) -> bool:
-    """Turn in place as the EXIF orientation says, and tell whether width and height changed places.
+    """Rotate and mirror in place by the EXIF orientation, and return whether width and height were swapped.
 
-    Broken EXIF counts as none, as the pixels are good all the same.
+    Damaged EXIF counts as missing, as the pixels are not affected.
     """
     orientation = 1
     try:
@@ -322,7 +322,7 @@ def _turn_upright(image: Image.Image) -> bool:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
-    except Exception:  # the reader of EXIF raises whatever it stumbles over
+    except Exception:  # the EXIF reader raises errors of any kind
         pass
     return orientation in (5, 6, 7, 8)
 
@@ -338,9 +338,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits: floats within [0, 1] are scaled by 255, values within 16 bits by 1/257.
+    """Convert gray of more than 8 bits: floats within [0, 1] are scaled by 255, values within 16 bits by 1/257.
 
-    Other ranges are stretched from their least to their greatest value.
+    Other ranges are stretched from their minimum to their maximum.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())

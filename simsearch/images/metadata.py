@@ -1,4 +1,4 @@
-"""What a camera wrote into a picture beside the pixels: when it was taken, and by what."""
+"""EXIF metadata of a picture: when it was taken, and with which camera."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-_EARLIEST_YEAR = 1826  # of the oldest photograph there is
-_CLOCK_TOLERANCE = datetime.timedelta(days=1)  # a clock may be in the zone of another day
+_EARLIEST_YEAR = 1826  # of the oldest known photograph
+_CLOCK_TOLERANCE = datetime.timedelta(days=1)  # the camera clock may be in a time zone where it is the next day
 _MAX_CAMERA_LENGTH = 100
 
 _DATE_PATTERN = re.compile(
     r"([0-9]{4})[:/.-]([0-9]{1,2})[:/.-]([0-9]{1,2})(?:[ T]+([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2}))?)?"
 )
 
-# Pillow tells of every oddity in the metadata of a picture that is good all the same.
+# Pillow warns about every irregularity in the metadata of a picture, even where the pixels are fine.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 
 @dataclass(frozen=True, slots=True)
 class ExifMetadata:
-    """`taken_at`: `YYYY-MM-DDTHH:MM:SS` on the camera's own clock. `camera`: make and model. None: not known."""
+    """`taken_at` (`YYYY-MM-DDTHH:MM:SS`, clock of the camera) and `camera` (make and model); None where unknown."""
 
     taken_at: str | None = None
     camera: str | None = None
 
 
 def read_metadata(image: Image.Image) -> ExifMetadata:
-    """What the EXIF of a picture tells; what is broken or absurd in it counts as missing.
+    """Read the EXIF metadata of a picture; damaged or impossible values count as missing.
 
-    To be asked of a picture as it was opened: turning or converting it leaves the EXIF behind.
+    Call it on the picture as it was opened: rotating or converting it drops the EXIF.
     """
     try:
         exif = image.getexif()
     except MemoryError:
         raise
-    except Exception:  # the reader of EXIF raises whatever it stumbles over
+    except Exception:  # the EXIF reader raises errors of any kind
         return ExifMetadata()
     if not exif:
         return ExifMetadata()
@@ -47,7 +47,7 @@ def read_metadata(image: Image.Image) -> ExifMetadata:
 
 
 def _find_taken_at(exif: Image.Exif) -> str | None:
-    """The date of the exposure, else of digitising it, else of the file: CIPA DC-008, tags 0x9003, 0x9004, 0x0132."""
+    """Find the date of exposure, else of digitization, else of the file: CIPA DC-008, tags 0x9003, 0x9004, 0x0132."""
     details = _read_exif_ifd(exif)
     return (
         _parse_date(_read_text(details, ExifTags.Base.DateTimeOriginal))
@@ -66,12 +66,12 @@ def _read_exif_ifd(exif: Image.Exif) -> Any:
 
 
 def _read_text(tags: Any, tag: int) -> str:
-    """The text of a tag up to its first NUL, blanks put in order; empty where there is none."""
+    """Read the text of a tag up to its first NUL, with single spaces; empty where the tag is missing."""
     try:
         value = tags.get(tag)
     except MemoryError:
         raise
-    except Exception:  # a value is read when it is asked for, and may be broken by itself
+    except Exception:  # values are read lazily, and a single value may be damaged
         return ""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
@@ -82,7 +82,7 @@ def _read_text(tags: Any, tag: int) -> str:
 
 
 def _parse_date(text: str) -> str | None:
-    """EXIF's `YYYY:MM:DD HH:MM:SS` and what programs make of it; a date without a clock is its midnight."""
+    """Parse `YYYY:MM:DD HH:MM:SS` and common variants of it; a date without a time is midnight."""
     if (found := _DATE_PATTERN.match(text)) is None:
         return None
     year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
@@ -90,12 +90,12 @@ def _parse_date(text: str) -> str | None:
         moment = datetime.datetime(year, month, day, hour, minute, second)
     except ValueError:
         return None
-    is_absurd = year < _EARLIEST_YEAR or moment > datetime.datetime.now() + _CLOCK_TOLERANCE
-    return None if is_absurd else moment.isoformat()
+    is_impossible = year < _EARLIEST_YEAR or moment > datetime.datetime.now() + _CLOCK_TOLERANCE
+    return None if is_impossible else moment.isoformat()
 
 
 def _find_camera(exif: Image.Exif) -> str | None:
-    """Make and model, the make left out where the model begins with its first word, as in `NIKON D90`."""
+    """Join make and model; the make is left out where the model begins with its first word, as in `NIKON D90`."""
     make, model = _read_text(exif, ExifTags.Base.Make), _read_text(exif, ExifTags.Base.Model)
     names_make = bool(make) and model.casefold().startswith(make.split()[0].casefold())
     camera = model if names_make else f"{make} {model}".strip()

@@ -1,4 +1,4 @@
-"""Which views of an image are embedded: the original, and augmented ones that are the same whenever they are made."""
+"""The views of an image that are embedded: the original, and augmented views that are reproducible."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _RANGES_BY_NAME = {
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How many augmented views of every image there are, from which seed, and how far they may go.
+    """The number of augmented views of every image, their seed and their ranges.
 
-    Views are numbered: 0 is the original, 1 to `n_views` are augmented. Raising `n_views` adds views and changes none.
+    Views are numbered: 0 is the original, 1 to `n_views` are augmented. A larger `n_views` adds views and changes none.
     """
 
     n_views: int = 0
@@ -41,20 +41,20 @@ class Augmentation:
     def __post_init__(self) -> None:
         if not 0 <= self.n_views <= _MAX_VIEWS:
             raise UsageError(
-                f"{self.n_views} augmented views of every image", f"give a number from 0 (none) to {_MAX_VIEWS}"
+                f"invalid number of augmented views {self.n_views}", f"give a number from 0 (none) to {_MAX_VIEWS}"
             )
 
     @property
     def numbers(self) -> range:
-        """The numbers of all views, the original's 0 first."""
+        """The numbers of all views, starting with 0 for the original."""
         return range(self.n_views + 1)
 
     def has_same_views(self, other: Augmentation) -> bool:
-        """Whether both give the same view under the same number."""
+        """Whether both give the same view for the same number."""
         return (self.seed, self.ranges) == (other.seed, other.ranges)
 
     def render_views(self, square: Pixels, digest: str, numbers: Iterable[int]) -> Pixels:
-        """Those views (n, side, side, 3) of a square picture (side, side, 3) of that content."""
+        """Render views (n, side, side, 3) of a square (side, side, 3) of the image with this digest."""
         return np.stack(
             [
                 apply_transformation(square, sample_transformation(self.ranges, self.seed, digest, number))
@@ -65,19 +65,19 @@ class Augmentation:
         )
 
     def describe_view(self, digest: str, number: int) -> tuple[str, str]:
-        """Kind and parameters (a JSON object) of a view, as the catalog keeps them."""
+        """Return the kind of a view and its parameters as a JSON object, as the catalog stores them."""
         if number == 0:
             return ORIGINAL, "{}"
         drawn = dataclasses.asdict(sample_transformation(self.ranges, self.seed, digest, number))
         return AUGMENTED, json.dumps({"number": number, "seed": self.seed, **drawn}, sort_keys=True)
 
     def to_json(self) -> str:
-        """A JSON object that `from_json` reads."""
+        """Serialize as a JSON object for `from_json`."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Augmentation:
-        """What `to_json` wrote."""
+        """Parse the text that `to_json` wrote."""
         fields = json.loads(text)
         return cls(fields["n_views"], fields["seed"], AugmentationRanges(**fields["ranges"]))
 
@@ -87,9 +87,9 @@ NO_AUGMENTATION = Augmentation()
 
 @dataclass(frozen=True, slots=True)
 class ViewChoice:
-    """What a user asks for of `Augmentation`. None keeps what a model has in its collection, else the default.
+    """The fields of `Augmentation` that the user chose. None keeps the model's current value, or the default.
 
-    Raises `UsageError` on a number of views that cannot be.
+    Raises `UsageError` on an invalid number of views.
     """
 
     n_views: int | None = None
@@ -100,7 +100,7 @@ class ViewChoice:
         self.apply_to(NO_AUGMENTATION)
 
     def apply_to(self, current: Augmentation) -> Augmentation:
-        """What is asked for, and the rest as it is."""
+        """Return `current` with the chosen fields replaced."""
         n_views, seed = (
             was if asked is None else asked
             for was, asked in ((current.n_views, self.n_views), (current.seed, self.seed))
@@ -109,9 +109,9 @@ class ViewChoice:
 
 
 def parse_ranges(text: str) -> AugmentationRanges:
-    """Ranges from text such as `rotation=15,shift=0.2,flip=no`; what is not named has its default.
+    """Parse ranges such as `rotation=15,shift=0.2,flip=no`; names that are left out keep their defaults.
 
-    Names: rotation and shear (degrees), shift, width-shift, height-shift and zoom (fractions), channel-shift (grey
+    Names: rotation and shear (degrees), shift, width-shift, height-shift and zoom (fractions), channel-shift (gray
     levels), flip (yes or no). Raises `UsageError`.
     """
     values: dict[str, float] = {}
@@ -125,5 +125,5 @@ def parse_ranges(text: str) -> AugmentationRanges:
             values |= dict.fromkeys(_RANGES_BY_NAME[name], float(value))
         except (KeyError, ValueError) as error:
             known = ", ".join([*_RANGES_BY_NAME, "flip=yes|no"])
-            raise UsageError(f"{part!r} is no range", f"write name=number with one of {known}") from error
+            raise UsageError(f"invalid range {part!r}", f"write NAME=NUMBER with one of {known}") from error
     return AugmentationRanges(**values, horizontal_flip=flips)

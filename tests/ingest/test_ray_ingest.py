@@ -248,7 +248,7 @@ def test_a_block_that_kills_its_worker_every_time_ends_the_run(machines: Machine
             over.wait(0.05)
 
     one_block = sorted(large.iterdir())[:20]
-    message = rf"its worker died 3 times over it: 20 files, of which {one_block[0]} is the first"
+    message = rf"the worker died 3 times on this block: 20 files, starting with {one_block[0]}"
     with meanwhile(kill_all), pytest.raises(ClusterError, match=message) as raised:
         oneshot.ingest(tmp_path / "ix", one_block, HISTOGRAM, ray=machines.address)
     assert "\n" not in str(raised.value)
@@ -287,7 +287,7 @@ def test_a_killed_driver_goes_on_from_the_shards_that_are_there(
     assert again.returncode == 0, again.stderr
     report = json.loads(again.stdout)  # one document, and nothing else
     assert report["embedded"] == report["images"] == 256
-    assert f"{len(done)} files had been embedded by a run that was stopped" in report["notes"]
+    assert f"{len(done)} files were embedded by an earlier run that was stopped" in report["notes"]
     assert all(line.startswith("simsearch: ") for line in again.stderr.splitlines())
     assert content(collection) == expected
     assert not (collection / SHARDS_NAME).exists()

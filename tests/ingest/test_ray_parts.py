@@ -182,7 +182,7 @@ def test_another_server_is_no_cluster():
 
 @pytest.mark.parametrize("address", ["", "head", "head:port", "head:99999", ":6379"])
 def test_what_is_no_address_is_said(address: str):
-    with pytest.raises(ClusterError, match=r"is no address of a Ray cluster.*host:port"):
+    with pytest.raises(ClusterError, match=r"invalid address of a Ray cluster.*host:port"):
         check_address(address)
 
 

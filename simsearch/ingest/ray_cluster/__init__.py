@@ -1,1 +1,1 @@
-"""Past one machine: what is indexed by the workers of a Ray cluster."""
+"""Distributed ingest: the workers of a Ray cluster read, decode and embed."""

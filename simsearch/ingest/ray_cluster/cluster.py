@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster, or starting one here; quietly, and never waiting for long."""
+"""Connecting to a Ray cluster, or starting one on this machine, without Ray's own output and with short timeouts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simsearch.machine import silence_stderr
 LOCAL, AUTO = "local", "auto"
 
 _CONNECT_TIMEOUT_S = 5.0
-"""A cluster that is there answers in milliseconds; Ray itself would ask for 80 seconds, and then end the process."""
+"""A running cluster answers in milliseconds; Ray itself would try for 80 seconds and then end the process."""
 
 _QUIET_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -26,21 +26,21 @@ _QUIET_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_LOG_LEVEL": "CRITICAL",
     "RAY_TQDM": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # what happens to the cluster, which Ray prints on the stdout of the driver
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # cluster events, which Ray prints on the stdout of the driver
 }
-"""Set before Ray is imported, where the user has not: stdout and stderr are ours."""
+"""Set before Ray is imported, unless the user has set them, as simsearch owns stdout and stderr."""
 
 _MAX_CPUS_PER_WORKER = 4
-"""Of one worker. More workers of few processors decode faster than few of many: Python shares one lock in each."""
+"""CPUs of one worker. Many workers with few CPUs decode faster than few with many, as each has one Python lock."""
 
-# How HTTP/2 begins, RFC 9113, section 3.4: every gRPC server answers it with a frame of type 4.
+# The HTTP/2 connection preface, RFC 9113, section 3.4: every gRPC server answers with a SETTINGS frame (type 4).
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _FRAME_HEADER_BYTES, _SETTINGS_FRAME = 9, 4
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPool:
-    """How many workers there can be, with so many processors each, on so many machines."""
+    """The number of workers, the CPUs of each worker, and the number of machines."""
 
     n_workers: int
     n_cpus: int
@@ -52,9 +52,9 @@ class WorkerPool:
 
 
 def check_address(address: str) -> None:
-    """What can be said of an address before anything is written, without loading Ray.
+    """Check the address of a cluster before anything is written, without loading Ray.
 
-    Raises `MissingExtra` when Ray is not installed, `ClusterError` when nothing answers at the address.
+    Raises `MissingExtra` when Ray is not installed, `ClusterError` when no server answers at the address.
     """
     if any(importlib.util.find_spec(name) is None for name in ("ray", "pyarrow")):
         raise MissingExtra("distributed ingest", "ray")
@@ -65,28 +65,29 @@ def check_address(address: str) -> None:
         raise ClusterError(problem, "run this on a machine of the cluster, with --ray auto or host:port")
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit() and int(port) < 1 << 16):
-        raise ClusterError(f"{address!r} is no address of a Ray cluster", "write host:port, auto or local")
+        raise ClusterError(f"invalid address of a Ray cluster {address!r}", "write host:port, auto or local")
     problem = _probe_server(host.strip("[]"), int(port))
     if problem:
         raise ClusterError(f"no Ray cluster answers at {address} ({problem})", "check the address with `ray status`")
 
 
 def _probe_server(host: str, port: int) -> str:
-    """Why there is no gRPC server; nothing where there is one."""
+    """Describe why no gRPC server answers; an empty text where one does."""
     try:
         with socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S) as connection:
             connection.sendall(_HTTP2_PREFACE)
             head = connection.recv(_FRAME_HEADER_BYTES)
     except OSError as error:
         return error.strerror or str(error)
-    return "" if len(head) > 3 and head[3] == _SETTINGS_FRAME else "what listens there is something else"
+    return "" if len(head) > 3 and head[3] == _SETTINGS_FRAME else "the server there is not a Ray cluster"
 
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[None]:
-    """A connection to the cluster at `address`; one that the process has already is taken, and left.
+    """Connect to the cluster at `address` for the duration of the context.
 
-    `local` starts a cluster with all processors of this machine and ends it; `auto` finds the one that runs here.
+    `local` starts a cluster with all CPUs of this machine and stops it afterwards; `auto` finds the cluster that runs
+    on this machine. An existing connection of this process is used, and left open.
 
     Raises `ClusterError`.
     """
@@ -108,7 +109,7 @@ def _import_ray() -> Any:
     try:
         import ray
         import ray.data
-    except ImportError as error:  # Ray is here without what its extra [data] brings
+    except ImportError as error:  # Ray is installed without its extra [data]
         raise MissingExtra("distributed ingest", "ray") from error
 
     return ray
@@ -121,25 +122,25 @@ def _init_ray(ray: Any, address: str) -> None:
     try:
         with silence_stderr():  # Ray's core writes its log settings there
             ray.init(address=address, **settings)
-    except SystemExit as error:  # how Ray ends a process that waited too long for its cluster
-        raise _make_unreachable_error(address, "it does not answer") from error
-    except Exception as error:  # ConnectionError, RuntimeError, ValueError, whatever its layers raise
+    except SystemExit as error:  # Ray exits when its cluster does not answer in time
+        raise _make_unreachable_error(address, "no answer") from error
+    except Exception as error:  # ConnectionError, RuntimeError, ValueError and others
         raise _make_unreachable_error(address, (str(error).strip() or repr(error)).splitlines()[0]) from error
 
 
 def _make_unreachable_error(address: str, detail: str) -> ClusterError:
     if address == LOCAL:
-        return ClusterError(f"Ray cannot start here ({detail})", "run without --ray, or name a cluster")
+        return ClusterError(f"Ray cannot start on this machine ({detail})", "run without --ray, or give an address")
     if address == AUTO:
-        return ClusterError("this machine is in no Ray cluster that answers", "start one: ray start --head")
+        return ClusterError("no Ray cluster answers on this machine", "start one: ray start --head")
     return ClusterError(
         f"the Ray cluster at {address} cannot be joined ({detail})",
-        "check it with `ray status`; where it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
+        "check it with `ray status`; if it requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
     )
 
 
 def plan_workers() -> WorkerPool:
-    """As many workers as the machines that are there now have room for; one at least, which a cluster may grow for."""
+    """Plan as many workers as the running machines have room for, and at least one, for which a cluster may grow."""
     import ray
 
     cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]

@@ -1,22 +1,22 @@
-"""Ingest over a Ray cluster: blocks of files out to workers, shards back, merged here in the order of the scan.
+"""Ingest with a Ray cluster: blocks of files go to workers, shards come back and are merged in the order of the scan.
 
-scan ─▶ what changed ─▶ blocks ─▶ workers: read, digest, decode, embed ─▶ shards (Parquet) ─▶ record, one block at once
+scan ─▶ changed files ─▶ blocks ─▶ workers: read, hash, decode, embed ─▶ shards (Parquet) ─▶ record, block by block
 
-The catalog becomes what a run on this machine makes of the same files. A shard is kept before it is merged and deleted
-after: a run that was killed goes on with those that are there.
+The catalog is the same as after a run on this machine. A shard is written to disk before it is merged and deleted
+afterwards: a run that was killed continues with the shards on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xxhash
 
-from simsearch import __version__
 from simsearch.ingest.pipeline import CatalogLookup, IngestJob, ProgressCounter, select_changed
 from simsearch.ingest.ray_cluster.blocks import FileBlock, choose_block_size, split_into_blocks
 from simsearch.ingest.ray_cluster.cluster import WorkerPool, connect, plan_workers
@@ -36,80 +36,80 @@ if TYPE_CHECKING:
 
 
 def ingest_on_cluster(address: str, scan: Scan, reader: Catalog, writer: CatalogWriter, job: IngestJob) -> IngestStats:
-    """Bring the catalog up to date as `ingest.pipeline.ingest` does, with the workers of the cluster at `address`.
+    """Bring the catalog up to date as `run_pipeline` does, with the workers of the cluster at `address`.
 
-    Where nothing is to be embedded Ray is not even loaded. Raises `ClusterError`, or what the local run raises.
+    Where nothing is to be embedded Ray is not loaded. Raises `ClusterError`, or what the local run raises.
     """
-    tally = IngestStats(skips=list(scan.skips))
-    count = ProgressCounter(job, tally, n_files=len(scan.files))
-    recorder = Recorder(writer, job.model_id, job.augmentation, tally)
+    stats = IngestStats(skips=list(scan.skips))
+    count = ProgressCounter(job, stats, n_files=len(scan.files))
+    recorder = Recorder(writer, job.model_id, job.augmentation, stats)
     folder = ShardFolder(writer.folder, _make_run_key(job))
     with contextlib.ExitStack() as connection:
         lookup = CatalogLookup(reader, job)
         files = list(select_changed(scan.files, lookup, count))
         leftovers = UnmergedShards(folder, files, lookup)
-        team = WorkerPool(1, 1, 1)
+        pool = WorkerPool(1, 1, 1)
         if len(leftovers):
-            tally.notes.append(f"{len(leftovers):,} files had been embedded by a run that was stopped")
+            stats.notes.append(f"{len(leftovers):,} files were embedded by an earlier run that was stopped")
         if leftovers.select_unembedded(files):
             connection.enter_context(connect(address))
-            team = plan_workers()
-            tally.notes.append(f"embedded by {team} of a Ray cluster")
-        blocks = list(
-            split_into_blocks(files, choose_block_size(len(files), len(job.augmentation.numbers), team.n_workers))
-        )
+            pool = plan_workers()
+            stats.notes.append(f"embedded by {pool} of a Ray cluster")
+        size = choose_block_size(len(files), len(job.augmentation.numbers), pool.n_workers)
+        blocks = list(split_into_blocks(files, size))
         merger = ShardMerger(blocks, leftovers, recorder, lookup, on_merged=count.advance)
-        for answer in _collect_results(merger.select_pending_blocks(), job, reader, team, tally):
-            merger.add_shard(answer.number, _keep_shard(folder, answer, writer.folder))
+        for result in _collect_results(merger.select_pending_blocks(), job, reader, pool, stats):
+            merger.add_shard(result.number, _keep_shard(folder, result, writer.folder))
     folder.clear()
     recorder.finish(scan)
     count.finish()
-    return tally
+    return stats
 
 
 def _make_run_key(job: IngestJob) -> str:
-    """What files decide with about a shard: equal keys and equal files, equal shards."""
-    parts = (job.model.fingerprint, job.augmentation.to_json(), str(job.max_pixels), __version__)
+    """Name the settings that define the shards of a run: equal keys and equal files give equal shards."""
+    version = importlib.metadata.version("simsearch")
+    parts = (job.model.fingerprint, job.augmentation.to_json(), str(job.max_pixels), version)
     return f"{job.model.backbone}-{xxhash.xxh3_64_hexdigest(chr(0).join(parts).encode())}"
 
 
 def _collect_results(
-    blocks: Sequence[FileBlock], job: IngestJob, reader: Catalog, team: WorkerPool, tally: IngestStats
+    blocks: Sequence[FileBlock], job: IngestJob, reader: Catalog, pool: WorkerPool, stats: IngestStats
 ) -> Iterator[BlockResult]:
-    """What the workers make of the blocks, in no order."""
+    """Yield the results of the blocks in any order, and add their times to the statistics."""
     if not blocks:
         return
     from simsearch.ingest.ray_cluster.rounds import embed_blocks
 
-    with contextlib.closing(embed_blocks(blocks, _make_worker_config(job, reader, team, tally), team)) as coming:
+    with contextlib.closing(embed_blocks(blocks, _make_worker_config(job, reader, pool, stats), pool)) as results:
         while True:
-            with tally.clock.measure("wait_embed"):
-                answer = next(coming, None)
-            if answer is None:
+            with stats.clock.measure("wait_embed"):
+                result = next(results, None)
+            if result is None:
                 return
-            for stage, seconds in answer.seconds.items():
-                tally.clock.seconds[stage] = tally.clock.seconds.get(stage, 0.0) + seconds
-            yield answer
+            for stage, seconds in result.seconds.items():
+                stats.clock.add(stage, seconds)
+            yield result
 
 
-def _make_worker_config(job: IngestJob, reader: Catalog, team: WorkerPool, tally: IngestStats) -> WorkerConfig:
-    """What the workers are told."""
+def _make_worker_config(job: IngestJob, reader: Catalog, pool: WorkerPool, stats: IngestStats) -> WorkerConfig:
+    """Make the configuration of the workers."""
     from simsearch.ingest.ray_cluster.worker import WorkerConfig
 
     known = KnownContents()
     if reader.count_vectors(job.model_id) <= MAX_KNOWN_CONTENTS:
         known = KnownContents.from_views(reader.iterate_embedded_contents(job.model_id))
     else:
-        tally.notes.append("the collection is large: workers embed moved and copied files again (it changes no answer)")
+        stats.notes.append("the collection is large: workers embed moved and copied files again (results are the same)")
     return WorkerConfig(
-        model=job.model, augmentation=job.augmentation, max_pixels=job.max_pixels, n_cpus=team.n_cpus,
+        model=job.model, augmentation=job.augmentation, max_pixels=job.max_pixels, n_cpus=pool.n_cpus,
         shipment=pack_model(job.open_embedder()), known=known,
     )  # fmt: skip
 
 
-def _keep_shard(folder: ShardFolder, answer: BlockResult, collection: Path) -> Path:
+def _keep_shard(folder: ShardFolder, result: BlockResult, collection: Path) -> Path:
     try:
-        return folder.write_shard(answer.number, answer.shard)
+        return folder.write_shard(result.number, result.shard)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise make_disk_full_error(collection) from error

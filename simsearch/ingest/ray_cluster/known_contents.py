@@ -1,4 +1,4 @@
-"""Which contents a catalog has vectors of, small enough to be sent to every worker."""
+"""The contents that have vectors in a catalog, in a form small enough to send to every worker."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_KNOWN_CONTENTS = 5_000_000
-"""So many contents are sent to the workers: 20 bytes each. Beyond that they embed moved files again, for nothing."""
+"""The most contents that are sent to the workers, 20 bytes each. Beyond that, workers embed moved files again."""
 
 _DIGEST = np.dtype("S16")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownContents:
-    """The numbers of the views that contents have a vector of, by digest.
+    """The numbers of the views that have a vector, by digest.
 
-    `digests` (n,) rise; `sets` (n,) say which of the few different `numbers` each has.
+    `digests` (n,) are sorted; `set_ids` (n,) index `number_sets`, the few different sets of view numbers.
     """
 
     digests: NDArray[np.bytes_] = field(default_factory=lambda: np.empty(0, _DIGEST))
@@ -29,7 +29,7 @@ class KnownContents:
 
     @classmethod
     def from_views(cls, views: Iterable[tuple[str, int]]) -> KnownContents:
-        """From digests with the number of one view each, those of one digest behind each other."""
+        """Build from pairs of digest and view number; the pairs of one digest follow each other."""
         digests, sets = bytearray(), array("i")
         places: dict[frozenset[int], int] = {}
         for digest, rows in itertools.groupby(views, key=lambda view: view[0]):
@@ -44,7 +44,7 @@ class KnownContents:
         return len(self.digests)
 
     def find_missing(self, digest: str, numbers: Sequence[int]) -> list[int]:
-        """Those of the numbers that the content of that digest has no vector under."""
+        """List the view numbers, of those given, that have no vector."""
         wanted = np.frombuffer(bytes.fromhex(digest), _DIGEST)
         place = int(np.searchsorted(self.digests, wanted)[0])
         if place == len(self.digests) or self.digests[place] != wanted[0]:

@@ -1,4 +1,4 @@
-"""Shards into the catalog, in the order of the scan. Merging one twice, or half of it, gives the same catalog."""
+"""Merging shards into the catalog in the order of the scan. Merging is idempotent: a shard may be merged again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _N_DECODED_SHARDS = 4
 
 
 class UnmergedShards:
-    """What a run that was killed had embedded of some files, and not merged. Failures are tried again."""
+    """The shards of a killed run that were not merged yet. Files that failed are tried again."""
 
     def __init__(self, folder: ShardFolder, files: Iterable[FoundFile], lookup: CatalogLookup) -> None:
         self._decode = functools.lru_cache(_N_DECODED_SHARDS)(decode_shard)
@@ -29,7 +29,7 @@ class UnmergedShards:
         for shard in folder.list_shards():
             try:
                 content = self._decode(shard)
-            except ValueError:  # torn, by a machine that lost its power: its files are embedded again
+            except ValueError:  # incomplete, after a power failure: its files are embedded again
                 continue
             for prepared in content.files:
                 file = wanted.get(prepared.file.path)
@@ -44,11 +44,11 @@ class UnmergedShards:
         return len(self._shards)
 
     def select_unembedded(self, files: Iterable[FoundFile]) -> list[FoundFile]:
-        """Those of the files that are to be embedded."""
+        """List the files that are in no shard, and so must be embedded."""
         return [file for file in files if file.path not in self._shards]
 
     def load_shards(self, files: Iterable[FoundFile]) -> list[ShardContent]:
-        """The shards that hold any of the files."""
+        """Load the shards that hold any of the files."""
         shards = dict.fromkeys(self._shards[file.path] for file in files if file.path in self._shards)
         return [self._decode(shard) for shard in shards]
 
@@ -58,7 +58,7 @@ def _make_state_key(file: FoundFile) -> tuple[int, int | str]:
 
 
 def _is_complete(content: ShardContent, prepared: PreparedFile, lookup: CatalogLookup) -> bool:
-    """Whether the catalog has a vector of every view of a file's content once the shard is merged."""
+    """Whether every view of a file's content has a vector once the shard is merged."""
     if prepared.failure is not None:
         return False
     new = content.new_views.get(prepared.digest)
@@ -66,20 +66,20 @@ def _is_complete(content: ShardContent, prepared: PreparedFile, lookup: CatalogL
 
 
 class ShardMerger:
-    """Records blocks when their turn comes; shards of later ones wait on the disk."""
+    """Records blocks in their order; shards of later blocks wait on disk."""
 
     def __init__(
         self, blocks: Sequence[FileBlock], leftovers: UnmergedShards, recorder: Recorder, lookup: CatalogLookup,
         on_merged: Callable[[int], None],
     ) -> None:  # fmt: skip
-        """`on_merged` is told how many files more are in the catalog."""
+        """`on_merged` is called with the number of files that were merged."""
         self._blocks, self._leftovers, self._recorder, self._lookup = blocks, leftovers, recorder, lookup
         self._on_merged = on_merged
         self._waiting: dict[int, Path | None] = {}
         self._next = 0
 
     def select_pending_blocks(self) -> list[FileBlock]:
-        """What workers are to do of the blocks. Those of which nothing is to be done are merged."""
+        """Merge the blocks that are complete, and return the others with the files that workers must embed."""
         some = [
             FileBlock(block.number, tuple(self._leftovers.select_unembedded(block.files))) for block in self._blocks
         ]
@@ -89,7 +89,7 @@ class ShardMerger:
         return [block for block in some if block.files]
 
     def add_shard(self, number: int, shard: Path | None) -> None:
-        """The shard of a block is there (None: it needs none); merge all blocks whose turn has come."""
+        """Add the shard of a block (None if it needs none), and merge all blocks up to the first missing one."""
         self._waiting[number] = shard
         while self._next in self._waiting:
             shard = self._waiting.pop(self._next)
@@ -107,7 +107,7 @@ class ShardMerger:
         self._on_merged(len(files))
 
     def _select_missing_views(self, files: Sequence[PreparedFile], vectors: dict[str, NewViews]) -> dict[str, NewViews]:
-        """The vectors that the catalog lacks of the contents of the files."""
+        """Select the views that have no vector in the catalog yet, by digest."""
         new: dict[str, NewViews] = {}
         for digest in dict.fromkeys(file.digest for file in files if file.failure is None):
             if missing := self._lookup.find_missing_views(digest):

@@ -1,7 +1,7 @@
-"""Blocks through Ray Data: out to a pool of workers, and their answers back, in whatever order they come.
+"""Sending blocks to a pool of workers with Ray Data, and receiving their results in any order.
 
-A worker that dies is started again by Ray, and its block with it. A worker whose machine is gone cannot always be: the
-processors that it needs may be gone with it. Such a worker is given up, Ray Data goes on without its blocks, and those
+Ray restarts a worker that dies, and its block with it. A worker whose machine is gone cannot always be restarted: the
+CPUs that it needs may be gone as well. Such a worker is killed, Ray Data continues without its blocks, and these blocks
 are sent again in another round.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.metadata
 import json
 import pickle
 import threading
@@ -27,17 +28,17 @@ from simsearch.ingest.ray_cluster.cluster import WorkerPool, plan_workers
 from simsearch.ingest.ray_cluster.worker import Worker, WorkerConfig, WorkerRegistry
 
 _BLOCKS_IN_ROUND = 2048
-"""What one round sends out: the lists of files lie in Ray's object store, some 40 kB a block."""
+"""Blocks of one round; their lists of files are held in Ray's object store, about 40 kB a block."""
 
 _MAX_FRUITLESS_ROUNDS = 3
 _CHECK_INTERVAL_S = 1.0
 _RESTART_TIMEOUT_S = 10.0
-"""So long may a worker whose machine is gone take to start on another one."""
+"""The time that a worker whose machine is gone may take to restart on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockResult:
-    """The shard of a block, as the bytes of its file, and the busy seconds of each stage."""
+    """The shard of a block as bytes of a Parquet file, and the busy seconds of each stage."""
 
     number: int
     shard: bytes
@@ -45,45 +46,45 @@ class BlockResult:
 
 
 def embed_blocks(
-    blocks: Sequence[FileBlock], order: WorkerConfig, team: WorkerPool
+    blocks: Sequence[FileBlock], config: WorkerConfig, pool: WorkerPool
 ) -> Generator[BlockResult, None, None]:
-    """The answer to every block, each once, in no order.
+    """Embed blocks on the cluster, and yield the result of each block once, in any order.
 
-    Raises `ClusterError` when a block kills its worker again and again, or no worker can start, or they are all lost,
-    and any `SimsearchError` that a worker meets.
+    Raises `ClusterError` when a block repeatedly kills its worker, when no worker can start, or when all are lost, and
+    any `SimsearchError` that a worker raises.
     """
-    ledger = _start_registry()
-    order = replace(order, shipment=ray.put(order.shipment), known=ray.put(order.known), ledger=ledger)
+    registry = _start_registry()
+    config = replace(config, shipment=ray.put(config.shipment), known=ray.put(config.known), registry=registry)
     left = {block.number: block for block in blocks}
     n_fruitless = 0
     while left:
         n_before = len(left)
         some = list(left.values())[:_BLOCKS_IN_ROUND]
-        with _translate_errors(), _watch_workers(ledger):
-            for row in _run_round(some, order, team):
+        with _translate_errors(), _watch_workers(registry):
+            for row in _run_round(some, config, pool):
                 block = left.pop(row["number"], None)
-                if block is not None:  # else Ray gives an answer twice
+                if block is not None:  # otherwise Ray delivered a result twice
                     yield _parse_result(row, block)
         n_fruitless = n_fruitless + 1 if len(left) == n_before else 0
         if n_fruitless == _MAX_FRUITLESS_ROUNDS:
-            raise ClusterError("the workers of the Ray cluster are lost again and again", "see `ray status`")
+            raise ClusterError("the Ray cluster repeatedly loses its workers", "see `ray status`")
         if left:
-            team = plan_workers()
+            pool = plan_workers()
 
 
 def _parse_result(row: Mapping[str, Any], block: FileBlock) -> BlockResult:
     if row["problem"] is None:
         return BlockResult(row["number"], row["shard"], json.loads(row["seconds"]))
     n, first = len(block.files), block.files[0].path
-    where = f"{n:,} files, of which {first} is the first" if n > 1 else first
+    where = f"{n:,} files, starting with {first}" if n > 1 else first
     raise ClusterError(
         f"{row['problem']}: {where}" if not row["advice"] else row["problem"],
-        row["advice"] or "what was merged is safe; index without --ray to find out which file it is",
+        row["advice"] or "results merged before are safe; index without --ray to find the file",
     )
 
 
-def _run_round(blocks: Sequence[FileBlock], order: WorkerConfig, team: WorkerPool) -> Iterator[dict[str, Any]]:
-    """The rows that workers answer with. Blocks of workers that were given up are missing."""
+def _run_round(blocks: Sequence[FileBlock], config: WorkerConfig, pool: WorkerPool) -> Iterator[dict[str, Any]]:
+    """Yield the result rows of one round. Blocks of workers that were killed are missing."""
     items = [{"number": block.number, "files": pickle.dumps(block.files)} for block in blocks]
     context = copy.deepcopy(ray.data.DataContext.get_current())
     context.enable_progress_bars = False
@@ -92,11 +93,11 @@ def _run_round(blocks: Sequence[FileBlock], order: WorkerConfig, team: WorkerPoo
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             Worker,
-            fn_constructor_args=[order],
+            fn_constructor_args=[config],
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=min(team.n_workers, len(blocks)), max_tasks_in_flight_per_actor=2),
-            num_cpus=team.n_cpus,  # restarts and retries without end are Ray Data's own choice: the ledger ends them
+            compute=ray.data.ActorPoolStrategy(size=min(pool.n_workers, len(blocks)), max_tasks_in_flight_per_actor=2),
+            num_cpus=pool.n_cpus,  # Ray Data restarts and retries without limit: the registry ends it
         )
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from table.to_pylist()
@@ -108,29 +109,29 @@ def _start_registry() -> Any:
 
 
 @contextlib.contextmanager
-def _watch_workers(ledger: Any) -> Iterator[None]:
-    """Give up workers whose machine is gone, as long as the round lasts; but never the last one."""
-    over = threading.Event()
-    thread = threading.Thread(target=_kill_lost_workers, args=(ledger, over), name="watch", daemon=True)
+def _watch_workers(registry: Any) -> Iterator[None]:
+    """Kill workers whose machine is gone while the round lasts, but never the last one."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_kill_lost_workers, args=(registry, stop), name="watch", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join(timeout=_RESTART_TIMEOUT_S)
-        ray.get(ledger.dismiss.remote())
+        ray.get(registry.forget_workers.remote())
 
 
-def _kill_lost_workers(ledger: Any, over: threading.Event) -> None:
+def _kill_lost_workers(registry: Any, stop: threading.Event) -> None:
     lost_since: dict[tuple[str, str], float] = {}
-    while not over.wait(_CHECK_INTERVAL_S):
-        with contextlib.suppress(ray.exceptions.RayError):  # the next look may tell more
-            _check_workers(ledger, lost_since)
+    while not stop.wait(_CHECK_INTERVAL_S):
+        with contextlib.suppress(ray.exceptions.RayError):  # the next check may succeed
+            _check_workers(registry, lost_since)
 
 
-def _check_workers(ledger: Any, lost_since: dict[tuple[str, str], float]) -> None:
+def _check_workers(registry: Any, lost_since: dict[tuple[str, str], float]) -> None:
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    workers = ray.get(ledger.workers.remote())
+    workers = ray.get(registry.list_workers.remote())
     if not any(node in alive for _, node, _ in workers):
         return
     for worker, node, handle in workers:
@@ -142,7 +143,7 @@ def _check_workers(ledger: Any, lost_since: dict[tuple[str, str], float]) -> Non
 
 @contextlib.contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Ray's errors, which are of many kinds, as ours."""
+    """Raise Ray's errors, which have many classes, as `ClusterError`."""
     try:
         yield
     except SimsearchError:
@@ -153,11 +154,12 @@ def _translate_errors() -> Iterator[None]:
 
 def _translate_error(text: str) -> ClusterError:
     if "No module named 'simsearch" in text:
-        from simsearch import __version__
-
         return ClusterError(
-            "a machine of the cluster has no simsearch, or an older one", f"pip install simsearch=={__version__} there"
+            "simsearch is missing or older on a machine of the cluster",
+            f"install it there: pip install simsearch=={importlib.metadata.version('simsearch')}",
         )
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    detail = lines[-1].strip() if lines else "for no reason that it tells"
-    return ClusterError(f"the Ray cluster failed ({detail})", "see `ray status`; the same command goes on")
+    detail = lines[-1].strip() if lines else "no reason given"
+    return ClusterError(
+        f"the Ray cluster failed ({detail})", "see `ray status`, then run the same command again: it continues"
+    )

@@ -1,6 +1,6 @@
-"""What a worker made of a block, as a Parquet file: a row a file. Shards wait in a folder beside the catalog.
+"""Shards: the embedded files of one block as a Parquet file, one row for each file, in a folder beside the catalog.
 
-Workers encode shards and the driver puts them into the folder: so no storage has to be shared with the cluster.
+Workers encode shards, and the driver writes them into the folder, so that no storage is shared with the cluster.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FAILURE_KINDS: dict[str, type[ImageError]] = {
     "unreadable": UnreadableFile,
     "broken": ImageError,
 }
-"""Kinds of failures, those that are kinds of others first."""
+"""Names of error classes in a shard; subclasses come before their base class."""
 
 _SCHEMA = pa.schema(
     [
-        ("path", pa.binary()),  # a name need not be UTF-8
+        ("path", pa.binary()),  # a file name need not be UTF-8
         ("size_bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
         ("etag", pa.string()),
@@ -45,7 +45,7 @@ _SCHEMA = pa.schema(
         ("taken_at", pa.string()),
         ("camera", pa.string()),
         ("numbers", pa.list_(pa.int32())),
-        ("vectors", pa.list_(pa.float32())),  # of all the numbers, one behind the other
+        ("vectors", pa.list_(pa.float32())),  # of all numbers, concatenated
         ("failure", pa.string()),
         ("problem", pa.string()),
         ("advice", pa.string()),
@@ -55,14 +55,14 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ShardContent:
-    """Files without their pixels, in their order, and the new views of each content among them."""
+    """Files without their pixels, in order, and the new views of each content by digest."""
 
     files: Sequence[PreparedFile]
     new_views: Mapping[str, NewViews]
 
 
 def encode_shard(content: ShardContent) -> bytes:
-    """A shard as the bytes of its file."""
+    """Encode a shard as the bytes of a Parquet file."""
     left = dict(content.new_views)
     rows = [_encode_file(file, left.pop(file.digest, None)) for file in content.files]
     sink = io.BytesIO()
@@ -71,18 +71,18 @@ def encode_shard(content: ShardContent) -> bytes:
 
 
 def decode_shard(shard: Path) -> ShardContent:
-    """What `encode` was given.
+    """Decode the file of a shard.
 
-    Raises `ValueError` where the file is no whole shard.
+    Raises `ValueError` where the file is not a complete shard.
     """
     try:
         table = parquet.read_table(shard)
         if table.schema != _SCHEMA:
-            raise ValueError(f"{shard} has other columns")
+            raise ValueError(f"{shard} has unexpected columns")
         numbers, vectors = table["numbers"].to_pylist(), table["vectors"].combine_chunks()
         rows = table.drop_columns(["numbers", "vectors"]).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{shard} is no whole shard ({error})") from error
+        raise ValueError(f"{shard} is not a complete shard ({error})") from error
     new = {}
     for place, row in enumerate(rows):
         if numbers[place]:
@@ -116,19 +116,19 @@ def _decode_file(row: Mapping[str, Any]) -> PreparedFile:
 
 
 class ShardFolder:
-    """The shards of a collection that are of one model, its views and the same limits: those of `key`."""
+    """The folder of the shards of one run key: one model, its views and limits."""
 
     def __init__(self, collection: Path, key: str) -> None:
         self._folder = collection / SHARDS_NAME / key
 
     def list_shards(self) -> Iterator[Path]:
-        """Those that are there, in the order of their names."""
+        """List the shard files, sorted by name."""
         yield from sorted(self._folder.glob("block-*.parquet"))
 
     def write_shard(self, number: int, shard: bytes) -> Path:
-        """Put the shard of a block into the folder; it appears whole or not at all.
+        """Write the shard of a block atomically, under a new name so that shards of a killed run stay.
 
-        A new name for each, so that those of a killed run stay. Raises `OSError`.
+        Raises `OSError`.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         place = self._choose_free_path(number)
@@ -143,9 +143,9 @@ class ShardFolder:
         return place
 
     def clear(self) -> None:
-        """Delete all of them: they are in the catalog, or of a state that is no more."""
+        """Delete all shards, once they are merged or outdated."""
         shutil.rmtree(self._folder, ignore_errors=True)
         try:
             self._folder.parent.rmdir()
-        except OSError:  # there are those of another model, or none at all
+        except OSError:  # shards of another model remain, or the folder is missing
             return
