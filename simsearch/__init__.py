@@ -1,4 +1,4 @@
-"""Index a folder of images, query it by example, find out which backbone retrieves best on your pictures.
+"""Index a folder of images, search it by example, and measure which backbone retrieves best on your pictures.
 
 from simsearch import Collection
 
@@ -55,7 +55,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that `simsearch --help` loads nothing it does not need."""
+    """Import a public name at its first use, so that `simsearch --help` stays fast."""
     import importlib
 
     if name not in _HOMES:

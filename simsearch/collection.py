@@ -1,4 +1,4 @@
-"""A collection: a folder under indexes/. The one place that knows every stage."""
+"""`Collection`, the library's main class: indexing, searching and maintaining one folder of vectors."""
 
 from __future__ import annotations
 
@@ -163,17 +163,17 @@ class Collection:
         weights: WeightsOptions | None = None,
         max_pixels: int | None = None,
     ) -> Answer:
-        """The k images nearest to the queries, or all with k None, after the first `offset`.
+        """Find the k most similar images after the first `offset`, or all images with k None.
 
-        A query is a path, an address in a store or on the web (not with `WeightsOrder(offline=True)`), the id of a
-        stored image, or the bytes of a file. Of several the unit vectors are summed, each times its weight: equal ones
-        are averaged, those that an `Example` gives a weight below 0 are subtracted. A picture whose content is in the
-        collection is not embedded again. `exclude_self` leaves out images of the same content as a query.
+        A query is a path, a URL of an object store or of the web (not with `WeightsOptions(offline=True)`), the id of a
+        stored image, or the bytes of a file. The unit vectors of several queries are summed, each times its weight:
+        equal weights average them, an `Example` with a negative weight is subtracted. A picture whose content is in the
+        collection is not embedded again. `exclude_self` leaves out images with the same content as a query.
 
-        `where` filters before anything is ranked: k answers come back whenever k images match. `rerank` is a method
-        such as `pca256+dba5+aqe5+k-reciprocal20`; None is the collection's default, `none` is none. Under a method
-        `Hit.similarity` is the cosine in the projected space, to the expanded query; k-reciprocal re-ranking changes
-        the order alone. What is deleted and not pruned yet is no answer, but still a neighbour of others.
+        `where` filters before the ranking, so that k hits are returned whenever k images match. `rerank` is a method
+        such as `pca256+dba5+aqe5+k-reciprocal20`; None uses the collection's default, `none` uses none. Under a method
+        `Hit.similarity` is the cosine to the expanded query in the projected space; k-reciprocal re-ranking changes
+        only the order. Images that were removed but not pruned are no hits, but still count as neighbors of others.
 
         Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
         """
@@ -186,7 +186,7 @@ class Collection:
         )  # fmt: skip
 
     def run_query(self, query: Query) -> Answer:
-        """Run a query that was built before. Raises what `search` raises."""
+        """Run a `Query`. Raises what `search` raises."""
         method = RerankMethod.parse(self.default_rerank if query.rerank is None else query.rerank)
         stored = self._find_model(query.backbone)
         open_model = partial(self._open_embedder, stored, query.weights)
@@ -195,9 +195,9 @@ class Collection:
     def search_each(
         self, sources: Sequence[str | os.PathLike[str]], **options: Unpack[SearchOptions]
     ) -> Iterator[Answer | Skip]:
-        """Ask with every picture at some sources, folders among them, each by itself and in their order.
+        """Search with every picture of some sources, one by one, and yield the answers in the order of the scan.
 
-        What cannot be read is a skip in its place. Raises what `search` raises otherwise, and `SourceError`.
+        A picture that cannot be read yields a `Skip`. Raises `SourceError`, and the other errors of `search`.
         """
         named = [os.fspath(source) for source in sources]
         if (weights := options.get("weights")) is not None and weights.offline:
@@ -212,13 +212,13 @@ class Collection:
                     yield Skip(file.path, error.reason)
 
     def files_of(self, queries: Sequence[ExampleInput], folder: str | os.PathLike[str]) -> list[str]:
-        """A file for each query, to be looked at: its own, or one made in `folder` where it has none."""
+        """Return a picture file for each query: its own, or one written to `folder` for bytes, crops and URLs."""
         reach = ReadLimits(compute_default_max_pixels())
         return [materialize_example(example, self.catalog, reach, Path(folder)) for example in make_examples(queries)]
 
     @property
     def default_rerank(self) -> str:
-        """The method that answers are ranked by if a query does not say: `none` unless `set_default_rerank` did."""
+        """The re-ranking method of searches that name none: `none`, or what `set_default_rerank` set."""
         return self.catalog.read_setting(settings.RERANK) or str(RerankMethod())
 
     # Maintenance
@@ -302,7 +302,7 @@ class Collection:
     def clusters(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
     ) -> Clustering:
-        """The images in k clusters, or in as many as are found; of more than 50,000 a sample.
+        """Group the images into k clusters, or into as many as are found; above 50,000 images a sample is used.
 
         Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
         """
@@ -313,7 +313,7 @@ class Collection:
     def arrangement(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
     ) -> CollectionLayout:
-        """The same with a place for each image in the plane, near those that are alike: what a map is drawn from."""
+        """Cluster the images as `clusters` does, and lay them out in two dimensions, similar images close together."""
         from simsearch.visualization.overview import ImageSelection, lay_out_collection
 
         return lay_out_collection(self.catalog, self._find_model(backbone), k, selection or ImageSelection())
@@ -326,9 +326,9 @@ class Collection:
         weights: WeightsOptions | None = None,
         progress: Callable[[str, float], None] = lambda _stage, _share: None,
     ) -> DuplicateReport:
-        """Groups of files that hold the same bytes, the same picture edited, or pictures alike. Deletes nothing.
+        """Find groups of files with the same bytes, edited copies of one picture, or near duplicates. Deletes nothing.
 
-        Raises `Unreadable` when the pictures are out of reach, or a `ModelError`.
+        Raises `UnreadableFile` when the picture files cannot be read, or a `ModelError`.
         """
         from simsearch.duplicates.results import DuplicateOptions
         from simsearch.duplicates.search import search_duplicates
@@ -368,7 +368,7 @@ class Collection:
         vectors: VectorKind = "float32",
         backbone: str | None = None,
     ) -> ExportReport:
-        """Write vectors and all that is known of their images as Parquet, .npy, CSV or JSON lines.
+        """Write vectors with the metadata of their images as Parquet, .npy, CSV or JSON lines.
 
         Raises `UsageError` on an unknown extension or a folder in use, `MissingExtra`, or another `SimsearchError`.
         """
@@ -433,7 +433,7 @@ class Collection:
         return self._open_reranking
 
     def _close_indexes(self) -> None:
-        """Close the indexes; the next search opens them where the collection is then searched."""
+        """Close the indexes; the next search opens those that the collection then has."""
         if self._open_indexes is not None:
             self._open_indexes.close()
         self._open_indexes = self._open_reranking = None
@@ -442,9 +442,9 @@ class Collection:
     def _write(self) -> Iterator[CatalogWriter]:
         """Hold the collection's lock, with a catalog to write to.
 
-        Raises `CollectionNotFound`, `CollectionBusy` or `CollectionNotWritable`.
+        The indexes are closed first, as the change may concern them; the next search opens them again. Raises
+        `CollectionNotFound`, `CollectionBusy` or `CollectionNotWritable`.
         """
-        _ = self.catalog
         self._close_indexes()
         with CatalogWriter.open(self.folder) as writer:
             yield writer
@@ -455,10 +455,10 @@ class Collection:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
 
-    def _open_embedder(self, stored: StoredModel, order: WeightsOptions, pixels: Pixels) -> Embedder:
+    def _open_embedder(self, stored: StoredModel, weights: WeightsOptions, pixels: Pixels) -> Embedder:
         fingerprint = stored.fingerprint
         if fingerprint not in self._embedders:
             self._embedders[fingerprint] = open_stored_model(
-                stored, self.catalog, order, for_throughput=False, pixels=pixels
+                stored, self.catalog, weights, for_throughput=False, pixels=pixels
             )
         return self._embedders[fingerprint]

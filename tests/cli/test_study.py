@@ -81,9 +81,9 @@ def test_a_name_that_is_not_utf8_can_be_studied(folder: Path):
     ("arguments", "code", "message"),
     [
         (["study"], 2, "Missing argument"),
-        (["study", "vase.png", "-n", "-1", *QUICK], 2, "-1 augmented views of every image"),
+        (["study", "vase.png", "-n", "-1", *QUICK], 2, "invalid number of augmented views -1"),
         (["study", "vase.png", "--top", "0", *QUICK], 2, "top is 0"),
-        (["study", "vase.png", "--ranges", "rotation=-5", *QUICK], 2, "a range of -5 for the rotation"),
+        (["study", "vase.png", "--ranges", "rotation=-5", *QUICK], 2, "invalid rotation range -5"),
         (["study", "vase.png", "--resize", "stretch"], 2, "'stretch' is not one of 'squash', 'crop', 'pad', 'nearest'"),
         (["study", *["vase.png"] * 25, *QUICK], 2, "cannot study 25 images"),
         (["study", "vase.png", "--out", "notes.txt", *QUICK], 2, "notes.txt is a file, not a folder"),

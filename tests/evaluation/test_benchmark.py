@@ -392,7 +392,7 @@ def test_boxes_of_lists_are_what_is_asked_with(tmp_path: Path):
 def test_a_box_beside_the_picture_is_refused(tmp_path: Path):
     photos = draw_classes(tmp_path / "photos", a=3, b=3)
     (tmp_path / "lists.json").write_text('[{"query": "a/0.png", "positives": ["a/1.png"], "box": [900, 0, 950, 9]}]')
-    with pytest.raises(ImageError, match=r"nothing of it is in the box"):
+    with pytest.raises(ImageError, match=r"lies outside the picture"):
         run_benchmark(question(photos, label_source=LabelSource(file=str(tmp_path / "lists.json"))))
 
 
@@ -430,8 +430,8 @@ def test_labels_of_a_file_serve_queries_and_database_alike(tmp_path: Path):
     [
         ({"n_queries": 0}, "--sample is 0; give 1 or more"),
         ({"n_robustness": -1}, "--robustness is -1; give 0 or more"),
-        ({"view_counts": (0, -2)}, "-2 augmented views of every image"),
-        ({"view_counts": (9999,)}, "9999 augmented views of every image"),
+        ({"view_counts": (0, -2)}, "invalid number of augmented views -2"),
+        ({"view_counts": (9999,)}, "invalid number of augmented views 9999"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(tmp_path: Path, changes: dict, message: str):

@@ -386,12 +386,12 @@ def test_keys_that_belong_to_the_view_are_passed_over():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"zoom_x": "1.0"}, "a transformation whose zoom_x is '1.0'"),
-        ({"zoom_x": True}, "a transformation whose zoom_x is True"),
-        ({"is_flipped": 1}, "a transformation whose is_flipped is 1"),
-        ({"shift_y": None}, "a transformation whose shift_y is None"),
-        ({"shift_y": 7}, "a transformation whose shift_y is 7; keep it within 0 +- 0.99"),
-        ({"zoom_y": math.nan}, "a transformation whose zoom_y is nan; keep it within 1 +- 0.99"),
+        ({"zoom_x": "1.0"}, "invalid transformation: zoom_x is '1.0'"),
+        ({"zoom_x": True}, "invalid transformation: zoom_x is True"),
+        ({"is_flipped": 1}, "invalid transformation: is_flipped is 1"),
+        ({"shift_y": None}, "invalid transformation: shift_y is None"),
+        ({"shift_y": 7}, "invalid transformation: shift_y is 7; keep it within 0 +- 0.99"),
+        ({"zoom_y": math.nan}, "invalid transformation: zoom_y is nan; keep it within 1 +- 0.99"),
     ],
 )
 def test_parameters_of_no_transformation_are_refused(change: dict, message: str):
@@ -402,29 +402,29 @@ def test_parameters_of_no_transformation_are_refused(change: dict, message: str)
 
 
 def test_a_missing_parameter_is_named():
-    with pytest.raises(UsageError, match="a transformation without rotation_deg"):
+    with pytest.raises(UsageError, match="invalid transformation: rotation_deg is missing"):
         Transformation.from_parameters({})
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rotation_deg": -5}, "a range of -5 for the rotation; give degrees, from 0 (none) to 180"),
-        ({"rotation_deg": 181}, "a range of 181 for the rotation; give degrees, from 0 (none) to 180"),
+        ({"rotation_deg": -5}, "invalid rotation range -5; give degrees, from 0 (none) to 180"),
+        ({"rotation_deg": 181}, "invalid rotation range 181; give degrees, from 0 (none) to 180"),
         (
             {"width_shift": 1},
-            "a range of 1 for the width shift; give a fraction of the picture's width, from 0 (none) to 0.99",
+            "invalid width shift range 1; give a fraction of the picture's width, from 0 (none) to 0.99",
         ),
         (
             {"height_shift": 20},
-            "a range of 20 for the height shift; give a fraction of the picture's height, from 0 (none) to 0.99",
+            "invalid height shift range 20; give a fraction of the picture's height, from 0 (none) to 0.99",
         ),
-        ({"shear_deg": 90}, "a range of 90 for the shear; give degrees, from 0 (none) to 89"),
-        ({"zoom": 1}, "a range of 1 for the zoom; give a fraction of the picture's sides, from 0 (none) to 0.99"),
-        ({"zoom": -0.1}, "a range of -0.1 for the zoom; give a fraction of the picture's sides, from 0 (none) to 0.99"),
-        ({"channel_shift": 256}, "a range of 256 for the channel shift; give grey levels, from 0 (none) to 255"),
-        ({"rotation_deg": math.nan}, "a range of nan for the rotation; give degrees, from 0 (none) to 180"),
-        ({"channel_shift": math.inf}, "a range of inf for the channel shift; give grey levels, from 0 (none) to 255"),
+        ({"shear_deg": 90}, "invalid shear range 90; give degrees, from 0 (none) to 89"),
+        ({"zoom": 1}, "invalid zoom range 1; give a fraction of the picture's sides, from 0 (none) to 0.99"),
+        ({"zoom": -0.1}, "invalid zoom range -0.1; give a fraction of the picture's sides, from 0 (none) to 0.99"),
+        ({"channel_shift": 256}, "invalid channel shift range 256; give gray levels, from 0 (none) to 255"),
+        ({"rotation_deg": math.nan}, "invalid rotation range nan; give degrees, from 0 (none) to 180"),
+        ({"channel_shift": math.inf}, "invalid channel shift range inf; give gray levels, from 0 (none) to 255"),
     ],
 )
 def test_a_range_that_leaves_no_picture_is_refused_in_one_line(change: dict, message: str):

@@ -54,18 +54,18 @@ def test_the_content_decides_what_a_file_is(tmp_path: Path):
 
 
 def test_a_missing_file_is_unreadable(tmp_path: Path):
-    assert unreadable(str(tmp_path / "a.jpg")).reason == "No such file or directory; check the path and its rights"
+    assert unreadable(str(tmp_path / "a.jpg")).reason == "No such file or directory; check the path and its permissions"
 
 
 def test_a_file_without_permission_is_unreadable(open_folder: Path):
     path = write(open_folder / "a.jpg", encode(photo(), "JPEG"))
     os.chmod(path, 0)
     with as_bound_user():
-        assert unreadable(path).reason == "Permission denied; check the path and its rights"
+        assert unreadable(path).reason == "Permission denied; check the path and its permissions"
 
 
 def test_a_folder_is_unreadable(tmp_path: Path):
-    assert unreadable(str(tmp_path)).reason == "it is a folder; name the file of a picture"
+    assert unreadable(str(tmp_path)).reason == "the path is a folder; give the path of a picture file"
 
 
 @pytest.mark.parametrize("path", ["nul\0.jpg", "n" * 5000, ""])
@@ -80,17 +80,17 @@ def test_a_pipe_is_unreadable_and_waits_for_nobody(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stderr.rstrip().endswith("it is no regular file; name the file of a picture")
+    assert done.stderr.rstrip().endswith("the path is not a regular file; give the path of a picture file")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="this system has no endless file")
 def test_a_device_is_unreadable():
-    assert "no regular file" in unreadable("/dev/zero").reason
+    assert "not a regular file" in unreadable("/dev/zero").reason
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no file of changing length")
 def test_a_file_that_changes_while_it_is_read_is_unreadable():
-    assert "it changed while it was read" in unreadable("/proc/self/status").reason
+    assert "the file changed while it was read" in unreadable("/proc/self/status").reason
 
 
 @pytest.mark.parametrize("claims_picture", [True, False])

@@ -123,13 +123,13 @@ def test_resolving_imports_no_network(places):
     ],
 )
 def test_an_unknown_backbone_offers_near_names(name, near):
-    with pytest.raises(UnknownBackbone, match=f"no backbone is called '{name}'; did you mean .*{near}") as caught:
+    with pytest.raises(UnknownBackbone, match=f"unknown backbone '{name}'; did you mean .*{near}") as caught:
         chosen(name)
     assert near in caught.value.nearest
 
 
 def test_a_name_that_is_near_to_none_is_answered_with_the_command_that_lists_all():
-    with pytest.raises(UnknownBackbone, match=r"^no backbone is called 'qqq'; `simsearch backbones` lists them all$"):
+    with pytest.raises(UnknownBackbone, match=r"^unknown backbone 'qqq'; `simsearch backbones` lists them all$"):
         chosen("qqq")
 
 

@@ -153,7 +153,7 @@ def test_a_miss_names_file_url_and_place(places, monkeypatch, with_head, file):
     assert (caught.value.file, caught.value.url, caught.value.place) == (file, url, str(places.cache))
     assert str(caught.value) == (
         f"no weights for vgg16: none in {places.named}, {places.cache}, {places.keras}, and --offline forbids a "
-        f"download; fetch {url} and put it at {places.cache} as {file}, or name a file with --weights"
+        f"download; download {url} and save it in {places.cache} as {file}, or give a file with --weights"
     )
 
 

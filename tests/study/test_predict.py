@@ -129,7 +129,7 @@ def test_the_last_layer_of_a_head_is_a_softmax_of_a_thousand_classes(name: str):
         (ModelChoice(backbone="builtin"), ModelError, "builtin has no classification head; name a network of the zoo"),
         (ModelChoice(backbone="histogram"), ModelError, "histogram has no classification head"),
         (ModelChoice(backbone="mine.onnx"), ModelError, "the classes of the outputs of mine.onnx are unknown"),
-        (ModelChoice(backbone="vgg61"), UnknownBackbone, "no backbone is called 'vgg61'; did you mean"),
+        (ModelChoice(backbone="vgg61"), UnknownBackbone, "unknown backbone 'vgg61'; did you mean"),
         (ModelChoice(backbone="vgg16", weights="x_notop.h5"), WeightsMismatch, "without the classification head"),
         (ModelChoice(backbone="vgg16", weights="none.h5"), WeightsMissing, "none.h5 does not exist"),
     ],
