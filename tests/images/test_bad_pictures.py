@@ -82,9 +82,9 @@ def test_nothing_is_printed_about_a_picture_over_the_limit():
     code = """
 import sys
 from simsearch.errors import ImageError
-from simsearch.images.decode import decode
+from simsearch.images.decode import decode_image
 try:
-    decode(sys.stdin.buffer.read(), "picture", max_pixels=100_000_000)
+    decode_image(sys.stdin.buffer.read(), "picture", max_pixels=100_000_000)
 except ImageError as error:
     sys.stdout.write(str(error))
 """
@@ -132,7 +132,7 @@ def test_a_picture_cut_within_its_header_is_damaged_all_the_same(name: str):
 
 def test_a_tiff_that_cannot_be_identified_is_damaged_or_foreign():
     data = encode(photo(64, 64), "TIFF", compression="tiff_deflate")  # its directory is at the end
-    reason = "damaged header, or a kind of TIFF that is not read; restore it from a copy, or convert it to JPEG or PNG"
+    reason = "damaged header, or an unsupported kind of TIFF; restore it from a copy, or convert it to JPEG or PNG"
     assert failure_of(data[: len(data) // 2]).reason == reason
 
 
@@ -150,22 +150,22 @@ def test_a_png_with_a_wrong_checksum_in_its_header_is_refused():
 
 FAKES = {
     "empty": (b"", "the file is empty"),
-    "one byte": (b"\xff", "no picture"),
-    "text": (b"dear diary\n" * 20, "no picture"),
+    "one byte": (b"\xff", "not a picture"),
+    "text": (b"dear diary\n" * 20, "not a picture"),
     "web page": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "a web page"),
     "web page in lower case": (b"<!doctype html><html></html>", "a web page"),
     "web page without type": (b"<html><body>moved</body></html>", "a web page"),
     "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", "a Git LFS pointer"),
     "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
     "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
-    "SVG with a prolog": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "no picture"),
+    "SVG with a prolog": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "not a picture"),
     "Photoshop": (b"8BPS\0\x01" + bytes(64), "a Photoshop document"),
     "JPEG XL": (b"\xff\x0a" + bytes(64), "JPEG XL"),
     "JPEG XL in a box": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "JPEG XL"),
     "zeros": (bytes(4096), "zeros"),
-    "film": (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(256), "no picture"),
-    "sound": (b"RIFF\x24\0\0\0WAVEfmt " + bytes(64), "no picture"),
-    "EPS, which would start Ghostscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture"),
+    "film": (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(256), "not a picture"),
+    "sound": (b"RIFF\x24\0\0\0WAVEfmt " + bytes(64), "not a picture"),
+    "EPS, which would start Ghostscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
     "text that begins like a BMP": (b"BMW is a make of cars\n" * 9, "damaged header"),
     "text that begins like a PPM": (b"P5 is the fifth point\n" * 9, "damaged header"),
 }

@@ -83,9 +83,9 @@ def test_heic_without_the_extra_names_the_extra():
 import sys
 sys.modules["pillow_heif"] = None  # as if it were not installed
 from simsearch.errors import ImageError
-from simsearch.images.decode import decode
+from simsearch.images.decode import decode_image
 try:
-    decode(b"\\0\\0\\0\\x18ftypheic" + bytes(64), "picture.heic", max_pixels=100)
+    decode_image(b"\\0\\0\\0\\x18ftypheic" + bytes(64), "picture.heic", max_pixels=100)
 except ImageError as error:
     sys.exit(str(error))
 """

@@ -173,8 +173,8 @@ def test_broken_exif_is_passed_over_in_silence(tmp_path: Path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(encode(photo(16, 12), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(24)))
     code = (
-        "import sys\nfrom PIL import Image\nfrom simsearch.images.metadata import facts\n"
-        "print(facts(Image.open(sys.argv[1])))"
+        "import sys\nfrom PIL import Image\nfrom simsearch.images.metadata import read_metadata\n"
+        "print(read_metadata(Image.open(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(broken)], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == (str(ExifMetadata(None, None)), "")

@@ -76,7 +76,10 @@ def test_a_path_that_cannot_be_is_unreadable(path: str):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_unreadable_and_waits_for_nobody(tmp_path: Path):
     os.mkfifo(tmp_path / "a.jpg")
-    code = "import sys; from simsearch.images.decode import read; read(sys.argv[1], claims_picture=True, max_pixels=9)"
+    code = (
+        "import sys; from simsearch.images.decode import read_raw_file; "
+        "read_raw_file(sys.argv[1], has_picture_extension=True, max_pixels=9)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, text=True, timeout=60, check=False
     )

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.long
 ELSEWHERE = """
 import pickle, sys
 import numpy as np
-from simsearch.models.portable import unpack
+from simsearch.models.portable import unpack_model
 shipment, pixels = pickle.load(open(sys.argv[1], 'rb'))
-embedder = unpack(shipment, n_threads=1)
+embedder = unpack_model(shipment, n_threads=1)
 np.save(sys.argv[2], embedder.embed(pixels))
 print(embedder.engine)
 """

@@ -470,7 +470,9 @@ def test_below_a_silent_folder_nothing_is_gone():
 def test_a_pipe_is_not_opened_by_a_scan_in_another_process(tmp_path: Path):
     pipe(tmp_path / "x.jpg")
     pipe(tmp_path / "list.txt")
-    code = "import sys; from simsearch.sources.scan import scan; sys.exit(len(scan(sys.argv[1:]).skips))"
+    code = (
+        "import sys; from simsearch.sources.scan import scan_sources; sys.exit(len(scan_sources(sys.argv[1:]).skips))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "list.txt"), str(tmp_path / "x.jpg")],
         timeout=60,
