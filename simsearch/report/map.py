@@ -49,11 +49,15 @@ _WEBP_QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class MapImage:
-    """An image on the map. `label` is its class, None where there are no classes."""
+    """An image on the map. `label` is its class, None where there are no classes.
+
+    `url` is the link of the image on the page; None for a link to its file.
+    """
 
     image_id: int
     path: str
     label: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,11 @@ def _build_page_data(map_: CollectionMap) -> dict[str, Any]:
         "n": len(paths),
         "root": replace_invalid_unicode(root),
         "names": [replace_invalid_unicode(path[len(root) :]) for path in paths],
-        "addresses": {number: _build_url(path) for number, path in enumerate(paths) if _needs_url(path)},
+        "addresses": {
+            number: image.url or _build_url(image.path)
+            for number, image in enumerate(map_.images)
+            if image.url is not None or _needs_url(image.path)
+        },
         "ids": [image.image_id for image in map_.images],
         "side": map_.grid.side,
         "columns": map_.grid.columns.tolist(),

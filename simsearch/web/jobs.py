@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tempfile
 import threading
 from collections.abc import Callable
@@ -23,7 +21,6 @@ T = TypeVar("T")
 ReportProgress = Callable[[str, float], None]
 """Called with the current stage and the fraction that is done, from 0 to 1."""
 
-_FACTS_PATTERN = re.compile(r'(<script type="application/json" id="facts">)(.*?)(</script>)', re.DOTALL)
 _MAX_JOBS = 8
 
 
@@ -70,12 +67,15 @@ class BackgroundJobs:
             progress("laying out", 0.2)
             layout = opened.arrangement(backbone=self._settings.backbone)
             progress("drawing", 0.6)
-            images = [MapImage(image.image_id, image.path, image.label) for image in layout.images]
+            images = [
+                MapImage(image.image_id, image.path, image.label, f"/images/{image.image_id}")
+                for image in layout.images
+            ]
             title = f"{Path(self._settings.collection).absolute().name} ({layout.backbone})"
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "map.html"
                 write_map_page(CollectionMap(title, images, layout.grid, layout.clusters), file)
-                return _link_to_server(file.read_text("utf-8"), images).encode()
+                return file.read_bytes()
 
         return self._submit(("map", *self._build_state_key(collection)), draw)
 
@@ -117,14 +117,3 @@ class BackgroundJobs:
         """Remove a failed job, so that the next request tries again."""
         with self._lock:
             self._jobs.pop(key, None)
-
-
-def _link_to_server(page: str, images: list[MapImage]) -> str:
-    """Replace the links to files in the map page by links to this server."""
-
-    def replace_links(match: re.Match[str]) -> str:
-        facts = json.loads(match[2])
-        facts["addresses"] = {str(row): f"/images/{image.image_id}" for row, image in enumerate(images)}
-        return match[1] + json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c") + match[3]
-
-    return _FACTS_PATTERN.sub(replace_links, page, count=1)
