@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import socket
 import tempfile
 import threading
 import time
 import urllib.parse
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -25,16 +25,23 @@ SEARCH = "/api/v1/search"
 TRAVERSALS = ["../../../../etc/passwd", "/etc/passwd", "..%2f..%2fetc%2fpasswd", "file:///etc/passwd", "1/../../etc"]
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind(collection: Path):
-    def lying_about() -> set[str]:
-        home = {str(path) for path in collection.parent.rglob("*") if not path.name.startswith("catalog.db-")}
-        return home | {name for name in os.listdir(tempfile.gettempdir()) if not name.startswith(("pytest", "."))}
+@pytest.fixture(autouse=True, scope="module")
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for temporary files of this process only, as other processes leave theirs in the usual one."""
+    previous, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("temporary"))
+    yield Path(tempfile.tempdir)
+    tempfile.tempdir = previous
 
-    before = lying_about()
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(collection: Path, temporary_folder: Path):
+    def list_files() -> set[Path]:
+        files = {path for path in collection.parent.rglob("*") if not path.name.startswith("catalog.db-")}
+        return files | set(temporary_folder.rglob("*"))
+
+    before = list_files()
     yield
-    left = {path for path in lying_about() - before if "tmp" not in path or "ix" in path}
-    assert left == set()
+    assert list_files() - before == set()
 
 
 def raw(address: str, request: bytes) -> bytes:
