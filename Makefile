@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint types check bench browser screenshots docs clean
+.PHONY: help demo test test-all test-quick lint types check bench browser screenshots docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -15,10 +15,13 @@ demo: .venv/demo ## install, index the pictures in data/, run a query, write a c
 	@echo "Look at indexes/demo.png"
 
 test: .venv/dev ## install the test dependencies and run the whole suite
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not thorough"
+
+test-all: .venv/dev ## the suite with the thorough tests: every network, killed Ray workers, API fuzzing in depth
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-quick: .venv/dev ## the suite without the long tests
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long"
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long and not thorough"
 
 lint: .venv/dev ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -41,7 +44,7 @@ docs: .venv/dev ## build the documentation as a site in site/; fails on a broken
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 screenshots: .venv/dev ## take the screenshots in docs/ again
-	SIMSEARCH_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/web/test_in_a_browser.py -k readme
+	SIMSEARCH_SCREENSHOTS=docs $(BIN)/python -m pytest -q tests/web/test_in_a_browser.py -k screenshots
 
 clean: ## remove the environment, indexes and caches
 	rm -rf .venv site indexes/* .mypy_cache .pytest_cache .ruff_cache

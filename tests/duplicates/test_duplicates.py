@@ -458,7 +458,7 @@ def test_a_wrong_question_is_a_usage_error(wrong: dict, message: str):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backbone", ["mobilenet_v2", "builtin"])
+@pytest.mark.parametrize("backbone", [pytest.param("mobilenet_v2", marks=pytest.mark.thorough), "builtin"])
 def test_nine_edits_of_a_hundred_photographs_are_found(shared: Path, tmp_path: Path, backbone: str):
     """The same as `python -m bench duplicates` with a tenth of the photographs."""
     (tmp_path / "photos").mkdir()

@@ -211,6 +211,7 @@ def test_what_changed_since_is_settled_as_here(machines: Machines, mixed: Path, 
     assert content(tmp_path / "there") == content(tmp_path / "here")
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_is_replaced_and_its_block_done_again(
     machines: Machines, large: Path, expected: dict[str, list], tmp_path: Path
 ):
@@ -235,6 +236,7 @@ def test_a_killed_worker_is_replaced_and_its_block_done_again(
     assert content(tmp_path / "ix") == expected
 
 
+@pytest.mark.thorough
 def test_a_block_that_kills_its_worker_every_time_ends_the_run(machines: Machines, large: Path, tmp_path: Path):
     killed: list[int] = []
 
@@ -256,6 +258,7 @@ def test_a_block_that_kills_its_worker_every_time_ends_the_run(machines: Machine
     assert not (tmp_path / "ix").exists()
 
 
+@pytest.mark.thorough
 def test_a_killed_driver_goes_on_from_the_shards_that_are_there(
     machines: Machines, large: Path, expected: dict[str, list], tmp_path: Path
 ):
@@ -316,6 +319,7 @@ def test_a_run_with_nothing_to_embed_does_not_load_ray(large: Path, expected: di
     assert content(tmp_path / "ix") == expected
 
 
+@pytest.mark.thorough
 def test_without_an_address_a_cluster_is_started_and_ended(mixed: Path, tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     words = [*command(mixed / "objects", tmp_path / "ix"), "--ray"]
@@ -342,6 +346,7 @@ def test_workers_of_another_version_refuse(machines: Machines, mixed: Path):
         list(embed_blocks(blocks, replace(order, version="0.0.0"), plan_workers()))
 
 
+@pytest.mark.thorough
 def test_a_lost_machine_is_done_without(machines: Machines, large: Path, expected: dict[str, list], tmp_path: Path):
     """The last one here: the machine does not come back."""
 

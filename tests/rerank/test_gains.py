@@ -107,6 +107,7 @@ def test_re_ranking_gains_as_measured(features: tuple[np.ndarray, np.ndarray], p
     np.testing.assert_allclose(_scores(rankings, features[1]), [0.848, 0.763, 0.776], atol=0.005)
 
 
+@pytest.mark.thorough
 def test_re_ranking_a_blended_database_gains_as_measured(
     features: tuple[np.ndarray, np.ndarray], projected: np.ndarray
 ):

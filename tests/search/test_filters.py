@@ -151,7 +151,7 @@ def assert_equal(hits: tuple[Hit, ...], ranked: list[tuple[int, float]], part: s
         assert hit.image_id == image_id or abs(similarities[hit.image_id] - value) < 2e-6
 
 
-@pytest.mark.parametrize("n_filters", [100, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n_filters", [100, pytest.param(1000, marks=pytest.mark.thorough)])
 def test_answers_under_random_filters_are_those_of_brute_force(synthetic: Rows, n_filters: int):
     draw = random.Random(n_filters)
     n_matching = []

@@ -137,17 +137,17 @@ def test_the_blocks_of_resnet50_are_its_five_stages():
 @pytest.mark.parametrize(
     ("name", "last"),
     [
-        ("resnet50_v2", "conv5_block3_3_conv"),
-        ("xception", "block14_sepconv2"),
-        ("inception_v3", "conv2d_93"),
+        pytest.param("resnet50_v2", "conv5_block3_3_conv", marks=pytest.mark.thorough),
+        pytest.param("xception", "block14_sepconv2", marks=pytest.mark.thorough),
+        pytest.param("inception_v3", "conv2d_93", marks=pytest.mark.thorough),
         ("mobilenet", "conv_pw_13"),
         ("mobilenet_v2", "Conv_1"),
-        ("mobilenet_v3_small", "conv_1"),
+        pytest.param("mobilenet_v3_small", "conv_1", marks=pytest.mark.thorough),
         ("densenet121", "conv5_block16_2_conv"),
-        ("nasnet_mobile", "separable_conv_2_normal_left5_12"),
+        pytest.param("nasnet_mobile", "separable_conv_2_normal_left5_12", marks=pytest.mark.thorough),
         ("efficientnet_b0", "top_conv"),
-        ("efficientnet_v2_b0", "top_conv"),
-        ("convnext_tiny", "convnext_tiny_stage_3_block_2_depthwise_conv"),
+        pytest.param("efficientnet_v2_b0", "top_conv", marks=pytest.mark.thorough),
+        pytest.param("convnext_tiny", "convnext_tiny_stage_3_block_2_depthwise_conv", marks=pytest.mark.thorough),
     ],
 )
 def test_every_family_has_blocks_that_shrink(name: str, last: str):

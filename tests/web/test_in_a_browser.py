@@ -388,6 +388,7 @@ def test_scripts_in_file_names_are_not_executed(chromium: Any, address: str):
     page.close()
 
 
+@pytest.mark.thorough
 def test_screenshots_for_the_documentation(visit: Any, objects: Path, tmp_path: Path):
     """Saved to the folder $SIMSEARCH_SCREENSHOTS; `make screenshots` saves them to docs/."""
     out = Path(os.environ.get("SIMSEARCH_SCREENSHOTS") or tmp_path)

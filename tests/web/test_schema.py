@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,12 @@ def test_generated_requests_get_the_described_responses(address: str, guarded: s
     (tmp_path / "schemathesis.toml").write_text(_EXPECTATIONS)
     server = guarded if has_token else address
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server}/api/v1/openapi.json"]
-    command += ["--max-examples", "20", "--generation-deterministic", "--no-color"]
+    command += [
+        "--max-examples",
+        "25" if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else "8",
+        "--generation-deterministic",
+        "--no-color",
+    ]
     command += ["-H", f"Authorization: Bearer {TOKEN}"] if has_token else []
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
