@@ -1,1 +1,1 @@
-"""Where pictures come from and how they become pixels."""
+"""Bytes to pixels: decoding, metadata, augmented views, thumbnails."""

@@ -18,6 +18,13 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, UnreadableFile
+from simsearch.images.formats import (
+    FORMATS,
+    can_be_picture,
+    has_picture_signature,
+    make_unidentified_error,
+    register_heif,
+)
 from simsearch.images.metadata import ExifMetadata, read_metadata
 from simsearch.machine import detect_memory_bytes
 from simsearch.sources import remote
@@ -37,12 +44,6 @@ Pixels = NDArray[np.uint8]
 
 Box = tuple[float, float, float, float]
 """A rectangle in an upright picture: left, top, right, bottom in px."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM")
-"""The formats that Pillow may try. Others are left out because some of them start other programs."""
-
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 _HEAD_BYTES = 16_384
 """Bytes that are read first of a remote object without a picture extension, to see whether it is a picture."""
@@ -122,8 +123,8 @@ def _read_remote_file(path: str, *, has_picture_extension: bool, max_pixels: int
     max_bytes = max_pixels * _BYTES_PER_PIXEL
     try:
         content = None if has_picture_extension else remote.read_content(path, first=_HEAD_BYTES, max_bytes=max_bytes)
-        if content is not None and content.data and not _can_be_picture(content.data):
-            raise _make_unidentified_error(path, content.data[:64])
+        if content is not None and content.data and not can_be_picture(content.data):
+            raise make_unidentified_error(path, content.data[:64])
         if content is None or len(content.data) != content.state.size_bytes:
             content = remote.read_content(path, max_bytes=max_bytes)
     except RemoteTooLarge as error:
@@ -231,72 +232,19 @@ def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
     # Pillow's own limit would reject pictures that the caller allows; our limit is checked below.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
-    formats = (*_FORMATS, *_register_heif(head, path))
+    formats = (*FORMATS, *register_heif(head, path))
     try:
         image = Image.open(file, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _make_too_large_error(path, "picture", max_pixels) from error
     except UnidentifiedImageError as error:
-        raise _make_unidentified_error(path, head) from error
+        raise make_unidentified_error(path, head) from error
     except Exception as error:  # as above: a damaged header may raise errors of any kind
-        kind = ImageError if _has_picture_signature(head) else NotAPicture  # texts begin with "BM" and "P5", too
+        kind = ImageError if has_picture_signature(head) else NotAPicture  # texts begin with "BM" and "P5", too
         raise kind(path, f"damaged header ({summarize_error(error)})", "restore it from a copy") from error
     if image.width * image.height > max_pixels:
         raise _make_too_large_error(path, _format_size(image.size), max_pixels)
     return image
-
-
-def _register_heif(head: bytes, path: str) -> tuple[str, ...]:
-    """Register the HEIF decoder for a file that starts as HEIF, and return the format names to add."""
-    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
-        return ()
-    try:
-        import pillow_heif
-    except ImportError as error:
-        missing = MissingExtra("HEIC", "heif")
-        raise ImageError(path, missing.problem, missing.advice) from error
-    pillow_heif.register_heif_opener()
-    return ("HEIF",)
-
-
-def _make_unidentified_error(path: str, head: bytes) -> ImageError:
-    for magic, name in _FOREIGN_SIGNATURES:
-        if head.startswith(magic):
-            return NotAPicture(path, f"the content is {name}, not a picture", "fetch or export the picture again")
-    if _has_picture_signature(head):
-        return ImageError(path, "damaged header", "restore it from a copy")
-    if head.startswith(_TIFF_SIGNATURES):  # those of cameras among them
-        problem = "damaged header, or an unsupported kind of TIFF"
-        return ImageError(path, problem, "restore it from a copy, or convert it to JPEG or PNG")
-    return NotAPicture(path, "the content is not a picture in a supported format", "convert it to JPEG or PNG")
-
-
-def _has_picture_signature(head: bytes) -> bool:
-    """Whether only a picture in a supported format begins with these bytes."""
-    in_container = head[8:12] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS | _AVIF_BRANDS)
-    return in_container or head.startswith(_SIGNATURES)
-
-
-def _can_be_picture(head: bytes) -> bool:
-    """Whether a file with this beginning may be a picture; some formats are recognized by two bytes only."""
-    return _has_picture_signature(head) or head.startswith((*_TIFF_SIGNATURES, *_WEAK_SIGNATURES))
-
-
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
-_WEAK_SIGNATURES = (b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF", b"Py", b"\0\0\0\x0cjP")
-_FOREIGN_SIGNATURES = (
-    (b"version https://git-lfs", "a Git LFS pointer"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<!doctype", "a web page"),
-    (b"<html", "a web page"),
-    (b"<svg", "an SVG drawing"),
-    (b"%PDF", "a PDF document"),
-    (b"8BPS", "a Photoshop document"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\0\0\0\0\0\0\0\0", "zeros"),
-)
 
 
 def _make_too_large_error(path: str, size: str, max_pixels: int) -> ImageError:

@@ -1,1 +1,1 @@
-"""From files to vectors in the catalog: plan, read, embed, record."""
+"""Files to vectors in the catalog: plan, read, decode, embed, record."""
