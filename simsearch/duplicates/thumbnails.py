@@ -12,9 +12,10 @@ from PIL import Image
 
 from simsearch.duplicates.alignment import SIDE_PX, measure_likeness
 from simsearch.errors import ImageError
-from simsearch.images.decode import DecodedImage, Pixels, decode_image, read_raw_file
+from simsearch.images.decode import DecodedImage, Pixels, decode_image
 from simsearch.machine import count_cores
 from simsearch.sources.reader import choose_n_threads
+from simsearch.store.originals import read_original
 from simsearch.store.snapshot import Snapshot, StoredImage
 
 _MAX_CACHED = 40_000  # of 3 kB each
@@ -76,11 +77,8 @@ def read_image(image: StoredImage, target_px: int, max_pixels: int) -> DecodedIm
 
     Returns None if there is no such file: files may be missing, or have other content than when they were indexed.
     """
-    for file in image.files:
-        try:
-            raw = read_raw_file(file.path, has_picture_extension=True, max_pixels=max_pixels)
-            if raw.digest == image.digest:
-                return decode_image(raw.data, file.path, max_pixels=max_pixels, target_px=target_px)
-        except ImageError:
-            continue
-    return None
+    try:
+        raw = read_original(image, max_pixels)
+        return decode_image(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
+    except ImageError:
+        return None

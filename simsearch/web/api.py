@@ -11,9 +11,10 @@ from fastapi import APIRouter, File, Form, Header, Path, Query, Request, Respons
 
 from simsearch.errors import UsageError
 from simsearch.images.decode import compute_default_max_pixels
+from simsearch.store.originals import read_original
 from simsearch.web import metrics
 from simsearch.web.engine import SearchEngine, ServerNotReady
-from simsearch.web.images import THUMBNAIL_SIDES, read_original, read_stored_image
+from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image
 from simsearch.web.query import (
     MAX_EXAMPLES,
     MAX_ID,

@@ -21,8 +21,9 @@ from simsearch.maintenance import CollectionInfo
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.query import Query
 from simsearch.search.results import Answer
+from simsearch.store.originals import read_original
 from simsearch.web.batching import SharedEmbedders
-from simsearch.web.images import read_original, read_stored_image
+from simsearch.web.images import read_stored_image
 from simsearch.web.jobs import BackgroundJob, BackgroundJobs
 from simsearch.web.metrics import ServerMetrics
 from simsearch.web.settings import ServerSettings

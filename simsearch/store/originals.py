@@ -1,0 +1,26 @@
+"""The picture files of stored images, which may have changed or gone since they were indexed."""
+
+from __future__ import annotations
+
+from simsearch.errors import ImageError, UnreadableFile
+from simsearch.images.decode import RawFile, read_raw_file
+from simsearch.store.snapshot import StoredImage
+
+
+def read_original(image: StoredImage, max_pixels: int) -> RawFile:
+    """Read the bytes of an image from the first of its files whose content is unchanged.
+
+    Raises `ImageError` if no file can be read, or if all files have another content now.
+    """
+    failure: ImageError | None = None
+    for file in image.files:
+        try:
+            raw = read_raw_file(file.path, has_picture_extension=True, max_pixels=max_pixels)
+        except ImageError as error:
+            failure = error
+            continue
+        if raw.digest == image.digest:
+            return raw
+        failure = UnreadableFile(file.path, "the file has changed since it was indexed", "run `simsearch index` again")
+    assert failure is not None  # a stored image has a file
+    raise failure
