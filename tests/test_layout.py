@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,22 @@ def _imports(file: Path) -> list[str]:
     return names
 
 
+def _name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _module_level_imports(file: Path) -> set[str]:
+    """The modules that importing this one imports, as `import` statements name them."""
+    names: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names - {_name(file)}
+
+
 def _modules() -> list[Path]:
     return [file for file in sorted(PACKAGE.rglob("*.py")) if file.parent != PACKAGE or file.stem[:2] != "__"]
 
@@ -101,6 +118,59 @@ def test_the_command_line_leaves_the_catalog_to_the_collection():
     for file in (PACKAGE / "cli").glob("*.py"):
         inner = {name.split(".")[1] for name in _imports(file) if name.startswith("simsearch.")}
         assert inner & {"store", "filters"} == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports inside functions, and for type checkers only, do not count."""
+    imports = {_name(file): _module_level_imports(file) for file in PACKAGE.rglob("*.py")}
+    finished: set[str] = set()
+
+    def find_circle(module: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if module in path:
+            return (*path[path.index(module) :], module)
+        if module in finished:
+            return ()
+        for other in imports[module] & imports.keys():
+            if circle := find_circle(other, (*path, module)):
+                return circle
+        finished.add(module)
+        return ()
+
+    assert [circle for module in imports if (circle := find_circle(module, ()))] == []
+
+
+def test_sql_is_written_in_the_store_and_the_filters_only():
+    statement = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|CREATE|ALTER|DROP|BEGIN|COMMIT|VACUUM)\b")
+    found = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}"
+        for file in _modules()
+        if file.relative_to(PACKAGE).parts[0] not in ("store", "filters")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and statement.match(node.value)
+    ]
+    assert found == []
+
+
+def test_no_two_classes_share_a_name():
+    homes: dict[str, list[str]] = {}
+    for file in _modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(file.relative_to(PACKAGE).as_posix())
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def test_no_function_is_longer_than_60_lines():
+    """The signature of a command, which lists its options, and its docstring, which is its help, do not count."""
+    long = []
+    for file in _modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                is_command = file.parent.name == "cli" and ast.get_docstring(node) is not None and len(node.body) > 1
+                first = node.body[1].lineno if is_command else node.lineno
+                if (node.end_lineno or first) - first + 1 > 60:
+                    long.append(f"{file.relative_to(PACKAGE)}: {node.name}")
+    assert long == []
 
 
 def test_every_public_name_can_be_imported():
