@@ -28,7 +28,7 @@ TierName = Literal["exact", "near", "similar"]
 KeepRuleName = Literal["largest", "oldest", "newest", "shortest-path"]
 
 _MAX_GROUPS_SHOWN, _MAX_FILES_SHOWN = 20, 8
-_SUGGESTION_LABELS = {"keep": "keep", "remove": "could go", "look": "look"}
+_SUGGESTION_LABELS = {"keep": "keep", "remove": "remove", "look": "review"}
 
 
 def duplicates(
@@ -90,12 +90,7 @@ def duplicates(
         _update_rejections(folder, reject or [], unreject or [], as_json=as_json)
         return
     from simsearch.duplicates.results import DuplicateOptions
-    from simsearch.report.duplicates import (
-        DuplicatesContext,
-        build_duplicates_document,
-        check_report_path,
-        write_duplicates,
-    )
+    from simsearch.report.duplicates import DuplicatesContext, check_report_path, write_duplicates
 
     for file in out or ():
         check_report_path(file)
@@ -117,7 +112,7 @@ def duplicates(
         write_duplicates(report, context, file)
     _print_unreadable(report.unread)
     if as_json:
-        print_json(build_duplicates_document(report, context))
+        print_json(context.to_dict() | report.to_dict())
         return
     _print_report(report)
     for file in out or ():
@@ -173,12 +168,12 @@ def _print_report(report: DuplicateReport) -> None:
 
 
 def _print_group(number: int, group: DuplicateGroup) -> None:
-    from simsearch.report.duplicates import TIER_TITLES, suggest_action
+    from simsearch.report.duplicates import TIER_TITLES
 
     ids = ",".join(str(member.image_id) for member in group.members)
     typer.echo(f"{number}  {TIER_TITLES[group.tier]}  (images {ids})")
     lines = [
-        f"   {_SUGGESTION_LABELS[suggest_action(group, path)]:<8} {member.similarity:.3f}  "
+        f"   {_SUGGESTION_LABELS[group.suggest_action(path)]:<8} {member.similarity:.3f}  "
         f"{f'{member.width} x {member.height}':>13}  {format_size(member.size_bytes):>9}  {format_path(path)}"
         for member in group.members
         for path in member.paths

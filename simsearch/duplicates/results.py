@@ -13,6 +13,8 @@ Tier = Literal["exact", "near", "similar"]
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
+Action = Literal["keep", "remove", "look"]
+
 KeepRule = Literal["largest", "oldest", "newest", "shortest-path"]
 """The rule that selects the member of a group to keep: the most pixels, then bytes; the first or last date taken, or
 else modification time; the shortest path. Ties: the image that was indexed first."""
@@ -103,6 +105,12 @@ class DuplicateGroup:
         if self.tier == "similar":
             return 0
         return sum(len(member.paths) * member.size_bytes for member in self.members) - self.members[0].size_bytes
+
+    def suggest_action(self, path: str) -> Action:
+        """Suggest what to do with a file of the group: `keep` or `remove`, or `look` for different pictures."""
+        if self.tier == "similar":
+            return "look"
+        return "keep" if path in self.kept_paths else "remove"
 
     def to_dict(self) -> dict[str, Any]:
         """The group as in the JSON report, without its number."""

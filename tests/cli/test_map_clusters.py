@@ -113,8 +113,8 @@ def test_the_kept_file_follows_the_rule(edited: Path):
 def test_exact_duplicates_need_no_network(edited: Path):
     done = run("duplicates", "--tier", "exact", "--keep", "shortest-path", cwd=edited)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"keep +1\.000 .*bell_01\.jpg\n +could go +1\.000 .*<img src=x", done.stdout)
-    assert "1 group of equal files. 1 file could go. Nothing was deleted." in done.stdout
+    assert re.search(r"keep +1\.000 .*bell_01\.jpg\n +remove +1\.000 .*<img src=x", done.stdout)
+    assert "1 group of identical files. 1 file can be removed. Nothing was deleted." in done.stdout
 
 
 @pytest.mark.long
@@ -188,7 +188,7 @@ def test_without_pyarrow_the_extra_is_named(home: Path, tmp_path: Path):
         (["clusters", "--backbone", "vgg16"], 1, "was not indexed with vgg16"),
         (["duplicates", "--tier", "far"], 2, "'far' is not one of 'exact', 'near', 'similar'"),
         (["duplicates", "--keep", "best"], 2, "'best' is not one of 'largest', 'oldest', 'newest', 'shortest-path'"),
-        (["duplicates", "--out", "d.xlsx"], 2, "end its name in .html, .csv or .json"),
+        (["duplicates", "--out", "d.xlsx"], 2, "use .html, .csv or .json"),
         (["duplicates", "--reject", "one"], 2, "--reject one is not a list of image ids"),
         (["duplicates", "--reject", "3"], 2, "one image is not a pair"),
         (["duplicates", "--reject", "3,99"], 1, "no image 99"),

@@ -23,7 +23,6 @@ from simsearch.report.duplicates import (
     MAX_IN_GROUP,
     DuplicatesContext,
     build_duplicates_csv,
-    build_duplicates_document,
     check_report_path,
     render_duplicates,
     summarize_duplicates,
@@ -66,10 +65,10 @@ def test_a_file_that_could_go_counts_once(found: DuplicateReport, tmp_path: Path
     hostile, lost = str(tmp_path / HOSTILE), os.path.join(os.fspath(tmp_path), NOT_UTF8)
     assert found.removable_paths == (lost, hostile)
     assert found.freed_bytes == 600
-    assert summarize_duplicates(found) == [
-        "1 group of equal files, 1 group of edited pictures and 1 group of look-alikes.",
-        "2 files could go. Nothing was deleted.",
-    ]
+    assert summarize_duplicates(found) == (
+        "1 group of identical files, 1 group of edited copies and 1 group of similar images.",
+        "2 files can be removed. Nothing was deleted.",
+    )
 
 
 def test_nothing_found_is_a_page_too():
@@ -125,7 +124,7 @@ def test_the_table_has_a_row_for_each_file(found: DuplicateReport, tmp_path: Pat
 def test_the_document_is_what_was_found(found: DuplicateReport, tmp_path: Path):
     write_duplicates(found, ABOUT, tmp_path / "d.json")
     told = json.loads((tmp_path / "d.json").read_text())
-    assert told == json.loads(json.dumps(build_duplicates_document(found, ABOUT)))
+    assert told == json.loads(json.dumps(ABOUT.to_dict() | found.to_dict()))
     assert [group["tier"] for group in told["groups"]] == ["exact", "near", "similar"]
     assert told["groups"][2]["remove"] == []
     assert (told["removable"], told["freed_bytes"]) == (2, 600)
@@ -133,7 +132,7 @@ def test_the_document_is_what_was_found(found: DuplicateReport, tmp_path: Path):
 
 
 def test_a_name_of_no_kind_and_a_place_that_cannot_be_are_said(found: DuplicateReport, tmp_path: Path):
-    with pytest.raises(UsageError, match=r"end its name in \.html, \.csv or \.json"):
+    with pytest.raises(UsageError, match=r"use \.html, \.csv or \.json"):
         check_report_path("report.pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(SimsearchError, match="is a file, not a folder"):

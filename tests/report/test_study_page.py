@@ -114,7 +114,7 @@ def test_the_page_says_what_the_json_says(page: str, told: dict):
     separation = section(page, "separation").text
     for row in told["separation"]:
         assert f"mean {row['own_mean']:.3f} to the own image, {row['others_mean']:.3f} to others" in separation
-        assert f"{row['views_nearest_to_own']} of 12 views nearest to their own picture" in separation
+        assert f"{row['views_nearest_to_own']} of 12 views nearest to their own image" in separation
     for sentence in told["summary"]:
         assert sentence in Elements(page).text
 
