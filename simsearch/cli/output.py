@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shlex
@@ -30,11 +29,7 @@ _BAR_DELAY_S = 1.0
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document on stdout, in ASCII, which every terminal can show for every file name."""
-    typer.echo(json.dumps(document, indent=2, default=_to_json_value))
-
-
-def _to_json_value(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+    typer.echo(json.dumps(document, indent=2))
 
 
 def print_message(message: str) -> None:

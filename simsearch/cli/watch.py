@@ -70,50 +70,63 @@ def watch(
 
     Example:  simsearch watch photos --into indexes/photos
     """
-    stop = _StopSignals()
     folder = into
-    try:
-        from simsearch.collection import Collection
-        from simsearch.images.views import ViewChoice
-        from simsearch.models.choice import ModelChoice
-        from simsearch.watch import WatchListener, WatchSettings, check_sources
-        from simsearch.watch import watch as watch_sources
+    with _StopSignals() as stop:
+        try:
+            from simsearch.collection import Collection
+            from simsearch.images.views import ViewChoice
+            from simsearch.models.choice import ModelChoice
+            from simsearch.watch import WatchListener, WatchSettings, check_sources
+            from simsearch.watch import watch as watch_sources
 
-        choice = ModelChoice.from_options(backbone=backbone, weights=weights, precision=precision, offline=offline)
-        check_sources(sources)
-        target = folder = into or derive_collection_folder(sources[0])
-        embedders: dict[str, Any] = {}
+            choice = ModelChoice.from_options(backbone=backbone, weights=weights, precision=precision, offline=offline)
+            check_sources(sources)
+            target = folder = into or derive_collection_folder(sources[0])
+            embedders: dict[str, Any] = {}
 
-        def ingest_sources(present: Sequence[str]) -> IngestReport:
-            with Collection.open(target, create=True) as collection, ProgressBar() as bar:
-                return collection.ingest(
-                    present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
-                    progress=bar, embedders=embedders,
-                )  # fmt: skip
+            def ingest_sources(present: Sequence[str]) -> IngestReport:
+                with Collection.open(target, create=True) as collection, ProgressBar() as bar:
+                    return collection.ingest(
+                        present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
+                        progress=bar, embedders=embedders,
+                    )  # fmt: skip
 
-        how = "" if poll is None else f", polling every {poll:g} s"
-        print_message(f"simsearch: watching {', '.join(sources)} into {folder}{how}  (Ctrl-C stops it)")
-        listener = WatchListener(
-            on_update=_UpdatePrinter(as_json=as_json), on_message=lambda message: print_message(f"simsearch: {message}")
-        )
-        settings = WatchSettings(poll_s=poll) if settle is None else WatchSettings(settle, poll)
-        watch_sources(target, sources, ingest_sources, listener, settings=settings)
-    except KeyboardInterrupt:
-        kept = f"; {folder} keeps what was indexed" if folder else ""
-        print_message(f"simsearch: stopped{kept}")
-        raise typer.Exit(stop.status) from None
+            how = "" if poll is None else f", polling every {poll:g} s"
+            print_message(f"simsearch: watching {', '.join(sources)} into {folder}{how}  (Ctrl-C stops it)")
+            listener = WatchListener(
+                on_update=_UpdatePrinter(as_json=as_json),
+                on_message=lambda message: print_message(f"simsearch: {message}"),
+            )
+            settings = WatchSettings(poll_s=poll) if settle is None else WatchSettings(settle, poll)
+            watch_sources(target, sources, ingest_sources, listener, settings=settings)
+        except KeyboardInterrupt:
+            kept = f"; {folder} keeps what was indexed" if folder else ""
+            print_message(f"simsearch: stopped{kept}")
+            raise typer.Exit(stop.status or 130) from None
 
 
 class _StopSignals:
-    """Makes SIGTERM stop the watch like Ctrl-C. After the first signal of either kind, further ones are ignored."""
+    """Makes SIGTERM stop the watch like Ctrl-C. After the first signal of either kind, further ones are ignored.
+
+    The previous handlers return at the end, unless a signal arrived: the process is then about to exit.
+    """
 
     def __init__(self) -> None:
-        self.status = 128 + signal.SIGINT
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self.status = 0
+        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __enter__(self) -> _StopSignals:
+        for number in self._previous:
             signal.signal(number, self._handle_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.status:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
     def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
-        for other in (signal.SIGINT, signal.SIGTERM):
+        for other in self._previous:
             signal.signal(other, signal.SIG_IGN)
         self.status = 128 + number
         raise KeyboardInterrupt

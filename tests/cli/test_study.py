@@ -49,7 +49,7 @@ def test_the_text_output_has_the_findings_and_the_path_of_the_page(folder: Path)
     done = run("study", "vase.png", "pot.png", *QUICK, "--out", "x/y", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     first, *_, last = done.stdout.splitlines()
-    assert re.fullmatch(r"The similarity of vase and pot: 0\.\d{4} by histogram\.", first)
+    assert re.fullmatch(r"Similarity of vase and pot: 0\.\d{4} by histogram\.", first)
     assert last == "page: x/y/study.html"
     assert (folder / "x" / "y" / "study.html").is_file()
 
