@@ -1,1 +1,1 @@
-"""What the project claims about speed and memory, measured side by side: `python -m bench`."""
+"""Measurements of speed, memory and quality that the project publishes: `python -m bench`."""

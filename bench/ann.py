@@ -1,7 +1,7 @@
-"""Kinds of index at 100,000 and 1,000,000 x 256 d against hnswlib and usearch: recall, speed, memory, time to build.
+"""Kinds of index at 100,000 and 1,000,000 x 256 d against hnswlib and usearch: recall, speed, memory, build time.
 
-`python -m bench ann` (a good half hour). Every cell is measured in a process of its own and kept in build/ann/, from
-where a run that was stopped goes on; delete that folder to measure anew.
+`python -m bench ann` (more than half an hour). Every cell is measured in its own process and stored in build/ann/, so
+that an interrupted run resumes; delete that folder to measure again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -22,7 +21,17 @@ from typing import Any
 import numpy as np
 
 from bench.growth import make_entry
-from bench.setup import ROOT, SHARED, find_weights, format_table, ingest, measure_seconds, multiply
+from bench.setup import (
+    ROOT,
+    SHARED,
+    find_weights,
+    format_table,
+    ingest,
+    measure_seconds,
+    multiply,
+    read_memory_mb,
+    run_child,
+)
 from simsearch import Collection, ModelChoice
 from simsearch.index.cache import IndexCache
 from simsearch.index.kinds import IndexKindChoice, write_kind_choice
@@ -39,14 +48,14 @@ OTHERS = ("hnswlib", "usearch f32", "usearch i8")
 _BLOCK = 50_000
 
 Search = Callable[[np.ndarray], np.ndarray]
-"""The ids of the ten nearest of one query (256,)."""
+"""A search: from a query (256,) to the ids of the ten nearest rows."""
 
 
 # Vectors
 
 
 def load_vectors(data: str, n: int) -> np.ndarray:
-    """Unit rows (500 + n, 256), mapped: noisy copies of `real` embeddings, or `random` ones; 500 queries first."""
+    """Load unit rows (500 + n, 256) as a memory map: noisy `real` embeddings, or `random` ones; 500 queries first."""
     file = CACHE_FOLDER / f"{data}-{n}.npy"
     if not file.exists():
         CACHE_FOLDER.mkdir(parents=True, exist_ok=True)
@@ -67,13 +76,13 @@ def _generate_blocks(data: str, n: int) -> Iterator[tuple[int, np.ndarray]]:
         rows = random.standard_normal((m, WIDTH)).astype(np.float32)
         if real is not None:
             rows *= real.std(axis=0)
-            rows *= 0.5 / np.linalg.norm(rows, axis=1, keepdims=True)  # cosine 0.89 to what it is a copy of
+            rows *= 0.5 / np.linalg.norm(rows, axis=1, keepdims=True)  # cosine 0.89 to the original row
             rows += real[random.integers(0, len(real), m)]
         yield start, rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _load_real() -> np.ndarray:
-    """MobileNetV2 features of photographs, centred, their first 256 principal components, unit rows."""
+    """Load MobileNetV2 features of photographs: centered, first 256 principal components, unit rows."""
     file = CACHE_FOLDER / "real.npy"
     if not file.exists():
         with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +105,7 @@ def _load_real() -> np.ndarray:
 
 
 def _load_truth(data: str, n: int) -> np.ndarray:
-    """The row numbers (q, 10) of the nearest of each query, by brute force."""
+    """Load the row numbers (q, 10) of the nearest rows of each query, found by brute force."""
     file = CACHE_FOLDER / f"{data}-{n}-truth.npy"
     if not file.exists():
         rows = load_vectors(data, n)
@@ -117,7 +126,7 @@ def _load_truth(data: str, n: int) -> np.ndarray:
 
 
 def measure_cell(data: str, n: int, engine: str) -> dict[str, Any]:
-    """What a process of its own finds out about one engine: seconds, bytes, recall@10, and one query at a time."""
+    """Measure one engine in this process: build time, size, recall@10, and the times of single queries."""
     rows = load_vectors(data, n)
     queries, rows = np.array(rows[:N_QUERIES]), rows[N_QUERIES:]
     return (
@@ -149,10 +158,10 @@ def _measure_ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.nd
         write_kind_choice(writer, IndexKindChoice(kind, TARGET_RECALL))
         cache = IndexCache(writer)
         cache.discard()
-        build_s, before_mb = measure_seconds(lambda: cache.refresh(model.fingerprint)), _read_memory_mb("VmRSS")
+        build_s, before_mb = measure_seconds(lambda: cache.refresh(model.fingerprint)), read_memory_mb("VmRSS")
         size = cache.locate_file(model.fingerprint).stat().st_size
         facts = cache.describe(writer.list_models()[0])
-    peak_mb = _read_memory_mb("VmHWM")
+    peak_mb = read_memory_mb("VmHWM")
     with Catalog.open(folder) as catalog:
         opened = IndexCache(catalog)
         open_s = measure_seconds(lambda: opened.open_index(model.fingerprint))
@@ -167,7 +176,7 @@ def _measure_ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.nd
 
 
 def _write_catalog(folder: Path, rows: np.ndarray) -> None:
-    """A catalog of an image for every row; image and view n + 1 is row n."""
+    """Write a catalog with an image for every row; image and view n + 1 is row n."""
     part = folder.with_suffix(".part")
     with CatalogWriter.open_or_create(part) as writer:
         model = resolve_model(ModelChoice(backbone="histogram"))
@@ -182,7 +191,7 @@ def _write_catalog(folder: Path, rows: np.ndarray) -> None:
 
 
 def _measure_theirs(data: str, n: int, engine: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-    """Others, with the least effort at which they find what is wanted."""
+    """Measure another library, at the lowest search effort that reaches the target recall."""
     file, truth, found = CACHE_FOLDER / f"{data}-{n}.{engine.replace(' ', '-')}", _load_truth(data, n), {}
     started = time.perf_counter()
     search_with, save = (_build_hnswlib if engine == "hnswlib" else _build_usearch)(engine, rows)
@@ -194,7 +203,7 @@ def _measure_theirs(data: str, n: int, engine: str, queries: np.ndarray, rows: n
         found = _measure_search(search_with(effort), queries, truth) | {"effort": effort}
         if found["recall"] >= TARGET_RECALL:
             break
-    return {"bytes": size, "build_s": build_s, "peak_mb": _read_memory_mb("VmHWM")} | found
+    return {"bytes": size, "build_s": build_s, "peak_mb": read_memory_mb("VmHWM")} | found
 
 
 def _build_hnswlib(_: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Callable[[str], object]]:
@@ -231,7 +240,7 @@ def _build_usearch(engine: str, rows: np.ndarray) -> tuple[Callable[[int], Searc
 
 
 def _time_each_ms(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> list[float]:
-    """How long each query takes, one after the other."""
+    """Time each query in milliseconds, one after the other."""
     times = []
     for query in queries:
         started = time.perf_counter()
@@ -240,23 +249,18 @@ def _time_each_ms(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> l
     return times
 
 
-def _read_memory_mb(line: str) -> float:
-    status = dict(text.split(":", 1) for text in Path("/proc/self/status").read_text().splitlines())
-    return int(status[line].split()[0]) / 1e3
-
-
 # A large collection that grows
 
 
 def measure_growth() -> dict[str, float]:
-    """A collection of a million: opened in a fresh process, and 1,000 images added."""
+    """Measure a collection of a million images: opened in a new process, and 1,000 images added."""
     folder, model = CACHE_FOLDER / "real-1000000", resolve_model(ModelChoice(backbone="histogram"))
     with CatalogWriter.open_or_create(folder) as writer:
         write_kind_choice(writer, IndexKindChoice())
         cache = IndexCache(writer)
         cache.discard()
         cache.refresh(model.fingerprint)
-    opened = json.loads(_run_child("opening"))
+    opened = json.loads(run_child("bench.ann", "opening"))
     base = folder / f"{model.fingerprint}.faiss"
     inode, rows = base.stat().st_ino, np.array(load_vectors("real", 1_000_000)[:1_000])
     with CatalogWriter.open_or_create(folder) as writer:
@@ -272,7 +276,7 @@ def measure_growth() -> dict[str, float]:
         )
         recent = base.with_suffix(".recent").stat().st_size
         assert base.stat().st_ino == inode
-        after = json.loads(_run_child("opening"))
+        after = json.loads(run_child("bench.ann", "opening"))
         with writer.transaction():
             writer.forget_files([f"/pictures/{10_000_000 + at:07}.jpg" for at in range(len(rows))])
             writer.forget_orphans()
@@ -284,7 +288,7 @@ def measure_growth() -> dict[str, float]:
 
 
 def measure_opening() -> dict[str, float]:
-    """A fresh process opens the million and asks."""
+    """Measure, in a new process, opening the collection of a million images and searching it."""
     queries = np.array(load_vectors("real", 1_000_000)[:200])
     started = time.perf_counter()
     with Collection.open(CACHE_FOLDER / "real-1000000") as collection:
@@ -296,7 +300,7 @@ def measure_opening() -> dict[str, float]:
 
 
 def measure_threads() -> dict[str, float]:
-    """Exact search of one query among a million, in one thread and in all: FAISS 1.15 can split the database."""
+    """Measure exact search of one query among a million in one thread and in all; FAISS 1.15 splits the database."""
     import faiss
 
     rows = load_vectors("real", 1_000_000)
@@ -315,7 +319,7 @@ def measure_threads() -> dict[str, float]:
 
 
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     sections = [
         "## Kinds of index",
         f"One query at a time in one thread, k = 10, {N_QUERIES} queries that are not in the index; every engine tuned "
@@ -356,7 +360,7 @@ def _format_cells(cells: dict[str, dict[str, Any]], n: int) -> str:
 
 
 def _extrapolate() -> str:
-    """Ten million, along the slopes from 100,000 to 1,000,000."""
+    """Extrapolate to ten million, with the slopes from 100,000 to 1,000,000."""
     rows = []
     for kind in ("flat", "ivf-sq8", "ivf-rabitq", "hnsw", "hnsw-sq8"):
         small, large = (_load_cell("real", n, kind) for n in SIZES)
@@ -374,38 +378,25 @@ def _load_cell(data: str, n: int, engine: str) -> dict[str, Any]:
 
 
 def _load_or_measure(name: str, *arguments: str) -> dict[str, Any]:
-    """What a process of its own found out, now or in an earlier run."""
+    """Load the stored result of a measurement, or run it in a new process and store the result."""
     file = CACHE_FOLDER / f"{name}.json"
     if not file.exists():
         CACHE_FOLDER.mkdir(parents=True, exist_ok=True)
-        text = _run_child(*(arguments or (name,)))
+        text = run_child("bench.ann", *(arguments or (name,)))
         print(name, text, f"load {os.getloadavg()[0]:.1f}", flush=True)
         file.write_text(text)
     return dict(json.loads(file.read_text()))
 
 
-def _run_child(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "bench.ann", *arguments], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise RuntimeError(f"{arguments}: {done.stderr[-2000:]}")
-    return done.stdout.strip().splitlines()[-1]
-
-
 def main() -> None:
-    """A process of its own."""
-    what, *rest = sys.argv[1:]
-    if what == "cell":
-        told: dict[str, Any] = measure_cell(rest[0], int(rest[1]), rest[2])
+    """Run one measurement in this process and print its result as JSON."""
+    measurement, *rest = sys.argv[1:]
+    if measurement == "cell":
+        result: dict[str, Any] = measure_cell(rest[0], int(rest[1]), rest[2])
     else:
-        told = {"growth": measure_growth, "opening": measure_opening, "threads": measure_threads}[what]()
-    print(
-        json.dumps(
-            {
-                key: value if not isinstance(value, float) or math.isfinite(value) else None
-                for key, value in told.items()
-            }
-        )
-    )
+        result = {"growth": measure_growth, "opening": measure_opening, "threads": measure_threads}[measurement]()
+    is_nan = {key for key, value in result.items() if isinstance(value, float) and not math.isfinite(value)}
+    print(json.dumps(result | dict.fromkeys(is_nan)))
 
 
 if __name__ == "__main__":

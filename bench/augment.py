@@ -1,4 +1,4 @@
-"""Making views: how fast, how near to Keras's own, and whether a second thread helps."""
+"""Rendering augmented views: speed, difference from the views of Keras, and gain of a second thread."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Pixels = NDArray[np.uint8]
 View = Callable[[Pixels, Transformation], NDArray[Any]]
 _SIDES_PX = (144, 224, 299)
 _N_VIEWS = 100
-_N_ROUNDS = 12  # the best is kept: other work on the machine only ever slows one down
+_N_ROUNDS = 12  # the best round counts: other processes can only make a round slower
 
 _GENERATOR = ImageDataGenerator(fill_mode="nearest", interpolation_order=1)
 
 
 def _transform_with_keras(pixels: NDArray[Any], made: Transformation) -> NDArray[Any]:
-    """As `ImageDataGenerator` makes a view of a square picture; it counts shifts in pixels, the other way round."""
+    """Transform with `ImageDataGenerator`, which counts shifts in pixels and with the opposite sign."""
     parameters = {
         "theta": made.rotation_deg,
         "tx": -made.shift_x * pixels.shape[1],
@@ -46,7 +46,7 @@ def _transform_with_keras(pixels: NDArray[Any], made: Transformation) -> NDArray
 
 
 def _transform_with_opencv(pixels: Pixels, made: Transformation) -> Pixels:
-    """The same warp by OpenCV, which is no dependency of the package. Its pixel centres are whole numbers."""
+    """Transform with OpenCV, which is not a dependency of the package; its pixel centers are at whole numbers."""
     side = pixels.shape[0]
     turn, lean, middle = np.deg2rad(made.rotation_deg), np.deg2rad(made.shear_deg), (side - 1) / 2
     flip = -1 if made.is_flipped else 1
@@ -69,7 +69,7 @@ WAYS: dict[str, View] = {
 
 
 def measure() -> str:
-    """The section of the report: views of photographs at the sides that networks take."""
+    """Measure and format the section of the report: views of photographs at the input sizes of networks."""
     cv2.setNumThreads(1)
     files = list_photographs()[:: max(1, len(list_photographs()) // _N_VIEWS)][:_N_VIEWS]
     drawn = [
@@ -81,7 +81,7 @@ def measure() -> str:
         rows += _measure_side(side_px, squares, drawn)
     headings = ["side", "views", "one thread: views/s", "two threads: views/s", "mean difference in grey levels"]
     return (
-        "## Augmented views\n\nOf decoded squares, with the default ranges. The difference is to Keras's views, "
+        "## Augmented views\n\nFrom decoded squares, with the default ranges. The difference is to the views of Keras, "
         "which are not rounded.\n\n" + format_table(headings, rows)
     )
 
@@ -105,7 +105,7 @@ def _measure_side(side_px: int, squares: list[Pixels], drawn: list[Transformatio
 
 
 def _measure_rate(view: View, squares: list[Pixels], drawn: list[Transformation], n_threads: int) -> float:
-    """Views a second, each thread making its share."""
+    """Measure views/s, the work divided among the threads."""
 
     def share(first: int) -> None:
         for square, made in zip(squares[first::n_threads], drawn[first::n_threads], strict=True):

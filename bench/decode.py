@@ -1,4 +1,4 @@
-"""Ways from a photograph's bytes to a square of pixels: how fast, and how near the vectors stay to full decoding."""
+"""Decoding photographs to a square: speed of several libraries, and similarity of the vectors to full decoding."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ WAYS: dict[str, Callable[[bytes], Pixels]] = {
 
 
 def measure() -> str:
-    """The section of the report: small pictures as `caltech101_small` has them, and twelve-megapixel ones."""
+    """Measure and format the section of the report: small photographs of `caltech101_small`, and 12-megapixel ones."""
     cv2.setNumThreads(1)
     pyvips.concurrency_set(1)
     model = resolve_model(ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2")))
@@ -96,13 +96,13 @@ def measure() -> str:
         rows.append([name, *cells])
     headings = ["one thread", "small: images/s", "cosine", "12 megapixels: images/s", "cosine"]
     return (
-        "## Decoding\n\nOne thread, 224 px, squash. The cosine is the mean of MobileNetV2's vectors (f32) with those "
+        "## Decoding\n\nOne thread, 224 px, squash. The cosine is the mean of MobileNetV2 vectors (f32) with those "
         "of full decoding.\n\n" + format_table(headings, rows)
     )
 
 
 def _enlarge(data: bytes) -> bytes:
-    """The photograph as a twelve-megapixel camera would have stored it."""
+    """Enlarge a photograph to a JPEG of twelve megapixels."""
     stream = io.BytesIO()
     Image.open(io.BytesIO(data)).convert("RGB").resize((4000, 3000), Image.Resampling.LANCZOS).save(
         stream, "JPEG", quality=90

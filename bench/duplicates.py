@@ -1,20 +1,23 @@
-"""Duplicates among 10,000 pictures: 1,000 photographs and nine edits of each. Time, memory, precision, recall."""
+"""Duplicates among 10,000 images, 1,000 photographs and nine edits of each: time, memory, precision, recall."""
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from bench.setup import SHARED, find_weights, format_table, ingest, list_photographs, run_child
-from simsearch import ModelChoice
+from bench.setup import SHARED, find_weights, format_table, ingest, list_photographs, read_memory_mb, run_child
+from simsearch import Collection, ModelChoice
 
 N_PHOTOGRAPHS = 1000
 BACKBONES = ("mobilenet_v2", "builtin")
@@ -29,7 +32,7 @@ def _crop(share: float, image: Image.Image, random: np.random.Generator) -> Imag
 
 
 def _rotate(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """By three degrees, with the middle nine tenths of both sides, which has no empty corner."""
+    """Rotate by three degrees and keep the middle nine tenths of both sides, which have no empty corners."""
     margins = (image.width * 0.05, image.height * 0.05)
     turned = image.rotate(3.0 * float(random.choice([-1, 1])), Image.Resampling.BICUBIC)
     left, top = (round(margin) for margin in margins)
@@ -56,11 +59,11 @@ EDITS: dict[str, tuple[Edit, int]] = {
     "brightness": (_change_brightness, 90),
     "turned": (_rotate, 90),
 }
-"""What is done to a photograph, and the JPEG quality it is then stored with."""
+"""The edits of a photograph, each with the JPEG quality of the result."""
 
 
 def write_family(folder: Path, number: int, photograph: Path) -> None:
-    """A photograph and its edits, as <number>_<edit>.jpg."""
+    """Write a photograph and its edits, as <number>_<edit>.jpg."""
     random = np.random.default_rng(number)
     data = photograph.read_bytes()
     (folder / f"{number:04}_original.jpg").write_bytes(data)
@@ -70,34 +73,13 @@ def write_family(folder: Path, number: int, photograph: Path) -> None:
 
 
 def list_originals() -> list[Path]:
-    """One photograph of each ImageNet class where they are, else what there is: pictures without duplicates."""
+    """List photographs without duplicates: one of each ImageNet class where they are available, else any."""
     folder = SHARED / "photos" / "imagenet_sample"
     return sorted(folder.glob("*.jpg"))[:N_PHOTOGRAPHS] if folder.is_dir() else list_photographs()
 
 
-_FIND = """
-import json, sys, time
-from itertools import combinations
-from pathlib import Path
-from simsearch import Collection
-started = time.perf_counter()
-with Collection.open(sys.argv[1]) as collection:
-    report = collection.duplicates()
-elapsed_s = time.perf_counter() - started
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-pairs = [pair for group in report.groups for pair in combinations(group.paths, 2)]
-right = sum(Path(a).name[:4] == Path(b).name[:4] for a, b in pairs)
-calibration = report.calibration
-print(json.dumps({
-    "elapsed_s": elapsed_s, "peak_mb": int(status["VmHWM"].split()[0]) / 1e3, "n_pairs": len(pairs), "n_right": right,
-    "n_groups": len(report.groups), "near": calibration.near_similarity, "rate": calibration.false_positive_rate,
-    "expected": calibration.recall,
-}))
-"""
-
-
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         pictures = Path(name) / "pictures"
@@ -110,7 +92,7 @@ def measure() -> str:
             weights = find_weights(backbone) if backbone != "builtin" else None
             collection = Path(name) / backbone
             ingest(collection, [pictures], ModelChoice(backbone=backbone, weights=weights))
-            result = json.loads(run_child(_FIND, str(collection)))
+            result = json.loads(run_child("bench.duplicates", str(collection)))
             rows.append(
                 [
                     backbone, f"{result['elapsed_s']:.1f} s", f"{result['peak_mb']:.0f} MB",
@@ -125,10 +107,28 @@ def measure() -> str:
     ]  # fmt: skip
     about = (
         f"{len(found):,} photographs and nine edits of each (JPEG quality 50 and 25, half and 1.5 times the size, "
-        "mirrored, cropped to 95 % and 90 %, brightness, turned by 3 degrees), indexed with `--precision auto`. The "
-        "whole search, from opening the collection to groups, with default settings in a fresh process. Precision and "
-        "recall count pairs of files that stand in one group; the ten pictures of a photograph are 45 pairs. The "
-        "expected rate (of images given a wrong partner) and recall (of an edit and its original) are what the "
-        "calibration tells the user."
+        "mirrored, cropped to 95 % and 90 %, brightness, rotated by 3 degrees), indexed with `--precision auto`. The "
+        "whole search is from opening the collection to groups, with default settings in a new process. Precision and "
+        "recall count pairs of files in one group; the ten images of a photograph are 45 pairs. The expected rate (of "
+        "images with a wrong partner) and recall (of an edit and its original) are those of the calibration."
     )
     return f"## Duplicates\n\n{about}\n\n{format_table(headings, rows)}"
+
+
+def find_duplicates(folder: str) -> dict[str, float]:
+    """Search a collection of families for duplicates in this process: time, memory, and the pairs found."""
+    started = time.perf_counter()
+    with Collection.open(folder) as collection:
+        report = collection.duplicates()
+    elapsed_s = time.perf_counter() - started
+    pairs = [pair for group in report.groups for pair in combinations(group.paths, 2)]
+    calibration = report.calibration
+    return {
+        "elapsed_s": elapsed_s, "peak_mb": read_memory_mb(), "n_pairs": len(pairs),
+        "n_right": sum(Path(a).name[:4] == Path(b).name[:4] for a, b in pairs), "n_groups": len(report.groups),
+        "near": calibration.near_similarity, "rate": calibration.false_positive_rate, "expected": calibration.recall,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(json.dumps(find_duplicates(sys.argv[1])))

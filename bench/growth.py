@@ -1,14 +1,15 @@
-"""Memory of a run, and how writing, opening and asking grow with the collection."""
+"""Memory of an ingest, and times to write, open and search as the collection grows."""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from bench.setup import find_weights, format_table, measure_seconds, multiply, run_child
+from bench.setup import find_weights, format_table, ingest, measure_seconds, multiply, read_memory_mb, run_child
 from simsearch.index.cache import IndexCache
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.search import RankingLimits, rank_hits
@@ -19,25 +20,16 @@ from simsearch.store.writer import CatalogWriter
 SIZES = (1_000, 10_000, 100_000)
 WIDTH = 256
 
-_INDEX = """
-import sys
-from simsearch import Collection, ModelChoice
-choice = ModelChoice(backbone="mobilenet_v2", weights=sys.argv[3], precision="bf16")
-Collection.open(sys.argv[1], create=True).ingest([sys.argv[2]], choice)
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(int(status["VmHWM"].split()[0]) / 1e3)  # not ru_maxrss: that is the parent's until it is exceeded
-"""
-
 
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         weights = find_weights("mobilenet_v2")
-        run_child(_INDEX, f"{folder}/warm", str(multiply(100, Path(folder) / "warm_pictures")), weights)
+        run_child("bench.growth", f"{folder}/warm", str(multiply(100, Path(folder) / "warm_pictures")), weights)
         for n in (1_000, 10_000):
             pictures = multiply(n, Path(folder) / str(n))
-            peaks.append(float(run_child(_INDEX, f"{folder}/ix{n}", str(pictures), weights)))
+            peaks.append(float(run_child("bench.growth", f"{folder}/ix{n}", str(pictures), weights)))
     memory = format_table(
         ["pictures", "peak memory of the process"],
         [["1,000", f"{peaks[0]:.0f} MB"], ["10,000", f"{peaks[1]:.0f} MB ({peaks[1] / peaks[0]:.2f} x)"]],
@@ -47,7 +39,7 @@ def measure() -> str:
     return "\n\n".join(
         [
             "## Memory and growth",
-            "`index` of photographs with MobileNetV2 at bf16, converted graph in the cache:",
+            "`simsearch index` of photographs with MobileNetV2 at bf16, converted graph in the cache:",
             memory,
             f"Synthetic vectors of {WIDTH} d written through the catalog:",
             format_table(headings, rows),
@@ -93,14 +85,14 @@ def _measure_growth(n: int) -> list[str]:
 
 
 def draw_unit_vector(random: np.random.Generator) -> np.ndarray:
-    """A unit vector."""
+    """Draw a random unit vector."""
     row = random.standard_normal(WIDTH).astype(np.float32)
     unit: np.ndarray = row / np.linalg.norm(row)
     return unit
 
 
 def make_entry(number: int, row: np.ndarray) -> FileEntry:
-    """The catalog entry of a file with one vector."""
+    """Make the catalog entry of a file with one vector."""
     file = FoundFile(f"/pictures/{number:07}.jpg", 1000 + number, number)
     view = EmbeddedView("original", "{}", row)
     return FileEntry(file, f"{number:032x}", ImageProperties(640, 480, "JPEG"), [view])
@@ -110,3 +102,13 @@ def _search_once(folder: Path, query: np.ndarray) -> None:
     with Catalog.open(folder) as catalog:
         index = IndexCache(catalog).open_index(catalog.list_models()[0].fingerprint)
         assert len(rank_hits(query, index, catalog, RankingLimits(10))) == 10
+
+
+def measure_ingest_mb(folder: str, source: str, weights: str) -> float:
+    """Index a folder with MobileNetV2 in this process, and return its peak memory in MB."""
+    ingest(folder, [source], ModelChoice(backbone="mobilenet_v2", weights=weights, precision="bf16"))
+    return read_memory_mb()
+
+
+if __name__ == "__main__":
+    print(measure_ingest_mb(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Ingest end to end against the limit of its parts, and against Keras's `predict`."""
+"""Ingest end to end, compared with the limit of its stages and with `predict` of Keras."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARTS: list[tuple[str, int, tuple[PrecisionOption, ...]]] = [
 
 
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     rows, against = [], ""
     for backbone, n, precisions in PARTS:
         for precision in precisions:
@@ -72,7 +72,7 @@ def _measure_row(backbone: str, precision: PrecisionOption, n: int) -> list[str]
 
 
 def _time_decoding(files: list[Path], embedder: Embedder) -> tuple[float, NDArray[np.uint8]]:
-    """Seconds to read and decode the files with a thread for each core, and the first pictures."""
+    """Time reading and decoding of the files with a thread for each core; also return the first images."""
     model, limit = embedder.model, compute_default_max_pixels()
     kept: list[NDArray[np.uint8]] = []
 
@@ -90,7 +90,7 @@ def _time_decoding(files: list[Path], embedder: Embedder) -> tuple[float, NDArra
 
 
 def _time_embedding(embedder: Embedder, pixels: NDArray[np.uint8], n: int) -> float:
-    """Seconds to embed n pictures, with as many batches at once as the engine takes."""
+    """Time embedding of n images, with as many parallel batches as the engine supports."""
     starts = [(BATCH_SIZE * number) % (len(pixels) - BATCH_SIZE + 1) for number in range(-(-n // BATCH_SIZE))]
 
     def all_batches() -> None:
@@ -103,7 +103,7 @@ def _time_embedding(embedder: Embedder, pixels: NDArray[np.uint8], n: int) -> fl
 
 
 def _compare_with_predict() -> str:
-    """MobileNetV2 as tutorials run it: `predict` on batches, and on one picture at a time, decoding included."""
+    """Compare with MobileNetV2 as in tutorials: `predict` on batches and on single images, including decoding."""
     import keras
 
     files = list_photographs()

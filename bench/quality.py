@@ -1,4 +1,4 @@
-"""What lower precision does to answers: leave-one-out over labelled photographs, brute force in NumPy."""
+"""Retrieval quality at lower precisions: leave-one-out over labeled photographs, brute force in NumPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simsearch.store.catalog import Catalog
 
 
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     rows = []
     cases: list[tuple[str, PrecisionOption]] = [
         ("histogram", "f32"),
@@ -39,7 +39,7 @@ def measure() -> str:
 
 
 def _find_weights(backbone: str) -> str | None:
-    """Real weights: quality cannot be measured with random ones."""
+    """Find trained weights; quality cannot be measured with random ones."""
     if backbone in ("builtin", "histogram"):
         return None
     folder = SHARED / "weights"

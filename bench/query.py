@@ -1,4 +1,4 @@
-"""The cold command, the warm call, and what search adds to bare FAISS."""
+"""Query times: a new process, a warm call, and the overhead of a search over FAISS alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N_IMAGES = 10_000
 
 
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     with tempfile.TemporaryDirectory() as folder:
         collection, pictures = Path(folder) / "ix", multiply(N_IMAGES, Path(folder) / "pictures")
         choice = ModelChoice(backbone="mobilenet_v2", weights=find_weights("mobilenet_v2"), precision="bf16")
@@ -41,13 +41,13 @@ def measure() -> str:
     rows = [
         [f"`simsearch query` on {N_IMAGES:,} images, whole process (median of 7)", f"{cold[3]:.2f} s"],
         ["for comparison: `import tensorflow` alone, whole process (median of 3)", f"{imports[1]:.2f} s"],
-        ["warm query by an unknown picture: decode + embed + search, p50 / p99", f"{warm[0]:.1f} / {warm[1]:.1f} ms"],
+        ["warm query by a new image: decode + embed + search, p50 / p99", f"{warm[0]:.1f} / {warm[1]:.1f} ms"],
         ["of these embed + search, p50", f"{warm[2]:.1f} ms"],
         [
-            f"bare FAISS over {N_IMAGES:,} x 1280, k = 10, p50, as it comes ({os.cpu_count()} threads)",
+            f"bare FAISS over {N_IMAGES:,} x 1280, k = 10, p50, by default ({os.cpu_count()} threads)",
             f"{as_it_comes:.2f} ms",
         ],
-        ["the same in one thread, which is what we do for one query", f"{bare:.2f} ms"],
+        ["the same in one thread, as in our search for one query", f"{bare:.2f} ms"],
         ["our search (ranking, files, ties), p50", f"{ours:.2f} ms"],
         [f"`index` of the unchanged folder of {N_IMAGES:,} files", f"{again_s:.2f} s"],
     ]
@@ -55,14 +55,14 @@ def measure() -> str:
 
 
 def _time_runs(work: object, n: int) -> list[float]:
-    """Sorted seconds of n runs, after one that warms the disk's cache."""
+    """Time n runs in seconds, sorted, after one run that fills the disk cache."""
     assert callable(work)
     work()
     return sorted(measure_seconds(work) for _ in range(n))
 
 
 def _measure_warm_queries(collection: Path, folder: Path) -> tuple[float, float, float]:
-    """Milliseconds of warm queries by pictures that are not in the collection: p50, p99, and p50 without decoding."""
+    """Measure milliseconds of warm queries by new images: p50, p99, and p50 without decoding."""
     whole, without_decoding = [], []
     with Collection.open(collection) as opened:
         for number in range(220):
@@ -79,14 +79,14 @@ def _measure_warm_queries(collection: Path, folder: Path) -> tuple[float, float,
 
 
 def _measure_search(collection: Path) -> tuple[float, float, float]:
-    """Milliseconds of a search for ten, p50: FAISS as it comes, in one thread, and ours with all an answer needs."""
+    """Measure p50 milliseconds of a search for ten: FAISS by default, in one thread, and ours with complete hits."""
     with Catalog.open(collection) as catalog:
         stored = catalog.list_models()[0]
         index = IndexCache(catalog).open_exact_index(stored.fingerprint)
         flat = faiss.IndexFlatIP(stored.width)
         flat.add(index.vectors)
         times: list[list[float]] = [[], [], []]
-        for query in index.vectors[::37][:200]:  # by turns, so that all meet the same machine
+        for query in index.vectors[::37][:200]:  # alternating, so that all have the same load of the machine
             row = query[None]
             faiss.omp_set_num_threads(os.cpu_count())
             times[0].append(measure_seconds(lambda row=row: flat.search(row, 10)))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Pictures in a store that is far away: what reading many at once is worth."""
+"""Images in a distant object store: gain of reading many at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _N_PENDING = 96
 
 
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     with (
         tempfile.TemporaryDirectory() as name,
         _run_remote_store(multiply(N_PICTURES, Path(name) / "pictures")) as folder,
@@ -45,11 +45,11 @@ def measure() -> str:
     return "\n\n".join(
         [
             "## Object storage",
-            f"{N_PICTURES} pictures behind a server on this machine that speaks S3 and waits {1000 * DELAY_S:.0f} ms "
-            f"before each answer, read and decoded for {SIDE_PX} px; the server shares the cores.",
+            f"{N_PICTURES} images on a server on this machine that implements S3 and waits {1000 * DELAY_S:.0f} ms "
+            f"before each response, read and decoded for {SIDE_PX} px; the server shares the cores.",
             format_table(["readers at once", "images/s"], rows),
             f"`Collection.ingest` end to end, histogram backbone: {whole[0]:.0f} images/s from the store, "
-            f"{whole[1]:.0f} from the disk. A second run from the store, which lists and reads nothing: {before:.0f} "
+            f"{whole[1]:.0f} from the disk. A second run from the store, which lists but reads nothing: {before:.0f} "
             "images/s.",
         ]
     )
@@ -77,7 +77,7 @@ def _read_all(files: list[FoundFile], n_readers: int) -> None:
 
 
 def _measure_ingest(folder: Path, source: str, *, is_new: bool = True) -> float:
-    """Images a second of a whole run, into a collection of its own."""
+    """Measure images/s of a complete ingest into a separate collection."""
     collection = folder / source.rpartition("/")[0].replace("/", "_")
     report = ingest(collection, [source], ModelChoice(backbone="histogram"))
     assert report.n_embedded == (N_PICTURES if is_new else 0)
@@ -86,7 +86,7 @@ def _measure_ingest(folder: Path, source: str, *, is_new: bool = True) -> float:
 
 @contextlib.contextmanager
 def _run_remote_store(folder: Path) -> Iterator[Path]:
-    """The folder, which is the bucket `bench` of a server in a process of its own meanwhile."""
+    """Serve the folder as the bucket `bench` of a server in a separate process."""
     server = subprocess.Popen([sys.executable, "-m", "bench.remote", str(folder)], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     os.environ |= {
@@ -101,7 +101,7 @@ def _run_remote_store(folder: Path) -> Iterator[Path]:
 
 
 class _BucketHandler(BaseHTTPRequestHandler):
-    """As much of S3 as reading needs."""
+    """The part of S3 that is needed to list and to read."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -141,7 +141,7 @@ class _BucketHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 class _BucketServer(ThreadingHTTPServer):

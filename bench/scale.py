@@ -1,4 +1,4 @@
-"""Indexing with the workers of a Ray cluster on this machine, against the same without one: what `--ray` costs."""
+"""Indexing with a Ray cluster on this machine, compared with indexing without one: the overhead of `--ray`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKBONES = ("builtin", "mobilenet_v2")
 
 
 def measure() -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         pictures = multiply(N_PICTURES, Path(name) / "pictures")
@@ -29,10 +29,10 @@ def measure() -> str:
     return "\n\n".join(
         [
             "## Ray",
-            f"Images a second for {N_PICTURES:,} pictures at f32, model settled before: `simsearch index` here, and "
-            f"with `--ray` on a cluster started for the run, a worker for each of the {os.cpu_count()} cores. The "
-            f"start is what `--ray` takes for {N_FEW} pictures beyond what they take here: the cluster, its workers, "
-            "their libraries and the model. One machine gains nothing from it; each further one adds its workers.",
+            f"Images/s for {N_PICTURES:,} images at f32, the model prepared before: `simsearch index` alone, "
+            f"and with `--ray` on a cluster started for the run, a worker for each of the {os.cpu_count()} cores. The "
+            f"start is the additional time of `--ray` for {N_FEW} images: the cluster, workers, libraries and "
+            "the model. A single machine gains nothing; each further machine adds its workers.",
             format_table(headings, rows),
         ]
     )

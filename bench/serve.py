@@ -1,4 +1,4 @@
-"""`simsearch serve` under load on loopback: eight clients, with pictures that nobody sent before, and with ids."""
+"""`simsearch serve` under load on loopback: eight clients that send new images, and ids of indexed ones."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ N_INDEXED = 1_000
 PIXELS = 200_000
 
 Request = Callable[[int], bytes]
-"""A request by its number, whole, as it goes over the wire."""
+"""From the number of a request to its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What clients met: seconds of each answered request, how many failed, and the whole time."""
+    """The result of a load test: seconds of each answered request, number of failures, total time."""
 
     seconds: list[float]
     n_failed: int
     elapsed_s: float
 
     def to_row(self, name: str) -> list[str]:
-        """As a row of the table."""
+        """The row of the table."""
         p50, p99 = (1e3 * float(np.percentile(self.seconds, share)) for share in (50, 99))
         rate = len(self.seconds) / self.elapsed_s
         return [name, f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{self.n_failed}", f"{len(self.seconds):,}"]
 
 
 def measure(upload_s: float = UPLOAD_S, by_id_s: float = BY_ID_S) -> str:
-    """The section of the report."""
+    """Measure and format the section of the report."""
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         collection = Path(folder) / "ix"
@@ -63,16 +63,16 @@ def measure(upload_s: float = UPLOAD_S, by_id_s: float = BY_ID_S) -> str:
             resident = memory.stop()
             _run_clients(port, by_id, WARM_S)
             ids = _run_clients(port, by_id, by_id_s)
-    rows = [uploads.to_row(f"by an uploaded JPEG of 0.2 Mpx, never seen before, for {upload_s:.0f} s")]
+    rows = [uploads.to_row(f"by an uploaded JPEG of 0.2 Mpx, new content each, for {upload_s:.0f} s")]
     rows.append(ids.to_row(f"by id, for {by_id_s:.0f} s"))
     heads = ["search, k = 20", "requests/s", "p50 ms", "p99 ms", "errors", "requests"]
     fifth = max(1, len(resident) // 5)
     early, late = statistics.median(resident[fifth : 2 * fifth]), statistics.median(resident[-fifth:])
     return (
         f"## Serving\n\n{N_CLIENTS} clients on this machine, which share its {os.cpu_count()} cores with the server; "
-        f"{N_INDEXED:,} photographs under the built-in backbone. Load of the machine before: {load_before:.1f}.\n\n"
+        f"{N_INDEXED:,} photographs under the built-in backbone. Load average before: {load_before:.1f}.\n\n"
         f"{format_table(heads, rows)}\n\n"
-        f"Memory of the server while pictures came: {early / 1e6:.0f} MB in the second fifth of the time, "
+        f"Memory of the server during uploads: {early / 1e6:.0f} MB in the second fifth of the time, "
         f"{late / 1e6:.0f} MB in the last."
     )
 
@@ -93,7 +93,7 @@ def _run_server(collection: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]
 
 
 def _make_upload_request() -> Request:
-    """Photographs of 0.2 Mpx; a few bytes behind the picture's end make each content a new one."""
+    """Make requests with photographs of 0.2 Mpx; a few bytes after the end of the image make each content new."""
     pictures = [_resize_photograph(path) for path in list_photographs()[:64]]
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
 
@@ -123,7 +123,7 @@ def _resize_photograph(path: Path) -> bytes:
 
 
 def _run_clients(port: int, request: Request, duration_s: float) -> LoadResult:
-    """Each client asks again as soon as it has its answer."""
+    """Run the clients; each sends its next request when it has received the response."""
     seconds: list[list[float]] = [[] for _ in range(N_CLIENTS)]
     failed = [0] * N_CLIENTS
     started = time.perf_counter()
@@ -162,7 +162,7 @@ def _read_response(connection: socket.socket) -> tuple[int, dict[str, list[objec
 
 
 class _MemorySampler:
-    """Resident bytes of a process, each second until it is stopped."""
+    """Samples the resident memory of a process in bytes, every second until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -177,7 +177,7 @@ class _MemorySampler:
             self._samples.append(pages * os.sysconf("SC_PAGE_SIZE"))
 
     def stop(self) -> list[float]:
-        """What was found."""
+        """Stop, and return the samples."""
         self._stopped.set()
         self._thread.join()
         return self._samples or [0.0]

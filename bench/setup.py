@@ -1,4 +1,4 @@
-"""The machine, the pictures and the small tools that every measurement shares."""
+"""Functions shared by all measurements: description of the machine, test images, timing, tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIMSEARCH = Path(sys.executable).parent / "simsearch"
 
 
 def describe_machine() -> str:
-    """Processor, cores, memory and versions, in one line."""
+    """Describe the processor, cores, memory and versions in one line."""
     name = platform.processor() or platform.machine()
     flags = ""
     if os.path.exists("/proc/cpuinfo"):
@@ -42,13 +42,13 @@ def describe_machine() -> str:
 
 
 def list_photographs() -> list[Path]:
-    """Real photographs where they are, else the rendered ones that ship with the project."""
+    """List real photographs where they are available, else the rendered images of the project."""
     folder = SHARED / "photos" / "caltech101_small"
     return sorted((folder if folder.is_dir() else ROOT / "data" / "objects").rglob("*.jpg"))
 
 
 def find_weights(backbone: str) -> str:
-    """Real weights where they are, else random ones, which are as fast."""
+    """Find trained weights, else `random`, which has the same speed."""
     file = SHARED / "weights" / f"{backbone}.weights.h5"
     return str(file) if file.is_file() else "random"
 
@@ -62,7 +62,7 @@ def ingest(
 
 
 def multiply(n: int, folder: Path) -> Path:
-    """A folder of n different pictures: photographs, and narrower and narrower crops of them."""
+    """Fill a folder with n different images: photographs, and ever smaller crops of them."""
     sources = list_photographs()
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -81,19 +81,31 @@ def multiply(n: int, folder: Path) -> Path:
 
 
 def measure_seconds(work: Callable[[], object]) -> float:
-    """How long a piece of work takes."""
+    """Measure the duration of a call in seconds."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def run_child(code: str, *arguments: str) -> str:
-    """What a fresh Python process prints."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def run_child(module: str, *arguments: str) -> str:
+    """Run a module in a new Python process, and return the last line of its output."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{module} {arguments}: {done.stderr[-2000:]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def read_memory_mb(line: str = "VmHWM") -> float:
+    """Read the peak memory of this process (`VmHWM`), or the current one (`VmRSS`), in MB.
+
+    Not `ru_maxrss`, which includes the memory of the parent process.
+    """
+    status = dict(text.split(":", 1) for text in Path("/proc/self/status").read_text().splitlines())
+    return int(status[line].split()[0]) / 1e3
 
 
 def format_table(headings: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -1,4 +1,4 @@
-"""Augmented views of pictures as files, to be looked at or used elsewhere."""
+"""Writing augmented views of images to files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from simsearch.images.decode import compute_default_max_pixels, decode_image, re
 from simsearch.images.views import NO_AUGMENTATION, Augmentation, ViewChoice, parse_ranges
 
 _KEPT_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-"""Views are saved as their picture is, where that is one of these; else as PNG."""
+"""The formats in which views of an image of the same format are saved; all others are saved as PNG."""
 
 _MAX_STEM_BYTES = 100
-"""Two of them and an ending fit into the 255 bytes that file systems allow."""
+"""Two stems and an extension fit into the 255 bytes that file systems allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenView:
-    """A view in a file of its own."""
+    """An augmented view of the image `source`, written to `file`."""
 
     source: str
     number: int
@@ -38,7 +38,7 @@ class WrittenView:
 
 
 def parse_augmentation(n_views: int, seed: int | None, ranges: str | None) -> Augmentation:
-    """From what a user typed; `ranges` as `parse_ranges` reads them.
+    """Parse an augmentation from options of the command line; `ranges` as in `parse_ranges`.
 
     Raises `UsageError`.
     """
@@ -47,7 +47,7 @@ def parse_augmentation(n_views: int, seed: int | None, ranges: str | None) -> Au
 
 
 def shorten_stem(path: str) -> str:
-    """A file's name without its ending, as far as another file's name may begin with it."""
+    """Shorten the stem of a file name so that other file names can begin with it."""
     return os.fsencode(Path(path).stem)[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
 
 
@@ -59,17 +59,17 @@ def write_views(
     *,
     longest_px: int | None = None,
 ) -> list[WrittenView]:
-    """Write every augmented view of each picture into `folder`, at the picture's own size or within `longest_px`.
+    """Write every augmented view of each image into `folder`, in the image's size or at most `longest_px` long.
 
-    They are named after the picture and the number; pictures of one name in different folders are told apart by the
-    beginning of their content's digest. A view has the parameters that it would have in a collection.
+    File names are the name of the image and the number of the view; images with the same name in different folders get
+    the beginning of their content digest in addition. A view has the same parameters as in a collection.
 
-    Raises `ImageError`, `UsageError` when there is nothing to write, `SimsearchError` when it cannot be written.
+    Raises `ImageError`, `UsageError` when there is nothing to write, `SimsearchError` when a file cannot be written.
     """
     if not images:
-        raise UsageError("there is no picture to augment", "name one or more")
+        raise UsageError("no image to augment", "name one or more")
     if not augmentation.n_views:
-        raise UsageError("0 views of every picture are none", "ask for one or more with -n")
+        raise UsageError("the number of views is 0", "give 1 or more with -n")
     stems = [shorten_stem(image) for image in images]
     limit = max_pixels or compute_default_max_pixels()
     try:
