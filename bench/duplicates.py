@@ -123,6 +123,7 @@ def find_duplicates(folder: str) -> dict[str, float]:
     elapsed_s = time.perf_counter() - started
     pairs = [pair for group in report.groups for pair in combinations(group.paths, 2)]
     calibration = report.calibration
+    assert calibration is not None  # near duplicates were searched
     return {
         "elapsed_s": elapsed_s, "peak_mb": read_memory_mb(), "n_pairs": len(pairs),
         "n_right": sum(Path(a).name[:4] == Path(b).name[:4] for a, b in pairs), "n_groups": len(report.groups),

@@ -29,8 +29,8 @@ def measure() -> str:
         seconds, peak_mb = run_child("bench.evaluation", str(width), method).split()
         rows.append([str(width), method, f"{float(seconds):.1f} s", f"{float(peak_mb):,.0f} MB"])
     return (
-        f"## Evaluation\n\n{N_IMAGES:,} images, {N_CLASSES} classes, {N_QUERIES:,} queries, {N_BACKBONES} backbones one "
-        "after the other (synthetic vectors), all metrics: seconds to rank and score, peak memory of the process.\n\n"
+        f"## Evaluation\n\n{N_IMAGES:,} images, {N_CLASSES} classes, {N_QUERIES:,} queries, {N_BACKBONES} "
+        "backbones in turn (synthetic vectors), all metrics: seconds to rank and score, peak memory of the process.\n\n"
         + format_table(["width", "re-ranking", "seconds for 3 backbones", "peak memory"], rows)
     )
 
