@@ -1,1 +1,1 @@
-"""Vectors and what is known of them, to and from the formats of other tools. The only imports of pyarrow."""
+"""Export and import: vectors, image data and annotations in the formats of other tools."""

@@ -1,12 +1,12 @@
-"""Columns of the user's own, read from a table and noted beside images, for filters to ask about.
+"""Annotations: columns of the user's own, read from a table and stored with the images, for use in filters.
 
-| file | what is read |
+| file | content |
 |---|---|
-| `.csv` | a header, and a row an image |
-| `.json` | a list of objects, an object an image; or one object, from paths to such objects |
+| `.csv` | a header, and one row per image |
+| `.json` | a list of objects, one per image; or one object that maps paths to such objects |
 
-Whose a row is, is in the column `path`, else `image_id`; all others are the user's own. In CSV `20` and `2.5` are
-numbers and `true` is 1; what would not be written so again, such as `007`, is text. Empty cells and `null` say nothing.
+The column `path`, or else `image_id`, names the image; all other columns are the user's own. In CSV, `20` and `2.5` are
+numbers and `true` is 1; a number in another form, such as `007`, is text. Empty cells and `null` are ignored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _INTEGER_LIMIT = 2**63
 
 @dataclass(frozen=True, slots=True)
 class AnnotationReport:
-    """What a table brought: values, of how many images, in which columns; and rows whose image is not there."""
+    """The result of an annotation: numbers of values and images, the columns, and the names of unknown images."""
 
     n_values: int
     n_images: int
@@ -55,47 +55,47 @@ class AnnotationReport:
 
 @dataclass(frozen=True, slots=True)
 class _AnnotationRow:
-    """What a row says of an image, which it names by path or by id."""
+    """The values of one row, with the path or the id of its image."""
 
     name: str | int
     values: Mapping[str, AnnotationValue]
 
 
 def annotate(writer: CatalogWriter, file: Path) -> AnnotationReport:
-    """Note what is in a table beside the images of a collection; a value that was there before is replaced.
+    """Store the columns of a table with the images of a collection; existing values are replaced.
 
-    A path is relative to the current folder or, if it is not known there, to that of the table. Raises `SourceError`
-    when the table cannot be read or none of its images is in the collection, and what opening one to write raises.
+    A path is relative to the current folder or, if the collection has no such image, to the folder of the table. Raises
+    `SourceError` if the table cannot be read or none of its images is in the collection.
     """
     rows = list(_read_rows(file))
-    known = _ImageLookup(writer, file)
+    images = _ImageLookup(writer, file)
     values: dict[tuple[int, str], AnnotationValue] = {}
     unknown = []
     for row in rows:
-        image_id = known.find_image_id(row.name)
+        image_id = images.find_image_id(row.name)
         if image_id is None:
             unknown.append(str(row.name))
         else:
             values |= {(image_id, name): value for name, value in row.values.items()}
     if unknown and len(unknown) == len(rows):
-        raise _build_error(file, f"{file}: {writer.folder} has none of its {len(rows)} images, such as {unknown[0]}",
-                     "name them as `simsearch query` shows them")  # fmt: skip
+        problem = f"{writer.folder} has none of the {len(rows)} images in {file}, such as {unknown[0]}"
+        raise _build_error(file, problem, "write the paths as `simsearch query` shows them")
     with writer.transaction():
         writer.annotate((*key, value) for key, value in values.items())
-    images, columns = {image_id for image_id, _ in values}, dict.fromkeys(name for _, name in values)
-    return AnnotationReport(len(values), len(images), tuple(columns), tuple(unknown))
+    columns = dict.fromkeys(name for _, name in values)
+    return AnnotationReport(len(values), len({image_id for image_id, _ in values}), tuple(columns), tuple(unknown))
 
 
 def clear_columns(writer: CatalogWriter, columns: Sequence[str]) -> int:
-    """Delete columns of the user's own; how many values went.
+    """Delete columns of the user's own, and return the number of deleted values.
 
-    Raises `UsageError` when there is no such column.
+    Raises `UsageError` if there is no such column.
     """
-    there = writer.count_columns()
+    existing = writer.count_columns()
     for name in columns:
-        if name not in there:
-            listed = f"there are {', '.join(there)}" if there else "there are none"
-            raise UsageError(f"{writer.folder} has no column {name!r} of yours", listed)
+        if name not in existing:
+            advice = f"its columns are {', '.join(existing)}" if existing else "it has no columns of yours"
+            raise UsageError(f"{writer.folder} has no column {name!r} of yours", advice)
     with writer.transaction():
         return sum(writer.delete_column(name) for name in columns)
 
@@ -113,8 +113,7 @@ class _ImageLookup:
         if isinstance(name, int):
             return name if name in self._ids else None
         for path in (name, os.path.join(self._table_folder, name)):
-            place = canonicalize_path(path)
-            if (image_id := self._by_path.get(place)) is not None:
+            if (image_id := self._by_path.get(canonicalize_path(path))) is not None:
                 return image_id
         return None
 
@@ -122,9 +121,9 @@ class _ImageLookup:
 def _read_rows(file: Path) -> Iterator[_AnnotationRow]:
     readers = {".csv": _read_csv_rows, ".json": _read_json_rows}
     if (read := readers.get(file.suffix.lower())) is None:
-        raise _build_error(file, f"{file} is no table that is read", "name a .csv or a .json file")
+        raise _build_error(file, f"{file} has an unsupported format", "use a .csv or .json file")
     try:
-        # A path that is no UTF-8 comes as its bytes, such as programs write it into a CSV.
+        # Programs write a path that is not UTF-8 into a CSV as its bytes.
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             yield from read(file, stream)
     except (OSError, ValueError, csv.Error) as error:
@@ -149,30 +148,28 @@ def _read_json_rows(file: Path, stream: Any) -> Iterator[_AnnotationRow]:
     if isinstance(whole, dict):
         whole = [{**row, "path": path} if isinstance(row, dict) else row for path, row in whole.items()]
     if not isinstance(whole, list):
-        raise ValueError("it is neither a list nor an object")
+        raise ValueError("the JSON is neither a list nor an object")
     for number, row in enumerate(whole, start=1):
         if not isinstance(row, dict):
-            raise ValueError(f"entry {number} is no object")
-        said = {name: _convert_json_value(value, number) for name, value in row.items() if value not in (None, "")}
-        yield _parse_row(file, said, f"entry {number}")
+            raise ValueError(f"entry {number} is not an object")
+        cells = {name: _convert_json_value(value, number) for name, value in row.items() if value not in (None, "")}
+        yield _parse_row(file, cells, f"entry {number}")
 
 
 def _check_columns(file: Path, names: Sequence[str]) -> None:
     if not set(_KEY_COLUMNS) & set(names):
-        raise _build_error(
-            file, f"{file} has no column path and no image_id", "one of them says which image a row is of"
-        )
+        raise _build_error(file, f"{file} has no column path or image_id", "add one that names the image of each row")
     if len(set(names)) < len(names) or not all(names):
-        raise _build_error(file, f"{file} has a column without a name, or two of one name", "give each its own")
+        raise _build_error(file, f"{file} has a column without a name or a repeated name", "give each its own name")
 
 
 def _parse_row(file: Path, cells: dict[str, AnnotationValue], where: str) -> _AnnotationRow:
     name: Any = next((cells[key] for key in _KEY_COLUMNS if key in cells), None)
     if name is None:
-        raise _build_error(file, f"{file}, {where}: no path and no image_id", "one of them says which image it is of")
+        raise _build_error(file, f"{file}, {where}: no path or image_id", "add one that names the image")
     is_id = "path" not in cells
     if is_id and not isinstance(name, int):
-        raise _build_error(file, f"{file}, {where}: {name!r} is no image_id", "answers show the ids")
+        raise _build_error(file, f"{file}, {where}: {name!r} is not an image_id", "the results of a query show the ids")
     return _AnnotationRow(
         name if is_id else str(name), {key: value for key, value in cells.items() if key not in _KEY_COLUMNS}
     )
@@ -187,7 +184,7 @@ def _parse_cell(cell: str) -> AnnotationValue:
 
 
 def _convert_json_value(value: Any, number: int) -> AnnotationValue:
-    """A value of JSON as SQLite can hold it."""
+    """Convert a JSON value to a type of SQLite."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int) and not -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
@@ -198,7 +195,7 @@ def _convert_json_value(value: Any, number: int) -> AnnotationValue:
         and abs(value if isinstance(value, float) else 0) < 1e308
     ):
         return value
-    raise ValueError(f"entry {number} has a value that is neither text nor a finite number")
+    raise ValueError(f"entry {number} has a value that is not text or a finite number")
 
 
 def _build_error(file: Path, problem: str, advice: str) -> SourceError:

@@ -1,12 +1,12 @@
-"""Vectors that another tool made, read block by block and checked: what a collection can take in.
+"""Read the vectors of another tool in blocks, and check them.
 
-| source | what is read |
+| source | content |
 |---|---|
 | a folder | `img_emb/*.npy` and `metadata/*.parquet`, paired in the order of their names (clip-retrieval) |
-| `.npy` | (n, d); the paths are in a table beside it: the same name in .parquet, .csv or .txt (a path a line) |
-| `.parquet`, `.csv`, `.jsonl` | a column of paths and one of vectors (lists; in CSV as JSON) |
+| `.npy` | (n, d); the paths are in a table with the same name: .parquet, .csv or .txt (one path per line) |
+| `.parquet`, `.csv`, `.jsonl` | a column of paths and a column of vectors (lists; in CSV as JSON) |
 
-What `simsearch export` wrote is read back; rows of augmented views (`kind` other than `original`) are left out.
+The output of `simsearch export` can be read too; rows of augmented views (`kind` other than `original`) are left out.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is less than 10,000
 
 TableRow = dict[str, Any]
 RowBlocks = Iterator[tuple[list[TableRow], Any]]
-"""Blocks of rows, with their numbers as (n, d) or, not yet known to be of one length, as lists."""
+"""Blocks of rows, with their vectors as (n, d), or as lists whose lengths are not checked yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """Which columns hold the paths and the vectors; None: the first that is there of the names tools use."""
+    """The names of the columns of paths and vectors; None for the first of the usual names that exists."""
 
     path: str | None = None
     vector: str | None = None
@@ -49,7 +49,7 @@ class ColumnNames:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingBlock:
-    """Paths as they stand in the source, and their vectors (n, d), unit rows."""
+    """Paths as they are written in the source, and their vectors (n, d), unit rows."""
 
     paths: tuple[str, ...]
     vectors: NDArray[np.float32]
@@ -57,7 +57,7 @@ class EmbeddingBlock:
 
 @dataclass(frozen=True, slots=True)
 class _VectorFile:
-    """One file of vectors (or a pair of files): its name for messages, and a way to read it from its start."""
+    """One file of vectors, or a pair of files: its name in messages, and a function that reads it from the start."""
 
     name: str
     read: Callable[[], RowBlocks]
@@ -72,26 +72,26 @@ class EmbeddingSource:
         self._columns = columns
         first = next(self._iterate_checked_blocks(None), None)
         if first is None:
-            raise _build_error(source, f"{source} holds no vectors", "name another source")
+            raise _build_error(source, f"{source} has no vectors", "use another source")
         self.width: int = first.vectors.shape[1]
 
     def iterate_blocks(self) -> Iterator[EmbeddingBlock]:
-        """All of it, in order, about a thousand rows at a time; lengths are made one.
+        """Read all rows in order, about a thousand at a time, with vectors normalized to length 1.
 
-        Raises `SourceError` at the first row that has no path, another width than those before, a number that is
-        not finite, or only zeros.
+        Raises `SourceError` at the first row without a path, with another width than before, with a number that is not
+        finite, or with only zeros.
         """
         return self._iterate_checked_blocks(self.width)
 
     def _iterate_checked_blocks(self, width: int | None) -> Iterator[EmbeddingBlock]:
         for part in self._parts:
-            done = 0
+            n_read = 0
             for rows, numbers in part.read():
-                where = _BlockLocation(self.source, part.name, done)
+                where = _BlockLocation(self.source, part.name, n_read)
                 vectors = _normalize_rows(numbers, len(rows), width, where)
                 paths = [_read_path(row, self._columns, where, number) for number, row in enumerate(rows)]
                 kept = [number for number, row in enumerate(rows) if row.get("kind") in (None, "", "original")]
-                done += len(rows)
+                n_read += len(rows)
                 width = vectors.shape[1]
                 if kept:
                     yield EmbeddingBlock(tuple(paths[number] for number in kept), vectors[kept])
@@ -99,7 +99,7 @@ class EmbeddingSource:
 
 @dataclass(frozen=True, slots=True)
 class _BlockLocation:
-    """Where a block begins: for messages."""
+    """The start of a block, for error messages."""
 
     source: Path
     part: str
@@ -112,16 +112,16 @@ class _BlockLocation:
 def open_embeddings(
     source: Path, *, metadata: Path | None = None, columns: ColumnNames | None = None
 ) -> EmbeddingSource:
-    """The vectors in `source`; `metadata` is the table beside a .npy, where it has another name.
+    """Open the vectors in `source`; `metadata` is the table of a .npy file if it has another name.
 
-    Raises `SourceError` when it is missing, no such source, or empty; when files of vectors and of metadata differ
-    in number or length; `MissingExtra` when Parquet is to be read without pyarrow.
+    Raises `SourceError` if the source is missing, unsupported or empty, or if the files of vectors and metadata differ
+    in number or length; `MissingExtra` for Parquet without pyarrow.
     """
     columns = columns or ColumnNames()
     if source.is_dir():
         parts = _pair_files(source, columns)
     elif not source.is_file():
-        raise _build_error(source, f"there is no {source}", "check the path")
+        raise _build_error(source, f"{source} does not exist", "check the path")
     elif source.suffix.lower() == ".npy":
         parts = [_open_npy_pair(source, metadata or _find_table(source), columns)]
     else:
@@ -132,21 +132,21 @@ def open_embeddings(
 def _pair_files(folder: Path, columns: ColumnNames) -> list[_VectorFile]:
     arrays, tables = sorted((folder / "img_emb").glob("*.npy")), sorted((folder / "metadata").glob("*.parquet"))
     if not arrays:
-        advice = "name a folder as clip-retrieval writes it, or a .npy, .parquet, .csv or .jsonl file"
+        advice = "use a folder in the layout of clip-retrieval, or a .npy, .parquet, .csv or .jsonl file"
         raise _build_error(folder, f"{folder} has no img_emb/*.npy", advice)
     if len(arrays) != len(tables):
         problem = f"{folder} has {len(arrays)} files in img_emb and {len(tables)} in metadata"
-        raise _build_error(folder, problem, "each .npy needs its .parquet: export again, or take the odd one out")
+        raise _build_error(folder, problem, "each .npy needs a .parquet: export again, or remove the extra file")
     return [_open_npy_pair(array, table, columns) for array, table in zip(arrays, tables, strict=True)]
 
 
 def _open_npy_pair(array: Path, table: Path, columns: ColumnNames) -> _VectorFile:
-    """A .npy and its table: both are opened, and their lengths compared, before anything is read."""
+    """Open a .npy file and its table, and check that their lengths are equal."""
     vectors = _open_npy(array)
     n_rows = sum(len(rows) for rows, _ in _read_table(table, columns, with_vectors=False))
     if n_rows != len(vectors):
         problem = f"{array.name} has {len(vectors)} vectors and {table.name} {n_rows} rows"
-        raise _build_error(array, problem, "they must be of the same export")
+        raise _build_error(array, problem, "use two files of the same export")
 
     def read() -> RowBlocks:
         start = 0
@@ -166,7 +166,7 @@ def _open_npy(file: Path) -> NDArray[Any]:
         ) from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         found = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else "an archive"
-        raise _build_error(file, f"{file} holds {found}, not vectors (n, d) of numbers", "save one row an image")
+        raise _build_error(file, f"{file} is {found}, not an array (n, d) of numbers", "save one row per image")
     return vectors
 
 
@@ -174,12 +174,12 @@ def _find_table(array: Path) -> Path:
     for suffix in (".parquet", ".csv", ".txt"):
         if (table := array.with_suffix(suffix)).is_file():
             return table
-    problem = f"nothing beside {array} says whose vectors these are"
-    raise _build_error(array, problem, f"put {array.stem}.csv beside it, with a column `path`, or name the table")
+    problem = f"{array} has no table of paths"
+    raise _build_error(array, problem, f"add {array.stem}.csv with a column `path`, or give the table (--metadata)")
 
 
 def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowBlocks:
-    """Rows, each with at least its path, in blocks; their vectors where they are in the same file."""
+    """Read rows in blocks, each with at least its path; also their vectors, if they are in the same file."""
     kind = file.suffix.lower()
     if kind == ".parquet":
         table = TableReader(file)
@@ -190,7 +190,7 @@ def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowB
     elif kind in (".csv", ".jsonl", ".ndjson", ".txt"):
         yield from _read_text_table(file, columns, with_vectors=with_vectors)
     else:
-        raise _build_error(file, f"{file} is in no format that is read", "name a .npy, .parquet, .csv or .jsonl file")
+        raise _build_error(file, f"{file} has an unsupported format", "use a .npy, .parquet, .csv or .jsonl file")
 
 
 def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowBlocks:
@@ -205,7 +205,7 @@ def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) ->
             while block := list(itertools.islice(rows, _BLOCK_ROWS)):
                 vector = _find_column(file, block[0], columns.vector, _VECTOR_COLUMNS) if with_vectors else None
                 yield block, None if vector is None else [_parse_numbers(row.get(vector)) for row in block]
-    except (OSError, ValueError, csv.Error) as error:  # among them: no UTF-8, no JSON
+    except (OSError, ValueError, csv.Error) as error:  # ValueError also for text that is not UTF-8 or not JSON
         raise _build_error(file, f"{file} cannot be read ({error})", "export it again") from error
 
 
@@ -218,26 +218,27 @@ def _parse_json_lines(lines: Iterable[str]) -> Iterator[TableRow]:
         if not line.isspace():
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no JSON object")
+                raise ValueError(f"line {number} is not a JSON object")
             yield row
 
 
 def _parse_numbers(value: Any) -> Any:
-    """A list of numbers, written as JSON or with blanks or commas between them."""
+    """Parse a list of numbers, written as JSON or separated by blanks or commas."""
     if not isinstance(value, str):
         return value
     inner = value.strip().removeprefix("[").removesuffix("]")
     return [float(number) for number in inner.replace(",", " ").split()]
 
 
-def _find_column(file: Path, there: Iterable[str], asked: str | None, usual: Sequence[str]) -> str:
-    names = list(there)
-    for name in usual if asked is None else [asked]:
-        if name in names:
-            return name
-    wanted = asked or f"{', '.join(usual[:-1])} or {usual[-1]}"
-    problem = f"{file.name} has no column {wanted}; it has {', '.join(names) or 'none'}"
-    raise _build_error(file, problem, "say which column holds it")
+def _find_column(file: Path, columns: Iterable[str], name: str | None, usual: Sequence[str]) -> str:
+    """Find the column `name`, or the first of the usual names."""
+    existing = list(columns)
+    for candidate in usual if name is None else [name]:
+        if candidate in existing:
+            return candidate
+    wanted = name or f"{', '.join(usual[:-1])} or {usual[-1]}"
+    problem = f"{file.name} has no column {wanted}; it has {', '.join(existing) or 'none'}"
+    raise _build_error(file, problem, "rename the column")
 
 
 def _read_path(row: TableRow, columns: ColumnNames, where: _BlockLocation, number: int) -> str:
@@ -246,12 +247,12 @@ def _read_path(row: TableRow, columns: ColumnNames, where: _BlockLocation, numbe
     name = _find_column(Path(where.part), row, columns.path, _PATH_COLUMNS)
     path = row[name]
     if not isinstance(path, str) or not path:
-        raise where.build_error(number, "there is no path", "every vector needs the path of its picture")
+        raise where.build_error(number, "the path is missing", "every vector needs the path of its picture")
     return path
 
 
 def _normalize_rows(numbers: Any, n: int, width: int | None, where: _BlockLocation) -> NDArray[np.float32]:
-    """The numbers as (n, d) float32 rows of unit length."""
+    """Convert the numbers to (n, d) float32 rows of unit length, and check them."""
     if not isinstance(numbers, np.ndarray):
         for row, values in enumerate(numbers):
             width = width or len(values or ())
@@ -261,18 +262,18 @@ def _normalize_rows(numbers: Any, n: int, width: int | None, where: _BlockLocati
         try:
             numbers = np.array(numbers, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise where.build_error(0, "a vector is no list of numbers", "export it again") from error
+            raise where.build_error(0, "a vector is not a list of numbers", "export it again") from error
     if width is not None and numbers.shape[1] != width:
         found = f"{numbers.shape[1]} numbers where {width} are expected"
         raise where.build_error(0, found, "all vectors must be of one model")
     wide = numbers.astype(np.float64)
     if not (finite := np.isfinite(wide).all(axis=1)).all():
         raise where.build_error(
-            int((~finite).argmax()), "a number is not finite", "leave that row out, or embed it again"
+            int((~finite).argmax()), "a number is not finite", "remove the row, or embed the picture again"
         )
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     if not (lengths > _MIN_LENGTH).all():
-        raise where.build_error(int((lengths[:, 0] <= _MIN_LENGTH).argmax()), "all zeros", "leave that row out")
+        raise where.build_error(int((lengths[:, 0] <= _MIN_LENGTH).argmax()), "all numbers are zero", "remove the row")
     rows: NDArray[np.float32] = (wide / lengths).astype(np.float32)
     return rows
 

@@ -1,14 +1,14 @@
-"""A model's vectors, and all that the catalog knows of their views, into files of other tools.
+"""Export the vectors of a model, with the data of their images, to the file formats of other tools.
 
-| format | what is written |
+| format | output |
 |---|---|
-| `parquet` | one file: a row a view, `vector` a list of fixed length |
-| `npy` | a folder as clip-retrieval writes it: `img_emb/img_emb_0000.npy` (n, d), and its rows in
+| `parquet` | one file: one row per view, `vector` is a list of fixed length |
+| `npy` | a folder in the layout of clip-retrieval: `img_emb/img_emb_0000.npy` (n, d), and its rows in
   `metadata/metadata_0000.parquet` with `image_path`; embedding-reader and autofaiss read it |
-| `csv`, `jsonl` | one file of text: a row or a line a view, `vector` a JSON list |
+| `csv`, `jsonl` | one text file: one row or line per view, `vector` is a JSON list |
 
-Rows are by rising view id. A path that is no valid UTF-8 has U+FFFD in its text, and its bytes in hexadecimal
-digits in `path_hex`, which is empty for all others.
+Rows are sorted by view id. A path that is not valid UTF-8 has U+FFFD in its text, and its bytes as hexadecimal
+digits in `path_hex`, which is empty for all other paths.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,18 +32,22 @@ from simsearch.store.snapshot import ModelViews, ViewRecord, open_model_views
 
 ExportFormat = Literal["parquet", "npy", "csv", "jsonl"]
 VectorKind = Literal["float32", "float16", "none"]
-"""How vectors are written: as they are, rounded to half the space, or not at all."""
+"""The format of vectors: unchanged, rounded to half the size, or left out."""
 
 FORMATS: tuple[str, ...] = get_args(ExportFormat)
 ROWS_PER_FILE = 250_000
-"""Rows of one .npy file of the `npy` layout."""
+"""The number of rows in one .npy file of the `npy` layout."""
 
-RowBlock = tuple[list[dict[str, Any]], NDArray[np.float32]]
+ExportRow = dict[str, Any]
+"""The values of a row by column, in the order of the columns."""
+
+RowBlock = tuple[list[ExportRow], NDArray[np.float32]]
+"""Rows, and their vectors (n, d)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ExportOptions:
-    """How vectors are written, and how many go into one .npy file."""
+    """The format of vectors, and the number of rows in one .npy file."""
 
     vectors: VectorKind
     rows_per_file: int
@@ -51,7 +55,7 @@ class _ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written: where, and how many rows."""
+    """The result of an export: where it was written, its format and its number of rows."""
 
     path: Path
     format: ExportFormat
@@ -71,16 +75,17 @@ def export(
     vectors: VectorKind = "float32",
     rows_per_file: int = ROWS_PER_FILE,
 ) -> ExportReport:
-    """Write a model's views to `place`; without a format, the one that its extension names, or `npy` without any.
+    """Write the views of a model to the file or folder `place`.
 
-    Memory does not grow with the collection. Augmented views are among the rows, with `kind` and `parameters`.
+    The default format is that of the extension, or `npy` without an extension. Memory does not grow with the
+    collection. Augmented views are rows too, with `kind` and `parameters`.
 
-    Raises `UsageError` on an unknown extension or a folder that is in use, `MissingExtra` without pyarrow,
-    `SimsearchError` when the place cannot be written.
+    Raises `UsageError` on an unknown extension or a folder that is not empty, `MissingExtra` without pyarrow,
+    `SimsearchError` if the output cannot be written.
     """
     chosen = format or _choose_format(place)
     if chosen == "npy" and vectors == "none":
-        raise UsageError("the npy layout is made of vectors", "leave them in, or choose csv, jsonl or parquet")
+        raise UsageError("the npy layout needs vectors", "export them, or choose csv, jsonl or parquet")
     with open_model_views(catalog.folder, stored) as found:
         n_rows = _WRITERS[chosen](found, place, _ExportOptions(vectors, rows_per_file))
     return ExportReport(place, chosen, n_rows)
@@ -98,19 +103,19 @@ def _choose_format(place: Path) -> ExportFormat:
         return formats[place.suffix.lower()]
     except KeyError:
         raise UsageError(
-            f"{place} does not say which format is meant",
-            f"end it in .parquet, .csv or .jsonl, or name one of {FORMATS}",
+            f"{place} has no known extension",
+            f"use .parquet, .csv or .jsonl, or give --format: {', '.join(FORMATS)}",
         ) from None
 
 
 def encode_path(path: str) -> tuple[str, str | None]:
-    """A path as text that is valid everywhere, and its bytes in hexadecimal where the text is not all of it."""
+    """Encode a path as valid UTF-8 text, and its bytes in hexadecimal if they are not valid UTF-8."""
     raw = os.fsencode(path)
     text = raw.decode("utf-8", "replace")
     return text, None if os.fsencode(text) == raw else raw.hex()
 
 
-def _build_row(record: ViewRecord, facts: Iterator[str], path_name: str) -> dict[str, Any]:
+def _build_row(record: ViewRecord, image_columns: Iterable[str], path_name: str) -> ExportRow:
     text, raw = encode_path(record.path)
     return {
         "view_id": record.view_id,
@@ -120,17 +125,17 @@ def _build_row(record: ViewRecord, facts: Iterator[str], path_name: str) -> dict
         "paths": [encode_path(path)[0] for path in record.paths],
         "kind": record.kind,
         "parameters": record.parameters,
-        **dict(zip(facts, record.image_values, strict=True)),
+        **dict(zip(image_columns, record.image_values, strict=True)),
     }
 
 
 def _iterate_blocks(found: ModelViews, path_name: str, chosen: NDArray[np.int64] | None = None) -> Iterator[RowBlock]:
     for records, vectors in found.iterate_blocks(chosen):
-        yield [_build_row(record, iter(found.image_columns), path_name) for record in records], vectors
+        yield [_build_row(record, found.image_columns, path_name) for record in records], vectors
 
 
 def _list_columns(found: ModelViews, path_name: str) -> dict[str, str]:
-    """The columns and their types in SQL, in the order of `_row`."""
+    """List the columns with their SQL types, in the order of `_build_row`."""
     texts = {path_name: "TEXT", "path_hex": "TEXT", "paths": "TEXTS", "kind": "TEXT", "parameters": "TEXT"}
     return {"view_id": "INTEGER", "image_id": "INTEGER", **texts, **found.image_columns}
 
@@ -204,7 +209,7 @@ def _write_jsonl(found: ModelViews, place: Path, order: _ExportOptions) -> int:
 
 
 def _format_vectors(vectors: NDArray[np.float32], kind: VectorKind) -> list[str] | list[None]:
-    """Each vector as a JSON list, with as many digits as bring back every bit: 9 for float32, 5 for float16."""
+    """Format each vector as a JSON list, with the digits that preserve every bit: 9 for float32, 5 for float16."""
     if kind == "none":
         return [None] * len(vectors)
     digits = "%.9g" if kind == "float32" else "%.5g"

@@ -1,4 +1,4 @@
-"""Vectors that another tool made, taken into a collection beside those of its own models."""
+"""Import vectors of another tool into a collection, as one more model."""
 
 from __future__ import annotations
 
@@ -30,16 +30,19 @@ from simsearch.store.writer import CatalogWriter
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DECODE_PX = 64
-"""A picture is decoded to be sure that it is one; how large is of no matter."""
+"""The size to which pictures are decoded, only to check that they are pictures."""
 
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """What to take in: the source, the name its vectors get, where relative paths begin, the table beside a .npy.
+    """What to import.
 
-    Raises `UsageError` on a name that cannot be, or that a backbone of simsearch has.
+    `source` is a file or folder of vectors, `name` the name of their backbone, `root` the folder that relative paths
+    start at, `metadata` the table of a .npy file if it has another name.
+
+    Raises `UsageError` if the name is invalid or that of a backbone of simsearch.
     """
 
     source: Path
@@ -50,17 +53,20 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise UsageError(f"{self.name!r} is no name for a backbone", "letters, digits, dots, - and _, such as clip")
+            raise UsageError(
+                f"{self.name!r} is not a valid backbone name", "use letters, digits, dots, - and _, such as clip"
+            )
         if self.name in list_backbone_names():
-            raise UsageError(f"a backbone of simsearch is called {self.name}", "give imported vectors another name")
+            raise UsageError(f"simsearch has a backbone {self.name}", "give the imported vectors another name")
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What was taken in.
+    """The result of an import.
 
-    Of `n_rows` rows `n_repeated` named a path that a later one names too. `n_added` vectors are new; `n_kept` images
-    keep another vector of this name that they had. `n_images` have one now. `skips` are files that could not be read.
+    `n_repeated` of the `n_rows` rows have a path that a later row has too. `n_added` vectors are new. `n_kept` images
+    keep a different vector of this backbone from before. `n_images` images have a vector now. `skips` are files that
+    could not be read.
     """
 
     collection: str
@@ -92,12 +98,12 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class _ReadPicture:
-    """A file as it is now, with what is known of its content, or why it cannot be read."""
+    """A file of the source: its state, digest and image properties, or the reason why it cannot be read."""
 
     path: str
     file: FoundFile | None = None
     digest: str = ""
-    facts: ImageProperties | None = None
+    properties: ImageProperties | None = None
     reason: str = ""
 
 
@@ -115,15 +121,15 @@ def import_embeddings(
     options: ImportOptions,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> ImportReport:
-    """Import vectors into the collection in `folder`; of several rows with one path the last counts.
+    """Import vectors into the collection in `folder`. If several rows have one path, the last counts.
 
-    `catalog` is the open catalog of the collection, or None where a new collection is to be made.
+    `catalog` is the open catalog of the collection, or None to create a new collection.
 
-    Every picture is read: its content says which image it is, as with `simsearch index`. A vector never changes in a
-    collection: an image that has another one of this name keeps it. The same call goes on where a killed one stopped.
+    Every picture is read, because its content identifies the image, as with `simsearch index`. Vectors never change: an
+    image that has a vector of this backbone keeps it. After an interrupted import, the same call continues.
 
-    Raises `SourceError` when the source is not what it should be or none of its pictures can be read, `UsageError`
-    when the name is taken, `MissingExtra`, or a `CollectionError`; nothing is written then.
+    Raises `SourceError` if the source is invalid or none of its pictures can be read, `UsageError` if the name is in
+    use, `MissingExtra`, or a `CollectionError`; nothing is written then.
     """
     embeddings = open_embeddings(options.source, metadata=options.metadata)
     n_rows, last = _find_last_rows(embeddings, options.root)
@@ -156,19 +162,19 @@ def import_embeddings(
             discard_new_collection(folder)
         first = tally.skips[0]
         problem = f"none of {len(last):,} pictures could be read, such as {first.path}: {first.reason}"
-        raise SourceError(str(options.source), problem, "say with --root where relative paths begin")
+        raise SourceError(str(options.source), problem, "set the folder of relative paths with --root")
     return ImportReport(
         str(folder), stored.fingerprint, options.name, embeddings.width, n_rows, n_rows - len(last), tally.n_added,
         tally.n_kept, n_images, tuple(sorted(tally.skips, key=lambda skip: skip.path)),
     )  # fmt: skip
 
 
-def _build_model(intake: ImportOptions, width: int) -> Model:
+def _build_model(options: ImportOptions, width: int) -> Model:
     return Model(
-        backbone=intake.name,
+        backbone=options.name,
         runtime="imported",
         weights=f"imported-{width}",
-        file=os.path.abspath(intake.source),
+        file=os.path.abspath(options.source),
         side_px=0,
         resize="squash",
         scaling=SCALINGS["none"],
@@ -181,18 +187,18 @@ def _check_name(catalog: Catalog, model: Model, width: int) -> None:
     for stored in catalog.list_models():
         if stored.model.backbone == model.backbone and stored.fingerprint != model.fingerprint:
             raise UsageError(
-                f"{catalog.folder} has vectors of {model.backbone} with {stored.width} numbers, these have {width}",
-                "give these another --name",
+                f"{catalog.folder} has vectors of {model.backbone} of width {stored.width}, these have width {width}",
+                "give them another --name",
             )
 
 
 def _resolve_path(path: str, root: Path) -> str:
-    """Where a path of the source leads to, as `simsearch index` would name it; a URL is left alone."""
+    """Resolve a path of the source as `simsearch index` names files; a URL stays unchanged."""
     return path if is_url(path) else canonicalize_path(path if is_remote(path) else os.path.join(root, path))
 
 
 def _find_last_rows(embeddings: EmbeddingSource, root: Path) -> tuple[int, dict[str, int]]:
-    """How many rows there are, and of each place the number of its last one. All of the source is checked by it."""
+    """Count the rows, and find the last row number of each path. This reads and checks the whole source."""
     n_rows, last = 0, {}
     for block in embeddings.iterate_blocks():
         for number, path in enumerate(block.paths, start=n_rows):
@@ -202,61 +208,61 @@ def _find_last_rows(embeddings: EmbeddingSource, root: Path) -> tuple[int, dict[
 
 
 def _import_rows(
-    writer: CatalogWriter, stored: StoredModel, intake: ImportOptions, embeddings: EmbeddingSource,
+    writer: CatalogWriter, stored: StoredModel, options: ImportOptions, embeddings: EmbeddingSource,
     last: dict[str, int], progress: Callable[[Progress], None],
 ) -> _ImportTally:  # fmt: skip
     tally, first, n_done = _ImportTally(), 0, 0
     with ThreadPoolExecutor(max_workers=count_cores()) as pool:
         for block in embeddings.iterate_blocks():
-            rows, places = _select_rows(block, first, intake.root, last)
+            rows, paths = _select_rows(block, first, options.root, last)
             first += len(block.paths)
-            found = list(pool.map(lambda path: _read_picture(path, intake.max_pixels), places))
+            found = list(pool.map(lambda path: _read_picture(path, options.max_pixels), paths))
             entries = _build_entries(writer, stored, list(zip(found, block.vectors[rows], strict=True)), tally)
             with writer.transaction():
                 writer.record_files(entries, stored.id)
-            n_done += len(places)
+            n_done += len(paths)
             progress(Progress(n_done, len(last), tally.n_added))
     return tally
 
 
 def _select_rows(block: EmbeddingBlock, first: int, root: Path, last: dict[str, int]) -> tuple[list[int], list[str]]:
-    """Those rows of a block that are the last of their place, and the places."""
-    places = [_resolve_path(path, root) for path in block.paths]
-    rows = [row for row, place in enumerate(places) if last[place] == first + row]
-    return rows, [places[row] for row in rows]
+    """Select the rows of a block that are the last of their path; gives the rows and their resolved paths."""
+    paths = [_resolve_path(path, root) for path in block.paths]
+    rows = [row for row, path in enumerate(paths) if last[path] == first + row]
+    return rows, [paths[row] for row in rows]
 
 
 def _read_picture(path: str, max_pixels: int) -> _ReadPicture:
     try:
         if is_url(path):
-            raise UnreadableFile(path, "it is on the network", "fetch it, and name the file in its place")
+            raise UnreadableFile(path, "web addresses are not imported", "download the file, and use its path instead")
         raw = read_raw_file(path, has_picture_extension=True, max_pixels=max_pixels)
         picture = decode_image(raw.data, path, max_pixels=max_pixels, target_px=_DECODE_PX)
     except ImageError as error:
         return _ReadPicture(path, reason=error.reason)
-    facts = ImageProperties(picture.width, picture.height, picture.format, picture.metadata)
-    return _ReadPicture(path, FoundFile(path, raw.size_bytes, raw.mtime_ns, raw.etag), raw.digest, facts)
+    properties = ImageProperties(picture.width, picture.height, picture.format, picture.metadata)
+    return _ReadPicture(path, FoundFile(path, raw.size_bytes, raw.mtime_ns, raw.etag), raw.digest, properties)
 
 
 def _build_entries(
     writer: CatalogWriter, stored: StoredModel, rows: Sequence[tuple[_ReadPicture, Vector]], tally: _ImportTally
 ) -> list[FileEntry]:
-    """What is to be recorded; an image that has a vector of the model gets no other."""
+    """Build the entries to store; an image that has a vector of the model gets no other."""
     entries: list[FileEntry] = []
     new: dict[str, Vector] = {}
     for found, vector in rows:
         if found.file is None:
             tally.skips.append(Skip(found.path, found.reason))
             continue
-        held = new.get(found.digest)
-        if held is None:
-            held = writer.find_vector_by_digest(found.digest, stored)
+        existing = new.get(found.digest)
+        if existing is None:
+            existing = writer.find_vector_by_digest(found.digest, stored)
         views: tuple[EmbeddedView, ...] = ()
-        if held is None:
+        if existing is None:
             new[found.digest] = vector
             views = (EmbeddedView(*NO_AUGMENTATION.describe_view(found.digest, 0), vector),)
         tally.n_files += 1
         tally.n_added += len(views)
-        tally.n_kept += held is not None and not np.allclose(held, vector, atol=1e-6)
-        entries.append(FileEntry(found.file, found.digest, found.facts, views))
+        tally.n_kept += existing is not None and not np.allclose(existing, vector, atol=1e-6)
+        entries.append(FileEntry(found.file, found.digest, found.properties, views))
     return entries

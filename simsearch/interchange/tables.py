@@ -1,4 +1,4 @@
-"""Parquet tables, written and read block by block. The only import of pyarrow."""
+"""Parquet tables, written and read in blocks. The only module here that imports pyarrow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from simsearch.errors import MissingExtra, SourceError
 from simsearch.text import summarize_error
 
 _ROWS_PER_GROUP = 10_000
-"""Rows of one row group: what pyarrow holds in memory before it writes."""
+"""The rows of one row group, which pyarrow holds in memory before writing."""
 
 _BLOCK_ROWS = 1_000
 
 
 class TableWriter:
-    """A Parquet file being written: columns of SQL types, and `vector` where there is a width for it."""
+    """Writes a Parquet file: columns with SQL types, and a column `vector` if its width and type are given."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class TableWriter:
         return types.get(kind.upper(), self._pa.string())
 
     def write(self, rows: Sequence[Mapping[str, Any]], vectors: NDArray[np.float32]) -> None:
-        """Add rows, each with all columns, and their vectors (n, d)."""
+        """Write rows, each with all columns, and their vectors (n, d)."""
         plain = [field for field in self._schema if field.name != "vector" or self._dtype is None]
         arrays = [self._pa.array([row[field.name] for row in rows], field.type) for field in plain]
         if self._dtype is not None:
@@ -69,9 +69,9 @@ class TableWriter:
 
 
 class TableReader:
-    """A Parquet file to read.
+    """Reads a Parquet file.
 
-    Raises `SourceError` when it is none, `MissingExtra` without pyarrow.
+    Raises `SourceError` if the file is not Parquet, `MissingExtra` without pyarrow.
     """
 
     def __init__(self, file: Path) -> None:
@@ -81,16 +81,16 @@ class TableReader:
             self._file = parquet.ParquetFile(file, memory_map=True)
         except (OSError, pa.ArrowException) as error:
             problem = f"{file} cannot be read as Parquet ({summarize_error(error)})"
-            raise SourceError(str(file), problem, "name the file that was exported, or export it again") from error
+            raise SourceError(str(file), problem, "check the path, or export the file again") from error
         self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         self.n_rows: int = self._file.metadata.num_rows
 
     def find_list_size(self, column: str) -> int | None:
-        """How long the lists of a column are, where its type fixes that."""
+        """Find the length of the lists of a column; None if its type has no fixed length."""
         return getattr(self._file.schema_arrow.field(column).type, "list_size", None)
 
     def iterate_blocks(self, columns: Sequence[str], vector: str | None) -> Iterator[tuple[list[dict[str, Any]], Any]]:
-        """Rows of `columns`, and the numbers of the column `vector`: (n, d), or a list of lists of unequal lengths."""
+        """Read blocks: rows of `columns`, and the vectors of the column `vector`, (n, d) or a list of lists."""
         wanted = list(dict.fromkeys([*columns, *([] if vector is None else [vector])]))
         for batch in self._file.iter_batches(_BLOCK_ROWS, columns=wanted):
             rows = batch.select(list(columns)).to_pylist()
@@ -98,7 +98,7 @@ class TableReader:
 
 
 def _convert_vectors(column: Any) -> Any:
-    """A column of lists as an array (n, d) where all are there and of one length, else as a list."""
+    """Convert a column of lists to an array (n, d) if all have one length and no nulls, else to a list."""
     lists = column.to_pylist() if column.null_count else None
     if lists is None:
         flat = column.flatten()

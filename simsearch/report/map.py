@@ -27,7 +27,7 @@ from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.sources.addresses import find_common_folder
 from simsearch.text import replace_invalid_unicode
 from simsearch.visualization.clusters import Cluster
-from simsearch.visualization.tsne import GridLayout
+from simsearch.visualization.grid import GridLayout
 
 MAX_MAP_IMAGES = 50_000
 """A map of more images is not readable; callers draw a sample."""

@@ -74,7 +74,7 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     timer.end_stage("search")
     notes = (*(embedder.notes if embedder else ()), *reranker.index.notes)
     if not hits and len(reranker.index) and not len(subset):
-        notes = (*notes, f"no image with a vector of {stored.model.backbone} matches the condition")
+        notes = (*notes, f"no image with a vector of {stored.model.backbone} matches the filter")
     names = tuple(example.label for example in examples)
     return Answer(
         names, stored.model.backbone, stored.fingerprint, tuple(hits), timer.milliseconds, notes, str(target.method)

@@ -1,1 +1,1 @@
-"""A whole collection at a glance: a map in two dimensions and clusters."""
+"""Visualization of a whole collection: clusters, and a two-dimensional layout."""

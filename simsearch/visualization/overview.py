@@ -1,4 +1,4 @@
-"""A collection looked at as a whole: its images in clusters, and laid out in the plane."""
+"""An overview of a collection: its images in clusters, and their layout in the plane."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelNotIndexed, UsageError
-from simsearch.filters import compile_sql as compile_condition
-from simsearch.filters import parse
+from simsearch.filters import compile_sql, parse
 from simsearch.notebook import GalleryItem, render_gallery
+from simsearch.search.ranking import SIMILARITY_DECIMALS
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.snapshot import open_model_views
+from simsearch.store.snapshot import open_snapshot
 from simsearch.visualization.clusters import Cluster, derive_folder_labels, find_clusters
-from simsearch.visualization.tsne import GridLayout, compute_tsne, snap_to_grid
+from simsearch.visualization.grid import GridLayout, snap_to_grid
+from simsearch.visualization.tsne import compute_tsne
 
 MAX_IMAGES = 50_000
-"""Of more images a sample is taken, the same for the same seed."""
+"""The most images of an overview. Of more images, a sample is drawn with the seed."""
 
-_SHOWN_IN_NOTEBOOK = 20
+_MAX_NOTEBOOK_CLUSTERS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSelection:
-    """Which images are looked at: those of which a condition holds, at most `n_most`, drawn with the seed."""
+    """The images of an overview: those that match a filter, at most `max_images`, drawn with the seed."""
 
     where: str | None = None
     max_images: int = MAX_IMAGES
@@ -35,7 +36,7 @@ class ImageSelection:
 
 @dataclass(frozen=True, slots=True)
 class OverviewImage:
-    """An image by its first file. `label` is the name of its folder, None where folders say nothing."""
+    """An image with its first file. `label` is the name of its folder; None if the folders do not group images."""
 
     image_id: int
     path: str
@@ -44,9 +45,9 @@ class OverviewImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clustering:
-    """Images in clusters, the larger ones first; the clusters hold row numbers of `images`.
+    """Images in clusters, the largest first; the clusters have row numbers of `images`.
 
-    `n_images` is how many there were to look at: more than `images` where only a sample of them was.
+    `n_images` is the number of all selected images: more than `images` if only a sample was clustered.
     """
 
     backbone: str
@@ -56,11 +57,11 @@ class Clustering:
     clusters: tuple[Cluster, ...] = field(repr=False)
 
     def list_typical(self, found: Cluster) -> tuple[OverviewImage, ...]:
-        """The five most typical images of one of the clusters, the most typical first."""
+        """List the five most typical images of a cluster, the most typical first."""
         return tuple(self.images[row] for row in found.typical)
 
     def list_members(self, found: Cluster) -> tuple[OverviewImage, ...]:
-        """All images of one of the clusters, the most typical first."""
+        """List all images of a cluster, the most typical first."""
         return tuple(self.images[row] for row in found.members)
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,20 +80,20 @@ class Clustering:
         return {
             "cluster": found.number,
             "size": found.size,
-            "tightness": round(found.tightness, 6),
+            "tightness": round(found.tightness, SIMILARITY_DECIMALS),
             "label": found.label,
-            "label_share": round(found.label_share, 6),
+            "label_share": round(found.label_share, SIMILARITY_DECIMALS),
             "images": [{"image_id": image.image_id, "path": image.path} for image in self.list_members(found)],
         }
 
     def _repr_html_(self) -> str:
         """The first clusters with their most typical pictures, for a notebook."""
-        return "".join(_render_cluster(self, found) for found in self.clusters[:_SHOWN_IN_NOTEBOOK])
+        return "".join(_render_cluster(self, found) for found in self.clusters[:_MAX_NOTEBOOK_CLUSTERS])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CollectionLayout(Clustering):
-    """The same with a place for each of `images` on a grid, near those that are alike."""
+    """Clusters, and a cell of a grid for each of `images`, near similar images."""
 
     grid: GridLayout = field(repr=False)
 
@@ -102,9 +103,9 @@ class CollectionLayout(Clustering):
 
 
 def cluster_collection(catalog: Catalog, stored: StoredModel, k: int | None, selection: ImageSelection) -> Clustering:
-    """The images of a model in k clusters, or in as many as are found.
+    """Cluster the images of a model into k clusters, or into the number that `choose_k` finds.
 
-    Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
+    Raises `ModelNotIndexed` if the model has no images, `UsageError` if no image matches or k is out of range.
     """
     n_images, images, vectors = _gather_images(catalog, stored, selection)
     found = find_clusters(vectors, k, _collect_labels(images), seed=selection.seed)
@@ -114,7 +115,7 @@ def cluster_collection(catalog: Catalog, stored: StoredModel, k: int | None, sel
 def lay_out_collection(
     catalog: Catalog, stored: StoredModel, k: int | None, selection: ImageSelection
 ) -> CollectionLayout:
-    """The same, laid out. Raises what `clustered` raises."""
+    """Cluster the images of a model and lay them out on a grid. Raises what `cluster_collection` raises."""
     n_images, images, vectors = _gather_images(catalog, stored, selection)
     found = find_clusters(vectors, k, _collect_labels(images), seed=selection.seed)
     grid = snap_to_grid(compute_tsne(vectors, seed=selection.seed))
@@ -124,21 +125,22 @@ def lay_out_collection(
 def _gather_images(
     catalog: Catalog, stored: StoredModel, selection: ImageSelection
 ) -> tuple[int, tuple[OverviewImage, ...], NDArray[np.float32]]:
-    """How many images there are, and of those that are looked at what is shown and the vectors (n, d)."""
-    with open_model_views(catalog.folder, stored, originals_only=True) as found:
-        ids = found.list_view_ids()
+    """Read the images of a selection: the number of matches, and the images of the sample with vectors (n, d)."""
+    with open_snapshot(catalog.folder) as snapshot:
+        views = snapshot.select_views(stored, originals_only=True)
+        ids = views.list_view_ids()
         if not len(ids):
-            problem = f"{catalog.folder} has no image of {stored.model.backbone} to look at"
+            problem = f"{catalog.folder} has no image of {stored.model.backbone}"
             raise ModelNotIndexed(str(catalog.folder), problem, "index a folder into it first")
         if selection.where is not None:
-            condition = compile_condition(parse(selection.where), catalog.count_columns())
-            ids = np.intersect1d(ids, catalog.find_matching_ids(stored.id, condition))
+            condition = compile_sql(parse(selection.where), snapshot.catalog.count_columns())
+            ids = np.intersect1d(ids, snapshot.catalog.find_matching_ids(stored.id, condition))
         if not len(ids):
-            raise UsageError(f"no image of {catalog.folder} matches the condition", "ask for others with --where")
+            raise UsageError(f"no image of {catalog.folder} matches the filter", "change --where")
         chosen = ids
         if len(ids) > selection.max_images:
             chosen = np.sort(np.random.default_rng(selection.seed).choice(ids, selection.max_images, replace=False))
-        records, vectors = found.read_records(chosen)
+        records, vectors = views.read_records(chosen)
     labels = derive_folder_labels([record.path for record in records])
     shown = (
         OverviewImage(record.image_id, record.path, None if labels is None else labels[row])

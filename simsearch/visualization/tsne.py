@@ -1,14 +1,12 @@
-"""Unit vectors to places in the plane: near pictures lie near each other.
+"""t-SNE: map unit vectors to positions in the plane so that similar pictures are near each other.
 
-t-SNE (van der Maaten & Hinton 2008), with the repulsion of all pairs calculated on a grid by FFT (Linderman et al.
-2019, "FIt-SNE"), so that time grows with n and nothing heavier than NumPy is needed. Of each picture's ten nearest stay
-its nearest, on 1,200 and 10,000 photographs: 0.68 and 0.39 here, 0.65 and 0.24 with UMAP, 0.10 and 0.02 with two
-principal directions; scikit-learn's t-SNE keeps 0.68 of the 1,200.
+t-SNE (van der Maaten & Hinton 2008), with the repulsion of all pairs computed on a grid by FFT (Linderman et al. 2019,
+"FIt-SNE"), so that the time grows with n and NumPy is the only dependency. The share of the ten nearest neighbors that
+is preserved, on 1,200 and 10,000 photographs: 0.68 and 0.39 here, 0.65 and 0.24 with UMAP, 0.10 and 0.02 with two
+principal components; scikit-learn's t-SNE preserves 0.68 on the 1,200.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,69 +19,59 @@ Ints = NDArray[np.int64]
 _PERPLEXITY = 15
 _N_NEIGHBORS = 3 * _PERPLEXITY
 _N_EARLY, _N_STEPS = 100, 350
-_EXAGGERATION = 12.0  # in the early steps, as in the original; learning rate and start as Kobak & Berens 2019
+_EXAGGERATION = 12.0  # in the early steps, as in the paper; learning rate and initialization as in Kobak & Berens 2019
 _SPACING = 0.5
-"""Of the grid's nodes, where the kernel's own scale is 1: forces are within 6 % of the exact sum, the map no worse."""
+"""The distance of grid nodes, where the scale of the kernel is 1. Forces are within 6 % of the exact sum, which does
+not make the map worse."""
 
 _MANY_ROWS, _FEW_COLUMNS = 20_000, 128
-_EMPTY_SHARE, _RIM_SHARE = 0.5, 0.15
-
-
-@dataclass(frozen=True, slots=True)
-class GridLayout:
-    """Places snapped to cells: `columns` and `rows` (n,) from the upper left, no two alike, below `side`.
-
-    `exact` (n, 2) are the places themselves, in cells: column and row with their fractions.
-    """
-
-    side: int
-    columns: Ints
-    rows: Ints
-    exact: Floats
 
 
 def compute_tsne(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32]:
-    """Places (n, 2) float32 in [0, 1] for unit rows (n, d); the same for the same vectors, seed and machine.
+    """Compute positions (n, 2) float32 in [0, 1] for unit rows (n, d); deterministic for a seed and a machine.
 
-    The longer side of the map fills [0, 1], the shorter lies in its middle. Neighbours are those by cosine
-    similarity; of more than 20,000 rows, within the first 128 principal directions.
+    The longer side of the map fills [0, 1], the shorter side is centered. Neighbors are by cosine similarity; for more
+    than 20,000 rows, within the first 128 principal components.
     """
     n = len(vectors)
-    if n < 3:  # no triangle, no layout: side by side
+    if n < 3:  # too few for a layout: side by side
         return np.stack([np.linspace(0, 1, n + 2)[1:-1], np.full(n, 0.5)], axis=1).astype(np.float32)
     flat = compute_pca(vectors, 2, seed=seed)
     seen = compute_pca(vectors, _FEW_COLUMNS, seed=seed) if n > _MANY_ROWS else vectors
-    places = _descend(_initialize_places(flat, seed), _compute_affinities(*_find_neighbors(_normalize_rows(seen))))
-    low, high = places.min(axis=0), places.max(axis=0)
+    positions = _descend(
+        _initialize_positions(flat, seed), _compute_affinities(*_find_neighbors(_normalize_rows(seen)))
+    )
+    low, high = positions.min(axis=0), positions.max(axis=0)
     length = (high - low).max() or 1.0
-    fitted: NDArray[np.float32] = ((places - (low + high) / 2) / length + 0.5).clip(0, 1).astype(np.float32)
+    fitted: NDArray[np.float32] = ((positions - (low + high) / 2) / length + 0.5).clip(0, 1).astype(np.float32)
     return fitted
 
 
 def compute_pca(vectors: NDArray[np.float32], width: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """The rows' coordinates (n, min(width, n, d)) along their first principal directions, centred.
+    """Compute the coordinates (n, min(width, n, d)) of the centered rows along their first principal directions.
 
-    By subspace iteration from a seeded start (Halko et al. 2011, algorithm 4.4). Of a direction and its opposite,
-    the one is taken in which the largest entry is positive.
+    Subspace iteration from a seeded start (Halko et al. 2011, algorithm 4.4). The sign of a direction is chosen so that
+    its largest entry is positive.
     """
     n, d = vectors.shape
     width = min(width, n, d)
-    centred = vectors - vectors.mean(axis=0)
+    centered = vectors - vectors.mean(axis=0)
     basis = np.random.default_rng(seed).standard_normal((d, min(d, width + 10)))
     for _ in range(5):
-        basis = _orthonormalize(centred.T @ (centred @ basis.astype(np.float32)))
-    within = (centred @ basis.astype(np.float32)).astype(np.float64)
+        basis = _orthonormalize(centered.T @ (centered @ basis.astype(np.float32)))
+    within = (centered @ basis.astype(np.float32)).astype(np.float64)
     _, directions = np.linalg.eigh(within.T @ within)
     axes = basis @ directions[:, ::-1][:, :width]
     axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])
-    coordinates: NDArray[np.float32] = centred @ axes.astype(np.float32)
+    coordinates: NDArray[np.float32] = centered @ axes.astype(np.float32)
     return coordinates
 
 
 def _orthonormalize(block: NDArray[np.floating]) -> Floats:
-    """An orthonormal basis of the columns (d, m), with zeros for those that add nothing.
+    """Compute an orthonormal basis of the columns (d, m), with zeros for linearly dependent columns.
 
-    By the eigenvectors of the columns' products: a QR decomposition in several threads takes seconds on a busy machine.
+    It uses the eigenvectors of the Gram matrix, because a QR decomposition in several threads takes seconds on a busy
+    machine.
     """
     columns = block.astype(np.float64)
     squares, mixes = np.linalg.eigh(columns.T @ columns)
@@ -92,72 +80,33 @@ def _orthonormalize(block: NDArray[np.floating]) -> Floats:
     return basis
 
 
-def snap_to_grid(places: NDArray[np.float32]) -> GridLayout:
-    """Each place's cell on a square grid where half of those that places fall into stay free: the nearest free one.
-
-    Places take their turn by how near they lie to the middle of their cell, equal ones in their order; of equally
-    near free cells the first by row, then column, is taken.
-    """
-    n = len(places)
-    length = np.sqrt(n / (1 - _EMPTY_SHARE))
-    rim = 1 + int(_RIM_SHARE * length)  # room for what is crowded at an edge
-    side = int(np.ceil(length)) + 2 * rim
-    scaled = places.astype(np.float64) * length + rim
-    own = scaled.astype(np.int64)
-    taken = np.zeros((side, side), dtype=bool)  # by row, column
-    cells = np.empty((n, 2), dtype=np.int64)
-    for i in np.argsort(((scaled - own - 0.5) ** 2).sum(axis=1), kind="stable").tolist():
-        cells[i] = _find_free_cell(taken, own[i], scaled[i])
-        taken[cells[i, 1], cells[i, 0]] = True
-    return GridLayout(side, cells[:, 0], cells[:, 1], scaled)
-
-
-def _find_free_cell(taken: NDArray[np.bool_], own: Ints, place: Floats) -> tuple[int, int]:
-    """The free cell (column, row) whose middle is nearest to a place, looked for in growing squares."""
-    side = len(taken)
-    column, row = own.tolist()
-    if not taken[row, column]:
-        return column, row
-    reach = 1
-    while True:
-        top, left = max(0, row - reach), max(0, column - reach)
-        rows, columns = np.nonzero(~taken[top : row + reach + 1, left : column + reach + 1])
-        if len(rows):
-            distances = (columns + left + 0.5 - place[0]) ** 2 + (rows + top + 0.5 - place[1]) ** 2
-            best = int(distances.argmin())
-            # A cell outside the square may be nearer than one in its corner.
-            if distances[best] <= reach**2 or reach >= side:
-                return int(columns[best]) + left, int(rows[best]) + top
-        reach *= 2
-
-
 def _normalize_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     rows: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-12)
     return rows
 
 
-def _initialize_places(flat: NDArray[np.float32], seed: int) -> Floats:
-    """The first two principal coordinates, small, and a little apart: equal vectors must be able to part."""
+def _initialize_positions(flat: NDArray[np.float32], seed: int) -> Floats:
+    """Initialize positions with the first two principal components, scaled down, plus noise to separate equal rows."""
     start = np.zeros((len(flat), 2))
     start[:, : flat.shape[1]] = flat / max(float(flat[:, 0].std()), 1e-12)
     return 1e-2 * (start + 1e-3 * np.random.default_rng(seed).standard_normal(start.shape))
 
 
 def _find_neighbors(vectors: NDArray[np.float32]) -> tuple[Ints, Floats]:
-    """The nearest others of each row: their numbers and squared distances, (n, k) each, rising distance."""
+    """Find the nearest other rows of each row: row numbers and squared distances, (n, k) each, by rising distance."""
     n = len(vectors)
     k = min(_N_NEIGHBORS, n - 1)
     index = ExactIndex.create_empty(vectors.shape[1])
     index.add(np.arange(n), vectors)
     similarities, ids = index.search(vectors, k + 1)
-    itself = ids == np.arange(n)[:, None]
-    itself[~itself.any(axis=1), -1] = True  # among many equal ones a row may miss itself
-    return ids[~itself].reshape(n, k), 2 - 2 * similarities[~itself].reshape(n, k).astype(np.float64)
+    is_self = ids == np.arange(n)[:, None]
+    is_self[~is_self.any(axis=1), -1] = True  # a row with many equal rows may be missing in its own list
+    return ids[~is_self].reshape(n, k), 2 - 2 * similarities[~is_self].reshape(n, k).astype(np.float64)
 
 
 def _compute_affinities(ids: Ints, distances: Floats) -> tuple[Ints, Ints, Floats]:
-    """The sum-to-one affinities p_ij = p_ji as rows i (rising), columns j and values, (m,) each."""
+    """Compute symmetric affinities p_ij that sum to 1, as rows i (rising), columns j and values, (m,) each."""
     n, k = ids.shape
     conditional = _compute_conditional_affinities(distances, min(_PERPLEXITY, k / 3 + 1)).ravel()
     one, other = np.repeat(np.arange(n), k), ids.ravel()
@@ -167,7 +116,7 @@ def _compute_affinities(ids: Ints, distances: Floats) -> tuple[Ints, Ints, Float
 
 
 def _compute_conditional_affinities(distances: Floats, perplexity: float) -> Floats:
-    """Gaussian weights (n, k) of each row's neighbours, summing to one, each row of that perplexity: by bisection."""
+    """Compute Gaussian weights (n, k) of the neighbors of each row, with sum 1 and the given perplexity."""
     beyond = distances - distances[:, :1]
     low, high = np.zeros((len(beyond), 1)), np.full((len(beyond), 1), np.inf)
     precision = 1 / np.maximum(beyond.mean(axis=1, keepdims=True), 1e-12)
@@ -183,29 +132,29 @@ def _compute_conditional_affinities(distances: Floats, perplexity: float) -> Flo
 
 
 def _descend(start: Floats, affinities: tuple[Ints, Ints, Floats]) -> Floats:
-    """Gradient descent from `start` (n, 2), with momentum and a gain of its own for each coordinate."""
+    """Run gradient descent from `start` (n, 2), with momentum and an adaptive gain for each coordinate."""
     one, other, values = affinities
     firsts = np.searchsorted(one, np.arange(len(start)))
-    places = start[:, 0] + 1j * start[:, 1]  # one complex number a place: half the passes over the pairs
+    positions = start[:, 0] + 1j * start[:, 1]  # complex numbers need half the passes over the pairs
     speed, gains = np.zeros_like(start), np.ones_like(start)
     rate = len(start) / _EXAGGERATION
     repulsion = _Repulsion()
     for step in range(_N_STEPS):
         is_early = step < _N_EARLY
-        apart = places[one] - places[other]
+        apart = positions[one] - positions[other]
         pulls = apart * (values / (1 + apart.real**2 + apart.imag**2))
         pull = np.add.reduceat(pulls, firsts) * (_EXAGGERATION if is_early else 1.0)
-        gradient = 4 * (pull - repulsion.push(places)).view(np.float64).reshape(-1, 2)
+        gradient = 4 * (pull - repulsion.push(positions)).view(np.float64).reshape(-1, 2)
         agrees = (gradient > 0) == (speed > 0)
         gains = np.maximum(np.where(agrees, 0.8 * gains, gains + 0.2), 0.01)
         speed = (0.5 if is_early else 0.8) * speed - rate * gains * gradient
-        places = places + speed[:, 0] + 1j * speed[:, 1]
-        places -= places.mean()
-    return places.view(np.float64).reshape(-1, 2)
+        positions = positions + speed[:, 0] + 1j * speed[:, 1]
+        positions -= positions.mean()
+    return positions.view(np.float64).reshape(-1, 2)
 
 
 def _compute_node_weights() -> Floats:
-    """The kernel w between the 16 nodes around a place, (16, 16)."""
+    """Compute the kernel w between the 16 nodes around a position, (16, 16)."""
     node = np.arange(16)
     x, y = (axis[:, None] - axis[None, :] for axis in (node // 4, node % 4))
     return 1 / (1 + _SPACING**2 * (x**2 + y**2))
@@ -215,19 +164,19 @@ _NODE_WEIGHTS = _compute_node_weights()
 
 
 class _Repulsion:
-    """What all places push each place with: sum_j w_ij^2 (y_i - y_j) / sum_kl w_kl, w = 1 / (1 + distance^2)."""
+    """The repulsion of each position: sum_j w_ij^2 (y_i - y_j) / sum_kl w_kl, with w = 1 / (1 + distance^2)."""
 
     def __init__(self) -> None:
         self._side = 0
         self._kernels: list[NDArray[np.complexfloating]] = []
 
-    def push(self, places: NDArray[np.complex128]) -> NDArray[np.complex128]:
-        """The push (n,) on each place (n,), complex both.
+    def push(self, positions: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Compute the repulsion (n,) of each position (n,), both complex.
 
-        Places are shared out to the 4 x 4 nodes around them (cubic Lagrange), the nodes' sums convolved with the
-        kernels by FFT, and read off with the same shares.
+        Positions are distributed to the 4 x 4 nodes around them (cubic Lagrange interpolation), the sums of the nodes
+        are convolved with the kernels by FFT, and the result is interpolated with the same shares.
         """
-        scaled = places.view(np.float64).reshape(-1, 2) / _SPACING
+        scaled = positions.view(np.float64).reshape(-1, 2) / _SPACING
         scaled = scaled - scaled.min(axis=0) + 1
         side = int(np.ceil((scaled.max() + 4) / 32)) * 32
         nodes, shares = _compute_shares(scaled, 2 * side)
@@ -237,12 +186,14 @@ class _Repulsion:
             (np.fft.irfft2(spectrum * kernel, s=(2 * side, 2 * side)).ravel()[nodes] * shares).sum(axis=1)
             for kernel in self._compute_spectra(side)
         )
-        itself = ((shares @ _NODE_WEIGHTS) * shares).sum()  # what every place has of itself in its own nodes
-        pushes: NDArray[np.complex128] = (x + 1j * y) / (total.sum() - itself)
+        own_weight = (
+            (shares @ _NODE_WEIGHTS) * shares
+        ).sum()  # of each position with itself
+        pushes: NDArray[np.complex128] = (x + 1j * y) / (total.sum() - own_weight)
         return pushes
 
     def _compute_spectra(self, side: int) -> list[NDArray[np.complexfloating]]:
-        """Of w, w^2 dx and w^2 dy on a torus twice as long as the map, so that nothing reaches around it."""
+        """Compute the spectra of w, w^2 dx and w^2 dy on a torus twice as long as the map, so that nothing wraps."""
         if side != self._side:
             offsets = np.fft.fftfreq(2 * side, 1 / (2 * side)) * _SPACING
             dx, dy = offsets[:, None], offsets[None, :]
@@ -253,7 +204,7 @@ class _Repulsion:
 
 
 def _compute_shares(scaled: Floats, length: int) -> tuple[Ints, Floats]:
-    """The 16 nodes around each place, as numbers on a `length` x `length` grid, and the place's share in each."""
+    """Compute the 16 nodes around each position, as indices of a `length` x `length` grid, and its share in each."""
     before = np.floor(scaled).astype(np.int64)
     t = (scaled - before)[:, :, None]
     edge, middle = (t + 1) * t, (t - 1) * (t - 2)

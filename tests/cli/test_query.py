@@ -93,7 +93,7 @@ def test_a_filter_and_a_reranking_method(home: Path):
     assert "(histogram, k-reciprocal20)" in shown.stdout
     nothing = run("query", "--id", 1, "--where", "width > 5000", cwd=home)
     assert (nothing.returncode, nothing.stdout) == (0, "1: no results; lower --min-similarity or relax --where\n")
-    assert "matches the condition" in nothing.stderr
+    assert "matches the filter" in nothing.stderr
 
 
 def test_the_default_reranking_of_the_collection_is_used_shown_and_switched_off(home: Path, tmp_path: Path):
@@ -175,7 +175,7 @@ def test_custom_columns_are_stored_and_cleared(home: Path, tmp_path: Path):
     for arguments, code, message in (
         ([], 2, "nothing to annotate"),
         (["no.csv"], 1, "no.csv cannot be read (No such file or directory)"),
-        (["--clear", "x"], 2, "no column 'x' of yours; there are none"),
+        (["--clear", "x"], 2, "no column 'x' of yours; it has no columns of yours"),
     ):
         done = run("annotate", *arguments, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (code, "")

@@ -106,7 +106,7 @@ def test_columns_go_when_they_are_cleared_and_with_their_images(indexed: Path, p
     oneshot.annotate(indexed, table(photos, "image_id,price,colour\n3,10,blue\n4,20,red\n"))
     assert oneshot.clear_columns(indexed, ["price"]) == 2
     assert set(noted(indexed)) == {(3, "colour"), (4, "colour")}
-    with pytest.raises(UsageError, match="no column 'price' of yours; there are colour"):
+    with pytest.raises(UsageError, match="no column 'price' of yours; its columns are colour"):
         oneshot.clear_columns(indexed, ["colour", "price"])
     assert len(noted(indexed)) == 2
     oneshot.remove(indexed, [str(photos / "a" / "picture_02.png")])
@@ -124,21 +124,21 @@ def test_they_survive_when_a_file_is_moved(indexed: Path, photos: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.csv", "file,price\na.jpg,3\n", "no column path and no image_id"),
+        ("t.csv", "file,price\na.jpg,3\n", "no column path or image_id"),
         ("t.csv", "", "no column path"),
-        ("t.csv", "path,n,n\na,1,2\n", "two of one name"),
+        ("t.csv", "path,n,n\na,1,2\n", "a repeated name"),
         ("t.csv", "path,\na,1\n", "column without a name"),
         ("t.csv", "path,n\na,1,2\n", "line 2 has more cells than the header"),
-        ("t.csv", "path,n\n,1\n", "line 2: no path and no image_id"),
-        ("t.csv", "image_id,n\nx,1\n", "line 2: 'x' is no image_id"),
-        ("t.csv", "path,n\nnowhere.jpg,1\n", "has none of its 1 images, such as nowhere.jpg"),
+        ("t.csv", "path,n\n,1\n", "line 2: no path or image_id"),
+        ("t.csv", "image_id,n\nx,1\n", "line 2: 'x' is not an image_id"),
+        ("t.csv", "path,n\nnowhere.jpg,1\n", "has none of the 1 images in"),
         ("t.json", "{", r"t\.json cannot be read \(Expecting"),
         ("t.json", "3", "neither a list nor an object"),
-        ("t.json", "[3]", "entry 1 is no object"),
-        ("t.json", '[{"path": "a", "x": [1]}]', "entry 1 has a value that is neither text nor a finite number"),
+        ("t.json", "[3]", "entry 1 is not an object"),
+        ("t.json", '[{"path": "a", "x": [1]}]', "entry 1 has a value that is not text or a finite number"),
         ("t.json", '[{"path": "a", "x": NaN}]', "entry 1 has a value"),
         ("t.json", '[{"x": 1}]', "entry 1: no path"),
-        ("t.xlsx", "", "no table that is read; name a .csv or a .json"),
+        ("t.xlsx", "", "unsupported format; use a .csv or .json"),
     ],
 )
 def test_a_wrong_table_is_told_and_nothing_is_noted(indexed: Path, tmp_path: Path, name: str, text: str, message: str):

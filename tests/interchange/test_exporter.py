@@ -134,7 +134,7 @@ def test_vectors_can_be_left_out(stored, tmp_path):
         columns = pq.read_schema(text).names if name.endswith("parquet") else text.read_text("utf-8").splitlines()[0]
         assert "digest" in columns
         assert "vector" not in columns
-    with pytest.raises(UsageError, match="npy layout is made of vectors"):
+    with pytest.raises(UsageError, match="npy layout needs vectors"):
         export(*stored, tmp_path / "npy", vectors="none")
 
 
@@ -153,7 +153,7 @@ def test_a_large_npy_export_is_in_parts_that_belong_together(folder, stored, tmp
 
 
 def test_a_file_without_a_known_extension_needs_a_format(stored, tmp_path):
-    with pytest.raises(UsageError, match=r"a\.xlsx does not say which format is meant"):
+    with pytest.raises(UsageError, match=r"a\.xlsx has no known extension"):
         export(*stored, tmp_path / "a.xlsx")
     assert export(*stored, tmp_path / "a.txt", format="csv").format == "csv"
 
@@ -289,7 +289,7 @@ def test_a_folder_as_clip_retrieval_writes_it_is_read_in_order(tmp_path):
 def test_columns_of_other_names_can_be_named(tmp_path):
     table = pa.table({"where": ["1.jpg"], "clip": [[3.0, 4.0]]})
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match=r"a\.parquet has no column .*; it has where, clip; say which column"):
+    with pytest.raises(SourceError, match=r"a\.parquet has no column .*; it has where, clip; rename the column"):
         open_embeddings(tmp_path / "a.parquet")
     paths, vectors = taken(open_embeddings(tmp_path / "a.parquet", columns=ColumnNames(path="where", vector="clip")))
     assert (paths, vectors.tolist()) == (["1.jpg"], [pytest.approx([0.6, 0.8])])
@@ -320,9 +320,9 @@ BAD_ROWS = {
     "2 numbers where 3 are expected": {"path": "2.jpg", "vector": [1, 2]},
     "0 numbers where 3 are expected": {"path": "2.jpg", "vector": None},
     "a number is not finite": {"path": "2.jpg", "vector": [1, float("nan"), 2]},
-    "all zeros": {"path": "2.jpg", "vector": [0, 0, 0]},
-    "there is no path": {"path": "", "vector": [1, 2, 3]},
-    "a vector is no list of numbers": {"path": "2.jpg", "vector": ["x", "y", "z"]},
+    "all numbers are zero": {"path": "2.jpg", "vector": [0, 0, 0]},
+    "the path is missing": {"path": "", "vector": [1, 2, 3]},
+    "a vector is not a list of numbers": {"path": "2.jpg", "vector": ["x", "y", "z"]},
 }
 
 
@@ -349,7 +349,7 @@ def test_a_bad_row_far_down_is_found_under_its_own_number(tmp_path):
 def test_counts_that_differ_are_told_before_anything_is_read(tmp_path):
     np.save(tmp_path / "a.npy", vectors_of(3))
     (tmp_path / "a.csv").write_text("path\n1.jpg\n2.jpg\n")
-    with pytest.raises(SourceError, match=r"a\.npy has 3 vectors and a\.csv 2 rows; they must be of the same export"):
+    with pytest.raises(SourceError, match=r"a\.npy has 3 vectors and a\.csv 2 rows; use two files of the same export"):
         open_embeddings(tmp_path / "a.npy")
     for folder, n in (("img_emb", 2), ("metadata", 1)):
         (tmp_path / "e" / folder).mkdir(parents=True)
@@ -383,15 +383,15 @@ def test_what_is_no_source_of_vectors_is_said_so(tmp_path):
     for name in ("flat", "objects", "torn"):
         (tmp_path / f"{name}.txt").write_text("1.jpg\n")
     (tmp_path / "empty").mkdir()
-    assert "there is no" in complaint("missing.npy")
-    assert "float64 (3,), not vectors" in complaint("flat.npy")
-    assert "nothing beside" in complaint("alone.npy")
+    assert "does not exist" in complaint("missing.npy")
+    assert "float64 (3,), not an array" in complaint("flat.npy")
+    assert "has no table of paths" in complaint("alone.npy")
     assert "cannot be read as .npy" in complaint("objects.npy")
     assert "cannot be read as .npy" in complaint("torn.npy", b"\x93NUMPY")
     assert "has no img_emb/*.npy" in complaint("empty")
-    assert "in no format that is read" in complaint("a.xlsx", b"")
+    assert "unsupported format" in complaint("a.xlsx", b"")
     assert "cannot be read as Parquet" in complaint("a.parquet", b"PAR1 no")
-    assert "holds no vectors" in complaint("a.jsonl", b"")
+    assert "has no vectors" in complaint("a.jsonl", b"")
     assert "cannot be read" in complaint("b.jsonl", b"{")
     assert "cannot be read" in complaint("b.csv", b"path,vector\n\xff\xfe,[1]\n")
     assert "has no column" in complaint("c.csv", b"name,x\na,1\n")

@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_skipped_and_remembered(source, photos: Path, col
     assert (done.n_added, len(done.skips)) == (12, 3)
     reasons = {os.path.basename(skip.path): skip.reason for skip in done.skips}
     assert "No such file" in reasons["missing.png"]
-    assert "on the network" in reasons["a.jpg"]
+    assert "web addresses are not imported" in reasons["a.jpg"]
     with Collection.open(collection) as opened:
         assert len(opened.info().to_dict()["skipped"]) == 3
 
@@ -118,7 +118,7 @@ def test_a_picture_that_has_no_vector_cannot_be_asked_with(source, photos: Path,
     with Collection.open(collection) as opened:
         with pytest.raises(ModelError, match=r"clip has imported vectors only.*--id"):
             opened.search(new)
-        with pytest.raises(ModelError, match="edited pictures cannot be embedded"):
+        with pytest.raises(ModelError, match="cannot embed edited pictures"):
             opened.duplicates()
 
 
@@ -132,7 +132,7 @@ def test_indexing_goes_on_with_a_backbone_that_can_embed(source, photos: Path, c
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("vgg16", "a backbone of simsearch"), ("builtin", "a backbone"), ("a/b", "no name"), ("", "no name")],
+    [("vgg16", "simsearch has a backbone"), ("builtin", "a backbone"), ("a/b", "not a valid"), ("", "not a valid")],
 )
 def test_a_name_must_be_one_and_free(source, collection: Path, name: str, message: str):
     with pytest.raises(UsageError, match=message):
@@ -144,7 +144,7 @@ def test_one_name_has_one_width(source, photos: Path, collection: Path):
     file, paths, _ = source
     oneshot.import_embeddings(collection, file, "clip", root=photos)
     wide = write_csv(photos.parent / "wide.csv", paths, unit_rows(12, 16))
-    with pytest.raises(UsageError, match="vectors of clip with 8 numbers, these have 16"):
+    with pytest.raises(UsageError, match="vectors of clip of width 8, these have width 16"):
         oneshot.import_embeddings(collection, wide, "clip", root=photos)
 
 

@@ -20,7 +20,7 @@ from simsearch.report.map import MAX_MAP_IMAGES, CollectionMap, MapImage, choose
 from simsearch.report.projector import MAX_SPRITE_PX, export_projector, plan_sprite
 from simsearch.store.catalog import Catalog
 from simsearch.visualization.clusters import Cluster, find_clusters
-from simsearch.visualization.tsne import snap_to_grid
+from simsearch.visualization.grid import snap_to_grid
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 

@@ -70,7 +70,7 @@ def test_nothing_to_look_at_is_said(filled: Path, photos: Path):
     with Collection.open(filled) as opened:
         with pytest.raises(UsageError, match=r"no image of .* matches"):
             opened.clusters(selection=ImageSelection(where="class = z"))
-        with pytest.raises(UsageError, match="12 images cannot be shared out to 13 clusters"):
+        with pytest.raises(UsageError, match="12 images cannot form 13 clusters"):
             opened.clusters(13)
     oneshot.remove(filled, [str(photos)])
     with Collection.open(filled) as opened, pytest.raises(ModelNotIndexed, match="no image of histogram"):

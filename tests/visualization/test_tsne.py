@@ -10,7 +10,8 @@ from simsearch.models.choice import ModelChoice
 from simsearch.store.catalog import Catalog
 from simsearch.store.snapshot import open_model_views
 from simsearch.visualization.clusters import choose_k, derive_folder_labels, find_clusters
-from simsearch.visualization.tsne import _Repulsion, compute_pca, compute_tsne, snap_to_grid
+from simsearch.visualization.grid import snap_to_grid
+from simsearch.visualization.tsne import _Repulsion, compute_pca, compute_tsne
 from tests.support import oneshot
 
 
@@ -193,7 +194,7 @@ def test_a_cluster_is_named_by_its_commonest_class():
 
 @pytest.mark.parametrize("k", [0, -1, 11])
 def test_more_clusters_than_images_or_none_is_a_usage_error(k):
-    with pytest.raises(UsageError, match=f"10 images cannot be shared out to {k} clusters"):
+    with pytest.raises(UsageError, match=f"10 images cannot form {k} clusters"):
         find_clusters(blobs(1, 10)[0], k)
 
 
