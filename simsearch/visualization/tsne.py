@@ -186,9 +186,7 @@ class _Repulsion:
             (np.fft.irfft2(spectrum * kernel, s=(2 * side, 2 * side)).ravel()[nodes] * shares).sum(axis=1)
             for kernel in self._compute_spectra(side)
         )
-        own_weight = (
-            (shares @ _NODE_WEIGHTS) * shares
-        ).sum()  # of each position with itself
+        own_weight = ((shares @ _NODE_WEIGHTS) * shares).sum()  # of each position with itself
         pushes: NDArray[np.complex128] = (x + 1j * y) / (total.sum() - own_weight)
         return pushes
 
