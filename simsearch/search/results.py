@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from simsearch.images.augmentation import Transformation
-from simsearch.notebook import GalleryItem, render_gallery
 from simsearch.text import replace_invalid_unicode
 
 _MAX_NOTEBOOK_HITS = 20
@@ -109,6 +108,8 @@ class Answer:
         }
 
     def _repr_html_(self) -> str:
-        """The first twenty hits with their pictures, for a notebook."""
+        """Render the first twenty hits with their pictures, for a notebook."""
+        from simsearch.notebook import GalleryItem, render_gallery  # only a notebook needs them
+
         shown = [GalleryItem(hit.path, f"{hit.rank} · {hit.similarity:.4f}") for hit in self.hits[:_MAX_NOTEBOOK_HITS]]
         return render_gallery(f"{', '.join(self.queries)} ({self.backbone})", shown)
