@@ -342,7 +342,7 @@ def test_workers_of_another_version_refuse(machines: Machines, mixed: Path):
     model = resolve_model(HISTOGRAM)
     order = WorkerConfig(model, NO_AUGMENTATION, 10**8, 1, PortableModel(model), KnownContents())
     blocks = list(split_into_blocks(scan_sources([str(mixed / "objects")]).files, 100))
-    with pytest.raises(ClusterError, match=r"has simsearch .*, this one has 0\.0\.0; install the same version"):
+    with pytest.raises(ClusterError, match=r"has simsearch .*, this machine has 0\.0\.0; install the same version"):
         list(embed_blocks(blocks, replace(order, version="0.0.0"), plan_workers()))
 
 
