@@ -102,8 +102,8 @@ class ViewChoice:
     def apply_to(self, current: Augmentation) -> Augmentation:
         """Return `current` with the chosen fields replaced."""
         n_views, seed = (
-            was if asked is None else asked
-            for was, asked in ((current.n_views, self.n_views), (current.seed, self.seed))
+            present if chosen is None else chosen
+            for present, chosen in ((current.n_views, self.n_views), (current.seed, self.seed))
         )
         return Augmentation(n_views, seed, self.ranges or current.ranges)
 

@@ -171,4 +171,4 @@ class _WriteQueue:
         while self._pending and (len(self._pending) > n_left or self._pending[0][1].done()):
             batch, written = self._pending.popleft()
             self._clock.wait_for(written, "wait_write")
-            self._in_progress -= batch.new_views.keys()  # the catalog answers for them from now on
+            self._in_progress -= batch.new_views.keys()  # from now on the catalog has them

@@ -103,7 +103,7 @@ def _make_worker_config(job: IngestJob, reader: Catalog, pool: WorkerPool, stats
         stats.notes.append("the collection is large: workers embed moved and copied files again (results are the same)")
     return WorkerConfig(
         model=job.model, augmentation=job.augmentation, max_pixels=job.max_pixels, n_cpus=pool.n_cpus,
-        shipment=pack_model(job.open_embedder()), known=known,
+        portable_model=pack_model(job.open_embedder()), known=known,
     )  # fmt: skip
 
 

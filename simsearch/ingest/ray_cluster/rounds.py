@@ -54,7 +54,9 @@ def embed_blocks(
     any `SimsearchError` that a worker raises.
     """
     registry = _start_registry()
-    config = replace(config, shipment=ray.put(config.shipment), known=ray.put(config.known), registry=registry)
+    config = replace(
+        config, portable_model=ray.put(config.portable_model), known=ray.put(config.known), registry=registry
+    )
     left = {block.number: block for block in blocks}
     n_fruitless = 0
     while left:

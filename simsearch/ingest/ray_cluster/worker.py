@@ -41,13 +41,13 @@ RESULT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """The configuration of every worker. `shipment` and `known` are references into Ray's object store."""
+    """The configuration of every worker. `portable_model` and `known` are references into Ray's object store."""
 
     model: Model
     augmentation: Augmentation
     max_pixels: int
     n_cpus: int
-    shipment: Any
+    portable_model: Any
     known: Any
     registry: Any = None
     version: str = field(default_factory=lambda: importlib.metadata.version("simsearch"))
@@ -89,8 +89,8 @@ class Worker:
         ray.get(config.registry.register_worker.remote(worker, node, context.current_actor))
         try:
             self._check_version()
-            shipment: PortableModel = ray.get(config.shipment)
-            self._embedder = unpack_model(shipment, config.n_cpus)
+            portable_model: PortableModel = ray.get(config.portable_model)
+            self._embedder = unpack_model(portable_model, config.n_cpus)
         except SimsearchError as error:
             self._failure = error
             return
