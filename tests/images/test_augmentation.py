@@ -1,4 +1,4 @@
-"""A view is what Keras makes of the same parameters, and the same whenever and wherever it is made."""
+"""Augmented views equal those of Keras for the same parameters, and are reproducible."""
 
 from __future__ import annotations
 

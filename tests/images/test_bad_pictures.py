@@ -1,4 +1,4 @@
-"""What is too large, damaged or no picture at all: one `ImageError` that says why, and nothing else."""
+"""Files that are too large, damaged or not pictures: one `ImageError` with the reason, and no other output."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ FAKES = {
 
 
 @pytest.mark.parametrize(("data", "words"), FAKES.values(), ids=FAKES)
-def test_what_is_no_picture_is_named(data: bytes, words: str):
+def test_a_file_of_another_kind_is_named_in_the_error(data: bytes, words: str):
     failure = failure_of(data)
     assert isinstance(failure, NotAPicture)
     assert words in failure.problem

@@ -1,4 +1,4 @@
-"""From a picture of any shape to a square, and how little must be decoded for it."""
+"""Resizing pictures of any shape to a square, and the reduced decoding that suffices for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.pictures import (
 
 @pytest.mark.parametrize("size", [(800, 600), (641, 479), (1023, 64), (65, 900), (300, 300)])
 @pytest.mark.parametrize("target_px", [1, 8, 37, 64, 128, 256])
-def test_a_reduced_jpeg_keeps_both_sides_at_least_as_long_as_asked(size: tuple[int, int], target_px: int):
+def test_a_reduced_jpeg_keeps_both_sides_at_least_as_long_as_requested(size: tuple[int, int], target_px: int):
     picture = picture_of(encode(photo(*size), "JPEG"), target_px=target_px)
     assert (picture.width, picture.height) == size
     scale = next((scale for scale in (8, 4, 2) if min(size) // target_px >= scale), 1)
@@ -110,7 +110,7 @@ def test_pad_scales_the_longer_side_and_centres_on_white(size: tuple[int, int]):
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("size", [(1, 1000), (1000, 1), (1, 1)])
-def test_the_thinnest_line_is_still_seen(size: tuple[int, int], resize: str):
+def test_the_thinnest_picture_keeps_a_line(size: tuple[int, int], resize: str):
     square = resize_to_square(whole(np.zeros((size[1], size[0], 3), dtype=np.uint8)), 64, resize)
     assert square.shape == (64, 64, 3)
     assert (square == 0).any()

@@ -1,4 +1,4 @@
-"""When a picture was taken and by what camera, as far as its EXIF can be believed."""
+"""Date and camera from EXIF, also where the EXIF is damaged or impossible."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def facts_of(exif: Image.Exif | bytes, name: str = "PNG") -> ExifMetadata:
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
-def test_every_format_that_carries_exif_tells_date_and_camera(name: str):
+def test_every_format_with_exif_yields_date_and_camera(name: str):
     exif = exif_of({ORIGINAL: "2024:05:01 10:30:59", MAKE: "FUJIFILM", MODEL: "X100V"})
     assert facts_of(exif, name) == ExifMetadata("2024-05-01T10:30:59", "FUJIFILM X100V")
 
 
-def test_heic_tells_date_and_camera(heif):
+def test_heic_yields_date_and_camera(heif):
     exif = exif_of({ORIGINAL: "2024:05:01 10:30:59", MAKE: "Apple", MODEL: "iPhone 15"})
     assert facts_of(exif, "HEIF") == ExifMetadata("2024-05-01T10:30:59", "Apple iPhone 15")
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "PPM"])
-def test_a_picture_without_exif_tells_nothing(name: str):
+def test_a_picture_without_exif_has_no_metadata(name: str):
     assert read_metadata(Image.open(io.BytesIO(encode(photo(16, 12), name)))) == ExifMetadata(None, None)
 
 
-def test_a_jpeg_that_is_decoded_small_tells_the_same():
+def test_a_jpeg_decoded_at_a_reduced_scale_has_the_same_metadata():
     data = encode(photo(640, 480), "JPEG", exif=exif_of({ORIGINAL: "2024:05:01 10:30:59"}).tobytes())
     with Image.open(io.BytesIO(data)) as image:
         image.draft(None, (80, 60))
@@ -71,7 +71,7 @@ def test_a_jpeg_that_is_decoded_small_tells_the_same():
         ({ORIGINAL: "", DIGITIZED: "2002:01:01 00:00:00"}, "2002-01-01T00:00:00"),
     ],
 )
-def test_the_moment_of_exposure_comes_before_that_of_a_scan_and_of_a_change(tags: dict[int, str], taken_at: str):
+def test_the_date_of_exposure_is_preferred_to_that_of_a_scan_or_a_change(tags: dict[int, str], taken_at: str):
     assert facts_of(exif_of(tags)).taken_at == taken_at
 
 
@@ -97,11 +97,11 @@ def test_the_moment_of_exposure_comes_before_that_of_a_scan_and_of_a_change(tags
         ("", None),
     ],
 )
-def test_dates_are_read_as_programs_write_them_and_absurd_ones_are_not(written: str, taken_at: str | None):
+def test_common_date_formats_are_read_and_impossible_dates_are_not(written: str, taken_at: str | None):
     assert facts_of(exif_of({ORIGINAL: written})).taken_at == taken_at
 
 
-def test_a_date_ahead_of_now_is_believed_for_a_day_only():
+def test_a_date_in_the_future_is_accepted_up_to_one_day():
     now = datetime.datetime.now().replace(microsecond=0)
     near, far = now + datetime.timedelta(hours=12), now + datetime.timedelta(days=3)
     assert facts_of(exif_of({ORIGINAL: f"{near:%Y:%m:%d %H:%M:%S}"})).taken_at == near.isoformat()
@@ -124,12 +124,12 @@ def test_a_date_ahead_of_now_is_believed_for_a_day_only():
         ("A", "x" * 1000, "A " + "x" * 98),
     ],
 )
-def test_a_camera_is_make_and_model_without_saying_the_make_twice(make: str | None, model: str | None, camera: str):
+def test_a_camera_is_make_and_model_without_a_repeated_make(make: str | None, model: str | None, camera: str):
     tags = {tag: value for tag, value in ((MAKE, make), (MODEL, model)) if value is not None}
     assert facts_of(exif_of(tags)).camera == camera
 
 
-def test_a_broken_date_leaves_the_camera_and_a_broken_camera_the_date():
+def test_a_damaged_date_keeps_the_camera_and_a_damaged_camera_the_date():
     assert facts_of(exif_of({ORIGINAL: "?", MODEL: "X100V"})) == ExifMetadata(None, "X100V")
     number_for_a_name = struct.pack("<HHII", MODEL, 5, 1, 38)  # a fraction, whose parts come after the directory
     date = struct.pack("<HHII", CHANGED, 2, 20, 46)
@@ -155,7 +155,7 @@ def full_exif() -> bytes:
 
 @FUZZ
 @given(st.lists(st.tuples(st.integers(6, len(full_exif()) - 1), st.integers(0, 255)), max_size=8), st.integers(0, 60))
-def test_whatever_the_exif_says_the_facts_are_sound_or_missing(changes: list[tuple[int, int]], cut: int):
+def test_random_exif_yields_valid_or_missing_metadata(changes: list[tuple[int, int]], cut: int):
     exif = bytearray(full_exif())
     for place, value in changes:
         exif[place] = value
@@ -169,7 +169,7 @@ def test_whatever_the_exif_says_the_facts_are_sound_or_missing(changes: list[tup
         assert found.camera == found.camera.strip()
 
 
-def test_broken_exif_is_passed_over_in_silence(tmp_path: Path):
+def test_damaged_exif_is_ignored_without_output(tmp_path: Path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(encode(photo(16, 12), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(24)))
     code = (

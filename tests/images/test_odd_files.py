@@ -1,4 +1,4 @@
-"""A folder such as people have: good pictures of every kind among broken, fake, foreign and strange files."""
+"""A realistic folder: good pictures of every kind among damaged, mislabeled, foreign and odd files."""
 
 from __future__ import annotations
 

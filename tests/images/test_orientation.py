@@ -1,4 +1,4 @@
-"""Pictures stand upright, whatever the camera was held like and whatever else their EXIF says."""
+"""Pictures are decoded upright by their EXIF orientation, whatever else their EXIF contains."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_transparency_survives_the_turning():
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_there_is_not_turns_nothing(orientation: int):
+def test_an_unknown_orientation_rotates_nothing(orientation: int):
     stored = photo(31, 20)
     assert np.array_equal(pixels_of(encode(stored, "PNG", exif=orientation_exif(orientation))), stored)
 
@@ -105,7 +105,7 @@ BROKEN_EXIF = {
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("exif", BROKEN_EXIF.values(), ids=BROKEN_EXIF)
-def test_broken_exif_leaves_the_picture_as_it_is_stored(name: str, exif: bytes):
+def test_damaged_exif_leaves_the_picture_as_it_is_stored(name: str, exif: bytes):
     stored = photo(31, 20)
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(name, {})
     picture = picture_of(encode(stored, name, exif=exif, **options))
@@ -114,7 +114,7 @@ def test_broken_exif_leaves_the_picture_as_it_is_stored(name: str, exif: bytes):
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
-def test_exif_that_is_broken_elsewhere_still_turns_the_picture(name: str):
+def test_exif_that_is_damaged_elsewhere_still_rotates_the_picture(name: str):
     number_for_a_name = struct.pack("<HHII", 0x010F, 5, 1, 38)  # the maker, as a fraction
     on_its_side = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
     exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + number_for_a_name + on_its_side + struct.pack("<III", 0, 1, 1)
@@ -137,7 +137,7 @@ def full_exif() -> bytes:
 @FUZZ
 @given(st.lists(st.tuples(st.integers(6, len(full_exif()) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 @example([(0x46, 2), (0x47, 0)])
-def test_whatever_the_exif_says_the_pixels_are_read(changes: list[tuple[int, int]]):
+def test_random_exif_does_not_stop_decoding(changes: list[tuple[int, int]]):
     exif = bytearray(full_exif())
     for place, value in changes:
         exif[place] = value

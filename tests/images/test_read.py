@@ -69,12 +69,12 @@ def test_a_folder_is_unreadable(tmp_path: Path):
 
 
 @pytest.mark.parametrize("path", ["nul\0.jpg", "n" * 5000, ""])
-def test_a_path_that_cannot_be_is_unreadable(path: str):
+def test_an_invalid_path_is_unreadable(path: str):
     assert "; check the path" in unreadable(path).reason
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_unreadable_and_waits_for_nobody(tmp_path: Path):
+def test_a_pipe_is_unreadable_and_is_not_opened(tmp_path: Path):
     os.mkfifo(tmp_path / "a.jpg")
     code = (
         "import sys; from simsearch.images.decode import read_raw_file; "
@@ -115,12 +115,12 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
-def test_a_file_that_claims_nothing_and_is_nothing_is_no_picture(tmp_path: Path, content: bytes):
+def test_a_file_without_picture_extension_or_content_is_not_a_picture(tmp_path: Path, content: bytes):
     with pytest.raises(NotAPicture):
         read_raw_file(write(tmp_path / "notes", content), has_picture_extension=False, max_pixels=1000)
 
 
-def test_a_damaged_picture_without_a_claim_is_told_from_a_text(tmp_path: Path):
+def test_a_damaged_picture_without_extension_is_distinguished_from_a_text(tmp_path: Path):
     with pytest.raises(ImageError) as caught:
         read_raw_file(
             write(tmp_path / "a", encode(photo(), "JPEG")[:24]), has_picture_extension=False, max_pixels=LIMIT

@@ -1,4 +1,4 @@
-"""The index expanded by augmented views: made, raised, lowered and removed step by step, and what answers look like."""
+"""Indexes with augmented views: adding, increasing, reducing and removing views, and the hits of a query."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _read(path: Path):
     return read_raw_file(str(path), has_picture_extension=True, max_pixels=10**9)
 
 
-def test_an_unchanged_collection_keeps_its_views_without_being_asked(photos: Path, collection: Path):
+def test_an_unchanged_collection_keeps_its_views(photos: Path, collection: Path):
     _index(collection, photos, ViewChoice(2))
     before = _vectors(collection)
     report = _index(collection, photos)
@@ -151,7 +151,7 @@ def test_views_of_two_models_are_the_same_and_go_with_the_last(photos: Path, col
     assert oneshot.prune(collection, second, only_augmented=True).to_dict()["views"] == 24
 
 
-def test_an_answer_is_an_image_by_its_best_view_which_is_named(photos: Path, collection: Path, tmp_path: Path):
+def test_a_hit_is_an_image_with_its_best_view(photos: Path, collection: Path, tmp_path: Path):
     """A turned picture finds its original through the view that was turned like it."""
     _index(collection, photos, ViewChoice(6))
     original = sorted(photos.rglob("*.png"))[3]
@@ -169,7 +169,7 @@ def test_an_answer_is_an_image_by_its_best_view_which_is_named(photos: Path, col
     assert hits[0].view.description == sample_transformation(AugmentationRanges(), 0, digest, 4).describe()
 
 
-def test_k_answers_come_back_although_views_crowd_each_other_out(photos: Path, collection: Path):
+def test_k_images_are_returned_although_many_views_match(photos: Path, collection: Path):
     _index(collection, photos, ViewChoice(30))
     with Collection.open(collection) as opened:
         for k in (1, 5, 12):
@@ -178,7 +178,7 @@ def test_k_answers_come_back_although_views_crowd_each_other_out(photos: Path, c
             assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
 
 
-def test_answers_are_those_of_brute_force_over_all_views(photos: Path, collection: Path):
+def test_hits_equal_brute_force_over_all_views(photos: Path, collection: Path):
     _index(collection, photos, ViewChoice(4))
     vectors = _vectors(collection)
     with Collection.open(collection) as opened:
@@ -192,7 +192,7 @@ def test_answers_are_those_of_brute_force_over_all_views(photos: Path, collectio
             assert found == pytest.approx(best, abs=2e-6)
 
 
-def test_less_than_no_views_is_refused_before_anything_is_written(photos: Path, collection: Path):
+def test_a_negative_number_of_views_is_rejected_before_anything_is_written(photos: Path, collection: Path):
     with pytest.raises(UsageError, match="from 0"):
         _index(collection, photos, ViewChoice(-1))
     assert not collection.exists()

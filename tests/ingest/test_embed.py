@@ -38,7 +38,7 @@ def test_embed_files_gives_the_vectors_of_an_index(photos: Path, collection: Pat
     assert n_compared == 3 * len(embedded) == 36
 
 
-def test_every_file_comes_in_its_place_copies_and_failures_too(photos: Path):
+def test_files_are_yielded_in_order_including_copies_and_failures(photos: Path):
     files = scan_sources([str(photos)]).files
     copy, broken = photos / "copy.png", photos / "broken.png"
     shutil.copy(files[0].path, copy)

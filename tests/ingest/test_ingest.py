@@ -1,4 +1,4 @@
-"""What a run costs and leaves: incremental by default, nothing lost, nothing left half done."""
+"""Ingest runs: incremental, resumable, with skips, and without a half-made collection."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_touched_file_costs_a_hash_once(photos: Path, collection: Path):
     assert ingest(collection, photos).stages["read"] == 0
 
 
-def test_a_changed_file_is_embedded_again_and_its_old_picture_leaves_the_answers(photos: Path, collection: Path):
+def test_a_changed_file_is_embedded_again_and_its_old_image_leaves_the_results(photos: Path, collection: Path):
     ingest(collection, photos)
     file = photos / "a" / "picture_00.png"
     kept = shutil.copy(file, photos.parent / "kept.png")
@@ -82,7 +82,7 @@ def test_a_changed_file_is_embedded_again_and_its_old_picture_leaves_the_answers
         assert len(opened.search(kept, k=100).hits) == 12
 
 
-def test_a_deleted_file_leaves_the_answers_and_comes_back_without_embedding(photos: Path, collection: Path):
+def test_a_deleted_file_leaves_the_results_and_returns_without_embedding(photos: Path, collection: Path):
     ingest(collection, photos)
     file = photos / "b" / "picture_07.png"
     kept = shutil.move(file, photos.parent / "kept.png")
@@ -99,7 +99,7 @@ def test_another_source_leaves_the_first_one_in_place(photos: Path, collection: 
     assert (report.n_files, report.n_gone) == (12, 0)
 
 
-def test_a_list_speaks_only_for_what_it_names(photos: Path, collection: Path, tmp_path: Path):
+def test_a_list_affects_only_the_files_it_names(photos: Path, collection: Path, tmp_path: Path):
     ingest(collection, photos)
     listed = tmp_path / "list.txt"
     (photos / "a" / "picture_01.png").unlink()
@@ -128,7 +128,7 @@ def test_a_second_backbone_stands_beside_the_first(photos: Path, collection: Pat
             assert hits[0].similarity >= 0.9999
 
 
-def test_without_a_backbone_the_last_one_goes_on(photos: Path, collection: Path):
+def test_without_a_backbone_the_last_one_is_used(photos: Path, collection: Path):
     first = ingest(collection, photos / "a", resize="pad")
     assert oneshot.ingest(collection, [photos]).model == first.model
 
@@ -146,7 +146,7 @@ def test_a_broken_file_is_skipped_reported_and_retried(photos: Path, collection:
         assert opened.info().to_dict()["skipped"] == []
 
 
-def test_a_file_that_broke_leaves_the_answers(photos: Path, collection: Path):
+def test_a_file_that_became_damaged_leaves_the_results(photos: Path, collection: Path):
     ingest(collection, photos)
     file = photos / "a" / "picture_00.png"
     kept = shutil.copy(file, photos.parent / "kept.png")
@@ -155,7 +155,7 @@ def test_a_file_that_broke_leaves_the_answers(photos: Path, collection: Path):
     assert str(file) not in found(collection, Path(kept))
 
 
-def test_a_picture_without_extension_that_became_a_text_leaves_the_answers(photos: Path, collection: Path):
+def test_a_picture_without_extension_that_became_a_text_leaves_the_results(photos: Path, collection: Path):
     file = photos / "a" / "picture_00.png"
     scan = file.rename(photos / "a" / "scan")
     ingest(collection, photos)

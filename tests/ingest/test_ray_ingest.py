@@ -1,4 +1,4 @@
-"""Indexing over a real Ray cluster of two machines with a worker each: the same catalog as here, whoever dies."""
+"""Ingest with a real Ray cluster of two machines with one worker each: the same catalog as a local run."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_the_catalog_is_the_same_to_the_last_bit(machines: Machines, mixed: Path
     }  # fmt: skip
 
 
-def test_what_changed_since_is_settled_as_here(machines: Machines, mixed: Path, tmp_path: Path):
+def test_changes_are_handled_as_in_a_local_run(machines: Machines, mixed: Path, tmp_path: Path):
     source = shutil.copytree(mixed, tmp_path / "photos")
     oneshot.ingest(tmp_path / "here", [source], HISTOGRAM)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
@@ -259,7 +259,7 @@ def test_a_block_that_kills_its_worker_every_time_ends_the_run(machines: Machine
 
 
 @pytest.mark.thorough
-def test_a_killed_driver_goes_on_from_the_shards_that_are_there(
+def test_a_run_after_a_killed_driver_continues_from_its_shards(
     machines: Machines, large: Path, expected: dict[str, list], tmp_path: Path
 ):
     collection, source = tmp_path / "ix", large
@@ -296,7 +296,7 @@ def test_a_killed_driver_goes_on_from_the_shards_that_are_there(
     assert not (collection / SHARDS_NAME).exists()
 
 
-def test_ctrl_c_stops_it_as_it_stops_a_run_here(machines: Machines, large: Path, tmp_path: Path):
+def test_ctrl_c_stops_a_cluster_run_like_a_local_run(machines: Machines, large: Path, tmp_path: Path):
     words = command(large, tmp_path / "ix", "--ray", machines.address)
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(working)
@@ -328,7 +328,7 @@ def test_without_an_address_a_cluster_is_started_and_ended(mixed: Path, tmp_path
     assert done.stderr == "simsearch: embedded by 2 workers of a Ray cluster\n"
 
 
-def test_workers_of_another_version_refuse(machines: Machines, mixed: Path):
+def test_workers_of_another_version_are_rejected(machines: Machines, mixed: Path):
     from simsearch.images.views import NO_AUGMENTATION
     from simsearch.ingest.ray_cluster.blocks import split_into_blocks
     from simsearch.ingest.ray_cluster.cluster import plan_workers
@@ -347,8 +347,10 @@ def test_workers_of_another_version_refuse(machines: Machines, mixed: Path):
 
 
 @pytest.mark.thorough
-def test_a_lost_machine_is_done_without(machines: Machines, large: Path, expected: dict[str, list], tmp_path: Path):
-    """The last one here: the machine does not come back."""
+def test_a_run_survives_the_loss_of_a_machine(
+    machines: Machines, large: Path, expected: dict[str, list], tmp_path: Path
+):
+    """The last test of the module, as the machine is not restarted."""
 
     def lose_one(over: threading.Event) -> None:
         wait_for(lambda: len(working()) == 2 or over.is_set())

@@ -1,4 +1,4 @@
-"""What distributed ingest is made of, each by itself; no cluster is needed here."""
+"""The parts of distributed ingest, tested without a cluster."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_block_is_so_large_that_every_worker_gets_some(n_files: int, n_views: 
     assert choose_block_size(n_files, n_views, n_workers) == size
 
 
-def test_known_contents_say_which_views_are_missing():
+def test_known_contents_list_the_missing_views():
     held = {digest(number): set(range(number % 4)) for number in range(3000) if number % 4}
     held["00" * 16] = held["ff" * 10 + "00" * 6] = {0}  # zeros at the end are part of a digest
     known = KnownContents.from_views(
@@ -92,7 +92,7 @@ def test_known_contents_say_which_views_are_missing():
     assert KnownContents().find_missing(digest(0), range(2)) == [0, 1]
 
 
-def test_a_shard_gives_back_what_was_put_into_it(tmp_path: Path):
+def test_a_shard_decodes_to_what_was_encoded(tmp_path: Path):
     random = np.random.default_rng(0)
     odd = "/photos/\udcff\udcfe b.png"  # a name that is no UTF-8
     facts = ImageProperties(640, 480, "JPEG", ExifMetadata("2024-05-01T10:11:12", "Canon EOS 5D"))
@@ -123,7 +123,7 @@ def test_a_shard_gives_back_what_was_put_into_it(tmp_path: Path):
         assert back.new_views[content].vectors.tobytes() == views.vectors.tobytes()
 
 
-def test_a_torn_or_foreign_shard_is_none(tmp_path: Path):
+def test_an_incomplete_or_foreign_shard_is_rejected(tmp_path: Path):
     whole = encode_shard(ShardContent([PreparedFile(file("a.png"), digest(1))], {}))
     for content in (b"", whole[: len(whole) // 2], b"PAR1 and no more"):
         (tmp_path / "shard").write_bytes(content)
@@ -131,7 +131,7 @@ def test_a_torn_or_foreign_shard_is_none(tmp_path: Path):
             decode_shard(tmp_path / "shard")
 
 
-def test_shards_of_another_run_are_neither_seen_nor_deleted_nor_overwritten(tmp_path: Path):
+def test_shards_of_another_run_are_not_read_deleted_or_overwritten(tmp_path: Path):
     one, other = ShardFolder(tmp_path, "one"), ShardFolder(tmp_path, "other")
     first, second = one.write_shard(3, b"x"), one.write_shard(3, b"y")
     kept = other.write_shard(3, b"z")
@@ -153,14 +153,14 @@ def test_shards_of_a_killed_run_count_as_the_collections_own(photos: Path, colle
     assert not kept.parent.parent.exists()
 
 
-def test_an_address_where_nothing_listens_is_one_line_at_once():
+def test_an_address_without_a_server_fails_at_once_with_one_line():
     started = time.monotonic()
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*refused"):
         check_address("127.0.0.1:1")
     assert time.monotonic() - started < 5
 
 
-def test_a_silent_listener_is_no_cluster():
+def test_a_server_that_sends_nothing_is_not_a_cluster():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         with pytest.raises(ClusterError, match="timed out"):
@@ -168,7 +168,7 @@ def test_a_silent_listener_is_no_cluster():
     assert time.monotonic() - started < 20
 
 
-def test_another_server_is_no_cluster():
+def test_a_server_of_another_kind_is_not_a_cluster():
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -181,12 +181,12 @@ def test_another_server_is_no_cluster():
 
 
 @pytest.mark.parametrize("address", ["", "head", "head:port", "head:99999", ":6379"])
-def test_what_is_no_address_is_said(address: str):
+def test_an_invalid_address_is_rejected(address: str):
     with pytest.raises(ClusterError, match=r"invalid address of a Ray cluster.*host:port"):
         check_address(address)
 
 
-def test_an_address_for_rays_client_is_refused_with_what_to_do():
+def test_an_address_for_rays_client_is_rejected_with_advice():
     with pytest.raises(ClusterError, match=r"Ray's client, which cannot index; run this on a machine of the cluster"):
         check_address("ray://127.0.0.1:10001")
 

@@ -89,7 +89,7 @@ def test_an_answer_shows_its_pictures_in_a_notebook(filled: Path, photos: Path):
     assert len(shown.of("img")) == sum(len(cluster.typical) for cluster in clusters.clusters)
 
 
-def test_names_in_a_notebook_are_text_and_a_lost_picture_is_told(tmp_path: Path):
+def test_names_in_a_notebook_are_escaped_and_an_unreadable_picture_is_named(tmp_path: Path):
     hostile = draw_picture(tmp_path / "plain.png", 1).rename(tmp_path / "<img src=x onerror=alert(1)>.png")
     lost = os.path.join(os.fspath(tmp_path), os.fsdecode(b"caf\xe9.png"))
     page = Elements(render_gallery('<b>"q"</b>', [GalleryItem(str(hostile), "<i>"), GalleryItem(lost)]))
