@@ -157,4 +157,4 @@ def _connect(target: _ParsedUrl, address: str, deadline: float) -> http.client.H
 
 
 def _build_timeout_error(url: str) -> UnreadableFile:
-    return UnreadableFile(url, "the server took too long", "try again, or download the picture and upload the file")
+    return UnreadableFile(url, "the request timed out", "try again, or download the picture and upload the file")
