@@ -29,10 +29,10 @@ _VECTOR_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class MilvusIndexInfo:
-    """Facts about a model's vectors in Milvus, as `IndexInfo` says.
+    """Facts about a model's vectors in Milvus, for `simsearch info`.
 
-    `index` is Milvus's index type, None where there is no table. `problem` is set, and the numbers are None, where the
-    server cannot be reached.
+    `index` is the index type in Milvus, None if there is no table. If the server cannot be reached, `problem` is set and
+    all values but `uri` and `name` are None.
     """
 
     uri: str
@@ -44,21 +44,21 @@ class MilvusIndexInfo:
 
     @property
     def kind(self) -> str:
-        """As `IndexInfo` says."""
+        """Implement `IndexInfo`."""
         return "milvus"
 
     @property
     def summary(self) -> str:
-        """As `IndexInfo` says."""
+        """Implement `IndexInfo`."""
         if self.problem is not None:
             return f"Milvus at {self.uri}, unreachable: {self.problem}"
         return f"Milvus at {self.uri}" + ("" if self.is_current else ", out of date: the next query updates it")
 
     def to_dict(self) -> dict[str, Any]:
-        """As `IndexInfo` says."""
+        """Implement `IndexInfo`."""
         known = {"index": self.index, "vectors": self.n_vectors, "is_current": self.is_current, "problem": self.problem}
-        place = {"kind": self.kind, "uri": self.uri, "name": self.name}
-        return place | {key: value for key, value in known.items() if value is not None}
+        location = {"kind": self.kind, "uri": self.uri, "name": self.name}
+        return location | {key: value for key, value in known.items() if value is not None}
 
 
 class MilvusIndexCache:
@@ -76,15 +76,15 @@ class MilvusIndexCache:
         self._cached_indexes: dict[str, tuple[SyncRecord, Index]] = {}
         self._cached_tables: dict[str, MilvusTable] = {}
 
-    def open_index(self, fingerprint: str, derivation: VectorTransform | None = None) -> Index:
+    def open_index(self, fingerprint: str, transform: VectorTransform | None = None) -> Index:
         """Open the vectors in Milvus, synchronized with the catalog, or the FAISS file of transformed vectors.
 
         While another process writes to the collection, Milvus is searched without synchronization, with a note.
 
         Raises `ModelNotIndexed`, `CollectionDamaged`, `StoreUnavailable`.
         """
-        if derivation is not None:
-            return self._files.open_index(fingerprint, derivation)
+        if transform is not None:
+            return self._files.open_index(fingerprint, transform)
         stored = self._find_model(fingerprint)
         held = self._cached_indexes.get(fingerprint)
         if held is not None and held[0].is_current(stored, self._catalog.find_last_change()):
@@ -98,9 +98,9 @@ class MilvusIndexCache:
             self._cached_indexes[fingerprint] = record, index
         return index
 
-    def open_exact_index(self, fingerprint: str, derivation: VectorTransform | None = None) -> ExactIndex:
+    def open_exact_index(self, fingerprint: str, transform: VectorTransform | None = None) -> ExactIndex:
         """Open all vectors as an exact index in memory, from a FAISS file."""
-        return self._files.open_exact_index(fingerprint, derivation)
+        return self._files.open_exact_index(fingerprint, transform)
 
     def refresh(self, fingerprint: str) -> None:
         """Synchronize Milvus after writing to the catalog."""
@@ -162,7 +162,7 @@ class MilvusIndexCache:
         return [f"{self._config.label}: {line}; {remedy}" for line in found] + self._check_files(stored)
 
     def describe(self, stored: StoredModel) -> MilvusIndexInfo:
-        """As `IndexBackend` says."""
+        """Implement `IndexBackend`."""
         uri, name = self._config.uri, self._build_table_name(stored.fingerprint)
         try:
             if not self._open_connection().has_table(name):
