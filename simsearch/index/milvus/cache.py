@@ -31,8 +31,8 @@ _VECTOR_TOLERANCE = 1e-6
 class MilvusIndexInfo:
     """Facts about a model's vectors in Milvus, for `simsearch info`.
 
-    `index` is the index type in Milvus, None if there is no table. If the server cannot be reached, `problem` is set and
-    all values but `uri` and `name` are None.
+    `index` is the index type in Milvus, None if there is no table. If the server cannot be reached, `problem` is
+    set and all values but `uri` and `name` are None.
     """
 
     uri: str
