@@ -104,7 +104,7 @@ class LiveView:
 class RunRecord:
     """A run of `simsearch index`. `process` is its process id; times are UTC, `YYYY-MM-DD HH:MM:SS`.
 
-    `ended_at` and the counts are None while the run goes on, and for ever after it was killed.
+    `ended_at` and the counts are None for a run that is still active or was killed.
     """
 
     id: int

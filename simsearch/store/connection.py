@@ -1,6 +1,6 @@
 """SQLite connections to a catalog, the lock for writing, and the translation of SQLite errors.
 
-Every statement that reads or writes a catalog runs inside `translate_errors`.
+Every SQLite error of a statement that reads or writes a catalog is translated to a `CollectionError`.
 """
 
 from __future__ import annotations
@@ -151,10 +151,11 @@ def translate_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _make_collection_error(folder, error) from error
+        raise translate_error(folder, error) from error
 
 
-def _make_collection_error(folder: Path, error: sqlite3.Error) -> CollectionError:
+def translate_error(folder: Path, error: sqlite3.Error) -> CollectionError:
+    """Translate an SQLite error to a `CollectionError` that names the collection's `folder`."""
     code = getattr(error, "sqlite_errorcode", 0)
     if code & 0xFF == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
         return make_disk_full_error(folder)
