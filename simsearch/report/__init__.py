@@ -1,1 +1,1 @@
-"""What people look at: contact sheets."""
+"""Reports and drawings: what a person looks at, as HTML, Markdown, JSON, CSV and pictures."""

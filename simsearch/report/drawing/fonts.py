@@ -31,7 +31,7 @@ _SYSTEM_FONTS = (
     "NotoSansDevanagari-Regular.ttf",
     "NotoSansThai-Regular.ttf",
 )
-"""Pillow finds these by name in the font folders of Linux, macOS and Windows."""
+"""Fonts for other scripts; Pillow finds them by name in the font folders of Linux, macOS and Windows."""
 
 _FONTCONFIG_FORMAT = "%{file}\t%{index}\t%{weight}\t%{slant}\t%{scalable}\t%{color}\t%{charset}\n"
 _FONTCONFIG_REGULAR, _FONTCONFIG_UPRIGHT = "80", "0"
@@ -91,20 +91,20 @@ def draw_line(
 
 
 def _measure_height(font: Font) -> tuple[float, float]:
-    """The height above and below the baseline in px."""
+    """Measure the height above and below the baseline in px."""
     return font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (font.getbbox("A")[3], 0.0)
 
 
 @cache
 def _find_font(character: str) -> FontFile:
-    """The first font that has the character, else the first font."""
+    """Find the first font that has the character, else the first font."""
     listed = (font for font in _list_fonts() if _has_glyph(font, character))
     return next(listed, None) or next(_find_with_fontconfig(character), _list_fonts()[0])
 
 
 @cache
 def _list_fonts() -> tuple[FontFile, ...]:
-    """The fonts that can be opened, DejaVu Sans first, Pillow's own (ASCII only) last."""
+    """List the fonts that can be opened, DejaVu Sans first, Pillow's own (ASCII only) last."""
     package = importlib.util.find_spec("matplotlib")  # found, not imported
     folders = package.submodule_search_locations if package else None
     files = [os.path.join(folder, _MATPLOTLIB_FONT) for folder in folders or ()]
@@ -120,7 +120,7 @@ def _find_with_fontconfig(character: str) -> Iterator[FontFile]:
 
 @cache
 def _list_fontconfig_fonts() -> tuple[tuple[FontFile, tuple[tuple[int, int], ...]], ...]:
-    """The upright regular fonts that fontconfig knows, sans-serif ones first, with the code points of each.
+    """List the upright regular fonts of fontconfig, sans-serif ones first, with the code points of each.
 
     Empty where fontconfig is not installed (macOS, Windows).
     """

@@ -1,1 +1,1 @@
-"""The report of a study of a few pictures: HTML and JSON."""
+"""The report of a study of a few images: HTML, JSON and pictures."""

@@ -12,8 +12,9 @@ from typing import Any
 from simsearch.files import make_output_folder, write_output_file
 from simsearch.machine import describe_machine, list_versions
 from simsearch.report.study.findings import summarize_study
-from simsearch.report.study.html import StudyProvenance, render_study
+from simsearch.report.study.html import render_study
 from simsearch.report.study.pictures import draw_study_pictures
+from simsearch.report.study.view import StudyProvenance, build_view
 from simsearch.study.study import StudyPictures, StudyResult
 
 
@@ -46,7 +47,7 @@ def write_study(study: StudyResult, folder: str | Path, command: str, max_pixels
     provenance = StudyProvenance(command, describe_machine(), list_versions(), made_at)
     pictures, summary = draw_study_pictures(study, folder, max_pixels), summarize_study(study)
     report = StudyReport(folder / "study.html", folder / "study.json", study, pictures, provenance, summary)
-    page = render_study(study, folder, pictures, provenance, summary)
+    page = render_study(build_view(study, folder, pictures, provenance, summary))
     write_output_file(report.file, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
     write_output_file(report.page, page.encode("utf-8"))
     return report

@@ -1,4 +1,4 @@
-// Makes the tables of class "sortable" sort by a click on a column's title. Without it they are ranked as they are.
+// Sorts a table of class "sortable" when a column title is clicked. Without JavaScript, rows stay in ranked order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const titles = [...table.tHead.rows[0].cells];
