@@ -147,7 +147,7 @@ def test_an_unknown_id_is_told(indexed: Path):
         opened.search(99)
 
 
-def test_another_backbone_than_indexed_is_told_with_what_there_is(indexed: Path):
+def test_a_backbone_that_is_not_indexed_is_an_error_with_the_indexed_ones(indexed: Path):
     with (
         Collection.open(indexed) as opened,
         pytest.raises(ModelNotIndexed, match=r"it has histogram; .*simsearch index"),

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import SourceError
-from simsearch.interchange.tables import TableReader
+from simsearch.interchange.tables import TableReader, TableRow
 
 _PATH_COLUMNS = ("path", "image_path", "filepath", "file_path", "filename", "file_name", "file", "url")
 _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "emb", "image_embedding", "features")
@@ -34,7 +34,6 @@ _MAX_FIELD_CHARS = 1 << 24
 
 csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is less than 10,000 numbers
 
-TableRow = dict[str, Any]
 RowBlocks = Iterator[tuple[list[TableRow], Any]]
 """Blocks of rows, with their vectors as (n, d), or as lists whose lengths are not checked yet."""
 

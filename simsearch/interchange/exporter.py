@@ -69,13 +69,13 @@ class ExportReport:
 def export(
     catalog: Catalog,
     stored: StoredModel,
-    place: Path,
+    output: Path,
     *,
     format: ExportFormat | None = None,
     vectors: VectorKind = "float32",
     rows_per_file: int = ROWS_PER_FILE,
 ) -> ExportReport:
-    """Write the views of a model to the file or folder `place`.
+    """Write the views of a model to the file or folder `output`.
 
     The default format is that of the extension, or `npy` without an extension. Memory does not grow with the
     collection. Augmented views are rows too, with `kind` and `parameters`.
@@ -83,15 +83,15 @@ def export(
     Raises `UsageError` on an unknown extension or a folder that is not empty, `MissingExtra` without pyarrow,
     `SimsearchError` if the output cannot be written.
     """
-    chosen = format or _choose_format(place)
+    chosen = format or _choose_format(output)
     if chosen == "npy" and vectors == "none":
         raise UsageError("the npy layout needs vectors", "export them, or choose csv, jsonl or parquet")
-    with open_model_views(catalog.folder, stored) as found:
-        n_rows = _WRITERS[chosen](found, place, _ExportOptions(vectors, rows_per_file))
-    return ExportReport(place, chosen, n_rows)
+    with open_model_views(catalog.folder, stored) as views:
+        n_rows = _WRITERS[chosen](views, output, _ExportOptions(vectors, rows_per_file))
+    return ExportReport(output, chosen, n_rows)
 
 
-def _choose_format(place: Path) -> ExportFormat:
+def _choose_format(output: Path) -> ExportFormat:
     formats: dict[str, ExportFormat] = {
         ".parquet": "parquet",
         ".csv": "csv",
@@ -100,10 +100,10 @@ def _choose_format(place: Path) -> ExportFormat:
         "": "npy",
     }
     try:
-        return formats[place.suffix.lower()]
+        return formats[output.suffix.lower()]
     except KeyError:
         raise UsageError(
-            f"{place} has no known extension",
+            f"{output} has no known extension",
             f"use .parquet, .csv or .jsonl, or give --format: {', '.join(FORMATS)}",
         ) from None
 
@@ -129,79 +129,79 @@ def _build_row(record: ViewRecord, image_columns: Iterable[str], path_name: str)
     }
 
 
-def _iterate_blocks(found: ModelViews, path_name: str, chosen: NDArray[np.int64] | None = None) -> Iterator[RowBlock]:
-    for records, vectors in found.iterate_blocks(chosen):
-        yield [_build_row(record, found.image_columns, path_name) for record in records], vectors
+def _iterate_blocks(views: ModelViews, path_name: str, chosen: NDArray[np.int64] | None = None) -> Iterator[RowBlock]:
+    for records, vectors in views.iterate_blocks(chosen):
+        yield [_build_row(record, views.image_columns, path_name) for record in records], vectors
 
 
-def _list_columns(found: ModelViews, path_name: str) -> dict[str, str]:
+def _list_columns(views: ModelViews, path_name: str) -> dict[str, str]:
     """List the columns with their SQL types, in the order of `_build_row`."""
     texts = {path_name: "TEXT", "path_hex": "TEXT", "paths": "TEXTS", "kind": "TEXT", "parameters": "TEXT"}
-    return {"view_id": "INTEGER", "image_id": "INTEGER", **texts, **found.image_columns}
+    return {"view_id": "INTEGER", "image_id": "INTEGER", **texts, **views.image_columns}
 
 
-def _build_metadata(found: ModelViews) -> dict[str, str]:
-    model = found.stored.model
+def _build_metadata(views: ModelViews) -> dict[str, str]:
+    model = views.stored.model
     return {
-        "simsearch.model": found.stored.fingerprint,
+        "simsearch.model": views.stored.fingerprint,
         "simsearch.backbone": model.backbone,
         "simsearch.details": model.to_json(),
     }
 
 
-def _write_parquet(found: ModelViews, place: Path, order: _ExportOptions) -> int:
-    width = None if order.vectors == "none" else (found.stored.width, order.vectors)
+def _write_parquet(views: ModelViews, output: Path, options: _ExportOptions) -> int:
+    width = None if options.vectors == "none" else (views.stored.width, options.vectors)
     n_rows = 0
     with (
-        replace_output_file(place) as workshop,
-        TableWriter(workshop, _list_columns(found, "path"), width, _build_metadata(found)) as table,
+        replace_output_file(output) as temporary,
+        TableWriter(temporary, _list_columns(views, "path"), width, _build_metadata(views)) as table,
     ):
-        for rows, vectors in _iterate_blocks(found, "path"):
+        for rows, vectors in _iterate_blocks(views, "path"):
             table.write(rows, vectors)
             n_rows += len(rows)
     return n_rows
 
 
-def _write_npy(found: ModelViews, place: Path, order: _ExportOptions) -> int:
-    ids = found.list_view_ids()
-    parts = [ids[start : start + order.rows_per_file] for start in range(0, len(ids), order.rows_per_file)] or [ids]
-    with create_output_folder(place) as workshop:
-        (workshop / "img_emb").mkdir()
-        (workshop / "metadata").mkdir()
+def _write_npy(views: ModelViews, output: Path, options: _ExportOptions) -> int:
+    ids = views.list_view_ids()
+    parts = [ids[start : start + options.rows_per_file] for start in range(0, len(ids), options.rows_per_file)] or [ids]
+    with create_output_folder(output) as temporary:
+        (temporary / "img_emb").mkdir()
+        (temporary / "metadata").mkdir()
         for number, part in enumerate(parts):
-            table_file = workshop / "metadata" / f"metadata_{number:04}.parquet"
+            table_file = temporary / "metadata" / f"metadata_{number:04}.parquet"
             with (
-                (workshop / "img_emb" / f"img_emb_{number:04}.npy").open("wb") as stream,
-                TableWriter(table_file, _list_columns(found, "image_path"), None, _build_metadata(found)) as table,
+                (temporary / "img_emb" / f"img_emb_{number:04}.npy").open("wb") as stream,
+                TableWriter(table_file, _list_columns(views, "image_path"), None, _build_metadata(views)) as table,
             ):
-                descr = np.lib.format.dtype_to_descr(np.dtype(order.vectors).newbyteorder("<"))
-                header = {"descr": descr, "fortran_order": False, "shape": (len(part), found.stored.width)}
+                descr = np.lib.format.dtype_to_descr(np.dtype(options.vectors).newbyteorder("<"))
+                header = {"descr": descr, "fortran_order": False, "shape": (len(part), views.stored.width)}
                 np.lib.format.write_array_header_1_0(stream, header)
-                for rows, vectors in _iterate_blocks(found, "image_path", part):
+                for rows, vectors in _iterate_blocks(views, "image_path", part):
                     stream.write(vectors.astype(descr).tobytes())
                     table.write(rows, vectors)
     return len(ids)
 
 
-def _write_csv(found: ModelViews, place: Path, order: _ExportOptions) -> int:
-    columns = [*_list_columns(found, "path"), *([] if order.vectors == "none" else ["vector"])]
+def _write_csv(views: ModelViews, output: Path, options: _ExportOptions) -> int:
+    columns = [*_list_columns(views, "path"), *([] if options.vectors == "none" else ["vector"])]
     n_rows = 0
-    with replace_output_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="") as stream:
+    with replace_output_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        for rows, vectors in _iterate_blocks(found, "path"):
-            for row, text in zip(rows, _format_vectors(vectors, order.vectors), strict=True):
+        for rows, vectors in _iterate_blocks(views, "path"):
+            for row, text in zip(rows, _format_vectors(vectors, options.vectors), strict=True):
                 filled = row | {"paths": json.dumps(row["paths"], ensure_ascii=False)}
                 writer.writerow(filled if text is None else filled | {"vector": text})
             n_rows += len(rows)
     return n_rows
 
 
-def _write_jsonl(found: ModelViews, place: Path, order: _ExportOptions) -> int:
+def _write_jsonl(views: ModelViews, output: Path, options: _ExportOptions) -> int:
     n_rows = 0
-    with replace_output_file(place) as workshop, workshop.open("w", encoding="utf-8", newline="\n") as stream:
-        for rows, vectors in _iterate_blocks(found, "path"):
-            for row, text in zip(rows, _format_vectors(vectors, order.vectors), strict=True):
+    with replace_output_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        for rows, vectors in _iterate_blocks(views, "path"):
+            for row, text in zip(rows, _format_vectors(vectors, options.vectors), strict=True):
                 line = json.dumps(row | {"parameters": json.loads(row["parameters"])}, ensure_ascii=False)
                 stream.write((line if text is None else f'{line[:-1]}, "vector": {text}}}') + "\n")
             n_rows += len(rows)

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from simsearch.errors import MissingExtra, SourceError
 from simsearch.text import summarize_error
 
+TableRow = dict[str, Any]
+"""The values of one row by column name."""
+
 _ROWS_PER_GROUP = 10_000
 """The rows of one row group, which pyarrow holds in memory before writing."""
 
@@ -89,7 +92,7 @@ class TableReader:
         """Find the length of the lists of a column; None if its type has no fixed length."""
         return getattr(self._file.schema_arrow.field(column).type, "list_size", None)
 
-    def iterate_blocks(self, columns: Sequence[str], vector: str | None) -> Iterator[tuple[list[dict[str, Any]], Any]]:
+    def iterate_blocks(self, columns: Sequence[str], vector: str | None) -> Iterator[tuple[list[TableRow], Any]]:
         """Read blocks: rows of `columns`, and the vectors of the column `vector`, (n, d) or a list of lists."""
         wanted = list(dict.fromkeys([*columns, *([] if vector is None else [vector])]))
         for batch in self._file.iter_batches(_BLOCK_ROWS, columns=wanted):

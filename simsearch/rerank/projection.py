@@ -92,7 +92,7 @@ class Projection:
         width_before = int.from_bytes(stored[:4], "little")
         numbers = np.frombuffer(stored, "<f4", offset=4).astype(np.float32)
         if width_before == 0 or len(numbers) < 2 * width_before:
-            raise ValueError("these bytes hold no projection")
+            raise ValueError("the bytes are not a projection")
         return cls(numbers[:width_before], numbers[width_before:].reshape(width_before, -1))
 
 

@@ -110,8 +110,8 @@ def _compute_affinities(ids: Ints, distances: Floats) -> tuple[Ints, Ints, Float
     n, k = ids.shape
     conditional = _compute_conditional_affinities(distances, min(_PERPLEXITY, k / 3 + 1)).ravel()
     one, other = np.repeat(np.arange(n), k), ids.ravel()
-    keys, place = np.unique(np.concatenate([one * n + other, other * n + one]), return_inverse=True)
-    values = np.bincount(place, np.concatenate([conditional, conditional])) / (2 * n)
+    keys, entries = np.unique(np.concatenate([one * n + other, other * n + one]), return_inverse=True)
+    values = np.bincount(entries, np.concatenate([conditional, conditional])) / (2 * n)
     return keys // n, keys % n, values
 
 

@@ -212,7 +212,7 @@ def test_nobody_is_in_a_group_alone():
     assert groups_of(on_a_circle(0, 1, 2), 0.99, check=lambda pairs: [False] * len(pairs)) == []
 
 
-def test_who_does_not_hold_against_the_centre_forms_groups_of_his_own():
+def test_images_that_do_not_match_the_center_form_their_own_groups():
     families = [0, 1, 0, 1, 0, 1, 2]
     found = groups_of(
         on_a_circle(0, 1, 2, 3, 4, 5, 6), 0.9, check=lambda pairs: [families[a] == families[b] for a, b in pairs]

@@ -141,7 +141,9 @@ def test_they_survive_when_a_file_is_moved(indexed: Path, photos: Path):
         ("t.xlsx", "", "unsupported format; use a .csv or .json"),
     ],
 )
-def test_a_wrong_table_is_told_and_nothing_is_noted(indexed: Path, tmp_path: Path, name: str, text: str, message: str):
+def test_an_invalid_table_is_refused_and_nothing_is_stored(
+    indexed: Path, tmp_path: Path, name: str, text: str, message: str
+):
     with pytest.raises(SourceError, match=message):
         oneshot.annotate(indexed, table(tmp_path, text, name))
     assert noted(indexed) == {}

@@ -369,7 +369,7 @@ def test_parts_of_different_widths_are_told_apart(tmp_path):
         list(open_embeddings(tmp_path / "e").iterate_blocks())
 
 
-def test_what_is_no_source_of_vectors_is_said_so(tmp_path):
+def test_an_invalid_source_is_refused_with_its_reason(tmp_path):
     def complaint(name, content=None):
         if content is not None:
             (tmp_path / name).write_bytes(content)

@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_skipped_and_remembered(source, photos: Path, col
         assert len(opened.info().to_dict()["skipped"]) == 3
 
 
-def test_a_picture_that_has_no_vector_cannot_be_asked_with(source, photos: Path, collection: Path, tmp_path: Path):
+def test_a_picture_without_an_imported_vector_cannot_be_a_query(source, photos: Path, collection: Path, tmp_path: Path):
     file, _, _ = source
     oneshot.import_embeddings(collection, file, "clip", root=photos)
     new = draw_picture(tmp_path / "new.png", 99)

@@ -59,9 +59,9 @@ def _scores(rankings: Iterator[np.ndarray], labels: np.ndarray) -> list[float]:
 
 
 def _blended_without(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each query, and the database blended with five neighbours as if the query had never been in it."""
-    neighbours = find_nearest_others(vectors, 6)
-    blended, without = blend(vectors, neighbours, 5), LeaveOneOut(vectors, neighbours, 5)
+    """Each query, and the database blended with five neighbors as if the query had never been in it."""
+    neighbors = find_nearest_others(vectors, 6)
+    blended, without = blend(vectors, neighbors, 5), LeaveOneOut(vectors, neighbors, 5)
     for query in range(len(vectors)):
         corrected, honest = without.correct_rows(query), blended.copy()
         honest[corrected.positions] = corrected.vectors
@@ -111,8 +111,8 @@ def test_re_ranking_gains_as_measured(features: tuple[np.ndarray, np.ndarray], p
 def test_re_ranking_a_blended_database_gains_as_measured(
     features: tuple[np.ndarray, np.ndarray], projected: np.ndarray
 ):
-    neighbours = find_nearest_others(projected, 6)
-    blended, without = blend(projected, neighbours, 5), LeaveOneOut(projected, neighbours, 5)
+    neighbors = find_nearest_others(projected, 6)
+    blended, without = blend(projected, neighbors, 5), LeaveOneOut(projected, neighbors, 5)
     kept = NeighborDatabase.from_vectors(blended, 40)
 
     def rankings() -> Iterator[np.ndarray]:

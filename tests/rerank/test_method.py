@@ -32,11 +32,11 @@ def test_text_is_read_into_one_canonical_form(text: str, canonical: str):
     assert str(RerankMethod.parse(text)) == canonical
 
 
-_neighbours = st.none() | st.integers(1, 100)
+_neighbors = st.none() | st.integers(1, 100)
 _projections = st.sampled_from(["pca", "whiten"])
 
 
-@given(st.none() | st.integers(1, 4096), _projections, _neighbours, _neighbours, _neighbours)
+@given(st.none() | st.integers(1, 4096), _projections, _neighbors, _neighbors, _neighbors)
 def test_every_method_is_read_back_from_its_text(width, projection, dba, aqe, k_reciprocal):
     method = RerankMethod(**{projection: width}, dba=dba, aqe=aqe, k_reciprocal=k_reciprocal)
     assert RerankMethod.parse(str(method)) == method

@@ -34,7 +34,7 @@ def test_no_rows_have_no_lists():
     assert find_nearest_others(np.empty((0, 8), np.float32), 3).positions.shape == (0, 0)
 
 
-def test_copies_of_a_row_are_its_neighbours_in_the_order_of_their_positions():
+def test_copies_of_a_row_are_its_neighbors_in_the_order_of_their_positions():
     found = find_nearest_others(np.repeat(clustered(2), [4, 1], axis=0), 3)
     assert found.positions[:4].tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 

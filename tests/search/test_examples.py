@@ -54,7 +54,7 @@ def test_examples_are_summed_by_their_weights(indexed: Path, weights: tuple[floa
     assert similarities(indexed, examples) == pytest.approx(expected.tolist(), abs=2e-6)
 
 
-def test_what_answers_are_to_be_unlike_moves_away(indexed: Path):
+def test_images_similar_to_a_negative_example_rank_lower(indexed: Path):
     plain = similarities(indexed, [1, 5])
     unlike = similarities(indexed, [1, 5, Example(9, -0.5)])
     assert unlike[8] < plain[8]
@@ -164,7 +164,7 @@ def test_a_wrong_crop_is_a_usage_error(text: str, message: str):
         Crop.parse(text)
 
 
-def test_a_crop_beside_the_picture_tells_its_size(indexed: Path, photos: Path):
+def test_a_crop_outside_the_picture_is_an_error_with_its_size(indexed: Path, photos: Path):
     file = photos / "b" / "picture_08.png"
     with (
         Collection.open(indexed) as opened,
@@ -191,7 +191,7 @@ def test_bytes_are_asked_as_the_file_they_are_of(indexed: Path, photos: Path, tm
         opened.search(b"hello")
 
 
-def test_an_address_is_asked_as_the_file_that_is_there(indexed: Path, tmp_path: Path):
+def test_a_web_address_gives_the_results_of_its_file(indexed: Path, tmp_path: Path):
     new = draw_picture(tmp_path / "new.png", 50)
     with serving({"/new.png": new.read_bytes(), "/page.png": b"<html>"}) as address:
         assert similarities(indexed, f"{address}/new.png") == similarities(indexed, new)

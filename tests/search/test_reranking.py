@@ -340,7 +340,7 @@ def test_a_collection_may_have_a_method_of_its_own(own: Path):
         assert (opened.default_rerank, opened.search(3, k=20).hits) == ("none", plain.hits)
 
 
-def test_a_wrong_method_is_told_before_anything_is_done(own: Path):
+def test_an_invalid_method_is_refused_before_any_work(own: Path):
     with pytest.raises(UsageError, match="did you mean 'pca'"):
         oneshot.set_default_rerank(own, "pac16")
     with Collection.open(own) as opened, pytest.raises(UsageError, match="has the step pca twice"):
