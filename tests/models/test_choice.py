@@ -24,7 +24,7 @@ from tests.models.conftest import make_random_pixels
 HERE = WeightsOptions(offline=True)
 
 
-def chosen(backbone, **choice):
+def resolve_choice(backbone, **choice):
     return resolve_model(ModelChoice(backbone=backbone, offline=True, **choice))
 
 
@@ -32,7 +32,7 @@ def chosen(backbone, **choice):
 
 
 def test_the_histogram_needs_nothing(places):
-    model = chosen("histogram")
+    model = resolve_choice("histogram")
     assert (model.backbone, model.runtime, model.weights, model.file) == ("histogram", "histogram", "none", None)
     assert (model.side_px, model.resize, model.layer) == (SIDE_PX, "squash", None)
     assert relocate_weights(model, HERE) == model
@@ -43,15 +43,15 @@ def test_the_histogram_needs_nothing(places):
 )
 def test_histogram_refuses_network_options(option, value):
     with pytest.raises(ModelError, match=f"^--{option} does not apply to the backbone histogram; remove --{option}"):
-        chosen("histogram", **{option: value})
+        resolve_choice("histogram", **{option: value})
 
 
 def test_histogram_uses_the_given_resize_rule():
-    assert chosen("histogram", resize="crop").resize == "crop"
+    assert resolve_choice("histogram", resize="crop").resize == "crop"
 
 
 def test_the_histogram_is_an_embedder_like_any_other():
-    embedder, batch = open_embedder(chosen("histogram")), make_random_pixels(2, SIDE_PX)
+    embedder, batch = open_embedder(resolve_choice("histogram")), make_random_pixels(2, SIDE_PX)
     assert embedder.width == WIDTH
     np.testing.assert_array_equal(embedder.embed(batch), compute_histograms(batch))
 
@@ -61,7 +61,7 @@ def test_the_histogram_is_an_embedder_like_any_other():
 
 def test_row_provides_the_defaults(places):
     file = places.put("named", "vgg16_notop.weights.h5")
-    model = chosen("vgg16")
+    model = resolve_choice("vgg16")
     assert (model.backbone, model.runtime, model.file) == ("vgg16", "keras-zoo", file)
     assert model.weights == hash_file(file)
     assert (model.side_px, model.scaling) == (224, SCALINGS["caffe"])
@@ -70,33 +70,33 @@ def test_row_provides_the_defaults(places):
 
 def test_user_options_override_the_row(places, tmp_path):
     (tmp_path / "mine.h5").write_bytes(b"mine")
-    model = chosen("vgg16", weights=str(tmp_path / "mine.h5"), layer="block4_pool", pooling="gem", resize="pad")
+    model = resolve_choice("vgg16", weights=str(tmp_path / "mine.h5"), layer="block4_pool", pooling="gem", resize="pad")
     assert (model.file, model.layer, model.pooling) == (str(tmp_path / "mine.h5"), "block4_pool", "gem")
     assert model.resize == "pad"
 
 
 def test_naming_the_default_layer_is_the_same_model(places):
     places.put("named", "vgg16_notop.weights.h5")
-    assert chosen("vgg16", layer="block5_pool") == chosen("vgg16")
+    assert resolve_choice("vgg16", layer="block5_pool") == resolve_choice("vgg16")
 
 
 def test_a_layer_of_the_head_takes_weights_with_head(places):
     places.put("named", "vgg16_notop.weights.h5", b"without")
     with pytest.raises(WeightsMissing, match=r"as vgg16_weights_tf_dim_ordering_tf_kernels\.h5,"):
-        chosen("vgg16", layer="fc2")
+        resolve_choice("vgg16", layer="fc2")
     with_head = places.put("cache", "vgg16.weights.h5", b"with")
-    assert chosen("vgg16", layer="fc2").file == with_head
+    assert resolve_choice("vgg16", layer="fc2").file == with_head
 
 
 def test_random_weights_are_looked_for_nowhere(places):
-    model = chosen("vgg16", weights="random")
+    model = resolve_choice("vgg16", weights="random")
     assert (model.weights, model.file) == ("random", None)
     assert relocate_weights(model, HERE) == model
 
 
 @pytest.mark.parametrize("row", BACKBONES.values(), ids=lambda row: row.name)
 def test_every_zoo_row_resolves_to_a_model(row, places):
-    model = chosen(row.name, weights="random")
+    model = resolve_choice(row.name, weights="random")
     assert (model.backbone, model.side_px, model.layer) == (row.name, row.side_px, row.layer)
 
 
@@ -124,13 +124,13 @@ def test_resolving_imports_no_network(places):
 )
 def test_an_unknown_backbone_offers_near_names(name, near):
     with pytest.raises(UnknownBackbone, match=f"unknown backbone '{name}'; did you mean .*{near}") as caught:
-        chosen(name)
+        resolve_choice(name)
     assert near in caught.value.nearest
 
 
 def test_a_name_that_is_near_to_none_is_answered_with_the_command_that_lists_all():
     with pytest.raises(UnknownBackbone, match=r"^unknown backbone 'qqq'; `simsearch backbones` lists them all$"):
-        chosen("qqq")
+        resolve_choice("qqq")
 
 
 def test_the_list_has_a_row_for_every_name(places):
@@ -176,7 +176,7 @@ def test_a_word_that_is_not_known_is_a_usage_error(words, message):
 def indexed(places):
     """A VGG16 model as a catalog stores it."""
     places.put("named", "vgg16_notop.weights.h5", b"without head")
-    return chosen("vgg16")
+    return resolve_choice("vgg16")
 
 
 def test_weights_that_are_where_they_were_are_taken(indexed):
@@ -205,7 +205,7 @@ def test_other_weights_in_a_better_place_do_not_hide_the_right_ones(indexed, pla
 def test_weights_under_a_name_of_the_users_are_found_in_a_place(places, tmp_path):
     mine = tmp_path / "mine.h5"
     mine.write_bytes(b"without head")
-    model = chosen("vgg16", weights=str(mine))
+    model = resolve_choice("vgg16", weights=str(mine))
     mine.unlink()
     file = places.put("cache", "vgg16_notop.weights.h5", b"without head")
     assert relocate_weights(model, HERE).file == file
@@ -257,20 +257,20 @@ def mine(tmp_path, monkeypatch):
 
 
 def test_a_model_file_is_a_backbone(mine):
-    model = chosen("mine.onnx", pooling="max")
+    model = resolve_choice("mine.onnx", pooling="max")
     assert (model.backbone, model.file, model.zoo_name) == ("mine", str(mine), None)
     assert (model.layer, model.pooling) == ("features", "max")
 
 
 def test_model_file_contains_its_own_weights(mine):
     with pytest.raises(ModelError, match=r"mine\.onnx contains its own weights; remove --weights"):
-        chosen("mine.onnx", weights="other.h5")
+        resolve_choice("mine.onnx", weights="other.h5")
     with pytest.raises(ModelError, match=r"mine\.onnx contains its own weights; remove --weights"):
-        relocate_weights(chosen("mine.onnx"), WeightsOptions("other.h5"))
+        relocate_weights(resolve_choice("mine.onnx"), WeightsOptions("other.h5"))
 
 
 def test_a_model_file_is_the_same_model_as_long_as_it_is_the_same(mine):
-    model = chosen("mine.onnx")
+    model = resolve_choice("mine.onnx")
     assert relocate_weights(model, HERE) == model
     mine.write_bytes(b"trained again")
     with pytest.raises(
@@ -283,7 +283,7 @@ def test_a_model_file_is_the_same_model_as_long_as_it_is_the_same(mine):
 
 
 def test_an_indexed_model_no_longer_needs_its_json(mine):
-    model = chosen("mine.onnx")
+    model = resolve_choice("mine.onnx")
     mine.with_suffix(".json").unlink()
     assert relocate_weights(model, HERE) == model
 
@@ -291,6 +291,6 @@ def test_an_indexed_model_no_longer_needs_its_json(mine):
 def test_a_model_file_that_is_called_like_a_row_is_still_a_file(mine):
     mine.rename(mine.with_name("vgg16.onnx"))
     mine.with_suffix(".json").rename(mine.with_name("vgg16.json"))
-    model = chosen("./vgg16.onnx")
+    model = resolve_choice("./vgg16.onnx")
     assert (model.backbone, model.runtime, model.zoo_name) == ("vgg16", "onnx", None)
     assert relocate_weights(model, HERE) == model

@@ -23,20 +23,20 @@ def path(tmp_path):
     return tmp_path / "flowers.onnx"
 
 
-def read(path, **choice):
+def read_model(path, **choice):
     return read_model_file(str(path), **({"layer": None, "pooling": None, "resize": None} | choice))
 
 
-def settle(path, settings):
+def write_settings(path, settings):
     text = settings if isinstance(settings, str) else json.dumps(settings)
     path.with_suffix(".json").write_text(text, encoding="utf-8")
 
 
-def saved_model(folder, content=b"a graph, as it were"):
+def make_saved_model(folder, content=b"a graph, as it were"):
     (folder / "variables").mkdir(parents=True)
     (folder / "saved_model.pb").write_bytes(content)
     (folder / "variables" / "variables.data").write_bytes(b"numbers")
-    settle(folder, WELL)
+    write_settings(folder, WELL)
     return folder
 
 
@@ -44,22 +44,22 @@ def saved_model(folder, content=b"a graph, as it were"):
 
 
 def test_fields_missing_in_the_json_have_defaults(path):
-    model = read(path)
+    model = read_model(path)
     assert (model.backbone, model.runtime, model.file) == ("flowers", "onnx", str(path))
     assert (model.side_px, model.scaling) == (96, SCALINGS["torch"])
     assert (model.resize, model.layer, model.pooling) == ("squash", None, "avg")
 
 
 def test_json_holds_all_input_settings(path):
-    settle(path, {"side": 32, "scaling": "caffe", "resize": "pad", "layer": "features", "pooling": "gem"})
-    model = read(path)
+    write_settings(path, {"side": 32, "scaling": "caffe", "resize": "pad", "layer": "features", "pooling": "gem"})
+    model = read_model(path)
     assert (model.side_px, model.scaling) == (32, SCALINGS["caffe"])
     assert (model.resize, model.layer, model.pooling) == ("pad", "features", "gem")
 
 
 def test_arguments_override_the_json(path):
-    settle(path, WELL | {"resize": "pad", "layer": "features", "pooling": "gem"})
-    model = read(path, resize="crop", layer="other", pooling="max")
+    write_settings(path, WELL | {"resize": "pad", "layer": "features", "pooling": "gem"})
+    model = read_model(path, resize="crop", layer="other", pooling="max")
     assert (model.resize, model.layer, model.pooling) == ("crop", "other", "max")
 
 
@@ -72,37 +72,37 @@ def test_arguments_override_the_json(path):
     ids=["whole", "shortest"],
 )
 def test_a_scaling_can_be_written_in_numbers(path, own, scaling):
-    settle(path, WELL | {"scaling": own})
-    assert read(path).scaling == scaling
+    write_settings(path, WELL | {"scaling": own})
+    assert read_model(path).scaling == scaling
 
 
 @pytest.mark.parametrize(("name", "runtime"), [("flowers.keras", "keras-file"), ("flowers.onnx", "onnx")])
 def test_extension_determines_the_format(tmp_path, name, runtime):
     (tmp_path / name).write_bytes(b"")
-    settle(tmp_path / name, WELL)
-    assert read(tmp_path / name).runtime == runtime
+    write_settings(tmp_path / name, WELL)
+    assert read_model(tmp_path / name).runtime == runtime
 
 
 def test_a_folder_with_a_saved_model_is_one(tmp_path):
-    model = read(saved_model(tmp_path / "flowers"))
+    model = read_model(make_saved_model(tmp_path / "flowers"))
     assert (model.backbone, model.runtime, model.file) == ("flowers", "saved-model", str(tmp_path / "flowers"))
 
 
 def test_a_slash_behind_a_folder_changes_nothing(tmp_path):
-    folder = saved_model(tmp_path / "flowers")
-    assert read(f"{folder}/") == read(folder)
+    folder = make_saved_model(tmp_path / "flowers")
+    assert read_model(f"{folder}/") == read_model(folder)
 
 
 def test_name_is_made_valid_for_every_file_system(path):
     odd = path.with_name("my flowers (größer).onnx")
     shutil.copy(path, odd)
-    settle(odd, WELL)
-    assert read(odd).backbone == "my_flowers_gr_er_"
+    write_settings(odd, WELL)
+    assert read_model(odd).backbone == "my_flowers_gr_er_"
 
 
 def test_the_file_of_a_relative_path_is_absolute(path, monkeypatch):
     monkeypatch.chdir(path.parent)
-    assert read("flowers.onnx") == read(path)
+    assert read_model("flowers.onnx") == read_model(path)
 
 
 @pytest.mark.parametrize("name", ["flowers.onnx", "flowers.keras", "somewhere/flowers"])
@@ -113,7 +113,7 @@ def test_a_path_or_an_ending_means_a_model_file(name):
 def test_a_bare_name_means_a_model_file_only_where_it_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not is_model_file("flowers")
-    saved_model(tmp_path / "flowers")
+    make_saved_model(tmp_path / "flowers")
     assert is_model_file("flowers")
 
 
@@ -121,18 +121,18 @@ def test_a_bare_name_means_a_model_file_only_where_it_is_there(tmp_path, monkeyp
 
 
 def test_the_digest_is_of_the_content_and_not_of_the_place(path, tmp_path):
-    before = read(path)
+    before = read_model(path)
     moved = tmp_path / "elsewhere" / "flowers.onnx"
     moved.parent.mkdir()
     shutil.copy(path, moved)
     shutil.copy(path.with_suffix(".json"), moved.with_suffix(".json"))
-    assert read(moved).fingerprint == before.fingerprint
+    assert read_model(moved).fingerprint == before.fingerprint
     path.write_bytes(b"another network")
-    assert read(path).weights != before.weights
+    assert read_model(path).weights != before.weights
 
 
 def test_every_file_of_a_saved_model_counts(tmp_path):
-    folder = saved_model(tmp_path / "flowers")
+    folder = make_saved_model(tmp_path / "flowers")
     digests = {hash_model(str(folder))}
     (folder / "variables" / "variables.data").write_bytes(b"other numbers")
     digests.add(hash_model(str(folder)))
@@ -172,9 +172,9 @@ def test_every_file_of_a_saved_model_counts(tmp_path):
     ids=str,
 )
 def test_each_wrong_field_gets_one_clear_message(path, settings, message):
-    settle(path, settings)
+    write_settings(path, settings)
     with pytest.raises(ModelError) as caught:
-        read(path)
+        read_model(path)
     assert str(caught.value) == f"{path.with_suffix('.json')}: {message}"
 
 
@@ -201,23 +201,23 @@ def test_each_wrong_field_gets_one_clear_message(path, settings, message):
     ids=str,
 )
 def test_a_wrong_scaling_is_answered_with_the_names_and_an_example(path, scaling):
-    settle(path, WELL | {"scaling": scaling})
+    write_settings(path, WELL | {"scaling": scaling})
     with pytest.raises(ModelError) as caught:
-        read(path)
+        read_model(path)
     assert caught.value.problem == f"{path.with_suffix('.json')}: scaling is {scaling!r}"
     names, _, example = caught.value.advice.partition(", or write ")
     assert names == "choose one of none, unit, tf, torch, caffe"
-    settle(path, WELL | {"scaling": json.loads(example)})
-    assert read(path).scaling.channels == "rgb"
+    write_settings(path, WELL | {"scaling": json.loads(example)})
+    assert read_model(path).scaling.channels == "rgb"
 
 
 def test_a_missing_json_is_answered_with_an_example_that_works(path):
     path.with_suffix(".json").unlink()
     with pytest.raises(ModelError) as caught:
-        read(path)
+        read_model(path)
     assert caught.value.problem == f"the settings file {path.with_suffix('.json')} is missing"
-    settle(path, caught.value.advice.removeprefix("create it with the settings of the model's input, such as "))
-    assert read(path).side_px == 224
+    write_settings(path, caught.value.advice.removeprefix("create it with the settings of the model's input, such as "))
+    assert read_model(path).side_px == 224
 
 
 @pytest.mark.parametrize(
@@ -230,37 +230,37 @@ def test_a_missing_json_is_answered_with_an_example_that_works(path):
     ],
 )
 def test_a_text_that_is_no_json_object_is_refused(path, text, message):
-    settle(path, text)
+    write_settings(path, text)
     with pytest.raises(ModelError, match=message):
-        read(path)
+        read_model(path)
 
 
 def test_a_json_in_another_encoding_is_refused(path):
     path.with_suffix(".json").write_bytes('{"side": 224, "layer": "größer"}'.encode("latin-1"))
     with pytest.raises(ModelError, match=r"flowers\.json cannot be read"):
-        read(path)
+        read_model(path)
 
 
 def test_a_folder_in_the_place_of_the_json_is_refused(path):
     path.with_suffix(".json").unlink()
     path.with_suffix(".json").mkdir()
     with pytest.raises(ModelError, match=r"flowers\.json cannot be read"):
-        read(path)
+        read_model(path)
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"no model at .*flowers\.onnx; check the path"):
-        read(tmp_path / "flowers.onnx")
+        read_model(tmp_path / "flowers.onnx")
 
 
 def test_a_file_of_another_kind_is_no_model(tmp_path):
     (tmp_path / "flowers.txt").write_text("no network")
     with pytest.raises(ModelError, match=r"flowers\.txt has no supported model format; give a \.keras file"):
-        read(tmp_path / "flowers.txt")
+        read_model(tmp_path / "flowers.txt")
 
 
 def test_a_folder_of_pictures_is_no_model(photos):
     with pytest.raises(
         ModelError, match=r"photos has no supported model format; give a \.keras file, a SavedModel folder"
     ):
-        read(photos)
+        read_model(photos)

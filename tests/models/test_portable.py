@@ -45,7 +45,7 @@ def keras_file(tmp_path: Path) -> Path:
     return tmp_path / "net.keras"
 
 
-def elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str, np.ndarray]:
+def embed_elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str, np.ndarray]:
     """The engine and the vectors of a process with an empty cache and without weights."""
     (folder / "parcel").write_bytes(pickle.dumps((pack_model(embedder), pixels)))
     if embedder.model.file is not None:
@@ -61,7 +61,7 @@ def elsewhere(embedder: Embedder, pixels: np.ndarray, folder: Path) -> tuple[str
 def test_included_backbones_give_the_same_vectors_elsewhere(backbone: str, tmp_path: Path):
     model = resolve_model(ModelChoice(backbone=backbone))
     here, pixels = open_embedder(model, LoadOptions(for_throughput=True)), make_random_pixels(5, model.side_px)
-    engine, vectors = elsewhere(here, pixels, tmp_path)
+    engine, vectors = embed_elsewhere(here, pixels, tmp_path)
     assert engine == here.engine
     assert vectors.tobytes() == here.embed(pixels).tobytes()
 
@@ -73,7 +73,7 @@ def test_a_network_of_the_users_needs_no_file_there(engine: str, keras_file: Pat
     )
     pixels = make_random_pixels(5, 16)
     assert here.engine == engine
-    ran, vectors = elsewhere(here, pixels, tmp_path)
+    ran, vectors = embed_elsewhere(here, pixels, tmp_path)
     assert ran == engine
     np.testing.assert_allclose(vectors, here.embed(pixels), atol=0 if engine == "openvino" else 1e-6)
 
@@ -81,7 +81,7 @@ def test_a_network_of_the_users_needs_no_file_there(engine: str, keras_file: Pat
 def test_an_onnx_file_travels_as_its_graph(tmp_path: Path):
     model = resolve_model(ModelChoice(backbone=str(make_planar().save(tmp_path / "mine.onnx"))))
     here, pixels = open_embedder(model, LoadOptions(for_throughput=True)), make_random_pixels(5, model.side_px)
-    engine, vectors = elsewhere(here, pixels, tmp_path)
+    engine, vectors = embed_elsewhere(here, pixels, tmp_path)
     assert engine == "openvino"
     assert vectors.tobytes() == here.embed(pixels).tobytes()
 
@@ -92,7 +92,7 @@ def test_an_int8_graph_travels_as_it_was_calibrated(tmp_path: Path):
     pixels = sample_pixels(scan_sources([str(ROOT / "data" / "objects")]), model, 40, 10**8)
     settled = open_with_precision(model, "int8", LoadOptions(for_throughput=True, pixels=pixels))
     assert settled.model.precision == "int8", settled.notes
-    engine, vectors = elsewhere(settled.embedder, pixels, tmp_path)
+    engine, vectors = embed_elsewhere(settled.embedder, pixels, tmp_path)
     assert engine == "openvino"
     assert vectors.tobytes() == settled.embedder.embed(pixels).tobytes()
 
