@@ -122,7 +122,9 @@ def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) ->
 def _read_remote_file(path: str, *, has_picture_extension: bool, max_pixels: int) -> RawFile:
     max_bytes = max_pixels * _BYTES_PER_PIXEL
     try:
-        content = None if has_picture_extension else remote.read_content(path, first=_HEAD_BYTES, max_bytes=max_bytes)
+        content = (
+            None if has_picture_extension else remote.read_content(path, head_bytes=_HEAD_BYTES, max_bytes=max_bytes)
+        )
         if content is not None and content.data and not can_be_picture(content.data):
             raise make_unidentified_error(path, content.data[:64])
         if content is None or len(content.data) != content.state.size_bytes:

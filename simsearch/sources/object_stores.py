@@ -53,11 +53,11 @@ class ObjectStore(Protocol):
     def fetch_state(self, key: str) -> RemoteState:
         """Fetch the state of an object."""
 
-    def list_page(self, prefix: str, after: str | None) -> Page:
-        """List a page of keys with a prefix; `after` is the token of the page before, None for the first."""
+    def list_page(self, prefix: str, token: str | None) -> Page:
+        """List a page of keys with a prefix; `token` is that of the page before, None for the first."""
 
-    def read(self, key: str, *, first: int | None, max_bytes: int) -> RemoteContent:
-        """Read an object whole, or its first bytes. Also raises `RemoteTooLarge`."""
+    def read(self, key: str, *, head_bytes: int | None, max_bytes: int) -> RemoteContent:
+        """Read an object whole, or its first `head_bytes` bytes. Also raises `RemoteTooLarge`."""
 
 
 class FsspecStore:
@@ -75,7 +75,7 @@ class FsspecStore:
                 raise RemoteNotFound(self._make_address(key), "there is no such object", "check the address")
             return _parse_state(found)
 
-    def list_page(self, prefix: str, after: str | None) -> Page:
+    def list_page(self, prefix: str, token: str | None) -> Page:
         """List all keys that begin with a prefix, as one page."""
         with self._translate_errors(prefix):
             self._file_system.invalidate_cache()
@@ -84,14 +84,14 @@ class FsspecStore:
         entries = [(path.lstrip("/")[beginning:], _parse_state(facts)) for path, facts in found.items()]
         return [entry for entry in entries if entry[0].startswith(prefix)], None
 
-    def read(self, key: str, *, first: int | None, max_bytes: int) -> RemoteContent:
+    def read(self, key: str, *, head_bytes: int | None, max_bytes: int) -> RemoteContent:
         """Read an object whole, or its first bytes. A read returns no state, so it is fetched before and after."""
         before = self.fetch_state(key)
-        if first is None and before.size_bytes > max_bytes:
+        if head_bytes is None and before.size_bytes > max_bytes:
             raise RemoteTooLarge(self._make_address(key), before.size_bytes)
         with self._translate_errors(key):
-            data = self._file_system.cat_file(self._make_path(key), 0, first)
-        whole = before.size_bytes if first is None else min(first, before.size_bytes)
+            data = self._file_system.cat_file(self._make_path(key), 0, head_bytes)
+        whole = before.size_bytes if head_bytes is None else min(head_bytes, before.size_bytes)
         if len(data) != whole or self.fetch_state(key) != before:
             raise TemporaryFailure(
                 self._make_address(key), "the object changed while it was read", "run again when its upload is complete"

@@ -90,22 +90,22 @@ def look_up_each(addresses: Iterable[str]) -> Iterator[RemoteState | FolderListi
             stop.set()
 
 
-def read_content(address: str, *, first: int | None = None, max_bytes: int) -> RemoteContent:
-    """Read an object whole, or its first bytes, with its state at the time of the read.
+def read_content(address: str, *, head_bytes: int | None = None, max_bytes: int) -> RemoteContent:
+    """Read an object whole, or its first `head_bytes` bytes, with its state at the time of the read.
 
     Raises `UnreadableFile`, `RemoteTooLarge`, `MissingExtra`.
     """
     address = canonicalize_address(address)
     if is_url(address):
         content = _find_retrier(address)(
-            lambda: web.fetch_content(address, first=first, max_bytes=max_bytes, timeout_s=_WEB_TIMEOUT_S)
+            lambda: web.fetch_content(address, head_bytes=head_bytes, max_bytes=max_bytes, timeout_s=_WEB_TIMEOUT_S)
         )
         # Without a modification time, the time of the read is used; no later response will equal it.
-        state = replace(content.state, size_bytes=content.state.size_bytes if first else len(content.data))
+        state = replace(content.state, size_bytes=content.state.size_bytes if head_bytes else len(content.data))
         return RemoteContent(content.data, replace(state, mtime_ns=state.mtime_ns or time.time_ns()))
     location = ObjectAddress.parse(address)
     store, retry = _open_store(location)
-    return retry(lambda: store.read(location.key, first=first, max_bytes=max_bytes))
+    return retry(lambda: store.read(location.key, head_bytes=head_bytes, max_bytes=max_bytes))
 
 
 def _open_store(location: ObjectAddress) -> tuple[ObjectStore, Retrier]:
@@ -130,11 +130,11 @@ def _find_object(store: ObjectStore, retry: Retrier, key: str) -> RemoteState | 
 
 def _list_keys(store: ObjectStore, retry: Retrier, prefix: str) -> list[tuple[str, RemoteState]]:
     keys: list[tuple[str, RemoteState]] = []
-    after: str | None = None
+    token: str | None = None
     while True:
-        page, after = retry(functools.partial(store.list_page, prefix, after))
+        page, token = retry(functools.partial(store.list_page, prefix, token))
         keys += page
-        if after is None:
+        if token is None:
             return keys
 
 

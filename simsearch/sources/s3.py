@@ -87,38 +87,38 @@ class S3Store:
 
     def fetch_state(self, key: str) -> RemoteState:
         """Fetch the state of an object. Raises `UnreadableFile`."""
-        answer = self._send(key, lambda: self._client.head_object(**self._make_request_arguments(key)))
-        return _parse_state(answer, answer["ContentLength"])
+        response = self._send(key, lambda: self._client.head_object(**self._make_request_arguments(key)))
+        return _parse_state(response, response["ContentLength"])
 
-    def list_page(self, prefix: str, after: str | None) -> tuple[list[tuple[str, RemoteState]], str | None]:
+    def list_page(self, prefix: str, token: str | None) -> tuple[list[tuple[str, RemoteState]], str | None]:
         """List up to 1,000 keys with a prefix, and the token of the next page. Raises `UnreadableFile`."""
-        more = {} if after is None else {"ContinuationToken": after}
+        more = {} if token is None else {"ContinuationToken": token}
         named = {"Bucket": self._bucket, "Prefix": prefix, **self._file_system.req_kw, **more}
-        answer = self._send(prefix, lambda: self._client.list_objects_v2(**named))
-        entries = [(entry["Key"], _parse_state(entry, entry["Size"])) for entry in answer.get("Contents", ())]
-        return entries, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+        response = self._send(prefix, lambda: self._client.list_objects_v2(**named))
+        entries = [(entry["Key"], _parse_state(entry, entry["Size"])) for entry in response.get("Contents", ())]
+        return entries, response.get("NextContinuationToken") if response.get("IsTruncated") else None
 
-    def read(self, key: str, *, first: int | None, max_bytes: int) -> RemoteContent:
-        """Read an object whole, or its first bytes. Raises `UnreadableFile`, `RemoteTooLarge`."""
-        part = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
+    def read(self, key: str, *, head_bytes: int | None, max_bytes: int) -> RemoteContent:
+        """Read an object whole, or its first `head_bytes` bytes. Raises `UnreadableFile`, `RemoteTooLarge`."""
+        part = {} if head_bytes is None else {"Range": f"bytes=0-{head_bytes - 1}"}
         address = ObjectAddress("s3", self._bucket, key).address
 
         async def get_object() -> RemoteContent:
-            answer = await self._client.get_object(**self._make_request_arguments(key), **part)
-            async with answer["Body"] as body:
-                n_bytes = answer["ContentLength"]
-                if first is None and n_bytes > max_bytes:
+            response = await self._client.get_object(**self._make_request_arguments(key), **part)
+            async with response["Body"] as body:
+                n_bytes = response["ContentLength"]
+                if head_bytes is None and n_bytes > max_bytes:
                     raise RemoteTooLarge(address, n_bytes)
                 data = await body.read()
             if len(data) != n_bytes:
                 raise TemporaryFailure(address, "the response was truncated", _NETWORK_ADVICE)
-            _, _, size = answer.get("ContentRange", "").rpartition("/")
-            return RemoteContent(data, _parse_state(answer, int(size or n_bytes)))
+            _, _, size = response.get("ContentRange", "").rpartition("/")
+            return RemoteContent(data, _parse_state(response, int(size or n_bytes)))
 
         try:
             return self._send(key, get_object)
         except _EmptyRange:
-            return self.read(key, first=None, max_bytes=max_bytes)
+            return self.read(key, head_bytes=None, max_bytes=max_bytes)
 
     def _has_credentials(self) -> bool:
         return self._run(self._file_system.session.get_credentials, self._file_system.loop) is not None
@@ -162,9 +162,9 @@ class S3Store:
             raise UnreadableFile(address, summarize_error(error), "check the address and the AWS settings") from error
 
     def _translate_client_error(self, error: failures.ClientError, address: str) -> UnreadableFile:
-        answer = error.response
-        code = str(answer.get("Error", {}).get("Code", ""))
-        status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        response = error.response
+        code = str(response.get("Error", {}).get("Code", ""))
+        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         answer_code = f"{status} {code}" if code != str(status) else code
         if code == _NO_BUCKET_CODE:
             return RemoteNotFound(address, f"there is no bucket {self._bucket}", "check its name, and AWS_ENDPOINT_URL")
@@ -177,7 +177,7 @@ class S3Store:
         if status in (401, 403) or code in _DENIED_CODES:
             return self._make_denied_error(address, answer_code)
         kind = _EmptyRange if code == _EMPTY_RANGE_CODE else UnreadableFile
-        why = " ".join(str(answer.get("Error", {}).get("Message", "")).split())
+        why = " ".join(str(response.get("Error", {}).get("Message", "")).split())
         return kind(address, f"the store answers {answer_code} ({why})", "check the address and the credentials")
 
     def _make_denied_error(self, address: str, answer_code: str) -> AccessDenied:
@@ -192,6 +192,6 @@ class _EmptyRange(UnreadableFile):
     """An empty object has no first bytes."""
 
 
-def _parse_state(answer: dict[str, Any], size_bytes: int) -> RemoteState:
-    etag = answer.get("ETag")
-    return RemoteState(size_bytes, round(answer["LastModified"].timestamp() * 1e9), etag and etag.strip('"'))
+def _parse_state(response: dict[str, Any], size_bytes: int) -> RemoteState:
+    etag = response.get("ETag")
+    return RemoteState(size_bytes, round(response["LastModified"].timestamp() * 1e9), etag and etag.strip('"'))

@@ -39,7 +39,7 @@ def fetch_content(
     url: str,
     *,
     method: str = "GET",
-    first: int | None = None,
+    head_bytes: int | None = None,
     max_bytes: int = MAX_BYTES,
     timeout_s: float = _TIMEOUT_S,
 ) -> RemoteContent:
@@ -54,17 +54,21 @@ def fetch_content(
     import urllib.request
 
     deadline = time.monotonic() + timeout_s
-    headers = {"User-Agent": "simsearch"} | ({} if first is None else {"Range": f"bytes=0-{first - 1}"})
+    headers = {"User-Agent": "simsearch"} | ({} if head_bytes is None else {"Range": f"bytes=0-{head_bytes - 1}"})
     try:
         request = urllib.request.Request(escape_url(url), headers=headers, method=method)
         with _build_opener().open(request, timeout=min(timeout_s, _READ_TIMEOUT_S)) as response:
-            data = b"" if method == "HEAD" else _read_body(response, url, deadline, first=first, max_bytes=max_bytes)
+            data = (
+                b""
+                if method == "HEAD"
+                else _read_body(response, url, deadline, head_bytes=head_bytes, max_bytes=max_bytes)
+            )
             return RemoteContent(data, _parse_state(response.headers))
     except TimeoutError as error:
         raise _make_timeout_error(url) from error
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and first is not None:  # an empty content has no first bytes
+        if error.code == 416 and head_bytes is not None:  # an empty content has no first bytes
             return fetch_content(url, max_bytes=max_bytes, timeout_s=timeout_s)
         raise _translate_http_error(error, url) from error
     except urllib.error.URLError as error:
@@ -136,14 +140,14 @@ def _build_opener() -> urllib.request.OpenerDirector:
 
 
 def _read_body(
-    response: http.client.HTTPResponse, url: str, deadline: float, *, first: int | None, max_bytes: int
+    response: http.client.HTTPResponse, url: str, deadline: float, *, head_bytes: int | None, max_bytes: int
 ) -> bytes:
     chunks, n_bytes = [], 0
     while chunk := response.read1(_CHUNK_BYTES):
         n_bytes += len(chunk)
         chunks.append(chunk)
-        if first is not None and n_bytes >= first:  # a server may ignore the requested range
-            return b"".join(chunks)[:first]
+        if head_bytes is not None and n_bytes >= head_bytes:  # a server may ignore the requested range
+            return b"".join(chunks)[:head_bytes]
         if n_bytes > max_bytes:
             problem = f"the response is larger than {max_bytes / 1e6:g} MB"
             raise UnreadableFile(url, problem, "use a smaller picture, or save it and search with the file")

@@ -71,7 +71,7 @@ def listed(store: ObjectStore, prefix: str) -> dict[str, RemoteState]:
 
 def test_object_is_read_whole_with_the_state_of_the_listing(filled: Filled):
     filled.put("a/b.jpg", b"0123456789")
-    content = filled.store.read("a/b.jpg", first=None, max_bytes=10)
+    content = filled.store.read("a/b.jpg", head_bytes=None, max_bytes=10)
     assert content.data == b"0123456789"
     assert content.state == filled.store.fetch_state("a/b.jpg")
     assert content.state.size_bytes == 10
@@ -85,26 +85,26 @@ def test_another_content_of_the_same_size_is_another_state(filled: Filled):
     before = filled.store.fetch_state("a.jpg")
     filled.put("a.jpg", b"two")
     assert filled.store.fetch_state("a.jpg") != before
-    assert filled.store.read("a.jpg", first=None, max_bytes=10).data == b"two"
+    assert filled.store.read("a.jpg", head_bytes=None, max_bytes=10).data == b"two"
 
 
 def test_the_first_bytes_come_with_the_size_of_the_whole(filled: Filled):
     filled.put("film.mp4", b"0123456789" * 100)
-    content = filled.store.read("film.mp4", first=16, max_bytes=10)
+    content = filled.store.read("film.mp4", head_bytes=16, max_bytes=10)
     assert (content.data, content.state.size_bytes) == (b"0123456789012345", 1000)
 
 
 def test_first_bytes_of_a_shorter_object_are_the_whole_object(filled: Filled):
     filled.put("short", b"abc")
     filled.put("empty", b"")
-    assert filled.store.read("short", first=16, max_bytes=10).data == b"abc"
-    assert filled.store.read("empty", first=16, max_bytes=10).data == b""
+    assert filled.store.read("short", head_bytes=16, max_bytes=10).data == b"abc"
+    assert filled.store.read("empty", head_bytes=16, max_bytes=10).data == b""
 
 
 def test_more_than_allowed_is_not_read(filled: Filled):
     filled.put("large.jpg", b"0123456789")
     with pytest.raises(RemoteTooLarge) as caught:
-        filled.store.read("large.jpg", first=None, max_bytes=9)
+        filled.store.read("large.jpg", head_bytes=None, max_bytes=9)
     assert caught.value.size_bytes == 10
 
 
@@ -114,7 +114,7 @@ def test_missing_object_is_not_found(filled: Filled):
         with pytest.raises(RemoteNotFound):
             filled.store.fetch_state(key)
         with pytest.raises(RemoteNotFound):
-            filled.store.read(key, first=None, max_bytes=10)
+            filled.store.read(key, head_bytes=None, max_bytes=10)
     assert listed(filled.store, "nothing/") == {}
 
 
@@ -133,7 +133,7 @@ def test_listing_contains_all_keys_with_the_prefix_and_is_never_cached(filled: F
 def test_a_key_with_odd_signs_is_listed_and_read_as_it_is(filled: Filled, key: str):
     filled.put(key, key.encode())
     assert set(listed(filled.store, "")) == {key}
-    assert filled.store.read(key, first=None, max_bytes=100).data == key.encode()
+    assert filled.store.read(key, head_bytes=None, max_bytes=100).data == key.encode()
     assert filled.store.fetch_state(key).size_bytes == len(key.encode())
 
 
@@ -149,7 +149,7 @@ def test_keys_that_no_folder_on_a_disk_could_hold_are_keys_of_s3(
     bucket.put(key, b"content")
     store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
     assert set(listed(store, "")) == {key}
-    assert store.read(key, first=None, max_bytes=100).data == b"content"
+    assert store.read(key, head_bytes=None, max_bytes=100).data == b"content"
 
 
 def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -162,7 +162,7 @@ def test_of_a_bucket_with_versions_the_last_ones_count(server: str, monkeypatch:
     bucket.delete("b.jpg")
     store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
     assert {key: state.size_bytes for key, state in listed(store, "").items()} == {"a.jpg": 4}
-    assert store.read("a.jpg", first=None, max_bytes=100).data == b"new!"
+    assert store.read("a.jpg", head_bytes=None, max_bytes=100).data == b"new!"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_s3_failures_raise_errors_by_kind(
         quick = {"config_kwargs": {**CLIENT_CONFIG, "read_timeout": 0.5}, "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **quick, **who))
         with pytest.raises(UnreadableFile, match=reason) as caught:
-            store.read("a.jpg", first=None, max_bytes=100_000)
+            store.read("a.jpg", head_bytes=None, max_bytes=100_000)
         assert type(caught.value) is kind
         # aiohttp sends once more what a connection lost that had been kept open
         assert len(between.seen) <= (2 if mood == "drop" else 1), "an attempt is one request"
@@ -201,7 +201,7 @@ def test_a_body_that_drips_is_left_when_its_time_is_up(server: str, monkeypatch:
         options = {"config_kwargs": dict(CLIENT_CONFIG), "skip_instance_cache": True}
         store = S3Store(bucket.name, lambda **who: fsspec.filesystem("s3", **options, **who), timeout_s=0.03)
         with pytest.raises(TemporaryFailure, match="the request timed out"):
-            store.read("a.jpg", first=None, max_bytes=100_000)
+            store.read("a.jpg", head_bytes=None, max_bytes=100_000)
 
 
 def test_store_is_opened_once_and_again_when_the_environment_changes(
@@ -254,11 +254,11 @@ def test_without_credentials_public_objects_are_readable_and_others_give_advice(
         store, _ = open_store(ObjectAddress("s3", bucket.name, ""))
         assert isinstance(store, S3Store)
         assert store.is_anonymous
-        assert store.read("a.jpg", first=None, max_bytes=10).data == b"x"
+        assert store.read("a.jpg", head_bytes=None, max_bytes=10).data == b"x"
         between.mood = lambda method, path: "403"
         advice = r"no credentials were found, and the object is not public.*; set AWS_PROFILE, or AWS_ACCESS_KEY_ID"
         with pytest.raises(AccessDenied, match=advice):
-            store.read("a.jpg", first=None, max_bytes=10)
+            store.read("a.jpg", head_bytes=None, max_bytes=10)
 
 
 # The others

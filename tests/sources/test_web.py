@@ -73,8 +73,8 @@ def test_failures_are_classified_by_whether_a_retry_may_help(server: str, mood: 
 
 
 def test_the_first_bytes_are_read_of_servers_that_know_ranges_and_of_those_that_do_not(server: str):
-    assert fetch_content(f"{server}/body", first=16).data == BODY[:16]
-    assert fetch_content(f"{server}/endless", first=16).data == BODY[:16]
+    assert fetch_content(f"{server}/body", head_bytes=16).data == BODY[:16]
+    assert fetch_content(f"{server}/endless", head_bytes=16).data == BODY[:16]
 
 
 def test_unreachable_server_is_an_error():
