@@ -16,8 +16,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from simsearch.duplicates.results import TIERS, Tier
+from simsearch.duplicates.results import Tier
 from simsearch.errors import ModelNotIndexed, UsageError
+from simsearch.report.duplicates import TIER_TITLES
 from simsearch.images.thumbnails import render_thumbnail
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
@@ -136,7 +137,7 @@ async def duplicates_page(request: Request, tier: Tier = "near") -> Response:
     tiles = await engine.run_image_work(lambda: [build_group_tiles(engine.folder, group) for group in groups])
     return await _render_page(
         request, "duplicates.html.j2", report=report, groups=list(zip(groups, tiles, strict=True)), tier=tier,
-        tiers=TIERS, state=PageState(),
+        titles=TIER_TITLES, state=PageState(),
     )  # fmt: skip
 
 
