@@ -18,8 +18,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from simsearch.duplicates.results import Tier
 from simsearch.errors import ModelNotIndexed, UsageError
-from simsearch.report.duplicates import TIER_TITLES
 from simsearch.images.thumbnails import render_thumbnail
+from simsearch.report.duplicates import TIER_TITLES
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
 from simsearch.web.api import ImageId, fetch_picture, find_engine
