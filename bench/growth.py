@@ -35,7 +35,14 @@ def measure() -> str:
         [["1,000", f"{peaks[0]:.0f} MB"], ["10,000", f"{peaks[1]:.0f} MB ({peaks[1] / peaks[0]:.2f} x)"]],
     )
     rows = [_measure_growth(n) for n in SIZES]
-    headings = ["images", "write", "make the cache", "open and first answer", "warm search p50 (bare FAISS)", "on disk"]
+    headings = [
+        "images",
+        "write",
+        "build the index",
+        "open and first answer",
+        "warm search p50 (FAISS alone)",
+        "on disk",
+    ]
     return "\n\n".join(
         [
             "## Memory and growth",
@@ -80,7 +87,7 @@ def _measure_growth(n: int) -> list[str]:
     return [
         f"{n:,}", f"{n / write_s:,.0f} /s", f"{cache_s:.2f} s", f"{1e3 * first_s:.1f} ms",
         f"{1e3 * statistics.median(times):.2f} ms ({1e3 * statistics.median(bare):.2f})",
-        f"{size_mb:.0f} MB ({1e6 * size_mb / n:.0f} B an image)",
+        f"{size_mb:.0f} MB ({1e6 * size_mb / n:.0f} B per image)",
     ]  # fmt: skip
 
 

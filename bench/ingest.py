@@ -38,9 +38,9 @@ def measure() -> str:
     return "\n\n".join(
         [
             "## Ingest",
-            "Images a second. The limit is 1 / (1/decode + 1/embed), both measured alone with every core in the same "
-            "run. End to end is `Collection.ingest` of the pictures into a collection whose model was settled on "
-            f"{N_TO_SETTLE} others before: files to committed catalog and saved FAISS file.",
+            "Images/s. The limit is 1 / (1/decode + 1/embed), each measured alone on all cores in the same "
+            "run. End to end is an ingest into a collection whose model was prepared with "
+            f"{N_TO_SETTLE} other images: from files to the committed catalog and the saved FAISS file.",
             format_table(headings, rows),
             against,
         ]

@@ -39,12 +39,12 @@ def measure() -> str:
         warm = _measure_warm_queries(collection, Path(folder))
         as_it_comes, bare, ours = _measure_search(collection)
     rows = [
-        [f"`simsearch query` on {N_IMAGES:,} images, whole process (median of 7)", f"{cold[3]:.2f} s"],
-        ["for comparison: `import tensorflow` alone, whole process (median of 3)", f"{imports[1]:.2f} s"],
+        [f"`simsearch query` on {N_IMAGES:,} images, complete process (median of 7)", f"{cold[3]:.2f} s"],
+        ["for comparison: `import tensorflow` alone, complete process (median of 3)", f"{imports[1]:.2f} s"],
         ["warm query by a new image: decode + embed + search, p50 / p99", f"{warm[0]:.1f} / {warm[1]:.1f} ms"],
         ["of these embed + search, p50", f"{warm[2]:.1f} ms"],
         [
-            f"bare FAISS over {N_IMAGES:,} x 1280, k = 10, p50, by default ({os.cpu_count()} threads)",
+            f"FAISS alone over {N_IMAGES:,} x 1280, k = 10, p50, by default ({os.cpu_count()} threads)",
             f"{as_it_comes:.2f} ms",
         ],
         ["the same in one thread, as in our search for one query", f"{bare:.2f} ms"],

@@ -25,7 +25,7 @@ def measure() -> str:
         for backbone in BACKBONES:
             rows.append(_measure_backbone(backbone, pictures, few, Path(name)))
             print("   ", rows[-1], flush=True)
-    headings = ["backbone", "here", "`--ray`", "start", "`--ray` without the start", "vectors"]
+    headings = ["backbone", "alone", "`--ray`", "start", "`--ray` without the start", "vectors"]
     return "\n\n".join(
         [
             "## Ray",
