@@ -109,7 +109,7 @@ def measure() -> str:
         f"{len(found):,} photographs and nine edits of each (JPEG quality 50 and 25, half and 1.5 times the size, "
         "mirrored, cropped to 95 % and 90 %, brightness, rotated by 3 degrees), indexed with `--precision auto`. The "
         "complete search goes from opening the collection to groups, with default settings in a new process. Precision "
-        "and recall count pairs of files in one group; the ten images of a photograph are 45 pairs. The expected rate (of "
+        "and recall count pairs of files in one group; ten images of a photograph are 45 pairs. The expected rate (of "
         "images with a wrong partner) and recall (of an edit and its original) are those of the calibration."
     )
     return f"## Duplicates\n\n{about}\n\n{format_table(headings, rows)}"
