@@ -1,4 +1,4 @@
-"""A run that is killed, starved or disturbed loses at most its open batch."""
+"""A run that is killed, or finds a full disk, loses at most its current batch."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def index_process(folder: Path, collection: Path, **options) -> subprocess.Popen
 
 
 def finished(process: subprocess.Popen) -> tuple[int, str]:
-    """Its exit status and what it wrote to stderr."""
+    """Return the exit status and stderr."""
     _, errors = process.communicate()
     return process.returncode, errors
 
 
 def content(collection: Path) -> dict[str, list]:
-    """Everything in the catalog but times, process numbers and counters of runs."""
+    """Everything in the catalog except times, process ids and counters of runs."""
     queries = {
         "images": "SELECT id, digest, width, height, format, size_bytes FROM images ORDER BY id",
         "files": "SELECT path, size_bytes, mtime_ns, image_id FROM files ORDER BY path",
@@ -91,8 +91,8 @@ def wait_for_images(collection: Path, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize("n_rounds", [8, pytest.param(24, marks=pytest.mark.thorough)])
 @pytest.mark.long
-def test_a_killed_run_goes_on_to_the_same_catalog_and_answers(many: Path, tmp_path: Path, n_rounds: int):
-    """Killed at random moments, in every second round also as soon as its first images are committed."""
+def test_a_killed_run_continues_to_the_same_catalog_and_results(many: Path, tmp_path: Path, n_rounds: int):
+    """The run is killed at random moments, and in every second round as soon as its first images are committed."""
     started = time.monotonic()
     assert finished(index_process(many, tmp_path / "whole")) == (0, "")
     duration = time.monotonic() - started
@@ -127,7 +127,7 @@ def test_a_killed_run_goes_on_to_the_same_catalog_and_answers(many: Path, tmp_pa
 
 
 @pytest.mark.parametrize("leftover", [b"", None])
-def test_what_a_killed_creation_left_is_a_place_to_begin(photos: Path, collection: Path, leftover: bytes | None):
+def test_a_run_starts_after_a_killed_creation(photos: Path, collection: Path, leftover: bytes | None):
     """Killed before the first table: an empty database, or one with nothing but sqlite-utils' own table."""
     collection.mkdir(parents=True)
     if leftover is None:
@@ -140,7 +140,7 @@ def test_what_a_killed_creation_left_is_a_place_to_begin(photos: Path, collectio
     assert oneshot.ingest(collection, [photos], HISTOGRAM).n_embedded == 12
 
 
-def test_an_interrupted_run_says_that_it_can_go_on(many: Path, tmp_path: Path):
+def test_an_interrupted_run_says_how_to_continue(many: Path, tmp_path: Path):
     process = index_process(many, tmp_path / "ix")
     deadline = time.monotonic() + 30
     while not (tmp_path / "ix" / "catalog.db").exists() and time.monotonic() < deadline:
@@ -152,7 +152,7 @@ def test_an_interrupted_run_says_that_it_can_go_on(many: Path, tmp_path: Path):
     assert "Traceback" not in errors
 
 
-def test_a_second_run_at_once_is_told_that_the_collection_is_busy(photos: Path, collection: Path):
+def test_a_second_run_at_the_same_time_finds_the_collection_busy(photos: Path, collection: Path):
     oneshot.ingest(collection, [photos], HISTOGRAM)
     with CatalogWriter.open_or_create(collection):
         code, errors = finished(index_process(photos, collection))
@@ -164,7 +164,7 @@ def test_a_second_run_at_once_is_told_that_the_collection_is_busy(photos: Path, 
     assert oneshot.ingest(collection, [photos], HISTOGRAM).n_reused == 12
 
 
-def test_readers_go_on_while_a_run_writes(photos: Path, collection: Path):
+def test_readers_continue_while_a_run_writes(photos: Path, collection: Path):
     oneshot.ingest(collection, [photos], HISTOGRAM)
     with CatalogWriter.open_or_create(collection) as writer, writer.transaction():
         writer.forget_files([str(photos / "a" / "picture_00.png")])
@@ -189,7 +189,7 @@ def small_disk(folder: Path, size_kb: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_and_what_was_committed_is_safe(many: Path, tmp_path: Path):
+def test_a_full_disk_is_reported_and_committed_images_are_safe(many: Path, tmp_path: Path):
     with small_disk(tmp_path / "disk", 700) as disk:
         with pytest.raises(DiskFull, match="free some space"):
             oneshot.ingest(disk / "ix", [many], HISTOGRAM)
@@ -202,7 +202,7 @@ def test_a_full_disk_is_told_and_what_was_committed_is_safe(many: Path, tmp_path
         assert (report.n_images, report.n_reused) == (N_PICTURES, n_kept + 1)
 
 
-def test_a_file_that_may_not_grow_is_told_in_one_line(many: Path, tmp_path: Path):
+def test_a_file_size_limit_is_reported_in_one_line(many: Path, tmp_path: Path):
     """The same as a full disk, where nothing can be mounted: a limit on the size of files."""
 
     def limit() -> None:
@@ -217,14 +217,14 @@ def test_a_file_that_may_not_grow_is_told_in_one_line(many: Path, tmp_path: Path
     assert len(content(tmp_path / "ix")["images"]) == N_PICTURES
 
 
-def test_a_place_that_cannot_be_written_to_is_told_and_left_alone(photos: Path, tmp_path: Path):
+def test_a_read_only_folder_is_reported_and_left_unchanged(photos: Path, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CollectionNotWritable, match="--into"):
         oneshot.ingest(tmp_path / "file" / "ix", [photos], HISTOGRAM)
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-def test_a_read_only_collection_answers(photos: Path, tmp_path: Path):
+def test_a_read_only_collection_can_be_searched(photos: Path, tmp_path: Path):
     with small_disk(tmp_path / "disk", 5000) as disk:
         oneshot.ingest(disk / "ix", [photos], HISTOGRAM)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

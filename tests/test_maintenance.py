@@ -1,4 +1,4 @@
-"""Looking after a collection: verify, rebuild, remove, prune, and caches that are missing, foreign or torn."""
+"""Maintenance of a collection: verify, rebuild, remove, prune, and index files that are missing, foreign or damaged."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_a_fresh_collection_is_in_order(indexed: Path):
     assert (found.problems, found.notes) == ((), ())
 
 
-def test_a_fresh_cache_is_used_and_not_made_anew(indexed: Path):
+def test_an_up_to_date_index_is_used_and_not_rebuilt(indexed: Path):
     before = cache_of(indexed).stat()
     answers(indexed)
     assert cache_of(indexed).stat() == before
 
 
 @pytest.mark.parametrize("harm", ["delete", "tear", "empty", "flip", "lfs", "foreign"])
-def test_a_harmed_cache_changes_no_answer_and_is_made_anew(indexed: Path, photos: Path, tmp_path: Path, harm: str):
+def test_a_damaged_index_changes_no_result_and_is_rebuilt(indexed: Path, photos: Path, tmp_path: Path, harm: str):
     expected, file = answers(indexed), cache_of(indexed)
     content = file.read_bytes()
     if harm == "delete":
@@ -71,7 +71,7 @@ def test_a_harmed_cache_changes_no_answer_and_is_made_anew(indexed: Path, photos
     assert is_intact(file)
 
 
-def test_a_cache_left_behind_by_a_killed_run_is_caught_up(indexed: Path, photos: Path):
+def test_an_index_left_behind_by_a_killed_run_catches_up(indexed: Path, photos: Path):
     old = cache_of(indexed).read_bytes()
     for seed in range(20, 25):
         draw_picture(photos / f"new_{seed}.png", seed)
@@ -83,13 +83,13 @@ def test_a_cache_left_behind_by_a_killed_run_is_caught_up(indexed: Path, photos:
         assert opened.verify().notes == ()
 
 
-def test_rebuild_deletes_caches_of_no_model(indexed: Path):
+def test_rebuild_deletes_index_files_of_unknown_models(indexed: Path):
     (indexed / "resnet50-000000000000.faiss").write_bytes(b"x")
     names = oneshot.rebuild(indexed)
     assert [file.name for file in indexed.glob("*.faiss")] == names
 
 
-def test_remove_takes_a_folder_out_of_the_answers_and_leaves_the_files(indexed: Path, photos: Path):
+def test_remove_takes_a_folder_out_of_the_results_and_leaves_the_files(indexed: Path, photos: Path):
     assert oneshot.remove(indexed, [str(photos / "a")]) == 6
     with Collection.open(indexed) as opened:
         names = {Path(hit.path).parent.name for hit in opened.search(str(photos / "a" / "picture_00.png"), k=12).hits}
@@ -98,14 +98,14 @@ def test_remove_takes_a_folder_out_of_the_answers_and_leaves_the_files(indexed: 
     assert oneshot.ingest(indexed, [photos], HISTOGRAM).n_embedded == 0
 
 
-def test_remove_of_an_unknown_path_is_told_and_removes_nothing(indexed: Path, photos: Path):
+def test_remove_of_an_unknown_path_is_an_error_and_removes_nothing(indexed: Path, photos: Path):
     with pytest.raises(UsageError, match="has no file"):
         oneshot.remove(indexed, [str(photos / "a"), "elsewhere"])
     with Collection.open(indexed) as opened:
         assert opened.info().to_dict()["files"] == 12
 
 
-def test_prune_deletes_what_no_file_needs_and_ids_are_not_used_again(indexed: Path, photos: Path):
+def test_prune_deletes_images_without_files_and_ids_are_not_reused(indexed: Path, photos: Path):
     (photos / "b" / "picture_11.png").unlink()
     oneshot.ingest(indexed, [photos], HISTOGRAM)
     assert oneshot.prune(indexed).to_dict()["images"] == 1
@@ -118,7 +118,7 @@ def test_prune_deletes_what_no_file_needs_and_ids_are_not_used_again(indexed: Pa
         assert opened.search(new, k=1).hits[0].image_id == 13
 
 
-def test_prune_of_a_backbone_deletes_its_vectors_and_its_cache_only(indexed: Path, photos: Path):
+def test_prune_of_a_backbone_deletes_only_its_vectors_and_index(indexed: Path, photos: Path):
     other = oneshot.ingest(indexed, [photos], ModelChoice(backbone="histogram", resize="pad"))
     assert oneshot.prune(indexed, other.model).to_dict()["models"] == 1
     with Collection.open(indexed) as opened:
@@ -126,24 +126,24 @@ def test_prune_of_a_backbone_deletes_its_vectors_and_its_cache_only(indexed: Pat
     assert len(list(indexed.glob("*.faiss"))) == 1
 
 
-def test_prune_of_an_unknown_backbone_is_told(indexed: Path):
+def test_prune_of_an_unknown_backbone_is_an_error(indexed: Path):
     with pytest.raises(ModelNotIndexed, match="not indexed with resnet50"):
         oneshot.prune(indexed, "resnet50")
 
 
-def test_verify_tells_of_damage(indexed: Path):
+def test_verify_reports_damage(indexed: Path):
     change(indexed, "UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id = 3")
     with Collection.open(indexed) as opened:
         assert "1 vectors of histogram are not of unit length" in opened.verify().problems[0]
 
 
-def test_verify_tells_of_a_vector_of_a_wrong_width(indexed: Path):
+def test_verify_reports_a_vector_of_a_wrong_width(indexed: Path):
     change(indexed, "UPDATE vectors SET vector = zeroblob(8) WHERE id = 3")
     with Collection.open(indexed) as opened:
         assert "wrong length" in opened.verify().problems[0]
 
 
-def test_verify_tells_of_dangling_rows(indexed: Path):
+def test_verify_reports_dangling_rows(indexed: Path):
     change(indexed, "DELETE FROM images WHERE id = 3")
     with Collection.open(indexed) as opened:
         assert any("missing row of images" in line for line in opened.verify().problems)
@@ -159,7 +159,7 @@ def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
 
 
 @pytest.mark.parametrize("verb", [oneshot.rebuild, oneshot.prune, lambda folder: oneshot.remove(folder, ["x"])])
-def test_no_verb_makes_a_collection_where_there_is_none(tmp_path: Path, verb):
+def test_no_verb_creates_a_collection(tmp_path: Path, verb):
     with pytest.raises(CollectionNotFound):
         verb(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()

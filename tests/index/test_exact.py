@@ -1,4 +1,4 @@
-"""FAISS files against brute force in NumPy, and files that are no caches."""
+"""The exact index against brute force in NumPy, and damaged or foreign index files."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_similarity_never_leaves_its_range(vectors: np.ndarray):
     assert similarities.tolist() == [[1.0, -1.0]]
 
 
-def test_asking_for_more_than_there_is_gives_what_there_is(index: ExactIndex):
+def test_a_search_for_more_than_all_vectors_returns_all(index: ExactIndex):
     assert index.search(_unit(1), 1000)[1].shape == (1, 200)
 
 
 @pytest.mark.parametrize("n", [0, 1, 40, 512, 513, 1500])
 @pytest.mark.parametrize("is_mapped", [False, True])
-def test_a_part_of_an_index_answers_as_if_there_were_nothing_else(tmp_path: Path, n: int, is_mapped: bool):
-    """Few vectors are taken out, of many the others are skipped: both give what NumPy finds."""
+def test_a_subset_of_an_index_is_searched_like_an_index_of_its_own(tmp_path: Path, n: int, is_mapped: bool):
+    """A small subset is copied, a large one is scanned with a filter: both find what NumPy finds."""
     vectors, random = _unit(1500), np.random.default_rng(n)
     ids = random.permutation(np.arange(1500) * 3 + 5)
     index = ExactIndex.create_empty(24)
@@ -82,7 +82,7 @@ def test_all_above_a_threshold_are_found(index: ExactIndex, vectors: np.ndarray)
     np.testing.assert_allclose(similarities, products[(ids - 5) // 3].clip(-1, 1), atol=1e-6)
 
 
-def test_rows_lie_where_their_ids_say_after_every_change(index: ExactIndex, vectors: np.ndarray):
+def test_rows_and_ids_stay_aligned_after_every_change(index: ExactIndex, vectors: np.ndarray):
     np.testing.assert_array_equal(index.rows[index.find_positions(np.array([8, 5]))], vectors[[1, 0]])
     index.remove(np.array([5]))
     index.add(np.array([2]), -vectors[:1])
@@ -91,7 +91,7 @@ def test_rows_lie_where_their_ids_say_after_every_change(index: ExactIndex, vect
         index.rows[0] = 0
 
 
-def test_room_that_was_reserved_holds_no_vectors(index: ExactIndex, vectors: np.ndarray):
+def test_reserved_memory_holds_no_vectors(index: ExactIndex, vectors: np.ndarray):
     index.reserve(500)
     assert len(index) == 200
     index.add(np.array([1]), -vectors[:1])
@@ -99,18 +99,18 @@ def test_room_that_was_reserved_holds_no_vectors(index: ExactIndex, vectors: np.
     np.testing.assert_array_equal(index.vectors[:200], vectors)
 
 
-def test_an_empty_index_answers_nothing():
+def test_an_empty_index_finds_nothing():
     assert ExactIndex.create_empty(4).search(np.zeros((2, 4), np.float32), 5)[0].shape == (2, 0)
 
 
-def test_removed_vectors_are_found_no_more_and_ids_do_not_shift(index: ExactIndex, vectors: np.ndarray):
+def test_removed_vectors_are_not_found_and_ids_do_not_shift(index: ExactIndex, vectors: np.ndarray):
     index.remove(np.array([5, 8]))
     assert len(index) == 198
     assert index.search(vectors[2:3], 1)[1].tolist() == [[11]]
 
 
 @pytest.mark.parametrize("opened", [ExactIndex.open_mapped, ExactIndex.read])
-def test_a_saved_index_answers_the_same(index: ExactIndex, tmp_path: Path, opened):
+def test_a_saved_index_returns_the_same_results(index: ExactIndex, tmp_path: Path, opened):
     file = tmp_path / "größe.faiss"
     index.save(file, STAMP)
     again = opened(file)
@@ -129,7 +129,7 @@ def test_a_mapped_index_refuses_to_change(index: ExactIndex, tmp_path: Path):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 11, 100, -1, -30])
-def test_a_torn_file_has_no_stamp(index: ExactIndex, tmp_path: Path, keep: int):
+def test_a_truncated_file_has_no_stamp(index: ExactIndex, tmp_path: Path, keep: int):
     file = tmp_path / "x.faiss"
     index.save(file, STAMP)
     file.write_bytes(file.read_bytes()[:keep])
@@ -147,7 +147,7 @@ def test_a_flipped_bit_is_noticed(index: ExactIndex, tmp_path: Path):
     assert not is_intact(file)
 
 
-def test_a_git_lfs_pointer_is_no_cache(tmp_path: Path):
+def test_a_git_lfs_pointer_has_no_stamp(tmp_path: Path):
     (tmp_path / "x.faiss").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     assert read_stamp(tmp_path / "x.faiss") is None
 

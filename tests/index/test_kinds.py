@@ -1,4 +1,4 @@
-"""Kinds of index: what they find against brute force, what they say of themselves, and how they keep up with change."""
+"""Kinds of index: their results against brute force, the facts they report, and how they follow changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GIGABYTES = 1 << 30
 
 
 def open_index(folder: Path):
-    """The index of the only model as a query would open it, with its catalog."""
+    """Open the index of the only model as a query does, with its catalog."""
     catalog = Catalog.open(folder)
     return catalog, IndexCache(catalog).open_index(catalog.list_models()[0].fingerprint)
 
@@ -54,7 +54,7 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 EVERYTHING = np.arange(N)
 
 
-def test_the_wanted_recall_is_reached_with_queries_that_were_not_held_back(filled: Filled):
+def test_the_wanted_recall_is_reached_with_new_queries(filled: Filled):
     queries = clustered(300, seed=2)
     catalog, index = open_index(filled.folder)
     with catalog:
@@ -62,7 +62,7 @@ def test_the_wanted_recall_is_reached_with_queries_that_were_not_held_back(fille
     assert recall(ids, truth(filled.vectors, queries, EVERYTHING, 10)[1]) >= 0.95
 
 
-def test_a_query_finds_the_same_whether_it_is_asked_alone_or_with_others(filled: Filled):
+def test_a_query_finds_the_same_alone_and_in_a_batch(filled: Filled):
     queries = clustered(60, seed=2)
     catalog, index = open_index(filled.folder)
     with catalog:
@@ -71,7 +71,7 @@ def test_a_query_finds_the_same_whether_it_is_asked_alone_or_with_others(filled:
     assert [set(row) for row in together.tolist()] == [set(row.tolist()) for row in alone]
 
 
-def test_similarities_are_those_of_the_vectors_whatever_the_codes_are(filled: Filled):
+def test_similarities_are_exact_whatever_the_codes_are(filled: Filled):
     queries = clustered(20, seed=3)
     catalog, index = open_index(filled.folder)
     with catalog:
@@ -96,7 +96,7 @@ def test_a_filter_does_not_cost_recall(filled: Filled, share: float):
     assert recall(ids, truth(filled.vectors, queries, among, 10)[1]) >= 0.95
 
 
-def test_all_are_found_when_all_are_asked_for(filled: Filled):
+def test_a_search_for_all_vectors_finds_all(filled: Filled):
     query = clustered(1, seed=6)
     catalog, index = open_index(filled.folder)
     with catalog:
@@ -120,14 +120,14 @@ def test_a_threshold_misses_nothing(filled: Filled):
     assert np.abs(few_similarities - exact[few - 1]).max() < 1e-6
 
 
-def test_vectors_are_given_as_they_were_recorded(filled: Filled):
+def test_vectors_are_read_as_they_were_recorded(filled: Filled):
     ids = np.array([7, 3000, 12])
     catalog, index = open_index(filled.folder)
     with catalog:
         assert (index.read_vectors(ids) == filled.vectors[ids - 1]).all()
 
 
-def test_all_vectors_are_at_hand_for_what_must_be_exact(filled: Filled):
+def test_an_exact_index_can_be_opened_for_every_kind(filled: Filled):
     with Catalog.open(filled.folder) as catalog:
         whole = IndexCache(catalog).open_exact_index(catalog.list_models()[0].fingerprint)
         order = np.argsort(whole.ids)
@@ -138,7 +138,7 @@ def test_all_vectors_are_at_hand_for_what_must_be_exact(filled: Filled):
 
 
 @pytest.mark.parametrize("kind", CODED)
-def test_the_recall_that_is_told_is_that_of_brute_force(kind: str, tmp_path: Path):
+def test_the_reported_recall_agrees_with_brute_force(kind: str, tmp_path: Path):
     filled = fill(tmp_path / kind, clustered(N, seed=1), IndexKindChoice(kind, 0.97))
     with Collection.open(filled.folder) as collection:
         facts = collection.info().to_dict()["models"][0]["index"]
@@ -155,7 +155,7 @@ def test_the_recall_that_is_told_is_that_of_brute_force(kind: str, tmp_path: Pat
     assert measured == pytest.approx(facts["recall_at_10"], abs=0.02)
 
 
-def test_an_answer_says_that_it_is_approximate_and_an_exact_one_says_nothing(tmp_path: Path):
+def test_only_approximate_results_have_a_note(tmp_path: Path):
     for seed in range(3):
         draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
     collection = tmp_path / "indexes"
@@ -176,20 +176,22 @@ def test_an_answer_says_that_it_is_approximate_and_an_exact_one_says_nothing(tmp
     assert "notes" not in json.loads(runner.invoke(app, asked).stdout)
 
 
-def test_an_index_kind_that_there_is_not_is_told_with_those_there_are(tmp_path: Path):
-    told = CliRunner().invoke(app, ["index", str(tmp_path), "--index-kind", "ivf-sq9"])
-    assert isinstance(told.exception, UsageError)
-    assert "'ivf-sq9'" in str(told.exception)
-    assert "ivf-sq8" in str(told.exception)
+def test_the_error_for_an_unknown_index_kind_lists_the_known_ones(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"'ivf-sq9'.*ivf-sq8"):
+        IndexKindChoice("ivf-sq9")
+    told = CliRunner().invoke(app, ["index", str(tmp_path), "--index-kind", "ivf-sq9"], env={"COLUMNS": "200"})
+    assert told.exit_code == 2
+    assert "'ivf-sq9'" in told.output
+    assert "ivf-sq8" in told.output
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.5, float("nan")])
-def test_a_recall_is_a_share(share: float):
+def test_a_recall_out_of_range_is_an_error(share: float):
     with pytest.raises(UsageError, match="recall"):
         IndexKindChoice(recall=share)
 
 
-def test_whoever_may_read_the_catalog_may_read_the_index(tmp_path: Path):
+def test_the_index_file_has_the_permissions_of_the_catalog(tmp_path: Path):
     folder = fill(tmp_path / "ix", clustered(1_200, seed=1), IndexKindChoice("ivf-sq8", 0.9)).folder
     assert base_of(folder).stat().st_mode == (folder / "catalog.db").stat().st_mode
 
@@ -209,19 +211,19 @@ def test_whoever_may_read_the_catalog_may_read_the_index(tmp_path: Path):
         (1_000_000, 256, 0, 0.99, "ivf-sq8"),
     ],
 )
-def test_auto_goes_by_count_memory_and_recall(n: int, width: int, memory: int, recall: float, kind: str):
+def test_auto_selects_by_count_memory_and_recall(n: int, width: int, memory: int, recall: float, kind: str):
     assert IndexKindChoice("auto", recall).select_kind(n, width, memory).name == kind
 
 
 @pytest.mark.parametrize("kind", CODED)
-def test_a_small_collection_is_exact_whatever_is_asked_for(kind: str, tmp_path: Path):
+def test_a_small_collection_has_an_exact_index_whatever_the_choice(kind: str, tmp_path: Path):
     assert f"{kind} needs at least 1,000 vectors; with 300 the index is exact" in IndexKindChoice(kind).list_notes(300)
     fill(tmp_path / "small", clustered(300, seed=1), IndexKindChoice(kind))
     with Collection.open(tmp_path / "small") as collection:
         assert collection.info().to_dict()["models"][0]["index"]["kind"] == "flat"
 
 
-def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tmp_path: Path):
+def test_the_kind_changes_only_when_a_run_names_one(tmp_path: Path):
     filled = fill(tmp_path / "ix", clustered(1_500, seed=1), IndexKindChoice("ivf", 0.95))
     fingerprint = resolve_model(HISTOGRAM).fingerprint
     with CatalogWriter.open_or_create(filled.folder) as writer:
@@ -239,7 +241,7 @@ def test_the_kind_stays_when_a_run_does_not_name_one_and_changes_when_it_does(tm
 
 
 def change(folder: Path, added: np.ndarray, n_before: int, removed: list[int]) -> None:
-    """Add images and prune others, as runs do, and bring the index up to date, which keeps even a small base."""
+    """Add images, prune others, and bring the index up to date; even a small base is kept."""
     with CatalogWriter.open_or_create(folder) as writer:
         record(writer, added, n_before)
         with writer.transaction():
@@ -250,7 +252,7 @@ def change(folder: Path, added: np.ndarray, n_before: int, removed: list[int]) -
 
 @pytest.fixture(params=["flat", *CODED])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Filled:
-    """A collection of each kind, to be changed."""
+    """A collection of each kind, for tests that change it."""
     return fill(tmp_path / request.param, clustered(2_000, seed=1), IndexKindChoice(request.param, 0.97))
 
 
@@ -258,7 +260,7 @@ def base_of(folder: Path) -> Path:
     return folder / f"{resolve_model(HISTOGRAM).fingerprint}.faiss"
 
 
-def test_a_few_changes_lie_beside_the_base_and_answers_are_those_of_all(kept: Filled):
+def test_a_few_changes_are_written_to_a_delta_file_and_found(kept: Filled):
     before = base_of(kept.folder).stat()
     added, removed = clustered(50, seed=10), list(range(0, 150))
     change(kept.folder, added, 2_000, removed)
@@ -303,7 +305,7 @@ def test_many_changes_are_written_into_the_base(kept: Filled):
     assert recall(ids, truth(whole, queries, among, 10)[1]) >= 0.94
 
 
-def test_an_index_that_has_outgrown_its_training_is_trained_anew(tmp_path: Path):
+def test_an_index_is_trained_again_when_the_collection_has_doubled(tmp_path: Path):
     filled = fill(tmp_path / "ix", clustered(1_500, seed=1), IndexKindChoice("ivf-sq8", 0.97))
     change(filled.folder, clustered(2_500, seed=2), 1_500, [])
     with Collection.open(filled.folder) as collection:
@@ -313,7 +315,7 @@ def test_an_index_that_has_outgrown_its_training_is_trained_anew(tmp_path: Path)
 
 
 @pytest.mark.parametrize("harm", ["torn", "gone", "of_another_base"])
-def test_what_lies_beside_the_base_is_made_anew_when_it_is_harmed(kept: Filled, harm: str):
+def test_a_damaged_delta_file_is_rebuilt(kept: Filled, harm: str):
     added = clustered(50, seed=10)
     change(kept.folder, added, 2_000, [])
     recent = base_of(kept.folder).with_suffix(".recent")
@@ -330,7 +332,7 @@ def test_what_lies_beside_the_base_is_made_anew_when_it_is_harmed(kept: Filled, 
         assert (index.search(added, 1)[1][:, 0] == np.arange(2_001, 2_051)).all()
 
 
-def test_a_base_that_came_back_from_an_older_state_is_caught_up(kept: Filled):
+def test_a_restored_older_base_catches_up(kept: Filled):
     old = base_of(kept.folder).read_bytes()
     added = clustered(1_100, seed=12)
     change(kept.folder, added, 2_000, [5])
@@ -341,7 +343,7 @@ def test_a_base_that_came_back_from_an_older_state_is_caught_up(kept: Filled):
         assert (index.search(added, 1)[1][:, 0] == np.arange(2_001, 3_101)).mean() > 0.99
 
 
-def test_a_query_that_is_under_way_keeps_its_index_while_another_process_writes_the_next(kept: Filled):
+def test_an_open_index_stays_valid_while_another_process_replaces_its_file(kept: Filled):
     catalog, index = open_index(kept.folder)
     with catalog:
         before = index.search(kept.vectors[:20], 5)

@@ -1,4 +1,4 @@
-"""The schema steps and the version a reader looks for."""
+"""The migrations of the schema, and the version that a reader checks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.conftest import HISTOGRAM
 from tests.support import oneshot
 
 
-def test_a_reader_looks_for_the_version_of_the_last_step():
+def test_a_reader_expects_the_version_of_the_last_migration():
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrate(connection)
     assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     assert count_steps() == SCHEMA_VERSION
 
 
-def test_steps_are_taken_once():
+def test_migrations_are_applied_once():
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrate(connection)
     before = connection.execute("SELECT uuid FROM collection").fetchall()
@@ -33,7 +33,7 @@ def test_steps_are_taken_once():
 
 
 def test_the_schema_is_what_the_architecture_documents():
-    """A landed step is never edited: whoever changes this list appends a step."""
+    """A released migration is never edited: a change of this list needs a new one."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrate(connection)
     columns = {
@@ -60,7 +60,7 @@ def test_the_schema_is_what_the_architecture_documents():
     }
 
 
-def test_a_catalog_of_an_older_simsearch_is_brought_up_to_date_when_it_is_opened(tmp_path: Path, photos: Path):
+def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, photos: Path):
     collection = tmp_path / "old"
     oneshot.ingest(collection, [photos], HISTOGRAM)
     with sqlite3.connect(collection / CATALOG_NAME) as connection:  # back to the first step
@@ -93,7 +93,7 @@ def test_a_catalog_of_a_newer_simsearch_is_refused_by_reader_and_writer(tmp_path
             opened(tmp_path)
 
 
-def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path):
+def test_a_foreign_database_is_refused_and_left_unchanged(tmp_path: Path):
     with sqlite3.connect(tmp_path / CATALOG_NAME) as connection:
         connection.execute("CREATE TABLE birds (name TEXT)")
     connection.close()
@@ -105,7 +105,7 @@ def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path):
     connection.close()
 
 
-def test_what_is_no_database_is_refused(tmp_path: Path):
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path):
     (tmp_path / CATALOG_NAME).write_bytes(b"version https://git-lfs.github.com/spec/v1\n" * 50)
     for opened in (Catalog.open, CatalogWriter.open_or_create):
         with pytest.raises(CollectionDamaged, match="restore"):
@@ -113,7 +113,7 @@ def test_what_is_no_database_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("leftover", ["nothing", "empty", "migrations table"])
-def test_a_creation_that_was_killed_is_no_collection_to_a_reader_and_a_start_to_a_writer(tmp_path: Path, leftover: str):
+def test_an_interrupted_creation_is_not_found_by_readers_and_continued_by_writers(tmp_path: Path, leftover: str):
     if leftover == "empty":
         (tmp_path / CATALOG_NAME).touch()
     if leftover == "migrations table":
