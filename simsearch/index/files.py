@@ -79,7 +79,7 @@ def write_index(
     Raises `OSError`.
     """
     removed = np.empty(0, np.int64) if removed is None else removed
-    with replace_file(file, prefix=TEMPORARY_PREFIX) as temporary, temporary.open("xb") as stream:
+    with replace_file(file, prefix=TEMPORARY_PREFIX, keeps_suffix=False) as temporary, temporary.open("xb") as stream:
         n_bytes, digest = _write_payload(index, stream, removed)
         footer = IndexFooter(stamp, n_bytes, digest, len(removed), facts or {})
         text = json.dumps(dataclasses.asdict(footer)).encode()
