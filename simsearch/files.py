@@ -17,8 +17,8 @@ from simsearch.text import clean_text
 def replace_file(file: Path, *, prefix: str = ".simsearch-", keeps_suffix: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `file`, and rename it to `file` when the block succeeds.
 
-    The temporary name begins with `prefix` and, with `keeps_suffix`, has the suffix of `file`. Raises `OSError`; a failed block leaves an
-    existing file unchanged and no temporary file.
+    The temporary name begins with `prefix` and, with `keeps_suffix`, has the suffix of `file`. Raises `OSError`; a
+    failed block leaves an existing file unchanged and no temporary file.
     """
     temporary = file.with_name(f"{prefix}{secrets.token_hex(8)}{file.suffix if keeps_suffix else ''}")
     try:
