@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from simsearch.sources.addresses import canonicalize_address, canonicalize_path,
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, RunRecord, StoredModel
-from simsearch.store.connection import CATALOG_NAME, SHARDS_NAME
+from simsearch.store.connection import CATALOG_NAME
+from simsearch.store.own_files import delete_shards
 from simsearch.store.writer import CatalogWriter
 
 _UNIT_TOLERANCE = 1e-3
@@ -232,7 +232,7 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
             for stored in selected:
                 writer.forget_model(stored.id)
     n_views -= writer.count_contents()["views"]
-    shutil.rmtree(writer.folder / SHARDS_NAME, ignore_errors=True)  # left by killed runs on a cluster
+    delete_shards(writer.folder)
     writer.compact()
     with open_index_backend(writer) as indexes:
         kept = {stored.fingerprint for stored in writer.list_models()}

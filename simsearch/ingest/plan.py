@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,8 +20,9 @@ from simsearch.models.weights import WeightsOptions
 from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, Scan
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.connection import SHARDS_NAME
 from simsearch.store.embedders import prepare_stored_model
+from simsearch.store.own_files import find_foreign_entry
+from simsearch.text import clean_text
 
 _PROBE_BATCH_SIZE = 128
 """Files whose content is looked at together, while no file name says that a source holds a picture."""
@@ -158,24 +157,9 @@ def check_new_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise CollectionError(str(folder), f"{folder} is a file", "choose a folder with --into")
-    foreign = [file.name for file in folder.glob("*") if not _is_own_file(file.name)]
-    if foreign:
+    if (foreign := find_foreign_entry(folder)) is not None:
         raise CollectionError(
             str(folder),
-            f"{folder} holds other things, such as {foreign[0]}",
+            f"{folder} holds other things, such as {clean_text(foreign)}",
             "choose a new folder with --into",
         )
-
-
-def _is_own_file(name: str) -> bool:
-    """Whether a file of this name may be a leftover of a run that was killed while it created a collection."""
-    return name.startswith("catalog.") or name == SHARDS_NAME
-
-
-def discard_new_collection(folder: Path) -> None:
-    """Delete the files of a new collection into which nothing was written."""
-    for file in folder.glob("catalog.*"):
-        file.unlink()
-    shutil.rmtree(folder / SHARDS_NAME, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from simsearch.ingest.plan import (
     IngestPlan,
     check_has_picture,
     check_new_folder,
-    discard_new_collection,
     plan_ingest,
 )
 from simsearch.ingest.record import IngestStats
@@ -135,10 +134,8 @@ def run_ingest(folder: Path, catalog: Catalog | None, options: IngestOptions) ->
     if options.embedders is not None:
         plan.embedders = options.embedders
     width = plan.width  # loads a new model, before anything is written
-    with _discard_if_unreachable(folder, is_new=catalog is None):
-        outcome = _write(folder, catalog, plan, width, found, pipeline, options)
+    outcome = _write(folder, catalog, plan, width, found, pipeline, options)
     if catalog is None and outcome.n_files == 0:
-        discard_new_collection(folder)
         skips = outcome.stats.skips
         raise NoImages(
             options.sources[0],
@@ -174,20 +171,6 @@ def _check_store(folder: Path, store: StoreChoice) -> None:
     check_connection(folder, store)
 
 
-@contextlib.contextmanager
-def _discard_if_unreachable(folder: Path, *, is_new: bool) -> Iterator[None]:
-    """Delete a new collection when no cluster could be reached to fill it, unless shards for it have arrived."""
-    try:
-        yield
-    except ClusterError:
-        if is_new and not (folder / SHARDS_NAME).exists():
-            with Catalog.open(folder) as catalog:
-                is_empty = catalog.count_contents()["files"] == 0
-            if is_empty:
-                discard_new_collection(folder)
-        raise
-
-
 def _write(
     folder: Path,
     catalog: Catalog | None,
@@ -197,20 +180,28 @@ def _write(
     pipeline: Pipeline,
     options: IngestOptions,
 ) -> _Outcome:
-    with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(CatalogWriter.open_or_create(folder))
-        reader = catalog or stack.enter_context(Catalog.open(folder))
-        stored, run_id = _begin_run(writer, plan, width, options)
-        job = IngestJob(
-            plan.model, stored.id, stored.augmentation, plan.open_embedder, options.max_pixels, options.progress
-        )
-        stats = pipeline(found, reader, writer, job)
+    """Write the results of the pipeline. A new collection into which nothing was written is deleted again."""
+    with CatalogWriter.open_or_create(folder) as writer:
+        try:
+            with contextlib.nullcontext(catalog) if catalog is not None else Catalog.open(folder) as reader:
+                stored, run_id = _begin_run(writer, plan, width, options)
+                job = IngestJob(
+                    plan.model, stored.id, stored.augmentation, plan.open_embedder, options.max_pixels, options.progress
+                )
+                stats = pipeline(found, reader, writer, job)
+        except ClusterError:  # no cluster could be reached; shards that have arrived are kept
+            if not (folder / SHARDS_NAME).exists() and writer.count_contents()["files"] == 0:
+                writer.delete_new_catalog()
+            raise
         with writer.transaction():
             writer.end_run(run_id, embedded=stats.n_embedded, reused=stats.n_reused)
         counts = writer.count_contents()
+        outcome = _Outcome(stored, stats, counts["files"], counts["images"], writer.count_vectors(stored.id))
         if catalog is not None or counts["files"]:
             _refresh_index(writer, stored, stats, options.kind)
-        return _Outcome(stored, stats, counts["files"], counts["images"], writer.count_vectors(stored.id))
+        else:
+            writer.delete_new_catalog()
+        return outcome
 
 
 def _begin_run(writer: CatalogWriter, plan: IngestPlan, width: int, options: IngestOptions) -> tuple[StoredModel, int]:

@@ -18,7 +18,7 @@ from simsearch.images.decode import decode_image, read_raw_file
 from simsearch.images.views import NO_AUGMENTATION
 from simsearch.index.backends import open_index_backend
 from simsearch.ingest.pipeline import Progress
-from simsearch.ingest.plan import check_new_folder, discard_new_collection
+from simsearch.ingest.plan import check_new_folder
 from simsearch.interchange.embeddings import EmbeddingBlock, EmbeddingSource, open_embeddings
 from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbone_names
@@ -157,9 +157,9 @@ def import_embeddings(
             with open_index_backend(writer) as indexes:
                 indexes.refresh(stored.fingerprint)
         n_images = writer.count_images(stored.id)
+        if tally.n_files == 0:
+            writer.delete_new_catalog()
     if tally.n_files == 0:
-        if catalog is None:
-            discard_new_collection(folder)
         first = tally.skips[0]
         problem = f"none of {len(last):,} pictures could be read, such as {first.path}: {first.reason}"
         raise SourceError(str(options.source), problem, "set the folder of relative paths with --root")

@@ -25,26 +25,56 @@ from simsearch.errors import (
 )
 
 CATALOG_NAME = "catalog.db"
+LOCK_NAME = "catalog.lock"
 SHARDS_NAME = "shards"
 """The folder beside the catalog for results of remote workers that are not in the catalog yet."""
 
 SCHEMA_VERSION = 5
 _APPLICATION_ID = 1936289139
+_MAX_LOCK_ATTEMPTS = 5
 
 
 def acquire_lock(folder: Path) -> filelock.BaseFileLock:
     """Acquire the lock for writing to the collection in `folder`; the caller releases it.
 
+    A run that creates a collection in vain deletes the lock file, too. A lock on a deleted file would exclude nobody:
+    it is released, and acquired again on the file that is there now.
+
     Raises `CollectionBusy` when another process holds it, `CollectionNotWritable`.
     """
+    file = folder / LOCK_NAME
+    lock = filelock.FileLock(file)
+    for _ in range(_MAX_LOCK_ATTEMPTS):
+        try:
+            with _hold_file(file) as before:
+                with contextlib.suppress(filelock.Timeout):
+                    lock.acquire(timeout=0)
+                with _hold_file(file) as after:
+                    is_same = before is not None and before == after
+        except OSError as error:
+            lock.release()
+            raise make_not_writable_error(folder, error.strerror or str(error)) from error
+        if is_same and lock.is_locked:
+            return lock
+        lock.release()
+        if is_same:
+            break
+    raise make_busy_error(folder)
+
+
+@contextlib.contextmanager
+def _hold_file(file: Path) -> Iterator[tuple[int, int] | None]:
+    """Yield device and inode of a file, which no other file gets within the block; None where there is none."""
     try:
-        lock = filelock.FileLock(folder / "catalog.lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise make_busy_error(folder) from error
-    except OSError as error:
-        raise make_not_writable_error(folder, error.strerror or str(error)) from error
-    return lock
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        state = os.fstat(descriptor)
+        yield state.st_dev, state.st_ino
+    finally:
+        os.close(descriptor)
 
 
 def upgrade_schema(folder: Path) -> None:
@@ -54,19 +84,21 @@ def upgrade_schema(folder: Path) -> None:
     """
     lock = acquire_lock(folder)
     try:
-        connect_to_write(folder, create=False).close()
+        connect_to_write(folder, create=False)[0].close()
     finally:
         lock.release()
 
 
-def connect_to_write(folder: Path, *, create: bool) -> sqlite3.Connection:
+def connect_to_write(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, bool]:
     """Open a connection for writing and bring the schema up to date; `create` a missing catalog.
 
-    A database that is not a catalog of this or an older version is left unchanged. Raises what `check_schema` raises.
+    Returns the connection, and whether the catalog was created. A database that is not a catalog of this or an older
+    version is left unchanged. Raises what `check_schema` raises.
     """
     connection = _connect(folder / CATALOG_NAME, "mode=rwc" if create else "mode=rw")
     try:
-        if not (create and _is_blank(connection)):
+        is_new = create and _is_blank(connection)
+        if not is_new:
             check_schema(connection, folder)
         connection.execute("PRAGMA foreign_keys = ON")
         if _read_version(connection) < SCHEMA_VERSION:
@@ -79,7 +111,7 @@ def connect_to_write(folder: Path, *, create: bool) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, is_new
 
 
 def connect_to_read(file: Path) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ from typing import Self
 
 import filelock
 
+from simsearch.errors import CollectionNotWritable
 from simsearch.images.metadata import ExifMetadata
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
@@ -20,23 +21,29 @@ from simsearch.sources.scan import Skip
 from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
 from simsearch.store.connection import (
     CATALOG_NAME,
+    LOCK_NAME,
     acquire_lock,
     connect_to_write,
     make_not_found_error,
     make_not_writable_error,
     translate_errors,
 )
+from simsearch.store.own_files import delete_catalog
 from simsearch.store.vectors import encode_vector
 
 
 class CatalogWriter(Catalog):
     """A catalog opened for writing. It holds the collection's lock until it is closed: one writer at a time.
 
-    The methods that write are called within `transaction()`.
+    The methods that write are called within `transaction()`. `is_new` states that this writer created the catalog.
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: filelock.BaseFileLock) -> None:
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, lock: filelock.BaseFileLock, *, is_new: bool = False
+    ) -> None:
         self._lock = lock
+        self.is_new = is_new
+        self._has_made_folder = False
         super().__init__(folder, connection)
 
     @classmethod
@@ -56,18 +63,24 @@ class CatalogWriter(Catalog):
 
         Raises what `open` raises, except `CollectionNotFound`.
         """
+        has_made_folder = _make_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise make_not_writable_error(folder, error.strerror or str(error)) from error
-        return cls._open_locked(folder, create=True)
+            writer = cls._open_locked(folder, create=True)
+        except CollectionNotWritable:
+            if folder.exists():
+                raise
+            has_made_folder = _make_folder(folder)  # another run, which made the folder in vain, has just deleted it
+            writer = cls._open_locked(folder, create=True)
+        writer._has_made_folder = has_made_folder
+        return writer
 
     @classmethod
     def _open_locked(cls, folder: Path, *, create: bool) -> Self:
         lock = acquire_lock(folder)
         try:
             with translate_errors(folder):
-                return cls(folder, connect_to_write(folder, create=create), lock)
+                connection, is_new = connect_to_write(folder, create=create)
+                return cls(folder, connection, lock, is_new=is_new)
         except BaseException:
             lock.release()
             raise
@@ -76,6 +89,26 @@ class CatalogWriter(Catalog):
         """Close the connection and release the lock."""
         super().close()
         self._lock.release()
+
+    def delete_new_catalog(self) -> None:
+        """Close and delete the catalog that this writer created, and the folder where it made that too.
+
+        The lock is held until the files are gone, so that no other run writes to them. No other connection of this
+        process may be open. Does nothing to a catalog that was there before.
+        """
+        if not self.is_new:
+            return
+        super().close()
+        try:
+            delete_catalog(self.folder)
+            (self.folder / LOCK_NAME).unlink(missing_ok=True)
+            if self._has_made_folder:
+                with contextlib.suppress(OSError):  # another run has begun, or other things have been put there
+                    self.folder.rmdir()
+        except OSError as error:
+            raise make_not_writable_error(self.folder, error.strerror or str(error)) from error
+        finally:
+            self._lock.release()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -276,3 +309,16 @@ class CatalogWriter(Catalog):
             return int(row[0])
         query = "INSERT INTO views (image_id, kind, parameters) VALUES (?, ?, ?)"
         return int(self._execute(query, key).lastrowid or 0)
+
+
+def _make_folder(folder: Path) -> bool:
+    """Make a missing folder and those above it; return whether it was missing. Raises `CollectionNotWritable`."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if folder.is_dir():
+            return False
+        raise make_not_writable_error(folder, "it is a file") from None
+    except OSError as error:
+        raise make_not_writable_error(folder, error.strerror or str(error)) from error
+    return True
