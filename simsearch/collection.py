@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from simsearch import maintenance
 from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, NotAPicture
+from simsearch.files import check_is_no_input, make_overwrite_error
 from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.images.views import ViewChoice
 from simsearch.index.backends import open_index_backend
@@ -26,11 +27,12 @@ from simsearch.models.embedder import Embedder
 from simsearch.models.weights import WeightsOptions
 from simsearch.rerank.method import RerankMethod
 from simsearch.search import Answer
-from simsearch.search.examples import ExampleInput, make_examples
+from simsearch.search.examples import Example, ExampleInput, make_examples
 from simsearch.search.query import Query, SearchOptions
 from simsearch.search.query_vectors import ReadLimits, materialize_example, refuse_network
 from simsearch.search.reranking import RerankerCache
 from simsearch.search.search import SearchTarget, run_query
+from simsearch.sources.addresses import canonicalize_path, is_remote
 from simsearch.sources.scan import Skip, scan_sources
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
@@ -215,6 +217,20 @@ class Collection:
         """Return a picture file for each query: its own, or one written to `folder` for bytes, crops and URLs."""
         reach = ReadLimits(compute_default_max_pixels())
         return [materialize_example(example, self.catalog, reach, Path(folder)) for example in make_examples(queries)]
+
+    def check_outputs(self, files: Sequence[str | os.PathLike[str]], queries: Sequence[Example] = ()) -> None:
+        """Check that files to write are no pictures of the collection and none of the queries, before any work.
+
+        Raises `UsageError`.
+        """
+        inputs = [query.picture for query in queries if isinstance(query.picture, str) and not is_remote(query.picture)]
+        for file in files:
+            check_is_no_input(Path(file), inputs)
+            named = os.fspath(file)
+            if os.path.lexists(named) and any(
+                map(self.catalog.has_path, {canonicalize_path(named), os.path.realpath(named)})
+            ):
+                raise make_overwrite_error(named)
 
     @property
     def default_rerank(self) -> str:

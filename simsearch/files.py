@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +39,20 @@ def replace_output_file(file: Path) -> Iterator[Path]:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(file) as temporary:
             yield temporary
+
+
+def check_is_no_input(file: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Check that a file to write is none of the files that the same command reads.
+
+    Raises `UsageError`.
+    """
+    if os.path.exists(file) and any(os.path.exists(path) and os.path.samefile(file, path) for path in inputs):
+        raise make_overwrite_error(file)
+
+
+def make_overwrite_error(file: str | Path) -> UsageError:
+    """Build the error for an output file that would replace a picture that the command reads."""
+    return UsageError(f"{clean_text(str(file))} is a picture that would be overwritten", "name another file to write")
 
 
 def write_output_file(file: Path, content: bytes) -> None:

@@ -50,6 +50,7 @@ def clusters(
         check_extension(sheet)
     folder = find_collection(in_)
     with Collection.open(folder) as collection:
+        collection.check_outputs([sheet] if sheet else [])
         clustering = collection.clusters(k, backbone=backbone, selection=ImageSelection(where, seed=seed))
     if sheet is not None:
         from simsearch.report.drawing.clusters import draw_clusters

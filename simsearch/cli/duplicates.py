@@ -103,6 +103,7 @@ def duplicates(
     }
     options = DuplicateOptions(**{name: value for name, value in given.items() if value is not None})
     with Collection.open(folder) as collection, ProgressBar() as bar:
+        collection.check_outputs(out or ())
         stored = collection.model(backbone)
         report = collection.duplicates(
             options, backbone=backbone, weights=WeightsOptions(weights, offline), progress=bar.show_stage

@@ -45,6 +45,7 @@ def export(
     from simsearch.collection import Collection
 
     with Collection.open(find_collection(in_)) as collection:
+        collection.check_outputs([path])
         model = collection.model(backbone)
         if format == "projector":
             if vectors != "float32":

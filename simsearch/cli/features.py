@@ -56,12 +56,14 @@ def features(
 
     Example:  simsearch features vase.jpg --backbone vgg16 --layer block1_conv2 --layer 17
     """
+    from simsearch.files import check_is_no_input
     from simsearch.report.drawing.canvas import check_extension
     from simsearch.report.drawing.feature_maps import draw_feature_maps
     from simsearch.study.features import extract_features
 
     if out is not None:
         check_extension(out)
+        check_is_no_input(out, [image])
     (choice,) = build_choices([backbone] if backbone else None, weights=weights, resize=resize, offline=offline)
     (extracted,) = extract_features(
         [image],

@@ -57,6 +57,7 @@ def map_(
     _check_extensions(files)
     folder = find_collection(in_)
     with Collection.open(folder) as collection:
+        collection.check_outputs(files)
         layout = collection.arrangement(k, backbone=backbone, selection=ImageSelection(where, seed=seed))
     title = f"{os.path.basename(os.path.abspath(folder))} ({layout.backbone})"
     images = [MapImage(image.image_id, image.path, image.label) for image in layout.images]

@@ -50,17 +50,20 @@ def predict(
 
     Example:  simsearch predict vase.jpg --backbone vgg16 --backbone resnet50 --top 5 --sheet classes.png
     """
+    from simsearch.files import check_is_no_input
     from simsearch.report.drawing.canvas import check_extension
     from simsearch.report.drawing.predictions import MAX_IMAGES, draw_predictions
     from simsearch.study.predict import predict as predict_classes
 
     if sheet is not None:
         check_extension(sheet)
+        check_is_no_input(sheet, images)
     choices = build_choices(backbones, weights=weights, resize=resize, offline=offline)
     predictions = predict_classes(images, choices, top=top, max_pixels=to_pixels(megapixels))
     print_notes(predictions.notes)
     print_skips(predictions.skips)
     if sheet is not None:
+        check_is_no_input(sheet, (image.path for image in predictions.images))
         draw_predictions(predictions, sheet)
         if len(predictions.images) > MAX_IMAGES:
             print_message(f"simsearch: {sheet} shows the first {MAX_IMAGES} of {len(predictions.images):,} images")

@@ -264,6 +264,8 @@ def _search_and_draw(
 
     if not (sheet or show):
         return collection.search(examples, **options)
+    if sheet:
+        collection.check_outputs([sheet], examples)
     if not offline:
         examples = [_fetch_example(example) for example in examples]
     answer = collection.search(examples, **options)

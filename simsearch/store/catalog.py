@@ -258,6 +258,10 @@ class Catalog(CatalogDatabase):
                    ORDER BY images.id"""
         yield from self._iterate_rows(query, (model_id,))
 
+    def has_path(self, path: str) -> bool:
+        """Whether the catalog has a file at this path."""
+        return self._fetch_one("SELECT 1 FROM files WHERE path = ?", (encode_path(path),)) is not None
+
     def iterate_paths(self) -> Iterator[str]:
         """All paths in the catalog, in the order of indexing."""
         for (path,) in self._iterate_rows("SELECT path FROM files ORDER BY id"):
