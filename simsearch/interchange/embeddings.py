@@ -25,12 +25,15 @@ from numpy.typing import NDArray
 
 from simsearch.errors import SourceError
 from simsearch.interchange.tables import TableReader, TableRow
+from simsearch.sources.path_codec import is_valid_path
 
 _PATH_COLUMNS = ("path", "image_path", "filepath", "file_path", "filename", "file_name", "file", "url")
 _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "emb", "image_embedding", "features")
 _BLOCK_ROWS = 1_000
 _MIN_LENGTH = 1e-6
 _MAX_FIELD_CHARS = 1 << 24
+_NOT_NUMBERS = ("the vector is not a flat list of numbers", "export it again, with one list of numbers per image")
+_NOT_FINITE = ("a number is not finite", "remove the row, or embed the picture again")
 
 csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is less than 10,000 numbers
 
@@ -204,6 +207,8 @@ def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) ->
             while block := list(itertools.islice(rows, _BLOCK_ROWS)):
                 vector = _find_column(file, block[0], columns.vector, _VECTOR_COLUMNS) if with_vectors else None
                 yield block, None if vector is None else [_parse_numbers(row.get(vector)) for row in block]
+    except RecursionError as error:
+        raise _build_error(file, f"{file} cannot be read (its JSON is nested too deeply)", "export it again") from error
     except (OSError, ValueError, csv.Error) as error:  # ValueError also for text that is not UTF-8 or not JSON
         raise _build_error(file, f"{file} cannot be read ({error})", "export it again") from error
 
@@ -242,39 +247,62 @@ def _find_column(file: Path, columns: Iterable[str], name: str | None, usual: Se
 
 def _read_path(row: TableRow, columns: ColumnNames, where: _BlockLocation, number: int) -> str:
     if raw := row.get("path_hex"):
-        return os.fsdecode(bytes.fromhex(raw))
+        try:
+            return os.fsdecode(bytes.fromhex(raw))
+        except (TypeError, ValueError) as error:
+            raise where.build_error(number, f"path_hex {raw!r} is not hexadecimal", "export it again") from error
     name = _find_column(Path(where.part), row, columns.path, _PATH_COLUMNS)
     path = row[name]
     if not isinstance(path, str) or not path:
         raise where.build_error(number, "the path is missing", "every vector needs the path of its picture")
+    if not is_valid_path(path):
+        raise where.build_error(number, f"{path!r} cannot be the path of a file", "correct the path")
     return path
 
 
 def _normalize_rows(numbers: Any, n: int, width: int | None, where: _BlockLocation) -> NDArray[np.float32]:
     """Convert the numbers to (n, d) float32 rows of unit length, and check them."""
     if not isinstance(numbers, np.ndarray):
-        for row, values in enumerate(numbers):
-            width = width or len(values or ())
-            if not values or len(values) != width:
-                found = f"{len(values or ())} numbers where {width} are expected"
-                raise where.build_error(row, found, "all vectors must be of one model")
-        try:
-            numbers = np.array(numbers, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise where.build_error(0, "a vector is not a list of numbers", "export it again") from error
+        numbers = _stack_lists(numbers, width, where)
     if width is not None and numbers.shape[1] != width:
-        found = f"{numbers.shape[1]} numbers where {width} are expected"
-        raise where.build_error(0, found, "all vectors must be of one model")
-    wide = numbers.astype(np.float64)
+        raise where.build_error(0, *_describe_wrong_width(numbers.shape[1], width))
+    with np.errstate(over="ignore"):  # a long double that is too large becomes infinite
+        wide = numbers.astype(np.float64)
     if not (finite := np.isfinite(wide).all(axis=1)).all():
-        raise where.build_error(
-            int((~finite).argmax()), "a number is not finite", "remove the row, or embed the picture again"
-        )
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    if not (lengths > _MIN_LENGTH).all():
-        raise where.build_error(int((lengths[:, 0] <= _MIN_LENGTH).argmax()), "all numbers are zero", "remove the row")
-    rows: NDArray[np.float32] = (wide / lengths).astype(np.float32)
+        raise where.build_error(int((~finite).argmax()), *_NOT_FINITE)
+    # Squares of large numbers overflow, so each row is first divided by a power of two, which is exact.
+    exponents = np.frexp(np.abs(wide).max(axis=1, keepdims=True, initial=0))[1]
+    scaled = np.ldexp(wide, -exponents)
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        is_short = np.ldexp(lengths, exponents)[:, 0] <= _MIN_LENGTH
+    if is_short.any():
+        raise where.build_error(int(is_short.argmax()), "all numbers are zero", "remove the row")
+    rows: NDArray[np.float32] = (scaled / lengths).astype(np.float32)
     return rows
+
+
+def _stack_lists(lists: Sequence[Any], width: int | None, where: _BlockLocation) -> NDArray[np.float64]:
+    """Stack lists of numbers to (n, d), and check that each is a flat list of the same length."""
+    rows: list[NDArray[np.float64]] = []
+    for number, values in enumerate(lists):
+        try:
+            row = np.array([] if values is None else values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise where.build_error(number, *_NOT_NUMBERS) from error
+        except OverflowError as error:  # an integer beyond the range of a float
+            raise where.build_error(number, *_NOT_FINITE) from error
+        if row.ndim != 1 or isinstance(values, str | bytes):
+            raise where.build_error(number, *_NOT_NUMBERS)
+        width = width or len(row)
+        if len(row) != width or not width:
+            raise where.build_error(number, *_describe_wrong_width(len(row), width))
+        rows.append(row)
+    return np.stack(rows)
+
+
+def _describe_wrong_width(found: int, expected: int) -> tuple[str, str]:
+    return f"{found} numbers where {expected or 'some'} are expected", "all vectors must be of one model"
 
 
 def _build_error(source: Path, problem: str, advice: str) -> SourceError:

@@ -102,15 +102,20 @@ class TableReader:
 
 def _convert_vectors(column: Any) -> Any:
     """Convert a column of lists to an array (n, d) if all have one length and no nulls, else to a list."""
-    lists = column.to_pylist() if column.null_count else None
-    if lists is None:
+    if len(column) and _is_number_list(column.type) and not column.null_count:
         flat = column.flatten()
-        if len(column) and len(flat) % len(column) == 0 and not flat.null_count:
+        if len(flat) % len(column) == 0 and not flat.null_count:
             width = len(flat) // len(column)
             if all(length == width for length in _list_lengths(column)):
                 return flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
-        lists = column.to_pylist()
-    return lists
+    return column.to_pylist()
+
+
+def _is_number_list(kind: Any) -> bool:
+    """Whether a column type is a list of numbers, and not of lists or texts."""
+    pa, _ = _import_pyarrow()
+    value = getattr(kind, "value_type", None)
+    return value is not None and bool(pa.types.is_floating(value) or pa.types.is_integer(value))
 
 
 def _list_lengths(column: Any) -> Any:

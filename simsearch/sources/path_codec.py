@@ -17,3 +17,11 @@ def encode_path(path: str) -> str | bytes:
 def decode_path(stored: str | bytes) -> str:
     """The path that `encode_path` stored; `open()` accepts it whatever bytes the name has."""
     return stored if isinstance(stored, str) else os.fsdecode(stored)
+
+
+def is_valid_path(text: str) -> bool:
+    """Whether a file may have this path: no NUL, and no surrogate other than those that stand for a raw byte."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False

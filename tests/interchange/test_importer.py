@@ -178,3 +178,67 @@ def test_what_was_exported_comes_back_and_answers_the_same(photos: Path, collect
                 assert [hit.similarity for hit in found] == pytest.approx(
                     [hit.similarity for hit in expected], abs=2e-6
                 )
+
+
+def write_lines(file: Path, *rows: dict[str, object]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("large", [1e200, 1e308, 3e-4])
+def test_numbers_of_any_finite_size_give_unit_vectors(photos: Path, collection: Path, large: float):
+    path = str(photos / "a" / "picture_00.png")
+    file = write_lines(photos.parent / "x.jsonl", {"path": path, "vector": [large] * 3 + [-large]})
+    oneshot.import_embeddings(collection, file, "clip")
+    with Catalog.open(collection) as catalog:
+        stored = catalog.list_models()[0]
+        [(_, digest)] = [(where, digest) for where, _, digest in catalog.iterate_contents()]
+        np.testing.assert_allclose(catalog.find_vector_by_digest(digest, stored), [0.5, 0.5, 0.5, -0.5], atol=1e-7)
+    with Collection.open(collection) as opened:
+        assert opened.verify().problems == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"vector": [[1, 2], [3, 4]]}, "row 2: the vector is not a flat list of numbers"),
+        ({"vector": [[1], [2]]}, "row 2: the vector is not a flat list of numbers"),
+        ({"vector": [1, [2]]}, "row 2: the vector is not a flat list of numbers"),
+        ({"vector": 5}, "row 2: the vector is not a flat list of numbers"),
+        ({"vector": {"a": 1, "b": 2}}, "row 2: the vector is not a flat list of numbers"),
+        ({"vector": []}, "row 2: 0 numbers where 2 are expected"),
+        ({"vector": None}, "row 2: 0 numbers where 2 are expected"),
+        ({"vector": [10**400, 1]}, "row 2: a number is not finite"),
+        ({"path": "\ud800.png"}, "row 2: '\\ud800.png' cannot be the path of a file"),
+        ({"path": "a\0b.png"}, "row 2: 'a\\x00b.png' cannot be the path of a file"),
+        ({"path_hex": "zz"}, "row 2: path_hex 'zz' is not hexadecimal"),
+        ({"path_hex": "f"}, "row 2: path_hex 'f' is not hexadecimal"),
+        ({"path_hex": 5}, "row 2: path_hex 5 is not hexadecimal"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_and_nothing_is_written(
+    photos: Path, collection: Path, row: dict[str, object], problem: str
+):
+    good = {"path": str(photos / "a" / "picture_00.png"), "vector": [1, 2]}
+    file = write_lines(photos.parent / "x.jsonl", good, good | row)
+    with pytest.raises(SourceError) as error:
+        oneshot.import_embeddings(collection, file, "clip")
+    assert problem in str(error.value)
+    assert not collection.exists()
+
+
+def test_deeply_nested_json_is_an_error_of_the_source(tmp_path: Path, collection: Path):
+    (tmp_path / "x.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(SourceError, match="nested too deeply"):
+        oneshot.import_embeddings(collection, tmp_path / "x.jsonl", "clip")
+
+
+@pytest.mark.parametrize("vector", [[[1.0, 2.0], [3.0, 4.0]], "1 2"])
+def test_a_parquet_column_that_is_no_list_of_numbers_is_refused(photos: Path, collection: Path, vector: object):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"path": [str(photos / "a" / "picture_00.png")], "vector": [vector]})
+    parquet.write_table(table, photos.parent / "x.parquet")
+    with pytest.raises(SourceError, match="row 1: the vector is not a flat list of numbers"):
+        oneshot.import_embeddings(collection, photos.parent / "x.parquet", "clip")
+    assert not collection.exists()
