@@ -11,6 +11,7 @@ import typer
 from simsearch.cli.options import (
     AugmentOption,
     BackboneOption,
+    BroadSourceOption,
     IndexKindOption,
     JsonOption,
     LayerOption,
@@ -26,6 +27,7 @@ from simsearch.cli.options import (
     SeedOption,
     StoreOption,
     WeightsOption,
+    check_sources_are_narrow,
     derive_collection_folder,
     to_pixels,
 )
@@ -74,6 +76,7 @@ def index(
     recall: RecallOption = None,
     store: StoreOption = None,
     milvus_uri: MilvusUriOption = None,
+    yes: BroadSourceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index images. Run it again to update the collection: unchanged files are not read again.
@@ -94,6 +97,7 @@ def index(
     from simsearch.index.milvus.config import StoreChoice
     from simsearch.models.choice import ModelChoice
 
+    check_sources_are_narrow(sources, is_confirmed=yes)
     if ray == "":
         ray = os.environ.get("RAY_ADDRESS") or "local"
     choice = ModelChoice.from_options(

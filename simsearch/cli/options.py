@@ -7,6 +7,7 @@ and `--help` must not. A test compares them.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -83,6 +84,10 @@ MilvusUriOption = Annotated[
         help="Address of Milvus: http://host:19530, with a database http://host:19530/name, or a path ending in .db "
         "(Milvus Lite). $MILVUS_TOKEN holds a token, or user:password.",
     ),
+]
+
+BroadSourceOption = Annotated[
+    bool, typer.Option("--yes", help="Index a whole disk or a home folder, if a source is one.")
 ]
 
 # The model
@@ -190,6 +195,15 @@ def derive_collection_folder(source: str) -> str:
         return str(COLLECTIONS_FOLDER / derive_source_name(source))
     path = Path(os.path.abspath(source))
     return str(COLLECTIONS_FOLDER / (path.name if path.is_dir() else path.stem or "images"))
+
+
+def check_sources_are_narrow(sources: Sequence[str], *, is_confirmed: bool) -> None:
+    """Raise `UsageError` if a source is the root of the file system or a home folder, unless it is confirmed."""
+    from simsearch.sources.list_files import is_broad_folder
+
+    for source in () if is_confirmed else sources:
+        if os.path.isdir(source) and is_broad_folder(os.path.realpath(source)):
+            raise UsageError(f"{source} holds a whole disk or home folder", "add --yes to index all of it")
 
 
 def to_pixels(megapixels: float | None) -> int | None:

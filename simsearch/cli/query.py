@@ -321,12 +321,13 @@ def _search_list(collection: Collection, paths: Sequence[str], options: SearchOp
 
 
 def _read_list(path: str) -> list[str]:
+    from simsearch.sources.list_files import parse_list
+
     try:
         with open(path, "rb") as file:
-            lines = file.read().splitlines()
+            return parse_list(file.read(), path)
     except OSError as error:
         raise SourceError(path, f"cannot read the list {path} ({error.strerror})", "check the path") from error
-    return [os.fsdecode(line) for line in lines if line.strip()]
 
 
 def _draw_sheet(

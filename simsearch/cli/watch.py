@@ -12,11 +12,13 @@ import typer
 from simsearch.cli.options import (
     AugmentOption,
     BackboneOption,
+    BroadSourceOption,
     MaxMegapixelsOption,
     NewCollectionOption,
     OfflineWeightsOption,
     PrecisionOption,
     WeightsOption,
+    check_sources_are_narrow,
     derive_collection_folder,
     to_pixels,
 )
@@ -60,6 +62,7 @@ def watch(
     ] = None,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
+    yes: BroadSourceOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON on stdout for each run that changed something.")
     ] = False,
@@ -80,6 +83,7 @@ def watch(
             from simsearch.watch import watch as watch_sources
 
             choice = ModelChoice.from_options(backbone=backbone, weights=weights, precision=precision, offline=offline)
+            check_sources_are_narrow(sources, is_confirmed=yes)
             check_sources(sources)
             target = folder = into or derive_collection_folder(sources[0])
             embedders: dict[str, Any] = {}

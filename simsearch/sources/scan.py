@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from simsearch.sources.addresses import (
     is_remote,
     join_address,
 )
+from simsearch.sources.list_files import is_broad_folder, parse_list
 from simsearch.sources.remote import FolderListing, look_up, look_up_each, read_content
 from simsearch.sources.retry import RemoteNotFound, RemoteState
 
@@ -106,18 +107,19 @@ def scan_sources(sources: Sequence[str], stdin: bytes = b"") -> Scan:
     Entries of a folder are sorted by name, subfolders among the files. A file that is reached twice is listed once.
     Relative paths in a list file start from the current folder, or, for a remote list file, from its own folder.
 
-    Raises `SourceError` when a source does not exist, `MissingExtra` when its store needs an optional package.
+    Raises `SourceError` when a source does not exist or a list file cannot be used, `MissingExtra` when its store needs
+    an optional package.
     """
     found = _Scanner()
     for source in sources:
         if source == "-":
-            found.add_list(stdin)
+            found.add_list(stdin, "the list on stdin")
         elif is_remote(source):
             _add_address(found, canonicalize_address(source))
         elif os.path.isdir(source):
             found.add_folder(_resolve_path(source))
         elif _is_list(source) and os.path.isfile(source):
-            found.add_list(_read_list(source))
+            found.add_list(_read_list(source), source)
         elif os.path.lexists(source):
             found.add_file(_resolve_path(source))
         else:
@@ -129,7 +131,7 @@ def _add_address(found: _Scanner, address: str) -> None:
     try:
         remote = look_up(address)
         if isinstance(remote, RemoteState) and _is_list(address):
-            found.add_list(read_content(address, max_bytes=_MAX_LIST_BYTES).data, base=address)
+            found.add_list(read_content(address, max_bytes=_MAX_LIST_BYTES).data, address, base=address)
         else:
             found.add_remote(address, remote)
     except UnreadableFile as failure:
@@ -186,9 +188,15 @@ class _Scanner:
         self._seen_paths: set[str] = set()
         self._visited_folders: set[tuple[int, int]] = set()
 
-    def add_list(self, content: bytes, base: str | None = None) -> None:
-        """Add the entries of a list file, in order. A list file at the address `base` cannot name local files."""
-        lines = _parse_lines(content) if base is None else [join_address(base, line) for line in _parse_lines(content)]
+    def add_list(self, content: bytes, name: str, base: str | None = None) -> None:
+        """Add the entries of the list file `name`, in order. One at an address, its `base`, names no local files.
+
+        Raises `SourceError` for an entry that is the root of the file system or a home folder: it is more likely a
+        fault of the list than meant.
+        """
+        lines = parse_list(content, name)
+        if base is not None:
+            lines = [join_address(base, line) for line in lines]
         addresses = [canonicalize_address(line) for line in lines if is_remote(line)]
         looked_up = zip(addresses, look_up_each(addresses) if addresses else (), strict=True)
         for line in lines:
@@ -197,7 +205,10 @@ class _Scanner:
             elif base is not None:
                 self._skip(line, "not a supported kind of address; correct the list")
             elif os.path.isdir(line):
-                self.add_folder(_resolve_path(line))
+                if is_broad_folder(folder := _resolve_path(line)):
+                    problem = f"{name} names {folder}, which holds a whole disk or home folder"
+                    raise SourceError(name, problem, "correct the list, or give that folder itself as a source")
+                self.add_folder(folder)
             else:
                 self.add_file(_resolve_path(line))
 
@@ -242,7 +253,8 @@ class _Scanner:
             )
         except OSError as error:
             self.result.unreachable.append(path)
-            self._skip(path, f"{error.strerror or error}; check the path and its permissions")
+            advice = "shorten the path" if error.errno == errno.ENAMETOOLONG else "check the path and its permissions"
+            self._skip(path, f"{error.strerror or error}; {advice}")
         else:
             if stat.S_ISREG(status.st_mode):
                 self.result.files.append(FoundFile(path, status.st_size, status.st_mtime_ns))
@@ -279,14 +291,6 @@ class _Scanner:
 
     def _skip(self, path: str, reason: str) -> None:
         self.result.skips.append(Skip(path, reason))
-
-
-def _parse_lines(content: bytes) -> list[str]:
-    """Parse the lines of a list file, or its entries separated by NUL; blank entries are ignored."""
-    content = content.removeprefix(codecs.BOM_UTF8)  # editors on Windows write a byte order mark
-    if b"\0" in content:
-        return [path for path in map(os.fsdecode, content.split(b"\0")) if path.strip()]
-    return [path for path in (os.fsdecode(line.rstrip(b"\r")) for line in content.split(b"\n")) if path.strip()]
 
 
 def _is_visible(inner: str) -> bool:

@@ -479,3 +479,9 @@ def test_a_pipe_is_not_opened_by_a_scan_in_another_process(tmp_path: Path):
         check=False,
     )
     assert done.returncode == 1
+
+
+def test_the_reason_for_a_path_that_is_too_long_is_its_length(tmp_path: Path):
+    path = f"{tmp_path}{'/x' * 3000}.jpg"
+    listed = write(tmp_path / "list.txt", os.fsencode(path))
+    assert reasons(scan_sources([str(listed)])) == {path: "File name too long; shorten the path"}
