@@ -15,7 +15,7 @@ from PIL import Image
 from bench.setup import find_weights, format_table, list_photographs, measure_seconds
 from simsearch.images.decode import RawFile, compute_digest, decode_square
 from simsearch.models.choice import ModelChoice, resolve_model
-from simsearch.models.embedder import LoadOptions, open_embedder
+from simsearch.models.loader import LoadOptions, open_embedder
 
 Pixels = NDArray[np.uint8]
 _SIDE_PX = 224

@@ -40,7 +40,8 @@ from simsearch.store.embedders import open_stored_model
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
-    from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
+    from simsearch.duplicates.options import DuplicateOptions
+    from simsearch.duplicates.results import DuplicateReport
     from simsearch.index.milvus.migrate import PushReport
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
@@ -346,7 +347,7 @@ class Collection:
 
         Raises `UnreadableFile` when the picture files cannot be read, or a `ModelError`.
         """
-        from simsearch.duplicates.results import DuplicateOptions
+        from simsearch.duplicates.options import DuplicateOptions
         from simsearch.duplicates.search import search_duplicates
 
         return search_duplicates(

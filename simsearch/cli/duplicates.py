@@ -89,7 +89,7 @@ def duplicates(
     if reject or unreject:
         _update_rejections(folder, reject or [], unreject or [], as_json=as_json)
         return
-    from simsearch.duplicates.results import DuplicateOptions
+    from simsearch.duplicates.options import DuplicateOptions
     from simsearch.report.duplicates import DuplicatesContext, check_report_path, write_duplicates
 
     for file in out or ():

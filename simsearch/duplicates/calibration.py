@@ -23,7 +23,8 @@ from simsearch.duplicates.calibration_samples import (
     measure_edits,
 )
 from simsearch.duplicates.edits import EDITS
-from simsearch.duplicates.results import Calibration, DuplicateOptions, EditRecall
+from simsearch.duplicates.options import DuplicateOptions
+from simsearch.duplicates.results import Calibration, EditRecall
 from simsearch.duplicates.similarity_graph import Floats
 
 N_EDITED = 100

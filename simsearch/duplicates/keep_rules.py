@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from simsearch.duplicates.results import KeepRule
+from simsearch.duplicates.options import KeepRule
 from simsearch.store.snapshot import StoredFile, StoredImage
 
 _SortKey = Callable[[StoredImage, StoredFile], tuple[float | str, ...]]

@@ -1,61 +1,14 @@
-"""Options and results of a search for duplicates: groups, files to keep, and the measured accuracy."""
+"""Results of a search for duplicates: groups, files to keep, and the measured accuracy."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from simsearch.errors import UsageError
-
-Tier = Literal["exact", "near", "similar"]
-"""`exact`: files with the same bytes. `near`: edits of one picture. `similar`: different pictures that look alike."""
-
-TIERS: tuple[Tier, ...] = get_args(Tier)
+from simsearch.duplicates.options import DuplicateOptions, Tier
 
 Action = Literal["keep", "remove", "look"]
-
-KeepRule = Literal["largest", "oldest", "newest", "shortest-path"]
-"""The rule that selects the member of a group to keep: the most pixels, then bytes; the first or last date taken, or
-else modification time; the shortest path. Ties: the image that was indexed first."""
-
-KEEP_RULES: tuple[KeepRule, ...] = get_args(KeepRule)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DuplicateOptions:
-    """What to search for.
-
-    All tiers up to `down_to` are searched. `false_positive_rate` is the accepted share of images that get a wrong
-    `near` duplicate. `min_similarity` is the lower limit of `similar`; None sets the limit so that the share
-    `similar_share` of the images has a different picture above it. `seed` selects the images of the calibration.
-    `max_pixels` limits the pictures that are decoded; None is the limit of this machine.
-
-    Raises `UsageError` on a value out of range.
-    """
-
-    down_to: Tier = "near"
-    keep: KeepRule = "largest"
-    false_positive_rate: float = 1e-3
-    min_similarity: float | None = None
-    similar_share: float = 0.05
-    seed: int = 0
-    max_pixels: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.down_to not in TIERS:
-            raise UsageError(f"unknown tier {self.down_to!r}", f"choose one of {', '.join(TIERS)}")
-        if self.keep not in KEEP_RULES:
-            raise UsageError(f"unknown rule {self.keep!r}", f"choose one of {', '.join(KEEP_RULES)}")
-        for name, share in (
-            ("false positive rate", self.false_positive_rate),
-            ("share of similar images", self.similar_share),
-        ):
-            if not 0 < share < 1:
-                raise UsageError(f"the {name} is {share:g}", "give a number between 0 and 1, such as 0.001")
-        if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
-            problem = f"the minimum similarity is {self.min_similarity:g}"
-            raise UsageError(problem, "it is a cosine: give a number from -1 to 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from simsearch.duplicates.calibration import calibrate
 from simsearch.duplicates.calibration_samples import CalibrationInputs
 from simsearch.duplicates.grouping import build_stars
 from simsearch.duplicates.keep_rules import sort_by_preference
-from simsearch.duplicates.results import DuplicateGroup, DuplicateOptions, DuplicateReport, GroupMember, Tier
+from simsearch.duplicates.options import DuplicateOptions, Tier
+from simsearch.duplicates.results import DuplicateGroup, DuplicateReport, GroupMember
 from simsearch.duplicates.similarity_graph import OriginalVectors, RejectedPairs, build_similarity_graph
 from simsearch.duplicates.thumbnails import AlignmentThumbnails
 from simsearch.errors import ImageNotFound, ModelError, UsageError

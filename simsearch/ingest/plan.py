@@ -13,7 +13,8 @@ from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
 from simsearch.images.decode import Pixels, RawFile, read_raw_file
 from simsearch.ingest.prepare import decode_files
 from simsearch.models.choice import ModelChoice, resolve_model
-from simsearch.models.embedder import Embedder, LoadOptions
+from simsearch.models.embedder import Embedder
+from simsearch.models.loader import LoadOptions
 from simsearch.models.model import GraphBytes, Model
 from simsearch.models.precision import PrecisionAgreement, count_sample_images, open_with_precision
 from simsearch.models.weights import WeightsOptions

@@ -13,7 +13,7 @@ from simsearch.images.decode import Resize
 from simsearch.models import histogram, weights
 from simsearch.models.builtin import network
 from simsearch.models.custom_model import hash_model, is_model_file, read_model_file
-from simsearch.models.embedder import ENGINES, Engine, hash_builtin_weights
+from simsearch.models.loader import ENGINES, Engine, hash_builtin_weights
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime
 from simsearch.models.precision import PRECISION_OPTIONS, PrecisionOption
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions

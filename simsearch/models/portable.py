@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from simsearch.errors import ModelError
-from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
+from simsearch.models.embedder import Embedder
+from simsearch.models.loader import LoadOptions, open_embedder
 from simsearch.models.model import GraphBytes, Model
 
 

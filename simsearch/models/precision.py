@@ -15,7 +15,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from simsearch.errors import MissingExtra
-from simsearch.models.embedder import Embedder, LoadOptions, compute_mean_cosine, open_embedder
+from simsearch.models.embedder import Embedder
+from simsearch.models.loader import LoadOptions, compute_mean_cosine, open_embedder
 from simsearch.models.model import GraphBytes, Model, Precision
 
 PrecisionOption = Literal["auto", "f32", "bf16", "int8"]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simsearch.duplicates.results import TIERS, Action, DuplicateGroup, DuplicateReport, GroupMember, Tier
+from simsearch.duplicates.options import TIERS, Tier
+from simsearch.duplicates.results import Action, DuplicateGroup, DuplicateReport, GroupMember
 from simsearch.errors import UsageError
 from simsearch.files import make_output_folder, write_output_file
 from simsearch.images.thumbnails import make_thumbnail

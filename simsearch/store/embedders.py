@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from simsearch.images.decode import Pixels
 from simsearch.models.choice import relocate_weights
-from simsearch.models.embedder import Embedder, Engine, LoadOptions, open_embedder
+from simsearch.models.embedder import Embedder
+from simsearch.models.loader import Engine, LoadOptions, open_embedder
 from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel
 

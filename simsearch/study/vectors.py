@@ -17,7 +17,8 @@ from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.ingest.embed import BATCH_SIZE, embed_pixels
 from simsearch.ingest.prepare import decode_files
 from simsearch.models.choice import DEFAULT_BACKBONE, ModelChoice
-from simsearch.models.embedder import Embedder, LoadOptions
+from simsearch.models.embedder import Embedder
+from simsearch.models.loader import LoadOptions
 from simsearch.models.model import Model
 from simsearch.models.precision import count_sample_images, open_with_precision
 from simsearch.models.weights import RANDOM_WEIGHTS

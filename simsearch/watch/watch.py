@@ -12,8 +12,8 @@ from simsearch.errors import CollectionBusy, CollectionError, SimsearchError, So
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.ingest.plan import check_has_picture
 from simsearch.sources.scan import Skip, scan_sources
+from simsearch.watch.changes import ChangeWatcher
 from simsearch.watch.filesystems import check_sources
-from simsearch.watch.watcher import ChangeWatcher
 
 if TYPE_CHECKING:
     from simsearch.ingest.run import IngestReport

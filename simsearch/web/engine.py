@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from simsearch.collection import Collection
-from simsearch.duplicates.results import DuplicateReport, Tier
+from simsearch.duplicates.options import Tier
+from simsearch.duplicates.results import DuplicateReport
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.images.thumbnails import ThumbnailCache, render_thumbnail

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from simsearch.collection import Collection
-from simsearch.duplicates.results import DuplicateOptions, DuplicateReport, Tier
+from simsearch.duplicates.options import DuplicateOptions, Tier
+from simsearch.duplicates.results import DuplicateReport
 from simsearch.models.weights import WeightsOptions
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
 from simsearch.web.settings import ServerSettings

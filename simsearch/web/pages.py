@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from simsearch.duplicates.results import Tier
+from simsearch.duplicates.options import Tier
 from simsearch.errors import ModelNotIndexed, UsageError
 from simsearch.images.thumbnails import render_thumbnail
 from simsearch.report.duplicates import TIER_TITLES

@@ -10,11 +10,11 @@ import pytest
 
 from simsearch.cli import benchmark, duplicates, export, index, main, options
 from simsearch.cli.app import app
-from simsearch.duplicates.results import KEEP_RULES, TIERS
+from simsearch.duplicates.options import KEEP_RULES, TIERS
 from simsearch.evaluation.spec import PROTOCOLS
 from simsearch.index.kinds import AUTO, KINDS
 from simsearch.interchange.exporter import FORMATS, VectorKind
-from simsearch.models.embedder import ENGINES
+from simsearch.models.loader import ENGINES
 from simsearch.models.model import POOLINGS, RESIZES
 from simsearch.models.precision import PRECISION_OPTIONS
 

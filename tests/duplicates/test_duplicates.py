@@ -20,14 +20,15 @@ from simsearch.duplicates.calibration import estimate_overlaid_share, find_thres
 from simsearch.duplicates.edits import EDITS
 from simsearch.duplicates.grouping import build_stars
 from simsearch.duplicates.keep_rules import sort_by_preference
-from simsearch.duplicates.results import DuplicateOptions, DuplicateReport
+from simsearch.duplicates.options import DuplicateOptions
+from simsearch.duplicates.results import DuplicateReport
 from simsearch.duplicates.search import SearchedModel, find_duplicates
 from simsearch.duplicates.similarity_graph import OriginalVectors, RejectedPairs, build_similarity_graph
 from simsearch.duplicates.thumbnails import make_alignment_thumbnail
 from simsearch.errors import UnreadableFile, UsageError
 from simsearch.images.decode import DecodedImage
 from simsearch.index.cache import IndexCache
-from simsearch.models.embedder import open_embedder
+from simsearch.models.loader import open_embedder
 from simsearch.store.catalog import Catalog
 from simsearch.store.snapshot import StoredFile, StoredImage
 from tests.conftest import HISTOGRAM, ROOT, draw_picture

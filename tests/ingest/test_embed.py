@@ -11,7 +11,7 @@ from simsearch.images.views import Augmentation, ViewChoice
 from simsearch.ingest.embed import BATCH_SIZE, embed_files, embed_pixels
 from simsearch.ingest.prepare import decode_files, decode_input
 from simsearch.models.choice import ModelChoice, resolve_model
-from simsearch.models.embedder import open_embedder
+from simsearch.models.loader import open_embedder
 from simsearch.sources.scan import FoundFile, scan_sources
 from simsearch.store.catalog import Catalog
 from tests.conftest import HISTOGRAM

@@ -14,8 +14,8 @@ import pytest
 
 from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMismatch, WeightsMissing
 from simsearch.models.choice import ModelChoice, list_backbone_names, list_backbones, relocate_weights, resolve_model
-from simsearch.models.embedder import open_embedder
 from simsearch.models.histogram import SIDE_PX, WIDTH, compute_histograms
+from simsearch.models.loader import open_embedder
 from simsearch.models.model import SCALINGS
 from simsearch.models.weights import WeightsOptions, hash_file
 from simsearch.models.zoo import BACKBONES

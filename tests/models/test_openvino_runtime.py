@@ -10,7 +10,7 @@ import pytest
 
 from simsearch.errors import ModelError, UnknownLayer
 from simsearch.models.choice import ModelChoice, resolve_model
-from simsearch.models.embedder import open_embedder
+from simsearch.models.loader import open_embedder
 from simsearch.models.model import POOLINGS, SCALINGS
 from tests.models.conftest import apply_scaling, make_random_pixels, normalize_rows, pool_maps
 

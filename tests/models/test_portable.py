@@ -13,7 +13,8 @@ import pytest
 
 from simsearch.ingest.plan import sample_pixels
 from simsearch.models.choice import ModelChoice, resolve_model
-from simsearch.models.embedder import Embedder, LoadOptions, open_embedder
+from simsearch.models.embedder import Embedder
+from simsearch.models.loader import LoadOptions, open_embedder
 from simsearch.models.portable import pack_model, unpack_model
 from simsearch.models.precision import open_with_precision
 from simsearch.sources.scan import scan_sources

@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from simsearch.duplicates.results import (
-    Calibration,
-    DuplicateGroup,
-    DuplicateOptions,
-    DuplicateReport,
-    EditRecall,
-    GroupMember,
-)
+from simsearch.duplicates.options import DuplicateOptions
+from simsearch.duplicates.results import Calibration, DuplicateGroup, DuplicateReport, EditRecall, GroupMember
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.report.duplicates import (
     MAX_IN_GROUP,

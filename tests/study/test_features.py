@@ -12,8 +12,8 @@ from simsearch import ModelChoice
 from simsearch.errors import ImageError, ModelError, UnknownLayer, UsageError
 from simsearch.models.builtin import network as builtin
 from simsearch.models.choice import resolve_model
-from simsearch.models.embedder import open_embedder
 from simsearch.models.keras_runtime import FeatureMapExtractor
+from simsearch.models.loader import open_embedder
 from simsearch.study.features import ImageFeatures, extract_features
 from tests.conftest import draw_picture
 from tests.support.networks import SIDE_PX, save, small_network

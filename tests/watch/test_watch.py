@@ -16,8 +16,8 @@ from simsearch import Collection
 from simsearch.errors import ModelError, SourceError, UsageError
 from simsearch.ingest.run import IngestReport
 from simsearch.watch import WatchListener, WatchSettings, WatchUpdate, check_sources, watch
+from simsearch.watch.changes import ChangeWatcher
 from simsearch.watch.filesystems import explain_polling, find_filesystem, is_shared_filesystem
-from simsearch.watch.watcher import ChangeWatcher
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 from tests.test_crash import small_disk

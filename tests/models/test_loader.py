@@ -14,7 +14,7 @@ import pytest
 from simsearch.errors import MissingExtra, ModelError
 from simsearch.models import graph_cache
 from simsearch.models.choice import ModelChoice, resolve_model
-from simsearch.models.embedder import MIN_AGREEMENT, LoadOptions, compute_mean_cosine, open_embedder
+from simsearch.models.loader import MIN_AGREEMENT, LoadOptions, compute_mean_cosine, open_embedder
 from simsearch.models.model import Model
 from simsearch.models.precision import open_with_precision
 from tests.conftest import SHARED
@@ -89,7 +89,7 @@ def test_the_second_opening_needs_neither_tensorflow_nor_the_weights(model: Mode
     code = (
         "import sys, numpy as np\n"
         "from simsearch.models.model import Model\n"
-        "from simsearch.models.embedder import LoadOptions, open_embedder\n"
+        "from simsearch.models.loader import LoadOptions, open_embedder\n"
         "def locate(model): raise SystemExit('the weights were asked for')\n"
         "model = Model.from_json(sys.argv[1])\n"
         "rows = open_embedder(model, LoadOptions(locate=locate)).embed(np.load(sys.argv[2]))\n"
@@ -150,7 +150,7 @@ def test_without_openvino_tensorflow_is_used_with_a_note(model: Model, tmp_path:
     code = (
         "import sys, numpy as np\n"
         "from simsearch.models.model import Model\n"
-        "from simsearch.models.embedder import open_embedder\n"
+        "from simsearch.models.loader import open_embedder\n"
         "embedder = open_embedder(Model.from_json(sys.argv[1]))\n"
         "print(embedder.engine, embedder.embed(np.zeros((1, 32, 32, 3), np.uint8)).shape, embedder.notes)\n"
     )
@@ -222,7 +222,7 @@ def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray
         "import sys, numpy as np\n"
         "sys.modules['nncf'] = None\n"  # Python's marker for a package that cannot be imported
         "from simsearch.models.model import Model\n"
-        "from simsearch.models.embedder import LoadOptions\n"
+        "from simsearch.models.loader import LoadOptions\n"
         "from simsearch.models.precision import open_with_precision\n"
         "pixels = np.zeros((4, 32, 32, 3), np.uint8)\n"
         "try:\n    open_with_precision(Model.from_json(sys.argv[1]), 'int8', LoadOptions(pixels=pixels))\n"
