@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import UnreadableFile
 from simsearch.sources.addresses import escape_url, is_url
+from simsearch.sources.deadline import Deadline
 from simsearch.sources.retry import AccessDenied, RemoteContent, RemoteNotFound, RemoteState, TemporaryFailure
 
 if TYPE_CHECKING:
@@ -49,27 +49,37 @@ def fetch_content(
     sends nothing for ten seconds, or when the content is larger or takes longer than allowed. Its subclasses are
     `RemoteNotFound`, `AccessDenied`, and `TemporaryFailure`, which may be retried.
     """
+    with Deadline(timeout_s) as deadline:
+        try:
+            content = _exchange(url, deadline, method=method, head_bytes=head_bytes, max_bytes=max_bytes)
+        except UnreadableFile as error:
+            if deadline.is_over:
+                raise _make_timeout_error(url) from error
+            raise
+        if deadline.is_over:  # a body without a length ends where the socket was shut down
+            raise _make_timeout_error(url)
+    return content
+
+
+def _exchange(url: str, deadline: Deadline, *, method: str, head_bytes: int | None, max_bytes: int) -> RemoteContent:
+    """Send a request and follow its redirects. Raises `UnreadableFile`."""
     import http.client  # these imports take 0.02 s, and only addresses need them
     import urllib.error
     import urllib.request
 
-    deadline = time.monotonic() + timeout_s
     headers = {"User-Agent": "simsearch"} | ({} if head_bytes is None else {"Range": f"bytes=0-{head_bytes - 1}"})
     try:
         request = urllib.request.Request(escape_url(url), headers=headers, method=method)
-        with _build_opener().open(request, timeout=min(timeout_s, _READ_TIMEOUT_S)) as response:
-            data = (
-                b""
-                if method == "HEAD"
-                else _read_body(response, url, deadline, head_bytes=head_bytes, max_bytes=max_bytes)
-            )
+        timeout_s = max(0.001, min(deadline.left_s, _READ_TIMEOUT_S))
+        with _build_opener(deadline).open(request, timeout=timeout_s) as response:
+            data = b"" if method == "HEAD" else _read_body(response, url, head_bytes=head_bytes, max_bytes=max_bytes)
             return RemoteContent(data, _parse_state(response.headers))
     except TimeoutError as error:
         raise _make_timeout_error(url) from error
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and head_bytes is not None:  # an empty content has no first bytes
-            return fetch_content(url, max_bytes=max_bytes, timeout_s=timeout_s)
+            return _exchange(url, deadline, method=method, head_bytes=None, max_bytes=max_bytes)
         raise _translate_http_error(error, url) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
@@ -111,8 +121,9 @@ def _parse_state(headers: Any) -> RemoteState:
     return RemoteState(int(size) if size.isdecimal() else 0, round(mtime_s * 1e9), etag and etag.strip('"'))
 
 
-def _build_opener() -> urllib.request.OpenerDirector:
-    """Build an opener for http and https only."""
+def _build_opener(deadline: Deadline) -> urllib.request.OpenerDirector:
+    """Build an opener for http and https only, whose sockets are shut down at the deadline."""
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -123,13 +134,30 @@ def _build_opener() -> urllib.request.OpenerDirector:
             """Refuse redirects to other schemes; Python's default handler would follow one to ftp."""
             if not is_url(newurl):
                 raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
+            fp.close()  # Python's default handler would read the body of the redirect, however long it is
             return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    class Connection(http.client.HTTPConnection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._create_connection = deadline.connect  # the one place before a proxy or TLS is spoken to
+
+    class TlsConnection(http.client.HTTPSConnection, Connection):
+        pass
+
+    class PlainRequests(urllib.request.HTTPHandler):
+        def http_open(self, req: Any) -> Any:
+            return self.do_open(Connection, req)
+
+    class TlsRequests(urllib.request.HTTPSHandler):
+        def https_open(self, req: Any) -> Any:
+            return self.do_open(TlsConnection, req)
 
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
+        PlainRequests,
+        TlsRequests,
         urllib.request.HTTPDefaultErrorHandler,
         urllib.request.HTTPErrorProcessor,
         urllib.request.UnknownHandler,
@@ -139,9 +167,7 @@ def _build_opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _read_body(
-    response: http.client.HTTPResponse, url: str, deadline: float, *, head_bytes: int | None, max_bytes: int
-) -> bytes:
+def _read_body(response: http.client.HTTPResponse, url: str, *, head_bytes: int | None, max_bytes: int) -> bytes:
     chunks, n_bytes = [], 0
     while chunk := response.read1(_CHUNK_BYTES):
         n_bytes += len(chunk)
@@ -151,8 +177,6 @@ def _read_body(
         if n_bytes > max_bytes:
             problem = f"the response is larger than {max_bytes / 1e6:g} MB"
             raise UnreadableFile(url, problem, "use a smaller picture, or save it and search with the file")
-        if time.monotonic() > deadline:
-            raise _make_timeout_error(url)
     if response.length:  # fewer bytes than Content-Length
         raise TemporaryFailure(url, "the response was truncated", "try again")
     return b"".join(chunks)

@@ -10,12 +10,12 @@ import http.client
 import ipaddress
 import socket
 import ssl
-import time
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from simsearch.errors import UnreadableFile, UsageError
+from simsearch.sources.deadline import Deadline
 
 _MAX_REDIRECTS = 5
 _SOCKET_TIMEOUT_S = 5.0
@@ -24,6 +24,39 @@ _PORTS = {"http": 80, "https": 443}
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _MAX_URL_LENGTH = 2000
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST_IPV6 = ipaddress.ip_network("2000::/3")
+"""The only IPv6 addresses that are allocated to the public internet."""
+
+# The registries of special addresses, https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-, as of
+# 2025. Python's own `is_global` has other ranges in every patch release.
+_SPECIAL_NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by the customers of a provider
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local, and the metadata of most clouds
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments, and the metadata of Oracle Cloud
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112 name servers
+        "192.52.193.0/24",  # multicast tunnels
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112 name servers
+        "198.18.0.0/15",  # measurements
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        "2001::/23",  # protocol assignments, Teredo among them, which leads to any IPv4 address
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4, which leads to any IPv4 address
+        "2620:4f:8000::/48",  # AS112 name servers
+        "3fff::/20",  # documentation
+    )
+)
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -33,22 +66,26 @@ class ForbiddenAddress(UsageError):
 
 
 def is_public(address: IpAddress, port: int) -> bool:
-    """Whether an address is public and the port is 80 or 443. IPv4 addresses embedded in an IPv6 address count."""
+    """Whether an address is public and the port is 80 or 443.
+
+    An IPv4 address embedded in an IPv6 address (mapped, or by NAT64) counts as itself.
+    """
     if port not in _PORTS.values():
         return False
     if isinstance(address, ipaddress.IPv6Address):
-        embedded: list[ipaddress.IPv4Address] = []
-        if address in _NAT64:
-            embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        embedded += [inner for inner in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if inner]
-        if embedded:
-            return all(is_public(inner, port) for inner in embedded)
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+        if address in _NAT64 or address.ipv4_mapped is not None:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF), port)
+        if address not in _UNICAST_IPV6:
+            return False
+    return not any(address in network for network in _SPECIAL_NETWORKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
-    """Fetches URLs of at most `max_bytes`, within `timeout_s` including redirects."""
+    """Fetches URLs of at most `max_bytes`, within `timeout_s` including redirects.
+
+    `is_allowed(address, port)` decides which addresses are fetched from.
+    """
 
     max_bytes: int
     timeout_s: float = 15.0
@@ -60,16 +97,23 @@ class Fetcher:
         Raises `ForbiddenAddress` if the URL or a redirect is not on the public internet, `UnreadableFile` if it cannot
         be fetched.
         """
-        deadline = time.monotonic() + self.timeout_s
         first_url = url
-        for _ in range(_MAX_REDIRECTS + 1):
-            found = self._request(url, deadline)
-            if isinstance(found, bytes):
-                return found
-            url = urllib.parse.urljoin(url, found)
+        with Deadline(self.timeout_s) as deadline:
+            for _ in range(_MAX_REDIRECTS + 1):
+                try:
+                    found = self._request(url, deadline)
+                except UnreadableFile as error:
+                    if deadline.is_over:
+                        raise _build_timeout_error(url) from error
+                    raise
+                if deadline.is_over:  # a body without a length ends where the socket was shut down
+                    raise _build_timeout_error(url)
+                if isinstance(found, bytes):
+                    return found
+                url = urllib.parse.urljoin(url, found)
         raise UnreadableFile(first_url, f"more than {_MAX_REDIRECTS} redirects", "use the final URL")
 
-    def _request(self, url: str, deadline: float) -> bytes | str:
+    def _request(self, url: str, deadline: Deadline) -> bytes | str:
         """Send one request. Return the body, or the target of a redirect."""
         target = _ParsedUrl.parse(url)
         connection = _connect(target, self._resolve_host(target), deadline)
@@ -80,7 +124,7 @@ class Fetcher:
                 return location
             if response.status != 200:
                 raise UnreadableFile(url, f"the server responded with status {response.status}", "check the URL")
-            return self._read(response, url, deadline)
+            return self._read(response, url)
         except TimeoutError as error:
             raise _build_timeout_error(url) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -101,7 +145,7 @@ class Fetcher:
             )
         return addresses[0]
 
-    def _read(self, response: http.client.HTTPResponse, url: str, deadline: float) -> bytes:
+    def _read(self, response: http.client.HTTPResponse, url: str) -> bytes:
         chunks, n_bytes = [], 0
         while chunk := response.read1(_CHUNK_BYTES):
             n_bytes += len(chunk)
@@ -109,8 +153,6 @@ class Fetcher:
                 raise UnreadableFile(
                     url, f"the file is larger than {self.max_bytes / 1e6:g} MB", "use a smaller picture"
                 )
-            if time.monotonic() > deadline:
-                raise _build_timeout_error(url)
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -140,17 +182,17 @@ class _ParsedUrl:
         return cls(url, parts.scheme.lower(), parts.hostname, port, path)
 
 
-def _connect(target: _ParsedUrl, address: str, deadline: float) -> http.client.HTTPConnection:
+def _connect(target: _ParsedUrl, address: str, deadline: Deadline) -> http.client.HTTPConnection:
     """Connect to the checked address. The host name is used in the request and to verify the certificate."""
-    left_s = min(_SOCKET_TIMEOUT_S, deadline - time.monotonic())
-    if left_s <= 0:
-        raise _build_timeout_error(target.url)
-    connection = http.client.HTTPConnection(target.host, target.port, timeout=left_s)
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=_SOCKET_TIMEOUT_S)
+    plain: socket.socket | None = None
     try:
-        plain = socket.create_connection((address, target.port), left_s)
+        plain = deadline.connect((address, target.port), _SOCKET_TIMEOUT_S)
         if target.scheme == "https":
             plain = ssl.create_default_context().wrap_socket(plain, server_hostname=target.host)
     except OSError as error:
+        if plain is not None:
+            plain.close()
         raise UnreadableFile(target.url, f"cannot connect ({type(error).__name__})", "check the URL") from error
     connection.sock = plain
     return connection

@@ -12,7 +12,7 @@ from simsearch.errors import UnreadableFile
 from simsearch.sources.addresses import is_url
 from simsearch.sources.retry import AccessDenied, RemoteNotFound, TemporaryFailure
 from simsearch.sources.web import fetch, fetch_content
-from tests.support.servers import BODY, serving
+from tests.support.servers import BODY, DRIPS, dripping, serving
 from tests.support.stores import proxy
 
 
@@ -55,6 +55,15 @@ def test_a_server_that_takes_too_long_is_left(server: str, path: str):
     with pytest.raises(UnreadableFile, match="timed out"):
         fetch(server + path, timeout_s=0.3)
     assert time.monotonic() - started < 20  # a hang, not a speed
+
+
+@pytest.mark.parametrize("part", DRIPS)
+def test_a_response_that_never_ends_is_left_at_the_deadline_whatever_part_of_it_is_slow(part: str):
+    with dripping(*DRIPS[part]) as port:
+        scheme, started = "https" if part == "TLS handshake" else "http", time.monotonic()
+        with pytest.raises(UnreadableFile, match=r"timed out|more than 5 redirects"):
+            fetch(f"{scheme}://127.0.0.1:{port}/a.jpg", timeout_s=0.3)
+        assert time.monotonic() - started < 10  # a hang, not a speed
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -97,3 +98,41 @@ def serving(
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+DRIPS = {
+    "status line": (b"HT", b"P"),
+    "header": (b"HTTP/1.1 200 OK\r\nX-A: ", b"x"),
+    "chunk extension": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body without a length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    "body of a redirect": (b"HTTP/1.1 302 Found\r\nLocation: /a\r\nContent-Length: 999\r\n\r\n", b"x"),
+    "TLS handshake": (b"\x16\x03\x03\x40\x00", b"\x02"),
+}
+"""Responses that never end, by the part that does not: the first bytes, and those that follow again and again."""
+
+
+@contextlib.contextmanager
+def dripping(start: bytes, drip: bytes, for_s: float = 20.0) -> Iterator[int]:
+    """The port of a server that sends `start`, and then `drip` every 0.05 s, on every connection."""
+    is_over = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(start)
+            end = time.monotonic() + for_s
+            while time.monotonic() < end and not is_over.wait(0.05):
+                connection.sendall(drip)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            is_over.set()
+            listening.shutdown(socket.SHUT_RDWR)

@@ -20,6 +20,7 @@ import pytest
 from simsearch.errors import UnreadableFile
 from simsearch.web.safe_fetch import Fetcher, ForbiddenAddress, IpAddress, is_public
 from simsearch.web.settings import ServerSettings
+from tests.support.servers import DRIPS, dripping
 from tests.web.conftest import jpeg, serving
 
 
@@ -76,7 +77,9 @@ def fetcher(*ports: int, max_bytes: int = 1_000_000, timeout_s: float = 5.0) -> 
     ["127.0.0.1", "127.9.9.9", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
      "224.0.0.1", "255.255.255.255", "240.0.0.1", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1",
      "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2002:c0a8:101::",
-     "2001:db8::1", "2001:0:7f00:1::80ff:fffe"],
+     "2001:db8::1", "2001:0:7f00:1::80ff:fffe", "2001:0:101:101::fefe:fefe", "2002:101:101::", "192.0.0.192",
+     "192.0.0.9", "192.88.99.1", "fec0::1", "3fff::1", "64:ff9b:1::101:101", "64:ff9b::c000:c0", "::ffff:192.0.0.192",
+     "::101:101", "5f00::1", "100::1", "fe80::1%eth0", "4000::1", "203.0.113.1", "198.51.100.1"],
 )  # fmt: skip
 def test_private_addresses_are_not_public_in_any_embedding(text: str):
     assert not is_public(ipaddress.ip_address(text), 443)
@@ -148,6 +151,15 @@ def test_an_endless_or_slow_response_is_stopped():
             ours.fetch(f"http://127.0.0.1:{open_web.port}/large")
         with pytest.raises(UnreadableFile, match="timed out"):
             ours.fetch(f"http://127.0.0.1:{open_web.port}/slow")
+
+
+@pytest.mark.parametrize("part", DRIPS)
+def test_a_response_that_never_ends_is_left_at_the_deadline_whatever_part_of_it_is_slow(part: str):
+    with dripping(*DRIPS[part]) as port:
+        scheme, started = "https" if part == "TLS handshake" else "http", time.monotonic()
+        with pytest.raises(UnreadableFile, match=r"timed out|more than 5 redirects"):
+            fetcher(port, timeout_s=0.3).fetch(f"{scheme}://127.0.0.1:{port}/a.jpg")
+        assert time.monotonic() - started < 10  # a hang, not a speed
 
 
 def test_an_error_of_the_other_server_is_reported():
