@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -67,7 +69,10 @@ def serve(
         if show:
             typer.launch(entry)
 
-    run_server(bound, settings, announce)
+    if not run_server(bound, settings, announce):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # a thread still decodes or fetches for a request that nobody waits for
 
 
 def _build_limits(megapixels: float | None) -> dict[str, int]:

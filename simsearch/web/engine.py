@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,12 +28,14 @@ from simsearch.web.images import read_stored_image
 from simsearch.web.jobs import BackgroundJob, BackgroundJobs
 from simsearch.web.metrics import ServerMetrics
 from simsearch.web.settings import ServerSettings
+from simsearch.web.threads import WorkerThreads
 from simsearch.web.uploads import UploadCache
 
 T = TypeVar("T")
 
 RETRY_AFTER_S = 1
 _INFO_MAX_AGE_S = 1.0
+_CLOSE_GRACE_S = 2.0  # together with the grace of requests, less than the 10 s that service managers allow
 _LOOKUP_THREADS = 2  # more threads would only compete for the GIL
 _IMAGE_THREADS = 2
 _MAX_WAITING_IMAGES = 512  # one page requests dozens of thumbnails at once
@@ -56,7 +58,7 @@ class _BoundedPool:
     """A thread pool for one kind of work, with a limit on the number of waiting calls."""
 
     def __init__(self, name: str, n_threads: int, max_waiting: int) -> None:
-        self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+        self._threads = WorkerThreads(name, n_threads)
         self._capacity = n_threads + max_waiting
         self._n_pending = 0
         self._lock = threading.Lock()
@@ -75,7 +77,7 @@ class _BoundedPool:
             if self._n_pending >= self._capacity:
                 raise ServerBusy("the server is overloaded", f"try again in {RETRY_AFTER_S} s")
             self._n_pending += 1
-        future = self._pool.submit(work)
+        future = self._threads.submit(work)
         future.add_done_callback(self._release_slot)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
@@ -88,9 +90,9 @@ class _BoundedPool:
         with self._lock:
             self._n_pending -= 1
 
-    def close(self) -> None:
-        """Finish running calls and drop waiting ones."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def close(self, end: float) -> bool:
+        """Close the threads, as `WorkerThreads.close` does."""
+        return self._threads.close(end)
 
 
 class SearchEngine:
@@ -115,6 +117,7 @@ class SearchEngine:
         self._fetch_pool = _BoundedPool("fetch", _FETCH_THREADS, _MAX_WAITING_FETCHES)
         self._cached_info: tuple[float, CollectionInfo] | None = None
         self._jobs = BackgroundJobs(settings)
+        self._has_closed = False
         metrics.watch_queue(lambda: self._search_pool.n_pending + self._lookup_pool.n_pending)
 
     def start(self) -> None:
@@ -127,14 +130,23 @@ class SearchEngine:
                 self._warm_up(collection)
         self.is_ready = True
 
-    def close(self) -> None:
-        """Finish running requests and close the collections."""
-        self.is_ready = False
-        for pool in (self._search_pool, self._lookup_pool, self._image_pool, self._fetch_pool):
-            pool.close()
-        self._jobs.close()
-        for collection in self._collections:
-            collection.close()
+    def close(self, grace_s: float = _CLOSE_GRACE_S) -> None:
+        """Drop waiting requests, wait `grace_s` for running ones, and close the collections.
+
+        What runs on after that keeps its collection open; see `has_running_work`.
+        """
+        self.is_ready, end = False, time.monotonic() + grace_s
+        pools = (self._search_pool, self._lookup_pool, self._image_pool, self._fetch_pool, self._jobs)
+        endings = [pool.close(end) for pool in pools]  # each of them drops what waits
+        self._has_closed = all(endings)
+        if self._has_closed:
+            for collection in self._collections:
+                collection.close()
+
+    @property
+    def has_running_work(self) -> bool:
+        """Whether threads run that the end of the interpreter would wait for."""
+        return not self._has_closed
 
     # Requests
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,6 +16,7 @@ from simsearch.duplicates.results import DuplicateReport
 from simsearch.models.weights import WeightsOptions
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
 from simsearch.web.settings import ServerSettings
+from simsearch.web.threads import WorkerThreads
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class BackgroundJobs:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
+        self._threads = WorkerThreads("job", 1)
         self._jobs: dict[tuple[Any, ...], BackgroundJob[Any]] = {}
         self._lock = threading.Lock()
 
@@ -80,9 +81,9 @@ class BackgroundJobs:
 
         return self._submit(("map", *self._build_state_key(collection)), draw)
 
-    def close(self) -> None:
-        """Finish the running job and drop waiting ones."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def close(self, end: float) -> bool:
+        """Drop waiting jobs, and wait for the running one, as `WorkerThreads.close` does."""
+        return self._threads.close(end)
 
     def _build_state_key(self, collection: Collection) -> tuple[Any, ...]:
         """Build a key that changes with the collection: the model, its generation, and the number of files."""
@@ -111,7 +112,7 @@ class BackgroundJobs:
                 job.future.set_exception(error)
                 self._forget(key)
 
-        self._pool.submit(work)
+        self._threads.submit(work)
         return job
 
     def _forget(self, key: tuple[Any, ...]) -> None:

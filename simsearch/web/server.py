@@ -24,7 +24,9 @@ HEAD_TIMEOUT_S = 10.0
 """Time for a request's head (request line and headers) to arrive."""
 
 _KEEP_ALIVE_S = 15
-_SHUTDOWN_S = 10
+_SHUTDOWN_S = 6
+"""Time for requests in progress to finish after a signal; the threads then have two seconds more."""
+
 _MAX_CONNECTIONS = 512
 
 
@@ -53,17 +55,23 @@ def make_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def serve(bound: socket.socket, settings: ServerSettings, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; requests in progress are finished first.
+def serve(bound: socket.socket, settings: ServerSettings, on_ready: Callable[[], None]) -> bool:
+    """Serve until SIGINT or SIGTERM; requests in progress have some seconds to finish.
 
-    Raises the errors of opening the collection and its model.
+    Returns whether every thread has ended. If not, the caller should end the process by `os._exit`: the interpreter
+    would wait for the thread, as long as it takes. Raises the errors of opening the collection and its model.
     """
     engine = SearchEngine(settings)
     engine.start()
-    server = make_server(engine, on_ready)
+    return run_server(make_server(engine, on_ready), engine, bound)
+
+
+def run_server(server: uvicorn.Server, engine: SearchEngine, bound: socket.socket) -> bool:
+    """Run a server until a signal, and return whether every thread has ended; see `serve`."""
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn handles them, and raises them again when it has stopped
         signal.signal(number, lambda *_: None)
     server.run([bound])
+    return not engine.has_running_work
 
 
 def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:

@@ -59,6 +59,37 @@ def test_running_requests_are_finished_before_it_stops(collection: Path):
     process.communicate()
 
 
+BUSY_SERVER = """
+import asyncio, os, sys, time
+from simsearch.web.engine import SearchEngine
+from simsearch.web.server import bind_socket, make_server, run_server
+from simsearch.web.settings import ServerSettings
+
+settings = ServerSettings(collection=sys.argv[1], port=0)
+engine, tasks = SearchEngine(settings), []
+engine.start()
+
+def keep_busy():
+    for run in (engine.run_image_work, engine.run_fetch):
+        tasks.append(asyncio.ensure_future(run(lambda: time.sleep(60))))
+    print("ready", flush=True)
+
+if not run_server(make_server(engine, keep_busy), engine, bind_socket(settings)):
+    os._exit(0)
+raise SystemExit("the threads have ended?")
+"""
+
+
+def test_a_thread_that_goes_on_and_on_does_not_keep_the_server_from_stopping(collection: Path):
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY_SERVER, str(collection)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
 def test_a_public_address_gets_a_generated_token(collection: Path):
     process, entry = start("--in", str(collection), "--host", "0.0.0.0", "--port", "0")
     token = entry.partition("login?token=")[2]
