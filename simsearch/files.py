@@ -1,16 +1,47 @@
-"""Writing files and folders so that they appear complete or not at all."""
+"""Writing files and folders so that they appear complete or not at all; opening files that cannot block."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.text import clean_text
+
+
+class NotRegularFile(OSError):
+    """A folder, a pipe or a device in the place of a file. `kind` says which, such as "a folder"."""
+
+    def __init__(self, mode: int) -> None:
+        self.kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        super().__init__(f"the path is {self.kind}")
+
+
+def open_regular_file(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading, and never wait: neither for the writer of a pipe, nor for a device.
+
+    Some files of the kernel are regular by their mode and still have no data yet; reading them fails at once. Raises
+    `NotRegularFile`, other `OSError`, and `ValueError` where the path contains a NUL.
+    """
+    _check_is_regular(os.stat(path))  # opening some devices has an effect
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check_is_regular(os.fstat(descriptor))  # it may have been replaced in between
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_is_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularFile(status.st_mode)
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,16 @@ def test_an_up_to_date_index_is_used_and_not_rebuilt(indexed: Path):
     before = cache_of(indexed).stat()
     answers(indexed)
     assert cache_of(indexed).stat() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_the_place_of_an_index_is_not_waited_for(indexed: Path):
+    expected, file = answers(indexed), cache_of(indexed)
+    file.unlink()
+    os.mkfifo(file)
+    code = "import sys; from simsearch import Collection; Collection.open(sys.argv[1]).search(1)"
+    subprocess.run([sys.executable, "-c", code, str(indexed)], timeout=60, check=True)
+    assert answers(indexed) == expected
 
 
 @pytest.mark.parametrize("harm", ["delete", "tear", "empty", "flip", "lfs", "foreign"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, UnreadableFile
+from simsearch.files import NotRegularFile, open_regular_file
 from simsearch.images.formats import (
     FORMATS,
     can_be_picture,
@@ -98,18 +98,17 @@ def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) ->
     if is_remote(path):
         return _read_remote_file(path, has_picture_extension=has_picture_extension, max_pixels=max_pixels)
     try:
-        if not stat.S_ISREG(mode := os.stat(path).st_mode):  # opening a pipe would wait for its writer
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise UnreadableFile(path, f"the path is {kind}", "give the path of a picture file")
-        with open(path, "rb") as file:
+        with open_regular_file(path) as file:
             before = os.fstat(file.fileno())
             if not has_picture_extension:
                 _open_image(file, path, max_pixels)
                 file.seek(0)
             if before.st_size > max_pixels * _BYTES_PER_PIXEL:
                 raise _make_too_large_error(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
-            data = file.read()
+            data = file.read(before.st_size + 1) or b""  # a file without an end, as of the kernel, has the size 0
             after = os.fstat(file.fileno())
+    except NotRegularFile as error:
+        raise UnreadableFile(path, str(error), "give the path of a picture file") from error
     except OSError as error:
         raise UnreadableFile(path, error.strerror or str(error), "check the path and its permissions") from error
     except ValueError as error:  # a NUL within the path

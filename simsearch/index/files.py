@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 import xxhash
 
-from simsearch.files import replace_file
+from simsearch.files import open_regular_file, replace_file
 from simsearch.index.protocol import Ids
 
 TEMPORARY_PREFIX = ".ann-"
@@ -117,13 +117,13 @@ def map_index(file: Path) -> Any:
 
 def read_index(file: Path) -> Any:
     """Read the FAISS index in `file` into memory, for changing it. Raises `OSError` or `RuntimeError`."""
-    with file.open("rb") as stream:
+    with open_regular_file(file) as stream:
         return faiss.read_index(faiss.PyCallbackIOReader(stream.read))
 
 
 def read_removed_ids(file: Path, footer: IndexFooter) -> Ids:
     """Read the `removed` ids that `write_index` wrote. Raises `OSError`."""
-    with file.open("rb") as stream:
+    with open_regular_file(file) as stream:
         stream.seek(footer.n_bytes - 8 * footer.n_removed)
         return np.frombuffer(stream.read(8 * footer.n_removed), "<i8").astype(np.int64)
 
@@ -140,7 +140,7 @@ def is_intact(file: Path) -> bool:
     if footer is None:
         return False
     hasher, left = xxhash.xxh3_128(), footer.n_bytes
-    with file.open("rb") as stream:
+    with open_regular_file(file) as stream:
         while left and (block := stream.read(min(left, _BLOCK_BYTES))):
             hasher.update(block)
             left -= len(block)
@@ -150,7 +150,7 @@ def is_intact(file: Path) -> bool:
 def read_footer(file: Path) -> IndexFooter | None:
     """Read the footer of an index file; None where there is no complete file."""
     try:
-        with file.open("rb") as stream:
+        with open_regular_file(file) as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - _TAIL_BYTES))
             tail = stream.read()

@@ -96,6 +96,19 @@ def test_a_file_that_changes_while_it_is_read_is_unreadable():
     assert "the file changed while it was read" in unreadable("/proc/self/status").reason
 
 
+@pytest.mark.skipif(not os.access("/proc/kmsg", os.R_OK), reason="the log of the kernel cannot be read here")
+def test_a_file_of_the_kernel_that_never_ends_is_unreadable_at_once(tmp_path: Path):
+    os.symlink("/proc/kmsg", tmp_path / "a.jpg")
+    code = (
+        "import sys; from simsearch.images.decode import read_raw_file; "
+        "read_raw_file(sys.argv[1], has_picture_extension=True, max_pixels=9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "UnreadableFile: cannot read" in done.stderr
+
+
 @pytest.mark.parametrize("claims_picture", [True, False])
 def test_a_file_of_more_bytes_than_the_limit_allows_is_refused(tmp_path: Path, claims_picture: bool):
     path = write(tmp_path / "a", encode(photo(10, 10), "PNG") + bytes(8000))
