@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from simsearch.report.html import render_package_page
 from simsearch.web.api import find_engine
 from simsearch.web.errors import ErrorResponse
-from simsearch.web.middleware import COOKIE_NAME, derive_cookie, is_valid_token, sanitize_local_path
+from simsearch.web.middleware import derive_cookie, is_valid_token, name_cookie, sanitize_local_path
 
 _ASSET_CACHE_CONTROL = "no-cache"
 _COOKIE_S = 30 * 24 * 3600
@@ -85,5 +85,6 @@ def _check_login(request: Request, token: str, next: str) -> Response:
     if not is_valid_token(token.strip(), expected):
         return render_response("login.html.j2", 401, next=sanitize_local_path(next), is_wrong=True)
     response = RedirectResponse(sanitize_local_path(next), 303)
-    response.set_cookie(COOKIE_NAME, derive_cookie(expected), httponly=True, samesite="lax", max_age=_COOKIE_S)
+    name = name_cookie(request.scope)
+    response.set_cookie(name, derive_cookie(expected), httponly=True, samesite="lax", max_age=_COOKIE_S)
     return response

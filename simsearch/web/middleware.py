@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import http.cookies
 import json
 import time
 import urllib.parse
@@ -27,7 +26,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-COOKIE_NAME = "simsearch_token"
 PUBLIC_PATHS = frozenset({"/login", "/static/app.css", "/static/style.css", "/static/icon.svg", "/api/v1/health"})
 """Paths that need no token. They reveal nothing about the collection."""
 
@@ -89,12 +87,21 @@ class SecurityMiddleware:
         scheme, _, token_sent = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return is_valid_token(token_sent.strip(), token)
-        cookies: http.cookies.SimpleCookie = http.cookies.SimpleCookie()
-        try:
-            cookies.load(headers.get("cookie", ""))
-        except http.cookies.CookieError:
-            return False
-        return COOKIE_NAME in cookies and is_valid_token(cookies[COOKIE_NAME].value, derive_cookie(token))
+        sent = b";".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")
+        candidates = _list_cookies(sent, name_cookie(scope))
+        return any(is_valid_token(candidate, derive_cookie(token)) for candidate in candidates)
+
+
+def name_cookie(scope: Scope) -> str:
+    """Name the login cookie after the port of this server: browsers send cookies to every port of a host."""
+    _, port = scope.get("server") or ("", None)
+    return f"simsearch_token_{port or 0}"
+
+
+def _list_cookies(header: str, name: str) -> list[str]:
+    """List the values of the cookies with this name; cookies of other applications may be in any form."""
+    pairs = (part.partition("=") for part in header.split(";"))
+    return [value.strip() for key, _, value in pairs if key.strip() == name]
 
 
 def describe_size_limit(settings: ServerSettings) -> str:

@@ -311,10 +311,11 @@ def test_a_same_origin_form_is_accepted(client: httpx.Client, address: str):
     "headers",
     [{}, {"Authorization": "Bearer wrong-wrong-wrong-wrong"}, {"Authorization": f"Basic {TOKEN}"},
      {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": "Bearer"}, {"Authorization": "Bearer t\u00f6ken"},
-     {"Cookie": f"simsearch_token={TOKEN}"}, {"Cookie": "simsearch_token=\u00e4; ="}],
+     {"Cookie": f"simsearch_token_PORT={TOKEN}"}, {"Cookie": "simsearch_token_PORT=\u00e4; ="}],
 )  # fmt: skip
 def test_without_the_token_nothing_is_served(guarded: str, place: str, headers: dict[str, str]):
-    sent = {name: value.encode("latin-1") for name, value in headers.items()}
+    port = guarded.rpartition(":")[2]
+    sent = {name: value.replace("PORT", port).encode("latin-1") for name, value in headers.items()}
     answer = httpx.get(guarded + place, headers=sent)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -339,6 +340,28 @@ def test_a_browser_is_redirected_to_the_login_page_and_gets_a_cookie_that_is_not
         assert TOKEN not in entered.headers["set-cookie"]
         assert "httponly" in entered.headers["set-cookie"].lower()
         assert browser.get("/?like=1").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "others",
+    ['prefs={"a":1}', "x=a b c", "a[b]=1", "flag", "=", "n\u00e4me=\u00fc", 'a"b=1', "simsearch_token=old", ";;"],
+)
+def test_cookies_of_other_applications_lock_nobody_out(guarded: str, others: str):
+    entered = httpx.post(f"{guarded}/login", data={"token": TOKEN})
+    own = entered.headers["set-cookie"].partition(";")[0]
+    for sent in (f"{others}; {own}", f"{own}; {others}", f"{own}x; {others}; {own}"):
+        assert httpx.get(f"{guarded}/api/v1/stats", headers={"Cookie": sent.encode("latin-1")}).status_code == 200
+
+
+def test_two_servers_on_one_host_do_not_log_each_other_out(guarded: str, collection: Path):
+    with (
+        serving(ServerSettings(collection=str(collection), port=0, token=f"{TOKEN}-2")) as second,
+        httpx.Client() as browser,
+    ):
+        browser.post(f"{guarded}/login", data={"token": TOKEN})
+        browser.post(f"{second}/login", data={"token": f"{TOKEN}-2"})
+        for address in (guarded, second):
+            assert browser.get(f"{address}/api/v1/stats").status_code == 200
 
 
 @pytest.mark.parametrize("next_", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
