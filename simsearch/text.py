@@ -32,6 +32,14 @@ def clean_text(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", _LINE_BREAKS.sub(" ", text))
 
 
+def escape_formula(text: str) -> str:
+    """The text for a cell of a CSV or TSV file: a spreadsheet runs one that begins as a formula does.
+
+    An apostrophe is put before it, which spreadsheets take as the mark of a text and do not show.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
 def shorten_text(text: str, max_length: int) -> str:
     """At most `max_length` characters: the middle is replaced by an ellipsis, as both ends tell names apart."""
     if len(text) <= max_length:

@@ -24,7 +24,7 @@ from simsearch.files import create_output_folder
 from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.snapshot import ModelViews, ViewRecord, open_model_views
-from simsearch.text import replace_invalid_unicode
+from simsearch.text import escape_formula, replace_invalid_unicode
 from simsearch.visualization.clusters import derive_folder_labels
 
 MAX_POINTS = 100_000
@@ -108,9 +108,14 @@ def _write_metadata(records: Sequence[ViewRecord], image_columns: tuple[str, ...
 
 
 def _format_field(value: object) -> str:
-    """Format a value on one line without tabs; bytes of a path that are not UTF-8 become U+FFFD."""
+    """Format a value on one line without tabs; bytes of a path that are not UTF-8 become U+FFFD.
+
+    A text that a spreadsheet takes for a formula is escaped.
+    """
+    if isinstance(value, int | float):
+        return str(value)
     text = replace_invalid_unicode("" if value is None else str(value))
-    return " ".join(text.replace("\t", " ").splitlines())
+    return escape_formula(" ".join(text.replace("\t", " ").splitlines()))
 
 
 def _write_sprite(paths: Iterable[str], sheet: TileSheet, file: Path) -> None:

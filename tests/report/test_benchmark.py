@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.evaluation.results import BenchmarkResult
+from simsearch.evaluation.results import BenchmarkResult, LabeledQuery
 from simsearch.report.benchmark.findings import summarize_benchmark
 from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import PALETTE, Plot
 from simsearch.report.benchmark.view import build_view
-from simsearch.report.benchmark.writer import BenchmarkReport, prepare_folder, write_report
+from simsearch.report.benchmark.writer import BenchmarkReport, build_per_query_csv, prepare_folder, write_report
 from tests.support.benchmarks import METRICS, benchmark, row
 
 
@@ -50,6 +52,20 @@ def test_the_csv_file_has_the_score_of_every_query_in_every_row_and_metric(
     for found in awkward.rows:
         column = head.index(f"{found.name} map")
         assert [float(line[column]) for line in lines] == pytest.approx(found.per_query["map"])
+
+
+def test_no_cell_of_the_csv_file_is_a_formula():
+    found = replace(
+        benchmark(row("=cmd|x", 0.5)),
+        queries=(
+            LabeledQuery("-1+1/a.png", "=cmd|' /C calc'!A0"),
+            LabeledQuery("/p/=1.png", "@x"),
+            LabeledQuery("a", "b"),
+        ),
+    )
+    head, *lines = csv.reader(io.StringIO(build_per_query_csv(found), newline=""))
+    assert head[2] == f"'=cmd|x {METRICS[0]}"
+    assert [line[:2] for line in lines] == [["'-1+1/a.png", "'=cmd|' /C calc'!A0"], ["/p/=1.png", "'@x"], ["a", "b"]]
 
 
 def test_the_markdown_links_plots_that_are_there(report: BenchmarkReport):

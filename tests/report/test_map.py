@@ -268,6 +268,15 @@ def test_the_projector_folder_holds_vectors_metadata_and_sprite_in_one_order(ind
             assert sprite.crop((left, top, left + made.tile_px, top + made.tile_px)).tobytes() == tile.tobytes()
 
 
+def test_no_field_of_the_metadata_is_a_formula(tmp_path):
+    for seed in range(4):
+        draw_picture(tmp_path / "photos" / ("=cmd|x" if seed < 2 else "b") / f"@{seed}.png", seed)
+    oneshot.ingest(tmp_path / "index", [tmp_path / "photos"], HISTOGRAM)
+    written(tmp_path / "index", tmp_path / "p")
+    lines = [line.split("\t") for line in (tmp_path / "p" / "metadata.tsv").read_text("utf-8").splitlines()]
+    assert [line[:2] for line in lines[1:3]] == [["'@0.png", "'=cmd|x"], ["'@1.png", "'=cmd|x"]]
+
+
 def test_both_settings_name_the_files_by_relative_paths(index, tmp_path):
     made = written(index, tmp_path / "p")
     (config,) = json.loads((tmp_path / "p" / "projector_config.json").read_text())["embeddings"]

@@ -14,6 +14,7 @@ from simsearch.report.benchmark.html import render_benchmark
 from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import PALETTE, draw_plots
 from simsearch.report.benchmark.view import build_view
+from simsearch.text import escape_formula
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,15 @@ def write_report(benchmark: BenchmarkResult, folder: str | Path) -> BenchmarkRep
 def build_per_query_csv(benchmark: BenchmarkResult) -> str:
     """Build a CSV with a line per query: path, label, and a column for each metric of each row.
 
-    Bytes of a path that are not UTF-8 are lone surrogates, which `write_report` writes as escapes: `\\udcff`.
+    Bytes of a path that are not UTF-8 are lone surrogates, which `write_report` writes as escapes: `\\udcff`. A text
+    that a spreadsheet takes for a formula is escaped.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     columns = [(row, metric) for row in benchmark.rows for metric in benchmark.metrics]
-    writer.writerow(["path", "label", *(f"{row.name} {metric}" for row, metric in columns)])
+    writer.writerow(["path", "label", *(escape_formula(f"{row.name} {metric}") for row, metric in columns)])
     scores = [row.per_query[metric] for row, metric in columns]
     for number, query in enumerate(benchmark.queries):
-        writer.writerow([query.path, query.label, *(f"{score[number]:.6g}" for score in scores)])
+        names = map(escape_formula, (query.path, query.label))
+        writer.writerow([*names, *(f"{score[number]:.6g}" for score in scores)])
     return file.getvalue()
