@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
 
 from simsearch import maintenance
 from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, NotAPicture
@@ -48,12 +49,32 @@ if TYPE_CHECKING:
     from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
 
 
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def _run_alone(
+    method: Callable[Concatenate[Collection, _Parameters], _Result],
+) -> Callable[Concatenate[Collection, _Parameters], _Result]:
+    """Make a method wait until no other thread runs a method of the same collection."""
+
+    @functools.wraps(method)
+    def run(self: Collection, /, *arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
+        with self._lock:
+            return method(self, *arguments, **options)
+
+    return run
+
+
 class Collection:
     """A collection of indexed images in a folder: `catalog.db` and its index files.
 
     Methods that only read may be called while another process writes; they see its commits at the next call. Methods
-    that write hold the collection's lock while they run and raise `CollectionBusy` when another process holds it. An
-    instance may be used by one thread at a time.
+    that write hold the collection's lock while they run and raise `CollectionBusy` when another process holds it.
+
+    An instance may be used by several threads: its methods run one after another, each in the thread that calls it.
+    To search in parallel, open one `Collection` per thread, with the same `embedders`. `close` waits for no other
+    thread, and `catalog` is for one thread at a time.
     """
 
     def __init__(
@@ -65,6 +86,7 @@ class Collection:
     ) -> None:
         """Use `Collection.open`. `catalog` is opened at the first use where it is None."""
         self.folder = folder
+        self._lock = threading.RLock()
         self._open_catalog = catalog
         self._open_indexes: IndexBackend | None = None
         self._open_reranking: RerankerCache | None = None
@@ -108,6 +130,7 @@ class Collection:
 
     # Adding images
 
+    @_run_alone
     def ingest(
         self,
         sources: Sequence[str | os.PathLike[str]],
@@ -152,6 +175,7 @@ class Collection:
 
     # Searching
 
+    @_run_alone
     def search(
         self,
         queries: ExampleInput | Sequence[ExampleInput],
@@ -188,11 +212,12 @@ class Collection:
             )
         )  # fmt: skip
 
+    @_run_alone
     def run_query(self, query: Query) -> Answer:
         """Run a `Query`. Raises what `search` raises."""
         method = RerankMethod.parse(self.default_rerank if query.rerank is None else query.rerank)
         stored = self._find_model(query.backbone)
-        open_model = partial(self._open_embedder, stored, query.weights)
+        open_model = functools.partial(self._open_embedder, stored, query.weights)
         return run_query(query, SearchTarget(self.catalog, stored, method, self._reranking, open_model))
 
     def search_each(
@@ -214,11 +239,13 @@ class Collection:
                 if file.has_picture_extension or not isinstance(error, NotAPicture):
                     yield Skip(file.path, error.reason)
 
+    @_run_alone
     def files_of(self, queries: Sequence[ExampleInput], folder: str | os.PathLike[str]) -> list[str]:
         """Return a picture file for each query: its own, or one written to `folder` for bytes, crops and URLs."""
         reach = ReadLimits(compute_default_max_pixels())
         return [materialize_example(example, self.catalog, reach, Path(folder)) for example in make_examples(queries)]
 
+    @_run_alone
     def check_outputs(self, files: Sequence[str | os.PathLike[str]], queries: Sequence[Example] = ()) -> None:
         """Check that files to write are no pictures of the collection and none of the queries, before any work.
 
@@ -234,20 +261,24 @@ class Collection:
                 raise make_overwrite_error(named)
 
     @property
+    @_run_alone
     def default_rerank(self) -> str:
         """The re-ranking method of searches that name none: `none`, or what `set_default_rerank` set."""
         return self.catalog.read_setting(settings.RERANK) or str(RerankMethod())
 
     # Maintenance
 
+    @_run_alone
     def info(self) -> CollectionInfo:
         """Describe the collection: counts, models and their indexes, size on disk, last runs, skips."""
         return maintenance.describe(self.catalog, self._indexes)
 
+    @_run_alone
     def verify(self) -> Verification:
         """Check everything that can be checked without embedding: SQLite, vectors, indexes, files."""
         return maintenance.verify(self.catalog, self._indexes)
 
+    @_run_alone
     def rebuild(self, kind: IndexKindChoice | None = None) -> list[str]:
         """Rebuild every index from the catalog, delete index files of deleted models, and return where each index is.
 
@@ -256,6 +287,7 @@ class Collection:
         with self._write() as writer:
             return maintenance.rebuild(writer, kind)
 
+    @_run_alone
     def remove(self, paths: Sequence[str]) -> int:
         """Remove files, or all files below folders, from the results, and return how many were removed.
 
@@ -264,11 +296,13 @@ class Collection:
         with self._write() as writer:
             return maintenance.remove(writer, paths)
 
+    @_run_alone
     def prune(self, backbone: str | None = None, *, only_augmented: bool = False) -> PruneReport:
         """Delete images without a file, or everything of one backbone, or augmented views; free the disk space."""
         with self._write() as writer:
             return maintenance.prune(writer, backbone, only_augmented=only_augmented)
 
+    @_run_alone
     def push(
         self,
         choice: StoreChoice | None = None,
@@ -289,6 +323,7 @@ class Collection:
 
     # Annotations and settings
 
+    @_run_alone
     def annotate(self, file: str | os.PathLike[str]) -> AnnotationReport:
         """Read columns of the user's own from a .csv or .json file and store them with the images, for `where`.
 
@@ -297,6 +332,7 @@ class Collection:
         with self._write() as writer:
             return annotate(writer, Path(file))
 
+    @_run_alone
     def clear_columns(self, columns: Sequence[str]) -> int:
         """Delete columns of the user's own, and return how many values were deleted.
 
@@ -305,6 +341,7 @@ class Collection:
         with self._write() as writer:
             return clear_columns(writer, columns)
 
+    @_run_alone
     def set_default_rerank(self, method: str) -> None:
         """Set the re-ranking method of searches that name none; `none` clears it.
 
@@ -316,6 +353,7 @@ class Collection:
 
     # Views of the whole collection
 
+    @_run_alone
     def clusters(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
     ) -> Clustering:
@@ -327,6 +365,7 @@ class Collection:
 
         return cluster_collection(self.catalog, self._find_model(backbone), k, selection or ImageSelection())
 
+    @_run_alone
     def arrangement(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
     ) -> CollectionLayout:
@@ -335,6 +374,7 @@ class Collection:
 
         return lay_out_collection(self.catalog, self._find_model(backbone), k, selection or ImageSelection())
 
+    @_run_alone
     def duplicates(
         self,
         question: DuplicateOptions | None = None,
@@ -355,6 +395,7 @@ class Collection:
             order=weights or WeightsOptions(), progress=progress,
         )  # fmt: skip
 
+    @_run_alone
     def reject_duplicates(self, image_ids: Sequence[int]) -> int:
         """Remember that no two of these images are duplicates, and return how many pairs that is.
 
@@ -365,6 +406,7 @@ class Collection:
         with self._write() as writer:
             return reject(writer, image_ids)
 
+    @_run_alone
     def unreject_duplicates(self, image_ids: Sequence[int]) -> int:
         """Forget rejected pairs of these images, and return how many there were.
 
@@ -377,6 +419,7 @@ class Collection:
 
     # Export and import
 
+    @_run_alone
     def export(
         self,
         place: str | os.PathLike[str],
@@ -393,6 +436,7 @@ class Collection:
 
         return export(self.catalog, self._find_model(backbone), Path(place), format=format, vectors=vectors)
 
+    @_run_alone
     def import_embeddings(
         self,
         source: str | os.PathLike[str],
@@ -417,6 +461,7 @@ class Collection:
         self._close_indexes()
         return import_embeddings(self.folder, self._find_catalog(), options, progress)
 
+    @_run_alone
     def model(self, backbone: str | None = None) -> StoredModel:
         """The stored model of a backbone, or the last one that was indexed. Raises `ModelNotIndexed`."""
         return self._find_model(backbone)

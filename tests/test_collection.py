@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from simsearch import Collection
-from simsearch.errors import CollectionBusy, CollectionNotFound, NoImages
+from simsearch.errors import CollectionBusy, CollectionNotFound, NoImages, UsageError
 from simsearch.models.choice import ModelChoice
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
@@ -97,3 +99,32 @@ def test_embedders_of_a_run_and_of_queries_are_shared_where_they_are_handed_in(c
         assert embedders == {}
         opened.search(draw_picture(photos.parent / "elsewhere.png", 50))
     assert list(embedders) == [report.model]
+
+
+def test_one_collection_answers_several_threads(collection: Path, photos: Path):
+    oneshot.ingest(collection, [photos], HISTOGRAM)
+    paths = [str(path) for path in sorted(photos.rglob("*.png"))]
+    start = threading.Barrier(4)
+
+    def search_all(number: int) -> list[str]:
+        start.wait()
+        answers = [opened.search(path, k=1).hits[0].path for _ in range(3) for path in paths]
+        if number == 0:
+            opened.rebuild()
+        return answers + [opened.search(path, k=1).hits[0].path for path in paths]
+
+    with Collection.open(collection) as opened, ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(search_all, range(4))) == [paths * 4] * 4
+
+
+def test_a_catalog_in_two_threads_says_so_and_not_that_it_is_damaged(collection: Path, photos: Path):
+    oneshot.ingest(collection, [photos], HISTOGRAM)
+    with (
+        Collection.open(collection) as opened,
+        ThreadPoolExecutor(1) as pool,
+        opened.catalog.read_transaction(),
+        pytest.raises(UsageError, match="in use by another thread; call methods of `Collection`, which wait"),
+    ):
+        pool.submit(lambda: opened.search(1)).result()
+    with Collection.open(collection) as opened:
+        assert opened.search(1).hits

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from simsearch.errors import CollectionNotFound
+from simsearch.errors import CollectionNotFound, UsageError
 from simsearch.store.connection import (
     CATALOG_NAME,
     check_schema,
@@ -79,7 +79,13 @@ class CatalogDatabase:
 
     @contextlib.contextmanager
     def read_transaction(self) -> Iterator[None]:
-        """Read one state of the catalog within the block, whatever another process writes."""
+        """Read one state of the catalog within the block, whatever another process writes.
+
+        Raises `UsageError` if another thread reads one through this connection.
+        """
+        if self._connection.in_transaction:
+            problem = f"the catalog of {self.folder} is in use by another thread"
+            raise UsageError(problem, "call methods of `Collection`, which wait, or open one in each thread")
         with translate_errors(self.folder):
             self._connection.execute("BEGIN")
             try:
