@@ -71,6 +71,9 @@ def _find_processor_name() -> str:
 @contextlib.contextmanager
 def silence_stderr() -> Iterator[None]:
     """Redirect file descriptor 2 to the null device, for libraries that write to it before they can be configured."""
+    if sys.stderr is None:  # closed, or a Python without a console
+        yield
+        return
     sys.stderr.flush()
     saved = os.dup(2)
     devnull = os.open(os.devnull, os.O_WRONLY)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 
 from simsearch.errors import SimsearchError, UsageError
-from simsearch.text import replace_invalid_unicode
+from simsearch.text import clean_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,14 +21,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     before = sys.argv
     sys.argv = before if argv is None else ["simsearch", *argv]
+    _prepare_streams()
     try:
         app(prog_name=None if argv is None else "simsearch")
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except SimsearchError as error:
-        line = replace_invalid_unicode(str(error))
-        print(f"simsearch: {line}", file=sys.stderr)  # noqa: T201 - the one line of an expected failure
+        _print_error(str(error))
         return 2 if isinstance(error, UsageError) else 1
+    except FileNotFoundError:
+        if _has_current_folder():
+            raise
+        _print_error("the current folder was deleted; change to another folder")
+        return 1
     finally:
         sys.argv = before
     return 0
+
+
+def _print_error(message: str) -> None:
+    print(f"simsearch: {clean_text(message)}", file=sys.stderr)  # noqa: T201 - the one line of an expected failure
+
+
+def _prepare_streams() -> None:
+    """Open the null device in place of standard streams that are closed, as in some services; print any name.
+
+    Without this, the next file that is opened gets the number of a closed stream, and libraries write messages into it.
+    A character that the encoding of the terminal does not have is printed as its escape sequence.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, this one
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the process ends
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from simsearch.cli.options import JsonOption, MaxMegapixelsOption, RangesOption, SeedOption, to_pixels
-from simsearch.cli.output import format_path, print_json
+from simsearch.cli.output import format_path, print_json, print_line
 
 
 def augment(
@@ -32,4 +32,4 @@ def augment(
         print_json({"views": [view.to_dict() for view in written]})
         return
     for view in written:
-        typer.echo(f"{format_path(view.file)}: {view.transformation.describe()}")
+        print_line(f"{format_path(view.file)}: {view.transformation.describe()}")

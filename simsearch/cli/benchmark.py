@@ -16,7 +16,15 @@ from simsearch.cli.options import (
     derive_collection_folder,
     to_pixels,
 )
-from simsearch.cli.output import ProgressBar, format_command_line, format_path, print_json, print_message, print_notes
+from simsearch.cli.output import (
+    ProgressBar,
+    format_command_line,
+    format_path,
+    print_json,
+    print_line,
+    print_message,
+    print_notes,
+)
 
 if TYPE_CHECKING:
     from simsearch.evaluation.results import BenchmarkResult
@@ -184,14 +192,14 @@ def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -
     from simsearch.report.benchmark.terminal import build_terminal_table
 
     dataset = result.dataset
-    typer.echo(
+    print_line(
         f"{format_path(dataset.source)}: {dataset.n_images:,} images, {dataset.n_queries:,} queries, "
         f"{dataset.n_classes:,} classes ({dataset.protocol}, labels from {dataset.labels})"
     )
     for exclusion in dataset.exclusions:
-        typer.echo(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
+        print_line(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
     console = Console()
     console.print(build_terminal_table(result, console.width))
     for sentence in summarize_benchmark(result):
-        typer.echo(sentence)
-    typer.echo(f"Report: {written.page}" if written else "Write the full report with --out DIR.")
+        print_line(sentence)
+    print_line(f"Report: {written.page}" if written else "Write the full report with --out DIR.")

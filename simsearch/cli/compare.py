@@ -26,6 +26,7 @@ from simsearch.cli.output import (
     format_path,
     make_table,
     print_json,
+    print_line,
     print_message,
     print_notes,
     print_skips,
@@ -74,7 +75,7 @@ def compare(
         print_json(comparison.to_dict(pictures=drawn.pairs, heat_maps=drawn.heat_maps))
     else:
         _print_similarities(comparison)
-        typer.echo(f"images of pairs: {format_path(str(Path(out, 'cos_sim')))}")
+        print_line(f"images of pairs: {format_path(str(Path(out, 'cos_sim')))}")
 
 
 def _print_similarities(comparison: ImageComparison) -> None:
@@ -90,4 +91,4 @@ def _print_similarities(comparison: ImageComparison) -> None:
         table.add_row(*names, *(f"{similarity:.4f}" for similarity in pair.similarities.values()))
     print_table(table)
     if comparison.n_pairs > _MAX_PAIRS_SHOWN:
-        typer.echo(f"and {comparison.n_pairs - _MAX_PAIRS_SHOWN:,} more pairs; all of them: --json")
+        print_line(f"and {comparison.n_pairs - _MAX_PAIRS_SHOWN:,} more pairs; all of them: --json")

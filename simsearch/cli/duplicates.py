@@ -17,7 +17,7 @@ from simsearch.cli.options import (
     find_collection,
     to_pixels,
 )
-from simsearch.cli.output import ProgressBar, format_command_line, format_path, print_json, print_message
+from simsearch.cli.output import ProgressBar, format_command_line, format_path, print_json, print_line, print_message
 from simsearch.errors import UsageError
 from simsearch.text import format_size
 
@@ -117,7 +117,7 @@ def duplicates(
         return
     _print_report(report)
     for file in out or ():
-        typer.echo(f"written: {format_path(file)}")
+        print_line(f"written: {format_path(file)}")
 
 
 def _update_rejections(folder: str, rejected: list[str], unrejected: list[str], *, as_json: bool) -> None:
@@ -133,9 +133,9 @@ def _update_rejections(folder: str, rejected: list[str], unrejected: list[str], 
         print_json({"collection": folder, "rejected_pairs": n_rejected, "forgotten_pairs": n_unrejected})
         return
     if rejected:
-        typer.echo(f"{n_rejected:,} pairs will not be reported as duplicates again; --unreject undoes it")
+        print_line(f"{n_rejected:,} pairs will not be reported as duplicates again; --unreject undoes it")
     if unrejected:
-        typer.echo(f"{n_unrejected:,} rejected pairs removed")
+        print_line(f"{n_unrejected:,} rejected pairs removed")
 
 
 def _parse_ids(text: str, option: str) -> list[int]:
@@ -158,11 +158,11 @@ def _print_report(report: DuplicateReport) -> None:
     for number, group in enumerate(report.groups[:_MAX_GROUPS_SHOWN], start=1):
         _print_group(number, group)
     if len(report.groups) > _MAX_GROUPS_SHOWN:
-        typer.echo(f"and {len(report.groups) - _MAX_GROUPS_SHOWN:,} more groups: see --out or --json")
+        print_line(f"and {len(report.groups) - _MAX_GROUPS_SHOWN:,} more groups: see --out or --json")
     size = report.freed_bytes
-    typer.echo(" ".join(summarize_duplicates(report)) + (f" That would free {format_size(size)}." if size else ""))
+    print_line(" ".join(summarize_duplicates(report)) + (f" That would free {format_size(size)}." if size else ""))
     if measured := report.calibration:
-        typer.echo(
+        print_line(
             f"near: cosine of at least {measured.near_similarity:.3f} and matching pixels; {measured.recall:.1%} of "
             f"edited copies are found, at most {measured.false_positive_rate:.2%} of images get a wrong duplicate"
         )
@@ -172,7 +172,7 @@ def _print_group(number: int, group: DuplicateGroup) -> None:
     from simsearch.report.duplicates import TIER_TITLES
 
     ids = ",".join(str(member.image_id) for member in group.members)
-    typer.echo(f"{number}  {TIER_TITLES[group.tier]}  (images {ids})")
+    print_line(f"{number}  {TIER_TITLES[group.tier]}  (images {ids})")
     lines = [
         f"   {_SUGGESTION_LABELS[group.suggest_action(path)]:<8} {member.similarity:.3f}  "
         f"{f'{member.width} x {member.height}':>13}  {format_size(member.size_bytes):>9}  {format_path(path)}"
@@ -180,6 +180,6 @@ def _print_group(number: int, group: DuplicateGroup) -> None:
         for path in member.paths
     ]
     for line in lines[:_MAX_FILES_SHOWN]:
-        typer.echo(line)
+        print_line(line)
     if len(lines) > _MAX_FILES_SHOWN:
-        typer.echo(f"   and {len(lines) - _MAX_FILES_SHOWN:,} more files")
+        print_line(f"   and {len(lines) - _MAX_FILES_SHOWN:,} more files")

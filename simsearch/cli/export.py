@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from simsearch.cli.options import BackboneOption, CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_message
+from simsearch.cli.output import format_path, print_json, print_line, print_message
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def export(
     if as_json:
         print_json({"backbone": model.model.backbone, "model": model.fingerprint, **report})
         return
-    typer.echo(
+    print_line(
         f"{format_path(report['path'])}: {report['rows']:,} rows of {model.model.backbone} as {report['format']}"
     )
     if projector is not None:

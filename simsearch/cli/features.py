@@ -19,7 +19,7 @@ from simsearch.cli.options import (
     build_choices,
     to_pixels,
 )
-from simsearch.cli.output import format_path, print_json, print_notes
+from simsearch.cli.output import format_path, print_json, print_line, print_notes
 
 if TYPE_CHECKING:
     from simsearch.study.features import ImageFeatures
@@ -85,5 +85,5 @@ def features(
 def _print_layers(extracted: ImageFeatures, file: str) -> None:
     for layer in extracted.layers:
         height, width = layer.maps.shape[:2]
-        typer.echo(f"  {layer.index:>4}  {layer.layer:<40} {layer.n_maps:>5,} maps of {width} x {height}")
-    typer.echo(f"image: {format_path(os.path.abspath(file))}")
+        print_line(f"  {layer.index:>4}  {layer.layer:<40} {layer.n_maps:>5,} maps of {width} x {height}")
+    print_line(f"image: {format_path(os.path.abspath(file))}")

@@ -31,7 +31,7 @@ from simsearch.cli.options import (
     derive_collection_folder,
     to_pixels,
 )
-from simsearch.cli.output import ProgressBar, print_json, print_message, print_notes, print_skips
+from simsearch.cli.output import ProgressBar, print_json, print_line, print_message, print_notes, print_skips
 
 if TYPE_CHECKING:
     from simsearch.ingest.run import IngestReport
@@ -134,12 +134,12 @@ def _print_report(report: IngestReport) -> None:
     if report.skips:
         parts.append(f"{len(report.skips):,} skipped")
     rate = f", {report.n_embedded / report.elapsed_s:.0f} images/s" if report.n_embedded else ""
-    typer.echo(
+    print_line(
         f"{report.collection}: {report.n_images:,} images in {report.n_files:,} files, {name} "
         f"({', '.join(parts)}; {report.elapsed_s:.1f} s{rate})"
     )
     if report.agreement is not None:
-        typer.echo(
+        print_line(
             f"  {report.agreement.precision} against f32: mean cosine {report.agreement.cosine:.4f}, "
             f"{report.agreement.top_10:.0%} of the ten nearest images in common"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import CollectionOption, IndexKindOption, JsonOption, RecallOption, find_collection
-from simsearch.cli.output import format_path, print_json
+from simsearch.cli.output import format_path, print_json, print_line
 from simsearch.text import format_size
 
 if TYPE_CHECKING:
@@ -35,19 +35,19 @@ def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
 
 def _print_contents(contents: CollectionInfo) -> None:
     size = format_size(contents.size_bytes)
-    typer.echo(f"{contents.collection}: {contents.n_images:,} images in {contents.n_files:,} files, {size}")
+    print_line(f"{contents.collection}: {contents.n_images:,} images in {contents.n_files:,} files, {size}")
     for number, model in enumerate(contents.models):
         _print_model(model, is_default=number == 0)
     if contents.rerank != "none":
-        typer.echo(f"  results are ranked by {contents.rerank} unless a query says otherwise (--rerank none)")
+        print_line(f"  results are ranked by {contents.rerank} unless a query says otherwise (--rerank none)")
     if contents.n_dated or contents.n_with_camera:
-        typer.echo(f"  {contents.n_dated:,} images have a date, {contents.n_with_camera:,} a camera")
+        print_line(f"  {contents.n_dated:,} images have a date, {contents.n_with_camera:,} a camera")
     if contents.columns:
-        typer.echo(f"  your columns: {', '.join(f'{name} ({n:,})' for name, n in contents.columns.items())}")
+        print_line(f"  your columns: {', '.join(f'{name} ({n:,})' for name, n in contents.columns.items())}")
     if contents.n_orphans:
-        typer.echo(f"  {contents.n_orphans:,} images without a file: `simsearch prune` deletes their vectors")
+        print_line(f"  {contents.n_orphans:,} images without a file: `simsearch prune` deletes their vectors")
     for skip in contents.skips[:_MAX_SKIPS_SHOWN]:
-        typer.echo(f"  skipped {format_path(skip.path)}: {skip.reason}")
+        print_line(f"  skipped {format_path(skip.path)}: {skip.reason}")
 
 
 def _print_model(info: ModelInfo, *, is_default: bool) -> None:
@@ -57,9 +57,9 @@ def _print_model(info: ModelInfo, *, is_default: bool) -> None:
     if n_augmented := info.stored.augmentation.n_views:
         details += f", {n_augmented} augmented views per image"
     default = "  <- default" if is_default else ""
-    typer.echo(f"  {info.backbone:<20} {info.n_images:>8,} images  {info.stored.width:>5} d  {details}{default}")
+    print_line(f"  {info.backbone:<20} {info.n_images:>8,} images  {info.stored.width:>5} d  {details}{default}")
     if info.index.kind != "flat":
-        typer.echo(f"  {'':<20} index: {info.index.summary}")
+        print_line(f"  {'':<20} index: {info.index.summary}")
 
 
 def verify(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
@@ -77,8 +77,8 @@ def verify(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
         print_json(verification.to_dict())
     else:
         for line in (*verification.problems, *verification.notes):
-            typer.echo(format_path(line))
-        typer.echo("damaged" if verification.problems else "no problems" if not verification.notes else "no damage")
+            print_line(format_path(line))
+        print_line("damaged" if verification.problems else "no problems" if not verification.notes else "no damage")
     if verification.problems:
         raise typer.Exit(1)
 
@@ -102,9 +102,9 @@ def rebuild(
     if as_json:
         print_json({"rebuilt": rebuilt, "indexes": [model.index.to_dict() for model in models]})
         return
-    typer.echo(f"rebuilt {', '.join(rebuilt) or 'nothing: the collection has no model'}")
+    print_line(f"rebuilt {', '.join(rebuilt) or 'nothing: the collection has no model'}")
     for model in models:
-        typer.echo(f"  {model.backbone}: {model.index.summary}")
+        print_line(f"  {model.backbone}: {model.index.summary}")
 
 
 def remove(
@@ -126,7 +126,7 @@ def remove(
     if as_json:
         print_json({"removed": n_removed})
     else:
-        typer.echo(f"{n_removed:,} files removed; `simsearch prune` deletes vectors that are no longer needed")
+        print_line(f"{n_removed:,} files removed; `simsearch prune` deletes vectors that are no longer needed")
 
 
 def prune(
@@ -153,4 +153,4 @@ def prune(
     else:
         deleted = f"{report.n_models} models" if backbone else f"{report.n_images:,} images"
         deleted = f"{report.n_views:,} augmented views" if augmented else deleted
-        typer.echo(f"{deleted} deleted, {format_size(report.freed_bytes)} freed")
+        print_line(f"{deleted} deleted, {format_size(report.freed_bytes)} freed")

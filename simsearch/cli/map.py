@@ -16,7 +16,7 @@ from simsearch.cli.options import (
     WhereOption,
     find_collection,
 )
-from simsearch.cli.output import print_json, print_sample_note
+from simsearch.cli.output import print_json, print_line, print_sample_note
 from simsearch.errors import UsageError
 
 DEFAULT_MAP = "map.html"
@@ -69,7 +69,7 @@ def map_(
         print_json({"collection": folder, **layout.to_dict(), "files": [str(file) for file in files]})
         return
     print_sample_note(layout)
-    typer.echo(f"{len(images):,} images in {len(layout.clusters)} clusters: {', '.join(map(str, files))}")
+    print_line(f"{len(images):,} images in {len(layout.clusters)} clusters: {', '.join(map(str, files))}")
 
 
 def _check_extensions(files: list[Path]) -> None:

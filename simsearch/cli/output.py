@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from simsearch.text import replace_invalid_unicode
+from simsearch.errors import SimsearchError
+from simsearch.text import clean_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -27,14 +29,24 @@ _BAR_DELAY_S = 1.0
 """A progress bar appears after this time."""
 
 
-def print_json(document: dict[str, Any]) -> None:
-    """Print one JSON document on stdout, in ASCII, which every terminal can show for every file name."""
-    typer.echo(json.dumps(document, indent=2))
+def print_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
+    """Print one JSON document on stdout, in ASCII, which every terminal can show for every file name.
+
+    Without `indent` it is one line, for commands that print several documents.
+    """
+    with _translate_stdout_errors():
+        typer.echo(json.dumps(document, indent=indent))
+
+
+def print_line(text: str) -> None:
+    """Print one line of a result on stdout; control characters of names, which a terminal obeys, are replaced."""
+    with _translate_stdout_errors():
+        typer.echo(clean_text(text))
 
 
 def print_message(message: str) -> None:
-    """Print a message for the user on stderr."""
-    typer.echo(replace_invalid_unicode(message), err=True)
+    """Print a message for the user in one line on stderr, cleaned as `print_line` does."""
+    typer.echo(clean_text(message), err=True)
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -58,8 +70,10 @@ def print_sample_note(clustering: Clustering) -> None:
 
 
 def format_path(path: str) -> str:
-    """Return a printable path, relative to the current folder if it is below it."""
-    return replace_invalid_unicode(path.removeprefix(os.path.join(os.getcwd(), "")))
+    """Return a path on one line without control characters, relative to the current folder if it is below it."""
+    with contextlib.suppress(FileNotFoundError):  # the current folder was deleted
+        path = path.removeprefix(os.path.join(os.getcwd(), ""))
+    return clean_text(path)
 
 
 def format_command_line() -> str:
@@ -79,7 +93,21 @@ def print_table(table: Table) -> None:
     """Print a table on stdout."""
     from rich.console import Console
 
-    Console().print(table)
+    with _translate_stdout_errors():
+        Console().print(table)
+
+
+@contextlib.contextmanager
+def _translate_stdout_errors() -> Iterator[None]:
+    """Raise `SimsearchError` if stdout cannot be written to, such as a file on a full disk."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has seen enough; Typer ends the process
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - else the rest is written at the end
+        problem = f"stdout cannot be written to ({error.strerror})"
+        raise SimsearchError(problem, "redirect it to another file or device") from error
 
 
 class ProgressBar:

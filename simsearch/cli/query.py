@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -23,7 +22,15 @@ from simsearch.cli.options import (
     find_collection,
     to_pixels,
 )
-from simsearch.cli.output import format_path, make_table, print_json, print_message, print_notes, print_table
+from simsearch.cli.output import (
+    format_path,
+    make_table,
+    print_json,
+    print_line,
+    print_message,
+    print_notes,
+    print_table,
+)
 from simsearch.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -296,15 +303,15 @@ def _search_each(collection: Collection, likes: Sequence[str], options: SearchOp
         if isinstance(found, Answer):
             n_answers += 1
             if as_json:
-                typer.echo(json.dumps(found.to_dict()))
+                print_json(found.to_dict(), indent=None)
             else:
                 _print_answer(found)
         else:
             n_skips += 1
             if as_json:
-                typer.echo(json.dumps({"query": [found.path], "error": found.reason}))
+                print_json({"query": [found.path], "error": found.reason}, indent=None)
             else:
-                print_message(f"  skipped {found.path}: {found.reason}")
+                print_message(f"  skipped {format_path(found.path)}: {found.reason}")
     if not n_answers:
         problem = "none of the images could be read" if n_skips else f"no images in {', '.join(likes)}"
         raise SourceError(likes[0], problem, "check the paths")
@@ -348,7 +355,7 @@ def _print_answer(answer: Answer) -> None:
 
     names = ", ".join(format_path(name) for name in answer.queries)
     if not answer.hits:
-        typer.echo(f"{names}: no results; lower --min-similarity or relax --where")
+        print_line(f"{names}: no results; lower --min-similarity or relax --where")
         return
     method = answer.backbone if answer.rerank == "none" else f"{answer.backbone}, {answer.rerank}"
     table = make_table(f"{names}  ({method})")

@@ -21,7 +21,7 @@ from simsearch.cli.options import (
     build_choices,
     to_pixels,
 )
-from simsearch.cli.output import format_command_line, format_path, print_json, print_notes, print_skips
+from simsearch.cli.output import format_command_line, format_path, print_json, print_line, print_notes, print_skips
 
 if TYPE_CHECKING:
     from simsearch.report.study.writer import StudyReport
@@ -73,5 +73,5 @@ def study(
 
 def _print_report(report: StudyReport, out: str) -> None:
     for sentence in report.summary:
-        typer.echo(sentence)
-    typer.echo(f"page: {format_path(str(Path(out, report.page.name)))}")
+        print_line(sentence)
+    print_line(f"page: {format_path(str(Path(out, report.page.name)))}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import BackboneOption, CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import make_table, print_json, print_table
+from simsearch.cli.output import make_table, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from simsearch.evaluation.tuning import TuningResult
@@ -48,7 +48,7 @@ def tune(
 
 
 def _print_trials(result: TuningResult, *, is_kept: bool) -> None:
-    typer.echo(
+    print_line(
         f"{result.collection}, {result.backbone}: {result.n_queries:,} queries among {result.n_images:,} images, "
         f"judged by {result.judged_by}"
     )
@@ -64,6 +64,6 @@ def _print_trials(result: TuningResult, *, is_kept: bool) -> None:
             style="bold" if trial.method == result.chosen else "",
         )  # fmt: skip
     print_table(table)
-    typer.echo("p: paired randomization test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05.")
+    print_line("p: paired randomization test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05.")
     if is_kept:
-        typer.echo(f"Queries of {result.collection} now use {result.chosen}; override it with --rerank.")
+        print_line(f"Queries of {result.collection} now use {result.chosen}; override it with --rerank.")

@@ -32,7 +32,7 @@ _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "emb", "image_embedding"
 _BLOCK_ROWS = 1_000
 _MIN_LENGTH = 1e-6
 _MAX_FIELD_CHARS = 1 << 24
-_NOT_NUMBERS = ("the vector is not a flat list of numbers", "export it again, with one list of numbers per image")
+_NOT_NUMBERS = ("a vector is not a list of numbers", "export it again, with one list of numbers per image")
 _NOT_FINITE = ("a number is not finite", "remove the row, or embed the picture again")
 
 csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is less than 10,000 numbers

@@ -1,22 +1,35 @@
-"""Paths as a catalog stores them: text, or bytes for a file name that is not valid UTF-8."""
+"""Paths as a catalog stores them: UTF-8 text, or bytes for a file name that is not valid UTF-8.
+
+In Python a path is text in the encoding of the locale, mostly UTF-8, with surrogates for other bytes. The catalog holds
+the same for a file in every locale. Addresses of remote files are text in both.
+"""
 
 from __future__ import annotations
 
 import os
 
+from simsearch.sources.addresses import is_remote
+
 
 def encode_path(path: str) -> str | bytes:
     """A path as SQLite can store it: text, or the raw bytes of a name that is not valid UTF-8."""
+    if path.isascii():
+        return path
     try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return path
+        raw = path.encode("utf-8", "surrogateescape") if is_remote(path) else os.fsencode(path)
+    except UnicodeEncodeError:  # text that no file of this locale can be named with
+        raw = path.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def decode_path(stored: str | bytes) -> str:
     """The path that `encode_path` stored; `open()` accepts it whatever bytes the name has."""
-    return stored if isinstance(stored, str) else os.fsdecode(stored)
+    if isinstance(stored, bytes):
+        return os.fsdecode(stored)
+    return stored if stored.isascii() or is_remote(stored) else os.fsdecode(stored.encode())
 
 
 def is_valid_path(text: str) -> bool:

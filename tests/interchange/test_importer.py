@@ -201,11 +201,11 @@ def test_numbers_of_any_finite_size_give_unit_vectors(photos: Path, collection: 
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"vector": [[1, 2], [3, 4]]}, "row 2: the vector is not a flat list of numbers"),
-        ({"vector": [[1], [2]]}, "row 2: the vector is not a flat list of numbers"),
-        ({"vector": [1, [2]]}, "row 2: the vector is not a flat list of numbers"),
-        ({"vector": 5}, "row 2: the vector is not a flat list of numbers"),
-        ({"vector": {"a": 1, "b": 2}}, "row 2: the vector is not a flat list of numbers"),
+        ({"vector": [[1, 2], [3, 4]]}, "row 2: a vector is not a list of numbers"),
+        ({"vector": [[1], [2]]}, "row 2: a vector is not a list of numbers"),
+        ({"vector": [1, [2]]}, "row 2: a vector is not a list of numbers"),
+        ({"vector": 5}, "row 2: a vector is not a list of numbers"),
+        ({"vector": {"a": 1, "b": 2}}, "row 2: a vector is not a list of numbers"),
         ({"vector": []}, "row 2: 0 numbers where 2 are expected"),
         ({"vector": None}, "row 2: 0 numbers where 2 are expected"),
         ({"vector": [10**400, 1]}, "row 2: a number is not finite"),
@@ -239,6 +239,6 @@ def test_a_parquet_column_that_is_no_list_of_numbers_is_refused(photos: Path, co
     parquet = pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table({"path": [str(photos / "a" / "picture_00.png")], "vector": [vector]})
     parquet.write_table(table, photos.parent / "x.parquet")
-    with pytest.raises(SourceError, match="row 1: the vector is not a flat list of numbers"):
+    with pytest.raises(SourceError, match="row 1: a vector is not a list of numbers"):
         oneshot.import_embeddings(collection, photos.parent / "x.parquet", "clip")
     assert not collection.exists()
