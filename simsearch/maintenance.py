@@ -230,7 +230,7 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
         else:
             n_models = len(selected)
             for stored in selected:
-                writer.forget_model(stored.id)
+                writer.forget_model(stored)
     n_views -= writer.count_contents()["views"]
     delete_shards(writer.folder)
     writer.compact()

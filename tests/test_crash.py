@@ -217,6 +217,16 @@ def test_a_file_size_limit_is_reported_in_one_line(many: Path, tmp_path: Path):
     assert len(content(tmp_path / "ix")["images"]) == N_PICTURES
 
 
+def test_a_catalog_of_the_schema_before_this_one_answers_in_a_read_only_folder(tmp_path: Path):
+    old = Path(__file__).parent / "fixtures" / "version_0_1" / "catalog.db"
+    with small_disk(tmp_path / "disk", 5000) as disk:
+        shutil.copy(old, disk)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with Collection.open(disk) as opened:
+            assert opened.search(1, k=1, backbone="histogram").hits[0].image_id == 1
+            assert opened.catalog.change_token == 0
+
+
 def test_a_read_only_folder_is_reported_and_left_unchanged(photos: Path, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CollectionNotWritable, match="--into"):

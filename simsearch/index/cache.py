@@ -102,14 +102,14 @@ class IndexCache:
         return updated.index
 
     def _find_open_index(self, fingerprint: str, transform: VectorTransform | None) -> FaissIndex | None:
-        """Find the open index if its vectors have not changed, by the generation alone: counting them takes longer."""
+        """Find the open index if its vectors have not changed, by the token alone: counting them takes longer."""
         held = self._open_indexes.get(self.locate_file(fingerprint, transform))
         if held is None:
             return None
         stamp, index = held
         label = "" if transform is None else transform.label
-        now = (self._catalog.uuid, self._find_model(fingerprint).generation, label)
-        return index if (stamp.collection, stamp.generation, stamp.derivation) == now else None
+        now = (self._catalog.uuid, self._find_model(fingerprint).change_token, label)
+        return index if (stamp.collection, stamp.change_token, stamp.derivation) == now else None
 
     def _make_spec(self, fingerprint: str, transform: VectorTransform | None) -> IndexSpec:
         stored = self._find_model(fingerprint)
@@ -118,7 +118,7 @@ class IndexCache:
 
     def _make_stamp(self, stored: StoredModel, derivation: str) -> IndexStamp:
         n_vectors = self._catalog.count_vectors(stored.id)
-        return IndexStamp(self._catalog.uuid, stored.fingerprint, stored.generation, n_vectors, derivation)
+        return IndexStamp(self._catalog.uuid, stored.fingerprint, stored.change_token, n_vectors, derivation)
 
     def _find_model(self, fingerprint: str) -> StoredModel:
         stored = self._catalog.find_model(fingerprint)

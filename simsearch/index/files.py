@@ -1,7 +1,7 @@
 """Index files: the FAISS index, the ids removed from its base, and a footer that identifies a complete file.
 
 FAISS reads a file from the front and ignores the footer. An index file is a cache: its footer names the collection,
-the model and the generation that it was built from.
+the model and the change token of the vectors that it was built from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DELTA_SUFFIX = ".recent"
 
 @dataclass(frozen=True, slots=True)
 class IndexStamp:
-    """The state of the vectors that an index was built from.
+    """The state of the vectors that an index was built from; `change_token` is that of the model.
 
     `derivation` is the label of the transformation of the vectors, empty where there is none. `kind` is the kind of
     index. `base` is the digest of the base file that a delta file belongs to, empty for a base file. The field names
@@ -40,7 +40,7 @@ class IndexStamp:
 
     collection: str
     fingerprint: str
-    generation: int
+    change_token: int
     n_vectors: int
     derivation: str = ""
     kind: str = "flat"
@@ -53,7 +53,8 @@ class IndexStamp:
 
     def has_same_state(self, other: IndexStamp) -> bool:
         """Whether both are of the same vectors in the same state; the kind of index may differ."""
-        return self.has_same_source(other) and (self.generation, self.n_vectors) == (other.generation, other.n_vectors)
+        mine, theirs = ((some.change_token, some.n_vectors) for some in (self, other))
+        return self.has_same_source(other) and mine == theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,10 @@ def read_footer(file: Path) -> IndexFooter | None:
             length = int.from_bytes(tail[:4], "little")
             stream.seek(max(0, size - _TAIL_BYTES - length))
             fields = json.loads(stream.read(length))
-            footer = IndexFooter(IndexStamp(**fields.pop("stamp")), **fields)
+            stamp = fields.pop("stamp")
+            if "generation" in stamp:  # of an older simsearch, whose catalog may lie in a read-only folder
+                stamp["change_token"] = stamp.pop("generation")
+            footer = IndexFooter(IndexStamp(**stamp), **fields)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # missing, truncated or foreign
         return None
     return footer if footer.n_bytes + length + _TAIL_BYTES == size else None

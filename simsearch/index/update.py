@@ -130,13 +130,21 @@ class IndexUpdater:
             return self._build_transformed(spec, spec.transform.transform_originals)
         wanted = self._catalog.list_vector_ids(spec.stored.id)
         footer = read_footer(spec.file)
-        if footer is not None and footer.stamp.has_same_source(spec.stamp):
+        if footer is not None and self._can_catch_up(spec, footer):
             with contextlib.suppress(RuntimeError, OSError):  # the content is damaged although the footer is valid
                 return self._catch_up(spec, footer, wanted)
         return self._rebuild(spec, wanted)
 
+    def _can_catch_up(self, spec: IndexSpec, footer: IndexFooter) -> bool:
+        """Whether the base has an earlier state of the same vectors, and not one of another history of the catalog.
+
+        When an older copy of a catalog comes back, ids are given again, to other pictures.
+        """
+        is_same = footer.stamp.has_same_source(spec.stamp)
+        return is_same and self._catalog.has_had_state(spec.stored.id, footer.stamp.change_token)
+
     def _catch_up(self, spec: IndexSpec, footer: IndexFooter, wanted: Ids) -> UpdatedIndex:
-        """Add and remove the vectors by which index and catalog differ; the vector of an id never changes."""
+        """Add and remove the vectors by which index and catalog differ; an id never gets another vector."""
         held = self._open_base(spec, footer).ids
         missing = wanted[~is_in_sorted(wanted, np.sort(held))]
         surplus = held[~is_in_sorted(held, wanted)]

@@ -146,7 +146,7 @@ def import_embeddings(
         tally = _import_rows(writer, stored, options, embeddings, last, progress)
         if tally.n_files == 0 and not was_there:
             with writer.transaction():
-                writer.forget_model(stored.id)
+                writer.forget_model(stored)
         with writer.transaction():
             if tally.n_files:
                 writer.end_run(run_id, embedded=tally.n_added, reused=tally.n_files - tally.n_added)

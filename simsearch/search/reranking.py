@@ -39,7 +39,7 @@ class RerankerCache:
     def __init__(self, catalog: Catalog, cache: IndexBackend) -> None:
         self._catalog = catalog
         self._cache = cache
-        self._projections: dict[tuple[str, str], _FittedProjection] = {}
+        self._projections: dict[tuple[int, str], _FittedProjection] = {}
         self._cached_points: _OriginalPoints | None = None
 
     def prepare(self, stored: StoredModel, method: RerankMethod) -> Reranker:
@@ -62,7 +62,7 @@ class RerankerCache:
         It is fitted again when the number of vectors has doubled or halved since.
         """
         name = str(RerankMethod(pca=method.pca, whiten=method.whiten))
-        key = stored.fingerprint, name
+        key = stored.id, name  # a model that was pruned and indexed again has another id
         n_vectors = self._catalog.count_vectors(stored.id)
         n_stored, cached = self._catalog.count_fitted_vectors(stored.id, name), self._projections.get(key)
         if n_stored is not None and _is_near(n_stored, n_vectors) and (cached is None or cached.n_vectors != n_stored):

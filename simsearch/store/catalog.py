@@ -17,6 +17,7 @@ from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import decode_path, encode_path
 from simsearch.sources.scan import FoundFile, Skip
+from simsearch.store.connection import TOKENS_VERSION, read_version
 from simsearch.store.database import CatalogDatabase, split_chunks
 from simsearch.store.vectors import decode_vectors
 
@@ -76,7 +77,7 @@ class StoredModel:
     """A model in the catalog.
 
     `fingerprint` is the one it was stored under; a later simsearch may compute another one for the same model.
-    `width` is the number of dimensions of its vectors. `generation` counts the transactions that changed its vectors.
+    `width` is the number of dimensions of its vectors. `change_token` is random and changes with its vectors.
     `augmentation` states which views of every image are embedded.
     """
 
@@ -84,7 +85,7 @@ class StoredModel:
     fingerprint: str
     model: Model
     width: int
-    generation: int
+    change_token: int
     augmentation: Augmentation
 
 
@@ -134,6 +135,17 @@ class Catalog(CatalogDatabase):
     def uuid(self) -> str:
         """The unique id of this collection; a copy of the folder has the same one."""
         return str(self._fetch_one("SELECT uuid FROM collection")[0])
+
+    @property
+    def change_token(self) -> int:
+        """A random number that changes with files, columns and rejected pairs; 0 in a catalog of an older simsearch."""
+        if not self._has_tokens:
+            return 0
+        return int(self._fetch_one("SELECT change_token FROM collection")[0])
+
+    @property
+    def _has_tokens(self) -> bool:
+        return read_version(self._connection) >= TOKENS_VERSION
 
     def count_contents(self) -> dict[str, int]:
         """Count files, images with a file, orphans (images without a file), views and skips."""
@@ -277,15 +289,22 @@ class Catalog(CatalogDatabase):
     # Views and vectors, for searching
 
     def count_vectors(self, model_id: int) -> int:
-        """Count the vectors of a model; the result is cached until the model's next generation."""
-        generation = self._fetch_one("SELECT generation FROM models WHERE id = ?", (model_id,))
-        if generation is None:
+        """Count the vectors of a model; the result is cached until they change."""
+        token = self._fetch_one("SELECT generation FROM models WHERE id = ?", (model_id,))
+        if token is None:
             return 0
         known = self._vector_counts.get(model_id)
-        if known is None or known[0] != generation[0]:
+        if known is None or known[0] != token[0]:
             (n,) = self._fetch_one("SELECT count(*) FROM vectors WHERE model_id = ?", (model_id,))
-            known = self._vector_counts[model_id] = (generation[0], n)
+            known = self._vector_counts[model_id] = (token[0], n)
         return known[1]
+
+    def has_had_state(self, model_id: int, change_token: int) -> bool:
+        """Whether the model's vectors have had this token, so that no id has another vector since."""
+        if not self._has_tokens:
+            return False
+        query = "SELECT 1 FROM vector_states WHERE model_id = ? AND token = ?"
+        return self._fetch_one(query, (model_id, change_token)) is not None
 
     def count_images(self, model_id: int) -> int:
         """Count the images with a file that have a vector of the model."""
@@ -398,6 +417,6 @@ class Catalog(CatalogDatabase):
 
 
 def _parse_stored_model(row: tuple[int, str, str, int, int, str | None]) -> StoredModel:
-    id_, fingerprint, details, width, generation, augmentation = row
+    id_, fingerprint, details, width, change_token, augmentation = row
     views = Augmentation.from_json(augmentation) if augmentation else NO_AUGMENTATION
-    return StoredModel(id_, fingerprint, Model.from_json(details), width, generation, views)
+    return StoredModel(id_, fingerprint, Model.from_json(details), width, change_token, views)

@@ -29,7 +29,13 @@ LOCK_NAME = "catalog.lock"
 SHARDS_NAME = "shards"
 """The folder beside the catalog for results of remote workers that are not in the catalog yet."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+TOKENS_VERSION = 6
+"""The first schema with random change tokens."""
+
+_OLDEST_READABLE_VERSION = 5
+"""Catalogs from this schema on are read without an upgrade where their folder is read-only."""
+
 _APPLICATION_ID = 1936289139
 _MAX_LOCK_ATTEMPTS = 5
 
@@ -101,7 +107,7 @@ def connect_to_write(folder: Path, *, create: bool) -> tuple[sqlite3.Connection,
         if not is_new:
             check_schema(connection, folder)
         connection.execute("PRAGMA foreign_keys = ON")
-        if _read_version(connection) < SCHEMA_VERSION:
+        if read_version(connection) < SCHEMA_VERSION:
             from simsearch.store.migrations import migrate  # takes 0.2 s to import; only a first run needs it
 
             migrate(connection)
@@ -142,7 +148,7 @@ def check_schema(connection: sqlite3.Connection, folder: Path) -> None:
             f"{folder / CATALOG_NAME} is not a simsearch catalog",
             "move it to another folder, then run `simsearch index` again",
         )
-    version = _read_version(connection)
+    version = read_version(connection)
     if version > SCHEMA_VERSION:
         raise CollectionTooNew(
             str(folder),
@@ -151,9 +157,11 @@ def check_schema(connection: sqlite3.Connection, folder: Path) -> None:
         )
 
 
-def is_outdated(connection: sqlite3.Connection) -> bool:
-    """Whether an older simsearch wrote the catalog."""
-    return _read_version(connection) < SCHEMA_VERSION and _is_catalog(connection)
+def must_upgrade(connection: sqlite3.Connection, folder: Path) -> bool:
+    """Whether an older simsearch wrote the catalog, and it is to be upgraded before it is read."""
+    version = read_version(connection)
+    can_stay = version >= _OLDEST_READABLE_VERSION and not os.access(folder, os.W_OK)
+    return version < SCHEMA_VERSION and not can_stay and _is_catalog(connection)
 
 
 def _is_catalog(connection: sqlite3.Connection) -> bool:
@@ -166,7 +174,8 @@ def _is_blank(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(query).fetchone()[0] == 0)
 
 
-def _read_version(connection: sqlite3.Connection) -> int:
+def read_version(connection: sqlite3.Connection) -> int:
+    """Read the version of the schema."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -13,8 +13,8 @@ from simsearch.store.connection import (
     CATALOG_NAME,
     check_schema,
     connect_to_read,
-    is_outdated,
     make_not_found_error,
+    must_upgrade,
     translate_error,
     translate_errors,
     upgrade_schema,
@@ -37,6 +37,8 @@ class CatalogDatabase:
     def open(cls, folder: Path) -> Self:
         """Open the catalog in `folder`; the catalog of an older simsearch is upgraded first, which writes to it.
 
+        In a read-only folder a catalog of the schema before this one is read as it is.
+
         Raises `CollectionNotFound`, `CollectionTooNew`, `CollectionDamaged`; for an upgrade also `CollectionBusy`,
         `CollectionNotWritable`.
         """
@@ -46,7 +48,7 @@ class CatalogDatabase:
         with translate_errors(folder):
             connection = connect_to_read(file)
             try:
-                if is_outdated(connection):
+                if must_upgrade(connection, folder):
                     connection.close()
                     upgrade_schema(folder)
                     connection = connect_to_read(file)

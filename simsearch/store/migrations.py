@@ -39,7 +39,8 @@ _TABLES = (
         kind TEXT NOT NULL,
         parameters TEXT NOT NULL,
         UNIQUE (image_id, kind, parameters))""",
-    # `generation` counts the transactions that changed the model's vectors; an index of the same generation is current.
+    # `generation` changes with the model's vectors; an index of the same generation is current. It was a counter; since
+    # step 6 it is a random token.
     """CREATE TABLE models (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         fingerprint TEXT NOT NULL UNIQUE,
@@ -154,6 +155,22 @@ _CHANGES = (
     "PRAGMA user_version = 5",
 )
 
+# A counter starts again when a model is deleted or an older copy of the catalog comes back; a random token never does.
+_CHANGE_TOKENS = (
+    # The tokens that a model's vectors have had, the current one included. Within this history an id never gets another
+    # vector, so that an index with one of these tokens can be updated by the ids that differ.
+    """CREATE TABLE vector_states (
+        model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
+        token INTEGER NOT NULL,
+        PRIMARY KEY (model_id, token)) WITHOUT ROWID""",
+    "UPDATE models SET generation = random()",
+    "INSERT INTO vector_states SELECT id, generation FROM models",
+    # A random token that changes with files, columns and rejected pairs.
+    "ALTER TABLE collection ADD COLUMN change_token INTEGER NOT NULL DEFAULT 0",
+    "UPDATE collection SET change_token = random()",
+    "PRAGMA user_version = 6",
+)
+
 _steps = Migrations("simsearch")
 
 
@@ -180,6 +197,11 @@ def _add_etags_and_indexes(db: Database) -> None:
 @_steps(name="0005_changes")
 def _add_changes(db: Database) -> None:
     _execute_all(db, _CHANGES)
+
+
+@_steps(name="0006_change_tokens")
+def _add_change_tokens(db: Database) -> None:
+    _execute_all(db, _CHANGE_TOKENS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

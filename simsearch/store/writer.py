@@ -18,6 +18,7 @@ from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import encode_path
 from simsearch.sources.scan import Skip
+from simsearch.store import settings
 from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
 from simsearch.store.connection import (
     CATALOG_NAME,
@@ -126,10 +127,11 @@ class CatalogWriter(Catalog):
     def add_model(self, model: Model, width: int, fingerprint: str) -> StoredModel:
         """Add a model, or update its details (such as the path of its weights) where it is there already."""
         self._execute(
-            """INSERT INTO models (fingerprint, backbone, width, details) VALUES (?, ?, ?, ?)
+            """INSERT INTO models (fingerprint, backbone, width, details, generation) VALUES (?, ?, ?, ?, random())
                ON CONFLICT (fingerprint) DO UPDATE SET details = excluded.details""",
             (fingerprint, model.backbone, width, model.to_json()),
         )
+        self._execute("INSERT OR IGNORE INTO vector_states SELECT id, generation FROM models")
         stored = self.find_model(fingerprint)
         assert stored is not None  # it was just written
         return stored
@@ -163,9 +165,11 @@ class CatalogWriter(Catalog):
     def annotate(self, values: Iterable[tuple[int, str, str | float]]) -> None:
         """Set values of the user's own columns, as (image id, name, value); earlier values are replaced."""
         self._execute_many("INSERT OR REPLACE INTO annotations (image_id, name, value) VALUES (?, ?, ?)", values)
+        self._renew_change_token()
 
     def delete_column(self, name: str) -> int:
         """Delete one of the user's own columns; return how many images had a value."""
+        self._renew_change_token()
         return self._execute("DELETE FROM annotations WHERE name = ?", (name,)).rowcount
 
     def begin_run(self, model_id: int, sources: Sequence[str]) -> int:
@@ -186,8 +190,9 @@ class CatalogWriter(Catalog):
 
     def record_files(self, entries: Iterable[FileEntry], model_id: int) -> None:
         """Write files with their images, views and vectors, in order. Skips are written at the end of a run."""
-        adds_vectors = False
+        has_files = adds_vectors = False
         for entry in entries:
+            has_files = True
             image_id = self._find_or_add_image(entry)
             for view in entry.views:
                 adds_vectors = True
@@ -202,8 +207,10 @@ class CatalogWriter(Catalog):
                        mtime_ns = excluded.mtime_ns, etag = excluded.etag, image_id = excluded.image_id""",
                 (path, entry.file.size_bytes, entry.file.mtime_ns, entry.file.etag, image_id),
             )
+        if has_files:
+            self._renew_change_token()
         if adds_vectors:
-            self._execute("UPDATE models SET generation = generation + 1 WHERE id = ?", (model_id,))
+            self._renew_vector_tokens([model_id])
 
     def record_skips(self, skips: Iterable[Skip]) -> None:
         """Record files that could not be read, with the reasons."""
@@ -222,15 +229,17 @@ class CatalogWriter(Catalog):
         rows = [(encode_path(path),) for path in paths]
         n_gone = self._execute_many("DELETE FROM files WHERE path = ?", rows).rowcount
         self._execute_many("DELETE FROM skips WHERE path = ?", rows)
+        if n_gone > 0:
+            self._renew_change_token()
         return max(0, n_gone)
 
     def forget_orphans(self) -> int:
         """Delete images without a file, with their views and vectors; return how many images."""
         orphans = "SELECT id FROM images WHERE id NOT IN (SELECT image_id FROM files)"
-        self._execute(
-            f"""UPDATE models SET generation = generation + 1 WHERE id IN (
-                SELECT DISTINCT model_id FROM vectors JOIN views ON views.id = view_id WHERE image_id IN ({orphans}))"""
+        changed = self._fetch_all(
+            f"SELECT DISTINCT model_id FROM vectors JOIN views ON views.id = view_id WHERE image_id IN ({orphans})"
         )
+        self._renew_vector_tokens([model_id for (model_id,) in changed])
         return self._execute(f"DELETE FROM images WHERE id IN ({orphans})").rowcount
 
     def set_augmentation(self, stored: StoredModel, augmentation: Augmentation) -> StoredModel:
@@ -245,9 +254,11 @@ class CatalogWriter(Catalog):
         ).rowcount
         self._execute("DELETE FROM views WHERE kind = 'augmented' AND id NOT IN (SELECT view_id FROM vectors)")
         self._execute(
-            "UPDATE models SET augmentation = ?, generation = generation + ? WHERE id = ?",
-            (augmentation.to_json() if augmentation.n_views else None, bool(n_deleted), stored.id),
+            "UPDATE models SET augmentation = ? WHERE id = ?",
+            (augmentation.to_json() if augmentation.n_views else None, stored.id),
         )
+        if n_deleted:
+            self._renew_vector_tokens([stored.id])
         current = self.find_model(stored.fingerprint)
         assert current is not None  # it was just written
         return current
@@ -256,20 +267,32 @@ class CatalogWriter(Catalog):
         """Mark pairs of image ids, smaller id first, as not duplicates."""
         query = "INSERT INTO rejected_pairs (image_a, image_b) VALUES (?, ?) ON CONFLICT DO NOTHING"
         self._execute_many(query, pairs)
+        self._renew_change_token()
 
     def unreject_pairs(self, pairs: Iterable[tuple[int, int]]) -> int:
         """Remove the mark of `reject_pairs`; return how many pairs had it."""
         query = "DELETE FROM rejected_pairs WHERE image_a = ? AND image_b = ?"
+        self._renew_change_token()
         return max(0, self._execute_many(query, pairs).rowcount)
 
-    def forget_model(self, model_id: int) -> None:
-        """Delete a model with its vectors and runs."""
-        self._execute("DELETE FROM models WHERE id = ?", (model_id,))
+    def forget_model(self, stored: StoredModel) -> None:
+        """Delete a model with its vectors, its runs, and the record of its rows in Milvus."""
+        self.write_setting(settings.build_sync_record_name(stored.fingerprint), None)
+        self._execute("DELETE FROM models WHERE id = ?", (stored.id,))
 
     def compact(self) -> None:
         """Return the space of deleted rows to the disk. Not allowed within a transaction."""
         self._execute("VACUUM")
         self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _renew_change_token(self) -> None:
+        self._execute("UPDATE collection SET change_token = random()")
+
+    def _renew_vector_tokens(self, model_ids: Sequence[int]) -> None:
+        """Give models whose vectors have changed a new token; no index of another state has it."""
+        for model_id in model_ids:
+            self._execute("UPDATE models SET generation = random() WHERE id = ?", (model_id,))
+            self._execute("INSERT INTO vector_states SELECT id, generation FROM models WHERE id = ?", (model_id,))
 
     def _find_or_add_image(self, entry: FileEntry) -> int:
         row = self._fetch_one("SELECT id FROM images WHERE digest = ?", (entry.digest,))

@@ -86,9 +86,9 @@ class BackgroundJobs:
         return self._threads.close(end)
 
     def _build_state_key(self, collection: Collection) -> tuple[Any, ...]:
-        """Build a key that changes with the collection: the model, its generation, and the number of files."""
+        """Build a key that changes with the collection: the model, its vectors, the files and the rejected pairs."""
         stored = collection.model(self._settings.backbone)
-        return stored.fingerprint, stored.generation, collection.info().n_files
+        return stored.fingerprint, stored.change_token, collection.catalog.change_token
 
     def _submit(self, key: tuple[Any, ...], compute: Callable[[Collection, ReportProgress], T]) -> BackgroundJob[T]:
         with self._lock:

@@ -228,7 +228,7 @@ def test_a_deleted_model_leaves_no_rows_in_milvus(folder: Path):
         table = indexes._open_table(writer.list_models()[0])
         name, server = table.name, table.connection
         with writer.transaction():
-            writer.forget_model(writer.list_models()[0].id)
+            writer.forget_model(writer.list_models()[0])
         server.open_table(f"{name}_x", WIDTH)
         indexes.discard(FINGERPRINT)
         assert not server.has_table(name)

@@ -42,7 +42,7 @@ def test_the_schema_is_what_the_architecture_documents():
         if "sqlite_" not in table
     }
     assert columns == {
-        "collection": ["uuid", "created_at"],
+        "collection": ["uuid", "created_at", "change_token"],
         "images": ["id", "digest", "width", "height", "format", "size_bytes", "taken_at", "camera"],
         "files": ["id", "path", "size_bytes", "mtime_ns", "image_id", "etag"],
         "views": ["id", "image_id", "kind", "parameters"],
@@ -57,6 +57,7 @@ def test_the_schema_is_what_the_architecture_documents():
         "settings": ["name", "value"],
         "indexes": ["model_id", "method", "kind", "details"],
         "changes": ["image_id", "number"],
+        "vector_states": ["model_id", "token"],
     }
 
 
@@ -70,7 +71,16 @@ def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, pho
         for column in ("taken_at", "camera"):
             connection.execute(f"ALTER TABLE images DROP COLUMN {column}")
         connection.execute("ALTER TABLE files DROP COLUMN etag")
-        for table in ("projections", "annotations", "rejected_pairs", "settings", "indexes", "changes"):
+        connection.execute("ALTER TABLE collection DROP COLUMN change_token")
+        for table in (
+            "projections",
+            "annotations",
+            "rejected_pairs",
+            "settings",
+            "indexes",
+            "changes",
+            "vector_states",
+        ):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_collection'")
         connection.execute("PRAGMA user_version = 1")

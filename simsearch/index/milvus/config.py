@@ -90,11 +90,12 @@ class SyncRecord:
     """The state of the catalog at its last synchronization with Milvus, stored in the catalog; `token` also in Milvus.
 
     Each synchronization has a new token. If both tokens are equal, Milvus holds the rows that this catalog wrote, not
-    those of a copy or an older state of it. `change` is the number of the last change of an image that was written.
+    those of a copy or an older state of it. `change_token` is that of the model's vectors. `change` is the number of
+    the last change of an image that was written.
     """
 
     token: str
-    generation: int
+    change_token: int
     change: int
     version: int = _ROW_VERSION
 
@@ -107,9 +108,9 @@ class SyncRecord:
             return None
 
     @classmethod
-    def create(cls, generation: int, change: int) -> Self:
+    def create(cls, change_token: int, change: int) -> Self:
         """Create a record with a new token."""
-        return cls(uuid.uuid4().hex, generation, change)
+        return cls(uuid.uuid4().hex, change_token, change)
 
     def save(self, writer: CatalogWriter, fingerprint: str) -> None:
         """Write the record to the catalog."""
@@ -118,7 +119,7 @@ class SyncRecord:
 
     def is_current(self, stored: StoredModel, last_change: int) -> bool:
         """Whether the catalog has not changed since."""
-        return (self.version, self.generation, self.change) == (_ROW_VERSION, stored.generation, last_change)
+        return (self.version, self.change_token, self.change) == (_ROW_VERSION, stored.change_token, last_change)
 
 
 def set_store(writer: CatalogWriter, choice: StoreChoice) -> None:

@@ -17,7 +17,7 @@ from simsearch.store.snapshot import Snapshot, ViewKey, open_snapshot
 class ExpectedRows:
     """The rows that Milvus should hold for a model.
 
-    `last_change`, the generation of `stored` and all rows come from the same snapshot.
+    `last_change`, the change token of `stored` and all rows come from the same snapshot.
     """
 
     def __init__(self, snapshot: Snapshot, stored: StoredModel) -> None:

@@ -46,7 +46,7 @@ def sync_table(
     if not is_known or table.count() != len(expected):
         _reconcile_all(table, expected, progress)
     table.flush()
-    record = SyncRecord.create(stored.generation, expected.last_change)
+    record = SyncRecord.create(stored.change_token, expected.last_change)
     table.save_token(record.token)
     record.save(writer, stored.fingerprint)
 
