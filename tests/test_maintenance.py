@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import sqlite3
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from simsearch import Collection, ModelChoice
-from simsearch.errors import CollectionNotFound, ModelNotIndexed, UsageError
+from simsearch.errors import CollectionNotFound, CollectionNotWritable, ModelNotIndexed, UsageError
 from simsearch.index.files import is_intact
-from tests.conftest import HISTOGRAM, draw_picture
+from simsearch.store.writer import CatalogWriter
+from tests.conftest import HISTOGRAM, NOBODY, as_bound_user, draw_picture
 from tests.support import oneshot
 
 
@@ -96,10 +98,62 @@ def test_an_index_left_behind_by_a_killed_run_catches_up(indexed: Path, photos: 
         assert opened.verify().notes == ()
 
 
-def test_rebuild_deletes_index_files_of_unknown_models(indexed: Path):
-    (indexed / "resnet50-000000000000.faiss").write_bytes(b"x")
-    names = oneshot.rebuild(indexed)
-    assert [file.name for file in indexed.glob("*.faiss")] == names
+def test_rebuild_deletes_index_files_of_no_model_and_no_other_file(indexed: Path):
+    own = b"an index of something else"
+    (indexed / "resnet50-000000000000.faiss").write_bytes(own)
+    (indexed / ".ann-notes").write_bytes(own)
+    (indexed / ".ann-0123456789abcdef").write_bytes(b"of a killed run")
+    left = shutil.copy(cache_of_histogram(indexed), indexed / "left.faiss")
+    with CatalogWriter.open(indexed) as writer, writer.transaction():
+        writer.forget_model(writer.list_models()[0])
+    oneshot.rebuild(indexed)
+    assert not left.exists()
+    assert (indexed / "resnet50-000000000000.faiss").read_bytes() == own
+    assert (indexed / ".ann-notes").read_bytes() == own
+
+
+def test_an_incomplete_index_file_of_a_killed_run_is_deleted(indexed: Path):
+    for name in (".ann-0123456789abcdef", ".ann-0123456789abcdef.faiss", ".ann-mine"):
+        (indexed / name).touch()
+    oneshot.rebuild(indexed)
+    assert [file.name for file in indexed.glob(".ann-*")] == [".ann-mine"]
+
+
+def cache_of_histogram(collection: Path) -> Path:
+    (file,) = collection.glob("histogram-*.faiss")
+    return file
+
+
+def test_a_folder_in_the_place_of_an_index_file_is_told_and_answers_are_right(indexed: Path):
+    expected, file = answers(indexed), cache_of(indexed)
+    file.unlink()
+    (file / "inner").mkdir(parents=True)
+    assert answers(indexed) == expected
+    for verb in (oneshot.rebuild, lambda folder: oneshot.prune(folder, "histogram")):
+        with pytest.raises(CollectionNotWritable, match=r"cannot be deleted .*; remove it, or change"):
+            verb(indexed)
+    assert (file / "inner").is_dir()
+
+
+def test_an_index_file_that_cannot_be_deleted_is_told_and_deleted_by_the_next_prune(photos: Path, open_folder: Path):
+    """In a sticky folder only its owner may delete a file."""
+    open_folder.chmod(0o1777)
+    oneshot.ingest(open_folder / "ix", [photos], HISTOGRAM)
+    file, folder = cache_of(open_folder / "ix"), open_folder / "ix"
+    folder.chmod(0o1777)
+    with as_bound_user():
+        if file.stat().st_uid == os.geteuid():
+            pytest.skip("needs root, to make a file of another user")
+    for name in ("catalog.db", "catalog.lock"):
+        os.chown(folder / name, NOBODY, NOBODY)
+    codecs.lookup("ascii")  # filelock needs it, and nobody may not be able to import it
+    with as_bound_user(), pytest.raises(CollectionNotWritable, match="cannot be deleted"):
+        oneshot.prune(folder, "histogram")
+    assert file.exists()
+    for name in ("catalog.db", "catalog.lock"):
+        os.chown(folder / name, os.getuid(), os.getgid())
+    oneshot.prune(folder)
+    assert not file.exists()
 
 
 def test_remove_takes_a_folder_out_of_the_results_and_leaves_the_files(indexed: Path, photos: Path):

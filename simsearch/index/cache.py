@@ -14,9 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from simsearch.errors import CollectionBusy, CollectionError, ModelNotIndexed
+from simsearch.errors import CollectionBusy, CollectionError, CollectionNotWritable, ModelNotIndexed
 from simsearch.index.exact import ExactIndex
-from simsearch.index.files import TEMPORARY_PREFIX, IndexStamp, is_current, is_intact, locate_delta, read_footer
+from simsearch.index.files import (
+    IndexStamp,
+    delete_temporary_files,
+    is_current,
+    is_intact,
+    locate_delta,
+    read_footer,
+    read_stamp,
+)
 from simsearch.index.info import FaissIndexInfo, IndexDetails
 from simsearch.index.protocol import Index, VectorTransform
 from simsearch.index.update import FaissIndex, IndexSpec, IndexUpdater
@@ -143,8 +151,7 @@ class IndexCache:
 
         Raises `DiskFull`; after another write error the next search updates the file.
         """
-        for temporary in self._folder.glob(f"{TEMPORARY_PREFIX}*"):  # of killed runs
-            temporary.unlink(missing_ok=True)
+        delete_temporary_files(self._folder)
         try:
             self._open_current(fingerprint, None, must_save=True)
         except OSError as error:
@@ -152,18 +159,28 @@ class IndexCache:
                 raise make_disk_full_error(self._folder) from error
 
     def discard(self, fingerprint: str | None = None) -> None:
-        """Delete the index files of a model, or of all models."""
-        for file in self._folder.glob(f"*{_INDEX_SUFFIX}"):
-            if fingerprint is None or file == self.locate_file(fingerprint) or _is_transform_file(file, fingerprint):
-                _delete_files(file)
+        """Delete the index files of a model, or of all models, deleted ones included.
+
+        Raises `CollectionNotWritable` where a file cannot be deleted.
+        """
         self._open_indexes.clear()
+        if fingerprint is not None:
+            self._delete_model_files(fingerprint)
+            return
+        for stored in self._catalog.list_models():
+            self._delete_model_files(stored.fingerprint)
+        self._delete_files_of_deleted_models()
 
     def discard_stale(self) -> None:
-        """Delete the files of transformed vectors that are not up to date; a search that needs one rebuilds it."""
+        """Delete the files of transformed vectors that are not up to date, and those of deleted models.
+
+        A search that needs one rebuilds it. Raises `CollectionNotWritable` where a file cannot be deleted.
+        """
+        self._delete_files_of_deleted_models()
         for stored in self._catalog.list_models():
             for file in self._find_transform_files(stored.fingerprint):
                 if not self._is_file_current(file, stored):
-                    _delete_files(file)
+                    self._delete_files(file)
         self._open_indexes.clear()
 
     def find_problems(self, stored: StoredModel) -> list[str]:
@@ -191,6 +208,29 @@ class IndexCache:
         n_added = delta.stamp.n_vectors - footer.stamp.n_vectors + delta.n_removed
         return FaissIndexInfo(kind, details, n_added, delta.n_removed)
 
+    def _delete_model_files(self, fingerprint: str) -> None:
+        for file in (self.locate_file(fingerprint), *self._find_transform_files(fingerprint)):
+            self._delete_files(file)
+
+    def _delete_files_of_deleted_models(self) -> None:
+        """Delete what a prune left that was killed, or could not delete it. Files that are not ours stay."""
+        uuid, kept = self._catalog.uuid, {stored.fingerprint for stored in self._catalog.list_models()}
+        for file in self._folder.glob(f"*{_INDEX_SUFFIX}"):
+            stamp = read_stamp(file)
+            if stamp is not None and stamp.collection == uuid and stamp.fingerprint not in kept:
+                self._delete_files(file)
+
+    def _delete_files(self, file: Path) -> None:
+        for part in (file, locate_delta(file)):
+            try:
+                part.unlink(missing_ok=True)
+            except OSError as error:
+                raise CollectionNotWritable(
+                    str(self._folder),
+                    f"the index file {part} cannot be deleted ({error.strerror or error})",
+                    "remove it, or change its rights, then run `simsearch rebuild`",
+                ) from error
+
     def _find_transform_files(self, fingerprint: str) -> Iterator[Path]:
         files = sorted(self._folder.glob(f"*{_INDEX_SUFFIX}"))
         return (file for file in files if _is_transform_file(file, fingerprint))
@@ -208,8 +248,3 @@ def _store_details(writer: CatalogWriter, spec: IndexSpec, details: IndexDetails
 
 def _is_transform_file(file: Path, fingerprint: str) -> bool:
     return file.name.startswith(f"{fingerprint}{_TRANSFORM_SEPARATOR}")
-
-
-def _delete_files(file: Path) -> None:
-    for part in (file, locate_delta(file)):
-        part.unlink(missing_ok=True)

@@ -6,9 +6,11 @@ the model and the change token of the vectors that it was built from.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +24,8 @@ from simsearch.index.protocol import Ids
 
 TEMPORARY_PREFIX = ".ann-"
 """The prefix of files that are still being written."""
+
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}(\.faiss|\.recent)?")  # earlier with a suffix
 
 _MAGIC = b"SIMSANN1"
 _TAIL_BYTES = len(_MAGIC) + 4
@@ -167,6 +171,14 @@ def read_footer(file: Path) -> IndexFooter | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # missing, truncated or foreign
         return None
     return footer if footer.n_bytes + length + _TAIL_BYTES == size else None
+
+
+def delete_temporary_files(folder: Path) -> None:
+    """Delete the incomplete index files of killed runs in `folder`."""
+    for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if _TEMPORARY_NAME.fullmatch(file.name):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def locate_delta(file: Path) -> Path:
