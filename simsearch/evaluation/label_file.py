@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -176,7 +177,7 @@ def _parse_revisited(content: Mapping[str, Any], matcher: _FileMatcher, file: st
                 queries.append(ListedQuery(path, easy, hard, junk, _parse_box(truth.get("bbx"), file)))
             else:
                 unmatched.append(str(name))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
         problem = f"{file} is not in the revisited Oxford and Paris form ({error!r})"
         raise UsageError(problem, _FORMS_ADVICE) from error
     known = frozenset(path for path in database if path)
@@ -204,6 +205,8 @@ def _parse_box(values: Any, file: str) -> tuple[float, float, float, float] | No
         return None
     try:
         left, top, right, bottom = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
+        if not all(map(math.isfinite, (left, top, right, bottom))):
+            raise ValueError("a number is not finite")
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{file} has an invalid box {values!r}", "give left, top, right, bottom in pixels") from error
     return left, top, right, bottom

@@ -22,8 +22,10 @@ from typing import Any
 
 from simsearch.errors import SourceError, UsageError
 from simsearch.sources.addresses import canonicalize_path
+from simsearch.sources.path_codec import is_valid_path
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
+from simsearch.text import replace_invalid_unicode
 
 AnnotationValue = str | float
 
@@ -126,8 +128,9 @@ def _read_rows(file: Path) -> Iterator[_AnnotationRow]:
         # Programs write a path that is not UTF-8 into a CSV as its bytes.
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             yield from read(file, stream)
-    except (OSError, ValueError, csv.Error) as error:
-        cause = getattr(error, "strerror", None) or str(error)
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        is_nested = isinstance(error, RecursionError)
+        cause = "its JSON is nested too deeply" if is_nested else getattr(error, "strerror", None) or str(error)
         raise _build_error(file, f"{file} cannot be read ({cause})", "see `simsearch annotate --help`") from error
 
 
@@ -164,7 +167,14 @@ def _check_columns(file: Path, names: Sequence[str]) -> None:
 
 
 def _parse_row(file: Path, cells: dict[str, AnnotationValue], where: str) -> _AnnotationRow:
+    if not all(cells):
+        raise _build_error(file, f"{file}, {where}: a column without a name", "give each its own name")
     name: Any = next((cells[key] for key in _KEY_COLUMNS if key in cells), None)
+    for text in (*cells, *(value for key, value in cells.items() if key not in _KEY_COLUMNS)):
+        if isinstance(text, str) and replace_invalid_unicode(text) != text:
+            raise _build_error(file, f"{file}, {where}: {text!r} is not valid Unicode text", "save the file as UTF-8")
+    if isinstance(name, str) and not is_valid_path(name):
+        raise _build_error(file, f"{file}, {where}: {name!r} cannot be the path of a file", "correct the path")
     if name is None:
         raise _build_error(file, f"{file}, {where}: no path or image_id", "add one that names the image")
     is_id = "path" not in cells

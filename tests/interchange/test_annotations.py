@@ -138,6 +138,16 @@ def test_they_survive_when_a_file_is_moved(indexed: Path, photos: Path):
         ("t.json", '[{"path": "a", "x": [1]}]', "entry 1 has a value that is not text or a finite number"),
         ("t.json", '[{"path": "a", "x": NaN}]', "entry 1 has a value"),
         ("t.json", '[{"x": 1}]', "entry 1: no path"),
+        ("t.json", '[{"image_id": 1, "": 2}]', "entry 1: a column without a name"),
+        (
+            "t.json",
+            r'[{"image_id": 1, "x": "\ud800"}]',
+            r"entry 1: '\\ud800' is not valid Unicode text; save .* as UTF-8",
+        ),
+        ("t.json", r'[{"image_id": 1, "\udc80": 2}]', r"entry 1: '\\udc80' is not valid"),
+        ("t.json", r'[{"path": "\ud800", "x": 2}]', r"entry 1: '\\ud800' cannot be the path"),
+        ("t.json", r'[{"path": "a\u0000b", "x": 2}]', r"entry 1: 'a\\x00b' cannot be the path"),
+        ("t.json", "[" * 100_000, "nested too deeply"),
         ("t.xlsx", "", "unsupported format; use a .csv or .json"),
     ],
 )
@@ -146,6 +156,17 @@ def test_an_invalid_table_is_refused_and_nothing_is_stored(
 ):
     with pytest.raises(SourceError, match=message):
         oneshot.annotate(indexed, table(tmp_path, text, name))
+    assert noted(indexed) == {}
+
+
+@pytest.mark.parametrize("row", ["1,M\xfcnchen", "1,x,2\xb0"], ids=["value", "second value"])
+def test_a_table_in_latin1_is_refused_with_its_line(indexed: Path, tmp_path: Path, row: str):
+    (tmp_path / "t.csv").write_bytes(f"image_id,a,b\n2,y\n{row}\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"line 3: '.*' is not valid Unicode text; save the file as UTF-8"):
+        oneshot.annotate(indexed, tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes("image_id,stra\xdfe\n2,y\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"'stra\\udcdfe' is not valid Unicode text"):
+        oneshot.annotate(indexed, tmp_path / "t.csv")
     assert noted(indexed) == {}
 
 
