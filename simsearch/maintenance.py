@@ -170,12 +170,15 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
             problems += _check_vectors(catalog, stored)
             notes += cache.find_problems(stored)
     local = [path for path in catalog.iterate_paths() if not is_remote(path)]
-    missing = [path for path in local if not os.path.exists(path)]
+    missing, unreachable = _find_missing_files(local)
     counts = catalog.count_contents()
     if n_remote := counts["files"] - len(local):
         notes.append(f"{n_remote} remote files were not checked; index again to check them")
     if missing:
         notes.append(f"{len(missing)} files are missing, such as {missing[0]}; index again to remove them from results")
+    if unreachable:
+        first, cause = unreachable[0]
+        notes.append(f"{len(unreachable)} files cannot be checked, such as {first} ({cause}); check the permissions")
     if counts["orphans"]:
         notes.append(f"{counts['orphans']} images have no file; `simsearch prune` deletes their vectors")
     return Verification(tuple(problems), tuple(notes))
@@ -266,6 +269,19 @@ def find_models(catalog: Catalog, backbone: str) -> list[StoredModel]:
         f"{catalog.folder} was not indexed with {backbone}; it has {held}",
         f"use one of these, or run `simsearch index ... --into {catalog.folder} --backbone {backbone}`",
     )
+
+
+def _find_missing_files(paths: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Find the files that do not exist, and those about which nothing is known, each with the cause."""
+    missing, unreachable = [], []
+    for path in paths:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            missing.append(path)
+        except (OSError, ValueError) as error:  # ValueError for a name that no file can have
+            unreachable.append((path, getattr(error, "strerror", None) or str(error)))
+    return missing, unreachable
 
 
 def _check_vectors(catalog: Catalog, stored: StoredModel) -> list[str]:

@@ -216,6 +216,23 @@ def test_verify_reports_dangling_rows(indexed: Path):
         assert any("missing row of images" in line for line in opened.verify().problems)
 
 
+def test_files_that_cannot_be_checked_are_not_called_missing(open_folder: Path):
+    for seed in range(3):
+        draw_picture(open_folder / "photos" / f"{seed}.png", seed)
+    oneshot.ingest(open_folder / "ix", [open_folder / "photos"], HISTOGRAM)
+    (open_folder / "photos" / "2.png").unlink()
+    (open_folder / "photos").chmod(0)
+    try:
+        with Collection.open(open_folder / "ix") as opened, as_bound_user():
+            (note,) = opened.verify().notes
+    finally:
+        (open_folder / "photos").chmod(0o755)
+    assert "3 files cannot be checked" in note
+    assert "(Permission denied); check the permissions" in note
+    with Collection.open(open_folder / "ix") as opened:
+        assert opened.verify().notes[0].startswith("1 files are missing")
+
+
 def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
     oneshot.remove(indexed, [str(photos / "a" / "picture_00.png")])
     (photos / "a" / "picture_01.png").unlink()
