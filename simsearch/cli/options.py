@@ -6,6 +6,7 @@ and `--help` must not. A test compares them.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -207,8 +208,12 @@ def check_sources_are_narrow(sources: Sequence[str], *, is_confirmed: bool) -> N
 
 
 def to_pixels(megapixels: float | None) -> int | None:
-    """Convert a limit in megapixels to pixels."""
-    return None if megapixels is None else round(megapixels * 1e6)
+    """Convert a limit in megapixels to pixels. Raises `UsageError` if it is not finite."""
+    if megapixels is None:
+        return None
+    if not math.isfinite(megapixels * 1e6):
+        raise UsageError(f"--max-megapixels {megapixels:g} is not a finite number", "leave it out for the default")
+    return round(megapixels * 1e6)
 
 
 def build_choices(backbones: list[str] | None, **options: str | bool | None) -> list[ModelChoice]:

@@ -213,7 +213,7 @@ def query(
             if as_json:
                 print_json(answer.to_dict())
             else:
-                _print_answer(answer)
+                _print_answer(answer, options)
 
 
 def _check_batch_options(flag: str, likes: Sequence[str], *, has_others: bool) -> None:
@@ -305,7 +305,7 @@ def _search_each(collection: Collection, likes: Sequence[str], options: SearchOp
             if as_json:
                 print_json(found.to_dict(), indent=None)
             else:
-                _print_answer(found)
+                _print_answer(found, options)
         else:
             n_skips += 1
             if as_json:
@@ -324,7 +324,7 @@ def _search_list(collection: Collection, paths: Sequence[str], options: SearchOp
         print_json({"answers": [answer.to_dict() for answer in answers]})
     else:
         for answer in answers:
-            _print_answer(answer)
+            _print_answer(answer, options)
 
 
 def _read_list(path: str) -> list[str]:
@@ -350,12 +350,12 @@ def _draw_sheet(
         typer.launch(file)
 
 
-def _print_answer(answer: Answer) -> None:
+def _print_answer(answer: Answer, options: SearchOptions) -> None:
     from rich.text import Text
 
     names = ", ".join(format_path(name) for name in answer.queries)
     if not answer.hits:
-        print_line(f"{names}: no results; lower --min-similarity or relax --where")
+        print_line(f"{names}: no results; {_advise_on_no_results(options)}")
         return
     method = answer.backbone if answer.rerank == "none" else f"{answer.backbone}, {answer.rerank}"
     table = make_table(f"{names}  ({method})")
@@ -373,3 +373,17 @@ def _print_answer(answer: Answer) -> None:
             Text(format_path(hit.path) + copies + view),
         )
     print_table(table)
+
+
+def _advise_on_no_results(options: SearchOptions) -> str:
+    """Name the options that can leave no image, or else say that the collection has none."""
+    flags = []
+    if options.get("offset", 0) > 0:
+        flags.append("lower --offset")
+    if options.get("min_similarity", -1.0) > -1:
+        flags.append("lower --min-similarity")
+    if options.get("where"):
+        flags.append("relax --where")
+    if options.get("exclude_self"):
+        flags.append("leave out --exclude-self")
+    return " or ".join(flags) or "the collection has no images left; add some with `simsearch index`"

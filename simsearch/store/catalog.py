@@ -18,7 +18,7 @@ from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import decode_path, encode_path
 from simsearch.sources.scan import FoundFile, Skip
 from simsearch.store.connection import TOKENS_VERSION, read_version
-from simsearch.store.database import CatalogDatabase, split_chunks
+from simsearch.store.database import CatalogDatabase, is_row_id, split_chunks
 from simsearch.store.vectors import decode_vectors
 
 if TYPE_CHECKING:
@@ -401,13 +401,15 @@ class Catalog(CatalogDatabase):
     def find_original_views(self, image_ids: Sequence[int]) -> dict[int, int]:
         """The ids of the original views of these images, by image id."""
         found: dict[int, int] = {}
-        for some, marks in split_chunks(image_ids):
+        for some, marks in split_chunks([image_id for image_id in image_ids if is_row_id(image_id)]):
             query = f"SELECT image_id, id FROM views WHERE kind = 'original' AND image_id IN ({marks})"
             found |= dict(self._fetch_all(query, some))
         return found
 
     def find_original_view(self, image_id: int) -> int | None:
         """The id of an image's original view; None where no image with a file has this id."""
+        if not is_row_id(image_id):
+            return None
         row = self._fetch_one(
             """SELECT views.id FROM views JOIN files USING (image_id)
                WHERE image_id = ? AND kind = 'original' LIMIT 1""",

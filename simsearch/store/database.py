@@ -20,6 +20,7 @@ from simsearch.store.connection import (
     upgrade_schema,
 )
 
+_MAX_ROW_ID = 2**63 - 1
 _MAX_VALUES = 500
 """How many values are bound to one statement."""
 
@@ -125,6 +126,11 @@ class CatalogDatabase:
             return self._connection.execute(query, values).fetchone()
         except sqlite3.Error as error:
             raise translate_error(self.folder, error) from error
+
+
+def is_row_id(number: int) -> bool:
+    """Whether a number can be the id of a row; SQLite refuses larger ones with an `OverflowError`."""
+    return 0 < number <= _MAX_ROW_ID
 
 
 def split_chunks(values: Sequence[Any]) -> Iterator[tuple[Sequence[Any], str]]:

@@ -21,7 +21,7 @@ from simsearch.errors import ImageNotFound
 from simsearch.sources.path_codec import decode_path
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import CATALOG_NAME, connect_to_read, translate_errors
-from simsearch.store.database import split_chunks
+from simsearch.store.database import is_row_id, split_chunks
 from simsearch.store.vectors import decode_vectors
 
 _HAS_FILE = "EXISTS (SELECT 1 FROM files WHERE files.image_id = views.image_id)"
@@ -107,7 +107,7 @@ class Snapshot:
         Images without a file (orphans) are left out, or come last `with_orphans`. Unknown ids are left out.
         """
         images: dict[int, StoredImage] = {}
-        for some, marks in split_chunks(image_ids):
+        for some, marks in split_chunks([image_id for image_id in image_ids if is_row_id(image_id)]):
             files = self._read_files(some, marks)
             columns = self._read_columns(some, marks)
             query = f"""SELECT id, digest, width, height, format, size_bytes, taken_at, camera

@@ -92,8 +92,45 @@ def test_a_filter_and_a_reranking_method(home: Path):
     shown = run("query", "--id", 1, "--rerank", "k-reciprocal", cwd=home)
     assert "(histogram, k-reciprocal20)" in shown.stdout
     nothing = run("query", "--id", 1, "--where", "width > 5000", cwd=home)
-    assert (nothing.returncode, nothing.stdout) == (0, "1: no results; lower --min-similarity or relax --where\n")
+    assert (nothing.returncode, nothing.stdout) == (0, "1: no results; relax --where\n")
     assert "matches the filter" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--offset", "99"], "lower --offset"),
+        (["--offset", "99", "--min-similarity", "0.5"], "lower --offset or lower --min-similarity"),
+        (["--where", "name = 'picture_00.png'", "--exclude-self"], "relax --where or leave out --exclude-self"),
+    ],
+)
+def test_the_advice_on_no_results_names_the_options_that_were_given(home: Path, words: list[str], advice: str):
+    assert run("query", "--id", 1, *words, cwd=home).stdout == f"1: no results; {advice}\n"
+
+
+def test_the_advice_on_an_emptied_collection_is_to_index(tmp_path: Path):
+    path = draw_picture(tmp_path / "photos" / "a.png", 1)
+    run("index", "photos", "--into", "ix", "--backbone", "histogram", cwd=tmp_path)
+    run("remove", "photos", "--in", "ix", cwd=tmp_path)
+    done = run("query", path, "--in", "ix", cwd=tmp_path)
+    assert (
+        done.stdout == "photos/a.png: no results; the collection has no images left; add some with `simsearch index`\n"
+    )
+
+
+@pytest.mark.parametrize("number", [0, 2**63 - 1, 2**63, 10**30])
+def test_an_id_of_any_size_that_no_image_has_is_not_found(home: Path, number: int):
+    done = run("query", "--id", number, cwd=home)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"no image {number}" in done.stderr
+    assert run("duplicates", "--reject", f"1,{number}", cwd=home).returncode in (1, 2)
+
+
+@pytest.mark.parametrize("size", ["inf", "nan", "1e308"])
+def test_a_limit_in_megapixels_is_finite(home: Path, size: str):
+    done = run("query", "--id", 1, "--max-megapixels", size, cwd=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--max-megapixels" in done.stderr
 
 
 def test_the_default_reranking_of_the_collection_is_used_shown_and_switched_off(home: Path, tmp_path: Path):
