@@ -17,14 +17,58 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def detect_memory_bytes() -> int:
-    """The memory of this machine, or the limit of this process's control group; 0 where it is unknown."""
-    installed = _detect_installed_bytes()
+def detect_memory_bytes(root: Path = Path("/")) -> int:
+    """Detect the memory that this process may use; 0 where it is unknown.
+
+    That is the smallest of the memory of this machine, the limits of this process (`ulimit -v`, `-d`), and those of
+    its control group and the groups around it (cgroup v1 and v2). `root` is where `proc` and the control groups lie.
+    """
+    limits = [_detect_installed_bytes(), *_read_process_limits(), *_read_cgroup_limits(root)]
+    return min((limit for limit in limits if limit > 0), default=0)
+
+
+def _read_process_limits() -> Iterator[int]:
     try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            return min(installed, int(file.read()))
-    except (OSError, ValueError):  # no control group, or no limit in it
-        return installed
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        yield resource.getrlimit(kind)[0]  # -1 where there is none
+
+
+def _read_cgroup_limits(root: Path) -> Iterator[int]:
+    """Yield the memory limits of the control group of this process and of all groups around it that can be seen."""
+    fields = [line.split(":", 2) for line in _read_lines(root / "proc/self/cgroup")]
+    groups = {controllers: group for _, controllers, group in (one for one in fields if len(one) == 3)}
+    for line in _read_lines(root / "proc/self/mountinfo"):
+        mount, _, source = line.partition(" - ")
+        kind, *_, options = source.split() or ["", ""]
+        if kind == "cgroup2":
+            name, group = "memory.max", groups.get("", "/")
+        elif kind == "cgroup" and "memory" in options.split(","):
+            name = "memory.limit_in_bytes"
+            group = next((groups[names] for names in groups if "memory" in names.split(",")), "/")
+        else:
+            continue
+        top, place = mount.split()[3:5]  # the group that is the root of this mount, and the folder it is mounted at
+        parts = _list_inner_groups(group, top)
+        for depth in range(len(parts), -1, -1):
+            with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+                file = (root / place.lstrip("/")).joinpath(*parts[:depth], name)
+                yield int(file.read_text(encoding="ascii"))
+
+
+def _list_inner_groups(group: str, top: str) -> list[str]:
+    """List the names of the groups from `top` down to `group`; none where `group` lies elsewhere."""
+    parts, tops = ([part for part in path.split("/") if part] for path in (group, top))
+    return parts[len(tops) :] if parts[: len(tops)] == tops and ".." not in parts else []
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def read_cpu_info() -> str:

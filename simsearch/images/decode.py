@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
@@ -18,6 +20,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, MissingExtra, NotAPicture, UnreadableFile
 from simsearch.files import NotRegularFile, open_regular_file
+from simsearch.images.color import convert_to_rgb
 from simsearch.images.formats import (
     FORMATS,
     can_be_picture,
@@ -25,7 +28,9 @@ from simsearch.images.formats import (
     make_unidentified_error,
     register_heif,
 )
+from simsearch.images.memory import DECODING_BUDGET, estimate_decoding_bytes, reserve_memory
 from simsearch.images.metadata import ExifMetadata, read_metadata
+from simsearch.images.structure import MAX_HEADER_BYTES, check_ppm_header, check_scans, check_structure
 from simsearch.machine import detect_memory_bytes
 from simsearch.sources import remote
 from simsearch.sources.addresses import is_remote
@@ -49,7 +54,7 @@ _HEAD_BYTES = 16_384
 """Bytes that are read first of a remote object without a picture extension, to see whether it is a picture."""
 
 _MIN_PIXELS_LIMIT = 100_000_000
-_BYTES_PER_PIXEL = 8  # the widest pixel read: four channels of 16 bits
+_BYTES_PER_PIXEL = 8  # the widest pixel in a file: four channels of 16 bits
 
 # Pillow warns about every picture between its limit and twice the limit; `_open_image` reports each of them itself.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -101,8 +106,7 @@ def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) ->
         with open_regular_file(path) as file:
             before = os.fstat(file.fileno())
             if not has_picture_extension:
-                _open_image(file, path, max_pixels)
-                file.seek(0)
+                _check_beginning(file, path, max_pixels)
             if before.st_size > max_pixels * _BYTES_PER_PIXEL:
                 raise _make_too_large_error(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
             data = file.read(before.st_size + 1) or b""  # a file without an end, as of the kernel, has the size 0
@@ -113,8 +117,13 @@ def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) ->
         raise UnreadableFile(path, error.strerror or str(error), "check the path and its permissions") from error
     except ValueError as error:  # a NUL within the path
         raise UnreadableFile(path, str(error), "check the path") from error
+    except MemoryError as error:
+        problem = f"not enough memory to read {before.st_size / 1e6:.0f} MB"
+        raise UnreadableFile(path, problem, "raise the memory limit of this process, or free memory") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
         raise UnreadableFile(path, "the file changed while it was read", "run again when it is complete")
+    if not has_picture_extension:
+        _open_content(data, path, max_pixels)
     return RawFile(path, data, compute_digest(data), after.st_size, after.st_mtime_ns)
 
 
@@ -133,7 +142,7 @@ def _read_remote_file(path: str, *, has_picture_extension: bool, max_pixels: int
     except MissingExtra as error:
         raise UnreadableFile(path, error.problem, error.advice) from error
     if not has_picture_extension:
-        _open_image(io.BytesIO(content.data), path, max_pixels)
+        _open_content(content.data, path, max_pixels)
     state = content.state
     return RawFile(path, content.data, compute_digest(content.data), state.size_bytes, state.mtime_ns, state.etag)
 
@@ -142,27 +151,47 @@ def decode_image(data: bytes, path: str, *, max_pixels: int, target_px: int | No
     """Decode a picture: first frame, upright by its EXIF orientation, RGB, transparency on white.
 
     With `target_px`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least that
-    long. 16-bit gray is scaled by 1/257, wider or floating-point gray as in `_to_eight_bits`. `path` is for messages.
+    long. 16-bit gray is scaled by 1/257, wider or floating-point gray as in `color.py`. `path` is for messages.
 
     Raises `ImageError`, or `NotAPicture` when the content is not a picture.
     """
-    image = _open_image(io.BytesIO(data), path, max_pixels)
-    try:
-        stored = image.size
+    with _decode(data, path, max_pixels, target_px) as picture:
+        return picture
+
+
+@contextmanager
+def _decode(data: bytes, path: str, max_pixels: int, target_px: int | None) -> Iterator[DecodedImage]:
+    """Decode as `decode_image` does. The memory is reserved until the block ends."""
+    image = _open_content(data, path, max_pixels)
+    stored = image.size
+    if image.format in ("JPEG", "MPO"):
+        check_scans(data, stored, path)
+    with _translate_decoder_errors(image, path):
         is_reduced = target_px is not None and image.draft(None, (target_px, target_px)) is not None
-        image.load()
-        metadata = read_metadata(image)
-        lies_on_its_side = _turn_upright(image)
-        full = image.size
-        if is_reduced:
-            full = stored[::-1] if lies_on_its_side else stored
-        return DecodedImage(_to_rgb(image), full[0], full[1], image.format or "unknown", metadata)
-    except MemoryError as error:
-        raise _make_too_large_error(path, _format_size(image.size), max_pixels) from error
+    n_bytes = len(data) + estimate_decoding_bytes(image, stored)
+    with reserve_memory(n_bytes, stored, path, DECODING_BUDGET):
+        with _translate_decoder_errors(image, path):
+            image.load()
+            metadata = read_metadata(image)
+            lies_on_its_side = _turn_upright(image)
+            full = image.size
+            if is_reduced:
+                full = stored[::-1] if lies_on_its_side else stored
+            picture = DecodedImage(convert_to_rgb(image), full[0], full[1], image.format or "unknown", metadata)
+            del image
+        yield picture
+
+
+@contextmanager
+def _translate_decoder_errors(image: Image.Image, path: str) -> Iterator[None]:
+    format_name = image.format
+    del image
+    try:
+        yield
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise errors of any kind; it is the failure of one file
-        raise ImageError(
-            path, f"damaged {image.format} ({summarize_error(error)})", "restore it from a copy"
-        ) from error
+        raise ImageError(path, f"damaged {format_name} ({summarize_error(error)})", "restore it from a copy") from error
 
 
 def decode_square(
@@ -174,9 +203,9 @@ def decode_square(
     full size. Indexing and querying both use this function. Raises `ImageError`.
     """
     target_px = None if box is not None else compute_target_px(side_px, resize)
-    picture = decode_image(raw.data, raw.path, max_pixels=max_pixels, target_px=target_px)
-    part = picture if box is None else _crop_box(picture, box, raw.path)
-    return picture, resize_to_square(part, side_px, resize)
+    with _decode(raw.data, raw.path, max_pixels, target_px) as picture:
+        part = picture if box is None else _crop_box(picture, box, raw.path)
+        return picture, resize_to_square(part, side_px, resize)
 
 
 def _crop_box(picture: DecodedImage, box: Box, path: str) -> DecodedImage:
@@ -225,6 +254,25 @@ def compute_target_px(side_px: int, resize: Resize) -> int | None:
     return side_px if resize == "squash" else -(-side_px * 8 // 7)
 
 
+def _check_beginning(file: BinaryIO, path: str, max_pixels: int) -> None:
+    """Check that a file without a picture extension may be a picture, and go back to its beginning.
+
+    Raises `ImageError`, or `NotAPicture`.
+    """
+    head = file.read(MAX_HEADER_BYTES + 1) or b""
+    file.seek(0)
+    if not has_picture_signature(head):
+        check_ppm_header(head, path)
+        _open_image(file, path, max_pixels)
+        file.seek(0)
+
+
+def _open_content(data: bytes, path: str, max_pixels: int) -> Image.Image:
+    """Open a picture whose structure has no more parts than a decoder can walk through soon. Raises `ImageError`."""
+    check_structure(data, path)
+    return _open_image(io.BytesIO(data), path, max_pixels)
+
+
 def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
     head = file.read(64)
     file.seek(0)
@@ -238,6 +286,9 @@ def _open_image(file: BinaryIO, path: str, max_pixels: int) -> Image.Image:
         image = Image.open(file, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _make_too_large_error(path, "picture", max_pixels) from error
+    except MemoryError as error:
+        advice = "raise the memory limit of this process, or free memory"
+        raise ImageError(path, "not enough memory to open it", advice) from error
     except UnidentifiedImageError as error:
         raise make_unidentified_error(path, head) from error
     except Exception as error:  # as above: a damaged header may raise errors of any kind
@@ -274,31 +325,3 @@ def _turn_upright(image: Image.Image) -> bool:
     except Exception:  # the EXIF reader raises errors of any kind
         pass
     return orientation in (5, 6, 7, 8)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _to_eight_bits(image)
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, layers).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert gray of more than 8 bits: floats within [0, 1] are scaled by 255, values within 16 bits by 1/257.
-
-    Other ranges are stretched from their minimum to their maximum.
-    """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 65535:
-        scaled = (values - low) * (255 / ((high - low) or 1))
-    elif image.mode == "F" and high <= 1:
-        scaled = values * 255
-    elif image.mode == "F" and high <= 255:
-        scaled = values
-    else:
-        scaled = values / 257
-    return Image.fromarray(np.round(scaled).astype(np.uint8))
