@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from simsearch.images.formats import (
     has_picture_signature,
     make_unidentified_error,
     register_heif,
+    silence_libtiff,
 )
 from simsearch.images.memory import DECODING_BUDGET, estimate_decoding_bytes, reserve_memory
 from simsearch.images.metadata import ExifMetadata, read_metadata
@@ -56,8 +56,7 @@ _HEAD_BYTES = 16_384
 _MIN_PIXELS_LIMIT = 100_000_000
 _BYTES_PER_PIXEL = 8  # the widest pixel in a file: four channels of 16 bits
 
-# Pillow warns about every picture between its limit and twice the limit; `_open_image` reports each of them itself.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+silence_libtiff()  # and metadata.py silences Pillow
 
 
 @dataclass(frozen=True, slots=True)

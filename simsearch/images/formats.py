@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+
+from PIL import _imaging
+
 from simsearch.errors import ImageError, MissingExtra, NotAPicture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM")
@@ -25,6 +30,15 @@ _FOREIGN_SIGNATURES = (
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
     (b"\0\0\0\0\0\0\0\0", "zeros"),
 )
+
+
+def silence_libtiff() -> None:
+    """Stop libtiff from writing to stderr: its lines do not name the file, and what fails is an error anyway."""
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or with one that exports nothing
+        pillow = ctypes.CDLL(_imaging.__file__)  # loaded already; its functions include those of its libraries
+        for set_handler in (pillow.TIFFSetErrorHandler, pillow.TIFFSetWarningHandler):
+            set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            set_handler(None)
 
 
 def register_heif(head: bytes, path: str) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ _DATE_PATTERN = re.compile(
     r"([0-9]{4})[:/.-]([0-9]{1,2})[:/.-]([0-9]{1,2})(?:[ T]+([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2}))?)?"
 )
 
-# Pillow warns about every irregularity in the metadata of a picture, even where the pixels are fine.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+
+# Pillow warns about every irregularity of a picture, even where the pixels are fine; what fails is an error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from tests.support.pictures import (
     photo,
     picture_of,
     png,
+    png_chunk,
     tiff,
 )
 
@@ -92,6 +93,34 @@ except ImageError as error:
     done = subprocess.run([sys.executable, "-c", code], input=bomb, capture_output=True, timeout=60, check=True)
     assert done.stderr == b""
     assert b"11000 x 11000 px is more than the limit of 100 megapixels" in done.stdout
+
+
+NOISY = {
+    "TIFF": encode(photo(64, 64), "TIFF", compression="tiff_lzw"),
+    "TIFF, deflate": encode(photo(64, 64), "TIFF", compression="tiff_deflate"),
+    "TIFF, JPEG": encode(photo(64, 64), "TIFF", compression="jpeg"),
+    "TIFF, fax": encode(Image.fromarray(photo(64, 64)).convert("1"), "TIFF", compression="group4"),
+    "JPEG": encode(photo(64, 64), "JPEG"),
+}
+
+
+def test_decoders_write_nothing_about_a_damaged_picture():
+    code = """
+import sys
+from simsearch.errors import ImageError
+from simsearch.images.decode import decode_image
+data = sys.stdin.buffer.read()
+for position in range(8, len(data), max(1, len(data) // 300)):
+    try:
+        decode_image(data[:position] + bytes([data[position] ^ 0x55]) + data[position + 1 :], "a", max_pixels=10**6)
+    except ImageError:
+        pass
+"""
+    animated = png_chunk(b"acTL", struct.pack(">II", 0, 0))
+    invalid = png((8, 8), 8, 2, zlib.compress(bytes(8 * 25)), animated)
+    for name, data in (NOISY | {"APNG without frames": invalid}).items():
+        done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, timeout=60, check=True)
+        assert done.stderr == b"", name
 
 
 def test_the_default_limit_is_never_below_a_hundred_megapixels():
