@@ -282,7 +282,7 @@ class Collection:
     def rebuild(self, kind: IndexKindChoice | None = None) -> list[str]:
         """Rebuild every index from the catalog, delete index files of deleted models, and return where each index is.
 
-        `kind` sets the kind of index from now on.
+        `kind` sets the kind of index from now on. Raises `CollectionNotWritable` if an index cannot be written.
         """
         with self._write() as writer:
             return maintenance.rebuild(writer, kind)

@@ -187,7 +187,8 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
 def rebuild(writer: CatalogWriter, choice: IndexKindChoice | None = None) -> list[str]:
     """Rebuild the index of every model from the catalog, delete other index files, and return where each new one is.
 
-    `choice` sets the kind of index from now on; None keeps the kind that was chosen before.
+    `choice` sets the kind of index from now on; None keeps the kind that was chosen before. Raises
+    `CollectionNotWritable` if an index cannot be written.
     """
     if choice is not None:
         write_kind_choice(writer, choice)
@@ -195,7 +196,7 @@ def rebuild(writer: CatalogWriter, choice: IndexKindChoice | None = None) -> lis
         indexes.discard()
         fingerprints = [stored.fingerprint for stored in writer.list_models()]
         for fingerprint in fingerprints:
-            indexes.refresh(fingerprint)
+            indexes.refresh(fingerprint, must_save=True)
         return [indexes.describe_location(fingerprint) for fingerprint in fingerprints]
 
 

@@ -18,6 +18,7 @@ from simsearch.index.files import is_intact
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, NOBODY, as_bound_user, draw_picture
 from tests.support import oneshot
+from tests.support.milvus_catalogs import add_images, unit_rows
 
 
 @pytest.fixture
@@ -214,6 +215,24 @@ def test_verify_reports_dangling_rows(indexed: Path):
     change(indexed, "DELETE FROM images WHERE id = 3")
     with Collection.open(indexed) as opened:
         assert any("missing row of images" in line for line in opened.verify().problems)
+
+
+def test_a_rebuild_whose_file_cannot_be_written_does_not_succeed(collection: Path):
+    resource = pytest.importorskip("resource")
+    with CatalogWriter.open_or_create(collection) as writer:
+        add_images(writer, unit_rows(3000, 64))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+        advice = "check the permissions and the disk"
+        with (
+            Collection.open(collection) as opened,
+            pytest.raises(CollectionNotWritable, match=rf"\.faiss cannot be written .*; {advice}"),
+        ):
+            opened.rebuild()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert oneshot.rebuild(collection) == [cache_of(collection).name]
 
 
 def test_files_that_cannot_be_checked_are_not_called_missing(open_folder: Path):

@@ -146,10 +146,11 @@ class IndexCache:
 
     # Maintenance
 
-    def refresh(self, fingerprint: str) -> None:
+    def refresh(self, fingerprint: str, *, must_save: bool = False) -> None:
         """Bring the file of a model up to date after writing to the catalog; transformed vectors wait for a search.
 
-        Raises `DiskFull`; after another write error the next search updates the file.
+        Raises `DiskFull`; after another write error the next search updates the file, or with `must_save`
+        `CollectionNotWritable` is raised.
         """
         delete_temporary_files(self._folder)
         try:
@@ -157,6 +158,10 @@ class IndexCache:
         except OSError as error:
             if error.errno == errno.ENOSPC or "No space" in str(error):
                 raise make_disk_full_error(self._folder) from error
+            if must_save:
+                problem = f"{self.locate_file(fingerprint)} cannot be written ({error.strerror or error})"
+                advice = "check the permissions and the disk, then run `simsearch rebuild` again"
+                raise CollectionNotWritable(str(self._folder), problem, advice) from error
 
     def discard(self, fingerprint: str | None = None) -> None:
         """Delete the index files of a model, or of all models, deleted ones included.

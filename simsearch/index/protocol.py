@@ -106,8 +106,11 @@ class IndexBackend(Protocol):
         """Open an index that holds all vectors of a model unquantized, in memory or memory-mapped."""
         ...
 
-    def refresh(self, fingerprint: str) -> None:
-        """Bring the index of a model up to date after writing to the catalog."""
+    def refresh(self, fingerprint: str, *, must_save: bool = False) -> None:
+        """Bring the index of a model up to date after writing to the catalog.
+
+        Where a file cannot be written, a later search writes it; with `must_save`, `CollectionNotWritable` is raised.
+        """
         ...
 
     def discard(self, fingerprint: str | None = None) -> None:

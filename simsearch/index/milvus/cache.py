@@ -102,7 +102,7 @@ class MilvusIndexCache:
         """Open all vectors as an exact index in memory, from a FAISS file."""
         return self._files.open_exact_index(fingerprint, transform)
 
-    def refresh(self, fingerprint: str) -> None:
+    def refresh(self, fingerprint: str, *, must_save: bool = False) -> None:
         """Synchronize Milvus after writing to the catalog."""
         self.push(fingerprint, is_thorough=False)
 
