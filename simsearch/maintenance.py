@@ -168,6 +168,7 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
     if not problems:
         for stored in catalog.list_models():
             problems += _check_vectors(catalog, stored)
+            problems += cache.find_damage(stored)
             notes += cache.find_problems(stored)
     local = [path for path in catalog.iterate_paths() if not is_remote(path)]
     missing, unreachable = _find_missing_files(local)

@@ -26,6 +26,7 @@ from simsearch.index.files import (
     read_stamp,
 )
 from simsearch.index.info import FaissIndexInfo, IndexDetails
+from simsearch.index.integrity import BACKGROUND_LIMIT_BYTES
 from simsearch.index.protocol import Index, VectorTransform
 from simsearch.index.update import FaissIndex, IndexSpec, IndexUpdater
 from simsearch.store.catalog import Catalog, StoredModel
@@ -40,13 +41,20 @@ _REWRITE_LIMIT_BYTES = 64 << 20
 class IndexCache:
     """The indexes of a collection's models in FAISS files: an `IndexBackend`.
 
-    An exact index of up to `rewrite_limit_bytes` is rewritten for every change instead of getting a delta file.
+    An exact index of up to `rewrite_limit_bytes` is rewritten for every change instead of getting a delta file. Files
+    of up to `background_limit_bytes` are compared with their digests before they are used, larger ones meanwhile.
     """
 
-    def __init__(self, catalog: Catalog, *, rewrite_limit_bytes: int = _REWRITE_LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        rewrite_limit_bytes: int = _REWRITE_LIMIT_BYTES,
+        background_limit_bytes: int = BACKGROUND_LIMIT_BYTES,
+    ) -> None:
         self._catalog = catalog
         self._folder = catalog.folder
-        self._updater = IndexUpdater(catalog, rewrite_limit_bytes)
+        self._updater = IndexUpdater(catalog, rewrite_limit_bytes, background_limit_bytes)
         self._open_indexes: dict[Path, tuple[IndexStamp, FaissIndex]] = {}
         self._exact_indexes: dict[Path, tuple[IndexStamp, ExactIndex]] = {}
 
@@ -115,6 +123,8 @@ class IndexCache:
         if held is None:
             return None
         stamp, index = held
+        if index.is_damaged:
+            return None
         label = "" if transform is None else transform.label
         now = (self._catalog.uuid, self._find_model(fingerprint).change_token, label)
         return index if (stamp.collection, stamp.change_token, stamp.derivation) == now else None
@@ -189,17 +199,25 @@ class IndexCache:
         self._open_indexes.clear()
 
     def find_problems(self, stored: StoredModel) -> list[str]:
-        """Check the index files of a model; one line for each problem."""
+        """As `IndexBackend` says: files that are missing, incomplete or not up to date."""
         problems = []
         remedy = "the next query, or `simsearch rebuild`, rebuilds it"
-        for file in (self.locate_file(stored.fingerprint), *self._find_transform_files(stored.fingerprint)):
+        for file in self._list_model_files(stored.fingerprint):
             delta = locate_delta(file)
-            damaged = [part.name for part in (file, delta) if not is_intact(part) and (part == file or part.exists())]
-            if damaged:
-                problems.append(f"{damaged[0]} is missing or damaged; {remedy}")
+            torn = [
+                part.name for part in (file, delta) if read_footer(part) is None and (part == file or part.exists())
+            ]
+            if torn:
+                problems.append(f"{torn[0]} is missing or incomplete; {remedy}")
             elif not self._is_file_current(file, stored):
                 problems.append(f"{file.name} is not up to date with the catalog; {remedy}")
         return problems
+
+    def find_damage(self, stored: StoredModel) -> list[str]:
+        """As `IndexBackend` says: complete files whose content does not match their digest."""
+        parts = [part for file in self._list_model_files(stored.fingerprint) for part in (file, locate_delta(file))]
+        damaged = [part.name for part in parts if read_footer(part) is not None and not is_intact(part)]
+        return [f"the content of {name} is damaged; run `simsearch rebuild`" for name in damaged]
 
     def describe(self, stored: StoredModel) -> FaissIndexInfo:
         """As `IndexBackend` says."""
@@ -214,8 +232,12 @@ class IndexCache:
         return FaissIndexInfo(kind, details, n_added, delta.n_removed)
 
     def _delete_model_files(self, fingerprint: str) -> None:
-        for file in (self.locate_file(fingerprint), *self._find_transform_files(fingerprint)):
+        for file in self._list_model_files(fingerprint):
             self._delete_files(file)
+
+    def _list_model_files(self, fingerprint: str) -> list[Path]:
+        """The base files of a model: that of its vectors, which may be missing, and those of transformed vectors."""
+        return [self.locate_file(fingerprint), *self._find_transform_files(fingerprint)]
 
     def _delete_files_of_deleted_models(self) -> None:
         """Delete what a prune left that was killed, or could not delete it. Files that are not ours stay."""

@@ -27,6 +27,11 @@ class BaseIndex(Searchable, Protocol):
         """As `Index` says."""
         ...
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file of the index is known to be damaged."""
+        ...
+
     def select(self, ids: Ids) -> Searchable:
         """Select the vectors with these ids (m,); ids that are not in the index are ignored."""
         ...
@@ -72,6 +77,11 @@ class DeltaIndex(_CombinedIndex):
     def notes(self) -> tuple[str, ...]:
         """As `Index` says."""
         return self.base.notes
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file of the base is known to be damaged."""
+        return self.base.is_damaged
 
     def select_matching(self, _condition: Condition, find_ids: Callable[[], Ids]) -> Searchable:
         """As `Index` says."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from simsearch.index.faiss_calls import make_id_selector, range_search_faiss, search_faiss
 from simsearch.index.files import IndexStamp, map_index, read_index, write_index
+from simsearch.index.integrity import FileCheck
 from simsearch.index.protocol import Ids, Searchable, Vectors
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ _COPY_LIMIT = 512
 class ExactIndex:
     """Exact inner-product search over unit vectors with the catalog's view ids."""
 
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, index: faiss.IndexIDMap, *, is_mapped: bool = False) -> None:
+    def __init__(
+        self, index: faiss.IndexIDMap, *, is_mapped: bool = False, file_check: FileCheck | None = None
+    ) -> None:
         self._index = index
+        self._file_check = file_check
         self._is_mapped = is_mapped
         self._sorted_positions: tuple[Ids, NDArray[np.intp]] | None = None
 
@@ -37,9 +39,9 @@ class ExactIndex:
         return cls(faiss.IndexIDMap(faiss.IndexFlatIP(width)))
 
     @classmethod
-    def open_mapped(cls, file: Path) -> ExactIndex:
+    def open_mapped(cls, file: Path, file_check: FileCheck | None = None) -> ExactIndex:
         """Open the index in `file` memory-mapped, for searching only."""
-        return cls(map_index(file), is_mapped=True)
+        return cls(map_index(file), is_mapped=True, file_check=file_check)
 
     @classmethod
     def read(cls, file: Path) -> ExactIndex:
@@ -48,6 +50,16 @@ class ExactIndex:
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `Index` says."""
+        return () if self._file_check is None else self._file_check.notes
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file of the index is known to be damaged."""
+        return self._file_check is not None and self._file_check.is_damaged
 
     @property
     def ids(self) -> Ids:

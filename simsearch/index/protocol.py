@@ -122,7 +122,11 @@ class IndexBackend(Protocol):
         ...
 
     def find_problems(self, stored: StoredModel) -> list[str]:
-        """Check the indexes of a model; one line for each problem."""
+        """Find what the next query repairs, or the user should know; one line for each problem."""
+        ...
+
+    def find_damage(self, stored: StoredModel) -> list[str]:
+        """Find damage that may have given wrong results; one line for each file."""
         ...
 
     def describe(self, stored: StoredModel) -> IndexInfo:

@@ -18,6 +18,7 @@ from simsearch.index.exact import is_in_sorted
 from simsearch.index.faiss_calls import make_id_selector, search_faiss
 from simsearch.index.files import IndexFooter, IndexStamp, map_index, read_index, write_index
 from simsearch.index.info import IndexDetails
+from simsearch.index.integrity import FileCheck
 from simsearch.index.kinds import KINDS, IndexKind
 from simsearch.index.protocol import Ids, Searchable, VectorReader, Vectors
 
@@ -40,17 +41,26 @@ MIN_CANDIDATES = 18
 class QuantizedIndex:
     """Unit vectors with ids, held as codes. `vector_reader` reads the full vectors."""
 
-    def __init__(self, faiss_index: Any, details: IndexDetails, vector_reader: VectorReader) -> None:
+    def __init__(
+        self,
+        faiss_index: Any,
+        details: IndexDetails,
+        vector_reader: VectorReader,
+        file_check: FileCheck | None = None,
+    ) -> None:
         self.faiss_index = faiss_index
         self.details = details
         self.kind: IndexKind = KINDS[details.kind]
         self.vector_reader = vector_reader
+        self._file_check = file_check
         self._sorted_ids: Ids | None = None
 
     @classmethod
-    def open_mapped(cls, file: Path, footer: IndexFooter, vector_reader: VectorReader) -> QuantizedIndex:
+    def open_mapped(
+        cls, file: Path, footer: IndexFooter, vector_reader: VectorReader, file_check: FileCheck | None = None
+    ) -> QuantizedIndex:
         """Open the index in `file` memory-mapped, for searching only."""
-        return cls(map_index(file), IndexDetails(**footer.facts), vector_reader)
+        return cls(map_index(file), IndexDetails(**footer.facts), vector_reader, file_check)
 
     @classmethod
     def read(cls, file: Path, footer: IndexFooter, vector_reader: VectorReader) -> QuantizedIndex:
@@ -73,12 +83,18 @@ class QuantizedIndex:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A note that results are approximate, with the measured recall."""
+        """A note that results are approximate, with the measured recall, and a note about the file where it is due."""
         details = self.details
         return (
+            *(() if self._file_check is None else self._file_check.notes),
             f"approximate: {details.kind} index, recall@10 {details.recall_at_10:.3f} (measured with "
             f"{details.n_queries} of {details.n_vectors:,} vectors); exact: `simsearch rebuild --index-kind flat`",
         )
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file of the index is known to be damaged."""
+        return self._file_check is not None and self._file_check.is_damaged
 
     def read_vectors(self, ids: Ids) -> Vectors:
         """Read the vectors (m, d) of ids (m,), all of which are in the index."""

@@ -22,6 +22,7 @@ from simsearch.index.files import (
     read_removed_ids,
 )
 from simsearch.index.info import IndexDetails
+from simsearch.index.integrity import check_damage
 from simsearch.index.kinds import AUTO, IndexKind, read_kind_choice
 from simsearch.index.protocol import Ids, Vectors, VectorTransform
 from simsearch.index.quantized import QuantizedIndex
@@ -84,12 +85,14 @@ class UpdatedIndex:
 class IndexUpdater:
     """Opens, catches up and builds indexes from the catalog. To be called within a read transaction.
 
-    An exact index of up to `rewrite_limit_bytes` is rewritten for every change instead of getting a delta file.
+    An exact index of up to `rewrite_limit_bytes` is rewritten for every change instead of getting a delta file. Files
+    of up to `background_limit_bytes` are compared with their digests before they are used, larger ones meanwhile.
     """
 
-    def __init__(self, catalog: Catalog, rewrite_limit_bytes: int) -> None:
+    def __init__(self, catalog: Catalog, rewrite_limit_bytes: int, background_limit_bytes: int) -> None:
         self._catalog = catalog
         self._rewrite_limit_bytes = rewrite_limit_bytes
+        self._background_limit_bytes = background_limit_bytes
 
     def open_index(self, spec: IndexSpec) -> UpdatedIndex:
         """Open the index from its files where they are up to date; otherwise update or build it."""
@@ -113,14 +116,17 @@ class IndexUpdater:
             delta = read_footer(spec.delta_file)
             if footer.stamp.has_same_state(spec.stamp) or delta is None:
                 return UpdatedIndex(base)
+            check_damage(spec.delta_file, self._background_limit_bytes)
             removed = read_removed_ids(spec.delta_file, delta)
             return UpdatedIndex(DeltaIndex(base, ExactIndex.open_mapped(spec.delta_file), removed))
         return None
 
     def _open_base(self, spec: IndexSpec, footer: IndexFooter) -> ExactIndex | QuantizedIndex:
+        """Open the memory-mapped base. Raises `OSError` where it is damaged, as far as that is known already."""
+        check = check_damage(spec.file, self._background_limit_bytes)
         if footer.stamp.kind == "flat":
-            return ExactIndex.open_mapped(spec.file)
-        return QuantizedIndex.open_mapped(spec.file, footer, lambda ids: self._read_vectors(spec, ids))
+            return ExactIndex.open_mapped(spec.file, check)
+        return QuantizedIndex.open_mapped(spec.file, footer, lambda ids: self._read_vectors(spec, ids), check)
 
     # From the catalog
 

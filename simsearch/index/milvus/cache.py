@@ -11,7 +11,7 @@ from typing import Any
 from simsearch.errors import CollectionBusy, CollectionNotWritable, ModelNotIndexed, StoreUnavailable
 from simsearch.index.cache import IndexCache
 from simsearch.index.exact import ExactIndex
-from simsearch.index.files import is_intact
+from simsearch.index.files import read_footer
 from simsearch.index.milvus.client import MilvusConnection, MilvusTable
 from simsearch.index.milvus.config import MilvusConfig, SyncRecord
 from simsearch.index.milvus.expected_rows import open_expected_rows
@@ -161,6 +161,10 @@ class MilvusIndexCache:
         remedy = "run `simsearch push` to repair it" if is_current else "the next query repairs it"
         return [f"{self._config.label}: {line}; {remedy}" for line in found] + self._check_files(stored)
 
+    def find_damage(self, stored: StoredModel) -> list[str]:
+        """As `IndexBackend` says: damaged files of transformed vectors."""
+        return self._files.find_damage(stored)
+
     def describe(self, stored: StoredModel) -> MilvusIndexInfo:
         """Implement `IndexBackend`."""
         uri, name = self._config.uri, self._build_table_name(stored.fingerprint)
@@ -242,9 +246,9 @@ class MilvusIndexCache:
         return lines + [f"{n_wrong:,} vectors of {stored.fingerprint} differ from the catalog"] * bool(n_wrong)
 
     def _check_files(self, stored: StoredModel) -> list[str]:
-        """List damaged files of transformed vectors. Outdated files are not damaged: the next query updates them."""
+        """List incomplete files of transformed vectors. Outdated files are not damaged: the next query updates them."""
         found = sorted(self._catalog.folder.glob(f"{stored.fingerprint}[.~]*"))
-        torn = [file.name for file in found if file.suffix in (".faiss", ".recent") and not is_intact(file)]
+        torn = [file.name for file in found if file.suffix in (".faiss", ".recent") and read_footer(file) is None]
         return [f"{name} is incomplete; the next query that needs it rebuilds it" for name in torn]
 
     def _open_table(self, stored: StoredModel) -> MilvusTable:
