@@ -13,8 +13,8 @@ from simsearch.errors import ImageError
 MAX_SCANS = 500
 """Scans of a JPEG of any size. Encoders write 10 (libjpeg) to about 20 (mozjpeg)."""
 
-MAX_SCANNED_MEGAPIXELS = 2500
-"""Megapixels times scans, for more than `_USUAL_SCANS`. One scan takes 0.7 to 1.6 ms per megapixel, so 2 to 4 s."""
+MAX_SCANNED_MEGAPIXELS = 1000
+"""Megapixels times scans, for more than `_USUAL_SCANS`. A scan takes 0.7 to 1.6 ms per megapixel, so 0.7 to 1.6 s."""
 
 MAX_SEGMENTS = 10_000
 """Steps to the first scan of a JPEG. Each takes 1 us; a color profile and a depth map have some hundreds."""

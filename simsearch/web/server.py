@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -24,10 +26,11 @@ HEAD_TIMEOUT_S = 10.0
 """Time for a request's head (request line and headers) to arrive."""
 
 _KEEP_ALIVE_S = 15
-_SHUTDOWN_S = 6
+_SHUTDOWN_S = 5
 """Time for requests in progress to finish after a signal; the threads then have two seconds more."""
 
 _MAX_CONNECTIONS = 512
+_REPEAT_S = 60.0  # between equal lines of the log
 
 
 def bind_socket(settings: ServerSettings) -> socket.socket:
@@ -76,12 +79,39 @@ def run_server(server: uvicorn.Server, engine: SearchEngine, bound: socket.socke
 
 def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
     """Make the server of a started engine; `on_ready` is called once it accepts requests."""
+    _limit_repeated_lines()
     config = uvicorn.Config(
         _report_requests(make_app(engine, fetcher)), http=_HeadTimeoutProtocol, ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=_MAX_CONNECTIONS, backlog=256,
     )  # fmt: skip
     return _NotifyingServer(config, on_ready)
+
+
+class RepeatFilter(logging.Filter):
+    """Lets one of equal warnings pass in a time, so that refused connections do not fill the log of a server."""
+
+    def __init__(self, repeat_s: float = _REPEAT_S) -> None:
+        super().__init__()
+        self._repeat_s = repeat_s
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record passes: every error, and a warning that has not been logged for a while."""
+        if record.levelno != logging.WARNING:
+            return True
+        text, now = str(record.msg), time.monotonic()  # without its arguments, of which there may be any number
+        if now - self._last.get(text, -self._repeat_s) < self._repeat_s:
+            return False
+        self._last[text] = now
+        return True
+
+
+def _limit_repeated_lines() -> None:
+    """Limit what uvicorn logs about refused connections and invalid requests. One filter serves all servers."""
+    logger = logging.getLogger("uvicorn.error")
+    if not any(isinstance(one, RepeatFilter) for one in logger.filters):
+        logger.addFilter(RepeatFilter())
 
 
 class _NotifyingServer(uvicorn.Server):

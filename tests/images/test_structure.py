@@ -31,8 +31,8 @@ def test_a_jpeg_of_many_scans_is_refused():
 
 
 def test_a_large_jpeg_of_many_scans_is_refused_by_its_size_and_scans_together():
-    failure = failure_of(with_scans(4000, 200))
-    assert failure.problem == "JPEG with more than 156 scans of 16 megapixels"
+    failure = failure_of(with_scans(4000, 63))
+    assert failure.problem == "JPEG with more than 62 scans of 16 megapixels"
     assert picture_of(with_scans(500, 200)).width == 500
 
 

@@ -90,6 +90,17 @@ def test_a_thread_that_goes_on_and_on_does_not_keep_the_server_from_stopping(col
         assert process.wait(10) == 0
 
 
+def test_requests_that_are_no_http_are_logged_once_and_not_each_time(collection: Path):
+    process, address = start("--in", str(collection), "--port", "0")
+    port = int(address.rsplit(":", 1)[1].rstrip("/"))
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    process.terminate()
+    assert process.communicate(timeout=30)[1].splitlines() == ["Invalid HTTP request received."]
+
+
 def test_a_public_address_gets_a_generated_token(collection: Path):
     process, entry = start("--in", str(collection), "--host", "0.0.0.0", "--port", "0")
     token = entry.partition("login?token=")[2]
