@@ -22,6 +22,9 @@ MAX_SEGMENTS = 10_000
 MAX_CHUNKS = 100_000
 """Chunks of a PNG. Each takes 1 to 3 us, and libpng writes 8 kB in each: 800 MB."""
 
+MAX_BLOCKS = 100_000
+"""Blocks of a GIF before its first picture. Each takes 0.5 to 0.8 us, so 0.1 s together."""
+
 MAX_TEXT_BYTES = 32_000_000
 """Size of a PPM whose samples are written as text. A megabyte takes 0.1 s."""
 
@@ -50,6 +53,9 @@ def check_structure(data: bytes, path: str) -> None:
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
         if not _has_few_chunks(data):
             raise ImageError(path, f"PNG with more than {MAX_CHUNKS:,} chunks", _ADVICE)
+    elif data.startswith(b"GIF8"):
+        if not _has_few_blocks(data):
+            raise ImageError(path, f"GIF with more than {MAX_BLOCKS:,} blocks before its first picture", _ADVICE)
     else:
         check_ppm_header(data, path)
         if data.startswith((b"P1", b"P2", b"P3")) and len(data) > MAX_TEXT_BYTES:
@@ -119,3 +125,21 @@ def _has_few_chunks(data: bytes) -> bool:
             return True
         position += 12 + int.from_bytes(data[position : position + 4])
     return False
+
+
+def _has_few_blocks(data: bytes) -> bool:
+    """Whether the first picture of a GIF comes after at most `MAX_BLOCKS` blocks of extensions."""
+    if len(data) < 13:
+        return True
+    n_blocks = 0
+    position = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
+    while data[position : position + 1] == b"!":
+        position += 2
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+            n_blocks += 1
+            if n_blocks > MAX_BLOCKS:
+                return False
+        position += 1
+        n_blocks += 1
+    return n_blocks <= MAX_BLOCKS

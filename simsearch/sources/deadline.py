@@ -7,7 +7,6 @@ The timeout of a socket limits one call only, so a server that sends a byte now 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
@@ -66,9 +65,8 @@ class Deadline:
 
     def _watch(self, connected: socket.socket) -> None:
         """Shut this socket down at the end. The copy stays valid when TLS takes the socket over."""
-        copy = socket.socket(connected.family, connected.type, connected.proto, os.dup(connected.fileno()))
         with self._lock:
-            self._sockets.append(copy)
+            self._sockets.append(connected.dup())
         if self.is_over:  # the timer may have run already
             self._shut_down()
 

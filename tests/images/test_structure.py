@@ -64,6 +64,14 @@ def test_a_png_of_many_chunks_is_refused():
     assert picture_of(with_chunks(1000)).format == "PNG"
 
 
+@pytest.mark.parametrize("extension", [b"!\xfe\1a\0" * 60_000, b"!\xfe" + b"\1a" * 100_001 + b"\0"])
+def test_a_gif_of_many_blocks_is_refused(extension: bytes):
+    data = encode(Image.new("P", (8, 8)), "GIF")
+    start = 13 + (3 << ((data[10] & 7) + 1))
+    assert failure_of(data[:start] + extension + data[start:]).problem.startswith("GIF with more than 100,000 blocks")
+    assert picture_of(data[:start] + extension[:40] + b"\0" + data[start:]).format == "GIF"
+
+
 @pytest.mark.parametrize("kind", [b"P2", b"P5", b"P6"])
 @pytest.mark.parametrize("blanks", [b" " * 70_000, b"\n#" + b"x" * 70_000 + b"\n"])
 def test_a_ppm_with_a_long_header_is_refused(kind: bytes, blanks: bytes, tmp_path):
