@@ -143,7 +143,7 @@ def test_shards_of_another_run_are_not_read_deleted_or_overwritten(tmp_path: Pat
 
 
 def test_shards_of_a_killed_run_count_as_the_collections_own(photos: Path, collection: Path):
-    kept = ShardFolder(collection, "builtin-1").write_shard(0, bytes(10_000))
+    kept = ShardFolder(collection, "builtin-0123456789abcdef").write_shard(0, bytes(10_000))
     oneshot.ingest(collection, [photos], HISTOGRAM)  # a place that holds nothing else is free
     with Collection.open(collection) as opened:
         size_bytes = opened.info().to_dict()["size_bytes"]
