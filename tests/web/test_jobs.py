@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,6 @@ def test_duplicates_are_searched_again_when_the_collection_has_changed(
         change(photos, collection)
         after = jobs.find_duplicates(opened, "exact")
         paths = {path for group in after.future.result(60).groups for member in group.members for path in member.paths}
-    jobs.close()
+    assert jobs.close(time.monotonic() + 10)
     assert (after is not before) == is_new
     assert (str(photos / "a" / "renamed.png") in paths) == (change is rename)
