@@ -19,9 +19,6 @@ from simsearch.index.backends import open_index_backend
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.index.milvus.config import StoreChoice
 from simsearch.index.protocol import IndexBackend
-from simsearch.ingest.pipeline import Progress
-from simsearch.ingest.run import IngestOptions, IngestReport, run_ingest
-from simsearch.interchange.annotations import AnnotationReport, annotate, clear_columns
 from simsearch.maintenance import CollectionInfo, PruneReport, Verification
 from simsearch.models.choice import ModelChoice
 from simsearch.models.embedder import Embedder
@@ -44,6 +41,9 @@ if TYPE_CHECKING:
     from simsearch.duplicates.options import DuplicateOptions
     from simsearch.duplicates.results import DuplicateReport
     from simsearch.index.milvus.migrate import PushReport
+    from simsearch.ingest.pipeline import Progress
+    from simsearch.ingest.run import IngestReport
+    from simsearch.interchange.annotations import AnnotationReport
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
     from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
@@ -158,6 +158,8 @@ class Collection:
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
         """
+        from simsearch.ingest.run import IngestOptions, run_ingest  # a query starts sooner without it
+
         options = IngestOptions(
             sources=tuple(os.fspath(source) for source in sources),
             choice=choice or ModelChoice(),
@@ -329,6 +331,8 @@ class Collection:
 
         Raises `SourceError` when the file cannot be read, or none of its images is in the collection.
         """
+        from simsearch.interchange.annotations import annotate
+
         with self._write() as writer:
             return annotate(writer, Path(file))
 
@@ -338,6 +342,8 @@ class Collection:
 
         Raises `UsageError` when there is no such column.
         """
+        from simsearch.interchange.annotations import clear_columns
+
         with self._write() as writer:
             return clear_columns(writer, columns)
 
