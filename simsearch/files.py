@@ -26,7 +26,7 @@ class NotRegularFile(OSError):
 def open_regular_file(path: str | Path) -> BinaryIO:
     """Open a regular file for reading, and never wait: neither for the writer of a pipe, nor for a device.
 
-    Some files of the kernel are regular by their mode and still have no data yet; reading them fails at once. Raises
+    Some kernel files (`/proc/kmsg`) are regular by their mode but have no data yet; reading them fails at once. Raises
     `NotRegularFile`, other `OSError`, and `ValueError` where the path contains a NUL.
     """
     _check_is_regular(os.stat(path))  # opening some devices has an effect

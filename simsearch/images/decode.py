@@ -108,7 +108,7 @@ def read_raw_file(path: str, *, has_picture_extension: bool, max_pixels: int) ->
                 _check_beginning(file, path, max_pixels)
             if before.st_size > max_pixels * _BYTES_PER_PIXEL:
                 raise _make_too_large_error(path, f"{before.st_size / 1e6:.0f} MB", max_pixels)
-            data = file.read(before.st_size + 1) or b""  # a file without an end, as of the kernel, has the size 0
+            data = file.read(before.st_size + 1) or b""  # an endless kernel file reports the size 0
             after = os.fstat(file.fileno())
     except NotRegularFile as error:
         raise UnreadableFile(path, str(error), "give the path of a picture file") from error

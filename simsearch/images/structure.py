@@ -1,6 +1,6 @@
 """Limits on the structure of a picture file: what takes long to decode is refused before it is decoded.
 
-A small file may ask for minutes of work: a JPEG with hundreds of scans over all pixels, a PNG of millions of chunks.
+A small file can take minutes to decode: a JPEG with hundreds of scans over all pixels, a PNG of millions of chunks.
 The counting stops at its limit. Times were measured on one core of 2.5 GHz or so.
 """
 
@@ -37,7 +37,7 @@ _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed 0xF
 _PPM_BLANKS = re.compile(rb"(?:[ \t-\r]+|#[^\r\n]*)*")
 _PPM_SIGNATURES = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P0", b"Pf", b"PF", b"Py")
 _N_PPM_TOKENS = 5
-_ADVICE = "save it anew with an image editor"
+_ADVICE = "open it in an image editor and save it again"
 
 
 def check_structure(data: bytes, path: str) -> None:

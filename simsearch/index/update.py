@@ -144,7 +144,7 @@ class IndexUpdater:
     def _can_catch_up(self, spec: IndexSpec, footer: IndexFooter) -> bool:
         """Whether the base has an earlier state of the same vectors, and not one of another history of the catalog.
 
-        When an older copy of a catalog comes back, ids are given again, to other pictures.
+        After an older copy of a catalog is restored, the same ids are assigned to other pictures.
         """
         is_same = footer.stamp.has_same_source(spec.stamp)
         return is_same and self._catalog.has_had_state(spec.stored.id, footer.stamp.change_token)

@@ -82,7 +82,7 @@ def _make_environment(package: str) -> jinja2.Environment:
 
 @functools.cache
 def _make_markdown_environment() -> jinja2.Environment:
-    environment = jinja2.Environment(  # noqa: S701: Markdown has escaping of its own, `finalize`
+    environment = jinja2.Environment(  # `finalize` escapes values for Markdown
         loader=jinja2.FunctionLoader(_read_template),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -96,7 +96,7 @@ def _write_vectors(views: ModelViews, chosen: NDArray[np.int64], file: Path) -> 
 
 
 def _write_metadata(records: Sequence[ViewRecord], image_columns: tuple[str, ...], file: Path) -> None:
-    """Write a header and a line per point; the projector splits at every tab and line end, and knows no quotes."""
+    """Write a header and a line per point; the projector splits at every tab and line end, without quotes."""
     labels = derive_folder_labels([record.path for record in records])
     names = ["name", *(["class"] if labels else []), "path", "image_id", *image_columns]
     with file.open("w", encoding="utf-8", newline="\n") as stream:

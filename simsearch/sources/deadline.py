@@ -15,7 +15,7 @@ from typing import Self
 
 
 class Deadline:
-    """A time limit in s for everything that is done within its `with` block over sockets that it knows.
+    """A time limit in s for all network calls in its `with` block, on sockets that `connect` opened.
 
     Only the lookup of a host name cannot be ended; the resolver of the system limits it.
     """

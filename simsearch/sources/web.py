@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 64_000_000
 _TIMEOUT_S = 30.0
 _READ_TIMEOUT_S = 10.0
-_MAX_REDIRECTS = 5
-_CHUNK_BYTES = 1 << 16
-_REDIRECT_CODES = (301, 302, 303, 307, 308)
+MAX_REDIRECTS = 5
+CHUNK_BYTES = 1 << 16
+REDIRECT_CODES = (301, 302, 303, 307, 308)
 _RETRYABLE_CODES = frozenset(
     {408, 425, 429, *range(500, 600)} - {501, 505}
 )  # a server that lacks a feature still lacks it later
@@ -95,8 +95,8 @@ def _exchange(url: str, deadline: Deadline, *, method: str, head_bytes: int | No
 
 
 def _translate_http_error(error: urllib.error.HTTPError, url: str) -> UnreadableFile:
-    if error.code in _REDIRECT_CODES:
-        problem = f"there are more than {_MAX_REDIRECTS} redirects, or one to an address that is not http or https"
+    if error.code in REDIRECT_CODES:
+        problem = f"there are more than {MAX_REDIRECTS} redirects, or one to an address that is not http or https"
         return UnreadableFile(url, problem, "give the final address")
     problem = f"the server answers {error.code} {error.reason}"
     if error.code in _RETRYABLE_CODES:
@@ -128,7 +128,7 @@ def _build_opener(deadline: Deadline) -> urllib.request.OpenerDirector:
     import urllib.request
 
     class Redirects(urllib.request.HTTPRedirectHandler):
-        max_redirections = _MAX_REDIRECTS
+        max_redirections = MAX_REDIRECTS
 
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
             """Refuse redirects to other schemes; Python's default handler would follow one to ftp."""
@@ -169,7 +169,7 @@ def _build_opener(deadline: Deadline) -> urllib.request.OpenerDirector:
 
 def _read_body(response: http.client.HTTPResponse, url: str, *, head_bytes: int | None, max_bytes: int) -> bytes:
     chunks, n_bytes = [], 0
-    while chunk := response.read1(_CHUNK_BYTES):
+    while chunk := response.read1(CHUNK_BYTES):
         n_bytes += len(chunk)
         chunks.append(chunk)
         if head_bytes is not None and n_bytes >= head_bytes:  # a server may ignore the requested range

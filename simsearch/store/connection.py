@@ -43,8 +43,8 @@ _MAX_LOCK_ATTEMPTS = 5
 def acquire_lock(folder: Path) -> filelock.BaseFileLock:
     """Acquire the lock for writing to the collection in `folder`; the caller releases it.
 
-    A run that creates a collection in vain deletes the lock file, too. A lock on a deleted file would exclude nobody:
-    it is released, and acquired again on the file that is there now.
+    A run that creates a collection and reads no picture deletes the lock file, too. A lock on a deleted file excludes
+    no process: it is released, and acquired again on the current file.
 
     Raises `CollectionBusy` when another process holds it, `CollectionNotWritable`.
     """

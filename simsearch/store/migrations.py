@@ -155,7 +155,7 @@ _CHANGES = (
     "PRAGMA user_version = 5",
 )
 
-# A counter starts again when a model is deleted or an older copy of the catalog comes back; a random token never does.
+# A counter starts again when a model is deleted or an older copy of the catalog is restored; a random token never does.
 _CHANGE_TOKENS = (
     # The tokens that a model's vectors have had, the current one included. Within this history an id never gets another
     # vector, so that an index with one of these tokens can be updated by the ids that differ.

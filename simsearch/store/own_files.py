@@ -17,9 +17,9 @@ _SHARD_FILE = re.compile(r"block-\d{6,}(-\d+)?\.parquet|\.shard-[0-9a-f]{16}\.pa
 
 
 def find_foreign_entry(folder: Path) -> str | None:
-    """Find the name of something in `folder` that is no leftover of a run that was killed while it made a collection.
+    """Find the name of an entry of `folder` that simsearch did not make; None where all entries are its own.
 
-    None where there is no such thing, or no folder.
+    Its own are the files that a run leaves when it is killed while it creates a collection.
     """
     if not folder.is_dir():
         return None
@@ -51,9 +51,9 @@ def delete_shards(folder: Path) -> None:
             if _is_shard(file):
                 with contextlib.suppress(OSError):
                     file.unlink()
-        with contextlib.suppress(OSError):  # it holds other things too
+        with contextlib.suppress(OSError):  # other files are in it
             place.rmdir()
-    with contextlib.suppress(OSError):  # the same, or there is no such folder
+    with contextlib.suppress(OSError):  # other files are in it, or the folder does not exist
         shards.rmdir()
 
 

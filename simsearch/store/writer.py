@@ -70,7 +70,7 @@ class CatalogWriter(Catalog):
         except CollectionNotWritable:
             if folder.exists():
                 raise
-            has_made_folder = _make_folder(folder)  # another run, which made the folder in vain, has just deleted it
+            has_made_folder = _make_folder(folder)  # another run has just deleted the folder of its empty collection
             writer = cls._open_locked(folder, create=True)
         writer._has_made_folder = has_made_folder
         return writer

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 
 from simsearch.errors import UnreadableFile, UsageError
 from simsearch.sources.deadline import Deadline
+from simsearch.sources.web import CHUNK_BYTES, MAX_REDIRECTS, REDIRECT_CODES
 
-_MAX_REDIRECTS = 5
 _SOCKET_TIMEOUT_S = 5.0
-_CHUNK_BYTES = 1 << 16
 _PORTS = {"http": 80, "https": 443}
-_REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _MAX_URL_LENGTH = 2000
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _UNICAST_IPV6 = ipaddress.ip_network("2000::/3")
@@ -99,7 +97,7 @@ class Fetcher:
         """
         first_url = url
         with Deadline(self.timeout_s) as deadline:
-            for _ in range(_MAX_REDIRECTS + 1):
+            for _ in range(MAX_REDIRECTS + 1):
                 try:
                     found = self._request(url, deadline)
                 except UnreadableFile as error:
@@ -111,7 +109,7 @@ class Fetcher:
                 if isinstance(found, bytes):
                     return found
                 url = urllib.parse.urljoin(url, found)
-        raise UnreadableFile(first_url, f"more than {_MAX_REDIRECTS} redirects", "use the final URL")
+        raise UnreadableFile(first_url, f"more than {MAX_REDIRECTS} redirects", "use the final URL")
 
     def _request(self, url: str, deadline: Deadline) -> bytes | str:
         """Send one request. Return the body, or the target of a redirect."""
@@ -120,7 +118,7 @@ class Fetcher:
         try:
             connection.request("GET", target.path, headers={"User-Agent": "simsearch", "Accept": "image/*"})
             response = connection.getresponse()
-            if response.status in _REDIRECT_STATUSES and (location := response.getheader("Location")):
+            if response.status in REDIRECT_CODES and (location := response.getheader("Location")):
                 return location
             if response.status != 200:
                 raise UnreadableFile(url, f"the server responded with status {response.status}", "check the URL")
@@ -147,7 +145,7 @@ class Fetcher:
 
     def _read(self, response: http.client.HTTPResponse, url: str) -> bytes:
         chunks, n_bytes = [], 0
-        while chunk := response.read1(_CHUNK_BYTES):
+        while chunk := response.read1(CHUNK_BYTES):
             n_bytes += len(chunk)
             if n_bytes > self.max_bytes:
                 raise UnreadableFile(

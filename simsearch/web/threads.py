@@ -1,4 +1,4 @@
-"""Threads that do the work of requests, and that a stopping server waits for no longer than it wants to."""
+"""Worker threads of the server, with a time limit for stopping them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 class WorkerThreads:
-    """A thread pool that knows what it runs. A thread cannot be stopped, so the last word is the end of the process."""
+    """A thread pool that records its unfinished calls.
+
+    Python cannot stop a thread: where calls are still running after `close`, only the end of the process ends them.
+    """
 
     def __init__(self, name: str, n_threads: int) -> None:
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix=name)

@@ -27,7 +27,7 @@ def with_chunks(n: int) -> bytes:
 
 def test_a_jpeg_of_many_scans_is_refused():
     failure = failure_of(with_scans(1000, MAX_SCANS + 1))
-    assert failure.reason == f"JPEG with more than {MAX_SCANS} scans; save it anew with an image editor"
+    assert failure.reason == f"JPEG with more than {MAX_SCANS} scans; open it in an image editor and save it again"
 
 
 def test_a_large_jpeg_of_many_scans_is_refused_by_its_size_and_scans_together():
