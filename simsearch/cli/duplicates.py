@@ -17,7 +17,15 @@ from simsearch.cli.options import (
     find_collection,
     to_pixels,
 )
-from simsearch.cli.output import ProgressBar, format_command_line, format_path, print_json, print_line, print_message
+from simsearch.cli.output import (
+    ProgressBar,
+    format_command_line,
+    format_path,
+    print_json,
+    print_line,
+    print_message,
+    print_paths0,
+)
 from simsearch.errors import UsageError
 from simsearch.text import format_size
 
@@ -55,12 +63,18 @@ def duplicates(
     ] = None,
     keep: Annotated[
         KeepRuleName | None,
-        typer.Option("--keep", help="Which file of a group to suggest to keep. Default: largest."),
+        typer.Option("--keep", help="First criterion for the file to keep; ties: other evidence. Default: largest."),
     ] = None,
     out: Annotated[
         list[str] | None,
-        typer.Option("--out", metavar="FILE", help="Write .html with thumbnails, .csv or .json. Repeatable."),
+        typer.Option(
+            "--out", metavar="FILE", help="Write .html, .csv, .json, or .sh, a script that moves files. Repeatable."
+        ),
     ] = None,
+    print0: Annotated[
+        bool,
+        typer.Option("--print0", help="Print only the paths that could be removed, each ended by a NUL, for xargs -0."),
+    ] = False,
     reject: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,14 +92,18 @@ def duplicates(
     """Find duplicate images in a collection, and suggest which files to keep. Nothing is ever deleted.
 
     The threshold of near duplicates is measured on the collection's own images, with edited copies of some of them. A
-    pair counts only if the pixels of both images match when aligned. With --reject or --unreject nothing is searched.
+    pair counts only if the pixels of both images match when aligned. A file is suggested for removal only if the kept
+    file has everything that it has; links and files with several names never are. With --reject or --unreject nothing
+    is searched.
 
-    Example:  simsearch duplicates --in indexes/photos --out duplicates.html
+    Example:  simsearch duplicates --in indexes/photos --out duplicates.html --out move.sh
     """
     from simsearch.collection import Collection
     from simsearch.models.weights import WeightsOptions
 
     folder = find_collection(in_)
+    if print0 and as_json:
+        raise UsageError("--print0 and --json cannot be combined", "give one of them")
     if reject or unreject:
         _update_rejections(folder, reject or [], unreject or [], as_json=as_json)
         return
@@ -112,6 +130,9 @@ def duplicates(
     for file in out or ():
         write_duplicates(report, context, file)
     _print_unreadable(report.unread)
+    if print0:
+        print_paths0(report.removable_paths)
+        return
     if as_json:
         print_json(context.to_dict() | report.to_dict())
         return
@@ -163,8 +184,8 @@ def _print_report(report: DuplicateReport) -> None:
     print_line(" ".join(summarize_duplicates(report)) + (f" That would free {format_size(size)}." if size else ""))
     if measured := report.calibration:
         print_line(
-            f"near: cosine of at least {measured.near_similarity:.3f} and matching pixels; {measured.recall:.1%} of "
-            f"edited copies are found, at most {measured.false_positive_rate:.2%} of images get a wrong duplicate"
+            f"near: cosine of at least {measured.near_similarity:.3f} and matching pixels; at most "
+            f"{measured.false_positive_rate:.2%} of images get a wrong duplicate, as estimated"
         )
 
 
@@ -174,10 +195,11 @@ def _print_group(number: int, group: DuplicateGroup) -> None:
     ids = ",".join(str(member.image_id) for member in group.members)
     print_line(f"{number}  {TIER_TITLES[group.tier]}  (images {ids})")
     lines = [
-        f"   {_SUGGESTION_LABELS[group.suggest_action(path)]:<8} {member.similarity:.3f}  "
-        f"{f'{member.width} x {member.height}':>13}  {format_size(member.size_bytes):>9}  {format_path(path)}"
+        f"   {_SUGGESTION_LABELS[file.action]:<8} {member.similarity:.3f}  "
+        f"{f'{member.width} x {member.height}':>13}  {format_size(member.size_bytes):>9}  {format_path(file.path)}"
+        f"{f'  ({file.reason})' if file.reason else ''}"
         for member in group.members
-        for path in member.paths
+        for file in member.files
     ]
     for line in lines[:_MAX_FILES_SHOWN]:
         print_line(line)

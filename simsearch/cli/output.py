@@ -44,6 +44,13 @@ def print_line(text: str) -> None:
         typer.echo(clean_text(text))
 
 
+def print_paths0(paths: Iterable[str]) -> None:
+    """Print paths on stdout byte by byte, each ended by a NUL character, for `xargs -0`."""
+    with _translate_stdout_errors():
+        for path in paths:
+            typer.echo(path.encode("utf-8", "surrogateescape") + b"\0", nl=False)
+
+
 def print_message(message: str) -> None:
     """Print a message for the user in one line on stderr, cleaned as `print_line` does."""
     typer.echo(clean_text(message), err=True)

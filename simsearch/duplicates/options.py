@@ -13,8 +13,9 @@ Tier = Literal["exact", "near", "similar"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
 KeepRule = Literal["largest", "oldest", "newest", "shortest-path"]
-"""The rule that selects the member of a group to keep: the most pixels, then bytes; the first or last date taken, or
-else modification time; the shortest path. Ties: the image that was indexed first."""
+"""The first criterion for the file of a group to keep: the most pixels; the first or last date taken, or else
+modification time; the shortest path. Ties are decided by the other evidence: size in px, camera data and date, color,
+sharpness, age, a name that is not that of a copy."""
 
 KEEP_RULES: tuple[KeepRule, ...] = get_args(KeepRule)
 

@@ -12,6 +12,15 @@ Action = Literal["keep", "remove", "look"]
 
 
 @dataclass(frozen=True, slots=True)
+class MemberFile:
+    """A file of an image in a group: what to do with it, and why."""
+
+    path: str
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GroupMember:
     """An image of a group with all its files, the file to keep first; upright size in px, size of one file in bytes.
 
@@ -19,51 +28,64 @@ class GroupMember:
     """
 
     image_id: int
-    paths: tuple[str, ...]
+    files: tuple[MemberFile, ...]
     width: int
     height: int
     size_bytes: int
     similarity: float
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of the files."""
+        return tuple(file.path for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
     """Images, or files of one image, that belong together: first the image to keep, then by falling similarity.
 
-    `kept_paths` and `removable_paths` are together all files of the group. Groups of `similar` images have no removable
-    files: these are different pictures. Nothing is deleted.
+    An image is in one group only. `kept_paths` and `removable_paths` are together all files of the group. A file is
+    removable if the kept file has everything that it has: it is no link, and is not larger, in color, or with camera
+    data where the kept file is not. Different pictures, of `similar` images, are never removable, only exact copies of
+    one of them. Nothing is deleted.
     """
 
     tier: Tier
     members: tuple[GroupMember, ...]
 
     @property
-    def paths(self) -> tuple[str, ...]:
+    def files(self) -> tuple[MemberFile, ...]:
         """All files of the group."""
-        return tuple(path for member in self.members for path in member.paths)
+        return tuple(file for member in self.members for file in member.files)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of all files of the group."""
+        return tuple(file.path for file in self.files)
 
     @property
     def kept_paths(self) -> tuple[str, ...]:
-        """The files to keep: one file, or all files of a `similar` group."""
-        return self.paths if self.tier == "similar" else self.paths[:1]
+        """The files that stay: to keep, or for a person to look at."""
+        return tuple(file.path for file in self.files if file.action != "remove")
 
     @property
     def removable_paths(self) -> tuple[str, ...]:
         """The files that can be removed."""
-        return self.paths[len(self.kept_paths) :]
+        return tuple(file.path for file in self.files if file.action == "remove")
 
     @property
     def freed_bytes(self) -> int:
         """The total size of the removable files."""
-        if self.tier == "similar":
-            return 0
-        return sum(len(member.paths) * member.size_bytes for member in self.members) - self.members[0].size_bytes
+        return sum(member.size_bytes for member in self.members for file in member.files if file.action == "remove")
 
-    def suggest_action(self, path: str) -> Action:
-        """Suggest what to do with a file of the group: `keep` or `remove`, or `look` for different pictures."""
-        if self.tier == "similar":
-            return "look"
-        return "keep" if path in self.kept_paths else "remove"
+    def find_keeper(self, path: str) -> tuple[str, bool]:
+        """Find a file that stays and makes a removable file redundant, and whether it has the same bytes."""
+        own = next(member for member in self.members if path in member.paths)
+        for member in (own, self.members[0]):
+            for file in member.files:
+                if file.action != "remove":
+                    return file.path, member is own
+        raise AssertionError(f"nothing is kept of the group of {path}")
 
     def to_dict(self) -> dict[str, Any]:
         """The group as in the JSON report, without its number."""
@@ -72,7 +94,7 @@ class DuplicateGroup:
             "keep": list(self.kept_paths),
             "remove": list(self.removable_paths),
             "freed_bytes": self.freed_bytes,
-            "members": [dataclasses.asdict(member) for member in self.members],
+            "members": [dataclasses.asdict(member) | {"paths": list(member.paths)} for member in self.members],
         }
 
 
@@ -129,8 +151,8 @@ class DuplicateReport:
     """The groups: exact, near, similar, each sorted by the id of the image to keep.
 
     `calibration` is None if there are fewer than two images or if only `exact` was requested. `n_images` images with a
-    vector of the model were compared. `unread` are files that could not be read now; their images are in no `near`
-    group. `seconds` is the time of each stage.
+    vector of the model were compared. `unread` are files that are gone or were changed since they were indexed; they
+    are in no group. `seconds` is the time of each stage.
     """
 
     options: DuplicateOptions
@@ -146,14 +168,13 @@ class DuplicateReport:
 
     @property
     def removable_paths(self) -> tuple[str, ...]:
-        """The files that can be removed, each once: a copy may be in an exact group and in a near group."""
-        return tuple(dict.fromkeys(path for group in self.groups for path in group.removable_paths))
+        """The files that can be removed."""
+        return tuple(path for group in self.groups for path in group.removable_paths)
 
     @property
     def freed_bytes(self) -> int:
         """The total size of the removable files."""
-        sizes = {path: member.size_bytes for group in self.groups for member in group.members for path in member.paths}
-        return sum(sizes[path] for path in self.removable_paths)
+        return sum(group.freed_bytes for group in self.groups)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON, without the collection and the model; groups are numbered from 1."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from simsearch.duplicates.alignment import MIN_LIKENESS
 from simsearch.duplicates.calibration import calibrate
 from simsearch.duplicates.calibration_samples import CalibrationInputs
+from simsearch.duplicates.file_states import read_file_state
 from simsearch.duplicates.grouping import build_stars
-from simsearch.duplicates.keep_rules import sort_by_preference
+from simsearch.duplicates.keep_rules import Candidate, suggest_actions
 from simsearch.duplicates.options import DuplicateOptions, Tier
-from simsearch.duplicates.results import DuplicateGroup, DuplicateReport, GroupMember
+from simsearch.duplicates.picture_evidence import PictureEvidence
+from simsearch.duplicates.results import DuplicateGroup, DuplicateReport, GroupMember, MemberFile
 from simsearch.duplicates.similarity_graph import OriginalVectors, RejectedPairs, build_similarity_graph
 from simsearch.duplicates.thumbnails import AlignmentThumbnails
 from simsearch.errors import ImageNotFound, ModelError, UsageError
@@ -53,9 +55,11 @@ class _DuplicateSearch:
     options: DuplicateOptions
     snapshot: Snapshot
     thumbnails: AlignmentThumbnails
+    evidence: PictureEvidence
     rejected: ImagePairs
     progress: StageProgress
     seconds: dict[str, float] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
 
     @contextmanager
     def time_stage(self, name: str) -> Iterator[Callable[[float], None]]:
@@ -96,27 +100,28 @@ def find_duplicates(
 ) -> DuplicateReport:
     """Find groups of files with the same bytes, of edits of one picture, and of similar pictures, down to a tier.
 
-    `rejected` are pairs of image ids that never share a group. In the similar groups, a near group is represented by
-    its image to keep. So no image is in two groups, except that one with several files is in an exact group too.
+    `rejected` are pairs of image ids that never share a group. An image is in one group only: one with edits is in no
+    similar group, and the exact copies of an image are in the group of its edits or of its similar images.
 
     Raises `UnreadableFile` if the pictures cannot be read, or a `ModelError`; neither if only `exact` is requested.
     """
     with open_snapshot(catalog.folder) as snapshot:
-        thumbnails = AlignmentThumbnails(snapshot, options.max_pixels or compute_default_max_pixels())
-        search = _DuplicateSearch(options, snapshot, thumbnails, rejected, progress)
-        with search.time_stage("exact"):
-            groups = _find_exact(search)
+        max_pixels = options.max_pixels or compute_default_max_pixels()
+        thumbnails = AlignmentThumbnails(snapshot, max_pixels)
+        search = _DuplicateSearch(options, snapshot, thumbnails, PictureEvidence(max_pixels), rejected, progress)
         originals = OriginalVectors.from_index(model.index, *snapshot.list_original_ids(model.stored.id))
-        calibration = None
+        calibration, groups = None, list[DuplicateGroup]()
         if options.down_to != "exact" and len(originals) > 1:
             with search.time_stage("calibrate"):
                 inputs = CalibrationInputs(originals, snapshot, thumbnails, model.open_embedder())
                 calibration = calibrate(inputs, options)
-            groups += (near := _find_near(search, originals, calibration.near_similarity))
+            groups += _find_near(search, originals, calibration.near_similarity)
             if options.down_to == "similar":
-                representatives = _select_representatives(originals, near)
-                groups += _find_similar(search, representatives, calibration.similar_similarity)
-        unread = tuple(thumbnails.unread[image_id] for image_id in sorted(thumbnails.unread))
+                others = originals.select(np.flatnonzero(~np.isin(originals.image_ids, _list_image_ids(groups))))
+                groups += _find_similar(search, others, calibration.similar_similarity)
+        with search.time_stage("exact"):
+            groups = [*_find_exact(search, set(_list_image_ids(groups))), *groups]
+        unread = tuple(sorted(search.unread | set(thumbnails.unread.values())))
         return DuplicateReport(options, tuple(groups), calibration, len(originals), unread, search.seconds)
 
 
@@ -150,9 +155,17 @@ def _list_pairs(catalog: Catalog, image_ids: Sequence[int]) -> list[tuple[int, i
     return list(itertools.combinations(ids, 2))
 
 
-def _find_exact(search: _DuplicateSearch) -> list[DuplicateGroup]:
-    images = search.snapshot.read_images(search.snapshot.find_copied_images())
-    return [_build_group("exact", sort_by_preference([image], search.options.keep), [1.0]) for image in images.values()]
+def _list_image_ids(groups: Sequence[DuplicateGroup]) -> list[int]:
+    return [member.image_id for group in groups for member in group.members]
+
+
+def _find_exact(search: _DuplicateSearch, grouped: Collection[int]) -> list[DuplicateGroup]:
+    """Find the images with several files, without those that are in another group."""
+    images = search.snapshot.read_images(
+        [image_id for image_id in search.snapshot.find_copied_images() if image_id not in grouped]
+    )
+    groups = (_build_group(search, "exact", [image]) for image in images.values())
+    return [group for group in groups if group is not None]
 
 
 def _find_near(search: _DuplicateSearch, originals: OriginalVectors, min_similarity: float) -> list[DuplicateGroup]:
@@ -184,12 +197,6 @@ def _find_similar(search: _DuplicateSearch, originals: OriginalVectors, min_simi
         return _build_groups(search, "similar", originals, build_stars(originals, graph, rejections, check))
 
 
-def _select_representatives(originals: OriginalVectors, near: Sequence[DuplicateGroup]) -> OriginalVectors:
-    """Select the images without those of a near group that are not to be kept."""
-    others = [member.image_id for group in near for member in group.members[1:]]
-    return originals.select(np.flatnonzero(~np.isin(originals.image_ids, others)))
-
-
 def _build_groups(
     search: _DuplicateSearch, tier: Tier, originals: OriginalVectors, stars: Sequence[Sequence[int]]
 ) -> list[DuplicateGroup]:
@@ -199,23 +206,63 @@ def _build_groups(
     groups = []
     for star in stars:
         star_images = [images[int(originals.image_ids[position])] for position in star]
-        members = sort_by_preference(star_images, search.options.keep)
-        positions = np.array([position_of[member.image_id] for member in members])
-        similarities = originals.compute_similarities(int(positions[0]), positions[1:]).tolist()
-        groups.append(_build_group(tier, members, [1.0, *similarities]))
+        group = _build_group(search, tier, star_images)
+        if group is not None:
+            groups.append(_add_similarities(group, originals, position_of))
     return sorted(groups, key=lambda group: group.members[0].image_id)
 
 
-def _build_group(tier: Tier, images: Sequence[StoredImage], similarities: Sequence[float]) -> DuplicateGroup:
-    keeper, *others = (
+def _add_similarities(
+    group: DuplicateGroup, originals: OriginalVectors, position_of: Mapping[int, int]
+) -> DuplicateGroup:
+    """Add the similarities to the first member, and sort the others by them."""
+    first, *others = group.members
+    positions = np.array([position_of[member.image_id] for member in others], np.intp)
+    similarities = originals.compute_similarities(position_of[first.image_id], positions).tolist()
+    scored = [replace(member, similarity=score) for member, score in zip(others, similarities, strict=True)]
+    return DuplicateGroup(group.tier, (first, *sorted(scored, key=lambda one: (-one.similarity, one.image_id))))
+
+
+def _build_group(search: _DuplicateSearch, tier: Tier, images: Sequence[StoredImage]) -> DuplicateGroup | None:
+    """Build a group of the files that are unchanged, the image to keep first; None if fewer than two files are left."""
+    candidates = []
+    for image in sorted(images, key=lambda image: image.image_id):
+        for file in image.files:
+            if (state := read_file_state(file)) is None:
+                search.unread.add(file.path)
+            else:
+                candidates.append(Candidate(image, state))
+    n_images = len({candidate.image.image_id for candidate in candidates})
+    n_files = len({candidate.state.identity for candidate in candidates})
+    if n_files < 2 or (n_images < 2 and tier != "exact"):
+        return None
+    actions = _suggest_actions(search, tier, candidates)
+    members = [
         GroupMember(
             image.image_id,
-            tuple(file.path for file in image.files),
+            tuple(sorted((actions[file.path] for file in image.files if file.path in actions), key=_rank_action)),
             image.width,
             image.height,
             image.size_bytes,
-            similarity,
+            1.0,
         )
-        for image, similarity in zip(images, similarities, strict=True)
-    )
-    return DuplicateGroup(tier, (keeper, *sorted(others, key=lambda member: (-member.similarity, member.image_id))))
+        for image in {candidate.image.image_id: candidate.image for candidate in candidates}.values()
+    ]
+    return DuplicateGroup(tier, tuple(sorted(members, key=lambda member: _rank_action(member.files[0]))))
+
+
+def _suggest_actions(search: _DuplicateSearch, tier: Tier, candidates: Sequence[Candidate]) -> dict[str, MemberFile]:
+    """Suggest an action for each path. Similar images are different pictures: one file of each is to look at."""
+    if tier != "similar":
+        return suggest_actions(candidates, search.options.keep, search.evidence)
+    actions: dict[str, MemberFile] = {}
+    for image_id in dict.fromkeys(candidate.image.image_id for candidate in candidates):
+        own = [candidate for candidate in candidates if candidate.image.image_id == image_id]
+        first, *others = suggest_actions(own, search.options.keep, search.evidence).values()
+        actions[first.path] = MemberFile(first.path, "look", "")
+        actions |= {file.path: replace(file, action="look") if file.action == "keep" else file for file in others}
+    return actions
+
+
+def _rank_action(file: MemberFile) -> int:
+    return ("keep", "look", "remove").index(file.action)

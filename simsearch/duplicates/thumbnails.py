@@ -72,7 +72,7 @@ class AlignmentThumbnails:
         return None if picture is None else make_alignment_thumbnail(picture)
 
 
-def read_image(image: StoredImage, target_px: int, max_pixels: int) -> DecodedImage | None:
+def read_image(image: StoredImage, target_px: int | None, max_pixels: int) -> DecodedImage | None:
     """Read an image from the first of its files that is readable, possibly at a reduced scale (at least `target_px`).
 
     Returns None if there is no such file: files may be missing, or have other content than when they were indexed.

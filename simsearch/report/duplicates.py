@@ -1,4 +1,4 @@
-"""The report of duplicates: an HTML page with thumbnails, a CSV table, or JSON."""
+"""The report of duplicates: an HTML page with thumbnails, a CSV table, JSON, or a script that moves files."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from simsearch.errors import UsageError
 from simsearch.files import make_output_folder, write_output_file
 from simsearch.images.thumbnails import make_thumbnail
 from simsearch.report.html import render_page
+from simsearch.report.move_script import build_move_script
 from simsearch.text import clean_text, join_names
 
 MAX_PICTURES = 1_500
@@ -27,14 +28,17 @@ MAX_PICTURES = 1_500
 MAX_IN_GROUP = 24
 _PICTURE_PX = 220
 _N_THREADS = 4
-_COLUMNS = ("group", "tier", "suggestion", "path", "image_id", "similarity", "width", "height", "size_bytes")
+_COLUMNS = (
+    "group", "tier", "suggestion", "path", "image_id", "similarity", "width", "height", "size_bytes", "reason"
+)  # fmt: skip
+_EXTENSIONS = (".html", ".csv", ".json", ".sh")
 
 TIER_TITLES: dict[Tier, str] = {"exact": "Identical files", "near": "Edited copies", "similar": "Similar images"}
 TIER_DESCRIPTIONS: dict[Tier, str] = {
     "exact": "Files with the same bytes. Any of them can be kept.",
     "near": "The same image, saved again, resized, mirrored, slightly cropped, rotated or brightened: its features are "
     "close, and its pixels match when the images are aligned.",
-    "similar": "Different images that look much the same, such as a burst of shots. The suggestion is to keep all.",
+    "similar": "Different images that look much the same, such as a burst of shots. Only exact copies of one of them could go.",
 }
 _TIER_KINDS: dict[Tier, str] = {"exact": "identical files", "near": "edited copies", "similar": "similar images"}
 
@@ -55,11 +59,15 @@ class DuplicatesContext:
 
 @dataclass(frozen=True, slots=True)
 class GroupPicture:
-    """An image of the page; `data` is a data URL, None if unreadable, and `suggestion` is for its first file."""
+    """An image of the page; `data` is a data URL, None if unreadable."""
 
     member: GroupMember
     data: str | None
-    suggestion: Action
+
+    @property
+    def suggestion(self) -> Action:
+        """The suggestion for its first file."""
+        return self.member.files[0].action
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +120,13 @@ class DuplicatesView:
 
 def check_report_path(file: str | os.PathLike[str]) -> None:
     """Check that a report can have this name, before any work is done for it. Raises `UsageError`."""
-    if Path(file).suffix.lower() not in (".html", ".csv", ".json"):
+    if Path(file).suffix.lower() not in _EXTENSIONS:
         problem = f"{clean_text(os.fspath(file))} has no extension of a report format"
-        raise UsageError(problem, "use .html, .csv or .json")
+        raise UsageError(problem, "use .html, .csv, .json, or .sh for a script that moves files")
 
 
 def write_duplicates(report: DuplicateReport, context: DuplicatesContext, file: str | os.PathLike[str]) -> None:
-    """Write the report in the format of the file's extension: .html, .csv or .json.
+    """Write the report in the format of the file's extension: .html, .csv, .json, or .sh (a script that moves files).
 
     Raises `UsageError` for another extension, `SimsearchError` when the file cannot be written.
     """
@@ -129,6 +137,8 @@ def write_duplicates(report: DuplicateReport, context: DuplicatesContext, file: 
         content = render_duplicates(report, context).encode("utf-8")
     elif kind == ".csv":
         content = build_duplicates_csv(report).encode("utf-8", "surrogateescape")  # keeps bytes that are not UTF-8
+    elif kind == ".sh":
+        content = build_move_script(report)
     else:
         document = context.to_dict() | report.to_dict()
         content = (json.dumps(document, indent=2) + "\n").encode()
@@ -144,8 +154,9 @@ def build_duplicates_csv(report: DuplicateReport) -> str:
     for number, group in enumerate(report.groups, start=1):
         for member in group.members:
             facts = (f"{member.similarity:.6f}", member.width, member.height, member.size_bytes)
-            for path in member.paths:
-                writer.writerow((number, group.tier, group.suggest_action(path), path, member.image_id, *facts))
+            for file in member.files:
+                row = (number, group.tier, file.action, file.path, member.image_id, *facts, file.reason)
+                writer.writerow(row)
     return stream.getvalue()
 
 
@@ -190,8 +201,5 @@ def _build_cards(report: DuplicateReport) -> Iterator[GroupCard]:
             if n_pictures > MAX_PICTURES:
                 return
             thumbnails = pool.map(lambda member: make_thumbnail(member.paths[0], _PICTURE_PX), shown)
-            pictures = tuple(
-                GroupPicture(member, data, group.suggest_action(member.paths[0]))
-                for member, data in zip(shown, thumbnails, strict=True)
-            )
+            pictures = tuple(GroupPicture(member, data) for member, data in zip(shown, thumbnails, strict=True))
             yield GroupCard(number, group, pictures, ",".join(str(member.image_id) for member in group.members))

@@ -7,7 +7,10 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageOps
@@ -72,7 +75,9 @@ def test_the_kept_file_follows_the_rule(edited: Path):
 def test_exact_duplicates_need_no_network(edited: Path):
     done = run("duplicates", "--tier", "exact", "--keep", "shortest-path", cwd=edited)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"keep +1\.000 .*bell_01\.jpg\n +remove +1\.000 .*<img src=x", done.stdout)
+    assert re.search(
+        r"keep +1\.000 .*bell_01\.jpg  \(.+\)\n +remove +1\.000 .*<img src=x.*  \(longer path\)", done.stdout
+    )
     assert "1 group of identical files. 1 file can be removed. Nothing was deleted." in done.stdout
 
 
@@ -100,7 +105,7 @@ def test_the_json_of_groups_is_valid_json(edited: Path, tmp_path: Path):
     assert told["question"]["min_similarity"] == 0.2
     similar = [group for group in told["groups"] if group["tier"] == "similar"]
     assert similar
-    assert all(group["remove"] == [] and len(group["keep"]) > 1 for group in similar)
+    assert all(len(group["keep"]) == len(group["members"]) > 1 for group in similar)  # exact copies of one could go
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_the_json_of_groups_is_valid_json(edited: Path, tmp_path: Path):
     [
         (["duplicates", "--tier", "far"], 2, "'far' is not one of 'exact', 'near', 'similar'"),
         (["duplicates", "--keep", "best"], 2, "'best' is not one of 'largest', 'oldest', 'newest', 'shortest-path'"),
-        (["duplicates", "--out", "d.xlsx"], 2, "use .html, .csv or .json"),
+        (["duplicates", "--out", "d.xlsx"], 2, "use .html, .csv, .json, or .sh"),
         (["duplicates", "--reject", "one"], 2, "--reject one is not a list of image ids"),
         (["duplicates", "--reject", "3"], 2, "one image is not a pair"),
         (["duplicates", "--reject", "3,99"], 1, "no image 99"),
@@ -122,3 +127,84 @@ def test_bad_input_gets_one_clear_line(edited: Path, arguments: list[str], code:
     assert "Traceback" not in done.stderr
     if "Usage" not in done.stderr:
         assert done.stderr.count("\n") == 1
+
+
+# What could go, for other tools
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """`a/link.jpg` to `z/real.jpg`, hard links, and real copies with odd names; indexed with histogram."""
+    source = ROOT / "data" / "objects" / "lamp" / "lamp_01.jpg"
+    for name in ("photos/z/real.jpg", "photos/h/one.jpg", "photos/c/copied.jpg", "photos/c/-n 'new\nline'.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, tmp_path / "photos" / "z" / "real.jpg")
+    (tmp_path / "photos" / "a").mkdir()
+    (tmp_path / "photos" / "a" / "link.jpg").symlink_to("../z/real.jpg")
+    shutil.copy(source.with_name("lamp_02.jpg"), tmp_path / "photos" / "h" / "one.jpg")
+    (tmp_path / "photos" / "h" / "two.jpg").hardlink_to(tmp_path / "photos" / "h" / "one.jpg")
+    copied = tmp_path / "photos" / "c" / "copied.jpg"
+    shutil.copy(source.with_name("lamp_03.jpg"), copied)
+    for name in (b"-n 'new\nline' (1).jpg", b"caf\xe9 (2).jpg"):
+        shutil.copy2(copied, copied.with_name(os.fsdecode(name)))
+    read_document("index", "photos", "--backbone", "histogram", cwd=tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("rule", ["largest", "oldest", "newest", "shortest-path"])
+def test_links_are_never_suggested_and_free_nothing(linked: Path, rule: str):
+    told = read_document("duplicates", "--tier", "exact", "--keep", rule, cwd=linked)
+    (group,) = told["groups"]
+    folder = linked / "photos" / "c"
+    assert sorted(map(os.fsencode, group["keep"] + group["remove"])) == sorted(
+        os.path.join(os.fsencode(folder), name) for name in os.listdir(os.fsencode(folder))
+    )
+    assert told["freed_bytes"] == 2 * (folder / "copied.jpg").stat().st_size
+    assert all(file["reason"] for member in group["members"] for file in member["files"])
+
+
+def test_the_list_for_xargs_has_exactly_what_could_go(linked: Path):
+    command = [sys.executable, "-m", "simsearch", "duplicates", "--tier", "exact", "--print0"]
+    done = subprocess.run(command, cwd=linked, capture_output=True, check=True, timeout=120)
+    folder = os.fsencode(linked / "photos" / "c")
+    assert done.stderr == b""
+    assert sorted(done.stdout.split(b"\0")) == sorted(
+        [b"", folder + b"/-n 'new\nline' (1).jpg", folder + b"/caf\xe9 (2).jpg"]
+    )
+
+
+def test_the_script_moves_what_could_go_and_the_rest_stays(linked: Path):
+    run("duplicates", "--tier", "exact", "--out", "move.sh", cwd=linked)
+    before = set(linked.glob("photos/*/*"))
+    done = subprocess.run(["sh", "move.sh", "gone"], cwd=linked, capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"2 files moved, 0 left where they are\n"
+    moved = {path for path in before if not path.is_file()}
+    assert sorted(os.fsencode(path.name) for path in moved) == [b"-n 'new\nline' (1).jpg", b"caf\xe9 (2).jpg"]
+    assert all(Path(f"{linked / 'gone'}{path}").is_file() for path in moved)
+
+
+@pytest.mark.parametrize("rule", ["largest", "oldest", "newest", "shortest-path"])
+def test_the_only_file_that_is_left_is_never_suggested(linked: Path, rule: str):
+    """Copies are deleted, or replaced by another picture, after the run that indexed them."""
+    folder = linked / "photos" / "c"
+    *others, last = sorted(folder.iterdir())
+    others[0].unlink()
+    shutil.copy(linked / "photos" / "z" / "real.jpg", others[1])
+    told = read_document_with_messages("duplicates", "--tier", "exact", "--keep", rule, cwd=linked)
+    assert told["groups"] == []
+    assert sorted(told["unread"]) == sorted(map(str, others))
+    assert last.is_file()
+
+
+def test_a_list_for_xargs_is_no_json(edited: Path):
+    done = run("duplicates", "--print0", "--json", cwd=edited)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--print0 and --json cannot be combined" in done.stderr
+
+
+def read_document_with_messages(*arguments: object, cwd: Path) -> dict[str, Any]:
+    done = run(*arguments, "--json", cwd=cwd)
+    assert done.returncode == 0
+    assert "cannot be read now" in done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document

@@ -19,7 +19,6 @@ from simsearch.duplicates.alignment import MIN_LIKENESS, measure_likeness
 from simsearch.duplicates.calibration import estimate_overlaid_share, find_threshold
 from simsearch.duplicates.edits import EDITS
 from simsearch.duplicates.grouping import build_stars
-from simsearch.duplicates.keep_rules import sort_by_preference
 from simsearch.duplicates.options import DuplicateOptions
 from simsearch.duplicates.results import DuplicateReport
 from simsearch.duplicates.search import SearchedModel, find_duplicates
@@ -30,7 +29,6 @@ from simsearch.images.decode import DecodedImage
 from simsearch.index.cache import IndexCache
 from simsearch.models.loader import open_embedder
 from simsearch.store.catalog import Catalog
-from simsearch.store.snapshot import StoredFile, StoredImage
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.support import oneshot
 
@@ -262,41 +260,6 @@ def test_nothing_is_claimed_to_be_rarer_than_what_was_looked_at():
     assert estimate_overlaid_share(np.empty(0, np.float32)) == 1
 
 
-# What to keep
-
-
-def held(image_id: int, side: int, size_bytes: int, taken_at: str | None, *files: tuple[str, int]) -> StoredImage:
-    stored = tuple(StoredFile(path, size_bytes, 10**9 * s) for path, s in files)
-    return StoredImage(image_id, "", side, side, "PNG", size_bytes, taken_at, None, stored)
-
-
-@pytest.mark.parametrize(
-    ("rule", "expected"),
-    [
-        ("largest", [3, 2, 1, 4]),
-        ("oldest", [4, 1, 2, 3]),
-        ("newest", [3, 1, 2, 4]),
-        ("shortest-path", [2, 1, 3, 4]),
-    ],
-)
-def test_a_rule_puts_the_one_to_keep_first(rule: str, expected: list[int]):
-    images = [
-        held(1, 10, 500, None, ("/bbb.jpg", 10**9 + 50), ("/a/long/way.jpg", 10**9 + 7)),
-        held(2, 20, 500, None, ("/a.jpg", 10**9 + 30)),
-        held(3, 20, 600, None, ("/cccc.jpg", 10**9 + 90)),
-        held(4, 10, 500, "1999-12-31T23:59:59", ("/ddddddd.jpg", 10**9 + 99)),
-    ]
-    ordered = sort_by_preference(images, rule)
-    assert [image.image_id for image in ordered] == expected
-    assert ordered == sort_by_preference(images[::-1], rule)
-
-
-def test_of_the_files_of_one_image_the_rule_chooses_too():
-    image = held(1, 10, 500, None, ("/b/first.jpg", 30), ("/a.jpg", 50), ("/older.jpg", 20))
-    firsts = {rule: sort_by_preference([image], rule)[0].files[0].path for rule in ("largest", "oldest", "newest")}
-    assert firsts == {"largest": "/b/first.jpg", "oldest": "/older.jpg", "newest": "/a.jpg"}
-
-
 # From a folder to groups
 
 
@@ -341,7 +304,7 @@ def found(album: Path) -> DuplicateReport:
 
 
 def test_copies_are_exact_and_edits_are_near(found: DuplicateReport):
-    assert names(found, "exact") == [["00.jpg", "00_copy.jpg"], ["01.jpg", "01_copy.jpg"]]
+    assert names(found, "exact") == []  # each image is in one group
     assert len(names(found, "near")) == 5
     for group in names(found, "near"):
         assert {name[:2] for name in group} == {group[0][:2]}
@@ -350,10 +313,10 @@ def test_copies_are_exact_and_edits_are_near(found: DuplicateReport):
         assert group == sorted([f"{group[0][:2]}.jpg", *copy, *edits])
 
 
-def test_similar_pictures_are_told_apart_from_near_ones_and_none_is_to_go(found: DuplicateReport):
-    near = {path for group in found.select_tier("near") for path in group.removable_paths}
+def test_each_image_is_in_one_group_and_no_similar_one_is_to_go(found: DuplicateReport):
+    image_ids = [member.image_id for group in found.groups for member in group.members]
+    assert len(image_ids) == len(set(image_ids))
     for group in found.select_tier("similar"):
-        assert near.isdisjoint(group.members[0].paths)
         assert (group.kept_paths, group.removable_paths, group.freed_bytes) == (group.paths, (), 0)
 
 

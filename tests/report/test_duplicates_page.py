@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from simsearch.duplicates.options import DuplicateOptions
-from simsearch.duplicates.results import Calibration, DuplicateGroup, DuplicateReport, EditRecall, GroupMember
+from simsearch.duplicates.results import (
+    Action,
+    Calibration,
+    DuplicateGroup,
+    DuplicateReport,
+    EditRecall,
+    GroupMember,
+    MemberFile,
+)
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.report.duplicates import (
     MAX_IN_GROUP,
@@ -30,8 +38,11 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
 ABOUT = DuplicatesContext("in <b>dexes</b>; rm -rf x", "builtin", "builtin-0123", "simsearch duplicates --in '<b>'")
 
 
-def member(image_id: int, *paths: object, size_bytes: int = 1000, similarity: float = 1.0) -> GroupMember:
-    return GroupMember(image_id, tuple(map(str, paths)), 640, 480, size_bytes, similarity)
+def member(image_id: int, *paths: object, actions: str, size_bytes: int = 1000, similarity: float = 1.0) -> GroupMember:
+    """An image whose files have the actions k(eep), r(emove), l(ook)."""
+    words: dict[str, tuple[Action, str]] = {"k": ("keep", "most pixels"), "r": ("remove", "gray"), "l": ("look", "")}
+    files = tuple(MemberFile(str(path), *words[letter]) for path, letter in zip(paths, actions, strict=True))
+    return GroupMember(image_id, files, 640, 480, size_bytes, similarity)
 
 
 def report_of(*groups: DuplicateGroup, **facts) -> DuplicateReport:
@@ -42,26 +53,26 @@ def report_of(*groups: DuplicateGroup, **facts) -> DuplicateReport:
 
 @pytest.fixture
 def found(tmp_path: Path) -> DuplicateReport:
-    """A group of each tier; image 1 has a copy and stands in two of them."""
+    """A group of each tier."""
     kept, hostile = draw_picture(tmp_path / "kept.png", 1), draw_picture(tmp_path / "x.png", 2)
     hostile = hostile.rename(tmp_path / HOSTILE)
     alike = draw_picture(tmp_path / "alike.png", 3)
     lost = os.path.join(os.fspath(tmp_path), NOT_UTF8)
     return report_of(
-        DuplicateGroup("exact", (member(2, hostile, lost),)),
-        DuplicateGroup("near", (member(1, kept), member(2, hostile, lost, size_bytes=300, similarity=0.93))),
-        DuplicateGroup("similar", (member(1, kept), member(7, alike, similarity=0.7))),
+        DuplicateGroup("exact", (member(3, kept, lost, actions="kr"),)),
+        DuplicateGroup("near", (member(1, kept, actions="k"), member(2, hostile, lost, actions="rr", size_bytes=300))),
+        DuplicateGroup("similar", (member(8, kept, actions="l"), member(7, alike, actions="l", similarity=0.7))),
         unread=(lost,),
     )
 
 
-def test_a_file_that_could_go_counts_once(found: DuplicateReport, tmp_path: Path):
+def test_the_files_that_could_go_are_counted(found: DuplicateReport, tmp_path: Path):
     hostile, lost = str(tmp_path / HOSTILE), os.path.join(os.fspath(tmp_path), NOT_UTF8)
-    assert found.removable_paths == (lost, hostile)
-    assert found.freed_bytes == 600
+    assert found.removable_paths == (lost, hostile, lost)
+    assert found.freed_bytes == 1600
     assert summarize_duplicates(found) == (
         "1 group of identical files, 1 group of edited copies and 1 group of similar images.",
-        "2 files can be removed. Nothing was deleted.",
+        "3 files can be removed. Nothing was deleted.",
     )
 
 
@@ -80,8 +91,9 @@ def test_the_page_shows_each_group_with_what_is_suggested(found: DuplicateReport
     classes = [tile["class"].split()[1] for tile in page.classed("tile")]
     assert classes == ["keep", "keep", "remove", "look", "look"]
     assert "97 %" in page.text
+    assert "gray" in page.text
     assert "--reject 1,2" in page.text
-    assert "--reject 1,7" in page.text
+    assert "--reject 8,7" in page.text
 
 
 def test_names_on_the_page_are_text_and_nothing_is_fetched(found: DuplicateReport):
@@ -98,7 +110,7 @@ def test_names_on_the_page_are_text_and_nothing_is_fetched(found: DuplicateRepor
 
 def test_a_large_group_is_cut_and_says_so(tmp_path: Path):
     picture = draw_picture(tmp_path / "one.png", 1)
-    group = DuplicateGroup("near", tuple(member(number, picture) for number in range(1, MAX_IN_GROUP + 4)))
+    group = DuplicateGroup("near", tuple(member(number, picture, actions="l") for number in range(1, MAX_IN_GROUP + 4)))
     page = Elements(render_duplicates(report_of(group), ABOUT))
     assert len(page.classed("tile")) == MAX_IN_GROUP
     assert f"The first {MAX_IN_GROUP} of {MAX_IN_GROUP + 3} images." in page.text
@@ -110,7 +122,8 @@ def test_the_table_has_a_row_for_each_file(found: DuplicateReport, tmp_path: Pat
     assert written == build_duplicates_csv(found)
     rows = list(csv.DictReader(io.StringIO(written, newline="")))
     assert [row["suggestion"] for row in rows] == ["keep", "remove", "keep", "remove", "remove", "look", "look"]
-    assert rows[0]["path"] == str(tmp_path / HOSTILE)
+    assert rows[3]["path"] == str(tmp_path / HOSTILE)
+    assert rows[3]["reason"] == "gray"
     assert os.fsencode(rows[1]["path"]).endswith(b"caf\xe9.png")
     assert [row["group"] for row in rows] == ["1", "1", "2", "2", "2", "3", "3"]
 
@@ -121,12 +134,12 @@ def test_the_document_is_what_was_found(found: DuplicateReport, tmp_path: Path):
     assert told == json.loads(json.dumps(ABOUT.to_dict() | found.to_dict()))
     assert [group["tier"] for group in told["groups"]] == ["exact", "near", "similar"]
     assert told["groups"][2]["remove"] == []
-    assert (told["removable"], told["freed_bytes"]) == (2, 600)
+    assert (told["removable"], told["freed_bytes"]) == (3, 1600)
     assert told["calibration"]["false_positive_rate"] == pytest.approx(5e-5)
 
 
 def test_a_name_of_no_kind_and_a_place_that_cannot_be_are_said(found: DuplicateReport, tmp_path: Path):
-    with pytest.raises(UsageError, match=r"use \.html, \.csv or \.json"):
+    with pytest.raises(UsageError, match=r"use \.html, \.csv, \.json, or \.sh"):
         check_report_path("report.pdf")
     (tmp_path / "file").write_text("")
     with pytest.raises(SimsearchError, match="is a file, not a folder"):
