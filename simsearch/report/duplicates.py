@@ -38,7 +38,8 @@ TIER_DESCRIPTIONS: dict[Tier, str] = {
     "exact": "Files with the same bytes. Any of them can be kept.",
     "near": "The same image, saved again, resized, mirrored, slightly cropped, rotated or brightened: its features are "
     "close, and its pixels match when the images are aligned.",
-    "similar": "Different images that look much the same, such as a burst of shots. Only exact copies of one of them could go.",
+    "similar": "Different images that look much the same, such as a burst of shots. Only exact copies of one of them "
+    "could go.",
 }
 _TIER_KINDS: dict[Tier, str] = {"exact": "identical files", "near": "edited copies", "similar": "similar images"}
 
