@@ -12,6 +12,7 @@
     │   ├── UnknownLayer              the network has no layer of that name
     │   ├── WeightsMissing            no weights file was found
     │   ├── WeightsMismatch           the weights file does not fit the network
+    │   ├── UntrustedModel            a collection names a program that its user has not named
     │   └── MissingExtra              an optional package is not installed
     ├── ClusterError                a Ray cluster cannot be reached, or its workers fail
     └── CollectionError             a failure of a collection, the folder that `index` writes
@@ -31,6 +32,7 @@ Every message has one form: what failed, on which object; what to do. Programs r
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -124,6 +126,17 @@ class WeightsMissing(ModelError):
 
 class WeightsMismatch(ModelError):
     """A weights file does not fit the network, or is not the file that the collection was indexed with."""
+
+
+class UntrustedModel(ModelError):
+    """A collection names a model file that is a program, and this user has not named that file on this machine."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        super().__init__(
+            f"the model file {file} is a program that you have not run on this machine",
+            f"if you trust whoever made it, name it once with --backbone {shlex.quote(file)}",
+        )
 
 
 class MissingExtra(ModelError):

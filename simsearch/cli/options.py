@@ -93,9 +93,24 @@ BroadSourceOption = Annotated[
 
 # The model
 
+
+def _trust_backbone(name: str | None) -> str | None:
+    """Trust a model file that the user names: what the catalog of a collection names is not run otherwise."""
+    if name is not None:
+        from simsearch.models.custom_model import trust_named_file
+
+        trust_named_file(name)
+    return name
+
+
 BackboneOption = Annotated[
     str | None,
-    typer.Option("--backbone", metavar="NAME|FILE", help="A name from `simsearch backbones`, or a model file."),
+    typer.Option(
+        "--backbone",
+        metavar="NAME|FILE",
+        callback=_trust_backbone,
+        help="A name from `simsearch backbones`, or a model file.",
+    ),
 ]
 BackbonesOption = Annotated[
     list[str] | None,

@@ -17,6 +17,7 @@ from simsearch.models.embedder import Embedder
 from simsearch.models.loader import LoadOptions
 from simsearch.models.model import GraphBytes, Model
 from simsearch.models.precision import PrecisionAgreement, count_sample_images, open_with_precision
+from simsearch.models.trust import check_is_trusted
 from simsearch.models.weights import WeightsOptions
 from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, Scan
@@ -83,6 +84,7 @@ def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_p
         last = models[0].model
         if not choice.has_model_options and choice.precision in ("auto", last.precision):
             return _plan_stored_model(models[0], catalog, choice)
+        check_is_trusted(last)  # the catalog names its file, not the user
         choice = replace(choice, backbone=last.zoo_name or last.file)
     model = resolve_model(choice)
     for stored in models:

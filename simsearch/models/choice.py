@@ -16,6 +16,7 @@ from simsearch.models.custom_model import hash_model, is_model_file, read_model_
 from simsearch.models.loader import ENGINES, Engine, hash_builtin_weights
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime
 from simsearch.models.precision import PRECISION_OPTIONS, PrecisionOption
+from simsearch.models.trust import check_is_trusted, trust_model
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
 from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
 
@@ -146,6 +147,8 @@ def list_backbone_names() -> list[str]:
 def resolve_model(choice: ModelChoice) -> Model:
     """Complete a choice: find the weights (download them if allowed), hash them, and fill in the defaults.
 
+    A choice is what the user names, so a model file in it is trusted from now on; see `trust.py`.
+
     Raises `UnknownBackbone`, `WeightsMissing`, or another `ModelError`.
     """
     name = choice.backbone or DEFAULT_BACKBONE
@@ -158,18 +161,22 @@ def resolve_model(choice: ModelChoice) -> Model:
     if is_model_file(name):
         if choice.weights is not None:
             raise _make_own_weights_error(name)
-        return read_model_file(name, layer=choice.layer, pooling=choice.pooling, resize=choice.resize)
+        model = read_model_file(name, layer=choice.layer, pooling=choice.pooling, resize=choice.resize)
+        trust_model(model)
+        return model
     raise UnknownBackbone(name, difflib.get_close_matches(name.lower(), list_backbone_names(), n=3))
 
 
 def relocate_weights(model: Model, options: WeightsOptions) -> Model:
     """Find the weights of a stored model again; the model is the same, only `file` may differ.
 
-    Raises `WeightsMismatch` when the file that is found has another digest, `WeightsMissing` when none is found.
+    Raises `WeightsMismatch` when the file that is found has another digest, `WeightsMissing` when none is found,
+    `UntrustedModel` for a program that the user has not named on this machine.
     """
     if model.file is None:
         return model
     if options.path is None and Path(model.file).exists() and _hash_weights(model) == model.weights:
+        check_is_trusted(model)
         return model
     if model.backbone not in BACKBONES or model.runtime != "keras-zoo":
         if options.path is not None:

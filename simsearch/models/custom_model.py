@@ -22,6 +22,7 @@ import xxhash
 from simsearch.errors import ModelError
 from simsearch.images.decode import Resize
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime, Scaling
+from simsearch.models.trust import PROGRAM_RUNTIMES, trust_file
 from simsearch.models.weights import hash_file
 
 _EXAMPLE = '{"side": 224, "scaling": "torch"}'
@@ -41,7 +42,10 @@ def read_model_file(path: str, *, layer: str | None, pooling: Pooling | None, re
     """
     if not os.path.exists(path):
         raise ModelError(f"no model at {path}", "check the path")
-    runtime = _detect_runtime(path)
+    if (runtime := _find_runtime(path)) is None:
+        raise ModelError(
+            f"{path} has no supported model format", "give a .keras file, a SavedModel folder or an .onnx file"
+        )
     settings = _read_settings(Path(path).with_suffix(".json"))
     return Model(
         backbone=re.sub(r"[^A-Za-z0-9_.]+", "_", Path(path).stem) or "model",
@@ -56,16 +60,23 @@ def read_model_file(path: str, *, layer: str | None, pooling: Pooling | None, re
     )
 
 
-def _detect_runtime(path: str) -> Runtime:
+def _find_runtime(path: str) -> Runtime | None:
     if os.path.isfile(os.path.join(path, "saved_model.pb")):
         return "saved-model"
     if path.endswith(".onnx"):
         return "onnx"
-    if path.endswith(".keras"):
-        return "keras-file"
-    raise ModelError(
-        f"{path} has no supported model format", "give a .keras file, a SavedModel folder or an .onnx file"
-    )
+    return "keras-file" if path.endswith(".keras") else None
+
+
+def trust_named_file(name: str) -> None:
+    """Trust a program that the user named by its path on the command line.
+
+    Other values are left alone: a word such as `flowers` is the name of a backbone, even if a folder has that name.
+    Raises `ModelError` when the file cannot be read.
+    """
+    is_path = os.sep in name or name.endswith(".keras")
+    if is_path and os.path.exists(name) and _find_runtime(name) in PROGRAM_RUNTIMES:
+        trust_file(os.path.abspath(name))
 
 
 def hash_model(path: str) -> str:

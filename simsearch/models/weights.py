@@ -17,6 +17,7 @@ import platformdirs
 import xxhash
 
 from simsearch.errors import WeightsMismatch, WeightsMissing
+from simsearch.files import open_regular_file
 from simsearch.models.zoo import Backbone, WeightsFile
 
 RANDOM_WEIGHTS = "random"
@@ -55,7 +56,7 @@ def hash_file(path: str) -> str:
     """
     hasher = xxhash.xxh3_128()
     try:
-        with open(path, "rb") as file:
+        with open_regular_file(path) as file:
             while block := file.read(1 << 22):
                 hasher.update(block)
     except OSError as error:

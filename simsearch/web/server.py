@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import signal
@@ -11,12 +12,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
 from simsearch.errors import UsageError
 from simsearch.web.app import make_app
+from simsearch.web.connections import MAX_CONNECTIONS, MAX_PER_ADDRESS, ConnectionCounter
 from simsearch.web.engine import SearchEngine
 from simsearch.web.middleware import AsgiApp, Receive, Scope, Send
 from simsearch.web.safe_fetch import Fetcher
@@ -29,7 +31,6 @@ _KEEP_ALIVE_S = 15
 _SHUTDOWN_S = 5
 """Time for requests in progress to finish after a signal; the threads then have two seconds more."""
 
-_MAX_CONNECTIONS = 512
 _REPEAT_S = 60.0  # between equal lines of the log
 
 
@@ -81,9 +82,11 @@ def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fet
     """Make the server of a started engine; `on_ready` is called once it accepts requests."""
     _limit_repeated_lines()
     config = uvicorn.Config(
-        _report_requests(make_app(engine, fetcher)), http=_HeadTimeoutProtocol, ws="none", lifespan="on",
+        _report_requests(make_app(engine, fetcher)),
+        http=functools.partial(_GuardedProtocol, ConnectionCounter()),  # type: ignore[arg-type]  # called as a class is
+        ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=_MAX_CONNECTIONS, backlog=256,
+        timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=MAX_CONNECTIONS, backlog=256,
     )  # fmt: skip
     return _NotifyingServer(config, on_ready)
 
@@ -144,12 +147,19 @@ def _load_http_protocol() -> Callable[..., asyncio.Protocol]:
 _http_protocol = _load_http_protocol()  # at import, where `simsearch serve` reports that httptools is not installed
 
 
-_connection: ContextVar[_HeadTimeoutProtocol] = ContextVar("connection")
+_log = logging.getLogger("uvicorn.error")  # its warnings are limited to one a minute
+
+_TOO_MANY_CONNECTIONS = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: application/json\r\n\r\n"
+    b'{"problem": "too many connections from this address", "advice": "close some, or keep and reuse them"}'
+)
+
+_connection: ContextVar[_GuardedProtocol] = ContextVar("connection")
 """The connection that the current task serves."""
 
 
-class _HeadTimeoutProtocol(asyncio.Protocol):
-    """A connection that is closed if the head of a request takes longer than `HEAD_TIMEOUT_S`.
+class _GuardedProtocol(asyncio.Protocol):
+    """A connection that is refused if its client has too many, and closed if a head takes longer than `HEAD_TIMEOUT_S`.
 
     It delegates to uvicorn's protocol, and is given to uvicorn by the public `http=` option of `uvicorn.Config`. The
     time runs from the connection's first moment, and later from the first bytes after a response. It ends when uvicorn
@@ -157,19 +167,30 @@ class _HeadTimeoutProtocol(asyncio.Protocol):
     data, so the task inherits `_connection`; `_report_requests` reads it there.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, counter: ConnectionCounter, **options: Any) -> None:
         self._inner = _http_protocol(**options)
+        self._counter = counter
+        self._client: str | None = None  # None once the connection was refused
         self._n_active = 0  # a request may arrive before the app has quite finished with the one before
         self._has_unread_data = False
         self._has_head_begun = True
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # that of uvloop has another base class
+        peer = transport.get_extra_info("peername")
+        self._client = self._counter.admit(str(peer[0]) if peer else "")
+        if self._client is None:
+            _log.warning("refused a connection: its address has %d open already", MAX_PER_ADDRESS)
+            self._transport.write(_TOO_MANY_CONNECTIONS)
+            transport.close()
+            return
         self._start_timer()
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._client is None:
+            return
         if self._n_active:
             self._has_unread_data = True
         elif not self._has_head_begun:
@@ -179,17 +200,22 @@ class _HeadTimeoutProtocol(asyncio.Protocol):
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
+        return None if self._client is None else self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._client is None:
+            return
         self._stop_timer()
+        self._counter.release(self._client)
         self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self._inner.pause_writing()
+        if self._client is not None:
+            self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        self._inner.resume_writing()
+        if self._client is not None:
+            self._inner.resume_writing()
 
     @contextlib.contextmanager
     def serve_request(self) -> Iterator[None]:

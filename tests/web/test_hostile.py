@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -16,6 +18,7 @@ import httpx
 import pytest
 
 from simsearch.errors import UsageError
+from simsearch.web.connections import MAX_PER_ADDRESS, group_address
 from simsearch.web.server import HEAD_TIMEOUT_S
 from simsearch.web.settings import ServerSettings
 from tests.support import oneshot
@@ -233,6 +236,63 @@ def test_a_full_queue_answers_503_with_retry_after(collection: Path):
         assert set(statuses) == {200, 503}
         assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
         assert httpx.get(address + SEARCH, params={"id": 1}).status_code == 200  # and then it serves again
+
+
+# Connections
+
+
+@contextlib.contextmanager
+def connections(address: str, n: int, source: str) -> Iterator[list[socket.socket]]:
+    """Open connections from an address of this machine, each with an unfinished head."""
+    parts = urllib.parse.urlsplit(address)
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for _ in range(n):
+            one = socket.create_connection((parts.hostname or "", parts.port or 0), 20, source_address=(source, 0))
+            one.sendall(b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n")
+            opened.append(stack.enter_context(one))
+        yield opened
+
+
+def receive(connection: socket.socket) -> bytes:
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):  # what we sent was not read
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="every address of 127.0.0.0/8 is this machine on Linux")
+def test_one_address_cannot_take_all_connections(collection: Path):
+    with (
+        serving(ServerSettings(collection=str(collection), port=0)) as address,
+        connections(address, MAX_PER_ADDRESS, "127.0.0.2") as opened,
+    ):
+        with connections(address, 1, "127.0.0.2") as (refused,):
+            answer = receive(refused)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"too many connections from this address" in answer
+        assert httpx.get(f"{address}/api/v1/health").status_code == 200  # another address
+        for one in opened:
+            one.sendall(b"Connection: close\r\n\r\n")
+            assert receive(one).startswith(b"HTTP/1.1 200 ")
+        with connections(address, 1, "127.0.0.2") as (again,):
+            again.sendall(b"Connection: close\r\n\r\n")
+            assert receive(again).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::1%eth1", True),
+    ],
+)
+def test_a_client_is_an_ipv4_address_or_a_network_of_ipv6(one: str, other: str, is_same: bool):
+    assert (group_address(one) == group_address(other)) == is_same
 
 
 # Texts
