@@ -34,6 +34,7 @@ from simsearch.sources.addresses import canonicalize_path, is_remote
 from simsearch.sources.scan import Skip, scan_sources
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.database import read_again
 from simsearch.store.embedders import open_stored_model
 from simsearch.store.writer import CatalogWriter
 
@@ -56,12 +57,15 @@ _Result = TypeVar("_Result")
 def _run_alone(
     method: Callable[Concatenate[Collection, _Parameters], _Result],
 ) -> Callable[Concatenate[Collection, _Parameters], _Result]:
-    """Make a method wait until no other thread runs a method of the same collection."""
+    """Make a method wait until no other thread runs a method of the same collection.
+
+    It is run again where another process changed, meanwhile, a catalog that is read without locks.
+    """
 
     @functools.wraps(method)
     def run(self: Collection, /, *arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
         with self._lock:
-            return method(self, *arguments, **options)
+            return read_again(lambda: method(self, *arguments, **options))
 
     return run
 

@@ -18,10 +18,13 @@
     └── CollectionError             a failure of a collection, the folder that `index` writes
         ├── CollectionNotFound
         ├── CollectionBusy            another run is writing
+        │   └── CatalogChanged            another run changed the catalog while it was read without locks
         ├── CollectionTooNew          written by a newer simsearch
         ├── CollectionDamaged         the catalog is not a readable catalog
+        ├── CollectionNotReadable     missing permission to read the catalog
         ├── CollectionNotWritable     read-only file system or missing permission
         ├── DiskFull
+        ├── StorageFailed             the disk or the network share reports an error
         ├── StoreUnavailable          the Milvus server of a collection cannot be reached, rejects, or fails
         │   └── StoreOccupied             Milvus holds data of another owner under the collection's name
         ├── ModelNotIndexed           the collection has no vectors of the requested model
@@ -167,6 +170,10 @@ class CollectionBusy(CollectionError):
     """Another run is writing to the collection."""
 
 
+class CatalogChanged(CollectionBusy):
+    """Another run changed the catalog while it was read without locks. Reading again gives the new state."""
+
+
 class CollectionTooNew(CollectionError):
     """A newer simsearch wrote the collection."""
 
@@ -175,12 +182,20 @@ class CollectionDamaged(CollectionError):
     """The catalog file exists but is not a readable catalog."""
 
 
+class CollectionNotReadable(CollectionError):
+    """The catalog cannot be read without more permissions."""
+
+
 class CollectionNotWritable(CollectionError):
     """The folder of the collection cannot be written to."""
 
 
 class DiskFull(CollectionError):
     """The disk is full. Transactions that were committed before are safe."""
+
+
+class StorageFailed(CollectionError):
+    """The disk, or the network share, of a collection failed to read or write."""
 
 
 class StoreUnavailable(CollectionError):

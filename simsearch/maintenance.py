@@ -20,8 +20,8 @@ from simsearch.sources.addresses import canonicalize_address, canonicalize_path,
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, RunRecord, StoredModel
-from simsearch.store.connection import CATALOG_NAME
 from simsearch.store.own_files import delete_shards
+from simsearch.store.sqlite_errors import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
 
 _UNIT_TOLERANCE = 1e-3

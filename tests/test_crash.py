@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
+from tests.support.disks import small_disk
 
 N_PICTURES = 260
 
@@ -172,21 +172,6 @@ def test_readers_continue_while_a_run_writes(photos: Path, collection: Path):
             assert len(opened.search(1, k=12).hits) == 12
     with Collection.open(collection) as opened:
         assert len(opened.search(2, k=12).hits) == 11
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size_kb: int) -> Iterator[Path]:
-    """A file system of that size."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_is_reported_and_committed_images_are_safe(many: Path, tmp_path: Path):

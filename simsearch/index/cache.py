@@ -30,7 +30,7 @@ from simsearch.index.integrity import BACKGROUND_LIMIT_BYTES
 from simsearch.index.protocol import Index, VectorTransform
 from simsearch.index.update import FaissIndex, IndexSpec, IndexUpdater
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.connection import make_disk_full_error
+from simsearch.store.sqlite_errors import make_disk_full_error
 from simsearch.store.writer import CatalogWriter
 
 _INDEX_SUFFIX = ".faiss"

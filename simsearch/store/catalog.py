@@ -145,7 +145,7 @@ class Catalog(CatalogDatabase):
 
     @property
     def _has_tokens(self) -> bool:
-        return read_version(self._connection) >= TOKENS_VERSION
+        return self._read(read_version) >= TOKENS_VERSION
 
     def count_contents(self) -> dict[str, int]:
         """Count files, images with a file, orphans (images without a file), views and skips."""

@@ -1,31 +1,17 @@
-"""SQLite connections to a catalog, the lock for writing, and the translation of SQLite errors.
-
-Every SQLite error of a statement that reads or writes a catalog is translated to a `CollectionError`.
-"""
+"""SQLite connections to a catalog, to read and to write. They raise SQLite's own errors: see `sqlite_errors`."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
+import time
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
+from simsearch.errors import CollectionDamaged, CollectionTooNew
+from simsearch.store.lock import acquire_lock
+from simsearch.store.sqlite_errors import CATALOG_NAME, SQLITE_READONLY_CANTINIT, can_access, make_not_found_error
 
-from simsearch.errors import (
-    CollectionBusy,
-    CollectionDamaged,
-    CollectionError,
-    CollectionNotFound,
-    CollectionNotWritable,
-    CollectionTooNew,
-    DiskFull,
-)
-
-CATALOG_NAME = "catalog.db"
-LOCK_NAME = "catalog.lock"
 SHARDS_NAME = "shards"
 """The folder beside the catalog for results of remote workers that are not in the catalog yet."""
 
@@ -37,50 +23,22 @@ _OLDEST_READABLE_VERSION = 5
 """Catalogs from this schema on are read without an upgrade where their folder is read-only."""
 
 _APPLICATION_ID = 1936289139
-_MAX_LOCK_ATTEMPTS = 5
+_MAX_ATTEMPTS = 5
+_RETRY_S = 0.02
+_NO_SHARED_MEMORY = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY_CANTLOCK,
+        SQLITE_READONLY_CANTINIT,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+    }
+)
+"""SQLite cannot make or map the files that it keeps beside a catalog, or there is another reason not to open it."""
 
-
-def acquire_lock(folder: Path) -> filelock.BaseFileLock:
-    """Acquire the lock for writing to the collection in `folder`; the caller releases it.
-
-    A run that creates a collection and reads no picture deletes the lock file, too. A lock on a deleted file excludes
-    no process: it is released, and acquired again on the current file.
-
-    Raises `CollectionBusy` when another process holds it, `CollectionNotWritable`.
-    """
-    file = folder / LOCK_NAME
-    lock = filelock.FileLock(file)
-    for _ in range(_MAX_LOCK_ATTEMPTS):
-        try:
-            with _hold_file(file) as before:
-                with contextlib.suppress(filelock.Timeout):
-                    lock.acquire(timeout=0)
-                with _hold_file(file) as after:
-                    is_same = before is not None and before == after
-        except OSError as error:
-            lock.release()
-            raise make_not_writable_error(folder, error.strerror or str(error)) from error
-        if is_same and lock.is_locked:
-            return lock
-        lock.release()
-        if is_same:
-            break
-    raise make_busy_error(folder)
-
-
-@contextlib.contextmanager
-def _hold_file(file: Path) -> Iterator[tuple[int, int] | None]:
-    """Yield device and inode of a file, which no other file gets within the block; None where there is none."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        state = os.fstat(descriptor)
-        yield state.st_dev, state.st_ino
-    finally:
-        os.close(descriptor)
+_FileState = tuple[int, int, int, int]
 
 
 def upgrade_schema(folder: Path) -> None:
@@ -120,18 +78,83 @@ def connect_to_write(folder: Path, *, create: bool) -> tuple[sqlite3.Connection,
     return connection, is_new
 
 
+class UnlockedConnection(sqlite3.Connection):
+    """A connection to a catalog that is read without locks, in the state that the file has when it is opened.
+
+    Where the folder cannot be written to, or its disk is full, SQLite cannot make the files by which it sees changes of
+    other processes. The state of the file shows them: a caller reads again what it read while the file was changed.
+    """
+
+    file: Path
+    state: _FileState
+
+    def is_current(self) -> bool:
+        """Whether a new connection would read the same: the file has not changed, and no write-ahead log is in use."""
+        return not self.has_changed() and not _has_log(self.file)
+
+    def has_changed(self) -> bool:
+        """Whether the file has changed since it was opened, so that what was read may be a mixture of two states."""
+        return _read_state(self.file) != self.state
+
+
+def has_changed(connection: sqlite3.Connection) -> bool:
+    """Whether what was read through a connection may be a mixture of two states."""
+    return isinstance(connection, UnlockedConnection) and connection.has_changed()
+
+
 def connect_to_read(file: Path) -> sqlite3.Connection:
     """Open a connection that changes no data.
 
     To read beside a writer, SQLite needs its log and shared memory next to the file, and only a connection with the
-    right to write removes them afterwards. In a read-only folder the file is read without them.
+    right to write removes them afterwards. Where they cannot be made, the file is read without locks.
     """
-    if not os.access(file.parent, os.W_OK):
-        has_log = file.with_name(f"{file.name}-wal").exists()
-        return _connect(file, "mode=ro" if has_log else "mode=ro&immutable=1")
-    connection = _connect(file, "mode=rw")
-    connection.execute("PRAGMA query_only = ON")
+    can_write = can_access(file.parent, os.W_OK)
+    for _ in range(_MAX_ATTEMPTS):
+        if not can_write and not _has_log(file):
+            return _connect_unlocked(file)
+        connection = _connect(file, "mode=rw" if can_write else "mode=ro")
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode not in _NO_SHARED_MEMORY:
+                raise
+            if can_write and not _has_log(file):
+                return _connect_unlocked(file)
+            failure = error  # the log may have been folded into the catalog, or its shared memory just been made
+            time.sleep(_RETRY_S)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure
+
+
+def _connect_unlocked(file: Path) -> UnlockedConnection:
+    state = _read_state(file)
+    connection = _connect(file, "mode=ro&immutable=1", UnlockedConnection)
+    assert isinstance(connection, UnlockedConnection)  # the factory makes it
+    connection.file, connection.state = file, state
     return connection
+
+
+def _has_log(file: Path) -> bool:
+    """Whether a write-ahead log with content lies beside a catalog."""
+    try:
+        return file.with_name(f"{file.name}-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _read_state(file: Path) -> _FileState:
+    """Read what changes with the content of a catalog; zeros where there is none."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return (0, 0, 0, 0)
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def check_schema(connection: sqlite3.Connection, folder: Path) -> None:
@@ -160,7 +183,7 @@ def check_schema(connection: sqlite3.Connection, folder: Path) -> None:
 def must_upgrade(connection: sqlite3.Connection, folder: Path) -> bool:
     """Whether an older simsearch wrote the catalog, and it is to be upgraded before it is read."""
     version = read_version(connection)
-    can_stay = version >= _OLDEST_READABLE_VERSION and not os.access(folder, os.W_OK)
+    can_stay = version >= _OLDEST_READABLE_VERSION and not can_access(folder, os.W_OK)
     return version < SCHEMA_VERSION and not can_stay and _is_catalog(connection)
 
 
@@ -179,67 +202,11 @@ def read_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _connect(file: Path, mode: str) -> sqlite3.Connection:
+def _connect(file: Path, mode: str, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Open a connection to `file`; `mode` holds SQLite's URI parameters."""
     uri = f"file:{urllib.parse.quote(os.fsencode(file.absolute()))}?{mode}"
     # The callers begin transactions. A catalog opened in one thread may be used in another, one thread at a time.
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=20)
-
-
-@contextlib.contextmanager
-def translate_errors(folder: Path) -> Iterator[None]:
-    """Raise SQLite errors of the block as `CollectionError`s that name the collection's `folder`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise translate_error(folder, error) from error
-
-
-def translate_error(folder: Path, error: sqlite3.Error) -> CollectionError:
-    """Translate an SQLite error to a `CollectionError` that names the collection's `folder`."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code & 0xFF == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
-        return make_disk_full_error(folder)
-    if code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return make_not_writable_error(folder, str(error))
-    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return make_busy_error(folder)
-    return CollectionDamaged(
-        str(folder),
-        f"the catalog of {folder} cannot be read ({error})",
-        "restore catalog.db from a backup, or delete it and index again",
+    connection: sqlite3.Connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=20, factory=kind
     )
-
-
-def make_disk_full_error(folder: Path) -> DiskFull:
-    """Build the error for a full disk under `folder`."""
-    return DiskFull(
-        str(folder),
-        f"no disk space left to write to {folder}",
-        "free some space and run the same command again; it continues where it stopped",
-    )
-
-
-def make_not_found_error(folder: Path) -> CollectionNotFound:
-    """Build the error for a folder without a collection."""
-    return CollectionNotFound(
-        str(folder),
-        f"there is no collection at {folder}",
-        "create one with `simsearch index SOURCE --into DIR`",
-    )
-
-
-def make_busy_error(folder: Path) -> CollectionBusy:
-    """Build the error for a collection that another process writes to."""
-    return CollectionBusy(
-        str(folder),
-        f"another run is writing to {folder}",
-        "wait until that run ends, or use another collection (--into)",
-    )
-
-
-def make_not_writable_error(folder: Path, cause: str) -> CollectionNotWritable:
-    """Build the error for a folder that cannot be written to."""
-    return CollectionNotWritable(
-        str(folder), f"{folder} cannot be written to ({cause})", "choose another folder with --into"
-    )
+    return connection

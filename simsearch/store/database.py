@@ -4,35 +4,84 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from simsearch.errors import CollectionNotFound, UsageError
+from simsearch.errors import CatalogChanged, CollectionNotFound, UsageError
 from simsearch.store.connection import (
-    CATALOG_NAME,
+    UnlockedConnection,
     check_schema,
     connect_to_read,
-    make_not_found_error,
+    has_changed,
     must_upgrade,
-    translate_error,
-    translate_errors,
     upgrade_schema,
 )
+from simsearch.store.sqlite_errors import (
+    CATALOG_NAME,
+    make_changed_error,
+    make_not_found_error,
+    translate_error,
+    translate_errors,
+)
+
+_Result = TypeVar("_Result")
 
 _MAX_ROW_ID = 2**63 - 1
+_MAX_READS = 20
+"""How often is read again what another process changed meanwhile. It changes a catalog at most every few seconds."""
+
 _MAX_VALUES = 500
 """How many values are bound to one statement."""
 
 
+@contextlib.contextmanager
+def translate_read_errors(folder: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    """Translate the SQLite errors of a block that reads through a connection.
+
+    Raises `CatalogChanged`, whatever the block did, if another process changed the catalog meanwhile.
+    """
+    try:
+        yield
+    except Exception as error:  # a mixture of two states can fail in any way
+        if has_changed(connection):
+            raise make_changed_error(folder) from error
+        if isinstance(error, sqlite3.Error):
+            raise translate_error(folder, error) from error
+        raise
+    if has_changed(connection):
+        raise make_changed_error(folder)
+
+
+def read_again(read: Callable[[], _Result]) -> _Result:
+    """Call a function that reads a catalog, and again if another process changed the catalog meanwhile.
+
+    Raises what it raises; `CatalogChanged` only if the catalog changes all the time.
+    """
+    for _ in range(_MAX_READS - 1):
+        with contextlib.suppress(CatalogChanged):
+            return read()
+    return read()
+
+
 class CatalogDatabase:
-    """A connection to the catalog in `folder`. Every SQLite error of a query is raised as a `CollectionError`."""
+    """A connection to the catalog in `folder`. Every SQLite error of a query is raised as a `CollectionError`.
+
+    A catalog that is read without locks is opened again when it has changed.
+    """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
-        self._connection = connection
+        self._current_connection = connection
         with translate_errors(folder):
             check_schema(connection, folder)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        connection = self._current_connection
+        if isinstance(connection, UnlockedConnection) and not connection.in_transaction and not connection.is_current():
+            self._current_connection = connection = connect_to_read(self.folder / CATALOG_NAME)
+        return connection
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -72,7 +121,7 @@ class CatalogDatabase:
 
     def close(self) -> None:
         """Close the connection. The last connection to close folds SQLite's write-ahead log into the file."""
-        self._connection.close()
+        self._current_connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -86,15 +135,17 @@ class CatalogDatabase:
 
         Raises `UsageError` if another thread reads one through this connection.
         """
-        if self._connection.in_transaction:
+        if self._current_connection.in_transaction:
             problem = f"the catalog of {self.folder} is in use by another thread"
             raise UsageError(problem, "call methods of `Collection`, which wait, or open one in each thread")
         with translate_errors(self.folder):
-            self._connection.execute("BEGIN")
+            connection = self._connection
+        with translate_read_errors(self.folder, connection):
+            connection.execute("BEGIN")
             try:
                 yield
             finally:
-                self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
 
     def find_damage(self) -> list[str]:
         """Run SQLite's integrity and foreign-key checks; one line for each problem."""
@@ -114,18 +165,36 @@ class CatalogDatabase:
             return self._connection.executemany(query, rows)
 
     def _iterate_rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        if isinstance(self._current_connection, UnlockedConnection):
+            yield from self._fetch_all(query, values)
+            return
         with translate_errors(self.folder):
             yield from self._connection.execute(query, values)
 
     def _fetch_all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with translate_errors(self.folder):
-            return self._connection.execute(query, values).fetchall()
+        return self._read(lambda connection: connection.execute(query, values).fetchall())
 
     def _fetch_one(self, query: str, values: Sequence[Any] = ()) -> Any:
+        return self._read(lambda connection: connection.execute(query, values).fetchone())
+
+    def _read(self, read: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Read with one statement; without locks again where the catalog was changed meanwhile."""
+        connection = self._current_connection
+        if isinstance(connection, UnlockedConnection) and not connection.in_transaction:
+            return read_again(lambda: self._read_once(read))
+        return self._read_once(read)
+
+    def _read_once(self, read: Callable[[sqlite3.Connection], _Result]) -> _Result:
         try:
-            return self._connection.execute(query, values).fetchone()
+            connection = self._connection
+            result = read(connection)
         except sqlite3.Error as error:
-            raise translate_error(self.folder, error) from error
+            if not has_changed(self._current_connection):
+                raise translate_error(self.folder, error) from error
+        else:
+            if not has_changed(connection):
+                return result
+        raise make_changed_error(self.folder)
 
 
 def is_row_id(number: int) -> bool:

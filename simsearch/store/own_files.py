@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from simsearch.store.connection import CATALOG_NAME, LOCK_NAME, SHARDS_NAME
+from simsearch.store.connection import SHARDS_NAME
+from simsearch.store.lock import LOCK_NAME
+from simsearch.store.sqlite_errors import CATALOG_NAME
 
 CATALOG_LOGS = tuple(f"{CATALOG_NAME}{suffix}" for suffix in ("-wal", "-shm", "-journal"))
 """The files that SQLite keeps beside a catalog while it is open, or after a killed process."""

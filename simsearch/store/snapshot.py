@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from simsearch.errors import ImageNotFound
 from simsearch.sources.path_codec import decode_path
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.connection import CATALOG_NAME, connect_to_read, translate_errors
-from simsearch.store.database import is_row_id, split_chunks
+from simsearch.store.connection import connect_to_read
+from simsearch.store.database import is_row_id, split_chunks, translate_read_errors
+from simsearch.store.sqlite_errors import CATALOG_NAME, translate_errors
 from simsearch.store.vectors import decode_vectors
 
 _HAS_FILE = "EXISTS (SELECT 1 FROM files WHERE files.image_id = views.image_id)"
@@ -260,8 +261,13 @@ class ModelViews:
 
 @contextmanager
 def open_snapshot(folder: Path) -> Iterator[Snapshot]:
-    """Start reading the catalog in `folder` at one moment. SQLite errors in the block become `CollectionError`s."""
-    with translate_errors(folder), closing(connect_to_read(folder / CATALOG_NAME)) as connection:
+    """Start reading the catalog in `folder` at one moment. SQLite errors in the block become `CollectionError`s.
+
+    Raises `CatalogChanged` at the end of the block where another process changed a catalog that is read without locks.
+    """
+    with translate_errors(folder):
+        opened = connect_to_read(folder / CATALOG_NAME)
+    with closing(opened) as connection, translate_read_errors(folder, connection):
         connection.execute("BEGIN")
         yield Snapshot(Catalog(folder, connection), connection)
 

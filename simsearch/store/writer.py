@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-import filelock
-
 from simsearch.errors import CollectionNotWritable
 from simsearch.images.metadata import ExifMetadata
 from simsearch.images.views import Augmentation
@@ -20,16 +18,15 @@ from simsearch.sources.path_codec import encode_path
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
-from simsearch.store.connection import (
+from simsearch.store.connection import connect_to_write
+from simsearch.store.lock import LOCK_NAME, CollectionLock, acquire_lock
+from simsearch.store.own_files import delete_catalog
+from simsearch.store.sqlite_errors import (
     CATALOG_NAME,
-    LOCK_NAME,
-    acquire_lock,
-    connect_to_write,
     make_not_found_error,
     make_not_writable_error,
     translate_errors,
 )
-from simsearch.store.own_files import delete_catalog
 from simsearch.store.vectors import encode_vector
 
 
@@ -40,7 +37,7 @@ class CatalogWriter(Catalog):
     """
 
     def __init__(
-        self, folder: Path, connection: sqlite3.Connection, lock: filelock.BaseFileLock, *, is_new: bool = False
+        self, folder: Path, connection: sqlite3.Connection, lock: CollectionLock, *, is_new: bool = False
     ) -> None:
         self._lock = lock
         self.is_new = is_new

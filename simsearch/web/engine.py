@@ -22,6 +22,7 @@ from simsearch.maintenance import CollectionInfo
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.query import Query
 from simsearch.search.results import Answer
+from simsearch.store.database import read_again
 from simsearch.store.originals import read_original
 from simsearch.web.batching import SharedEmbedders
 from simsearch.web.images import read_stored_image
@@ -164,7 +165,7 @@ class SearchEngine:
 
     async def run_image_work(self, work: Callable[[], T]) -> T:
         """Run a function that reads or decodes files, without a collection."""
-        return await self._image_pool.run(work, self.settings.answer_timeout_s)
+        return await self._image_pool.run(lambda: read_again(work), self.settings.answer_timeout_s)
 
     async def run_fetch(self, work: Callable[[], T]) -> T:
         """Run a function that waits for another server, in threads of their own."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pytest
 
@@ -22,6 +22,7 @@ from simsearch.rerank.method import RerankMethod
 from simsearch.search import Hit
 from simsearch.search.examples import Example
 from simsearch.store.catalog import Catalog
+from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 
@@ -228,8 +229,7 @@ def test_a_projection_is_fitted_anew_when_the_vectors_have_doubled(tmp_path: Pat
 
 
 def test_while_another_run_writes_a_projection_serves_its_query_and_is_not_kept(own: Path):
-    right = filelock.FileLock(own / "catalog.lock")
-    with right, Collection.open(own) as opened:
+    with contextlib.closing(CatalogWriter.open(own)), Collection.open(own) as opened:
         expected = opened.search(3, rerank="pca16").hits
         assert projections(own) == {}
     with Collection.open(own) as opened:

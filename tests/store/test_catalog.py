@@ -14,7 +14,7 @@ from simsearch.errors import CollectionBusy, CollectionDamaged, CollectionNotFou
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.models.choice import resolve_model
 from simsearch.store.catalog import Catalog
-from simsearch.store.connection import CATALOG_NAME
+from simsearch.store.sqlite_errors import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 from tests.support.synthetic import clustered, fill
@@ -40,7 +40,7 @@ def test_a_read_of_a_damaged_catalog_names_the_collection(name: str, folder: Pat
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
     content = (folder / CATALOG_NAME).read_bytes()
     (folder / CATALOG_NAME).write_bytes(content[:page_size] + b"\xff" * (len(content) - page_size))
-    with Catalog.open(folder) as catalog, pytest.raises(CollectionDamaged, match="cannot be read") as caught:
+    with Catalog.open(folder) as catalog, pytest.raises(CollectionDamaged, match="is damaged") as caught:
         READS[name](catalog)
     assert caught.value.collection == str(folder)
 

@@ -10,8 +10,9 @@ import pytest
 from simsearch import Collection
 from simsearch.errors import CollectionDamaged, CollectionNotFound, CollectionTooNew
 from simsearch.store.catalog import Catalog
-from simsearch.store.connection import CATALOG_NAME, SCHEMA_VERSION
+from simsearch.store.connection import SCHEMA_VERSION
 from simsearch.store.migrations import count_steps, migrate
+from simsearch.store.sqlite_errors import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 from tests.support import oneshot

@@ -110,7 +110,7 @@ def test_a_lock_file_that_is_deleted_while_it_is_locked_is_locked_again(tmp_path
 import fcntl, sys
 from pathlib import Path
 from simsearch.errors import CollectionBusy
-from simsearch.store.connection import acquire_lock
+from simsearch.store.lock import acquire_lock
 folder, attempts = Path(sys.argv[1]), []
 def replace(event, args):
     if event == "fcntl.flock" and args[1] & fcntl.LOCK_EX and not attempts:

@@ -14,8 +14,8 @@ from simsearch.images.metadata import ExifMetadata
 from simsearch.models.choice import resolve_model
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import EmbeddedView, FileEntry, ImageProperties, StoredModel
-from simsearch.store.connection import CATALOG_NAME
 from simsearch.store.snapshot import StoredFile, StoredImage, ViewKey, open_model_views, open_snapshot
+from simsearch.store.sqlite_errors import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 

@@ -27,7 +27,7 @@ from simsearch.ingest.record import IngestStats, Recorder
 from simsearch.models.portable import pack_model
 from simsearch.sources.scan import Scan
 from simsearch.store.catalog import Catalog
-from simsearch.store.connection import make_disk_full_error, make_not_writable_error
+from simsearch.store.sqlite_errors import make_disk_full_error, make_not_writable_error
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
