@@ -1,6 +1,7 @@
 # Two targets set everything up on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -15,13 +16,13 @@ demo: .venv/demo ## install, index the pictures in data/, run a query, write a c
 	@echo "Look at indexes/demo.png"
 
 test: .venv/dev ## install the test dependencies and run the whole suite
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not thorough"
+	$(BIN)/python -m pytest $(WORKERS) -m "not thorough"
 
 test-all: .venv/dev ## the suite with the thorough tests: every network, killed Ray workers, API fuzzing in depth
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --dist loadgroup
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest $(WORKERS)
 
 test-quick: .venv/dev ## the suite without the long tests
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long and not thorough"
+	$(BIN)/python -m pytest $(WORKERS) -m "not long and not thorough"
 
 lint: .venv/dev ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -1,0 +1,12 @@
+"""Tests of simsearch.
+
+Each worker of pytest-xdist computes in one thread, and so do the processes that it starts: several workers already use
+every core, and threads that wait for each other would only take time from them. This module is imported before NumPy,
+FAISS, OpenVINO and TensorFlow, which read these variables once. Values that the user has set are kept.
+"""
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(_variable, "1")

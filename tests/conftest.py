@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 
 from simsearch import ModelChoice
+from tests.support.graphs import share_graphs
 
 HISTOGRAM = ModelChoice(backbone="histogram")
 """The backbone of tests that are not about networks: quick, and the same to the last bit in every batch."""
@@ -23,19 +25,46 @@ SHARED = ROOT.parent / "shared"
 NOBODY = 65534
 
 
-_GROUPS = {"tests/web/": "server", "test_ray_": "ray", "test_milvus_": "milvus", "cli/test_push": "milvus"}
+_SAME_EXAMPLES = {
+    "derandomize": True,
+    "database": None,
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],  # the machine may be busy
+}
+hypothesis.settings.register_profile("default", max_examples=25, **_SAME_EXAMPLES)
+hypothesis.settings.register_profile("thorough", max_examples=250, **_SAME_EXAMPLES)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_GROUPS = {
+    "in_a_browser": "browser",
+    "tests/web/": "server",
+    "test_ray_": "ray",
+    "test_milvus_": "milvus",
+    "cli/test_push": "milvus",
+}
 """Parts of paths of tests that run in one worker: they share a server, or load the machine by themselves."""
+_LONGEST_FIRST = (
+    "server", "ray", "milvus", "browser",
+    "tests/test_crash.py", "tests/cli/test_watch.py", "tests/cli/test_commands.py",
+    "tests/evaluation/test_benchmark.py", "tests/models/test_zoo.py", "tests/models/test_custom_model.py",
+    "tests/models/test_loader.py", "tests/study/test_predict.py", "tests/report/test_plots.py",
+)  # fmt: skip
+"""Groups that take longest: they are begun first, so that no worker is left with one of them in the end."""
 _LONG_TIMEOUT_S = 600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module in one worker of pytest-xdist, as they share fixtures; give long tests more time."""
+    order: dict[pytest.Item, int] = {}
     for item in items:
         place = item.nodeid.partition("::")[0]
         group = next((name for part, name in _GROUPS.items() if part in place), place)
+        order[item] = _LONGEST_FIRST.index(group) if group in _LONGEST_FIRST else len(_LONGEST_FIRST)
         item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT_S))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=order.__getitem__)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,8 +76,10 @@ def heard_interrupts() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Converted graphs are kept in a cache of the tests' own, and made anew by each run of them."""
-    os.environ["SIMSEARCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """The cache is the tests' own and new; only converted graphs are shared by workers and by later runs."""
+    cache = tmp_path_factory.mktemp("cache")
+    share_graphs(cache)
+    os.environ["SIMSEARCH_CACHE"] = str(cache)
 
 
 @pytest.fixture

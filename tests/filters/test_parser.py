@@ -170,7 +170,7 @@ CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=10 * settings().max_examples)
 @given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), CONDITIONS, st.text(max_size=30)))
 def test_any_text_is_a_valid_condition_or_a_usage_error(text: str):
     try:

@@ -15,7 +15,8 @@ from simsearch.errors import ImageError
 from simsearch.images.decode import DecodedImage, decode_image
 
 LIMIT = 100_000_000
-FUZZ = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+FUZZ = settings(max_examples=4 * settings().max_examples)
+"""More examples of what may crash a decoder: 100, or 1,000 under HYPOTHESIS_PROFILE=thorough."""
 
 
 def photo(width: int = 101, height: int = 100, seed: int = 0) -> np.ndarray:
