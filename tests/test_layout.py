@@ -18,6 +18,7 @@ LEVELS = [
     {"files", "text", "machine"},
     {"sources"},
     {"images"},
+    {"matching"},
     {"notebook"},
     {"models"},
     {"filters"},
@@ -47,6 +48,7 @@ OWNERS = {
     "botocore": {"sources/s3.py"},
     "aiohttp": {"sources/s3.py"},
     "faiss": {f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls")},
+    "cv2": {"matching/opencv.py"},
     "matplotlib": {"report/benchmark/plots.py"},
     "jinja2": {"report/html.py"},
     "pyarrow": {"interchange/tables.py", "ingest/ray_cluster/shards.py", "ingest/ray_cluster/worker.py"},
@@ -186,7 +188,7 @@ def test_an_unknown_public_name_is_an_attribute_error():
 @pytest.mark.parametrize("command", [["--help"], ["index", "--help"], ["query", "--help"], ["--version"]])
 def test_help_loads_neither_a_network_nor_an_index(command: list[str]):
     heavy = ["tensorflow", "keras", "openvino", "faiss", "numpy", "PIL", "sqlite_utils", "fastapi", "uvicorn"]
-    heavy += ["watchfiles", "pymilvus"]
+    heavy += ["watchfiles", "pymilvus", "cv2"]
     code = (
         "import sys\nfrom simsearch.cli import main\n"
         f"sys.argv = ['simsearch', *{command!r}]\n"

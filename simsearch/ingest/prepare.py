@@ -12,6 +12,7 @@ import numpy as np
 
 from simsearch.errors import ImageError
 from simsearch.images.decode import Box, Pixels, RawFile, decode_square, read_raw_file
+from simsearch.images.perceptual_hash import compute_hashes
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.ingest.timing import StageClock
 from simsearch.models.model import Model
@@ -129,5 +130,7 @@ def decode_views(result: ReadResult, context: PreparationContext, clock: StageCl
         return PreparedFile(as_read, failure=failure)
     with clock.measure("augment"):
         pixels = context.augmentation.render_views(square, raw.digest, missing)
-    properties = ImageProperties(image.width, image.height, image.format, image.metadata)
+    with clock.measure("hash"):
+        hashes = compute_hashes(image.image)
+    properties = ImageProperties(image.width, image.height, image.format, image.metadata, hashes)
     return PreparedFile(as_read, raw.digest, properties, missing, pixels)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_STAGES = ("read", "decode", "augment", "embed", "write", "index", "wait_decode", "wait_embed", "wait_write")
+_STAGES = ("read", "decode", "hash", "augment", "embed", "write", "index", "wait_decode", "wait_embed", "wait_write")
 
 
 class StageClock:

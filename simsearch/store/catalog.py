@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.images.metadata import ExifMetadata
+from simsearch.images.perceptual_hash import PictureHashes
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import decode_path, encode_path
@@ -45,12 +46,13 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageProperties:
-    """Properties of a decoded image: upright size in px, file format, EXIF metadata."""
+    """Properties of a decoded image: upright size in px, file format, EXIF metadata, perceptual hashes if known."""
 
     width: int
     height: int
     format: str
     metadata: ExifMetadata = field(default_factory=ExifMetadata)
+    hashes: PictureHashes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,33 @@ _CHANGE_TOKENS = (
     "PRAGMA user_version = 6",
 )
 
+_COPIES = (
+    # The perceptual hashes of an image and of its mirror image (`images.perceptual_hash`). Images that an older
+    # simsearch recorded get theirs when duplicates are first searched.
+    """CREATE TABLE perceptual_hashes (
+        image_id INTEGER PRIMARY KEY REFERENCES images(id) ON DELETE CASCADE,
+        upright INTEGER NOT NULL,
+        mirrored INTEGER NOT NULL)""",
+    # Pairs of images that were found to be copies, the smaller id first, with the version of the comparison, and its
+    # evidence as JSON.
+    """CREATE TABLE copy_pairs (
+        image_a INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+        image_b INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+        version INTEGER NOT NULL,
+        evidence TEXT NOT NULL,
+        PRIMARY KEY (image_a, image_b),
+        CHECK (image_a < image_b)) WITHOUT ROWID""",
+    "CREATE INDEX copy_pairs_by_b ON copy_pairs(image_b)",
+    # Images whose candidates under a model have all been compared, and the version of the comparison.
+    """CREATE TABLE copy_searches (
+        model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
+        image_id INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (model_id, image_id)) WITHOUT ROWID""",
+    "CREATE INDEX copy_searches_by_image ON copy_searches(image_id)",
+    "PRAGMA user_version = 7",
+)
+
 _steps = Migrations("simsearch")
 
 
@@ -202,6 +229,11 @@ def _add_changes(db: Database) -> None:
 @_steps(name="0006_change_tokens")
 def _add_change_tokens(db: Database) -> None:
     _execute_all(db, _CHANGE_TOKENS)
+
+
+@_steps(name="0007_copies")
+def _add_copies(db: Database) -> None:
+    _execute_all(db, _COPIES)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -174,6 +174,35 @@ class Snapshot:
                    WHERE model_id = ? AND view_id > ? AND view_id <= ?"""
         return [ViewKey(*row) for row in self._connection.execute(query, (model_id, above, up_to))]
 
+    def read_hashes(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """The images with perceptual hashes: ids (n,), and the hash of each and of its mirror image (n, 2)."""
+        if not self._has_copies:
+            return np.empty(0, np.int64), np.empty((0, 2), np.uint64)
+        query = "SELECT image_id, upright, mirrored FROM perceptual_hashes ORDER BY image_id"
+        rows = np.array(self._connection.execute(query).fetchall(), np.int64).reshape(-1, 3)
+        return rows[:, 0].copy(), rows[:, 1:].astype(np.uint64)
+
+    def read_copy_pairs(self, version: int) -> dict[tuple[int, int], str]:
+        """The evidence, as JSON, of the pairs of image ids that this version of the comparison found to be copies."""
+        if not self._has_copies:
+            return {}
+        query = "SELECT image_a, image_b, evidence FROM copy_pairs WHERE version = ?"
+        return {(a, b): evidence for a, b, evidence in self._connection.execute(query, (version,))}
+
+    def list_searched_images(self, model_id: int, version: int) -> NDArray[np.int64]:
+        """The ids of the images whose candidates under a model have all been compared by this version, ascending."""
+        if not self._has_copies:
+            return np.empty(0, np.int64)
+        query = "SELECT image_id FROM copy_searches WHERE model_id = ? AND version = ? ORDER BY image_id"
+        rows = self._connection.execute(query, (model_id, version))
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    @property
+    def _has_copies(self) -> bool:
+        """Whether the catalog has the tables of copies: one of an older simsearch in a read-only folder has not."""
+        query = "SELECT 1 FROM sqlite_master WHERE name = 'copy_searches'"
+        return self._connection.execute(query).fetchone() is not None
+
     def select_views(self, stored: StoredModel, *, originals_only: bool = False) -> ModelViews:
         """Select the views with a vector of the model and a file, or the original ones of them only."""
         return ModelViews(self.catalog.folder, self._connection, stored, originals_only=originals_only)

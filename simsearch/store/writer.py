@@ -12,6 +12,7 @@ from typing import Self
 
 from simsearch.errors import CollectionNotWritable
 from simsearch.images.metadata import ExifMetadata
+from simsearch.images.perceptual_hash import PictureHashes
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import encode_path
@@ -272,6 +273,33 @@ class CatalogWriter(Catalog):
         self._renew_change_token()
         return max(0, self._execute_many(query, pairs).rowcount)
 
+    def record_hashes(self, hashes: Iterable[tuple[int, PictureHashes]]) -> None:
+        """Store the perceptual hashes of images by id, without images that are no longer in the catalog."""
+        self._execute_many(
+            """INSERT INTO perceptual_hashes (image_id, upright, mirrored) SELECT id, ?, ? FROM images WHERE id = ?
+               ON CONFLICT DO NOTHING""",
+            ((values.upright, values.mirrored, image_id) for image_id, values in hashes),
+        )
+
+    def record_copies(self, pairs: Iterable[tuple[int, int, str]], version: int) -> None:
+        """Store pairs of image ids, the smaller id first, that are copies, with the evidence as JSON.
+
+        `version` is that of the comparison. Pairs with an image that is no longer in the catalog are dropped.
+        """
+        self._execute_many(
+            """INSERT OR REPLACE INTO copy_pairs (image_a, image_b, version, evidence)
+               SELECT a.id, b.id, ?, ? FROM images AS a JOIN images AS b WHERE a.id = ? AND b.id = ?""",
+            ((version, evidence, a, b) for a, b, evidence in pairs),
+        )
+
+    def record_searched_images(self, model_id: int, image_ids: Iterable[int], version: int) -> None:
+        """Store that all candidates of these images under a model have been compared, by this version."""
+        self._execute_many(
+            """INSERT OR REPLACE INTO copy_searches (model_id, image_id, version)
+               SELECT models.id, images.id, ? FROM models JOIN images WHERE models.id = ? AND images.id = ?""",
+            ((version, model_id, image_id) for image_id in image_ids),
+        )
+
     def forget_model(self, stored: StoredModel) -> None:
         """Delete a model with its vectors, its runs, and the record of its rows in Milvus."""
         self.write_setting(settings.build_sync_record_name(stored.fingerprint), None)
@@ -293,9 +321,14 @@ class CatalogWriter(Catalog):
 
     def _find_or_add_image(self, entry: FileEntry) -> int:
         row = self._fetch_one("SELECT id FROM images WHERE digest = ?", (entry.digest,))
+        image_id = self._add_image(entry) if row is None else int(row[0])
         if row is not None:
-            self._update_metadata(int(row[0]), entry.properties)
-            return int(row[0])
+            self._update_metadata(image_id, entry.properties)
+        if entry.properties is not None and entry.properties.hashes is not None:
+            self.record_hashes([(image_id, entry.properties.hashes)])
+        return image_id
+
+    def _add_image(self, entry: FileEntry) -> int:
         assert entry.properties is not None  # only an image that the catalog has is not decoded again
         properties, exif = entry.properties, entry.properties.metadata
         cursor = self._execute(

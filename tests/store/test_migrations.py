@@ -49,6 +49,9 @@ def test_the_schema_is_what_the_architecture_documents():
         "views": ["id", "image_id", "kind", "parameters"],
         "models": ["id", "fingerprint", "backbone", "width", "details", "generation", "augmentation"],
         "vectors": ["id", "model_id", "view_id", "vector"],
+        "perceptual_hashes": ["image_id", "upright", "mirrored"],
+        "copy_pairs": ["image_a", "image_b", "version", "evidence"],
+        "copy_searches": ["model_id", "image_id", "version"],
         "projections": ["id", "model_id", "method", "n_vectors", "projection"],
         "graphs": ["model_id", "definition", "weights"],
         "runs": ["id", "model_id", "sources", "process", "started_at", "ended_at", "embedded", "reused"],
@@ -81,6 +84,9 @@ def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, pho
             "indexes",
             "changes",
             "vector_states",
+            "perceptual_hashes",
+            "copy_pairs",
+            "copy_searches",
         ):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_collection'")

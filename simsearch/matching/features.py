@@ -1,0 +1,67 @@
+"""What a comparison needs of a picture: a small gray rendition, its local features, and its mean colours."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from simsearch.images.decode import DecodedImage, Pixels
+from simsearch.matching.opencv import detect_features
+
+RENDITION_PIXELS = 64_000
+"""The number of pixels of a rendition, about 290 x 220. Small pictures are enlarged, at most twice."""
+
+DECODE_PX = 256
+"""The length that both sides must keep where a picture is decoded at a reduced scale for a rendition."""
+
+_MAX_ENLARGEMENT = 2.0
+_MIN_SIDE_PX, _MAX_SIDE_PX = 16, 1024
+_COLOR_SIDE_PX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFeatures:
+    """Local features of a rendition: keypoints (n, 4) and binary descriptors (n, 32), as `detect_features` says."""
+
+    keypoints: NDArray[np.float32]
+    descriptors: Pixels
+
+
+@dataclass(frozen=True)
+class PictureRendition:
+    """A small rendition of a picture, about 150 kB with its features.
+
+    `width` and `height` are the full size of the picture in px, `gray` (h, w) is the rendition with about
+    `RENDITION_PIXELS` pixels, `colors` (8, 8, 3) are mean colours.
+    """
+
+    width: int
+    height: int
+    gray: Pixels
+    colors: Pixels
+
+    @functools.cached_property
+    def features(self) -> LocalFeatures:
+        """The local features, detected when they are first used."""
+        return LocalFeatures(*detect_features(self.gray))
+
+    @functools.cached_property
+    def mirrored_features(self) -> LocalFeatures:
+        """The local features of the mirrored rendition, at their positions in it."""
+        return LocalFeatures(*detect_features(np.ascontiguousarray(self.gray[:, ::-1])))
+
+
+def render_for_matching(picture: DecodedImage) -> PictureRendition:
+    """Make the rendition of a picture that was decoded with both sides at least `DECODE_PX`, or at full size."""
+    image = picture.image
+    factor = min(_MAX_ENLARGEMENT, math.sqrt(RENDITION_PIXELS / (image.width * image.height)))
+    factor = min(factor, _MAX_SIDE_PX / max(image.size))
+    size = (max(_MIN_SIDE_PX, round(image.width * factor)), max(_MIN_SIDE_PX, round(image.height * factor)))
+    gray = image.convert("L").resize(size, Image.Resampling.BILINEAR)
+    colors = image.resize((_COLOR_SIDE_PX, _COLOR_SIDE_PX), Image.Resampling.BOX)
+    return PictureRendition(picture.width, picture.height, np.asarray(gray), np.asarray(colors))

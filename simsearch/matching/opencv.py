@@ -1,0 +1,145 @@
+"""Calls of OpenCV. The only module that imports it: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+N_FINE_FEATURES, N_COARSE_FEATURES = 400, 300
+"""The most local features of a picture, and of the same picture at half the size.
+
+A crop to a quarter of the area shows the fine features of the whole picture at twice the size.
+"""
+
+_N_LEVELS, _SCALE_FACTOR, _EDGE_PX = 4, 1.2, 15
+
+_RANSAC_PX = 3.0
+_RANSAC_CONFIDENCE, _RANSAC_ROUNDS = 0.999, 300
+_ECC_ROUNDS, _ECC_EPSILON, _ECC_FILTER_PX = 30, 1e-3, 3
+
+cv2.setNumThreads(1)  # pictures and pairs are spread over threads; more within each would only compete
+_local = threading.local()
+
+
+def detect_features(gray: Pixels) -> tuple[Floats, Pixels]:
+    """Detect oriented FAST corners in a gray picture and describe them: keypoints (n, 4) and descriptors (n, 32).
+
+    A keypoint is x and y in px, angle in degrees, and log2 of its scale. The strongest of each scale come first, in
+    turn, so that the first keypoints are a good sample of all. ORB: E. Rublee et al., ORB: an efficient alternative to
+    SIFT or SURF, ICCV 2011.
+    """
+    height, width = gray.shape
+    half = cv2.resize(gray, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+    keypoints, descriptors, ranks = [np.empty((0, 4), np.float32)], [np.empty((0, 32), np.uint8)], [np.empty(0)]
+    for octave, (detector, picture) in enumerate(zip(_get_detectors(), (gray, half), strict=True)):
+        corners, found = detector.detectAndCompute(picture, None)
+        if found is None:
+            continue
+        rows = np.array([(*c.pt, c.angle, c.octave, c.response) for c in corners], np.float32)
+        ranks.append(_rank_within(rows[:, 3], rows[:, 4]))
+        rows[:, :2] *= (width / picture.shape[1], height / picture.shape[0])
+        rows[:, 3] = octave + rows[:, 3] * np.log2(_SCALE_FACTOR)
+        keypoints.append(rows[:, :4])
+        descriptors.append(np.asarray(found, np.uint8))
+    order = np.argsort(np.concatenate(ranks), kind="stable")
+    return np.concatenate(keypoints)[order], np.concatenate(descriptors)[order]
+
+
+def _rank_within(levels: Floats, responses: Floats) -> NDArray[np.float64]:
+    """Rank the responses within each level: the share of the level's keypoints that are stronger."""
+    ranks = np.empty(len(levels))
+    for level in np.unique(levels):
+        rows = np.flatnonzero(levels == level)
+        ranks[rows[np.argsort(-responses[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
+    return ranks
+
+
+def match_descriptors(a: Pixels, b: Pixels) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Match each descriptor of `a` (n, 32) to its nearest in `b`: rows in a, rows in b, ratio to the second nearest."""
+    if len(a) < 2 or len(b) < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    pairs = _get_matcher().knnMatch(a, b, k=2)
+    rows = np.array([(best.queryIdx, best.trainIdx) for best, _ in pairs], np.int64)
+    ratios = np.array([best.distance / max(second.distance, 1.0) for best, second in pairs], np.float32)
+    return rows[:, 0], rows[:, 1], ratios
+
+
+def fit_affine(a: Floats, b: Floats) -> tuple[NDArray[np.float64] | None, int]:
+    """Fit an affine map, as (3, 3), from points `a` (n, 2) to `b`, with the number of its inliers; None without a map.
+
+    MAGSAC++ (D. Barath et al., CVPR 2020), as in `fit_homography`.
+    """
+    model, mask = cv2.estimateAffine2D(
+        a, b, method=cv2.USAC_MAGSAC, ransacReprojThreshold=_RANSAC_PX, maxIters=_RANSAC_ROUNDS,
+        confidence=_RANSAC_CONFIDENCE,
+    )  # fmt: skip
+    return (None, 0) if model is None else (np.vstack([model, [0.0, 0.0, 1.0]]), int(mask.sum()))
+
+
+def fit_homography(a: Floats, b: Floats) -> tuple[NDArray[np.float64] | None, int]:
+    """Fit a homography (3, 3) from points `a` (n, 2) to `b`, with the number of its inliers; None without one."""
+    model, mask = cv2.findHomography(
+        a, b, cv2.USAC_MAGSAC, _RANSAC_PX, maxIters=_RANSAC_ROUNDS, confidence=_RANSAC_CONFIDENCE
+    )
+    return (None, 0) if model is None else (np.asarray(model, np.float64), int(mask.sum()))
+
+
+def warp(gray: Floats, to_source: NDArray[np.float64], side_px: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Sample a square (side, side) from a picture, and where it lies inside. `to_source` (3, 3) maps to the picture."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (side_px, side_px)
+    sampled = cv2.warpPerspective(gray, to_source, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpPerspective(np.ones_like(gray), to_source, size, flags=flags)
+    return np.asarray(sampled, np.float32), np.asarray(inside) > 0.99
+
+
+def blur(picture: Floats, sigma_px: float) -> Floats:
+    """Blur with a Gaussian; edge pixels are repeated outwards."""
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def shrink(picture: Floats, height: int, width: int) -> Floats:
+    """Resize to a smaller picture by averaging."""
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def refine_map(target: Floats, source: Floats, to_source: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Refine a homography (3, 3) from `target` to `source` by the correlation of the pixels; None where it fails.
+
+    G. Evangelidis and E. Psarakis, Parametric image alignment using enhanced correlation coefficient maximization,
+    PAMI 2008.
+    """
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ECC_ROUNDS, _ECC_EPSILON)
+    first = (to_source / to_source[2, 2]).astype(np.float32)
+    try:
+        _, found = cv2.findTransformECC(target, source, first, cv2.MOTION_HOMOGRAPHY, criteria, None, _ECC_FILTER_PX)
+    except cv2.error:  # no convergence
+        return None
+    return np.asarray(found, np.float64)
+
+
+def _get_detectors() -> tuple[cv2.ORB, ...]:
+    """The detectors of this thread: for a picture, and for the same picture at half the size."""
+    if not hasattr(_local, "detectors"):
+        _local.detectors = tuple(
+            cv2.ORB_create(
+                n, scaleFactor=_SCALE_FACTOR, nlevels=_N_LEVELS, edgeThreshold=_EDGE_PX, patchSize=31, fastThreshold=5
+            )
+            for n in (N_FINE_FEATURES, N_COARSE_FEATURES)
+        )
+    detectors: tuple[cv2.ORB, ...] = _local.detectors
+    return detectors
+
+
+def _get_matcher() -> cv2.BFMatcher:
+    """The matcher of this thread."""
+    if not hasattr(_local, "matcher"):
+        _local.matcher = cv2.BFMatcher(cv2.NORM_HAMMING)
+    matcher: cv2.BFMatcher = _local.matcher
+    return matcher

@@ -1,0 +1,159 @@
+"""Decide whether two pictures are copies of one picture, and say how they differ.
+
+A hypothesis of how the pictures align comes from their local features, or is that the whole pictures show the same. The
+pixels decide: the frame of the picture that shows less is compared with the other one block by block. So different
+pictures of one object, or with the same logo or frame, are no copies, however many features they share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from simsearch.matching.alignment import PLAIN_ALIGNMENTS, Alignment, Matrix, align_by_features
+from simsearch.matching.evidence import Box, CopyKind, PairEvidence, Side
+from simsearch.matching.features import PictureRendition
+from simsearch.matching.photometry import CORNERS, PixelComparison, compare_pixels, map_points
+
+MIN_AGREEMENT = 0.71
+"""The least mean of `agreement` and `close_agreement`, unless something covers a part of one picture."""
+
+MIN_AGREEMENT_OF_FEW = 0.8
+"""The same where few local features support the alignment."""
+
+MIN_CLOSE_AGREEMENT, MIN_CLOSE_SHARE, MIN_COHERENCE = 0.4, 0.9, 0.68
+"""Under an overlay: the least share of blocks that agree closely, its share of `agreement`, and the coherence."""
+
+_MIN_DETAILED = 24
+_FEW_INLIERS = 40
+_SURE_AGREEMENT = 0.95
+_WEAK_AGREEMENT = 0.05
+_MIN_OVERLAP = 0.4
+_MAX_PLAIN_DIFFERENCE, _MAX_COLOR_DIFFERENCE, _MIN_CONTRAST = 2.0, 4.0, 4.0
+_MIN_ROTATION_DEG = 3.0
+_MAX_CROP_SHARE = 0.92
+_OVERLAY_AGREEMENT = 0.9
+_MAX_GAIN_CHANGE, _MAX_OFFSET, _MAX_CHROMA_CHANGE = 0.15, 8.0, 5.0
+_MAX_SIZE_CHANGE = 0.02
+
+
+def verify_pair(a: PictureRendition, b: PictureRendition) -> PairEvidence | None:
+    """Compare two pictures: the evidence that they are copies of one picture, or None."""
+    best: tuple[Alignment, PixelComparison, Side] | None = None
+    for alignment in _propose_alignments(a, b):
+        is_part_a = abs(np.linalg.det(alignment.to_b[:2, :2])) <= 1
+        whole: Side = "b" if is_part_a else "a"
+        frame, other, from_frame = (a, b, alignment) if is_part_a else (b, a, alignment.invert())
+        compared = compare_pixels(frame, other, from_frame)
+        if alignment.n_inliers and _WEAK_AGREEMENT <= compared.agreement < _SURE_AGREEMENT:
+            compared = max(compared, compare_pixels(frame, other, from_frame, refine=True), key=_rate)
+        if _is_copy(compared, a, b, alignment) and (best is None or _rate(compared) > _rate(best[1])):
+            best = (alignment, compared, whole)
+        if best is not None and _rate(best[1]) >= _SURE_AGREEMENT:
+            break
+    return None if best is None else _describe(a, b, *best)
+
+
+def _propose_alignments(a: PictureRendition, b: PictureRendition) -> Iterator[Alignment]:
+    yield from PLAIN_ALIGNMENTS
+    if a.width * a.height <= b.width * b.height:  # a crop's features are all in the whole, but not the reverse
+        yield from align_by_features(a, b)
+    else:
+        yield from (alignment.invert() for alignment in align_by_features(b, a))
+
+
+def _rate(compared: PixelComparison) -> float:
+    return compared.agreement if compared.n_detailed >= _MIN_DETAILED else 0.0
+
+
+def _is_copy(compared: PixelComparison, a: PictureRendition, b: PictureRendition, alignment: Alignment) -> bool:
+    if compared.overlap < _MIN_OVERLAP:
+        return False
+    if compared.n_detailed >= _MIN_DETAILED:
+        agreement = (compared.agreement + compared.close_agreement) / 2
+        if 0 < alignment.n_inliers < _FEW_INLIERS:
+            return agreement >= MIN_AGREEMENT_OF_FEW
+        return agreement >= MIN_AGREEMENT or _is_covered_in_part(compared)
+    return alignment.n_inliers == 0 and _are_alike_without_detail(compared, a, b, alignment)
+
+
+def _is_covered_in_part(compared: PixelComparison) -> bool:
+    """Whether one coherent part is the same and the rest is not, as under an overlay; alike pictures agree less."""
+    return (
+        compared.close_agreement >= MIN_CLOSE_AGREEMENT
+        and compared.close_agreement >= MIN_CLOSE_SHARE * compared.agreement
+        and compared.coherence >= MIN_COHERENCE
+    )
+
+
+def _are_alike_without_detail(
+    compared: PixelComparison, a: PictureRendition, b: PictureRendition, alignment: Alignment
+) -> bool:
+    """Whether two whole pictures without much detail show the same light and colours, without a change of tone."""
+    if compared.contrast < _MIN_CONTRAST or (compared.n_detailed and compared.agreement < _SURE_AGREEMENT):
+        return False
+    colors_a = a.colors[:, ::-1] if alignment.to_b[0, 0] < 0 else a.colors
+    differences = np.abs(colors_a.astype(np.float32) - b.colors)
+    return bool(
+        compared.difference <= _MAX_PLAIN_DIFFERENCE
+        and abs(compared.offset) <= _MAX_PLAIN_DIFFERENCE
+        and differences.mean() <= _MAX_COLOR_DIFFERENCE
+    )
+
+
+def _describe(
+    a: PictureRendition, b: PictureRendition, alignment: Alignment, compared: PixelComparison, whole: Side
+) -> PairEvidence:
+    part, other = (a, b) if whole == "b" else (b, a)
+    box = _bound(map_points(compared.to_other, CORNERS))
+    rotation_deg = _measure_rotation(alignment.to_b, a, b)
+    evidence = PairEvidence((), alignment.n_inliers, compared.agreement, whole, box, rotation_deg)
+    is_mirrored = np.linalg.det(compared.to_other[:2, :2]) < 0
+    kinds = list(_list_kinds(part, other, compared, evidence, is_mirrored=bool(is_mirrored)))
+    return PairEvidence(
+        tuple(kinds) or ("re-encoded",), alignment.n_inliers, compared.agreement, whole, box, rotation_deg
+    )
+
+
+def _list_kinds(
+    part: PictureRendition, other: PictureRendition, compared: PixelComparison, evidence: PairEvidence, *,
+    is_mirrored: bool,
+) -> Iterator[CopyKind]:  # fmt: skip
+    is_cropped = evidence.box_share < _MAX_CROP_SHARE and abs(evidence.rotation_deg) < 45
+    is_rotated = abs(evidence.rotation_deg) >= _MIN_ROTATION_DEG
+    if is_cropped and not (is_rotated and compared.overlap > 0.98 and evidence.box_share > 0.7):
+        yield "crop of"
+    if is_mirrored:
+        yield "mirrored"
+    if is_rotated:
+        yield "rotated"
+    if compared.n_detailed >= _MIN_DETAILED and compared.agreement < _OVERLAY_AGREEMENT:
+        yield "overlay"
+    is_gray = abs(_measure_chroma(part) - _measure_chroma(other)) > _MAX_CHROMA_CHANGE and not is_cropped
+    if abs(compared.gain - 1) > _MAX_GAIN_CHANGE or abs(compared.offset) > _MAX_OFFSET or is_gray:
+        yield "tone"
+    sizes = np.log([part.width / other.width, part.height / other.height])
+    if not is_cropped and not is_rotated and np.abs(sizes).max() > _MAX_SIZE_CHANGE:
+        yield "resized"
+
+
+def _measure_chroma(picture: PictureRendition) -> float:
+    """The mean range of the three channels: 0 for a gray picture."""
+    return float(np.ptp(picture.colors.astype(np.float32), axis=2).mean())
+
+
+def _measure_rotation(to_b: Matrix, a: PictureRendition, b: PictureRendition) -> float:
+    """The rotation from a to b in degrees, clockwise on screen, as the directions of the mapped sides say."""
+    middle, right = map_points(to_b, np.array([[0.25, 0.5], [0.75, 0.5]])) * [b.width, b.height]
+    across, down = right - middle
+    if np.linalg.det(to_b[:2, :2]) < 0:
+        across, down = -across, -down
+    return math.degrees(math.atan2(down, across))
+
+
+def _bound(corners: Matrix) -> Box:
+    left, top = np.clip(corners.min(0), 0, 1)
+    right, bottom = np.clip(corners.max(0), 0, 1)
+    return float(left), float(top), float(right), float(bottom)
