@@ -334,6 +334,8 @@ class History:
         self._reader: Reader | None = None
         self.n_kills = 0
         self.log: list[str] = []
+        for name in "ab":
+            (self._pictures / name).mkdir(parents=True)
         for number in range(self._random.randint(3, 8)):
             self._write(self._pictures / self._random.choice("ab") / f"{number}.png")
 
@@ -356,9 +358,12 @@ class History:
     def _files(self) -> list[Path]:
         return sorted(file for file in self._pictures.rglob("*.png") if not file.is_symlink())
 
+    def _sample_files(self, most: int) -> list[Path]:
+        files = self._files()
+        return self._random.sample(files, min(len(files), self._random.randint(1, most)))
+
     def _write(self, file: Path) -> None:
         """Write some content with a time that no content had before: equal size and time mean unchanged."""
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(self._random.choice(self._contents))
         self._touch(file)
 
@@ -413,7 +418,7 @@ class History:
         self._do("refresh", lambda: refresh_with_deltas(self._folder), _NOT_THERE)
 
     def _remove(self) -> None:
-        paths = [str(file) for file in self._random.sample(self._files(), self._random.randint(1, 2))]
+        paths = [str(file) for file in self._sample_files(2)]
         self._do("remove", lambda: _on(self._folder, lambda opened: opened.remove(paths)), (*_NOT_THERE, UsageError))
 
     def _annotate(self) -> None:
@@ -425,7 +430,7 @@ class History:
     def _import(self) -> None:
         rows = self._home / "vectors.jsonl"
         with rows.open("w") as file:
-            for path in self._random.sample(self._files(), self._random.randint(1, 3)):
+            for path in self._sample_files(3):
                 seed = int.from_bytes(path.read_bytes()[-16:-12])  # of the content
                 vector = np.random.default_rng(seed).standard_normal(8).tolist()
                 file.write(json.dumps({"path": str(path), "vector": vector}) + "\n")
