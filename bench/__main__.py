@@ -18,6 +18,7 @@ PARTS = (
     "growth",
     "ann",
     "quality",
+    "words",
     "evaluation",
     "duplicates",
     "serve",

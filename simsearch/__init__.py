@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simsearch.maintenance import Verification
     from simsearch.models.choice import ModelChoice
     from simsearch.search import Answer, Hit, View
-    from simsearch.search.examples import Crop, Example
+    from simsearch.search.examples import Crop, Example, TextExample
 
 __version__ = "0.2.0"
 
@@ -34,6 +34,7 @@ __all__ = [
     "ModelChoice",
     "SimsearchError",
     "StoreChoice",
+    "TextExample",
     "Verification",
     "View",
     "__version__",
@@ -49,6 +50,7 @@ _HOMES = {
     "ModelChoice": "models.choice",
     "SimsearchError": "errors",
     "StoreChoice": "index.milvus.config",
+    "TextExample": "search.examples",
     "Verification": "maintenance",
     "View": "search",
 }

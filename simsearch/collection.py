@@ -22,10 +22,11 @@ from simsearch.index.protocol import IndexBackend
 from simsearch.maintenance import CollectionInfo, PruneReport, Verification
 from simsearch.models.choice import ModelChoice
 from simsearch.models.embedder import Embedder
+from simsearch.models.text.encoder import TextEncoder
 from simsearch.models.weights import WeightsOptions
 from simsearch.rerank.method import RerankMethod
 from simsearch.search import Answer
-from simsearch.search.examples import Example, ExampleInput, make_examples
+from simsearch.search.examples import Example, ExampleInput, make_examples, make_text_examples
 from simsearch.search.query import Query, SearchOptions
 from simsearch.search.query_vectors import ReadLimits, materialize_example, refuse_network
 from simsearch.search.reranking import RerankerCache
@@ -87,6 +88,7 @@ class Collection:
         catalog: Catalog | None = None,
         *,
         embedders: MutableMapping[str, Embedder] | None = None,
+        text_encoders: MutableMapping[str, TextEncoder] | None = None,
     ) -> None:
         """Use `Collection.open`. `catalog` is opened at the first use where it is None."""
         self.folder = folder
@@ -95,6 +97,7 @@ class Collection:
         self._open_indexes: IndexBackend | None = None
         self._open_reranking: RerankerCache | None = None
         self._embedders: MutableMapping[str, Embedder] = {} if embedders is None else embedders
+        self._text_encoders: MutableMapping[str, TextEncoder] = {} if text_encoders is None else text_encoders
 
     @classmethod
     def open(
@@ -103,22 +106,24 @@ class Collection:
         *,
         create: bool = False,
         embedders: MutableMapping[str, Embedder] | None = None,
+        text_encoders: MutableMapping[str, TextEncoder] | None = None,
     ) -> Collection:
         """Open the collection in `folder`.
 
         With `create` the folder may hold no collection yet: `ingest` or `import_embeddings` then makes it, once the
         sources and the model have been checked. `open` itself writes nothing. `embedders` are loaded models by
-        fingerprint that queries share with other collections; models that queries load are added to it.
+        fingerprint that queries share with other collections; models that queries load are added to it. `text_encoders`
+        are the same for texts.
 
         Raises `CollectionNotFound`, `CollectionTooNew` or `CollectionDamaged`.
         """
         folder = Path(folder)
         try:
-            return cls(folder, Catalog.open(folder), embedders=embedders)
+            return cls(folder, Catalog.open(folder), embedders=embedders, text_encoders=text_encoders)
         except CollectionNotFound:
             if not create:
                 raise
-            return cls(folder, embedders=embedders)
+            return cls(folder, embedders=embedders, text_encoders=text_encoders)
 
     def close(self) -> None:
         """Close the catalog and the indexes."""
@@ -184,8 +189,10 @@ class Collection:
     @_run_alone
     def search(
         self,
-        queries: ExampleInput | Sequence[ExampleInput],
+        queries: ExampleInput | Sequence[ExampleInput] = (),
         *,
+        text: str | Sequence[str] = (),
+        unlike_text: str | Sequence[str] = (),
         k: int | None = 10,
         offset: int = 0,
         min_similarity: float = -1.0,
@@ -203,6 +210,9 @@ class Collection:
         equal weights average them, an `Example` with a negative weight is subtracted. A picture whose content is in the
         collection is not embedded again. `exclude_self` leaves out images with the same content as a query.
 
+        `text` is what results should show, `unlike_text` what they should not show: one text or several, together with
+        pictures or without. A model with an ImageNet head answers words, a model with a text tower any text.
+
         `where` filters before the ranking, so that k hits are returned whenever k images match. `rerank` is a method
         such as `pca256+dba5+aqe5+k-reciprocal20`; None uses the collection's default, `none` uses none. Under a method
         `Hit.similarity` is the cosine to the expanded query in the projected space; k-reciprocal re-ranking changes
@@ -212,8 +222,8 @@ class Collection:
         """
         return self.run_query(
             Query(
-                examples=make_examples(queries), k=k, offset=offset, min_similarity=min_similarity,
-                exclude_self=exclude_self, where=where, rerank=rerank, backbone=backbone,
+                examples=(*make_examples(queries), *make_text_examples(text, unlike_text)), k=k, offset=offset,
+                min_similarity=min_similarity, exclude_self=exclude_self, where=where, rerank=rerank, backbone=backbone,
                 weights=weights or WeightsOptions(), max_pixels=max_pixels,
             )
         )  # fmt: skip
@@ -224,7 +234,8 @@ class Collection:
         method = RerankMethod.parse(self.default_rerank if query.rerank is None else query.rerank)
         stored = self._find_model(query.backbone)
         open_model = functools.partial(self._open_embedder, stored, query.weights)
-        return run_query(query, SearchTarget(self.catalog, stored, method, self._reranking, open_model))
+        open_text = functools.partial(self._open_text_encoder, stored, query.weights)
+        return run_query(query, SearchTarget(self.catalog, stored, method, self._reranking, open_model, open_text))
 
     def search_each(
         self, sources: Sequence[str | os.PathLike[str]], **options: Unpack[SearchOptions]
@@ -247,9 +258,13 @@ class Collection:
 
     @_run_alone
     def files_of(self, queries: Sequence[ExampleInput], folder: str | os.PathLike[str]) -> list[str]:
-        """Return a picture file for each query: its own, or one written to `folder` for bytes, crops and URLs."""
-        reach = ReadLimits(compute_default_max_pixels())
-        return [materialize_example(example, self.catalog, reach, Path(folder)) for example in make_examples(queries)]
+        """Return a picture file for each picture: its own, or one written to `folder` for bytes, crops and URLs."""
+        reach, pictures = ReadLimits(compute_default_max_pixels()), make_examples(queries)
+        return [
+            materialize_example(example, self.catalog, reach, Path(folder))
+            for example in pictures
+            if isinstance(example, Example)
+        ]
 
     @_run_alone
     def check_outputs(self, files: Sequence[str | os.PathLike[str]], queries: Sequence[Example] = ()) -> None:
@@ -271,6 +286,13 @@ class Collection:
     def default_rerank(self) -> str:
         """The re-ranking method of searches that name none: `none`, or what `set_default_rerank` set."""
         return self.catalog.read_setting(settings.RERANK) or str(RerankMethod())
+
+    @_run_alone
+    def answers_text(self) -> bool:
+        """Whether a model of the collection can answer texts."""
+        from simsearch.models.text.loader import can_encode_text
+
+        return any(can_encode_text(stored.model) for stored in self.catalog.list_models())
 
     # Maintenance
 
@@ -534,3 +556,11 @@ class Collection:
                 stored, self.catalog, weights, for_throughput=False, pixels=pixels
             )
         return self._embedders[fingerprint]
+
+    def _open_text_encoder(self, stored: StoredModel, weights: WeightsOptions) -> TextEncoder:
+        fingerprint = stored.fingerprint
+        if fingerprint not in self._text_encoders:
+            from simsearch.models.text.loader import open_text_encoder  # only a query with a text needs it
+
+            self._text_encoders[fingerprint] = open_text_encoder(stored.model, weights)
+        return self._text_encoders[fingerprint]

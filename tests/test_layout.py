@@ -43,6 +43,7 @@ OWNERS = {
     "tensorflow": {"models/keras_runtime.py"},
     "keras": {"models/keras_runtime.py", "models/builtin/network.py"},
     "openvino": {"models/openvino_runtime.py"},
+    "h5py": {"models/text/heads.py"},
     "nncf": {"models/openvino_runtime.py"},
     "fsspec": {"sources/object_stores.py"},
     "botocore": {"sources/s3.py"},

@@ -35,7 +35,7 @@ from simsearch.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from simsearch.collection import Collection
-    from simsearch.search.examples import Example
+    from simsearch.search.examples import AnyExample, Example
     from simsearch.search.query import SearchOptions
     from simsearch.search.results import Answer
 
@@ -60,6 +60,25 @@ UnlikeOption = Annotated[
         "--unlike",
         metavar="IMAGE",
         help="A negative example: its vector is subtracted. Repeatable.",
+        rich_help_panel=_QUERY_PANEL,
+    ),
+]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        metavar="TEXT",
+        help="What the hits should show: words with an ImageNet network, any text with a model that has a text tower. "
+        "2:lamp has weight 2. Repeatable, also together with images.",
+        rich_help_panel=_QUERY_PANEL,
+    ),
+]
+UnlikeTextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unlike-text",
+        metavar="TEXT",
+        help="What the hits should not show: its vector is subtracted. Repeatable.",
         rich_help_panel=_QUERY_PANEL,
     ),
 ]
@@ -156,6 +175,8 @@ def query(
     like: LikeOption = None,
     unlike: UnlikeOption = None,
     ids: IdsOption = None,
+    text: TextOption = None,
+    unlike_text: UnlikeTextOption = None,
     crop: CropOption = None,
     each: EachOption = False,
     list_file: ListOption = None,
@@ -179,13 +200,15 @@ def query(
     """Find the most similar images, by cosine similarity from -1 to 1.
 
     Example:  simsearch query vase.jpg -k 5 --sheet hits.png
+
+    Example:  simsearch query --text lamp -k 5
     """
     from simsearch.collection import Collection
     from simsearch.models.weights import WeightsOptions
 
     likes = [*(images or []), *(like or [])]
     if each or list_file is not None:
-        has_others = bool(unlike or ids or crop or sheet or show or (each and list_file))
+        has_others = bool(unlike or ids or text or unlike_text or crop or sheet or show or (each and list_file))
         _check_batch_options("--each" if each else "--list", likes, has_others=has_others)
     with Collection.open(find_collection(in_)) as collection:
         if expand:
@@ -207,7 +230,10 @@ def query(
         elif list_file is not None:
             _search_list(collection, _read_list(list_file), options, as_json=as_json)
         else:
-            examples = _build_examples(likes, unlike or [], ids or [], crop)
+            examples = [
+                *_build_examples(likes, unlike or [], ids or [], crop),
+                *_build_text_examples(text or [], unlike_text or []),
+            ]
             answer = _search_and_draw(collection, examples, options, sheet, show, offline=offline)
             print_notes(answer.notes)
             if as_json:
@@ -221,7 +247,7 @@ def _check_batch_options(flag: str, likes: Sequence[str], *, has_others: bool) -
     if flag == "--list" and likes:
         raise UsageError("--list cannot be combined with IMAGE arguments", "give either the list or the images")
     if has_others:
-        advice = f"leave out --unlike, --id, --crop, --sheet and --open with {flag}"
+        advice = f"leave out --unlike, --id, --text, --unlike-text, --crop, --sheet and --open with {flag}"
         raise UsageError(f"{flag} searches with whole images, one by one", advice)
 
 
@@ -245,6 +271,16 @@ def _build_examples(
     return [*examples, *(replace(example, weight=-example.weight) for example in negative)]
 
 
+def _build_text_examples(texts: Sequence[str], unlike_texts: Sequence[str]) -> list[AnyExample]:
+    from simsearch.search.examples import TextExample
+
+    negative = [TextExample.parse(text) for text in unlike_texts]
+    return [
+        *(TextExample.parse(text) for text in texts),
+        *(replace(example, weight=-example.weight) for example in negative),
+    ]
+
+
 def _parse_example(text: str) -> Example:
     """Parse a path, an address, or - for an image on stdin, with an optional weight."""
     from simsearch.search.examples import Example
@@ -259,7 +295,7 @@ def _parse_example(text: str) -> Example:
 
 def _search_and_draw(
     collection: Collection,
-    examples: list[Example],
+    examples: list[AnyExample],
     options: SearchOptions,
     sheet: str | None,
     show: bool,
@@ -267,12 +303,13 @@ def _search_and_draw(
     offline: bool,
 ) -> Answer:
     """Search, and draw the contact sheet if one is wanted."""
+    from simsearch.search.examples import Example
     from simsearch.search.query_vectors import refuse_network
 
     if not (sheet or show):
         return collection.search(examples, **options)
     if sheet:
-        collection.check_outputs([sheet], examples)
+        collection.check_outputs([sheet], [example for example in examples if isinstance(example, Example)])
     if not offline:
         examples = [_fetch_example(example) for example in examples]
     answer = collection.search(examples, **options)
@@ -282,12 +319,13 @@ def _search_and_draw(
     return answer
 
 
-def _fetch_example(example: Example) -> Example:
+def _fetch_example(example: AnyExample) -> AnyExample:
     """Return the example with the bytes at its URL, which are used twice: for the query and for the sheet."""
+    from simsearch.search.examples import Example
     from simsearch.sources.addresses import is_url
     from simsearch.sources.web import fetch
 
-    if isinstance(example.picture, str) and is_url(example.picture):
+    if isinstance(example, Example) and isinstance(example.picture, str) and is_url(example.picture):
         return replace(example, picture=fetch(example.picture), name=str(example))
     return example
 
@@ -338,14 +376,16 @@ def _read_list(path: str) -> list[str]:
 
 
 def _draw_sheet(
-    collection: Collection, examples: Sequence[Example], answer: Answer, sheet: str | None, show: bool
+    collection: Collection, examples: Sequence[AnyExample], answer: Answer, sheet: str | None, show: bool
 ) -> None:
     from simsearch.report.drawing.contact_sheet import draw_contact_sheet
+    from simsearch.search.examples import TextExample
 
     with tempfile.TemporaryDirectory(prefix="simsearch-") as folder:
         liked = [example for example in examples if example.weight > 0] or list(examples)
         file = sheet or os.path.join(tempfile.mkdtemp(prefix="simsearch-"), "hits.png")
-        draw_contact_sheet(collection.files_of(liked, folder), answer.hits, answer.backbone, file)
+        texts = [example.text for example in liked if isinstance(example, TextExample)]
+        draw_contact_sheet(collection.files_of(liked, folder), answer.hits, answer.backbone, file, texts=texts)
     if show:
         typer.launch(file)
 

@@ -77,6 +77,16 @@ class Projection:
             projected[start : start + _BLOCK_ROWS] = rows * has_direction
         return projected
 
+    def apply_to_directions(self, directions: Vectors) -> Vectors:
+        """Project directions (n, d), such as those of texts, to unit rows (n, width).
+
+        They are not centered: the product of a direction with a centered row differs from that with the row by a
+        constant. A direction without a part along the axes becomes zeros.
+        """
+        rows = directions @ self.axes
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return (rows / np.where(lengths > _MIN_LENGTH, lengths, np.inf)).astype(np.float32)
+
     def to_bytes(self) -> bytes:
         """Write d as little-endian uint32, then mean and axes as little-endian float32, row by row."""
         return b"".join(

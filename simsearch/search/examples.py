@@ -1,4 +1,4 @@
-"""The examples of a query: pictures that results should be similar or dissimilar to, and their combination."""
+"""The examples of a query: pictures and texts that results should be similar or dissimilar to; their combination."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import UsageError
 from simsearch.images.decode import Box
+from simsearch.models.text.encoder import merge_directions, normalize_directions
 
 ImageReference = str | os.PathLike[str] | int | bytes
 """A path, an object storage or web address, the id of a stored image, or the bytes of a file."""
@@ -21,6 +22,8 @@ ImageReference = str | os.PathLike[str] | int | bytes
 _WEIGHTED = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+):(.+)", re.DOTALL)
 _MIN_LENGTH = 1e-4
 """A weighted sum of unit vectors shorter than this, relative to the weights, is rounding: the examples cancel out."""
+
+_MAX_QUERY_VECTORS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,7 @@ class Example:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.weight) or self.weight == 0:
-            raise UsageError(f"{self} has the weight {self.weight:g}", "give another number, or omit the weight")
+        _check_weight(self.weight, str(self))
 
     def __str__(self) -> str:
         if self.name is not None:
@@ -109,31 +111,85 @@ class Example:
         return cls(found[2], float(found[1]))
 
 
-def combine_vectors(vectors: NDArray[np.float32], examples: Sequence[Example]) -> NDArray[np.float32]:
-    """Sum unit vectors (m, d), each times the weight of its example, and normalize the sum to a unit vector (d,).
+@dataclass(frozen=True, slots=True)
+class TextExample:
+    """A text to search with: what results should show, or with a negative `weight` should not show.
+
+    Raises `UsageError` on an empty text or a weight that is 0 or not finite.
+    """
+
+    text: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise UsageError("the query text is empty", "give a word or a description")
+        _check_weight(self.weight, str(self))
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def label(self) -> str:
+        """The text in results, with the weight unless the weight is 1."""
+        return self.text if self.weight == 1 else f"{self.weight:g}:{self.text}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse a text, optionally with a weight: `2:lamp`."""
+        found = _WEIGHTED.fullmatch(text)
+        return cls(text) if found is None else cls(found[2], float(found[1]))
+
+
+def _check_weight(weight: float, name: str) -> None:
+    if not math.isfinite(weight) or weight == 0:
+        raise UsageError(f"{name} has the weight {weight:g}", "give another number, or omit the weight")
+
+
+AnyExample = Example | TextExample
+
+
+def combine_vectors(vectors: Sequence[NDArray[np.float32]], examples: Sequence[AnyExample]) -> NDArray[np.float32]:
+    """Sum unit vectors, each times the weight of its example, and normalize the sums to unit vectors (m, d).
 
     With equal positive weights this is the direction of the mean; an example with a negative weight is subtracted
     (Rocchio, "Relevance feedback in information retrieval", 1971, with sums instead of means).
 
+    An example is one vector (1, d), or several alternatives (n, d), the directions of a text; then there is a sum for
+    each choice of alternatives. Where these would be more than 32, neighbouring alternatives are merged; those of a
+    negative example always are.
+
     Raises `UsageError` if the vectors cancel out.
     """
-    weights = np.array([example.weight for example in examples], np.float64)
-    total = weights @ vectors.astype(np.float64)
-    length = np.linalg.norm(total)
-    if not length > _MIN_LENGTH * np.abs(weights).sum():
+    n_with_choice = sum(len(rows) > 1 and example.weight > 0 for rows, example in zip(vectors, examples, strict=True))
+    n_each = int(_MAX_QUERY_VECTORS ** (1 / max(n_with_choice, 1)))
+    sums = np.zeros((1, vectors[0].shape[1]), np.float64)
+    for rows, example in zip(vectors, examples, strict=True):
+        alternatives = merge_directions(rows, n_each if example.weight > 0 else 1)
+        sums = (sums[:, None] + example.weight * alternatives.astype(np.float64)).reshape(-1, sums.shape[1])
+    lengths = np.linalg.norm(sums, axis=1)
+    sums = sums[lengths > _MIN_LENGTH * sum(abs(example.weight) for example in examples)]
+    if not len(sums):
         raise UsageError(
             f"the examples {', '.join(map(str, examples))} cancel each other out",
-            "give other weights, or use other pictures",
+            "give other weights, or use other examples",
         )
-    unit: NDArray[np.float32] = (total / length).astype(np.float32)
-    return unit
+    return normalize_directions(sums)
 
 
-ExampleInput = ImageReference | Example
-"""A picture to search with, with or without a weight and a crop."""
+ExampleInput = ImageReference | Example | TextExample
+"""A picture to search with, with or without a weight and a crop, or a text as `TextExample`."""
 
 
-def make_examples(inputs: ExampleInput | Sequence[ExampleInput]) -> tuple[Example, ...]:
-    """One picture or several as examples; those without a weight have the weight 1."""
-    several = [inputs] if isinstance(inputs, str | os.PathLike | int | bytes | Example) else inputs
-    return tuple(one if isinstance(one, Example) else Example(one) for one in several)
+def make_examples(inputs: ExampleInput | Sequence[ExampleInput]) -> tuple[AnyExample, ...]:
+    """One example or several; pictures without a weight have the weight 1."""
+    several = [inputs] if isinstance(inputs, str | os.PathLike | int | bytes | AnyExample) else inputs
+    return tuple(one if isinstance(one, AnyExample) else Example(one) for one in several)
+
+
+def make_text_examples(
+    texts: str | Sequence[str] = (), unlike_texts: str | Sequence[str] = ()
+) -> tuple[TextExample, ...]:
+    """Texts as examples with the weight 1, then those that results should not show, with the weight -1."""
+    likes, unlikes = ([one] if isinstance(one, str) else one for one in (texts, unlike_texts))
+    return (*map(TextExample, likes), *(TextExample(text, -1.0) for text in unlikes))

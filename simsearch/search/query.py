@@ -1,4 +1,4 @@
-"""The query of a search: example pictures, a filter, a re-ranking method, and the range of results to return."""
+"""The query of a search: example pictures and texts, a filter, a re-ranking method, and the range of results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from simsearch.errors import UsageError
 from simsearch.models.weights import WeightsOptions
-from simsearch.search.examples import Example
+from simsearch.search.examples import AnyExample, Example, TextExample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Query:
     Raises `UsageError` on no example or a value out of range.
     """
 
-    examples: tuple[Example, ...]
+    examples: tuple[AnyExample, ...]
     k: int | None = 10
     offset: int = 0
     min_similarity: float = -1.0
@@ -36,7 +36,7 @@ class Query:
 
     def __post_init__(self) -> None:
         if not self.examples:
-            raise UsageError("the query has no example", "name an image, or --id of a stored one")
+            raise UsageError("the query has no example", "name an image, --id of a stored one, or --text")
         if self.k is not None and self.k <= 0:
             raise UsageError(f"k is {self.k}", "request one result or more")
         if self.offset < 0:
@@ -44,6 +44,16 @@ class Query:
         if not -1 <= self.min_similarity <= 1:
             problem = f"the minimum similarity is {self.min_similarity}"
             raise UsageError(problem, "it is a cosine: give a number from -1 to 1")
+
+    @property
+    def pictures(self) -> tuple[Example, ...]:
+        """The examples that are pictures."""
+        return tuple(example for example in self.examples if isinstance(example, Example))
+
+    @property
+    def texts(self) -> tuple[TextExample, ...]:
+        """The examples that are texts."""
+        return tuple(example for example in self.examples if isinstance(example, TextExample))
 
 
 class SearchOptions(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Rank images by their similarity to a query vector: one hit per image, in a deterministic order."""
+"""Rank images by their similarity to a query: one hit per image, in a deterministic order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class ImageCandidate:
 
 
 def rank_hits(query: NDArray[np.float32], index: Searchable, catalog: Catalog, limits: RankingLimits) -> list[Hit]:
-    """Rank the nearest images to a unit vector (d,), by falling cosine similarity, then by rising image id."""
+    """Rank the nearest images to a unit vector (d,), by falling cosine similarity, then by rising image id.
+
+    With several vectors (m, d) the similarity of an image is that to the nearest of them.
+    """
     return number_hits(rank_candidates(query, index, catalog, limits), limits)
 
 
@@ -57,18 +60,21 @@ def rank_candidates(
     The search is repeated with more results until the last candidate is certain: several views may belong to one image,
     images without a file and excluded images are skipped, and equal similarities must all be known before sorting.
     """
+    queries = np.atleast_2d(query)
     if limits.k is None:
-        similarities, ids = index.range_search(query, limits.min_similarity - _ROUNDING)
-        return _sort_candidates(_choose_best_views(_round_similarities(similarities, ids), catalog, limits))
+        found = [index.range_search(one, limits.min_similarity - _ROUNDING) for one in queries]
+        near = _round_similarities(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return _sort_candidates(_choose_best_views(near, catalog, limits))
     n_wanted = limits.offset + limits.k
     n = n_wanted + _MARGIN
     while True:
-        similarities, ids = index.search(query[None], n)
-        rounded = _round_similarities(similarities[0], ids[0])
+        similarities, ids = index.search(queries, n)
+        rounded = _round_similarities(similarities.ravel(), ids.ravel())
         ranked = _sort_candidates(_choose_best_views(rounded, catalog, limits))[:n_wanted]
-        if len(ranked) == n_wanted and rounded[-1][1] < ranked[-1].similarity:
+        lowest = round(float(similarities[:, -1:].max(initial=-1)), SIMILARITY_DECIMALS)  # what is not found is lower
+        if len(ranked) == n_wanted and lowest < ranked[-1].similarity:
             return ranked
-        if n >= len(index) or rounded[-1][1] < limits.min_similarity:  # counting a filtered part may take an SQL query
+        if n >= len(index) or lowest < limits.min_similarity:  # counting a filtered part may take an SQL query
             return ranked
         n *= _GROWTH
 
@@ -86,7 +92,10 @@ def _choose_best_views(
     found: Iterable[tuple[int, float]], catalog: Catalog, limits: RankingLimits
 ) -> Iterable[ImageCandidate]:
     """Choose the most similar view of each image; among equal ones the view that was indexed first."""
-    near = {view_id: similarity for view_id, similarity in found if similarity >= limits.min_similarity}
+    near: dict[int, float] = {}
+    for view_id, similarity in found:
+        if similarity >= max(limits.min_similarity, near.get(view_id, -1.0)):
+            near[view_id] = similarity
     best: dict[int, ImageCandidate] = {}
     for view_id, view in sorted(catalog.find_live_views(list(near)).items()):
         if view.digest in limits.excluded_digests:

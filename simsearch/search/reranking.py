@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
 from simsearch.index.exact import ExactIndex
 from simsearch.index.protocol import Ids, Index, IndexBackend, Searchable, Vectors, VectorTransform
+from simsearch.models.text.encoder import merge_directions
 from simsearch.rerank.database_augmentation import blend
 from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
 from simsearch.rerank.method import RerankMethod
@@ -134,25 +135,32 @@ class Reranker:
         """Project vectors of the model (m, d) to the space of the index (m, width)."""
         return vectors if self.projection is None else self.projection.apply(vectors)
 
-    def rank(self, query: Vectors, origin: QueryOrigin, subset: Searchable, limits: RankingLimits) -> list[Hit]:
-        """Rank the images of a subset of the index for a projected unit vector (width,).
+    def project_directions(self, directions: Vectors) -> Vectors:
+        """Project directions of texts (m, d) to the space of the index (m, width)."""
+        return directions if self.projection is None else self.projection.apply_to_directions(directions)
 
-        The query is expanded with its nearest images of the whole index, except itself. k-reciprocal re-ranking sorts
+    def rank(self, queries: Vectors, origin: QueryOrigin, subset: Searchable, limits: RankingLimits) -> list[Hit]:
+        """Rank the images of a subset of the index by the nearest of projected unit vectors (m, width).
+
+        Query expansion and k-reciprocal re-ranking use their mean. The query is expanded with its nearest images of the
+        whole index, except itself. k-reciprocal re-ranking sorts
         the first `N_CANDIDATES` candidates of the subset; the others follow in their order.
         """
         if self.method.aqe is not None:
-            query = self._expand_query(query, self.method.aqe, origin)
+            queries = self._expand_query(queries, self.method.aqe, origin)[None]
         if self.points is None:
-            return rank_hits(query, subset, self.catalog, limits)
+            return rank_hits(queries, subset, self.catalog, limits)
         candidate_limits = limits
         if limits.k is not None:
             candidate_limits = replace(limits, k=max(limits.k, N_CANDIDATES - limits.offset))
-        found = rank_candidates(query, subset, self.catalog, candidate_limits)
+        found = rank_candidates(queries, subset, self.catalog, candidate_limits)
+        query = merge_directions(queries, 1)[0]
         head, tail = found[:N_CANDIDATES], found[N_CANDIDATES:]
         return number_hits([*self._reorder(self.points, query, origin, head), *tail], limits)
 
-    def _expand_query(self, query: Vectors, n: int, origin: QueryOrigin) -> Vectors:
-        near = rank_candidates(query, self.index, self.catalog, RankingLimits(n, excluded_digests=origin.digests))
+    def _expand_query(self, queries: Vectors, n: int, origin: QueryOrigin) -> Vectors:
+        query: Vectors = merge_directions(queries, 1)[0]
+        near = rank_candidates(queries, self.index, self.catalog, RankingLimits(n, excluded_digests=origin.digests))
         if not near:
             return query
         rows = self.index.read_vectors(self._find_original_ids(near))

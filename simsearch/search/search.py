@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from simsearch.errors import ImageError
 from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.index.protocol import Index, Searchable
 from simsearch.models.embedder import MIN_VECTOR_NORM, Embedder
+from simsearch.models.text.encoder import TextDirections, TextEncoder
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Example, combine_vectors
 from simsearch.search.query import Query
@@ -27,7 +28,8 @@ from simsearch.store.catalog import Catalog, StoredModel
 class SearchTarget:
     """The vectors that are searched: those of one stored model, ranked by one method.
 
-    `open_embedder` opens the model to embed pictures (n, side, side, 3) that have no stored vector.
+    `open_embedder` opens the model to embed pictures (n, side, side, 3) that have no stored vector,
+    `open_text_encoder` what encodes texts.
     """
 
     catalog: Catalog
@@ -35,6 +37,7 @@ class SearchTarget:
     method: RerankMethod
     rerankers: RerankerCache
     open_embedder: Callable[[Pixels], Embedder]
+    open_text_encoder: Callable[[], TextEncoder]
 
 
 class _StageTimer:
@@ -55,30 +58,42 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
 
     Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
     """
-    timer, stored, examples = _StageTimer(), target.stored, query.examples
+    timer, stored, pictures = _StageTimer(), target.stored, query.pictures
+    text_encoder = target.open_text_encoder() if query.texts else None
     reranker = target.rerankers.prepare(stored, target.method)
     subset = _select_subset(reranker.index, query, target)
     read_limits = ReadLimits(query.max_pixels or compute_default_max_pixels(), query.weights.offline)
-    contents = [resolve_example(example, target.catalog, stored, read_limits) for example in examples]
+    contents = [resolve_example(example, target.catalog, stored, read_limits) for example in pictures]
     unknown = [content.pixels for content in contents if content.pixels is not None]
     embedder = target.open_embedder(np.stack(unknown)) if unknown else None
     timer.end_stage("load")
-    vectors = np.stack([_embed_example(*pair, embedder) for pair in zip(examples, contents, strict=True)])
-    query_vector = combine_vectors(reranker.project(vectors), examples)
+    directions = text_encoder.encode([example.text for example in query.texts]) if text_encoder else []
+    vectors = [
+        *(reranker.project(_embed_example(*pair, embedder)[None]) for pair in zip(pictures, contents, strict=True)),
+        *(reranker.project_directions(text.rows) for text in directions),
+    ]
+    query_vectors = combine_vectors(vectors, (*pictures, *query.texts))
     timer.end_stage("embed")
-    is_one = len(contents) == 1 and examples[0].weight > 0
+    is_one = len(query.examples) == len(pictures) == 1 and pictures[0].weight > 0
     origin = QueryOrigin(frozenset(content.digest for content in contents), contents[0].view_id if is_one else None)
     excluded = origin.digests if query.exclude_self else ()
     limits = RankingLimits(query.k, query.min_similarity, excluded, query.offset)
-    hits = reranker.rank(query_vector, origin, subset, limits)
+    hits = reranker.rank(query_vectors, origin, subset, limits)
     timer.end_stage("search")
-    notes = (*(embedder.notes if embedder else ()), *reranker.index.notes)
+    notes = [*_list_notes(embedder, directions), *reranker.index.notes]
     if not hits and len(reranker.index) and not len(subset):
-        notes = (*notes, f"no image with a vector of {stored.model.backbone} matches the filter")
-    names = tuple(example.label for example in examples)
+        notes.append(f"no image with a vector of {stored.model.backbone} matches the filter")
     return Answer(
-        names, stored.model.backbone, stored.fingerprint, tuple(hits), timer.milliseconds, notes, str(target.method)
-    )
+        tuple(example.label for example in query.examples), stored.model.backbone, stored.fingerprint, tuple(hits),
+        timer.milliseconds, tuple(notes), str(target.method),
+    )  # fmt: skip
+
+
+def _list_notes(embedder: Embedder | None, directions: Sequence[TextDirections]) -> Iterator[str]:
+    if embedder is not None:
+        yield from embedder.notes
+    for text in directions:
+        yield from text.notes
 
 
 def _select_subset(index: Index, query: Query, target: SearchTarget) -> Searchable:

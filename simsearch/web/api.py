@@ -20,6 +20,7 @@ from simsearch.web.query import (
     MAX_ID,
     MAX_OFFSET,
     MAX_RESULTS,
+    MAX_TEXT_LENGTH,
     MAX_WHERE_LENGTH,
     RequestPicture,
     Rerank,
@@ -34,9 +35,13 @@ _CACHE_FOREVER = "private, max-age=31536000, immutable"  # an id is never reused
 ImageId = Annotated[int, Path(ge=1, le=MAX_ID, description="The id of a stored image, as in search results.")]
 _Side = IntEnum("_Side", {f"_{side}": side for side in THUMBNAIL_SIDES})  # type: ignore[misc]  # built from the list
 _Id = Annotated[int, Query(ge=1, le=MAX_ID)]
+_Text = Annotated[str, Query(min_length=1, max_length=MAX_TEXT_LENGTH)]
+_FormText = Annotated[str, Form(min_length=1, max_length=MAX_TEXT_LENGTH)]
 ResultCount = Annotated[int, Query(ge=1, le=MAX_RESULTS, description="Number of results.")]
 _WHERE = "Filter on the images, such as `width >= 800 and class = 'lamp'`."
 _CROP = "Crop of the first picture: x,y,w,h in px, or in fractions of its size."
+_TEXT = "What results should show: words with an ImageNet network, any text with a model that has a text tower."
+_UNLIKE_TEXT = "What results should not show."
 _SELF = "Leave out images with the same content as a query picture."
 
 
@@ -45,8 +50,8 @@ def _declare_files(description: str) -> Any:
     return File(default_factory=list, max_length=MAX_EXAMPLES, description=description)
 
 
-def _declare_ids(description: str) -> Any:
-    """Declare an optional list of ids in a form."""
+def _declare_values(description: str) -> Any:
+    """Declare an optional list of ids or texts in a form."""
     return Form(default_factory=list, max_length=MAX_EXAMPLES, description=description)
 
 
@@ -80,10 +85,14 @@ def find_engine(request: Request) -> SearchEngine:
 async def search_by_id(
     request: Request,
     *,
-    id: Annotated[list[_Id], Query(min_length=1, max_length=MAX_EXAMPLES, description="Ids of positive examples.")],
+    id: Annotated[
+        list[_Id], Query(default_factory=list, max_length=MAX_EXAMPLES, description="Ids of positive examples.")
+    ],
     unlike_id: Annotated[
         list[_Id], Query(default_factory=list, max_length=MAX_EXAMPLES, description="Ids of negative examples.")
     ],
+    text: Annotated[list[_Text], Query(default_factory=list, max_length=MAX_EXAMPLES, description=_TEXT)],
+    unlike_text: Annotated[list[_Text], Query(default_factory=list, max_length=MAX_EXAMPLES, description=_UNLIKE_TEXT)],
     crop: Annotated[str | None, Query(max_length=100, description=_CROP)] = None,
     where: Annotated[str | None, Query(max_length=MAX_WHERE_LENGTH, description=_WHERE)] = None,
     k: ResultCount = 20,
@@ -93,11 +102,11 @@ async def search_by_id(
     backbone: Annotated[str | None, Query(max_length=200)] = None,
     rerank: Rerank = "default",
 ) -> Response:
-    """Find the images most similar to stored images, sorted by cosine similarity."""
+    """Find the images most similar to stored images and texts, sorted by cosine similarity."""
     engine = find_engine(request)
     query = build_query(
-        engine.settings, id, unlike_id, crop=crop, where=where, k=k, offset=offset, min_similarity=min_similarity,
-        exclude_self=exclude_self, backbone=backbone, rerank=rerank,
+        engine.settings, id, unlike_id, text=text, unlike_text=unlike_text, crop=crop, where=where, k=k, offset=offset,
+        min_similarity=min_similarity, exclude_self=exclude_self, backbone=backbone, rerank=rerank,
     )  # fmt: skip
     return _to_json_response((await engine.search(query)).to_api_dict())
 
@@ -113,8 +122,10 @@ async def search(
     *,
     image: Annotated[list[UploadFile], _declare_files("Pictures of positive examples.")],
     unlike_image: Annotated[list[UploadFile], _declare_files("Pictures of negative examples.")],
-    id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Ids of positive examples.")],
-    unlike_id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_ids("Ids of negative examples.")],
+    id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_values("Ids of positive examples.")],
+    unlike_id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_values("Ids of negative examples.")],
+    text: Annotated[list[_FormText], _declare_values(_TEXT)],
+    unlike_text: Annotated[list[_FormText], _declare_values(_UNLIKE_TEXT)],
     url: Annotated[
         str | None, Form(max_length=2000, description="URL of a positive example, if the server allows URLs.")
     ] = None,
@@ -127,15 +138,16 @@ async def search(
     backbone: Annotated[str | None, Form(max_length=200)] = None,
     rerank: Annotated[Rerank, Form()] = "default",
 ) -> Response:
-    """Find the images most similar to uploaded pictures, stored images, or both. Several examples are averaged."""
+    """Find the images most similar to uploaded pictures, stored images and texts. Several examples are averaged."""
     engine = find_engine(request)
     like: list[RequestPicture] = [await _read_upload(file) for file in image]
     if url:
         like.append(("the picture at the URL", await fetch_picture(url, engine, request.app.state.fetcher)))
     unlike: list[RequestPicture] = [await _read_upload(file) for file in unlike_image]
     query = build_query(
-        engine.settings, [*like, *id], [*unlike, *unlike_id], crop=crop, where=where, k=k, offset=offset,
-        min_similarity=min_similarity, exclude_self=exclude_self, backbone=backbone, rerank=rerank,
+        engine.settings, [*like, *id], [*unlike, *unlike_id], text=text, unlike_text=unlike_text, crop=crop,
+        where=where, k=k, offset=offset, min_similarity=min_similarity, exclude_self=exclude_self, backbone=backbone,
+        rerank=rerank,
     )  # fmt: skip
     return _to_json_response((await engine.search(query)).to_api_dict())
 

@@ -19,6 +19,7 @@ from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.images.thumbnails import ThumbnailCache, render_thumbnail
 from simsearch.maintenance import CollectionInfo
+from simsearch.models.text.encoder import TextEncoder
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.query import Query
 from simsearch.search.results import Answer
@@ -109,6 +110,7 @@ class SearchEngine:
         self.uploads = UploadCache()
         self.is_ready = False
         self._embedders = SharedEmbedders(metrics.count_batch)
+        self._text_encoders: dict[str, TextEncoder] = {}
         self._thumbnails = ThumbnailCache()
         self._thread_local = threading.local()
         self._collections: list[Collection] = []
@@ -153,7 +155,9 @@ class SearchEngine:
 
     async def search(self, query: Query) -> Answer:
         """Run a query in a thread. Raises the errors of `Collection.run_query`, `ServerBusy` and `RequestTimedOut`."""
-        is_stored = all(isinstance(example.picture, int) and example.crop is None for example in query.examples)
+        is_stored = not query.texts and all(
+            isinstance(example.picture, int) and example.crop is None for example in query.pictures
+        )
         pool = self._lookup_pool if is_stored else self._search_pool  # stored vectors: nothing to decode or embed
         answer = await pool.run(lambda: self._open_thread_collection().run_query(query), self.settings.answer_timeout_s)
         self.metrics.observe_stages(answer.milliseconds)
@@ -211,7 +215,7 @@ class SearchEngine:
         return collection
 
     def _open_collection(self) -> Collection:
-        return Collection.open(self.folder, embedders=self._embedders)
+        return Collection.open(self.folder, embedders=self._embedders, text_encoders=self._text_encoders)
 
     def _warm_up(self, collection: Collection) -> None:
         """Embed noise in every batch size that can occur, because a graph is compiled when a size first occurs."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from simsearch.errors import UsageError
-from simsearch.web.query import MAX_ID, MAX_OFFSET, MAX_WHERE_LENGTH, check_example_count
+from simsearch.web.query import MAX_ID, MAX_OFFSET, MAX_TEXT_LENGTH, MAX_WHERE_LENGTH, check_example_count
 
 _UPLOAD_PATTERN = re.compile(r"u-([0-9a-f]{32})")
 _ID_PATTERN = re.compile(r"[0-9]{1,19}")
@@ -21,7 +21,7 @@ PictureRef = int | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageState:
-    """A search in the URL of the page: query pictures, a crop of the first, filters, and the position in the results.
+    """A search in the URL of the page: query pictures and texts, a crop, filters, and the position in the results.
 
     `min_similarity` is a cosine; a value of 0 or less shows all results. `beside` is a second backbone whose results
     are shown side by side.
@@ -29,6 +29,8 @@ class PageState:
 
     like: tuple[PictureRef, ...] = ()
     unlike: tuple[PictureRef, ...] = ()
+    text: str = ""
+    unlike_text: str = ""
     crop: str = ""
     where: str = ""
     min_similarity: float = -1.0
@@ -40,20 +42,22 @@ class PageState:
     def parse(cls, parameters: Iterable[tuple[str, str]]) -> Self:
         """Parse the names and values of a URL's query string. Raises `UsageError`."""
         pictures: dict[str, list[PictureRef]] = {"like": [], "unlike": []}
-        single = dict.fromkeys(("crop", "where", "min", "backbone", "beside", "from"), "")
+        single = dict.fromkeys(("text", "unlike_text", "crop", "where", "min", "backbone", "beside", "from"), "")
         for name, value in parameters:
             if name in pictures:
                 pictures[name].append(_parse_picture(value))
             elif name in single:
                 single[name] = value.strip()
-        check_example_count(sum(map(len, pictures.values())))
-        limits = {"where": MAX_WHERE_LENGTH} | dict.fromkeys(("crop", "backbone", "beside"), _MAX_NAME_LENGTH)
+        check_example_count(sum(map(len, pictures.values())) + bool(single["text"]) + bool(single["unlike_text"]))
+        limits = dict.fromkeys(("text", "unlike_text"), MAX_TEXT_LENGTH) | {"where": MAX_WHERE_LENGTH}
+        limits |= dict.fromkeys(("crop", "backbone", "beside"), _MAX_NAME_LENGTH)
         for name, limit in limits.items():
             if len(single[name]) > limit:
                 raise UsageError(f"the parameter '{name}' is too long", f"use at most {limit} characters")
         return cls(
             like=tuple(dict.fromkeys(pictures["like"])), unlike=tuple(dict.fromkeys(pictures["unlike"])),
-            crop=single["crop"], where=single["where"], min_similarity=_parse_min_similarity(single["min"]),
+            text=single["text"], unlike_text=single["unlike_text"], crop=single["crop"], where=single["where"],
+            min_similarity=_parse_min_similarity(single["min"]),
             backbone=single["backbone"], beside=single["beside"], offset=_parse_offset(single["from"]),
         )  # fmt: skip
 
@@ -64,21 +68,28 @@ class PageState:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no query picture."""
-        return not self.like
+        """Whether there is no query picture and no text."""
+        return not (self.like or self.text)
 
     def build_url(self, **changes: Any) -> str:
         """Build the URL of this state with some fields changed. The offset becomes 0 unless it is among them."""
         state = replace(self, **({"offset": 0} | changes))
         min_similarity = "" if state.min_similarity <= 0 else f"{state.min_similarity:g}"
-        single = {"crop": state.crop, "where": state.where, "min": min_similarity, "backbone": state.backbone}
+        single = {
+            "text": state.text,
+            "unlike_text": state.unlike_text,
+            "crop": state.crop,
+            "where": state.where,
+            "min": min_similarity,
+            "backbone": state.backbone,
+        }
         single |= {"beside": state.beside, "from": str(state.offset or "")}
         parameters = state._list_pictures() + [(name, value) for name, value in single.items() if value]
         return "/" + ("?" + urllib.parse.urlencode(parameters, safe=",") if parameters else "")
 
     def build_search_url(self, picture: PictureRef) -> str:
         """Build the URL of a search with this picture alone."""
-        return self.build_url(like=(picture,), unlike=(), crop="")
+        return self.build_url(like=(picture,), unlike=(), text="", unlike_text="", crop="")
 
     def build_more_like_url(self, picture: PictureRef) -> str:
         """Build the URL of this search with the picture as a further positive example."""

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from simsearch.collection import Collection
 from simsearch.duplicates.options import Tier
-from simsearch.errors import ModelNotIndexed, UsageError
+from simsearch.errors import ModelError, ModelNotIndexed, UsageError
 from simsearch.images.thumbnails import render_thumbnail
 from simsearch.report.duplicates import TIER_TITLES
 from simsearch.search.examples import Crop
@@ -53,7 +54,7 @@ class QueryPicture:
 
 @router.get("/")
 async def search_page(request: Request) -> Response:
-    """Show the results for the pictures in the URL, or a sample of the collection if there are none."""
+    """Show the results for the pictures and texts in the URL, or a sample of the collection if there are none."""
     engine, state = find_engine(request), PageState.parse(request.query_params.multi_items())
     if state.is_empty:
         sample = await engine.run_image_work(lambda: sample_tiles(engine.folder))
@@ -61,7 +62,11 @@ async def search_page(request: Request) -> Response:
     pictures = await engine.run_image_work(lambda: _list_query_pictures(state, engine))
     try:
         answers = [await _search(state, engine, backbone) for backbone in state.backbones]
-    except (UsageError, ModelNotIndexed) as error:  # shown beside the form, where the visitor can correct the query
+    except (
+        UsageError,
+        ModelError,
+        ModelNotIndexed,
+    ) as error:  # shown beside the form, to be corrected there
         response = to_error_response(error)
         values = _NO_RESULTS | {"pictures": pictures, "error": response}
         return await _render_page(request, "search.html.j2", response.status, state=state, tiles=[], **values)
@@ -96,7 +101,7 @@ async def take_pictures(
         await engine.run_image_work(functools.partial(render_thumbnail, data, "the uploaded picture", 64, max_pixels))
     names = tuple(dict.fromkeys(engine.uploads.put(data) for data in uploads))
     previous = PageState.parse(_parse_query_string(state))
-    return RedirectResponse(previous.build_url(like=names, unlike=(), crop=""), 303)
+    return RedirectResponse(previous.build_url(like=names, unlike=(), text="", unlike_text="", crop=""), 303)
 
 
 @router.get("/pictures/{name}")
@@ -181,7 +186,7 @@ async def _render_page(request: Request, template: str, status: int = 200, **val
     return render_response(
         template, status, info=info, page_size=RESULTS_PER_PAGE, name=Path(os.path.abspath(engine.folder)).name,
         settings=engine.settings, backbones=[model.backbone for model in info.models],
-        path=request.url.path, **values,
+        answers_text=await engine.run_lookup(Collection.answers_text), path=request.url.path, **values,
     )  # fmt: skip
 
 
@@ -189,6 +194,7 @@ async def _search(state: PageState, engine: SearchEngine, backbone: str) -> Answ
     like = [_load_example(picture, engine) for picture in state.like]
     query = build_query(
         engine.settings, like, [_load_example(picture, engine) for picture in state.unlike],
+        text=[state.text] if state.text else (), unlike_text=[state.unlike_text] if state.unlike_text else (),
         crop=state.crop or None, where=state.where, k=RESULTS_PER_PAGE, offset=state.offset,
         min_similarity=state.min_similarity, exclude_self=all(isinstance(picture, int) for picture in like),
         backbone=backbone,

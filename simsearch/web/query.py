@@ -7,7 +7,7 @@ from typing import Literal
 
 from simsearch.errors import UsageError
 from simsearch.models.weights import WeightsOptions
-from simsearch.search.examples import Crop, Example
+from simsearch.search.examples import Crop, Example, make_text_examples
 from simsearch.search.query import Query
 from simsearch.web.settings import ServerSettings
 
@@ -16,6 +16,7 @@ MAX_OFFSET = 10_000
 MAX_EXAMPLES = 32
 MAX_ID = 2**63 - 1
 MAX_WHERE_LENGTH = 2_000
+MAX_TEXT_LENGTH = 1_000
 
 Rerank = Literal["default", "none", "aqe5"]
 """Re-ranking methods of requests. `default` is the collection's; the others need no preparation and no disk space."""
@@ -29,6 +30,8 @@ def build_query(
     like: Sequence[RequestPicture],
     unlike: Sequence[RequestPicture] = (),
     *,
+    text: Sequence[str] = (),
+    unlike_text: Sequence[str] = (),
     crop: str | None = None,
     where: str | None = None,
     k: int = 20,
@@ -42,14 +45,17 @@ def build_query(
 
     Raises `UsageError`.
     """
-    if not like:
-        raise UsageError("the request has no query picture", "send an image, or the id of a stored one")
-    check_example_count(len(like) + len(unlike))
+    if not (like or text):
+        raise UsageError("the request has no query", "send an image, the id of a stored one, or a text")
+    check_example_count(len(like) + len(unlike) + len(text) + len(unlike_text))
+    if crop is not None and not like:
+        raise UsageError("the request has a crop but no query picture", "send an image, or leave out the crop")
+    crops = [None if crop is None else Crop.parse(crop), *[None] * len(like)]
     return Query(
         examples=(
-            _build_example(like[0], 1.0, None if crop is None else Crop.parse(crop)),
-            *(_build_example(picture, 1.0) for picture in like[1:]),
+            *(_build_example(picture, 1.0, part) for picture, part in zip(like, crops, strict=False)),
             *(_build_example(picture, -1.0) for picture in unlike),
+            *make_text_examples(text, unlike_text),
         ),
         k=k,
         offset=offset,
@@ -64,9 +70,9 @@ def build_query(
 
 
 def check_example_count(n: int) -> None:
-    """Raise `UsageError` if a query has too many pictures."""
+    """Raise `UsageError` if a query has too many pictures and texts."""
     if n > MAX_EXAMPLES:
-        raise UsageError(f"the query has more than {MAX_EXAMPLES} pictures", "remove some")
+        raise UsageError(f"the query has more than {MAX_EXAMPLES} pictures and texts", "remove some")
 
 
 def _build_example(picture: RequestPicture, weight: float, crop: Crop | None = None) -> Example:

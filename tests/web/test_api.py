@@ -128,7 +128,10 @@ def test_metrics_count_requests_by_route_and_stages_of_searches(client: httpx.Cl
 @pytest.mark.parametrize(
     ("parameters", "status"),
     [
-        ({}, 422),
+        ({}, 400),
+        ({"crop": "0,0,1,1", "text": "lamp"}, 400),
+        ({"text": "lamp", "k": 1}, 400),  # the histogram answers no texts
+        ({"text": ""}, 422),
         ({"id": 0}, 422),
         ({"id": 2**63}, 422),
         ({"id": "one"}, 422),
@@ -178,7 +181,7 @@ def test_the_page_of_an_image_without_a_vector_shows_no_neighbors(tmp_path: Path
 def test_a_request_without_a_picture_is_refused(client: httpx.Client):
     answer = client.post(SEARCH, data={"k": "3"})
     assert answer.status_code == 400
-    assert "no query picture" in answer.json()["problem"]
+    assert "no query" in answer.json()["problem"]
 
 
 def test_images_indexed_while_serving_are_found_at_once(tmp_path: Path, photos: Path):

@@ -17,6 +17,8 @@ states = st.builds(
     PageState,
     like=st.lists(picks, unique=True, max_size=8).map(tuple),
     unlike=st.lists(picks, unique=True, max_size=8).map(tuple),
+    text=st.text(max_size=60).map(str.strip),
+    unlike_text=st.sampled_from(["", "a&b=c#d"]),
     crop=st.sampled_from(["", "0.1,0.2,0.3,0.4"]),
     where=st.text(max_size=60).map(str.strip),
     min_similarity=st.one_of(st.just(-1.0), st.floats(0.01, 1).map(lambda number: round(number, 3))),
@@ -46,10 +48,18 @@ def test_links_change_one_part_of_the_query():
     assert read(state.build_search_url(9)) == PageState(like=(9,), where="width > 5")
 
 
+def test_a_text_is_a_query_and_stays_with_its_pictures():
+    state = PageState(text="lamp", where="width > 5")
+    assert not state.is_empty
+    assert read(state.build_more_like_url(7)) == PageState(text="lamp", like=(7,), where="width > 5")
+    assert read(state.build_search_url(9)) == PageState(like=(9,), where="width > 5")
+
+
 @pytest.mark.parametrize(
     "query",
     ["like=0", "like=-1", "like=9999999999999999999", "like=u-xyz", f"like={UPLOAD}", "like=%00", "like=1.5",
-     "min=2", "min=x", "from=-1", "from=99999999", "from=%C2%B2", "where=" + "x" * 3000, "backbone=" + "x" * 300],
+     "min=2", "min=x", "from=-1", "from=99999999", "from=%C2%B2", "where=" + "x" * 3000, "backbone=" + "x" * 300,
+     "text=" + "x" * 1001],
 )  # fmt: skip
 def test_an_invalid_url_is_a_usage_error(query: str):
     with pytest.raises(UsageError):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 from collections.abc import Sequence
 
 from simsearch.report.drawing.canvas import (
     ACCENT,
     FAINT,
+    FRAME,
     INK,
     RULE,
     Canvas,
     Position,
     frame_picture,
+    shorten_to_width,
 )
 from simsearch.search import Hit
 from simsearch.text import shorten_path
@@ -25,14 +28,20 @@ _MARGIN_PX = 28
 _QUERY_PX = 280
 _MAX_COLUMNS = 5
 _MAX_QUERIES = 3
+_TEXT_PX, _LINE_PX, _TEXT_COLUMNS, _TEXT_LINES = 24, 34, 18, 6
 
 
 def draw_contact_sheet(
-    query_paths: Sequence[str], hits: Sequence[Hit], backbone: str, file: str | os.PathLike[str]
+    query_paths: Sequence[str],
+    hits: Sequence[Hit],
+    backbone: str,
+    file: str | os.PathLike[str],
+    *,
+    texts: Sequence[str] = (),
 ) -> None:
     """Draw queries and hits, each hit with rank, similarity and name, and save the picture by its extension.
 
-    The first three queries are drawn.
+    The first three queries are drawn, pictures before texts.
 
     Raises `UsageError` when the extension is not that of a picture format, `SimsearchError` when the file cannot be
     written.
@@ -40,12 +49,16 @@ def draw_contact_sheet(
     columns = max(1, min(_MAX_COLUMNS, len(hits)))
     rows = math.ceil(len(hits) / columns)
     shown_queries = query_paths[:_MAX_QUERIES]
+    shown_texts = texts[: _MAX_QUERIES - len(shown_queries)]
+    n_shown = len(shown_queries) + len(shown_texts)
     hits_left = _MARGIN_PX + _QUERY_PX + 2 * _GAP_PX
     width = hits_left + columns * (_CELL_PX + _GAP_PX) - _GAP_PX + _MARGIN_PX
-    height = 2 * _MARGIN_PX + max(rows * (_CELL_PX + _CAPTION_PX), len(shown_queries) * (_QUERY_PX + _CAPTION_PX))
+    height = 2 * _MARGIN_PX + max(rows * (_CELL_PX + _CAPTION_PX), n_shown * (_QUERY_PX + _CAPTION_PX))
     canvas = Canvas(width, height)
     for number, path in enumerate(shown_queries):
         _draw_query(canvas, path, backbone, (_MARGIN_PX, _MARGIN_PX + number * (_QUERY_PX + _CAPTION_PX)))
+    for number, text in enumerate(shown_texts, start=len(shown_queries)):
+        _draw_text_query(canvas, text, backbone, (_MARGIN_PX, _MARGIN_PX + number * (_QUERY_PX + _CAPTION_PX)))
     line = hits_left - _GAP_PX
     canvas.draw.line([(line, _MARGIN_PX), (line, height - _MARGIN_PX)], RULE, 1)
     for number, hit in enumerate(hits):
@@ -60,6 +73,19 @@ def _draw_query(canvas: Canvas, path: str, backbone: str, position: Position) ->
     canvas.draw_text((left, top + _QUERY_PX + 9), "query", 16, ACCENT)
     canvas.draw_name((left + _QUERY_PX, top + _QUERY_PX + 11), backbone, 13, _QUERY_PX - 70, anchor="ra")
     canvas.draw_name((left, top + _QUERY_PX + 33), shorten_path(path), 13, _QUERY_PX)
+
+
+def _draw_text_query(canvas: Canvas, text: str, backbone: str, position: Position) -> None:
+    left, top = position
+    canvas.draw.rectangle((left, top, left + _QUERY_PX - 1, top + _QUERY_PX - 1), FRAME)
+    lines = textwrap.wrap(text, _TEXT_COLUMNS)[:_TEXT_LINES]
+    first = top + _QUERY_PX // 2 - _LINE_PX * (len(lines) - 1) // 2
+    for number, line in enumerate(lines):
+        width_px = _QUERY_PX - 2 * _GAP_PX
+        name = shorten_to_width(line, _TEXT_PX, width_px)
+        canvas.draw_text((left + _QUERY_PX // 2, first + number * _LINE_PX), name, _TEXT_PX, INK, anchor="mm")
+    canvas.draw_text((left, top + _QUERY_PX + 9), "query", 16, ACCENT)
+    canvas.draw_name((left + _QUERY_PX, top + _QUERY_PX + 11), backbone, 13, _QUERY_PX - 70, anchor="ra")
 
 
 def _draw_hit(canvas: Canvas, hit: Hit, position: Position) -> None:

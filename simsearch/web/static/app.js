@@ -172,6 +172,7 @@ addEventListener("keydown", (event) => {
   const does = {
     "?": () => keys && keys.showModal(),
     "/": () => one("#where") && one("#where").focus(),
+    t: () => one("#text") && one("#text").focus(),
     u: () => ask && one("input[type=file]", ask).click(),
     c: () => { if (frame) { frame.focus(); frame.dispatchEvent(new KeyboardEvent("keydown", { key: "c" })); } },
     i: () => tile && one(".details", tile).click(),

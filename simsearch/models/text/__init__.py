@@ -1,0 +1,1 @@
+"""Text queries: from texts to directions in the space of a model's vectors."""

@@ -1,0 +1,44 @@
+"""The interface of a loaded text encoder: from texts to directions in the space of a model's image vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextDirections:
+    """The directions of one text: unit rows (m, d) float32, and messages for the user.
+
+    An image is as similar to the text as to the nearest of its directions. A text tower gives one direction, a word
+    such as `dog` one for each kind of dog.
+    """
+
+    rows: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
+
+
+class TextEncoder(Protocol):
+    """A loaded text encoder of a model. Thread-safe."""
+
+    def encode(self, texts: Sequence[str]) -> list[TextDirections]:
+        """Encode texts, each to its directions. Raises `UsageError` for a text that it cannot encode."""
+        ...
+
+
+def normalize_directions(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Normalize rows (m, d) to unit length; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    units: NDArray[np.float32] = np.divide(rows, lengths, where=lengths > 0, out=np.zeros_like(rows)).astype(np.float32)
+    return units
+
+
+def merge_directions(rows: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """Merge unit rows (m, d) to at most n, each the direction of the mean of neighbouring rows."""
+    if len(rows) <= n:
+        return rows
+    return normalize_directions(np.stack([part.mean(axis=0) for part in np.array_split(rows, n)]))

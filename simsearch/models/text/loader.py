@@ -1,0 +1,28 @@
+"""Open the text encoder of a model."""
+
+from __future__ import annotations
+
+from simsearch.errors import UsageError
+from simsearch.models.model import Model
+from simsearch.models.text.encoder import TextEncoder
+from simsearch.models.text.heads import has_head, read_head
+from simsearch.models.text.words import WordEncoder
+from simsearch.models.weights import WeightsOptions
+
+
+def can_encode_text(model: Model) -> bool:
+    """Whether a model can answer texts, if the weights for it are found."""
+    return has_head(model)
+
+
+def open_text_encoder(model: Model, options: WeightsOptions) -> TextEncoder:
+    """Open the text encoder of a model. `options` says where its weights are, and whether downloads are forbidden.
+
+    Raises `UsageError` if the model cannot answer texts, or a `ModelError`.
+    """
+    if has_head(model):
+        return WordEncoder(model.backbone, read_head(model, options))
+    raise UsageError(
+        f"{model.backbone} cannot answer text queries",
+        "index with a network that has an ImageNet head, at its default layer, or with a model that has a text tower",
+    )

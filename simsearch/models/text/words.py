@@ -1,0 +1,67 @@
+"""Encode words by a classification head: without a text tower and without a download.
+
+The weights of a class in the head are the direction in which its score grows. The directions of a word are those of its
+classes, each minus the mean of all classes, which no softmax sees. For `dog` an image is compared with each breed, not
+with their mean: it need not resemble all dogs.
+
+Measured with mobilenet_v2 on `imagenet_sample`, with 246 WordNet parents of 3 or more classes as queries: mAP 0.739
+with the mean of the classes, 0.887 with up to 16 directions, 0.894 with up to 32, 0.898 with all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simsearch.errors import UsageError
+from simsearch.models.text.encoder import TextDirections, merge_directions, normalize_directions
+from simsearch.models.text.heads import Head
+from simsearch.models.text.vocabulary import ParsedText, find_nearest_words, list_words, parse_text
+from simsearch.text import join_names
+
+MAX_DIRECTIONS = 32
+"""A word of more classes has the directions of groups of classes; neighbouring classes are related."""
+
+
+class WordEncoder:
+    """The words of the vocabulary as directions (m, d), m <= 32, from a head (1000, d)."""
+
+    def __init__(self, backbone: str, head: Head) -> None:
+        self._backbone = backbone
+        self._classes = head - head.mean(axis=0)
+
+    def encode(self, texts: Sequence[str]) -> list[TextDirections]:
+        """Encode texts by the words in them; unknown words beside known ones are left out, and a note says so.
+
+        Raises `UsageError` for a text without a known word, with the nearest known ones.
+        """
+        return [self._encode_one(text) for text in texts]
+
+    def _encode_one(self, text: str) -> TextDirections:
+        parsed = parse_text(text)
+        if not parsed.known:
+            raise _make_unknown_error(text, self._backbone)
+        rows = np.zeros((1, self._classes.shape[1]), np.float32)
+        n_each = int(MAX_DIRECTIONS ** (1 / len(parsed.known)))
+        for word in parsed.known:
+            directions = merge_directions(self._classes[list(word.classes)], n_each)
+            rows = (rows[:, None] + normalize_directions(directions)).reshape(-1, rows.shape[1])
+        return TextDirections(normalize_directions(rows), _list_notes(parsed, self._backbone))
+
+
+def _list_notes(parsed: ParsedText, backbone: str) -> tuple[str, ...]:
+    if not parsed.unknown:
+        return ()
+    used = join_names([word.word for word in parsed.known])
+    unknown = ", ".join(parsed.unknown)
+    return (f"{backbone} searched for {used}; it does not know: {unknown}",)
+
+
+def _make_unknown_error(text: str, backbone: str) -> UsageError:
+    near = find_nearest_words(text)
+    offer = f"the nearest words are {', '.join(near)}; " if near else ""
+    return UsageError(
+        f"{backbone} knows {len(list_words()):,} words, but not {text!r}",
+        f"{offer}for any text, index with a model that has a text tower (CLIP, SigLIP)",
+    )
