@@ -14,6 +14,7 @@ from PIL import Image
 
 from bench.setup import find_weights, format_table, list_photographs, measure_seconds
 from simsearch.images.decode import RawFile, compute_digest, decode_square
+from simsearch.images.resize import ResizeRule
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.loader import LoadOptions, open_embedder
 
@@ -42,7 +43,9 @@ def _make_draft_decoder(times: int) -> Callable[[bytes], Pixels]:
 
 
 def _decode_with_simsearch(data: bytes) -> Pixels:
-    return decode_square(RawFile("", data, compute_digest(data), len(data), 0), _SIDE_PX, "squash", max_pixels=10**9)[1]
+    return decode_square(
+        RawFile("", data, compute_digest(data), len(data), 0), ResizeRule(_SIDE_PX, "squash"), max_pixels=10**9
+    )[1]
 
 
 def _decode_with_simplejpeg(data: bytes) -> Pixels:

@@ -78,7 +78,7 @@ def _time_decoding(files: list[Path], embedder: Embedder) -> tuple[float, NDArra
 
     def one(file: Path) -> NDArray[np.uint8]:
         raw = read_raw_file(str(file), has_picture_extension=True, max_pixels=limit)
-        return decode_square(raw, model.side_px, model.resize, max_pixels=limit)[1]
+        return decode_square(raw, model.resize_rule, max_pixels=limit)[1]
 
     def all_files() -> None:
         with ThreadPoolExecutor() as pool:

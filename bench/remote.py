@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape
 from bench.setup import format_table, ingest, measure_seconds, multiply
 from simsearch import ModelChoice
 from simsearch.images.decode import RawFile, compute_default_max_pixels, decode_square, read_raw_file
+from simsearch.images.resize import ResizeRule
 from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, scan_sources
 
@@ -63,7 +64,7 @@ def _read_all(files: list[FoundFile], n_readers: int) -> None:
     limit = compute_default_max_pixels()
 
     def work(raw: RawFile) -> None:
-        decode_square(raw, SIDE_PX, "squash", max_pixels=limit)
+        decode_square(raw, ResizeRule(SIDE_PX, "squash"), max_pixels=limit)
 
     waiting: deque[Future[None]] = deque()
     with ConcurrentReader(n_readers=n_readers) as reading:

@@ -21,6 +21,7 @@ from simsearch.cli.index import index
 from simsearch.cli.maintenance import info, prune, rebuild, remove, verify
 from simsearch.cli.map import map_
 from simsearch.cli.optional_value import RayCommand
+from simsearch.cli.output import DownloadMessages
 from simsearch.cli.predict import predict
 from simsearch.cli.push import push
 from simsearch.cli.query import query
@@ -53,6 +54,7 @@ def simsearch(
 
     Start with:  simsearch index photos  and  simsearch query example.jpg
     """
+    DownloadMessages().listen()
 
 
 _PANELS = {

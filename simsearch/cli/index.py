@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from simsearch.cli.options import (
+    AcceptLicenseOption,
     AugmentOption,
     BackboneOption,
     BroadSourceOption,
@@ -62,6 +63,7 @@ def index(
     seed: SeedOption = None,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
+    accept_license: AcceptLicenseOption = False,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -102,7 +104,7 @@ def index(
         ray = os.environ.get("RAY_ADDRESS") or "local"
     choice = ModelChoice.from_options(
         backbone=backbone, weights=weights, layer=layer, pooling=pooling, resize=resize,
-        precision=precision, engine=engine, offline=offline,
+        precision=precision, engine=engine, offline=offline, accept_license=accept_license,
     )  # fmt: skip
     views = ViewChoice(augment, seed, None if ranges is None else parse_ranges(ranges))
     store_choice, kind_choice = StoreChoice.from_options(store, milvus_uri), IndexKindChoice.from_options(kind, recall)

@@ -23,7 +23,7 @@ COLLECTIONS_FOLDER = Path("indexes")
 COLLECTION_VARIABLE = "SIMSEARCH_INDEX"
 REPORT_FOLDER = "report"
 
-PoolingName = Literal["avg", "max", "gem"]
+PoolingName = Literal["avg", "max", "gem", "cls"]
 ResizeName = Literal["squash", "crop", "pad", "nearest"]
 PrecisionName = Literal["auto", "f32", "bf16", "int8"]
 StoreName = Literal["faiss", "milvus"]
@@ -94,7 +94,7 @@ BroadSourceOption = Annotated[
 # The model
 
 
-def _trust_backbone(name: str | None) -> str | None:
+def trust_backbone(name: str | None) -> str | None:
     """Trust a model file that the user names: what the catalog of a collection names is not run otherwise."""
     if name is not None:
         from simsearch.models.custom_model import trust_named_file
@@ -108,14 +108,16 @@ BackboneOption = Annotated[
     typer.Option(
         "--backbone",
         metavar="NAME|FILE",
-        callback=_trust_backbone,
-        help="A name from `simsearch backbones`, or a model file.",
+        callback=trust_backbone,
+        help="A name from `simsearch backbones`, a model file or folder, or hf:owner/repository[@revision].",
     ),
 ]
 BackbonesOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--backbone", metavar="NAME|FILE", help="A name from `simsearch backbones`, or a model file. Repeatable."
+        "--backbone",
+        metavar="NAME|FILE",
+        help="A name from `simsearch backbones`, a model file or folder, or hf:owner/repository. Repeatable.",
     ),
 ]
 WeightsOption = Annotated[
@@ -141,6 +143,12 @@ ResizeOption = Annotated[
 PrecisionOption = Annotated[
     PrecisionName,
     typer.Option("--precision", help="Numeric precision. auto: the fastest with nearly the same results as f32."),
+]
+AcceptLicenseOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-license", help="Accept the license of a backbone that limits its use (`simsearch backbones`)."
+    ),
 ]
 OfflineWeightsOption = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never download anything.")]

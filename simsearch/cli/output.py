@@ -156,6 +156,26 @@ class ProgressBar:
         self._bar.update(self._bar.task_ids[0], description=description, completed=done, total=total, amount=amount)
 
 
+class DownloadMessages:
+    """Progress of downloads and notes about them, on stderr. A bar is shown as `ProgressBar` shows one."""
+
+    def __init__(self) -> None:
+        self._bar: ProgressBar | None = None
+
+    def listen(self) -> None:
+        """Show the downloads of this context from now on."""
+        from simsearch.sources.progress import LISTENER, DownloadListener
+
+        LISTENER.set(DownloadListener(self._show, lambda note: print_message(f"simsearch: {note}")))
+
+    def _show(self, name: str, n_done: int, n_total: int) -> None:
+        self._bar = self._bar or ProgressBar()
+        self._bar.show_stage(f"downloading {name}", n_done / n_total if n_total else 0.0)
+        if n_done == n_total:
+            self._bar.__exit__()
+            self._bar = None
+
+
 def _create_bar() -> RichProgress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

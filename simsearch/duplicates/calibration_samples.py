@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -79,8 +79,8 @@ def measure_edits(inputs: CalibrationInputs, sample: Positions, random: np.rando
 
 def _render_edits(picture: DecodedImage, model: Model, random: np.random.Generator) -> tuple[Pixels, Pixels]:
     """Render all edits of a picture as squares (m, side, side, 3) for the model and thumbnails (m, 32, 32, 3)."""
-    edits = [replace(picture, image=edit(picture.image, random)) for edit in EDITS.values()]
-    squares = np.stack([resize_to_square(some, model.side_px, model.resize) for some in edits])
+    edits = [picture.with_image(edit(picture.image, random)) for edit in EDITS.values()]
+    squares = np.stack([resize_to_square(some, model.resize_rule) for some in edits])
     return squares, np.stack([make_alignment_thumbnail(some) for some in edits])
 
 

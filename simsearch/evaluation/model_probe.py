@@ -26,6 +26,7 @@ from simsearch.ingest.prepare import decode_input
 from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbones
 from simsearch.models.embedder import Embedder
+from simsearch.models.onnx_file import read_onnx_outline
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
 from simsearch.sources.scan import scan_sources
 from simsearch.store.catalog import Catalog, StoredModel
@@ -174,7 +175,12 @@ def measure_weights(stored: StoredModel) -> tuple[float, float]:
     if file is None:
         return parameters, 0.0
     file = str(Path(file).with_suffix(".bin")) if file.endswith(".xml") else file
-    return parameters, float(os.path.getsize(file)) if os.path.isfile(file) else float("nan")
+    if not os.path.isfile(file):
+        return parameters, float("nan")
+    files = [file]
+    if file.endswith(".onnx"):
+        files += [os.path.join(os.path.dirname(file), name) for name in read_onnx_outline(file).external_files]
+    return parameters, float(sum(map(os.path.getsize, files)))
 
 
 def compute_image_bytes(stored_width: int, searched_width: int, n_views: int) -> tuple[float, float]:

@@ -127,7 +127,7 @@ class BenchmarkCallbacks:
 
 def list_default_backbones() -> tuple[str, ...]:
     """List the baseline, the built-in backbone, and all networks whose weights are on this machine."""
-    return (BASELINE, BUILTIN, *(row.name for row in list_backbones() if row.weights_path and row.layer))
+    return (BASELINE, BUILTIN, *(row.name for row in list_backbones() if row.weights_path and row.name != BUILTIN))
 
 
 def combine_choices(

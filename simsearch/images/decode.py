@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 import xxhash
@@ -30,20 +30,13 @@ from simsearch.images.formats import (
 )
 from simsearch.images.memory import DECODING_BUDGET, estimate_decoding_bytes, reserve_memory
 from simsearch.images.metadata import ExifMetadata, read_metadata
+from simsearch.images.resize import ResizeRule
 from simsearch.images.structure import MAX_HEADER_BYTES, check_ppm_header, check_scans, check_structure
 from simsearch.machine import detect_memory_bytes
 from simsearch.sources import remote
 from simsearch.sources.addresses import is_remote
 from simsearch.sources.retry import RemoteTooLarge
 from simsearch.text import summarize_error
-
-Resize = Literal["squash", "crop", "pad", "nearest"]
-"""How a picture of any shape is resized to a square.
-
-`squash` scales both sides. `crop` scales the shorter side to 8/7 of the square's side and takes the middle, as ImageNet
-networks are evaluated. `pad` scales the longer side and fills with white. `nearest` scales both sides and takes the
-nearest pixel, as Keras's `load_img(target_size=...)` does, for comparison with results that were computed that way.
-"""
 
 Pixels = NDArray[np.uint8]
 
@@ -80,6 +73,10 @@ class DecodedImage:
     height: int
     format: str
     metadata: ExifMetadata = field(default_factory=ExifMetadata)
+
+    def with_image(self, image: Image.Image) -> DecodedImage:
+        """A picture with other pixels, such as a part of this one; its full size is that of the pixels."""
+        return replace(self, image=image, width=image.width, height=image.height)
 
 
 def compute_default_max_pixels() -> int:
@@ -194,17 +191,17 @@ def _translate_decoder_errors(image: Image.Image, path: str) -> Iterator[None]:
 
 
 def decode_square(
-    raw: RawFile, side_px: int, resize: Resize, *, max_pixels: int, box: Box | None = None
+    raw: RawFile, rule: ResizeRule, *, max_pixels: int, box: Box | None = None
 ) -> tuple[DecodedImage, Pixels]:
     """Decode a picture, and resize it to the square input (side, side, 3) uint8 of a model.
 
     The picture is decoded at the smallest scale that loses nothing. With a `box` the square shows that part, decoded at
     full size. Indexing and querying both use this function. Raises `ImageError`.
     """
-    target_px = None if box is not None else compute_target_px(side_px, resize)
+    target_px = None if box is not None else rule.target_px
     with _decode(raw.data, raw.path, max_pixels, target_px) as picture:
         part = picture if box is None else _crop_box(picture, box, raw.path)
-        return picture, resize_to_square(part, side_px, resize)
+        return picture, resize_to_square(part, rule)
 
 
 def _crop_box(picture: DecodedImage, box: Box, path: str) -> DecodedImage:
@@ -214,43 +211,12 @@ def _crop_box(picture: DecodedImage, box: Box, path: str) -> DecodedImage:
     if right <= left or bottom <= top:
         size = f"{picture.width} x {picture.height} px"
         raise ImageError(path, f"the box {box} lies outside the picture", f"choose a box within {size}")
-    return replace(picture, image=picture.image.crop((left, top, right, bottom)))
+    return picture.with_image(picture.image.crop((left, top, right, bottom)))
 
 
-def resize_to_square(picture: DecodedImage, side_px: int, resize: Resize) -> Pixels:
-    """Resize a picture to a square (side, side, 3) uint8 RGB, bilinear with antialiasing unless `nearest`."""
-    image, bilinear = picture.image, Image.Resampling.BILINEAR
-    if resize == "squash":
-        square = image.resize((side_px, side_px), bilinear)
-    elif resize == "nearest":
-        square = image.resize((side_px, side_px), Image.Resampling.NEAREST)
-    elif resize == "crop":
-        margin = 1 / 16  # 7/8 of the shorter side remain
-        width, height = image.size
-        visible = min(width, height) * (1 - 2 * margin)
-        # Whole pixels: where the shorter side is 8/7 of the square's side, the crop is exact and not blurred.
-        left, top = (width - visible) // 2, (height - visible) // 2
-        square = image.resize((side_px, side_px), bilinear, box=(left, top, left + visible, top + visible))
-    else:
-        square = _pad_to_square(image, side_px)
-    return np.asarray(square)
-
-
-def _pad_to_square(image: Image.Image, side_px: int) -> Image.Image:
-    """Pad with white as `ImageOps.pad` does, but keep at least one pixel of a very thin picture."""
-    longer = max(image.size)
-    width, height = (max(1, round(length * side_px / longer)) for length in image.size)
-    square = Image.new("RGB", (side_px, side_px), "white")
-    inner = image.resize((width, height), Image.Resampling.BILINEAR)
-    square.paste(inner, (round((side_px - width) / 2), round((side_px - height) / 2)))
-    return square
-
-
-def compute_target_px(side_px: int, resize: Resize) -> int | None:
-    """Compute the length that both sides must keep so that a reduced decoding loses nothing; None for full size."""
-    if resize == "nearest":
-        return None
-    return side_px if resize == "squash" else -(-side_px * 8 // 7)
+def resize_to_square(picture: DecodedImage, rule: ResizeRule) -> Pixels:
+    """Resize a picture to a square (side, side, 3) uint8 RGB."""
+    return rule.apply(picture.image, (picture.width, picture.height))
 
 
 def _check_beginning(file: BinaryIO, path: str, max_pixels: int) -> None:

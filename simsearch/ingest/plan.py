@@ -18,7 +18,6 @@ from simsearch.models.loader import LoadOptions
 from simsearch.models.model import GraphBytes, Model
 from simsearch.models.precision import PrecisionAgreement, count_sample_images, open_with_precision
 from simsearch.models.trust import check_is_trusted
-from simsearch.models.weights import WeightsOptions
 from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, Scan
 from simsearch.store.catalog import Catalog, StoredModel
@@ -115,7 +114,7 @@ def sample_pixels(found: Scan, model: Model, n: int, max_pixels: int) -> Pixels:
 
 
 def _plan_stored_model(stored: StoredModel, catalog: Catalog, choice: ModelChoice) -> IngestPlan:
-    weights = WeightsOptions(choice.weights, choice.offline)
+    weights = choice.weights_options
     load = prepare_stored_model(stored, catalog, weights, for_throughput=True, engine=choice.engine)
     return IngestPlan(stored.model, load, stored)
 

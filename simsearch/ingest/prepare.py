@@ -69,7 +69,7 @@ def decode_input(path: str, model: Model, *, max_pixels: int, box: Box | None = 
     Raises `ImageError`.
     """
     raw = read_raw_file(path, has_picture_extension=True, max_pixels=max_pixels)
-    return decode_square(raw, model.side_px, model.resize, max_pixels=max_pixels, box=box)[1]
+    return decode_square(raw, model.resize_rule, max_pixels=max_pixels, box=box)[1]
 
 
 def decode_files(
@@ -125,7 +125,7 @@ def decode_views(result: ReadResult, context: PreparationContext, clock: StageCl
     try:
         with clock.measure("decode"):
             model = context.model
-            image, square = decode_square(raw, model.side_px, model.resize, max_pixels=context.max_pixels)
+            image, square = decode_square(raw, model.resize_rule, max_pixels=context.max_pixels)
     except ImageError as failure:
         return PreparedFile(as_read, failure=failure)
     with clock.measure("augment"):

@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMismatch
-from simsearch.images.decode import Resize
-from simsearch.models import histogram, weights
+from simsearch.images.resize import Resize
+from simsearch.models import histogram, hub, weights
 from simsearch.models.builtin import network
 from simsearch.models.custom_model import hash_model, is_model_file, read_model_file
+from simsearch.models.hub_models import (
+    build_hub_model,
+    build_published_model,
+    find_repository,
+    locate_hub_text_tower,
+    relocate_hub_model,
+)
 from simsearch.models.loader import ENGINES, Engine, hash_builtin_weights
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime
 from simsearch.models.precision import PRECISION_OPTIONS, PrecisionOption
+from simsearch.models.published import PUBLISHED, PublishedBackbone
+from simsearch.models.text_tower import TextTower, find_local_text_tower
 from simsearch.models.trust import check_is_trusted, trust_model
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
-from simsearch.models.zoo import BACKBONES, Backbone, WeightsFile
+from simsearch.models.zoo import BACKBONES, VERIFIED_BACKBONES, Backbone, WeightsFile
 
 BUILTIN = "builtin"
 DEFAULT_BACKBONE = BUILTIN
@@ -29,8 +38,9 @@ _ALLOWED_VALUES = {"pooling": POOLINGS, "resize": RESIZES, "precision": PRECISIO
 class ModelChoice:
     """A backbone and its options, as a user gives them. None means the default of the backbone.
 
-    `backbone` is a name from `list_backbones` or the path of a model file. `weights` is the path of a weights file, or
-    `random`. `layer` is the name of any layer of the network.
+    `backbone` is a name from `list_backbones`, the path of a model file or folder, or `hf:owner/repository[@revision]`
+    for any repository with an ONNX export. `weights` is the path of a weights file, or `random`. `layer` is the name of
+    any layer of the network. `accept_license` accepts a license with limits on use, where the model has one.
     """
 
     backbone: str | None = None
@@ -41,6 +51,7 @@ class ModelChoice:
     precision: PrecisionOption = "auto"
     engine: Engine = "auto"
     offline: bool = False
+    accept_license: bool = False
 
     @classmethod
     def from_options(cls, **options: str | bool | None) -> ModelChoice:
@@ -55,6 +66,11 @@ class ModelChoice:
         return cls(**options)  # type: ignore[arg-type]  # checked above
 
     @property
+    def weights_options(self) -> WeightsOptions:
+        """Where the weights of this choice may come from."""
+        return WeightsOptions(self.weights, self.offline, self.accept_license)
+
+    @property
     def has_model_options(self) -> bool:
         """Whether an option that changes the vectors is set, besides the backbone."""
         return any(x is not None for x in (self.weights, self.layer, self.pooling, self.resize))
@@ -66,7 +82,9 @@ class BackboneInfo:
 
     `width` is the length d of its vectors, `layer` the default layer (None where there is no choice). `weights_path` is
     where its weights lie on this machine, None where they are not here; `weights_url` where they are downloaded from,
-    None where nothing is downloaded.
+    None where nothing is downloaded. `size_bytes` is the size of a download, 0 where it is not known. `has_text` says
+    whether it embeds texts too, `is_restricted` whether its license limits the use, `is_verified` whether this project
+    has run it with its real weights.
     """
 
     name: str
@@ -78,6 +96,10 @@ class BackboneInfo:
     paper: str
     weights_path: str | None
     weights_url: str | None
+    size_bytes: int = 0
+    has_text: bool = False
+    is_restricted: bool = False
+    is_verified: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `simsearch backbones --json`."""
@@ -91,12 +113,20 @@ class BackboneInfo:
             "paper": self.paper,
             "weights_path": self.weights_path,
             "weights_url": self.weights_url,
+            "size_bytes": self.size_bytes,
+            "text": self.has_text,
+            "restricted": self.is_restricted,
+            "verified": self.is_verified,
         }
 
 
 def list_backbones() -> list[BackboneInfo]:
     """All backbones, in the order of the table."""
-    return [*_list_included_backbones(), *map(_describe_zoo_backbone, BACKBONES.values())]
+    return [
+        *_list_included_backbones(),
+        *map(_describe_published_backbone, PUBLISHED.values()),
+        *map(_describe_zoo_backbone, BACKBONES.values()),
+    ]
 
 
 def _list_included_backbones() -> Iterator[BackboneInfo]:
@@ -136,12 +166,38 @@ def _describe_zoo_backbone(row: Backbone) -> BackboneInfo:
         paper=row.paper,
         weights_path=weights.find_local(row, with_head=False),
         weights_url=row.notop.url,
+        is_verified=row.name in VERIFIED_BACKBONES or locate_check_record(row.name).is_file(),
+    )
+
+
+def locate_check_record(name: str) -> Path:
+    """The file in the user's cache that records a check of a backbone on this machine (`backbones --check`)."""
+    return weights.find_cache_folder() / "checks" / f"{name.replace('/', '--')}.json"
+
+
+def _describe_published_backbone(row: PublishedBackbone) -> BackboneInfo:
+    repository = find_repository(row)
+    folder = hub.find_folder(repository, row.files)
+    return BackboneInfo(
+        name=row.name,
+        side_px=row.settings.side_px,
+        width=row.width,
+        parameters=row.parameters,
+        layer=row.output,
+        license=row.license,
+        paper=row.paper,
+        weights_path=None if folder is None else str(folder / row.files[0].path),
+        weights_url=hub.make_url(repository, row.files[0].path),
+        size_bytes=row.size_bytes,
+        has_text=row.text is not None,
+        is_restricted=row.is_restricted,
+        is_verified=row.is_verified or locate_check_record(row.name).is_file(),
     )
 
 
 def list_backbone_names() -> list[str]:
     """All names that `ModelChoice.backbone` accepts, in the order of the table."""
-    return [BUILTIN, histogram.NAME, *BACKBONES]
+    return [BUILTIN, histogram.NAME, *PUBLISHED, *BACKBONES]
 
 
 def resolve_model(choice: ModelChoice) -> Model:
@@ -158,6 +214,14 @@ def resolve_model(choice: ModelChoice) -> Model:
         return _build_fixed_model(choice, BUILTIN, "builtin", network.SIDE_PX, hash_builtin_weights())
     if name in BACKBONES:
         return _build_zoo_model(BACKBONES[name], choice)
+    if name in PUBLISHED:
+        return build_published_model(
+            PUBLISHED[name], choice.weights_options, layer=choice.layer, pooling=choice.pooling, resize=choice.resize
+        )
+    if name.startswith(hub.PREFIX):
+        return build_hub_model(
+            name, choice.weights_options, layer=choice.layer, pooling=choice.pooling, resize=choice.resize
+        )
     if is_model_file(name):
         if choice.weights is not None:
             raise _make_own_weights_error(name)
@@ -175,9 +239,11 @@ def relocate_weights(model: Model, options: WeightsOptions) -> Model:
     """
     if model.file is None:
         return model
-    if options.path is None and Path(model.file).exists() and _hash_weights(model) == model.weights:
+    if options.path is None and _has_same_weights(model):
         check_is_trusted(model)
         return model
+    if model.source is not None:
+        return relocate_hub_model(model, options)
     if model.backbone not in BACKBONES or model.runtime != "keras-zoo":
         if options.path is not None:
             raise _make_own_weights_error(model.file)
@@ -199,12 +265,39 @@ def relocate_weights(model: Model, options: WeightsOptions) -> Model:
     return replace(model, file=found)
 
 
-def _hash_weights(model: Model) -> str:
-    if model.file is None:
-        return model.weights
-    if model.runtime == "keras-zoo":
-        return weights.hash_file(model.file)
-    return hash_model(model.file)
+def has_text_tower(model: Model) -> bool:
+    """Whether texts can be embedded with a model, as far as that is known without a download."""
+    if row := PUBLISHED.get(model.source or ""):
+        return row.text is not None
+    return model.runtime == "onnx" and model.file is not None and find_local_text_tower(model.file) is not None
+
+
+def locate_text_tower(model: Model, options: WeightsOptions) -> TextTower:
+    """Find the text encoder of a two-tower model, and download it if that is necessary and allowed.
+
+    Raises `ModelError` where the model has none, `WeightsMissing` where its files are not found.
+    """
+    found = None
+    if model.source is not None:
+        found = locate_hub_text_tower(model, options)
+    elif model.runtime == "onnx":
+        file = relocate_weights(model, options).file
+        found = find_local_text_tower(file) if file is not None else None
+    if found is None:
+        problem = f"{model.backbone} has no text encoder: it embeds pictures only"
+        raise ModelError(problem, "index with a two-tower model, such as one of `simsearch backbones` with text")
+    return found
+
+
+def _has_same_weights(model: Model) -> bool:
+    """Whether the file of a model is there, and is the one that the model was made with."""
+    if model.file is None or not Path(model.file).exists():
+        return False
+    try:
+        digest = weights.hash_file(model.file) if model.runtime == "keras-zoo" else hash_model(model.file)
+    except ModelError:  # it is no model file any more
+        return False
+    return digest == model.weights
 
 
 def _make_own_weights_error(name: str) -> ModelError:
@@ -235,8 +328,7 @@ def _build_zoo_model(row: Backbone, choice: ModelChoice) -> Model:
     layer = choice.layer or row.layer
     file, digest = None, RANDOM_WEIGHTS
     if choice.weights != RANDOM_WEIGHTS:
-        options = WeightsOptions(choice.weights, choice.offline)
-        file = weights.find(row, options, with_head=layer in row.head_layers, download=_download)
+        file = weights.find(row, choice.weights_options, with_head=layer in row.head_layers, download=_download)
         digest = weights.hash_file(file)
     return Model(
         backbone=row.name,

@@ -27,6 +27,7 @@ from simsearch.models.builtin import network as builtin
 from simsearch.models.layers import (
     Layer,
     LayerMaps,
+    make_class_token_error,
     make_pooling_error,
     make_unknown_layer_error,
     select_layers,
@@ -304,6 +305,8 @@ def _pool(maps: Any, model: Model) -> Any:
     axes = tuple(range(1, len(maps.shape) - 1))
     if len(maps.shape) < 2 or len(maps.shape) > 4:
         raise make_pooling_error(model)
+    if model.pooling == "cls" and len(axes) == 2:
+        raise make_class_token_error(model)
     return _POOLS[model.pooling](maps, axes) if axes else maps
 
 
@@ -317,6 +320,7 @@ _POOLS: dict[Pooling, Callable[[Any, tuple[int, ...]], Any]] = {
     "avg": lambda maps, axes: keras.ops.mean(maps, axis=axes),
     "max": lambda maps, axes: keras.ops.max(maps, axis=axes),
     "gem": _pool_gem,
+    "cls": lambda tokens, _: tokens[:, 0],
 }
 
 

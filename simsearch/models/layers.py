@@ -96,3 +96,9 @@ def make_pooling_error(model: Model) -> ModelError:
     """Build the error for an output that is neither a vector nor a map nor tokens."""
     layer = f"layer {model.layer}" if model.layer else "output"
     return ModelError(f"the {layer} of {model.backbone} is not a vector or a map", "choose another layer with --layer")
+
+
+def make_class_token_error(model: Model) -> ModelError:
+    """Build the error for `--pooling cls` on an output without a class token."""
+    layer = f"layer {model.layer}" if model.layer else "output"
+    return ModelError(f"the {layer} of {model.backbone} has no class token", "choose --pooling avg, max or gem")

@@ -9,13 +9,20 @@ from typing import Any, Literal, cast, get_args
 
 import xxhash
 
-from simsearch.images.decode import Resize
+from simsearch.images.resize import CropOffset, Interpolation, Resize, ResizeRule
 
-Pooling = Literal["avg", "max", "gem"]
-"""How a feature map is reduced to a vector: mean, maximum, or generalized mean with p = 3 (Radenović et al. 2018)."""
+Pooling = Literal["avg", "max", "gem", "cls"]
+"""How a feature map is reduced to a vector: mean, maximum, or generalized mean with p = 3 (Radenović et al. 2018).
+
+`cls` takes the first token of a transformer, the class token, and applies to tokens only.
+"""
+
+Tokens = Literal["all", "patches"]
+"""The tokens of a transformer that `avg`, `max` and `gem` pool: all, or all but class and register tokens."""
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 RESIZES: tuple[str, ...] = get_args(Resize)
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
 GEM_POWER = 3.0
 NORM_FLOOR = 1e-12
@@ -41,7 +48,7 @@ class Scaling:
     offset: tuple[float, float, float]
 
 
-def _build_standard_scaling(mean: tuple[float, float, float], std: tuple[float, float, float]) -> Scaling:
+def build_standard_scaling(mean: tuple[float, float, float], std: tuple[float, float, float]) -> Scaling:
     """Build the scaling `(value / 255 - mean) / std`."""
     scale = (1 / (255 * std[0]), 1 / (255 * std[1]), 1 / (255 * std[2]))
     return Scaling("rgb", scale, (-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2]))
@@ -51,10 +58,24 @@ SCALINGS = {
     "none": Scaling("rgb", (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
     "unit": Scaling("rgb", (1 / 255, 1 / 255, 1 / 255), (0.0, 0.0, 0.0)),
     "tf": Scaling("rgb", (1 / 127.5, 1 / 127.5, 1 / 127.5), (-1.0, -1.0, -1.0)),
-    "torch": _build_standard_scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "torch": build_standard_scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Scaling("bgr", (1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
+    "clip": build_standard_scaling((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
-"""Names as in Keras's `preprocess_input`. `none` keeps the range 0 to 255, `unit` divides by 255."""
+"""Names as in Keras's `preprocess_input`; `none` keeps the range 0 to 255, `unit` divides by 255, `clip` is CLIP's."""
+
+_LATER_FIELDS = {
+    "interpolation": "bilinear",
+    "shortest_px": None,
+    "crop_offset": "floor",
+    "decode_margin": 1,
+    "tokens": "all",
+    "source": None,
+}
+"""Fields of `Model` that earlier versions had not, with the values that stand for what those versions did.
+
+With these values they are neither stored nor part of the fingerprint, so the models of older catalogs keep theirs.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +84,10 @@ class Model:
 
     `weights` is the content digest of the weights, or a word that says why there is no digest (such as `random`).
     `file` is the path of the weights or of the user's model file; it may change, so it is not part of the
-    fingerprint. `layer` None is the backbone's default layer. `calibration` is the digest of the pixels that int8 was
-    calibrated on, empty for other precisions.
+    fingerprint. Nor is `source`, the value of `--backbone` that finds the file of a published model again, with its
+    revision; it is None for other models. `layer` None is the backbone's default layer. `calibration` is the digest of
+    the pixels that int8 was calibrated on, empty for other precisions. `shortest_px`, `crop_offset` and `decode_margin`
+    are explained at `ResizeRule`.
     """
 
     backbone: str
@@ -78,12 +101,26 @@ class Model:
     pooling: Pooling
     precision: Precision = "f32"
     calibration: str = ""
+    interpolation: Interpolation = "bilinear"
+    shortest_px: int | None = None
+    crop_offset: CropOffset = "floor"
+    decode_margin: int = 1
+    tokens: Tokens = "all"
+    source: str | None = None
+
+    @property
+    def resize_rule(self) -> ResizeRule:
+        """The rule by which pictures become the square input of this model."""
+        return ResizeRule(
+            self.side_px, self.resize, self.interpolation, self.shortest_px, self.crop_offset, self.decode_margin
+        )
 
     @property
     def fingerprint(self) -> str:
         """The backbone's name and 12 hexadecimal digits; models with the same fingerprint give the same vectors."""
-        details = dataclasses.asdict(self) | {"pixels": _PIXELS_VERSION}
-        del details["file"]
+        details = self._list_fields() | {"pixels": _PIXELS_VERSION}
+        details.pop("file")
+        details.pop("source", None)
         canonical = json.dumps(details, sort_keys=True).encode()
         return f"{self.backbone}-{xxhash.xxh3_64_hexdigest(canonical)[:12]}"
 
@@ -94,12 +131,18 @@ class Model:
 
     @property
     def zoo_name(self) -> str | None:
-        """The name of a backbone that this package lists; None for a user's model file and for imported vectors."""
-        return self.backbone if self.runtime in ("builtin", "histogram", "keras-zoo") else None
+        """The value of `--backbone` of a model that was chosen by name; None for a model file and imported vectors."""
+        return self.source or (self.backbone if self.runtime in ("builtin", "histogram", "keras-zoo") else None)
 
     def to_json(self) -> str:
         """Serialize to a JSON object that `from_json` reads."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(self._list_fields())
+
+    def _list_fields(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        return {
+            name: value for name, value in fields.items() if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]
+        }
 
     @classmethod
     def from_json(cls, text: str) -> Model:

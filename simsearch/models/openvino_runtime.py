@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import os
+import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,10 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from simsearch.errors import ModelError
 from simsearch.machine import read_cpu_info
-from simsearch.models.layers import make_pooling_error, make_unknown_layer_error
+from simsearch.models.layers import make_class_token_error, make_pooling_error, make_unknown_layer_error
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, GraphBytes, Model, Precision, Scaling
+from simsearch.models.onnx_file import OnnxOutline, read_onnx_outline
+from simsearch.models.onnx_graph import find_picture_input
 
 VERSION = str(ov.__version__).split("-")[0]
 
@@ -64,6 +69,8 @@ class OpenVinoEmbedder:
         try:
             self._compiled = ov.Core().compile_model(self.graph, "CPU", settings)
             self.width = int(self._compiled.output(0).get_partial_shape()[1].get_length())
+            length = self._compiled.input(0).get_partial_shape()[0]
+            self._batch_size = int(length.get_length()) if length.is_static else 0
         except RuntimeError as error:
             raise ModelError(
                 f"OpenVINO cannot compile {model.backbone} ({extract_last_line(error)})", "use --engine tensorflow"
@@ -77,11 +84,26 @@ class OpenVinoEmbedder:
         """Embed (n, side, side, 3) uint8 RGB as (n, d) float32 unit rows. Thread-safe."""
         if not hasattr(self._thread_local, "request"):
             self._thread_local.request = self._compiled.create_infer_request()
-        rows: NDArray[np.float32] = self._thread_local.request.infer({0: batch}, share_inputs=True)[0]
+        rows = self._infer(batch)
         # The division at the end of the graph may have run in a lower precision.
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         units: NDArray[np.float32] = np.divide(rows, lengths, where=lengths > 0.5, out=np.zeros_like(rows))
         return units
+
+    def _infer(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the network; one of a fixed batch size runs several times, and the last batch is filled up."""
+        request, size = self._thread_local.request, self._batch_size
+        if not size or len(batch) == size:
+            rows: NDArray[np.float32] = request.infer({0: batch}, share_inputs=True)[0]
+            return rows
+        if not len(batch):
+            return np.empty((0, self.width), dtype=np.float32)
+        n_missing = -len(batch) % size
+        filled = np.concatenate([batch, np.zeros((n_missing, *batch.shape[1:]), dtype=np.uint8)])
+        parts = [
+            request.infer({0: filled[i : i + size]}, share_inputs=True)[0].copy() for i in range(0, len(filled), size)
+        ]
+        return np.concatenate(parts)[: len(batch)]
 
     def serialize_graph(self) -> GraphBytes:
         """Serialize the graph, to run it on another machine."""
@@ -164,40 +186,105 @@ def quantize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
 def read_onnx(model: Model) -> Any:
     """Read the user's ONNX file as a graph from uint8 (n, side, side, 3) to unit rows (n, d).
 
-    Raises `UnknownLayer` or another `ModelError`.
+    n is variable, or the fixed batch size of the file. Raises `UnknownLayer` or another `ModelError`.
     """
     try:
-        network = ov.Core().read_model(model.file)
-        if len(network.inputs) != 1:
-            raise ModelError(f"{model.file} has {len(network.inputs)} inputs", "export it with one input, the picture")
-        is_planar = _is_planar(network.input(0).get_partial_shape(), model)
-        side = model.side_px
-        network.reshape(ov.PartialShape([-1, 3, side, side] if is_planar else [-1, side, side, 3]))
-        network = _preprocess(network, model.scaling, is_planar=is_planar)
-        rows = _normalize_rows(_pool(_find_output(network, model), model, is_planar=is_planar))
-        rows.get_partial_shape()[1].get_length()  # raises where the length of the vectors is not fixed
+        return _build_onnx_graph(model, -1)
     except RuntimeError as error:
-        raise ModelError(
-            f"{model.file} cannot be read as ONNX ({extract_last_line(error)})",
-            "export it again with one input and a variable batch size",
-        ) from error
-    return ov.Model([rows], network.get_parameters(), model.backbone)
+        failure = error
+    batch_size = _read_fixed_batch_size(model)
+    try:
+        if batch_size:
+            return _build_onnx_graph(model, batch_size)
+    except RuntimeError as error:
+        failure = error
+    raise ModelError(
+        f"{model.file} cannot be read as ONNX ({extract_last_line(failure)})",
+        "export it again with one input and a variable batch size",
+    ) from failure
+
+
+def _build_onnx_graph(model: Model, batch_size: int) -> Any:
+    """Build the graph for a batch size, -1 for any. Raises `RuntimeError` where the file does not allow it."""
+    outline = read_onnx_outline(str(model.file))
+    with _follow_links(Path(str(model.file)), outline) as file:
+        network = ov.Core().read_model(file)
+    picture = _find_picture_input(network, outline, model)
+    is_planar = _is_planar(picture.get_partial_shape(), model)
+    side = model.side_px
+    shape = [batch_size, 3, side, side] if is_planar else [batch_size, side, side, 3]
+    network.reshape({picture: ov.PartialShape(shape)})
+    network = _preprocess(network, picture.get_any_name(), model.scaling, is_planar=is_planar)
+    maps = _find_output(network, model)
+    if maps.get_element_type() != ov.Type.f32:
+        maps = ops.convert(maps, "f32").output(0)
+    rows = _normalize_rows(_pool(maps, model, is_planar=is_planar))
+    shape = rows.get_partial_shape()
+    shape[1].get_length()  # raises where the length of the vectors is not fixed
+    if batch_size == -1 and shape[0].is_static:
+        raise RuntimeError("the batch size is fixed inside the network")
+    parameters = [
+        each for each in network.get_parameters() if each.get_friendly_name() == picture.get_node().get_friendly_name()
+    ]
+    return ov.Model([rows], parameters, model.backbone)
+
+
+def _read_fixed_batch_size(model: Model) -> int:
+    """The fixed batch size of the picture input of an ONNX file; 0 where it is variable."""
+    path = Path(str(model.file))
+    shape = find_picture_input(read_onnx_outline(str(path)), path).shape
+    return shape[0] or 0 if shape else 0
+
+
+def _find_picture_input(network: Any, outline: OnnxOutline, model: Model) -> Any:
+    """The input for pictures; the others of a graph of two towers take texts."""
+    name = find_picture_input(outline, Path(str(model.file))).name
+    return next(each for each in network.inputs if name in each.get_names())
+
+
+@contextlib.contextmanager
+def _follow_links(graph: Path, outline: OnnxOutline) -> Iterator[Path]:
+    """Yield a path of a graph that OpenVINO reads: it refuses data files that are links to other folders.
+
+    Hugging Face's cache has such links, to the `blobs` of the same repository; only those are followed.
+    """
+    names = [graph.name, *outline.external_files]
+    blobs = [folder / "blobs" for folder in graph.parents if folder.name.startswith("models--")]
+    places = [(graph.parent / name).resolve() for name in names]
+    if not outline.external_files or not blobs or any(place.parent != blobs[0].resolve() for place in places):
+        yield graph
+        return
+    with tempfile.TemporaryDirectory(prefix="simsearch-", ignore_cleanup_errors=True) as folder:
+        for name, place in zip(names, places, strict=True):
+            target = Path(folder) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(place, target)
+            except OSError:  # on another file system
+                shutil.copyfile(place, target)
+        yield Path(folder) / graph.name
 
 
 def _is_planar(shape: Any, model: Model) -> bool:
-    """Whether the input is (n, 3, h, w) and not (n, h, w, 3)."""
-    if shape.rank.get_length() == 4:
+    """Whether the input is (n, 3, h, w) and not (n, h, w, 3); without a fixed axis of 3 it is, as exporters do it."""
+    if shape.rank.is_static and shape.rank.get_length() == 4:
+        lengths = [axis.get_length() if axis.is_static else None for axis in shape]
         for axis, is_planar in ((1, True), (3, False)):
-            if shape[axis].is_static and shape[axis].get_length() == 3:
+            if lengths[axis] == 3:
                 return is_planar
+        if lengths[1] is None:
+            return True
+        if lengths[3] is None and lengths[1] == lengths[2]:
+            return False
     raise ModelError(
         f"the input of {model.file} has the shape {shape}", "export it with an input (n, 3, h, w) or (n, h, w, 3)"
     )
 
 
-def _preprocess(network: Any, scaling: Scaling, *, is_planar: bool) -> Any:
+def _preprocess(network: Any, name: str, scaling: Scaling, *, is_planar: bool) -> Any:
+    """Put the scaling before the picture input `name`; the values are converted to its type at the end."""
     steps = PrePostProcessor(network)
-    picture = steps.input()
+    picture = steps.input(name)
     picture.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ColorFormat.RGB)
     picture.model().set_layout(ov.Layout("NCHW" if is_planar else "NHWC"))
     prepared = picture.preprocess().convert_element_type(ov.Type.f32)
@@ -212,6 +299,7 @@ def _find_output(network: Any, model: Model) -> Any:
     if model.layer is None:
         return network.output(0).get_node().input_value(0)
     by_name = {name: node.output(0) for node in network.get_ordered_ops() for name in _list_names(node)}
+    by_name |= {name: each.get_node().input_value(0) for each in network.outputs for name in each.get_names()}
     if model.layer not in by_name:
         raise make_unknown_layer_error(model.backbone, model.layer, by_name)
     return by_name[model.layer]
@@ -230,6 +318,10 @@ def _pool(maps: Any, model: Model, *, is_planar: bool) -> Any:
         raise make_pooling_error(model)
     if rank == 2:
         return maps
+    if model.pooling == "cls":
+        return _take_class_token(maps, model)
+    if rank == 3 and model.tokens == "patches":
+        maps = _leave_prefix_out(maps, model)
     axes = np.array([1] if rank == 3 else [2, 3] if is_planar else [1, 2], dtype=np.int64)
     if model.pooling == "max":
         return ops.reduce_max(maps, axes).output(0)
@@ -237,6 +329,31 @@ def _pool(maps: Any, model: Model, *, is_planar: bool) -> Any:
         return ops.reduce_mean(maps, axes).output(0)
     powers = ops.power(ops.maximum(maps, np.float32(1e-6)), np.float32(GEM_POWER))
     return ops.power(ops.reduce_mean(powers, axes), np.float32(1 / GEM_POWER)).output(0)
+
+
+def _take_class_token(tokens: Any, model: Model) -> Any:
+    """The first token of (n, tokens, c). Raises `ModelError` where all tokens are patches of the picture."""
+    if tokens.get_partial_shape().rank.get_length() != 3 or _count_prefix_tokens(tokens) == 0:
+        raise make_class_token_error(model)
+    return ops.gather(tokens, np.int64(0), np.int64(1)).output(0)
+
+
+def _leave_prefix_out(tokens: Any, model: Model) -> Any:
+    """The patch tokens of (n, tokens, c), without class token and registers (Darcet et al. 2024) before them."""
+    first = _count_prefix_tokens(tokens)
+    if not first:
+        return tokens
+    ends = [np.array([end], dtype=np.int64) for end in (first, np.iinfo(np.int64).max, 1, 1)]
+    return ops.slice(tokens, *ends).output(0)
+
+
+def _count_prefix_tokens(tokens: Any) -> int | None:
+    """The number of tokens before the patches, which are a square; None where the number of tokens is variable."""
+    length = tokens.get_partial_shape()[1]
+    if not length.is_static:
+        return None
+    n_tokens = int(length.get_length())
+    return n_tokens - math.isqrt(n_tokens) ** 2
 
 
 def _normalize_rows(rows: Any) -> Any:

@@ -33,10 +33,14 @@ Download = Callable[[WeightsFile, str, Path], None]
 
 @dataclass(frozen=True, slots=True)
 class WeightsOptions:
-    """Where weights may come from: the path of a file, and whether downloads are forbidden."""
+    """Where weights may come from: the path of a file, and whether downloads are forbidden.
+
+    `accept_license` states that the user accepts a license with limits on use; without it, no such model is downloaded.
+    """
 
     path: str | None = None
     offline: bool = False
+    accept_license: bool = False
 
 
 def find_cache_folder() -> Path:

@@ -345,3 +345,6 @@ _ROWS = (
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({row.name: row for row in _ROWS})
 """Rows by name, in table order."""
+
+VERIFIED_BACKBONES = frozenset({"mobilenet", "mobilenet_v2"})
+"""The rows that this project has run with their published weights; the others with random weights, against Keras."""

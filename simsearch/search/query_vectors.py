@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ def resolve_example(example: Example, catalog: Catalog, stored: StoredModel, lim
         return ExampleContent(raw.digest, view_id, vector)
     check_can_embed(stored.model)
     model = stored.model
-    _, pixels = decode_square(raw, model.side_px, model.resize, max_pixels=limits.max_pixels)
+    _, pixels = decode_square(raw, model.resize_rule, max_pixels=limits.max_pixels)
     return ExampleContent(raw.digest, pixels=pixels)
 
 
@@ -138,7 +138,7 @@ def _read_example(example: Example, catalog: Catalog, limits: ReadLimits) -> Raw
 def _crop_square(raw: RawFile, example: Example, model: Model, max_pixels: int) -> Pixels:
     """Decode a picture at full size, crop it, and resize the crop to the square of the model."""
     picture = decode_image(raw.data, raw.path, max_pixels=max_pixels)
-    return resize_to_square(_crop_picture(picture, example), model.side_px, model.resize)
+    return resize_to_square(_crop_picture(picture, example), model.resize_rule)
 
 
 def _crop_picture(picture: DecodedImage, example: Example) -> DecodedImage:
@@ -148,4 +148,4 @@ def _crop_picture(picture: DecodedImage, example: Example) -> DecodedImage:
     if box is None:
         size = f"{picture.width} x {picture.height} px"
         raise ImageError(str(example), f"the crop {example.crop} is outside the picture", f"its size is {size}")
-    return replace(picture, image=picture.image.crop(box))
+    return picture.with_image(picture.image.crop(box))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import UnreadableFile
@@ -23,6 +25,10 @@ REDIRECT_CODES = (301, 302, 303, 307, 308)
 _RETRYABLE_CODES = frozenset(
     {408, 425, 429, *range(500, 600)} - {501, 505}
 )  # a server that lacks a feature still lacks it later
+
+
+class RangeNotSatisfiable(UnreadableFile):
+    """The content has no bytes in the requested range."""
 
 
 def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = _TIMEOUT_S) -> bytes:
@@ -63,23 +69,41 @@ def fetch_content(
 
 def _exchange(url: str, deadline: Deadline, *, method: str, head_bytes: int | None, max_bytes: int) -> RemoteContent:
     """Send a request and follow its redirects. Raises `UnreadableFile`."""
+    headers = {} if head_bytes is None else {"Range": f"bytes=0-{head_bytes - 1}"}
+    try:
+        with open_response(url, deadline, method=method, headers=headers) as response:
+            data = b"" if method == "HEAD" else _read_body(response, url, head_bytes=head_bytes, max_bytes=max_bytes)
+            return RemoteContent(data, _parse_state(response.headers))
+    except RangeNotSatisfiable:
+        if head_bytes is None:
+            raise
+        return _exchange(url, deadline, method=method, head_bytes=None, max_bytes=max_bytes)  # an empty content
+
+
+@contextmanager
+def open_response(
+    url: str, deadline: Deadline, *, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    """Send a request, follow its redirects, and yield the response to read from.
+
+    Raises `UnreadableFile`, also for failures in the `with` block; its subclasses are those of `fetch_content` and
+    `RangeNotSatisfiable`.
+    """
     import http.client  # these imports take 0.02 s, and only addresses need them
     import urllib.error
     import urllib.request
 
-    headers = {"User-Agent": "simsearch"} | ({} if head_bytes is None else {"Range": f"bytes=0-{head_bytes - 1}"})
     try:
-        request = urllib.request.Request(escape_url(url), headers=headers, method=method)
+        request = urllib.request.Request(
+            escape_url(url), headers={"User-Agent": "simsearch", **(headers or {})}, method=method
+        )
         timeout_s = max(0.001, min(deadline.left_s, _READ_TIMEOUT_S))
         with _build_opener(deadline).open(request, timeout=timeout_s) as response:
-            data = b"" if method == "HEAD" else _read_body(response, url, head_bytes=head_bytes, max_bytes=max_bytes)
-            return RemoteContent(data, _parse_state(response.headers))
+            yield response
     except TimeoutError as error:
         raise _make_timeout_error(url) from error
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and head_bytes is not None:  # an empty content has no first bytes
-            return _exchange(url, deadline, method=method, head_bytes=None, max_bytes=max_bytes)
         raise _translate_http_error(error, url) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
@@ -102,9 +126,13 @@ def _translate_http_error(error: urllib.error.HTTPError, url: str) -> Unreadable
     if error.code in _RETRYABLE_CODES:
         after = error.headers.get("Retry-After", "")
         return TemporaryFailure(url, problem, "check the address", float(after) if after.isdecimal() else 0.0)
-    kind = {401: AccessDenied, 403: AccessDenied, 404: RemoteNotFound, 410: RemoteNotFound}.get(
-        error.code, UnreadableFile
-    )
+    kind = {
+        401: AccessDenied,
+        403: AccessDenied,
+        404: RemoteNotFound,
+        410: RemoteNotFound,
+        416: RangeNotSatisfiable,
+    }.get(error.code, UnreadableFile)
     return kind(url, problem, "check the address")
 
 

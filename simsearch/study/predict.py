@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError, UsageError, WeightsMismatch, WeightsMissing
-from simsearch.images.decode import Resize
+from simsearch.images.resize import Resize
 from simsearch.models import weights
 from simsearch.models.choice import ModelChoice, list_backbone_names, resolve_model
 from simsearch.models.custom_model import is_model_file

@@ -17,6 +17,7 @@ from simsearch.evaluation.comparison import compare_rows, name_rows
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec, LabelSource, combine_choices
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.resize import ResizeRule
 from simsearch.images.views import ViewChoice
 from simsearch.ingest.pipeline import Progress
 from simsearch.models.histogram import compute_histograms
@@ -107,7 +108,9 @@ def test_scores_are_those_of_plain_numpy(found: BenchmarkResult):
     paths = [query.path for query in found.queries]
     assert paths == sorted(paths)
     raws = [read_raw_file(path, has_picture_extension=True, max_pixels=10**8) for path in paths]
-    vectors = compute_histograms(np.array([decode_square(raw, 128, "squash", max_pixels=10**8)[1] for raw in raws]))
+    vectors = compute_histograms(
+        np.array([decode_square(raw, ResizeRule(128, "squash"), max_pixels=10**8)[1] for raw in raws])
+    )
     labels = np.array([Path(path).parent.name for path in paths])
     assert [query.label for query in found.queries] == labels.tolist()
     similarities = vectors @ vectors.T

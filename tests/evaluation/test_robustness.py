@@ -14,6 +14,7 @@ from simsearch.evaluation.protocol import TaskImage
 from simsearch.evaluation.robustness import PERTURBATIONS, measure_robustness, sample_positions
 from simsearch.images.augmentation import AugmentationRanges, apply_transformation, sample_transformation
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.resize import ResizeRule
 from simsearch.images.views import ViewChoice
 from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.models.weights import WeightsOptions
@@ -57,7 +58,7 @@ def embedded(catalog: Catalog, items: list[TaskImage]) -> TaskVectors:
 
 def squares(items: list[TaskImage]) -> list[np.ndarray]:
     raws = [read_raw_file(item.paths[0], has_picture_extension=True, max_pixels=10**8) for item in items]
-    return [decode_square(raw, SIDE_PX, "squash", max_pixels=10**8)[1] for raw in raws]
+    return [decode_square(raw, ResizeRule(SIDE_PX, "squash"), max_pixels=10**8)[1] for raw in raws]
 
 
 def test_vectors_come_in_the_order_of_the_items_with_their_views(items: list[TaskImage], embedded: TaskVectors):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from simsearch.errors import ImageError, NotAPicture
 from simsearch.images.decode import compute_default_max_pixels, decode_image, resize_to_square
+from simsearch.images.resize import ResizeRule
 from tests.support.pictures import (
     FUZZ,
     LIMIT,
@@ -228,7 +229,7 @@ def decode_or_refuse(data: bytes) -> None:
     except ImageError as error:
         refusal = error
     else:
-        assert resize_to_square(picture, 8, "squash").shape == (8, 8, 3)
+        assert resize_to_square(picture, ResizeRule(8, "squash")).shape == (8, 8, 3)
         return
     assert refusal.problem
     assert refusal.advice

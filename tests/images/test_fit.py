@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.images.decode import DecodedImage, compute_target_px, resize_to_square
+from simsearch.images.decode import DecodedImage, resize_to_square
+from simsearch.images.resize import ResizeRule
 from tests.support.pictures import (
     encode,
     mean_difference,
@@ -32,8 +33,8 @@ def test_a_reduced_jpeg_keeps_both_sides_at_least_as_long_as_requested(size: tup
 def test_a_reduced_jpeg_shows_the_same_picture():
     data = encode(photo(800, 600), "JPEG", quality=95)
     whole, reduced = (
-        resize_to_square(picture_of(data), 64, "squash"),
-        resize_to_square(picture_of(data, target_px=64), 64, "squash"),
+        resize_to_square(picture_of(data), ResizeRule(64, "squash")),
+        resize_to_square(picture_of(data, target_px=64), ResizeRule(64, "squash")),
     )
     assert mean_difference(whole, reduced) < 1.5
 
@@ -41,7 +42,7 @@ def test_a_reduced_jpeg_shows_the_same_picture():
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 def test_what_is_cut_from_a_reduced_picture_is_never_stretched(resize: str):
     for side_px in (32, 64, 96, 128, 224, 299, 331, 600):
-        seen = compute_target_px(side_px, resize) * (7 / 8 if resize == "crop" else 1)
+        seen = ResizeRule(side_px, resize).target_px * (7 / 8 if resize == "crop" else 1)
         assert side_px <= seen < side_px * 8 / 7 + 1
 
 
@@ -73,7 +74,7 @@ def whole(pixels: np.ndarray) -> DecodedImage:
 @pytest.mark.parametrize("size", SIZES)
 def test_squash_scales_both_sides(size: tuple[int, int]):
     pixels = photo(*size)
-    square = resize_to_square(whole(pixels), 64, "squash")
+    square = resize_to_square(whole(pixels), ResizeRule(64, "squash"))
     assert (square.shape, square.dtype) == ((64, 64, 3), np.uint8)
     assert np.abs(square - square_of(pixels, (0, 0, *size), 64)).max() <= 1.1
 
@@ -84,7 +85,7 @@ def test_crop_takes_the_middle_seven_eighths_of_the_shorter_side_from_a_whole_pi
     visible = min(size) * 7 / 8
     left, top = (math.floor((side - visible) / 2) for side in size)
     box = (left, top, left + visible, top + visible)
-    square = resize_to_square(whole(pixels), 64, "crop")
+    square = resize_to_square(whole(pixels), ResizeRule(64, "crop"))
     assert (square.shape, square.dtype) == ((64, 64, 3), np.uint8)
     assert np.abs(square - square_of(pixels, box, 64)).max() <= 1.1
 
@@ -92,7 +93,7 @@ def test_crop_takes_the_middle_seven_eighths_of_the_shorter_side_from_a_whole_pi
 def test_crop_leaves_the_pixels_alone_where_nothing_must_be_scaled():
     """A picture of 256 px for a network of 224 px: half a pixel off would blur all of it."""
     pixels = photo(256, 341)
-    assert (resize_to_square(whole(pixels), 224, "crop") == pixels[58:282, 16:240]).all()
+    assert (resize_to_square(whole(pixels), ResizeRule(224, "crop")) == pixels[58:282, 16:240]).all()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -103,7 +104,7 @@ def test_pad_scales_the_longer_side_and_centres_on_white(size: tuple[int, int]):
     expected = np.full((64, 64, 3), 255.0)
     inner = resample(resample(pixels, 1, 0, size[0], width), 0, 0, size[1], height)
     expected[top : top + height, left : left + width] = inner
-    square = resize_to_square(whole(pixels), 64, "pad")
+    square = resize_to_square(whole(pixels), ResizeRule(64, "pad"))
     assert (square.shape, square.dtype) == ((64, 64, 3), np.uint8)
     assert np.abs(square - expected).max() <= 1.1
 
@@ -111,6 +112,6 @@ def test_pad_scales_the_longer_side_and_centres_on_white(size: tuple[int, int]):
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("size", [(1, 1000), (1000, 1), (1, 1)])
 def test_the_thinnest_picture_keeps_a_line(size: tuple[int, int], resize: str):
-    square = resize_to_square(whole(np.zeros((size[1], size[0], 3), dtype=np.uint8)), 64, resize)
+    square = resize_to_square(whole(np.zeros((size[1], size[0], 3), dtype=np.uint8)), ResizeRule(64, resize))
     assert square.shape == (64, 64, 3)
     assert (square == 0).any()

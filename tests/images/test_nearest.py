@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.resize import ResizeRule
 from tests.support.pictures import encode, photo
 
 LIMIT = 10**8
@@ -19,6 +20,6 @@ def test_nearest_gives_the_very_pixels_of_keras(size: tuple[int, int], kind: str
     path = tmp_path / f"picture.{kind.lower()}"
     path.write_bytes(encode(photo(*size), kind))
     raw = read_raw_file(str(path), has_picture_extension=True, max_pixels=LIMIT)
-    _, square = decode_square(raw, 64, "nearest", max_pixels=LIMIT)
+    _, square = decode_square(raw, ResizeRule(64, "nearest"), max_pixels=LIMIT)
     expected = keras.utils.img_to_array(keras.utils.load_img(path, target_size=(64, 64)))
     np.testing.assert_array_equal(square, expected)

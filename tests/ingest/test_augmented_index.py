@@ -18,6 +18,7 @@ from simsearch.images.augmentation import (
     sample_transformation,
 )
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.resize import ResizeRule
 from simsearch.images.views import ViewChoice
 from simsearch.models.histogram import SIDE_PX, compute_histograms
 from simsearch.store.catalog import Catalog
@@ -65,7 +66,7 @@ def test_a_view_is_embedded_as_its_recorded_parameters_say(photos: Path, collect
             continue
         recorded = json.loads(parameters)
         path = next(str(p) for p in photos.rglob("*.png") if _read(p).digest == digest)
-        square = decode_square(_read(Path(path)), SIDE_PX, "squash", max_pixels=10**9)[1]
+        square = decode_square(_read(Path(path)), ResizeRule(SIDE_PX, "squash"), max_pixels=10**9)[1]
         transformation = Transformation.from_parameters(recorded)
         assert transformation == sample_transformation(AugmentationRanges(), 5, digest, recorded["number"])
         expected = compute_histograms(apply_transformation(square, transformation)[None])[0]

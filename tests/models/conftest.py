@@ -35,6 +35,9 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsFolders:
     monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("SIMSEARCH_WEIGHTS_URL", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return WeightsFolders(tmp_path / "named", tmp_path / "cache" / "weights", tmp_path / "keras" / "models")
 

@@ -17,9 +17,11 @@ from simsearch.models.choice import ModelChoice, list_backbone_names, list_backb
 from simsearch.models.histogram import SIDE_PX, WIDTH, compute_histograms
 from simsearch.models.loader import open_embedder
 from simsearch.models.model import SCALINGS
+from simsearch.models.published import PUBLISHED
 from simsearch.models.weights import WeightsOptions, hash_file
 from simsearch.models.zoo import BACKBONES
 from tests.models.conftest import make_random_pixels
+from tests.support.onnx_models import TinyEncoder
 
 HERE = WeightsOptions(offline=True)
 
@@ -135,7 +137,7 @@ def test_a_name_that_is_near_to_none_is_answered_with_the_command_that_lists_all
 
 def test_the_list_has_a_row_for_every_name(places):
     rows = list_backbones()
-    assert [row.name for row in rows] == list_backbone_names() == ["builtin", "histogram", *BACKBONES]
+    assert [row.name for row in rows] == list_backbone_names() == ["builtin", "histogram", *PUBLISHED, *BACKBONES]
     written = [row.to_dict() for row in rows]
     assert json.loads(json.dumps(written)) == written
     assert len({tuple(row) for row in written}) == 1
@@ -159,8 +161,8 @@ def test_words_that_are_known_become_a_choice():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"pooling": "mean"}, "^unknown pooling 'mean'; choose one of avg, max, gem$"),
-        ({"pooling": ""}, "^unknown pooling ''; choose one of avg, max, gem$"),
+        ({"pooling": "mean"}, "^unknown pooling 'mean'; choose one of avg, max, gem, cls$"),
+        ({"pooling": ""}, "^unknown pooling ''; choose one of avg, max, gem, cls$"),
         ({"resize": "stretch"}, "^unknown resize.* 'stretch'; choose one of squash, crop, pad, nearest$"),
     ],
 )
@@ -251,7 +253,7 @@ def test_weights_that_are_gone_are_downloaded_again(mirror):
 def mine(tmp_path, monkeypatch):
     """A model file with a relative path."""
     monkeypatch.chdir(tmp_path)
-    Path("mine.onnx").write_bytes(b"a network, as it were")
+    TinyEncoder(outputs=("image_embeds",)).save(tmp_path / "mine.onnx")
     Path("mine.json").write_text('{"side": 32, "scaling": "unit", "layer": "features"}')
     return tmp_path / "mine.onnx"
 

@@ -10,6 +10,7 @@ import pytest
 from simsearch.errors import ModelError
 from simsearch.models.custom_model import hash_model, is_model_file, read_model_file
 from simsearch.models.model import SCALINGS, Scaling
+from tests.support.onnx_models import TinyEncoder
 
 WELL = {"side": 96, "scaling": "torch"}
 OWN = {"channels": "bgr", "scale": [0.5, 1, 2], "offset": [0, -1.5, 3]}
@@ -17,8 +18,8 @@ OWN = {"channels": "bgr", "scale": [0.5, 1, 2], "offset": [0, -1.5, 3]}
 
 @pytest.fixture
 def path(tmp_path):
-    """An `.onnx` file with valid settings; its content is not a network, because nothing here reads it."""
-    (tmp_path / "flowers.onnx").write_bytes(b"a network, as it were")
+    """An `.onnx` file with valid settings."""
+    TinyEncoder(outputs=("image_embeds",)).save(tmp_path / "flowers.onnx")
     (tmp_path / "flowers.json").write_text(json.dumps(WELL))
     return tmp_path / "flowers.onnx"
 
@@ -76,11 +77,10 @@ def test_a_scaling_can_be_written_in_numbers(path, own, scaling):
     assert read_model(path).scaling == scaling
 
 
-@pytest.mark.parametrize(("name", "runtime"), [("flowers.keras", "keras-file"), ("flowers.onnx", "onnx")])
-def test_extension_determines_the_format(tmp_path, name, runtime):
-    (tmp_path / name).write_bytes(b"")
-    write_settings(tmp_path / name, WELL)
-    assert read_model(tmp_path / name).runtime == runtime
+def test_extension_determines_the_format(path):
+    assert read_model(path).runtime == "onnx"
+    path.with_name("flowers.keras").write_bytes(b"")
+    assert read_model(path.with_name("flowers.keras")).runtime == "keras-file"
 
 
 def test_a_folder_with_a_saved_model_is_one(tmp_path):
@@ -127,7 +127,7 @@ def test_the_digest_is_of_the_content_and_not_of_the_place(path, tmp_path):
     shutil.copy(path, moved)
     shutil.copy(path.with_suffix(".json"), moved.with_suffix(".json"))
     assert read_model(moved).fingerprint == before.fingerprint
-    path.write_bytes(b"another network")
+    TinyEncoder(outputs=("image_embeds",), seed=1).save(path)
     assert read_model(path).weights != before.weights
 
 
@@ -162,11 +162,12 @@ def test_every_file_of_a_saved_model_counts(tmp_path):
         ),
         (WELL | {"resize": "stretch"}, "resize is 'stretch'; choose one of squash, crop, pad, nearest"),
         (WELL | {"resize": None}, "resize is None; choose one of squash, crop, pad, nearest"),
-        (WELL | {"pooling": ["avg"]}, "pooling is ['avg']; choose one of avg, max, gem"),
+        (WELL | {"pooling": ["avg"]}, "pooling is ['avg']; choose one of avg, max, gem, cls"),
         (WELL | {"layer": 7}, "layer is 7; give the name of a layer, or null"),
         (
             WELL | {"sides": 3, "mean": 0},
-            "unknown fields ['mean', 'sides']; the known fields are ['layer', 'pooling', 'resize', 'scaling', 'side']",
+            "unknown fields ['mean', 'sides']; the known fields are "
+            "['interpolation', 'layer', 'name', 'pooling', 'resize', 'scaling', 'shortest', 'side']",
         ),
     ],
     ids=str,
@@ -206,7 +207,7 @@ def test_a_wrong_scaling_is_answered_with_the_names_and_an_example(path, scaling
         read_model(path)
     assert caught.value.problem == f"{path.with_suffix('.json')}: scaling is {scaling!r}"
     names, _, example = caught.value.advice.partition(", or write ")
-    assert names == "choose one of none, unit, tf, torch, caffe"
+    assert names == "choose one of none, unit, tf, torch, caffe, clip"
     write_settings(path, WELL | {"scaling": json.loads(example)})
     assert read_model(path).scaling.channels == "rgb"
 

@@ -15,9 +15,10 @@ import pytest
 
 from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
 from simsearch.images.decode import decode_image, resize_to_square
+from simsearch.images.resize import ResizeRule
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.keras_runtime import KerasEmbedder
-from simsearch.models.model import POOLINGS, SCALINGS
+from simsearch.models.model import SCALINGS
 from tests.conftest import SHARED
 from tests.models.conftest import apply_scaling, make_random_pixels, normalize_rows, pool_maps
 
@@ -67,7 +68,7 @@ def compute_layer_output(network, layer, pixels, scaling="tf"):
 # What a vector is ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
 @pytest.mark.parametrize("layer", ["first", "second"])
 def test_map_is_pooled_by_each_rule(network, layer, pooling, tmp_path):
     pixels = make_random_pixels(3, SIDE_PX)
@@ -85,8 +86,15 @@ def test_a_layer_without_positions_is_taken_as_it_is(network, tmp_path):
 def test_tokens_are_pooled_like_positions(tmp_path):
     pixels, picture = make_random_pixels(2, SIDE_PX), keras.Input((SIDE_PX, SIDE_PX, 3))
     tokens = keras.Model(picture, keras.layers.Reshape((64, 12))(picture))
-    vectors = open_keras_embedder(save(tokens, tmp_path / "mine.keras", scaling="unit", pooling="max")).embed(pixels)
-    np.testing.assert_allclose(vectors, normalize_rows((pixels / 255).reshape(2, 64, 12).max(axis=1)), atol=1e-5)
+    rows = (pixels / 255).reshape(2, 64, 12)
+    for pooling, expected in (("max", rows.max(axis=1)), ("cls", rows[:, 0])):
+        path = save(tokens, tmp_path / "mine.keras", scaling="unit", pooling=pooling)
+        np.testing.assert_allclose(open_keras_embedder(path).embed(pixels), normalize_rows(expected), atol=1e-5)
+
+
+def test_a_map_has_no_class_token(network, tmp_path):
+    with pytest.raises(ModelError, match="layer first of mine has no class token; choose --pooling avg, max or gem"):
+        open_keras_embedder(save(network, tmp_path / "mine.keras"), layer="first", pooling="cls")
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -272,7 +280,7 @@ def test_the_seed_pictures_are_as_similar_as_measured(shared, real):
     names = ["vase.jpg", "vase2.jpg", "flowerpot.JPG"]
     files = [shared / "seed" / name for name in names]
     pictures = [decode_image(file.read_bytes(), file.name, max_pixels=10**8) for file in files]
-    vectors = real.embed(np.stack([resize_to_square(picture, 224, "squash") for picture in pictures]))
+    vectors = real.embed(np.stack([resize_to_square(picture, ResizeRule(224, "squash")) for picture in pictures]))
     assert vectors[0] @ vectors[1] == pytest.approx(0.761, abs=0.02)
     assert vectors[0] @ vectors[2] == pytest.approx(0.408, abs=0.02)
 

@@ -236,12 +236,13 @@ def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray
 @pytest.mark.long
 def test_mobilenet_v2_agrees_with_keras_on_photographs(shared: Path):
     from simsearch.images.decode import decode_square, read_raw_file
+    from simsearch.images.resize import ResizeRule
 
     weights = SHARED / "weights" / "mobilenet_v2.weights.h5"
     model = resolve_model(ModelChoice(backbone="mobilenet_v2", weights=str(weights)))
     files = sorted((SHARED / "photos" / "imagenet_sample").iterdir())[::50]
     raws = [read_raw_file(str(file), has_picture_extension=True, max_pixels=10**8) for file in files]
-    pixels = np.stack([decode_square(raw, 224, "squash", max_pixels=10**8)[1] for raw in raws])
+    pixels = np.stack([decode_square(raw, ResizeRule(224, "squash"), max_pixels=10**8)[1] for raw in raws])
     converted, reference = open_embedder(model), open_embedder(model, LoadOptions(engine="tensorflow"))
     assert np.sum(converted.embed(pixels) * reference.embed(pixels), axis=1).min() >= MIN_AGREEMENT
     assert graph_cache.find(f"{model.fingerprint}-openvino-{_read_openvino_version()}") is not None

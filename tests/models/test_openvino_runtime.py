@@ -11,7 +11,7 @@ import pytest
 from simsearch.errors import ModelError, UnknownLayer
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.loader import open_embedder
-from simsearch.models.model import POOLINGS, SCALINGS
+from simsearch.models.model import SCALINGS
 from tests.models.conftest import apply_scaling, make_random_pixels, normalize_rows, pool_maps
 
 SIDE_PX = 12
@@ -143,7 +143,7 @@ def open_onnx_embedder(path, **choice):
 
 
 @pytest.mark.parametrize("network", [make_planar, make_interleaved])
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
 def test_vectors_are_those_numpy_computes(network, pooling, tmp_path):
     pixels = make_random_pixels(3, SIDE_PX)
     loaded = open_onnx_embedder(network().save(tmp_path / "mine.onnx", pooling=pooling))
@@ -260,7 +260,7 @@ def test_two_inputs_are_one_too_many(tmp_path):
         open_onnx_embedder(path)
 
 
-@pytest.mark.parametrize("shape", [("n", 4, SIDE_PX, SIDE_PX), ("n", 3, SIDE_PX), ("n", "c", "h", "w")], ids=str)
+@pytest.mark.parametrize("shape", [("n", 4, SIDE_PX, SIDE_PX), ("n", 3, SIDE_PX)], ids=str)
 def test_an_input_that_is_no_picture_is_named(shape, tmp_path):
     relu = [encode_node("Relu", ["pixels"], "maps", "relu")]
     path = OnnxNetwork(relu, [("pixels", shape)], ("maps", shape)).save(tmp_path / "mine.onnx")

@@ -72,7 +72,7 @@ def test_an_unknown_photograph_gets_the_answers_that_the_benchmark_measures(inde
             from simsearch.images.decode import decode_square, read_raw_file
 
             raw = read_raw_file(str(tmp_path / "part.png"), has_picture_extension=True, max_pixels=10**9)
-            _, square = decode_square(raw, stored.model.side_px, stored.model.resize, max_pixels=10**9)
+            _, square = decode_square(raw, stored.model.resize_rule, max_pixels=10**9)
             (block,) = ranker.rank(embedder.embed(square[None]), np.array([-1]), [np.empty(0, np.int64)])
             paths = [items[at].paths[0] for at in block.order[0]]
             agreeing = np.mean([hit.path == path for hit, path in zip(hits[:100], paths[:100], strict=True)])

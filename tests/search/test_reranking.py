@@ -87,10 +87,11 @@ def assert_ranked_as(hits: Sequence[Hit], expected: Measured) -> None:
 def vector_of(path: Path) -> np.ndarray:
     """The vector of a picture that is not in the collection."""
     from simsearch.images.decode import decode_square, read_raw_file
+    from simsearch.images.resize import ResizeRule
     from simsearch.models.histogram import SIDE_PX, compute_histograms
 
     raw = read_raw_file(str(path), has_picture_extension=True, max_pixels=10**9)
-    return compute_histograms(decode_square(raw, SIDE_PX, "squash", max_pixels=10**9)[1][None])[0]
+    return compute_histograms(decode_square(raw, ResizeRule(SIDE_PX, "squash"), max_pixels=10**9)[1][None])[0]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,6 +11,7 @@ import pytest
 from simsearch import ModelChoice
 from simsearch.errors import ImageError, ModelError, UnknownLayer, UsageError, WeightsMissing
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.resize import ResizeRule
 from simsearch.models import weights
 from simsearch.models.weights import WeightsOptions
 from simsearch.models.zoo import BACKBONES
@@ -62,7 +63,7 @@ def other(folder) -> ModelChoice:
 
 def pixels_of(paths: list[Path]) -> np.ndarray:
     raws = [read_raw_file(str(path), has_picture_extension=True, max_pixels=10**8) for path in paths]
-    return np.stack([decode_square(raw, SIDE_PX, "squash", max_pixels=10**8)[1] for raw in raws])
+    return np.stack([decode_square(raw, ResizeRule(SIDE_PX, "squash"), max_pixels=10**8)[1] for raw in raws])
 
 
 def cosines(rows: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from simsearch.errors import (
     WeightsMissing,
 )
 from simsearch.images.decode import decode_square, read_raw_file
+from simsearch.images.resize import ResizeRule
 from simsearch.models.imagenet import load_classes
 from simsearch.models.zoo import BACKBONES
 from simsearch.study.predict import PredictionResult, predict
@@ -36,7 +37,7 @@ FAMILIES = (
 
 def pixels_of(path: Path, side_px: int) -> np.ndarray:
     raw = read_raw_file(str(path), has_picture_extension=True, max_pixels=10**8)
-    return decode_square(raw, side_px, "crop", max_pixels=10**8)[1]
+    return decode_square(raw, ResizeRule(side_px, "crop"), max_pixels=10**8)[1]
 
 
 def rates(predictions: PredictionResult) -> tuple[float, float]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 BODY = b"0123456789" * 1000
 
@@ -136,3 +139,119 @@ def dripping(start: bytes, drip: bytes, for_s: float = 20.0) -> Iterator[int]:
         finally:
             is_over.set()
             listening.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass
+class Hub:
+    """A hub of repositories on this machine: `files` by "owner/repository/path"; `asked` has the paths of requests.
+
+    `faults` has for a path the answers before the right one: a status code, "cut" (half of the content, then the
+    connection ends), or "redirect". `retry_after` is sent with 429 and 503.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
+    faults: dict[str, list[int | str]] = field(default_factory=dict)
+    commit: str = "0123456789abcdef0123456789abcdef01234567"
+    retry_after: str = "0"
+    has_digests: bool = True
+
+    def add_folder(self, repository: str, folder: Path) -> None:
+        """Publish all files of a folder."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.files[f"{repository}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0].strip("/")
+        self.asked.append(path)
+        if path.startswith("api/models/"):
+            repository = path.removeprefix("api/models/").partition("/revision/")[0]
+            fault = self._next_fault(repository)
+            if isinstance(fault, int):
+                self._send_error(request, fault)
+            else:
+                self._send_list(request, repository)
+            return
+        moved = path.removeprefix("moved/")
+        owner, name, _, _, inner = (moved.split("/", 4) + [""] * 5)[:5]
+        key = f"{owner}/{name}/{inner}"
+        fault = self._next_fault(key)
+        if isinstance(fault, int):
+            self._send_error(request, fault)
+        elif fault == "redirect":
+            request.send_response(302)
+            request.send_header("Location", f"/moved/{moved}")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+        elif key not in self.files:
+            request.send_error(404)
+        else:
+            self._send_file(request, self.files[key], is_cut=fault == "cut")
+
+    def _next_fault(self, key: str) -> int | str:
+        waiting = self.faults.get(key, [])
+        return waiting.pop(0) if waiting else ""
+
+    def _send_error(self, request: BaseHTTPRequestHandler, status: int) -> None:
+        request.send_response(status)
+        if status in (429, 503):
+            request.send_header("Retry-After", self.retry_after)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    def _send_list(self, request: BaseHTTPRequestHandler, repository: str) -> None:
+        start = f"{repository}/"
+        entries = [
+            {"rfilename": path.removeprefix(start), "size": len(content)}
+            | ({"lfs": {"sha256": hashlib.sha256(content).hexdigest()}} if self.has_digests else {})
+            for path, content in self.files.items()
+            if path.startswith(start)
+        ]
+        if not entries:
+            request.send_error(404)
+            return
+        body = json.dumps({"sha": self.commit, "siblings": entries}).encode()
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    def _send_file(self, request: BaseHTTPRequestHandler, content: bytes, *, is_cut: bool) -> None:
+        etag, wanted = f'"{hashlib.md5(content).hexdigest()}"', request.headers.get("Range", "")
+        start = 0
+        if wanted and request.headers.get("If-Range") == etag:
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            self.ranges.append(wanted)
+        request.send_response(206 if start else 200)
+        request.send_header("ETag", etag)
+        request.send_header("Content-Length", str(len(content) - start))
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        request.end_headers()
+        request.wfile.write(content[start : (start + len(content)) // 2] if is_cut else content[start:])
+        request.close_connection = True
+
+
+@contextlib.contextmanager
+def serving_hub() -> Iterator[Hub]:
+    """A hub at `Hub.url`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with contextlib.suppress(OSError):
+                hub.answer(self)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        hub = Hub(f"http://127.0.0.1:{server.server_port}")
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield hub
+        finally:
+            server.shutdown()
