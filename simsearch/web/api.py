@@ -15,6 +15,7 @@ from simsearch.store.originals import read_original
 from simsearch.web import metrics
 from simsearch.web.engine import SearchEngine, ServerNotReady
 from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image
+from simsearch.web.middleware import IMAGE_POLICY
 from simsearch.web.query import (
     MAX_EXAMPLES,
     MAX_ID,
@@ -63,6 +64,7 @@ def _describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "The image or the model does not exist.",
         408: "The request body arrived too slowly.",
         413: "The request is too large.",
+        429: "Too many wrong tokens were sent; Retry-After gives the time in seconds.",
         422: "The request is malformed, or its picture cannot be read.",
         421: "The Host header does not name this server.",
         500: "Internal server error.",
@@ -71,7 +73,7 @@ def _describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": meanings[status]} for status in statuses}
 
 
-_COMMON_ERRORS = (401, 421, 500)
+_COMMON_ERRORS = (401, 403, 421, 429, 500)
 router = APIRouter(prefix=PREFIX, responses=_describe_errors(*_COMMON_ERRORS))
 
 
@@ -180,7 +182,9 @@ async def thumbnail(
 ) -> Response:
     """Return a thumbnail of an image. It can be cached forever: its ETag is derived from the content."""
     digest, data = await find_engine(request).load_thumbnail(image_id, side)
-    headers = {"ETag": f'"{digest}-{side}"', "Cache-Control": _CACHE_FOREVER}
+    headers = {
+        "ETag": f'"{digest}-{side}"', "Cache-Control": _CACHE_FOREVER, "Content-Security-Policy": IMAGE_POLICY
+    }  # fmt: skip
     if if_none_match is not None and headers["ETag"] in if_none_match:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/webp", headers=headers)
@@ -199,7 +203,7 @@ async def thumbnail(
     tags=["images"],
 )
 async def file(request: Request, image_id: ImageId) -> Response:
-    """Return the original file of an image, with the content that was indexed."""
+    """Return the original file of an image, with the content that was indexed and all its metadata, such as GPS."""
     engine = find_engine(request)
     found = await engine.run_image_work(lambda: read_stored_image(engine.folder, image_id))
     raw = await engine.run_image_work(lambda: read_original(found, compute_default_max_pixels()))

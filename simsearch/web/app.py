@@ -18,6 +18,7 @@ from simsearch.errors import SimsearchError
 from simsearch.web import api, login, pages
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import to_error_response
+from simsearch.web.guesses import GuessLimiter
 from simsearch.web.middleware import AsgiApp, SecurityMiddleware
 from simsearch.web.safe_fetch import Fetcher
 
@@ -41,7 +42,7 @@ def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
         title="simsearch", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
         openapi_url=f"{api.PREFIX}/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
-    app.state.engine, app.state.metrics = engine, metrics
+    app.state.engine, app.state.metrics, app.state.guesses = engine, metrics, GuessLimiter()
     app.state.fetcher = fetcher or Fetcher(max_bytes=settings.max_body_bytes)
     app.include_router(api.router)
     app.include_router(api.metrics_router)
@@ -51,7 +52,7 @@ def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
         app.add_exception_handler(kind, _render_error)
     if settings.token is not None:
         _describe_token(app)
-    return SecurityMiddleware(app, settings, metrics)
+    return SecurityMiddleware(app, settings, metrics, app.state.guesses)
 
 
 def _render_error(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -67,7 +68,8 @@ def to_error_response(error: Exception) -> ErrorResponse:
         problem = error.problem.removeprefix("--")
         if isinstance(error, ImageError):
             problem = f"cannot read {error.path}: {error.problem}"
-        return ErrorResponse(status, problem, error.advice, RETRY_AFTER_S if status == 503 else 0)
+        problem, advice = (_hide_folders(text, error) for text in (problem, error.advice))
+        return ErrorResponse(status, problem, advice, RETRY_AFTER_S if status == 503 else 0)
     if isinstance(error, RequestValidationError):
         problem = "; ".join(map(_format_validation_error, error.errors()[:5]))
         return ErrorResponse(422, problem, "see /api/v1/openapi.json")
@@ -88,3 +90,9 @@ def _format_http_error(error: HTTPException) -> str:
         return str(error.detail)
     messages = {404: "page not found", 405: "method not allowed for this URL"}
     return messages.get(error.status_code, str(error.detail))
+
+
+def _hide_folders(text: str, error: SimsearchError) -> str:
+    """Name the collection or file of an error without the folders of this machine that lead to it."""
+    path = error.collection if isinstance(error, CollectionError) else getattr(error, "path", "")
+    return text.replace(path, posixpath.basename(path.rstrip("/")) or path) if path else text

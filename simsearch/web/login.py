@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from importlib import resources
 from typing import Annotated, Any
 
@@ -13,7 +14,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from simsearch.report.html import render_package_page
 from simsearch.web.api import find_engine
 from simsearch.web.errors import ErrorResponse
-from simsearch.web.middleware import derive_cookie, is_valid_token, name_cookie, sanitize_local_path
+from simsearch.web.guesses import GuessLimiter
+from simsearch.web.middleware import (
+    WRONG_TOKENS,
+    derive_cookie,
+    find_client,
+    is_valid_token,
+    name_cookie,
+    sanitize_local_path,
+)
 
 _ASSET_CACHE_CONTROL = "no-cache"
 _COOKIE_S = 30 * 24 * 3600
@@ -35,6 +44,18 @@ async def login_page(request: Request, token: str = "", next: str = "/") -> Resp
 async def login(request: Request, token: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/") -> Response:
     """Check the token of the login form and set the cookie."""
     return _check_login(request, token, next)
+
+
+@router.get("/continue")
+async def confirm_link(next: str = "/") -> Response:
+    """Ask a user who has followed a link of another site."""
+    return render_response("continue.html.j2", next=sanitize_local_path(next))
+
+
+@router.get("/favicon.ico")
+async def favicon(request: Request) -> Response:
+    """Send the icon where browsers look for it, beside a picture in a tab of its own."""
+    return await asset(request, "icon.svg")
 
 
 @router.get("/static/{name}")
@@ -82,7 +103,13 @@ def _check_login(request: Request, token: str, next: str) -> Response:
     expected = find_engine(request).settings.token
     if expected is None:
         return RedirectResponse("/", 303)
+    guesses: GuessLimiter = request.app.state.guesses
+    client = find_client(request.scope)
+    if (wait_s := math.ceil(guesses.find_wait_s(client))) > 0:
+        error = ErrorResponse(429, WRONG_TOKENS, f"try again in {wait_s} s", wait_s)
+        return render_error_page(error, error.headers)
     if not is_valid_token(token.strip(), expected):
+        guesses.count_wrong(client, token.strip())
         return render_response("login.html.j2", 401, next=sanitize_local_path(next), is_wrong=True)
     response = RedirectResponse(sanitize_local_path(next), 303)
     name = name_cookie(request.scope)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import math
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -17,6 +18,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
+from simsearch.web.guesses import GuessLimiter
 from simsearch.web.metrics import ServerMetrics
 from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
 
@@ -26,8 +28,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PUBLIC_PATHS = frozenset({"/login", "/static/app.css", "/static/style.css", "/static/icon.svg", "/api/v1/health"})
-"""Paths that need no token. They reveal nothing about the collection."""
+PUBLIC_PATHS = frozenset(
+    {
+        "/login",
+        "/continue",
+        "/favicon.ico",
+        "/static/app.css",
+        "/static/style.css",
+        "/static/icon.svg",
+        "/api/v1/health",
+    }
+)
+"""Paths that need no token and start no work. They reveal nothing about the collection."""
 
 _POLICY = (
     "default-src 'none'; img-src 'self' blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -43,6 +55,10 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+WRONG_TOKENS = "too many wrong tokens were sent from this address"
+IMAGE_POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
+"""The policy of a picture: a browser that shows it in a tab builds a page with an inline style around it."""
+
 _LINGER_S = 2.0
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -50,8 +66,9 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class SecurityMiddleware:
     """The outermost ASGI layer of the app."""
 
-    def __init__(self, app: AsgiApp, settings: ServerSettings, metrics: ServerMetrics) -> None:
+    def __init__(self, app: AsgiApp, settings: ServerSettings, metrics: ServerMetrics, guesses: GuessLimiter) -> None:
         self._app = app
+        self._guesses = guesses
         self._settings = settings
         self._metrics = metrics
 
@@ -73,6 +90,11 @@ class SecurityMiddleware:
             await sender.reject(421, "the Host header does not name this server", "use the URL that the server printed")
         elif scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers):
             await sender.reject(403, "the request comes from another site", "send it from a page of this server")
+        elif _is_foreign_read(scope, headers):
+            await _reject_foreign_read(scope, headers, sender)
+        elif (wait_s := self._find_wait_s(scope, headers)) > 0:
+            retry = (b"retry-after", b"%d" % math.ceil(wait_s))
+            await sender.reject(429, WRONG_TOKENS, f"try again in {math.ceil(wait_s)} s", retry)
         elif not self._is_authorized(scope, headers):
             await _reject_unauthorized(scope, headers, sender)
         elif not _is_within_limit(headers.get("content-length"), self._settings.max_body_bytes):
@@ -84,18 +106,42 @@ class SecurityMiddleware:
         token = self._settings.token
         if token is None or scope["path"] in PUBLIC_PATHS:
             return True
-        scheme, _, token_sent = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return is_valid_token(token_sent.strip(), token)
-        sent = b";".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")
-        candidates = _list_cookies(sent, name_cookie(scope))
-        return any(is_valid_token(candidate, derive_cookie(token)) for candidate in candidates)
+        expected = token if _has_bearer(headers) else derive_cookie(token)
+        candidates = _list_credentials(scope, headers)
+        if any(is_valid_token(candidate, expected) for candidate in candidates):
+            return True
+        for candidate in candidates:
+            self._guesses.count_wrong(find_client(scope), candidate)
+        return False
+
+    def _find_wait_s(self, scope: Scope, headers: dict[str, str]) -> float:
+        """The time until a token is looked at of a client that has sent too many wrong ones."""
+        if self._settings.token is None or scope["path"] in PUBLIC_PATHS or not _list_credentials(scope, headers):
+            return 0.0
+        return self._guesses.find_wait_s(find_client(scope))
 
 
 def name_cookie(scope: Scope) -> str:
     """Name the login cookie after the port of this server: browsers send cookies to every port of a host."""
     _, port = scope.get("server") or ("", None)
     return f"simsearch_token_{port or 0}"
+
+
+def find_client(scope: Scope) -> str:
+    """Return the address of the client; empty where the connection has none."""
+    return str((scope.get("client") or ("", 0))[0])
+
+
+def _has_bearer(headers: dict[str, str]) -> bool:
+    return headers.get("authorization", "").partition(" ")[0].lower() == "bearer"
+
+
+def _list_credentials(scope: Scope, headers: dict[str, str]) -> list[str]:
+    """List what a request presents: its bearer token, otherwise its login cookies."""
+    if _has_bearer(headers):
+        return [headers["authorization"].partition(" ")[2].strip()]
+    sent = b";".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")
+    return _list_cookies(sent, name_cookie(scope))
 
 
 def _list_cookies(header: str, name: str) -> list[str]:
@@ -196,13 +242,41 @@ class _BoundedBody:
 async def _reject_unauthorized(scope: Scope, headers: dict[str, str], sender: _ResponseSender) -> None:
     """Redirect a browser to the login page; send 401 to a program."""
     if scope["method"] == "GET" and "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api"):
-        target = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
-        login = "/login?" + urllib.parse.urlencode({"next": sanitize_local_path(target)})
-        await sender({"type": "http.response.start", "status": 303, "headers": [(b"location", login.encode())]})
-        await sender({"type": "http.response.body", "body": b""})
+        await _redirect("/login", scope, sender)
         return
     problem, advice = "a token is required", "send it as `Authorization: Bearer TOKEN`"
     await sender.reject(401, problem, advice, (b"www-authenticate", b"Bearer"))
+
+
+def _is_foreign_read(scope: Scope, headers: dict[str, str]) -> bool:
+    """Whether a page of another site makes the browser read something that can start work, or is embedded there.
+
+    Browsers say so for https and for this machine. Elsewhere the cookie, which they keep back, has the same effect.
+    """
+    if scope["path"] in PUBLIC_PATHS or headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+        return False
+    return not (_is_visit(headers) and scope["path"] == "/" and not scope["query_string"])
+
+
+def _is_visit(headers: dict[str, str]) -> bool:
+    """Whether a user follows a link, in a tab of the browser."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
+async def _reject_foreign_read(scope: Scope, headers: dict[str, str], sender: _ResponseSender) -> None:
+    """Ask a user who follows a link of another site; reject everything else."""
+    if scope["method"] == "GET" and _is_visit(headers):
+        await _redirect("/continue", scope, sender)
+        return
+    await sender.reject(403, "the request comes from another site", "open a page of this server instead")
+
+
+async def _redirect(place: str, scope: Scope, sender: _ResponseSender) -> None:
+    """Redirect to a page that leads to the requested one as its `next`."""
+    target = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+    location = f"{place}?" + urllib.parse.urlencode({"next": sanitize_local_path(target)})
+    await sender({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
+    await sender({"type": "http.response.body", "body": b""})
 
 
 def _is_own_host(host: str, settings: ServerSettings) -> bool:

@@ -28,6 +28,7 @@ from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import UploadExpired, to_error_response
 from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image, read_stored_images
 from simsearch.web.login import render_response
+from simsearch.web.middleware import IMAGE_POLICY
 from simsearch.web.page_state import PageState, PictureRef
 from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, RequestPicture, build_query
 from simsearch.web.tiles import ImageTile, add_other_ranks, build_group_tiles, build_hit_tiles, sample_tiles
@@ -110,7 +111,8 @@ async def picture(request: Request, name: str) -> Response:
     engine = find_engine(request)
     data, max_pixels = _load_upload(name, engine), engine.settings.max_pixels
     thumbnail = await engine.run_image_work(lambda: render_thumbnail(data, "the picture", _QUERY_SIDE_PX, max_pixels))
-    return Response(thumbnail, media_type="image/webp", headers={"Cache-Control": _UPLOAD_CACHE_CONTROL})
+    headers = {"Cache-Control": _UPLOAD_CACHE_CONTROL, "Content-Security-Policy": IMAGE_POLICY}
+    return Response(thumbnail, media_type="image/webp", headers=headers)
 
 
 @router.get("/images/{image_id}")

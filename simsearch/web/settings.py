@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from simsearch.errors import UsageError
 from simsearch.machine import count_cores
 
 MIN_TOKEN_LENGTH = 16
+_MIN_DIFFERENT = 6
+"""Different characters in a token, and different steps from one character to the next; random hexadecimal has more."""
+
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -44,6 +48,8 @@ class ServerSettings:
         if self.token is not None and len(self.token) < MIN_TOKEN_LENGTH:
             problem = f"the token has {len(self.token)} characters"
             raise UsageError(problem, f"use {MIN_TOKEN_LENGTH} or more, or omit --token to generate one")
+        if self.token is not None and _is_simple(self.token):
+            raise UsageError("the token is easy to guess", "use random characters, or omit --token to generate one")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
             raise UsageError("the token has characters that HTTP headers do not allow", "use letters, digits, - and _")
 
@@ -51,3 +57,10 @@ class ServerSettings:
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address."""
         return self.host in LOOPBACK_HOSTS
+
+
+def _is_simple(token: str) -> bool:
+    """Whether a token has few different characters, repeats (`abcdabcd`), or counts up (`12345678`)."""
+    steps = {ord(after) - ord(before) for before, after in itertools.pairwise(token)}
+    repeats = token in (token + token)[1:-1]
+    return repeats or len(set(token)) < _MIN_DIFFERENT or len(steps) < _MIN_DIFFERENT

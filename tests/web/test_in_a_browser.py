@@ -86,6 +86,14 @@ def visit(chromium: Any, place: str) -> Iterator[Callable[..., Any]]:
     assert complaints == []
 
 
+def test_a_picture_in_a_tab_of_its_own_breaks_no_policy(visit: Callable[..., Any]):
+    """Chromium builds a page with an inline style around it."""
+    page = visit("/images/1")
+    page.click(".large")
+    page.wait_for_url("**/thumbnail?side=1600")
+    assert page.locator("img").evaluate("one => one.naturalWidth") > 0
+
+
 def edited() -> bytes:
     """An edited copy of the lamp: smaller, with another JPEG quality."""
     file = io.BytesIO()
