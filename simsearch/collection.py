@@ -153,6 +153,7 @@ class Collection:
         ray: str | None = None,
         store: StoreChoice | None = None,
         kind: IndexKindChoice | None = None,
+        safe_links: bool = False,
     ) -> IngestReport:
         """Bring the collection up to date with `sources`, and create it where it does not exist.
 
@@ -162,7 +163,8 @@ class Collection:
         original; without it a model keeps the views that it has. A model that is loaded is added to `embedders`, by
         fingerprint, for the next run. With `ray` the workers of a Ray cluster embed, into the same catalog: the cluster
         at an address (`host:port`), `auto` (the cluster that this machine is part of), or `local` (one started for this
-        run). `store` sets where vectors are searched from now on, `kind` the kind of index.
+        run). `store` sets where vectors are searched from now on, `kind` the kind of index. With `safe_links` symbolic
+        links that lead out of their source are skipped.
 
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
@@ -180,6 +182,7 @@ class Collection:
             ray=ray,
             store=store,
             kind=kind,
+            safe_links=safe_links,
         )
         self._close_indexes()
         return run_ingest(self.folder, self._find_catalog(), options)

@@ -25,6 +25,7 @@ from simsearch.cli.options import (
     RangesOption,
     RecallOption,
     ResizeOption,
+    SafeLinksOption,
     SeedOption,
     StoreOption,
     WeightsOption,
@@ -78,6 +79,7 @@ def index(
     recall: RecallOption = None,
     store: StoreOption = None,
     milvus_uri: MilvusUriOption = None,
+    safe_links: SafeLinksOption = False,
     yes: BroadSourceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -114,7 +116,7 @@ def index(
         with Collection.open(folder, create=True) as collection, ProgressBar() as bar:
             report = collection.ingest(
                 sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
-                ray=ray, store=store_choice, kind=kind_choice,
+                ray=ray, store=store_choice, kind=kind_choice, safe_links=safe_links,
             )  # fmt: skip
     except KeyboardInterrupt:
         print_message(f"simsearch: stopped; {folder} keeps what was indexed, and the same command resumes")

@@ -91,6 +91,13 @@ BroadSourceOption = Annotated[
     bool, typer.Option("--yes", help="Index a whole disk or a home folder, if a source is one.")
 ]
 
+SafeLinksOption = Annotated[
+    bool,
+    typer.Option(
+        "--safe-links", help="Skip symbolic links that lead out of the source, such as those of a stranger's archive."
+    ),
+]
+
 # The model
 
 

@@ -17,6 +17,7 @@ from simsearch.cli.options import (
     NewCollectionOption,
     OfflineWeightsOption,
     PrecisionOption,
+    SafeLinksOption,
     WeightsOption,
     check_sources_are_narrow,
     derive_collection_folder,
@@ -62,6 +63,7 @@ def watch(
     ] = None,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
+    safe_links: SafeLinksOption = False,
     yes: BroadSourceOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON on stdout for each run that changed something.")
@@ -92,7 +94,7 @@ def watch(
                 with Collection.open(target, create=True) as collection, ProgressBar() as bar:
                     return collection.ingest(
                         present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
-                        progress=bar, embedders=embedders,
+                        progress=bar, embedders=embedders, safe_links=safe_links,
                     )  # fmt: skip
 
             how = "" if poll is None else f", polling every {poll:g} s"

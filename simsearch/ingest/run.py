@@ -54,6 +54,7 @@ class IngestOptions:
     ray: str | None
     store: StoreChoice | None
     kind: IndexKindChoice | None
+    safe_links: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def load_cluster_pipeline(address: str) -> Pipeline:
 
 
 def _scan(options: IngestOptions) -> Scan:
-    found = scan_sources(options.sources, options.stdin)
+    found = scan_sources(options.sources, options.stdin, safe_links=options.safe_links)
     found.files = [file for file in found.files if os.path.basename(file.path) not in _CATALOG_FILES]
     check_has_picture(found, options.sources, options.max_pixels)
     return found

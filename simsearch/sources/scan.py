@@ -98,7 +98,7 @@ class Scan:
         )
 
 
-def scan_sources(sources: Sequence[str], stdin: bytes = b"") -> Scan:
+def scan_sources(sources: Sequence[str], stdin: bytes = b"", *, safe_links: bool = False) -> Scan:
     """List the files of `sources`: folders, pictures, list files (text files with one path per line), `-` for `stdin`.
 
     A source may be an address: a folder, an object or a list file in an object store (`s3://`, `gs://`, `az://`), a
@@ -107,10 +107,13 @@ def scan_sources(sources: Sequence[str], stdin: bytes = b"") -> Scan:
     Entries of a folder are sorted by name, subfolders among the files. A file that is reached twice is listed once.
     Relative paths in a list file start from the current folder, or, for a remote list file, from its own folder.
 
+    Symbolic links below a folder are followed, except one to the root of the file system or to a home folder, and with
+    `safe_links` every link that leads out of its source; those are skips.
+
     Raises `SourceError` when a source does not exist or a list file cannot be used, `MissingExtra` when its store needs
     an optional package.
     """
-    found = _Scanner()
+    found = _Scanner(safe_links=safe_links)
     for source in sources:
         if source == "-":
             found.add_list(stdin, "the list on stdin")
@@ -183,10 +186,11 @@ def _is_below(path: str, folder: str) -> bool:
 class _Scanner:
     """Build a `Scan`; visited folders are recorded, so that cycles of symbolic links end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, safe_links: bool = False) -> None:
         self.result = Scan()
         self._seen_paths: set[str] = set()
         self._visited_folders: set[tuple[int, int]] = set()
+        self._safe_links = safe_links
 
     def add_list(self, content: bytes, name: str, base: str | None = None) -> None:
         """Add the entries of the list file `name`, in order. One at an address, its `base`, names no local files.
@@ -238,6 +242,22 @@ class _Scanner:
         for path in self._walk_folder(folder):
             self.add_file(path)
 
+    def _refuse_link(self, path: str, root: str) -> bool:
+        """Whether a symbolic link below the source `root` is not followed, which is recorded as a skip."""
+        target = os.path.realpath(path)
+        if self._safe_links and not _is_below(target, root) and target != root:
+            self._skip(path, "symbolic link that leads out of the source; leave out --safe-links to follow it")
+            return True
+        if os.path.isdir(path) and is_broad_folder(target) and not self._is_visited(path):
+            advice = "give that folder itself as a source"
+            self._skip(path, f"symbolic link to {target}, which holds a whole disk or home folder; {advice}")
+            return True
+        return False
+
+    def _is_visited(self, folder: str) -> bool:
+        status = os.stat(folder)
+        return (status.st_dev, status.st_ino) in self._visited_folders
+
     def add_file(self, path: str) -> None:
         if path in self._seen_paths:
             return
@@ -267,7 +287,7 @@ class _Scanner:
             entry = next(entered[-1], None)
             if entry is None:
                 entered.pop()
-            elif entry.name.startswith("."):
+            elif entry.name.startswith(".") or (entry.is_symlink() and self._refuse_link(entry.path, folder)):
                 continue
             elif _is_folder(entry):
                 if entry.name not in _SYSTEM_FOLDERS:

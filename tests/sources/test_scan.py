@@ -214,6 +214,35 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path):
     assert found_below(tmp_path / "photos") == ["more/a.jpg"]
 
 
+def test_a_link_to_a_home_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The home folder is one of the test, so that a scan that follows the link ends."""
+    home = tmp_path / "home" / "me"
+    write(home / "private.jpg")
+    monkeypatch.setenv("HOME", str(home))
+    write(tmp_path / "photos" / "a.jpg")
+    path = link(tmp_path / "photos" / "x", home)
+    result = scan_sources([str(tmp_path / "photos")])
+    assert [file.path for file in result.files] == [str(tmp_path / "photos" / "a.jpg")]
+    assert "give that folder itself as a source" in reasons(result)[str(path)]
+    assert result.is_gone(str(path / "private.jpg"))
+
+
+def test_with_safe_links_no_link_leads_out_of_its_source(tmp_path: Path):
+    write(tmp_path / "elsewhere" / "a.jpg")
+    inner = write(tmp_path / "photos" / "b" / "inner.jpg")
+    links = [
+        link(tmp_path / "photos" / "folder", tmp_path / "elsewhere"),
+        link(tmp_path / "photos" / "file.jpg", tmp_path / "elsewhere" / "a.jpg"),
+        link(tmp_path / "photos" / "chain.jpg", "file.jpg"),
+    ]
+    stays = link(tmp_path / "photos" / "stays.jpg", "b/inner.jpg")
+    result = scan_sources([str(tmp_path / "photos")], safe_links=True)
+    assert [file.path for file in result.files] == [str(inner), str(stays)]
+    assert set(reasons(result)) == set(map(str, links))
+    assert all("leads out of the source" in reason for reason in reasons(result).values())
+    assert len(scan_sources([str(tmp_path / "photos")]).files) == 5
+
+
 def test_link_to_a_file_is_listed_under_its_own_name(tmp_path: Path):
     target = write(tmp_path / "elsewhere" / "target.jpg", b"12345")
     link(tmp_path / "photos" / "link.jpg", target)
