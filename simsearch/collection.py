@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
 
 from simsearch import maintenance
-from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, NotAPicture
+from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, NotAPicture, SimsearchError
 from simsearch.files import check_is_no_input, make_overwrite_error
 from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.images.views import ViewChoice
@@ -60,13 +60,21 @@ def _run_alone(
 ) -> Callable[Concatenate[Collection, _Parameters], _Result]:
     """Make a method wait until no other thread runs a method of the same collection.
 
-    It is run again where another process changed, meanwhile, a catalog that is read without locks.
+    It is run again where another process changed, meanwhile, a catalog that is read without locks. An unexpected error
+    is raised as `CollectionDamaged` where a value in the catalog is damaged.
     """
 
     @functools.wraps(method)
     def run(self: Collection, /, *arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
         with self._lock:
-            return read_again(lambda: method(self, *arguments, **options))
+            try:
+                return read_again(lambda: method(self, *arguments, **options))
+            except SimsearchError:
+                raise
+            except Exception as error:
+                if self._open_catalog is not None:
+                    self._open_catalog.blame_damage(error)
+                raise
 
     return run
 
@@ -154,6 +162,7 @@ class Collection:
         store: StoreChoice | None = None,
         kind: IndexKindChoice | None = None,
         safe_links: bool = False,
+        rehash: bool = False,
     ) -> IngestReport:
         """Bring the collection up to date with `sources`, and create it where it does not exist.
 
@@ -164,7 +173,8 @@ class Collection:
         fingerprint, for the next run. With `ray` the workers of a Ray cluster embed, into the same catalog: the cluster
         at an address (`host:port`), `auto` (the cluster that this machine is part of), or `local` (one started for this
         run). `store` sets where vectors are searched from now on, `kind` the kind of index. With `safe_links` symbolic
-        links that lead out of their source are skipped.
+        links that lead out of their source are skipped. `rehash` reads every file again, for contents that were
+        replaced without a change of size and modification time.
 
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
@@ -183,6 +193,7 @@ class Collection:
             store=store,
             kind=kind,
             safe_links=safe_links,
+            rehash=rehash,
         )
         self._close_indexes()
         return run_ingest(self.folder, self._find_catalog(), options)

@@ -26,6 +26,9 @@ from simsearch.store.writer import CatalogWriter
 
 _UNIT_TOLERANCE = 1e-3
 _N_RUNS = 5
+_READER_NOTE = (
+    "another process is reading the collection, so the catalog keeps some disk space; run `simsearch prune` again later"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +123,16 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """The numbers of images, models and views that were deleted, and the disk space that became free."""
+    """The numbers of images, models and views that were deleted, and the disk space that became free.
+
+    `notes` are sentences for the user, such as that a reader still keeps disk space.
+    """
 
     n_images: int
     n_models: int
     n_views: int
     freed_bytes: int
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers as `simsearch prune --json` prints them."""
@@ -134,6 +141,7 @@ class PruneReport:
             "models": self.n_models,
             "views": self.n_views,
             "freed_bytes": self.freed_bytes,
+            "notes": list(self.notes),
         }
 
 
@@ -238,7 +246,7 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
                 writer.forget_model(stored)
     n_views -= writer.count_contents()["views"]
     delete_shards(writer.folder)
-    writer.compact()
+    notes = () if writer.compact() else (_READER_NOTE,)
     with open_index_backend(writer) as indexes:
         kept = {stored.fingerprint for stored in writer.list_models()}
         for stored in selected:
@@ -248,7 +256,7 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
             indexes.refresh(fingerprint)
         indexes.discard_stale()
     freed = max(0, size_bytes - _measure_kept_bytes(writer.folder))
-    return PruneReport(n_images, n_models, n_views, freed)
+    return PruneReport(n_images, n_models, n_views, freed, notes)
 
 
 def find_models(catalog: Catalog, backbone: str) -> list[StoredModel]:

@@ -14,9 +14,11 @@ import pytest
 from simsearch import Collection, ModelChoice
 from simsearch.errors import CollectionNotFound, CollectionNotWritable, ModelNotIndexed, UsageError
 from simsearch.index.files import is_intact
+from simsearch.store.snapshot import open_snapshot
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, NOBODY, as_bound_user, draw_picture
 from tests.support import oneshot
+from tests.support.command_line import run
 from tests.support.milvus_catalogs import add_images, unit_rows
 
 
@@ -274,3 +276,15 @@ def test_the_tables_open_in_sqlite_utils(indexed: Path):
     with Database(indexed / "catalog.db") as database:
         assert database["images"].count == 12
         assert {"width", "height", "digest", "format"} <= set(database["images"].columns_dict)
+
+
+def test_prune_does_not_wait_for_a_reader_and_says_so(indexed: Path, photos: Path):
+    (photos / "a" / "picture_00.png").unlink()
+    oneshot.ingest(indexed, [photos])
+    with open_snapshot(indexed) as snapshot:
+        assert snapshot.find_copied_images() == []  # the snapshot begins with the first read
+        (note,) = oneshot.prune(indexed).notes
+        assert "another process is reading" in note
+        done = run("prune", "--in", indexed, cwd=indexed)
+        assert (done.returncode, done.stderr.count("another process is reading")) == (0, 1)
+    assert oneshot.prune(indexed).notes == ()

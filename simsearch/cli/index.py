@@ -80,6 +80,10 @@ def index(
     store: StoreOption = None,
     milvus_uri: MilvusUriOption = None,
     safe_links: SafeLinksOption = False,
+    rehash: Annotated[
+        bool,
+        typer.Option("--rehash", help="Read every file again, also where size and modification time are unchanged."),
+    ] = False,
     yes: BroadSourceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,7 +120,7 @@ def index(
         with Collection.open(folder, create=True) as collection, ProgressBar() as bar:
             report = collection.ingest(
                 sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
-                ray=ray, store=store_choice, kind=kind_choice, safe_links=safe_links,
+                ray=ray, store=store_choice, kind=kind_choice, safe_links=safe_links, rehash=rehash,
             )  # fmt: skip
     except KeyboardInterrupt:
         print_message(f"simsearch: stopped; {folder} keeps what was indexed, and the same command resumes")

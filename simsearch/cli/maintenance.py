@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import CollectionOption, IndexKindOption, JsonOption, RecallOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_line
+from simsearch.cli.output import format_path, print_json, print_line, print_notes
 from simsearch.text import format_size
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def prune(
 
     with Collection.open(find_collection(in_)) as collection:
         report = collection.prune(backbone, only_augmented=augmented)
+    print_notes(report.notes)
     if as_json:
         print_json(report.to_dict())
     else:

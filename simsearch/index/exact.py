@@ -52,6 +52,11 @@ class ExactIndex:
         return int(self._index.ntotal)
 
     @property
+    def width(self) -> int:
+        """The number of dimensions of the vectors."""
+        return int(self._index.d)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """As `Index` says."""
         return () if self._file_check is None else self._file_check.notes

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -112,17 +114,28 @@ def _write_payload(index: Any, stream: BinaryIO, removed: Ids) -> tuple[int, str
     return n_bytes, hasher.hexdigest()
 
 
-def map_index(file: Path) -> Any:
-    """Open the FAISS index in `file` memory-mapped, for searching only.
+@contextlib.contextmanager
+def translate_faiss_errors(file: Path) -> Iterator[None]:
+    """Raise what a block raises for an index file with a damaged content as `OSError`.
 
-    Raises `RuntimeError` where FAISS cannot read it.
+    A damaged header can have the size of a huge index, or the type of another one.
     """
-    return faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+    try:
+        yield
+    except (RuntimeError, AssertionError, MemoryError, ArithmeticError, AttributeError, LookupError, TypeError,
+            ValueError) as error:  # fmt: skip
+        raise OSError(errno.EIO, f"the content is damaged ({error})", str(file)) from error
+
+
+def map_index(file: Path) -> Any:
+    """Open the FAISS index in `file` memory-mapped, for searching only. Raises `OSError`."""
+    with translate_faiss_errors(file):
+        return faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
 
 
 def read_index(file: Path) -> Any:
-    """Read the FAISS index in `file` into memory, for changing it. Raises `OSError` or `RuntimeError`."""
-    with open_regular_file(file) as stream:
+    """Read the FAISS index in `file` into memory, for changing it. Raises `OSError`."""
+    with open_regular_file(file) as stream, translate_faiss_errors(file):
         return faiss.read_index(faiss.PyCallbackIOReader(stream.read))
 
 

@@ -75,6 +75,11 @@ class QuantizedIndex:
         return int(self.faiss_index.ntotal)
 
     @property
+    def width(self) -> int:
+        """The number of dimensions of the vectors."""
+        return int(self.faiss_index.d)
+
+    @property
     def ids(self) -> Ids:
         """The ids of the vectors, ascending."""
         if self._sorted_ids is None:

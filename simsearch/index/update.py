@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -40,6 +43,8 @@ _RECALL_TOLERANCE = 0.01
 
 _RETRAIN_GROWTH = 2
 """An index is trained again when the collection has grown by this factor since the last training."""
+
+_Mapped = TypeVar("_Mapped", ExactIndex, QuantizedIndex)
 
 FaissIndex = ExactIndex | QuantizedIndex | DeltaIndex
 
@@ -111,7 +116,7 @@ class IndexUpdater:
         footer = read_footer(spec.file)
         if footer is None or not is_current(spec.file, footer, spec.stamp):
             return None
-        with contextlib.suppress(RuntimeError, OSError):  # the content is damaged although the footer is valid
+        with contextlib.suppress(OSError):  # the content is damaged although the footer is valid
             base = self._open_base(spec, footer)
             delta = read_footer(spec.delta_file)
             if footer.stamp.has_same_state(spec.stamp) or delta is None:
@@ -125,8 +130,16 @@ class IndexUpdater:
         """Open the memory-mapped base. Raises `OSError` where it is damaged, as far as that is known already."""
         check = check_damage(spec.file, self._background_limit_bytes)
         if footer.stamp.kind == "flat":
-            return ExactIndex.open_mapped(spec.file, check)
-        return QuantizedIndex.open_mapped(spec.file, footer, lambda ids: self._read_vectors(spec, ids), check)
+            return self._check_width(spec, ExactIndex.open_mapped(spec.file, check))
+        reader = functools.partial(self._read_vectors, spec)
+        return self._check_width(spec, QuantizedIndex.open_mapped(spec.file, footer, reader, check))
+
+    @staticmethod
+    def _check_width(spec: IndexSpec, index: _Mapped) -> _Mapped:
+        """Return an index whose file is not compared with its digest yet. Raises `OSError` on another width."""
+        if index.width != spec.width:
+            raise OSError(errno.EIO, "the content is damaged (its vectors have another width)", str(spec.file))
+        return index
 
     # From the catalog
 
@@ -137,7 +150,7 @@ class IndexUpdater:
         wanted = self._catalog.list_vector_ids(spec.stored.id)
         footer = read_footer(spec.file)
         if footer is not None and self._can_catch_up(spec, footer):
-            with contextlib.suppress(RuntimeError, OSError):  # the content is damaged although the footer is valid
+            with contextlib.suppress(OSError):  # the content is damaged although the footer is valid
                 return self._catch_up(spec, footer, wanted)
         return self._rebuild(spec, wanted)
 

@@ -40,7 +40,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IngestJob:
-    """What a run embeds with: the model, its row in the catalog, its views, how to load it, and the pixel limit."""
+    """What a run embeds with: the model, its row in the catalog, its views, how to load it, and the pixel limit.
+
+    With `rehash` every file is read, also where size and modification time are unchanged.
+    """
 
     model: Model
     model_id: int
@@ -48,6 +51,7 @@ class IngestJob:
     open_embedder: Callable[[], Embedder]
     max_pixels: int
     progress: Callable[[Progress], None] = lambda _: None
+    rehash: bool = False
 
 
 def run_pipeline(scan: Scan, reader: Catalog, writer: CatalogWriter, job: IngestJob) -> IngestStats:
@@ -109,6 +113,7 @@ class CatalogLookup:
 
     def __init__(self, catalog: Catalog, job: IngestJob) -> None:
         self._catalog, self._model_id, self._numbers = catalog, job.model_id, job.augmentation.numbers
+        self._must_rehash = job.rehash
         self._lock = threading.Lock()
 
     def find_missing_views(self, digest: str) -> list[int]:
@@ -122,7 +127,9 @@ class CatalogLookup:
         return not self.find_missing_views(digest)
 
     def find_unchanged(self, files: Sequence[FoundFile]) -> set[str]:
-        """The paths of files that have not changed and whose images have all their vectors."""
+        """The paths of files that have not changed and whose images have all their vectors; none with `rehash`."""
+        if self._must_rehash:
+            return set()
         with self._lock:
             known = self._catalog.find_known_files([file.path for file in files], self._model_id)
         return {

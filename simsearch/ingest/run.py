@@ -55,6 +55,7 @@ class IngestOptions:
     store: StoreChoice | None
     kind: IndexKindChoice | None
     safe_links: bool = False
+    rehash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +188,9 @@ def _write(
             with contextlib.nullcontext(catalog) if catalog is not None else Catalog.open(folder) as reader:
                 stored, run_id = _begin_run(writer, plan, width, options)
                 job = IngestJob(
-                    plan.model, stored.id, stored.augmentation, plan.open_embedder, options.max_pixels, options.progress
-                )
+                    plan.model, stored.id, stored.augmentation, plan.open_embedder, options.max_pixels,
+                    options.progress, options.rehash,
+                )  # fmt: skip
                 stats = pipeline(found, reader, writer, job)
         except ClusterError:  # no cluster could be reached; shards that have arrived are kept
             if not (folder / SHARDS_NAME).exists() and writer.count_contents()["files"] == 0:

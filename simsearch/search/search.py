@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +18,16 @@ from simsearch.models.embedder import MIN_VECTOR_NORM, Embedder
 from simsearch.models.text.encoder import TextDirections, TextEncoder
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Example, combine_vectors
+from simsearch.search.known_views import KnownViews
 from simsearch.search.query import Query
 from simsearch.search.query_vectors import ExampleContent, ReadLimits, resolve_example
 from simsearch.search.ranking import RankingLimits
 from simsearch.search.reranking import QueryOrigin, RerankerCache
 from simsearch.search.results import Answer
 from simsearch.store.catalog import Catalog, StoredModel
+
+if TYPE_CHECKING:
+    from simsearch.filters import Condition, Sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,8 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     timer, stored, pictures = _StageTimer(), target.stored, query.pictures
     text_encoder = target.open_text_encoder() if query.texts else None
     reranker = target.rerankers.prepare(stored, target.method)
-    subset = _select_subset(reranker.index, query, target)
+    compiled = _compile_filter(query, target)
+    subset = _select_subset(reranker.index, target, compiled)
     read_limits = ReadLimits(query.max_pixels or compute_default_max_pixels(), query.weights.offline)
     contents = [resolve_example(example, target.catalog, stored, read_limits) for example in pictures]
     unknown = [content.pixels for content in contents if content.pixels is not None]
@@ -77,6 +84,9 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     is_one = len(query.examples) == len(pictures) == 1 and pictures[0].weight > 0
     origin = QueryOrigin(frozenset(content.digest for content in contents), contents[0].view_id if is_one else None)
     excluded = origin.digests if query.exclude_self else ()
+    if reranker.index.notes:  # an approximate index may miss even the views that the query was made of
+        known = np.unique([content.view_id for content in contents if content.view_id is not None]).astype(np.int64)
+        subset = KnownViews(subset, known, reranker.index.read_vectors, partial(_is_match, target, compiled))
     limits = RankingLimits(query.k, query.min_similarity, excluded, query.offset)
     hits = reranker.rank(query_vectors, origin, subset, limits)
     timer.end_stage("search")
@@ -96,15 +106,27 @@ def _list_notes(embedder: Embedder | None, directions: Sequence[TextDirections])
         yield from text.notes
 
 
-def _select_subset(index: Index, query: Query, target: SearchTarget) -> Searchable:
-    """The part of the index that matches the filter of a query."""
+def _compile_filter(query: Query, target: SearchTarget) -> tuple[Condition, Sql] | None:
+    """Compile the filter of a query, so that its errors are raised before any work; None where it has none."""
     if query.where is None:
-        return index
+        return None
     from simsearch.filters import compile_sql, parse  # takes 0.02 s, and only a filter needs it
 
-    catalog, condition = target.catalog, parse(query.where)
-    compiled = compile_sql(condition, catalog.count_columns())  # now, so that errors in the filter are raised now
-    return index.select_matching(condition, lambda: catalog.find_matching_ids(target.stored.id, compiled))
+    condition = parse(query.where)
+    return condition, compile_sql(condition, target.catalog.count_columns())
+
+
+def _select_subset(index: Index, target: SearchTarget, compiled: tuple[Condition, Sql] | None) -> Searchable:
+    """The part of the index that matches a filter."""
+    if compiled is None:
+        return index
+    condition, sql = compiled
+    return index.select_matching(condition, lambda: target.catalog.find_matching_ids(target.stored.id, sql))
+
+
+def _is_match(target: SearchTarget, compiled: tuple[Condition, Sql] | None, view_id: int) -> bool:
+    """Whether a view with a vector of the model matches a filter."""
+    return compiled is None or target.catalog.is_match(target.stored.id, view_id, compiled[1])
 
 
 def _embed_example(example: Example, content: ExampleContent, embedder: Embedder | None) -> NDArray[np.float32]:

@@ -25,6 +25,8 @@ from simsearch.store.vectors import decode_vectors
 if TYPE_CHECKING:
     from simsearch.filters import Sql
 
+_FROM_MATCHES = """FROM vectors JOIN views ON views.id = view_id WHERE model_id = ? AND image_id IN (
+    SELECT files.image_id FROM files JOIN images ON images.id = files.image_id WHERE {})"""
 _MODEL_COLUMNS = "id, fingerprint, details, width, generation, augmentation"
 
 
@@ -335,11 +337,16 @@ class Catalog(CatalogDatabase):
 
     def find_matching_ids(self, model_id: int, condition: Sql) -> NDArray[np.int64]:
         """Those of `list_vector_ids` whose image has a file that meets the condition, ascending."""
-        query = f"""SELECT view_id FROM vectors JOIN views ON views.id = view_id WHERE model_id = ? AND image_id IN (
-                    SELECT files.image_id FROM files JOIN images ON images.id = files.image_id
-                    WHERE {condition.text}) ORDER BY view_id"""
-        rows = self._iterate_rows(query, (model_id, *condition.parameters))
+        rows = self._iterate_rows(
+            f"SELECT view_id {_FROM_MATCHES.format(condition.text)} ORDER BY view_id",
+            (model_id, *condition.parameters),
+        )
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def is_match(self, model_id: int, view_id: int, condition: Sql) -> bool:
+        """Whether a view is one of `find_matching_ids`."""
+        query = f"SELECT 1 {_FROM_MATCHES.format(condition.text)} AND view_id = ?"
+        return self._fetch_one(query, (model_id, *condition.parameters, view_id)) is not None
 
     def list_view_numbers(self, model_id: int) -> NDArray[np.int64]:
         """View id, image id and view number (0: original) of every vector of the model, (n, 3), by view id."""
@@ -395,7 +402,7 @@ class Catalog(CatalogDatabase):
             )
             for view_id, image_id, kind, parameters, digest, path in rows:
                 if (view := views.get(view_id)) is None:
-                    details = json.loads(parameters) if kind != "original" else {}
+                    details = _parse_object(parameters) if kind != "original" else {}
                     view = views[view_id] = LiveView(view_id, image_id, kind, details, digest, [])
                 view.paths.append(decode_path(path))
         return views
@@ -418,6 +425,13 @@ class Catalog(CatalogDatabase):
             (image_id,),
         )
         return None if row is None else int(row[0])
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    parsed = json.loads(text)
+    if not isinstance(parsed, dict):
+        raise TypeError("not a JSON object")
+    return parsed
 
 
 def _parse_stored_model(row: tuple[int, str, str, int, int, str | None]) -> StoredModel:

@@ -23,6 +23,9 @@ _OLDEST_READABLE_VERSION = 5
 """Catalogs from this schema on are read without an upgrade where their folder is read-only."""
 
 _APPLICATION_ID = 1936289139
+BUSY_TIMEOUT_MS = 20_000
+"""How long a statement waits for the locks of other processes."""
+
 _MAX_ATTEMPTS = 5
 _RETRY_S = 0.02
 _NO_SHARED_MEMORY = frozenset(
@@ -207,6 +210,6 @@ def _connect(file: Path, mode: str, kind: type[sqlite3.Connection] = sqlite3.Con
     uri = f"file:{urllib.parse.quote(os.fsencode(file.absolute()))}?{mode}"
     # The callers begin transactions. A catalog opened in one thread may be used in another, one thread at a time.
     connection: sqlite3.Connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=20, factory=kind
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000, factory=kind
     )
     return connection

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from simsearch.errors import CatalogChanged, CollectionNotFound, UsageError
+from simsearch.errors import CatalogChanged, CollectionNotFound, SimsearchError, UsageError
 from simsearch.store.connection import (
     UnlockedConnection,
     check_schema,
@@ -20,10 +20,12 @@ from simsearch.store.connection import (
 from simsearch.store.sqlite_errors import (
     CATALOG_NAME,
     make_changed_error,
+    make_damaged_error,
     make_not_found_error,
     translate_error,
     translate_errors,
 )
+from simsearch.store.values import find_invalid_values
 
 _Result = TypeVar("_Result")
 
@@ -43,14 +45,29 @@ def translate_read_errors(folder: Path, connection: sqlite3.Connection) -> Itera
     """
     try:
         yield
-    except Exception as error:  # a mixture of two states can fail in any way
+    except SimsearchError as error:
         if has_changed(connection):
             raise make_changed_error(folder) from error
-        if isinstance(error, sqlite3.Error):
-            raise translate_error(folder, error) from error
+        raise
+    except sqlite3.Error as error:
+        raise make_changed_error(folder) if has_changed(connection) else translate_error(folder, error) from error
+    except Exception as error:  # a mixture of two states, or a damaged value, can fail in any way
+        if has_changed(connection):
+            raise make_changed_error(folder) from error
+        blame_values(folder, connection, error)
         raise
     if has_changed(connection):
         raise make_changed_error(folder)
+
+
+def blame_values(folder: Path, connection: sqlite3.Connection, error: Exception) -> None:
+    """Raise `CollectionDamaged` from an unexpected error where the catalog is proven to hold values that are not valid.
+
+    Otherwise the error is one of this package, and the caller raises it.
+    """
+    with contextlib.suppress(sqlite3.ProgrammingError), translate_errors(folder):  # the connection may be closed
+        if problems := find_invalid_values(connection):
+            raise make_damaged_error(folder, problems[0]) from error
 
 
 def read_again(read: Callable[[], _Result]) -> _Result:
@@ -129,6 +146,10 @@ class CatalogDatabase:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def blame_damage(self, error: Exception) -> None:
+        """As `blame_values` says."""
+        blame_values(self.folder, self._current_connection, error)
+
     @contextlib.contextmanager
     def read_transaction(self) -> Iterator[None]:
         """Read one state of the catalog within the block, whatever another process writes.
@@ -148,11 +169,9 @@ class CatalogDatabase:
                 connection.execute("COMMIT")
 
     def find_damage(self) -> list[str]:
-        """Run SQLite's integrity and foreign-key checks; one line for each problem."""
+        """Run SQLite's integrity check, and check all values and references; one line for each problem."""
         problems = [row[0] for row in self._fetch_all("PRAGMA integrity_check")]
-        dangling = self._fetch_all("PRAGMA foreign_key_check")
-        lines = [] if problems == ["ok"] else problems
-        return lines + [f"table {row[0]}, row {row[1]} refers to a missing row of {row[2]}" for row in dangling]
+        return self._read(find_invalid_values) if problems == ["ok"] else problems
 
     def _execute(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         try:  # not `translate_errors`, which takes 6 us: recording a file takes five statements
@@ -169,7 +188,8 @@ class CatalogDatabase:
             yield from self._fetch_all(query, values)
             return
         with translate_errors(self.folder):
-            yield from self._connection.execute(query, values)
+            # An abandoned generator closes what it yields from: not the cursor, whose connection may be closed before.
+            yield from iter(self._connection.execute(query, values).fetchone, None)
 
     def _fetch_all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         return self._read(lambda connection: connection.execute(query, values).fetchall())

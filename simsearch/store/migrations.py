@@ -11,6 +11,12 @@ from collections.abc import Sequence
 
 from sqlite_utils import Database, Migrations
 
+# Int8 graphs in OpenVINO's format, calibrated on the collection's own images.
+_GRAPHS = """CREATE TABLE graphs (
+        model_id INTEGER PRIMARY KEY REFERENCES models(id) ON DELETE CASCADE,
+        definition BLOB NOT NULL,
+        weights BLOB NOT NULL)"""
+
 _TABLES = (
     # 'sims' in ASCII: identifies a catalog to this package and to `file`
     "PRAGMA application_id = 1936289139",
@@ -56,11 +62,7 @@ _TABLES = (
         vector BLOB NOT NULL,
         UNIQUE (model_id, view_id))""",
     "CREATE INDEX vectors_by_view ON vectors(view_id)",
-    # Int8 graphs in OpenVINO's format, calibrated on the collection's own images.
-    """CREATE TABLE graphs (
-        model_id INTEGER PRIMARY KEY REFERENCES models(id) ON DELETE CASCADE,
-        definition BLOB NOT NULL,
-        weights BLOB NOT NULL)""",
+    _GRAPHS,
     """CREATE TABLE runs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
@@ -238,6 +240,8 @@ def _add_copies(db: Database) -> None:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply every missing migration to the catalog behind `connection`, each in a transaction of its own."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'models'").fetchone():
+        connection.execute(_GRAPHS.replace("TABLE", "TABLE IF NOT EXISTS"))  # the first catalogs of step 1 have none
     _steps.apply(Database(connection))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simsearch.errors import ImageError, UnreadableFile
 from simsearch.images.decode import RawFile, read_raw_file
-from simsearch.store.snapshot import StoredImage
+from simsearch.store.snapshot import StoredFile, StoredImage
 
 
 def read_original(image: StoredImage, max_pixels: int) -> RawFile:
@@ -21,6 +21,14 @@ def read_original(image: StoredImage, max_pixels: int) -> RawFile:
             continue
         if raw.digest == image.digest:
             return raw
-        failure = UnreadableFile(file.path, "the file has changed since it was indexed", "run `simsearch index` again")
+        failure = _make_changed_error(file, raw)
     assert failure is not None  # a stored image has a file
     raise failure
+
+
+def _make_changed_error(file: StoredFile, raw: RawFile) -> UnreadableFile:
+    problem = "the file has changed since it was indexed"
+    if (raw.size_bytes, raw.mtime_ns) == (file.size_bytes, file.mtime_ns):
+        problem += ", with the same size and modification time"
+        return UnreadableFile(file.path, problem, "run `simsearch index --rehash` on its folder")
+    return UnreadableFile(file.path, problem, "run `simsearch index` again")

@@ -171,15 +171,6 @@ def can_access(path: Path, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
-@contextlib.contextmanager
-def translate_value_errors(folder: Path, name: str) -> Iterator[None]:
-    """Raise errors of a block that only parses values of the catalog as `CollectionDamaged`; `name` says which."""
-    try:
-        yield
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise make_damaged_error(folder, f"{name} is not valid") from error
-
-
 def make_damaged_error(folder: Path, cause: str) -> CollectionDamaged:
     """Build the error for a catalog that is proven to be damaged."""
     return CollectionDamaged(

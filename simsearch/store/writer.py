@@ -19,7 +19,7 @@ from simsearch.sources.path_codec import encode_path
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
-from simsearch.store.connection import connect_to_write
+from simsearch.store.connection import BUSY_TIMEOUT_MS, connect_to_write
 from simsearch.store.lock import LOCK_NAME, CollectionLock, acquire_lock
 from simsearch.store.own_files import delete_catalog
 from simsearch.store.sqlite_errors import (
@@ -29,6 +29,9 @@ from simsearch.store.sqlite_errors import (
     translate_errors,
 )
 from simsearch.store.vectors import encode_vector
+
+_READER_WAIT_MS = 1_000
+"""How long `compact` waits for processes that read an earlier state of the catalog."""
 
 
 class CatalogWriter(Catalog):
@@ -305,10 +308,18 @@ class CatalogWriter(Catalog):
         self.write_setting(settings.build_sync_record_name(stored.fingerprint), None)
         self._execute("DELETE FROM models WHERE id = ?", (stored.id,))
 
-    def compact(self) -> None:
-        """Return the space of deleted rows to the disk. Not allowed within a transaction."""
+    def compact(self) -> bool:
+        """Return the space of deleted rows to the disk. Not allowed within a transaction.
+
+        Returns whether that was possible: a process that reads an earlier state of the catalog keeps its space.
+        """
         self._execute("VACUUM")
-        self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._execute(f"PRAGMA busy_timeout = {_READER_WAIT_MS}")
+        try:
+            (is_busy, _, _) = self._fetch_one("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        return not is_busy
 
     def _renew_change_token(self) -> None:
         self._execute("UPDATE collection SET change_token = random()")

@@ -96,3 +96,18 @@ def test_answers_from_a_file_that_is_being_checked_say_so(tmp_path: Path):
     check.run()
     assert check.is_damaged
     assert "results may be wrong" in check.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_a_damaged_header_is_no_crash_before_the_file_is_compared_with_its_digest(tmp_path: Path, kind: str):
+    folder = fill(tmp_path / "ix", VECTORS[:600], IndexKindChoice(kind)).folder
+    (file,) = folder.glob("*.faiss")
+    content = file.read_bytes()
+    for position in range(0, 60, 4):
+        harmed = bytearray(content)
+        harmed[position : position + 2] = b"\x7f\xff"
+        file.unlink()
+        file.write_bytes(harmed)
+        with Catalog.open(folder) as catalog:
+            index = IndexCache(catalog, background_limit_bytes=0).open_index(catalog.list_models()[0].fingerprint)
+            assert index.search(VECTORS[:1], 1)[1].shape == (1, 1)

@@ -11,10 +11,13 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection, ModelChoice
-from simsearch.errors import CollectionError, ModelError, NoImages, SourceError, UsageError
+from simsearch.errors import CollectionError, ModelError, NoImages, SourceError, UnreadableFile, UsageError
 from simsearch.ingest.run import IngestReport
+from simsearch.store.originals import read_original
+from simsearch.store.snapshot import open_snapshot
 from tests.conftest import draw_picture
 from tests.support import oneshot
+from tests.support.command_line import run
 
 
 def ingest(collection: Path, *sources: Path | str, **choice) -> IngestReport:
@@ -249,3 +252,27 @@ def test_a_picture_with_an_all_zero_feature_vector_is_a_skip(tmp_path: Path, col
     assert [(Path(skip.path).name, "all-zero feature vector" in skip.reason) for skip in report.skips] == [
         ("black.png", True)
     ]
+
+
+def test_a_content_that_was_replaced_without_a_trace_is_found_by_rehash_and_the_message_says_so(
+    photos: Path, collection: Path
+):
+    ingest(collection, photos)
+    first = photos / "a" / "picture_00.png"
+    before, other = first.stat(), draw_picture(collection.parent / "other.png", 77).read_bytes()
+    size = max(before.st_size, len(other))
+    first.write_bytes(first.read_bytes().ljust(size, b"\0"))
+    os.utime(first, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    oneshot.ingest(collection, [photos])  # now the sizes allow a replacement
+    first.write_bytes(other.ljust(size, b"\0"))
+    os.utime(first, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    assert oneshot.ingest(collection, [photos]).n_reused == 12
+    with open_snapshot(collection) as snapshot:
+        (image,) = [one for one in snapshot.read_images(list(range(1, 20))).values() if one.files[0].path == str(first)]
+    with pytest.raises(UnreadableFile, match="simsearch index --rehash"):
+        read_original(image, 10**8)
+    done = run("index", photos, "--into", collection, "--rehash", cwd=photos)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 embedded, 11 unchanged or moved" in done.stdout
+    with Collection.open(collection) as opened:
+        assert opened.search(str(first), k=1).hits[0].path == str(first)

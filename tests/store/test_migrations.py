@@ -65,7 +65,8 @@ def test_the_schema_is_what_the_architecture_documents():
     }
 
 
-def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, photos: Path):
+@pytest.mark.parametrize("has_graphs", [True, False], ids=["schema 1", "schema 1 of the first commits"])
+def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, photos: Path, has_graphs: bool):
     collection = tmp_path / "old"
     oneshot.ingest(collection, [photos], HISTOGRAM)
     with sqlite3.connect(collection / CATALOG_NAME) as connection:  # back to the first step
@@ -89,6 +90,8 @@ def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, pho
             "copy_searches",
         ):
             connection.execute(f"DROP TABLE {table}")
+        if not has_graphs:
+            connection.execute("DROP TABLE graphs")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_collection'")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
@@ -98,6 +101,8 @@ def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, pho
     with sqlite3.connect(collection / CATALOG_NAME) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     connection.close()
+    (photos / "a" / "picture_00.png").unlink()
+    assert oneshot.ingest(collection, [photos]).n_images == 11
 
 
 def test_a_catalog_of_a_newer_simsearch_is_refused_by_reader_and_writer(tmp_path: Path):
