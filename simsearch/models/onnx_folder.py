@@ -81,6 +81,19 @@ def list_settings_files(graph: Path, root: Path) -> list[Path]:
     return [place / name for place in places for name in _SETTINGS if (place / name).is_file()]
 
 
+def find_text_files(image: Path, root: Path) -> tuple[Path | None, Path | None]:
+    """The text encoder and the `tokenizer.json` that belong to the image encoder of the model in `root`.
+
+    Only the places where exporters put them are looked at, because `root` may be any folder of the user.
+    """
+    folders = list(dict.fromkeys([image.parent, root / "onnx", *(root / name for name in _TEXT_FOLDERS), root]))
+    graphs = [path for folder in folders for path in sorted(folder.glob("*.onnx")) if is_text_graph(path.as_posix())]
+    text = min(graphs, key=lambda path: has_variant_suffix(path.stem), default=None)
+    places = [text.parent, *folders] if text else folders
+    tokenizers = [folder / "tokenizer.json" for folder in (*places, root / "tokenizer")]
+    return text, next((file for file in tokenizers if file.is_file()), None)
+
+
 def name_model(graph: Path, root: Path) -> str:
     """Name a model after its graph, or after its repository or folder where every export has that file name.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from simsearch.errors import ModelError
 from simsearch.models.onnx_file import read_onnx_outline
-from simsearch.models.onnx_folder import detect_onnx_folder, find_model_root, list_model_paths
+from simsearch.models.onnx_folder import find_model_root, find_text_files
 from simsearch.models.onnx_graph import has_both_towers
 
 _DEFAULT_CONTEXT_LENGTH = 77  # CLIP's (Radford et al. 2021)
@@ -39,17 +39,12 @@ def find_local_text_tower(graph: str) -> TextTower | None:
 
     Raises `ModelError` when its settings cannot be read.
     """
-    root = find_model_root(Path(graph))
-    layout = detect_onnx_folder(list_model_paths(root), str(root)) if root.is_dir() else None
-    if layout is None or layout.tokenizer is None:
-        return None
-    if has_both_towers(read_onnx_outline(graph)):
-        text = graph
-    elif layout.text is not None:
-        text = str(root / layout.text)
-    else:
-        return None
-    return _read_settings(root, text, str(root / layout.tokenizer))
+    image = Path(graph)
+    root = find_model_root(image)
+    text, tokenizer = find_text_files(image, root)
+    if tokenizer is not None and has_both_towers(read_onnx_outline(graph)):
+        text = image
+    return None if text is None or tokenizer is None else _read_settings(root, str(text), str(tokenizer))
 
 
 def _read_settings(root: Path, graph: str, tokenizer: str) -> TextTower:

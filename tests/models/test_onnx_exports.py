@@ -362,6 +362,7 @@ def test_a_combined_file_is_its_own_text_encoder(tmp_path):
 
 def test_an_image_encoder_alone_has_no_text_encoder(tmp_path):
     path = PLAIN.save(tmp_path / "mine.onnx")
+    PLAIN.save(tmp_path / "another.onnx")
     write_json(tmp_path / "mine.json", side=24, scaling="torch")
     model = resolve_model(ModelChoice(backbone=str(path)))
     assert not has_text_tower(model)
