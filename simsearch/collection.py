@@ -207,6 +207,7 @@ class Collection:
         *,
         text: str | Sequence[str] = (),
         unlike_text: str | Sequence[str] = (),
+        prompts: Sequence[str] = (),
         k: int | None = 10,
         offset: int = 0,
         min_similarity: float = -1.0,
@@ -225,7 +226,8 @@ class Collection:
         collection is not embedded again. `exclude_self` leaves out images with the same content as a query.
 
         `text` is what results should show, `unlike_text` what they should not show: one text or several, together with
-        pictures or without. A model with an ImageNet head answers words, a model with a text tower any text.
+        pictures or without. A model with an ImageNet head answers words, a model with a text tower any text. `prompts`
+        are templates that the texts are put into, such as `a photo of a {}`; the vectors of several are averaged.
 
         `where` filters before the ranking, so that k hits are returned whenever k images match. `rerank` is a method
         such as `pca256+dba5+aqe5+k-reciprocal20`; None uses the collection's default, `none` uses none. Under a method
@@ -236,7 +238,8 @@ class Collection:
         """
         return self.run_query(
             Query(
-                examples=(*make_examples(queries), *make_text_examples(text, unlike_text)), k=k, offset=offset,
+                examples=(*make_examples(queries), *make_text_examples(text, unlike_text)), prompts=tuple(prompts),
+                k=k, offset=offset,
                 min_similarity=min_similarity, exclude_self=exclude_self, where=where, rerank=rerank, backbone=backbone,
                 weights=weights or WeightsOptions(), max_pixels=max_pixels,
             )
@@ -576,5 +579,5 @@ class Collection:
         if fingerprint not in self._text_encoders:
             from simsearch.models.text.loader import open_text_encoder  # only a query with a text needs it
 
-            self._text_encoders[fingerprint] = open_text_encoder(stored.model, weights)
+            self._text_encoders.setdefault(fingerprint, open_text_encoder(stored.model, weights))
         return self._text_encoders[fingerprint]

@@ -44,6 +44,7 @@ OWNERS = {
     "keras": {"models/keras_runtime.py", "models/builtin/network.py"},
     "openvino": {"models/openvino_runtime.py"},
     "h5py": {"models/text/heads.py"},
+    "tokenizers": {"models/text/tower.py"},
     "nncf": {"models/openvino_runtime.py"},
     "fsspec": {"sources/object_stores.py"},
     "botocore": {"sources/s3.py"},
@@ -189,7 +190,7 @@ def test_an_unknown_public_name_is_an_attribute_error():
 @pytest.mark.parametrize("command", [["--help"], ["index", "--help"], ["query", "--help"], ["--version"]])
 def test_help_loads_neither_a_network_nor_an_index(command: list[str]):
     heavy = ["tensorflow", "keras", "openvino", "faiss", "numpy", "PIL", "sqlite_utils", "fastapi", "uvicorn"]
-    heavy += ["watchfiles", "pymilvus", "cv2"]
+    heavy += ["watchfiles", "pymilvus", "cv2", "h5py", "tokenizers"]
     code = (
         "import sys\nfrom simsearch.cli import main\n"
         f"sys.argv = ['simsearch', *{command!r}]\n"

@@ -34,6 +34,20 @@ def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files.")],
     backbones: BackbonesOption = None,
     top: Annotated[int, typer.Option("--top", metavar="N", help="Number of classes to show.")] = 5,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="LABEL,...",
+            help="Classify by these labels instead, with a network that answers texts (default: builtin).",
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt", metavar="TEMPLATE", help="A template for the labels, such as 'a photo of a {}'. Repeatable."
+        ),
+    ] = None,
     weights: WeightsOption = None,
     resize: ResizeOption = None,
     sheet: Annotated[
@@ -48,18 +62,29 @@ def predict(
 
     Default: mobilenet_v2, and --resize crop, the evaluation protocol of ImageNet networks.
 
+    Example:  simsearch predict vase.jpg --labels lamp,vase,bottle
+
     Example:  simsearch predict vase.jpg --backbone vgg16 --backbone resnet50 --top 5 --sheet classes.png
     """
+    from simsearch.errors import UsageError
     from simsearch.files import check_is_no_input
     from simsearch.report.drawing.canvas import check_extension
     from simsearch.report.drawing.predictions import MAX_IMAGES, draw_predictions
     from simsearch.study.predict import predict as predict_classes
+    from simsearch.study.predict import predict_labels
 
     if sheet is not None:
         check_extension(sheet)
         check_is_no_input(sheet, images)
     choices = build_choices(backbones, weights=weights, resize=resize, offline=offline)
-    predictions = predict_classes(images, choices, top=top, max_pixels=to_pixels(megapixels))
+    if labels is not None:
+        predictions = predict_labels(
+            images, labels.split(","), choices, prompts=prompt or (), top=top, max_pixels=to_pixels(megapixels)
+        )
+    elif prompt:
+        raise UsageError("--prompt applies to --labels", "add --labels, or leave out --prompt")
+    else:
+        predictions = predict_classes(images, choices, top=top, max_pixels=to_pixels(megapixels))
     print_notes(predictions.notes)
     print_skips(predictions.skips)
     if sheet is not None:

@@ -82,6 +82,16 @@ UnlikeTextOption = Annotated[
         rich_help_panel=_QUERY_PANEL,
     ),
 ]
+PromptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        metavar="TEMPLATE",
+        help="A template for the texts, such as 'a photo of a {}', for a model that has a text tower. Repeatable: the "
+        "vectors are averaged.",
+        rich_help_panel=_QUERY_PANEL,
+    ),
+]
 IdsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -177,6 +187,7 @@ def query(
     ids: IdsOption = None,
     text: TextOption = None,
     unlike_text: UnlikeTextOption = None,
+    prompt: PromptOption = None,
     crop: CropOption = None,
     each: EachOption = False,
     list_file: ListOption = None,
@@ -221,6 +232,7 @@ def query(
             "exclude_self": exclude_self,
             "where": where,
             "rerank": rerank,
+            "prompts": prompt or [],
             "backbone": backbone,
             "weights": WeightsOptions(weights, offline),
             "max_pixels": to_pixels(megapixels),

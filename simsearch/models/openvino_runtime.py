@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -364,3 +364,38 @@ def extract_last_line(error: Exception) -> str:
     """The last line of an OpenVINO error, at most 200 characters; the lines before it are positions in its sources."""
     lines = str(error).strip().splitlines()
     return lines[-1][:200] if lines else type(error).__name__
+
+
+class OnnxTextGraph:
+    """A text encoder in an ONNX file. Of a combined file only the part is loaded that the output needs.
+
+    `inputs` maps names of inputs to the names of values that `run` gets. Raises `ModelError`.
+    """
+
+    def __init__(self, path: str, inputs: Mapping[str, str], output: str) -> None:
+        self._inputs = dict(inputs)
+        try:
+            network = ov.Core().read_model(path)
+            found = next(each for each in network.outputs if output in each.get_names())
+            parameters = [each for each in network.get_parameters() if set(inputs) & _list_names(each)]
+            graph = ov.Model([found.get_node().input_value(0)], parameters, "text")
+            self._compiled = ov.Core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        except (RuntimeError, StopIteration) as error:
+            advice = "export the text encoder again, with input_ids and text_embeds"
+            raise ModelError(f"{path} cannot be loaded ({extract_last_line(error)})", advice) from error
+
+    def run(self, values: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Run the graph on ids and masks (n, length); returns rows (n, d), not normalized."""
+        fed = {}
+        for port in self._compiled.inputs:
+            name = next(self._inputs[name] for name in port.get_names() if name in self._inputs)
+            fed[port] = values[name].astype(port.get_element_type().to_dtype())
+        try:
+            rows: NDArray[np.float32] = self._compiled(fed)[0].astype(np.float32)
+        except RuntimeError as error:
+            advice = "export the text encoder again, with a variable length or the length of its context"
+            raise ModelError(f"the text encoder cannot run ({extract_last_line(error)})", advice) from error
+        if rows.ndim != 2:
+            advice = "export the text encoder with the output text_embeds"
+            raise ModelError(f"the text encoder has an output of the shape {rows.shape}", advice)
+        return rows

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 from simsearch.errors import UsageError
+from simsearch.models.text.encoder import check_prompts
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.examples import AnyExample, Example, TextExample
 
@@ -17,6 +19,7 @@ class Query:
     `k` is the number of results, None for all of them; the first `offset` results are left out. `min_similarity` is
     a cosine. `exclude_self` leaves out images with the same bytes as an example. `where` is a filter on metadata.
     `rerank` is a method such as `pca256+aqe5`, `none` for no re-ranking, None for the collection's default.
+    `prompts` are templates that texts are put into, at the place of `{}`; the vectors of several are averaged.
     `backbone` names the model, None for the one indexed last; `weights` says where its weights are if they must be
     loaded. `max_pixels` limits the pictures that are decoded, None for this machine's limit.
 
@@ -30,6 +33,7 @@ class Query:
     exclude_self: bool = False
     where: str | None = None
     rerank: str | None = None
+    prompts: tuple[str, ...] = ()
     backbone: str | None = None
     weights: WeightsOptions = field(default_factory=WeightsOptions)
     max_pixels: int | None = None
@@ -37,6 +41,7 @@ class Query:
     def __post_init__(self) -> None:
         if not self.examples:
             raise UsageError("the query has no example", "name an image, --id of a stored one, or --text")
+        check_prompts(self.prompts)
         if self.k is not None and self.k <= 0:
             raise UsageError(f"k is {self.k}", "request one result or more")
         if self.offset < 0:
@@ -65,6 +70,7 @@ class SearchOptions(TypedDict, total=False):
     exclude_self: bool
     where: str | None
     rerank: str | None
+    prompts: Sequence[str]
     backbone: str | None
     weights: WeightsOptions | None
     max_pixels: int | None

@@ -15,7 +15,7 @@ from simsearch.errors import ImageError
 from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.index.protocol import Index, Searchable
 from simsearch.models.embedder import MIN_VECTOR_NORM, Embedder
-from simsearch.models.text.encoder import TextDirections, TextEncoder
+from simsearch.models.text.encoder import TextDirections, TextEncoder, encode_in_prompts
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Example, combine_vectors
 from simsearch.search.known_views import KnownViews
@@ -74,7 +74,11 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     unknown = [content.pixels for content in contents if content.pixels is not None]
     embedder = target.open_embedder(np.stack(unknown)) if unknown else None
     timer.end_stage("load")
-    directions = text_encoder.encode([example.text for example in query.texts]) if text_encoder else []
+    directions = (
+        [encode_in_prompts(text_encoder, example.text, query.prompts) for example in query.texts]
+        if text_encoder
+        else []
+    )
     vectors = [
         *(reranker.project(_embed_example(*pair, embedder)[None]) for pair in zip(pictures, contents, strict=True)),
         *(reranker.project_directions(text.rows) for text in directions),
@@ -97,6 +101,10 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
         tuple(example.label for example in query.examples), stored.model.backbone, stored.fingerprint, tuple(hits),
         timer.milliseconds, tuple(notes), str(target.method),
     )  # fmt: skip
+
+
+def _encode_texts(query: Query, encoder: TextEncoder) -> list[TextDirections]:
+    return [encode_in_prompts(encoder, example.text, query.prompts) for example in query.texts]
 
 
 def _list_notes(embedder: Embedder | None, directions: Sequence[TextDirections]) -> Iterator[str]:

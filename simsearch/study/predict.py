@@ -1,4 +1,4 @@
-"""ImageNet classification of images with several networks."""
+"""Classification of images with several networks: the ImageNet classes, or labels of the user's own by their texts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from simsearch.models.choice import ModelChoice, list_backbone_names, resolve_mo
 from simsearch.models.custom_model import is_model_file
 from simsearch.models.imagenet import ImageNetClass, load_classes
 from simsearch.models.model import Model
+from simsearch.models.text.encoder import TextDirections, TextEncoder, check_prompts, encode_in_prompts
+from simsearch.models.text.loader import open_text_encoder
+from simsearch.models.weights import WeightsOptions
 from simsearch.models.zoo import BACKBONES
 from simsearch.sources.scan import Skip
 from simsearch.study.vectors import (
@@ -30,7 +33,9 @@ from simsearch.study.vectors import (
 DEFAULT_BACKBONE = "mobilenet_v2"
 """The smallest download with a classification head; the built-in backbone has no such head."""
 
+DEFAULT_LABELS_BACKBONE = "builtin"
 DEFAULT_TOP = 5
+_LOGIT_SCALE = 100.0
 DEFAULT_RESIZE: Resize = "crop"
 """The resize rule with which ImageNet networks are evaluated."""
 
@@ -112,7 +117,8 @@ def predict(
     embedded = [embed_images(images, model, choice) for model, choice in zip(models, requested, strict=True)]
     names, readable = name_models(models), images.list_readable()
     top_classes = [
-        [_rank_classes(row, top) for row in _recover_probabilities(each.stack_rows(readable))] for each in embedded
+        [_rank_classes(row, top, load_classes()) for row in _recover_probabilities(each.stack_rows(readable))]
+        for each in embedded
     ]
     predictions = tuple(
         ImagePrediction(images.paths[at], {name: rows[row] for name, rows in zip(names, top_classes, strict=True)})
@@ -120,6 +126,64 @@ def predict(
     )
     notes = tuple(note for each in embedded for note in each.notes)
     return PredictionResult(dict(zip(names, models, strict=True)), predictions, images.list_skips(), notes)
+
+
+def predict_labels(
+    paths: Sequence[ImagePath],
+    labels: Sequence[str],
+    choices: Sequence[ModelChoice] = (),
+    *,
+    prompts: Sequence[str] = (),
+    top: int = DEFAULT_TOP,
+    max_pixels: int | None = None,
+) -> PredictionResult:
+    """Predict the most probable of some labels for each image with each backbone that answers texts.
+
+    Probabilities are the softmax of 100 x the cosine of image and label, as CLIP classifies without training (Radford
+    et al. 2021); 100 is CLIP's own scale, for other models they only order the labels. `prompts` are templates for the
+    labels, such as `a photo of a {}`; the vectors of several are averaged. A class has its label as id and name.
+
+    Raises `UsageError` on fewer than two labels or a backbone that answers no texts, another error of `predict`.
+    """
+    if top < 1:
+        raise UsageError(f"top is {top}", "give 1 or more")
+    wanted = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
+    if len(wanted) < 2:
+        raise UsageError(f"{len(wanted)} different labels", "give two or more")
+    check_prompts(prompts)
+    requested = deduplicate_choices(choices, default=DEFAULT_LABELS_BACKBONE)
+    models = [resolve_model(choice) for choice in requested]
+    directions = [
+        _encode_labels(wanted, prompts, open_text_encoder(model, WeightsOptions(choice.weights, choice.offline)))
+        for model, choice in zip(models, requested, strict=True)
+    ]
+    images = InputImages(paths, max_pixels)
+    embedded = [embed_images(images, model, choice) for model, choice in zip(models, requested, strict=True)]
+    names, readable = name_models(models), images.list_readable()
+    classes = tuple(ImageNetClass(label, label, label) for label in wanted)
+    top_classes = [
+        [_rank_classes(row, top, classes) for row in _compare_with_labels(each.stack_rows(readable), texts)]
+        for each, texts in zip(embedded, directions, strict=True)
+    ]
+    predictions = tuple(
+        ImagePrediction(images.paths[at], {name: rows[row] for name, rows in zip(names, top_classes, strict=True)})
+        for row, at in enumerate(readable)
+    )
+    notes = [note for each in embedded for note in each.notes]
+    notes += [note for texts in directions for text in texts for note in text.notes]
+    return PredictionResult(dict(zip(names, models, strict=True)), predictions, images.list_skips(), tuple(notes))
+
+
+def _encode_labels(labels: Sequence[str], prompts: Sequence[str], encoder: TextEncoder) -> list[TextDirections]:
+    return [encode_in_prompts(encoder, label, prompts) for label in labels]
+
+
+def _compare_with_labels(rows: NDArray[np.float32], labels: Sequence[TextDirections]) -> NDArray[np.float32]:
+    """Compute the probabilities (n, labels) of unit rows (n, d)."""
+    cosines = np.stack([(rows @ label.rows.T).max(axis=1) for label in labels], axis=1).astype(np.float64)
+    exponentials = np.exp(_LOGIT_SCALE * (cosines - cosines.max(axis=1, keepdims=True)))
+    probabilities: NDArray[np.float32] = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 def _require_head(choice: ModelChoice) -> ModelChoice:
@@ -172,7 +236,8 @@ def _recover_probabilities(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def _rank_classes(probabilities: NDArray[np.float32], top: int) -> tuple[ClassPrediction, ...]:
+def _rank_classes(
+    probabilities: NDArray[np.float32], top: int, known: Sequence[ImageNetClass]
+) -> tuple[ClassPrediction, ...]:
     order = np.argsort(-probabilities, kind="stable")[:top]
-    known = load_classes()
     return tuple(ClassPrediction(rank, known[at], float(probabilities[at])) for rank, at in enumerate(order, start=1))

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextDirections:
@@ -28,6 +30,21 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> list[TextDirections]:
         """Encode texts, each to its directions. Raises `UsageError` for a text that it cannot encode."""
         ...
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Raise `UsageError` for a template without a place for the text."""
+    for prompt in prompts:
+        if "{}" not in prompt:
+            raise UsageError(f"the prompt {prompt!r} has no place for the text", "write {} where the text goes")
+
+
+def encode_in_prompts(encoder: TextEncoder, text: str, prompts: Sequence[str] = ()) -> TextDirections:
+    """Encode a text in each prompt, or as it is. Single directions are averaged; several are alternatives."""
+    found = encoder.encode([prompt.replace("{}", text) for prompt in prompts] or [text])
+    rows = np.concatenate([one.rows for one in found])
+    notes = tuple(dict.fromkeys(note for one in found for note in one.notes))
+    return TextDirections(merge_directions(rows, 1) if len(rows) == len(found) else rows, notes)
 
 
 def normalize_directions(rows: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -1,11 +1,15 @@
 """Encode words by a classification head: without a text tower and without a download.
 
-The weights of a class in the head are the direction in which its score grows. The directions of a word are those of its
-classes, each minus the mean of all classes, which no softmax sees. For `dog` an image is compared with each breed, not
-with their mean: it need not resemble all dogs.
+The weights of a class in the head are the direction in which its score grows. The mean of all classes is subtracted,
+which no softmax sees, and what a class has in common with others is reduced by ridge regression: the direction of class
+c is `(W'W + r I)^-1 w_c` for the centered weights W, with r three times the mean eigenvalue of W'W.
+
+The directions of a word are those of its classes. For `dog` an image is compared with each breed, not with their mean:
+it need not resemble all dogs.
 
 Measured with mobilenet_v2 on `imagenet_sample`, with 246 WordNet parents of 3 or more classes as queries: mAP 0.739
-with the mean of the classes, 0.887 with up to 16 directions, 0.894 with up to 32, 0.898 with all of them.
+with the mean of the classes, 0.887 with up to 16 directions, 0.894 with up to 32, 0.898 with all of them. With the
+built-in network and up to 32: 0.817 without the regression; 0.816, 0.819 and 0.818 with 1, 3 and 10 mean eigenvalues.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from simsearch.models.text.heads import Head
 from simsearch.models.text.vocabulary import ParsedText, find_nearest_words, list_words, parse_text
 from simsearch.text import join_names
 
+_RIDGE = 3.0
 MAX_DIRECTIONS = 32
 """A word of more classes has the directions of groups of classes; neighbouring classes are related."""
 
@@ -29,7 +34,7 @@ class WordEncoder:
 
     def __init__(self, backbone: str, head: Head) -> None:
         self._backbone = backbone
-        self._classes = head - head.mean(axis=0)
+        self._classes = _decorrelate_classes(head - head.mean(axis=0))
 
     def encode(self, texts: Sequence[str]) -> list[TextDirections]:
         """Encode texts by the words in them; unknown words beside known ones are left out, and a note says so.
@@ -50,6 +55,16 @@ class WordEncoder:
         return TextDirections(normalize_directions(rows), _list_notes(parsed, self._backbone))
 
 
+def _decorrelate_classes(centered: Head) -> Head:
+    """Compute `W (W'W + r I)^-1` for W (1000, d), or `(WW' + r I)^-1 W`, which is the same, where d is larger."""
+    is_wide = centered.shape[1] > len(centered)
+    products = centered @ centered.T if is_wide else centered.T @ centered
+    ridge = np.float32(_RIDGE * np.trace(products) / len(products))
+    regularized = products + ridge * np.eye(len(products), dtype=np.float32)
+    directions: Head = np.linalg.solve(regularized, centered) if is_wide else np.linalg.solve(regularized, centered.T).T
+    return directions
+
+
 def _list_notes(parsed: ParsedText, backbone: str) -> tuple[str, ...]:
     if not parsed.unknown:
         return ()
@@ -63,5 +78,5 @@ def _make_unknown_error(text: str, backbone: str) -> UsageError:
     offer = f"the nearest words are {', '.join(near)}; " if near else ""
     return UsageError(
         f"{backbone} knows {len(list_words()):,} words, but not {text!r}",
-        f"{offer}for any text, index with a model that has a text tower (CLIP, SigLIP)",
+        f"{offer}for any text, index with a model that has a text tower, such as siglip2_base",
     )
