@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from simsearch.interchange.annotations import AnnotationReport
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
+    from simsearch.search.calibrate import CalibrationOptions
+    from simsearch.search.calibration import ProbabilityCalibration
     from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
 
 
@@ -211,6 +213,7 @@ class Collection:
         k: int | None = 10,
         offset: int = 0,
         min_similarity: float = -1.0,
+        min_probability: float | None = None,
         exclude_self: bool = False,
         where: str | None = None,
         rerank: str | None = None,
@@ -232,15 +235,16 @@ class Collection:
         `where` filters before the ranking, so that k hits are returned whenever k images match. `rerank` is a method
         such as `pca256+dba5+aqe5+k-reciprocal20`; None uses the collection's default, `none` uses none. Under a method
         `Hit.similarity` is the cosine to the expanded query in the projected space; k-reciprocal re-ranking changes
-        only the order. Images that were removed but not pruned are no hits, but still count as neighbors of others.
+        only the order. `min_probability` leaves out hits below a probability of the model's calibration (see
+        `calibrate`). Images that were removed but not pruned are no hits, but still count as neighbors of others.
 
         Raises `UsageError`, `ImageError`, `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
         """
         return self.run_query(
             Query(
                 examples=(*make_examples(queries), *make_text_examples(text, unlike_text)), prompts=tuple(prompts),
-                k=k, offset=offset,
-                min_similarity=min_similarity, exclude_self=exclude_self, where=where, rerank=rerank, backbone=backbone,
+                k=k, offset=offset, min_similarity=min_similarity, min_probability=min_probability,
+                exclude_self=exclude_self, where=where, rerank=rerank, backbone=backbone,
                 weights=weights or WeightsOptions(), max_pixels=max_pixels,
             )
         )  # fmt: skip
@@ -253,6 +257,35 @@ class Collection:
         open_model = functools.partial(self._open_embedder, stored, query.weights)
         open_text = functools.partial(self._open_text_encoder, stored, query.weights)
         return run_query(query, SearchTarget(self.catalog, stored, method, self._reranking, open_model, open_text))
+
+    @_run_alone
+    def calibrate(
+        self,
+        options: CalibrationOptions | None = None,
+        *,
+        backbone: str | None = None,
+        weights: WeightsOptions | None = None,
+    ) -> ProbabilityCalibration:
+        """Measure what a cosine of a model means in this collection, and store it: searches then give probabilities.
+
+        Raises `UsageError` where the collection has too few images or labels, or a `ModelError`.
+        """
+        from simsearch.search.calibrate import CalibrationOptions, calibrate_model
+        from simsearch.store.snapshot import open_snapshot
+
+        stored = self._find_model(backbone)
+
+        def open_embedder() -> Embedder:
+            return open_stored_model(stored, self.catalog, weights or WeightsOptions(), for_throughput=True)
+
+        with open_snapshot(self.folder) as snapshot:
+            index = self._indexes.open_exact_index(stored.fingerprint)
+            calibration = calibrate_model(
+                snapshot, stored, index, options or CalibrationOptions(), open_embedder, compute_default_max_pixels()
+            )
+        with self._write() as writer, writer.transaction():
+            writer.write_setting(settings.build_calibration_name(stored.fingerprint), calibration.to_json())
+        return calibration
 
     def search_each(
         self, sources: Sequence[str | os.PathLike[str]], **options: Unpack[SearchOptions]

@@ -11,6 +11,7 @@ from simsearch.cli.annotate import annotate
 from simsearch.cli.augment import augment
 from simsearch.cli.backbones import backbones
 from simsearch.cli.benchmark import benchmark
+from simsearch.cli.calibrate import calibrate
 from simsearch.cli.clusters import clusters
 from simsearch.cli.compare import compare
 from simsearch.cli.duplicates import duplicates
@@ -61,7 +62,7 @@ _PANELS = {
     "Index": (index, watch, annotate),
     "Search": (query, serve),
     "Explore": (map_, clusters, duplicates),
-    "Measure": (benchmark, tune),
+    "Measure": (benchmark, tune, calibrate),
     "Look closer": (predict, features, compare, augment, study),
     "Maintain": (info, verify, rebuild, remove, prune, backbones),
     "Exchange": (export, import_, push),

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from simsearch.collection import Collection
     from simsearch.search.examples import AnyExample, Example
     from simsearch.search.query import SearchOptions
-    from simsearch.search.results import Answer
+    from simsearch.search.results import Answer, Hit
 
 _QUERY_PANEL, _RANKING_PANEL, _OUTPUT_PANEL = "Query", "Ranking", "Output"
-_EXPANSION_METHOD = "aqe"
+_EXPANSION_METHOD, _VERIFICATION_METHOD = "aqe", "geometric"
 
 QueryImagesArgument = Annotated[
     list[str] | None,
@@ -142,6 +142,15 @@ MinSimilarityOption = Annotated[
         rich_help_panel=_RANKING_PANEL,
     ),
 ]
+MinProbabilityOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-probability",
+        metavar="P",
+        help="Leave out hits below this probability, from 0 to 1. Needs `simsearch calibrate`.",
+        rich_help_panel=_RANKING_PANEL,
+    ),
+]
 ExcludeSelfOption = Annotated[
     bool,
     typer.Option(
@@ -154,7 +163,7 @@ RerankOption = Annotated[
         "--rerank",
         metavar="METHOD",
         help="Re-ranking steps joined by +, each with an optional number, such as pca256+dba5: pca, whiten, dba, aqe, "
-        "k-reciprocal. Similarities are cosines in the new space; k-reciprocal changes only the order. none: without "
+        "k-reciprocal, geometric. Similarities are cosines in the new space; the last two change only the order. none: "
         "the default of the collection.",
         rich_help_panel=_RANKING_PANEL,
     ),
@@ -165,6 +174,15 @@ ExpandOption = Annotated[
         "--expand",
         help="Query expansion: search again with the query moved towards its 5 nearest images (alpha-QE). For 10: "
         "--rerank aqe10.",
+        rich_help_panel=_RANKING_PANEL,
+    ),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Compare the first 100 hits with the pixels of the query; copies and parts of it come first. For 30: "
+        "--rerank geometric30.",
         rich_help_panel=_RANKING_PANEL,
     ),
 ]
@@ -197,10 +215,12 @@ def query(
     all_: AllOption = False,
     offset: OffsetOption = 0,
     min_similarity: MinSimilarityOption = -1.0,
+    min_probability: MinProbabilityOption = None,
     exclude_self: ExcludeSelfOption = False,
     where: WhereOption = None,
     rerank: RerankOption = None,
     expand: ExpandOption = False,
+    verify: VerifyOption = False,
     weights: MovedWeightsOption = None,
     sheet: SheetOption = None,
     show: OpenOption = False,
@@ -222,13 +242,14 @@ def query(
         has_others = bool(unlike or ids or text or unlike_text or crop or sheet or show or (each and list_file))
         _check_batch_options("--each" if each else "--list", likes, has_others=has_others)
     with Collection.open(find_collection(in_)) as collection:
-        if expand:
+        for step in [*([_EXPANSION_METHOD] if expand else []), *([_VERIFICATION_METHOD] if verify else [])]:
             base = collection.default_rerank if rerank is None else rerank
-            rerank = _EXPANSION_METHOD if base == "none" else f"{base}+{_EXPANSION_METHOD}"
+            rerank = step if base == "none" else f"{base}+{step}"
         options: SearchOptions = {
             "k": None if all_ else k,
             "offset": offset,
             "min_similarity": min_similarity,
+            "min_probability": min_probability,
             "exclude_self": exclude_self,
             "where": where,
             "rerank": rerank,
@@ -413,6 +434,11 @@ def _print_answer(answer: Answer, options: SearchOptions) -> None:
     table = make_table(f"{names}  ({method})")
     table.add_column("rank", justify="right")
     table.add_column("similarity", justify="right")
+    if answer.relation:
+        table.add_column("P", justify="right")
+    is_verified = any(hit.verification is not None for hit in answer.hits)
+    if is_verified:
+        table.add_column("match")
     table.add_column("id", justify="right")
     table.add_column("image", overflow="fold")
     for hit in answer.hits:
@@ -421,10 +447,23 @@ def _print_answer(answer: Answer, options: SearchOptions) -> None:
         table.add_row(
             str(hit.rank),
             f"{hit.similarity:.4f}",
+            *([] if hit.probability is None else [f"{hit.probability:.2f}"]),
+            *([_describe_match(hit)] if is_verified else []),
             str(hit.image_id),
             Text(format_path(hit.path) + copies + view),
         )
     print_table(table)
+    if answer.relation:
+        print_line(f"P: probability that the image is {answer.relation}, by `simsearch calibrate`")
+
+
+def _describe_match(hit: Hit) -> str:
+    """Describe the verification of a hit: the mark, and how the pictures differ."""
+    found = hit.verification
+    if found is None:
+        return ""
+    kinds = [kind for kind in found.kinds if kind not in ("exact", "re-encoded", "crop of")]
+    return ", ".join([found.description, *kinds])
 
 
 def _advise_on_no_results(options: SearchOptions) -> str:
@@ -434,6 +473,8 @@ def _advise_on_no_results(options: SearchOptions) -> str:
         flags.append("lower --offset")
     if options.get("min_similarity", -1.0) > -1:
         flags.append("lower --min-similarity")
+    if options.get("min_probability") is not None:
+        flags.append("lower --min-probability")
     if options.get("where"):
         flags.append("relax --where")
     if options.get("exclude_self"):

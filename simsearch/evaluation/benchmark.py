@@ -14,9 +14,16 @@ from simsearch.evaluation.embedding import TaskVectors, Vectors, find_embedded_d
 from simsearch.evaluation.inputs import BenchmarkInputs, update_collection
 from simsearch.evaluation.labels import make_exclusions
 from simsearch.evaluation.model_probe import ModelProbe
+from simsearch.evaluation.open_set import measure_open_set
 from simsearch.evaluation.protocol import RetrievalTask, TaskImage, sample_queries
-from simsearch.evaluation.ranking import Ranker
-from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow, DatasetSummary, RobustnessResult
+from simsearch.evaluation.ranking import Ranker, check_ranks_vectors
+from simsearch.evaluation.results import (
+    BenchmarkResult,
+    BenchmarkRow,
+    DatasetSummary,
+    OpenSetResult,
+    RobustnessResult,
+)
 from simsearch.evaluation.robustness import measure_robustness, sample_positions
 from simsearch.evaluation.scoring import list_metrics, score
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
@@ -35,6 +42,7 @@ def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = No
     Raises `UsageError`, `SourceError`, `ModelError` or `CollectionError`.
     """
     started, callbacks = time.perf_counter(), callbacks or BenchmarkCallbacks()
+    check_ranks_vectors(spec.methods)
     inputs = BenchmarkInputs.collect(spec)
     files = [TaskImage(file, (file,)) for file in inputs.files]
     spec.label_source.build_task(files, spec.source, query_images=inputs.queries)
@@ -50,6 +58,7 @@ def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = No
         rows=tuple(compare_rows(name_rows(rows), spec.seed)),
         robustness=tuple(robustness),
         n_robustness_images=run.n_perturbed,
+        open_set=tuple(run.open_set),
         notes=tuple(dict.fromkeys((*notes, *run.notes))),
         seed=spec.seed,
         command=spec.command,
@@ -75,6 +84,7 @@ class _BenchmarkRun:
         by_fingerprint = {stored.fingerprint: stored for stored in catalog.list_models()}
         self._models = [by_fingerprint[model] for model in models]
         self.notes: list[str] = []
+        self.open_set: list[OpenSetResult] = []
         digests = set.intersection(*(find_embedded_digests(catalog, stored) for stored in self._models))
         images = [image for image in list_images(catalog, inputs.files) if image.digest in digests]
         used = {path for image in images for path in image.paths}
@@ -125,6 +135,7 @@ class _BenchmarkRun:
                 scores = score(task, ranker, queries)
                 cost = measure_cost(stored, ranker, speeds, n_views)
                 rows.append(build_row(stored, method, n_views=n_views, scores=scores, cost=cost, seed=spec.seed))
+        self.open_set += measure_open_set(task, vectors.originals, stored.fingerprint, spec.seed)
         if not self._perturbed:
             return rows, []
         self._callbacks.on_stage(f"measuring the robustness of {backbone}")

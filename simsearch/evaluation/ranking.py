@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from simsearch.errors import UsageError
 from simsearch.evaluation.embedding import TaskVectors, Vectors
 from simsearch.evaluation.metrics import rank_positions
 from simsearch.evaluation.protocol import Positions, build_mask
@@ -32,6 +33,14 @@ _N_MARGIN = 16
 """The number of further images to sort, so that images with the same similarity as the last one are included."""
 
 _TOLERANCE = 1e-5
+
+
+def check_ranks_vectors(methods: Sequence[RerankMethod]) -> None:
+    """Check that methods rank by vectors alone. Raises `UsageError` for the step `geometric`."""
+    for method in methods:
+        if method.geometric is not None:
+            problem = f"{method} compares pixels; only methods that rank by vectors can be measured"
+            raise UsageError(problem, "leave out the step geometric")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

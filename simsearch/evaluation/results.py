@@ -173,6 +173,30 @@ class RobustnessResult:
     hit_at_1: Mapping[int, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSetResult:
+    """The answers of a model at a minimum probability, for queries of classes that were held out from its calibration.
+
+    Of the first ten hits those from `min_similarity` on are answers. `false_per_query` is their mean number if no image
+    of the class is in the database, `share_with_false` the share of queries with any. If the class is there, the share
+    `right_kept` of the right hits are answers, and the share `precision` of the answers is right; NaN without any. The
+    last three are as in `search.calibration.CalibrationError`.
+    """
+
+    model: str
+    min_probability: float
+    min_similarity: float
+    n_queries: int
+    n_classes: int
+    false_per_query: float
+    share_with_false: float
+    right_kept: float
+    precision: float
+    calibration_error: float
+    brier: float
+    brier_constant: float
+
+
 @dataclass(frozen=True, slots=True)
 class LabeledQuery:
     """A query: its file and its label (empty where queries have lists of positives instead of labels)."""
@@ -191,6 +215,7 @@ class BenchmarkResult:
     rows: tuple[BenchmarkRow, ...]
     robustness: tuple[RobustnessResult, ...]
     n_robustness_images: int
+    open_set: tuple[OpenSetResult, ...] = ()
     notes: tuple[str, ...]
     seed: int
     command: str
@@ -220,6 +245,7 @@ class BenchmarkResult:
             "rows": [row.to_dict(is_best=row is best) for row in self.rows],
             "robustness": [dataclasses.asdict(result) for result in self.robustness],
             "robustness_images": self.n_robustness_images,
+            "open_set": [dataclasses.asdict(result) for result in self.open_set],
             "notes": list(self.notes),
             "seed": self.seed,
             "command": self.command,

@@ -24,7 +24,7 @@ from simsearch.evaluation.protocol import (
     build_leave_one_out_task,
     sample_queries,
 )
-from simsearch.evaluation.ranking import Ranker
+from simsearch.evaluation.ranking import Ranker, check_ranks_vectors
 from simsearch.evaluation.results import MAIN_METRIC, Score
 from simsearch.evaluation.robustness import sample_positions
 from simsearch.evaluation.scoring import score
@@ -99,6 +99,7 @@ def tune(
     Raises `UsageError`, `ModelError` or `CollectionError`.
     """
     tried = tuple(dict.fromkeys(RerankMethod.parse(text) for text in methods))
+    check_ranks_vectors(tried)
     if n_queries < 1 or not tried:
         raise UsageError("no method or no query to try", "name a method, and a sample of one or more")
     with Catalog.open(Path(folder)) as catalog:

@@ -16,7 +16,7 @@ ALPHA = 3.0
 MAX_NEIGHBORS = 100
 """The most neighbors of a step: more make a row less distinct, and cost memory."""
 
-_DEFAULTS = {"pca": 256, "whiten": 256, "dba": 5, "aqe": 5, "k-reciprocal": 20}
+_DEFAULTS = {"pca": 256, "whiten": 256, "dba": 5, "aqe": 5, "k-reciprocal": 20, "geometric": 100}
 """The default number of each step, in the order in which the steps are applied."""
 
 _WORD = re.compile(r"(?P<name>.*?)(?P<number>[0-9]{0,9})")
@@ -29,7 +29,7 @@ class RerankMethod:
     `pca` and `whiten` are the width of the projection, and exclude each other: centered PCA, or PCA with full
     whitening. `dba` is the number of neighbors that every row of the database is blended with, `aqe` the number of
     results that the query is expanded with, `k_reciprocal` the number of neighbors (k1) among which the mutual ones
-    count.
+    count. `geometric` is the number of first results that are compared with the pixels of the query.
 
     Raises `UsageError` on a number out of range or on two projections.
     """
@@ -39,6 +39,7 @@ class RerankMethod:
     dba: int | None = None
     aqe: int | None = None
     k_reciprocal: int | None = None
+    geometric: int | None = None
 
     def __post_init__(self) -> None:
         for name, number in self._list_numbers().items():
@@ -71,6 +72,11 @@ class RerankMethod:
                 raise UsageError(f"{text!r} has the step {name} twice", "use each step once")
             numbers[name] = number
         return cls(**{name.replace("-", "_"): number for name, number in numbers.items()})
+
+    @property
+    def has_plain_similarities(self) -> bool:
+        """Whether the similarities of results are the cosines of the model."""
+        return self == RerankMethod(geometric=self.geometric)
 
     @property
     def width(self) -> int | None:

@@ -17,11 +17,12 @@ class Query:
     """A search for the images most similar to some examples.
 
     `k` is the number of results, None for all of them; the first `offset` results are left out. `min_similarity` is
-    a cosine. `exclude_self` leaves out images with the same bytes as an example. `where` is a filter on metadata.
-    `rerank` is a method such as `pca256+aqe5`, `none` for no re-ranking, None for the collection's default.
-    `prompts` are templates that texts are put into, at the place of `{}`; the vectors of several are averaged.
-    `backbone` names the model, None for the one indexed last; `weights` says where its weights are if they must be
-    loaded. `max_pixels` limits the pictures that are decoded, None for this machine's limit.
+    a cosine, `min_probability` a probability of the model's calibration. `exclude_self` leaves out images with the same
+    bytes as an example. `where` is a filter on metadata. `rerank` is a method such as `pca256+aqe5`, `none` for no
+    re-ranking, None for the collection's default. `prompts` are templates that texts are put into, at the place of
+    `{}`; the vectors of several are averaged. `backbone` names the model, None for the one indexed last; `weights` says
+    where its weights are if they must be loaded. `max_pixels` limits the pictures that are decoded, None for this
+    machine's limit.
 
     Raises `UsageError` on no example or a value out of range.
     """
@@ -30,6 +31,7 @@ class Query:
     k: int | None = 10
     offset: int = 0
     min_similarity: float = -1.0
+    min_probability: float | None = None
     exclude_self: bool = False
     where: str | None = None
     rerank: str | None = None
@@ -49,6 +51,9 @@ class Query:
         if not -1 <= self.min_similarity <= 1:
             problem = f"the minimum similarity is {self.min_similarity}"
             raise UsageError(problem, "it is a cosine: give a number from -1 to 1")
+        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
+            problem = f"the minimum probability is {self.min_probability}"
+            raise UsageError(problem, "give a number from 0 to 1")
 
     @property
     def pictures(self) -> tuple[Example, ...]:
@@ -67,6 +72,7 @@ class SearchOptions(TypedDict, total=False):
     k: int | None
     offset: int
     min_similarity: float
+    min_probability: float | None
     exclude_self: bool
     where: str | None
     rerank: str | None

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,22 @@ def resolve_example(example: Example, catalog: Catalog, stored: StoredModel, lim
     return ExampleContent(raw.digest, pixels=pixels)
 
 
+def fetch_example(example: Example, limits: ReadLimits) -> Example:
+    """Replace the web address of an example by its bytes, to use them twice. Raises `ImageError`, `UsageError`."""
+    if isinstance(example.picture, str) and is_url(example.picture):
+        return replace(example, picture=_read_remote(example.picture, limits), name=str(example))
+    return example
+
+
+def decode_example(example: Example, catalog: Catalog, limits: ReadLimits) -> DecodedImage:
+    """Decode the picture of an example at full size, or its crop.
+
+    Raises `ImageError`, `ImageNotFound`, `UsageError`.
+    """
+    raw = _read_example(example, catalog, limits)
+    return _crop_picture(decode_image(raw.data, raw.path, max_pixels=limits.max_pixels), example)
+
+
 def find_stored_view(image_id: int, catalog: Catalog) -> LiveView:
     """Find the original view of an image. Raises `ImageNotFound` if no image of that id has a file."""
     views = catalog.find_live_views([catalog.find_original_view(image_id) or 0])
@@ -131,8 +147,14 @@ def _read_example(example: Example, catalog: Catalog, limits: ReadLimits) -> Raw
             refuse_network([path])
         if not is_url(path):
             return read_raw_file(path, has_picture_extension=True, max_pixels=limits.max_pixels)
-        picture = fetch(path)
+        picture = _read_remote(path, limits)
     return RawFile(str(example), picture, compute_digest(picture), len(picture), 0)
+
+
+def _read_remote(address: str, limits: ReadLimits) -> bytes:
+    if limits.offline:
+        refuse_network([address])
+    return fetch(address)
 
 
 def _crop_square(raw: RawFile, example: Example, model: Model, max_pixels: int) -> Pixels:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from simsearch.images.augmentation import Transformation
+from simsearch.matching.evidence import Box
 from simsearch.text import replace_invalid_unicode
 
 _MAX_NOTEBOOK_HITS = 20
@@ -29,13 +30,60 @@ class View:
         return {"kind": self.kind, **self.parameters}
 
 
+Mark = Literal["same picture", "part of", "unverified"]
+"""`part of`: the query is a part of the hit, or the hit a part of the query."""
+
+
+@dataclass(frozen=True, slots=True)
+class HitVerification:
+    """The result of comparing a hit with the pixels of the query.
+
+    `kinds`, `n_inliers` and `agreement` are as in `matching.evidence.PairEvidence`. `whole` is the picture that shows
+    more, and `box` the part of it that the other one shows, as shares of its size; None if both show the same.
+    """
+
+    mark: Mark
+    kinds: tuple[str, ...] = ()
+    n_inliers: int = 0
+    agreement: float = 0.0
+    whole: Literal["query", "hit"] | None = None
+    box: Box | None = None
+
+    @property
+    def description(self) -> str:
+        """The mark in words that say which picture is a part of the other."""
+        if self.mark != "part of":
+            return self.mark
+        return "query is a part" if self.whole == "hit" else "part of the query"
+
+    @property
+    def hit_box(self) -> Box | None:
+        """The part of the hit that is the query; None where there is none to draw."""
+        return self.box if self.whole == "hit" else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verification as in the JSON of a hit."""
+        return {
+            "mark": self.mark,
+            "kinds": list(self.kinds),
+            "inliers": self.n_inliers,
+            "agreement": self.agreement,
+            "whole": self.whole,
+            "box": None if self.box is None else [round(edge, 4) for edge in self.box],
+        }
+
+
+UNVERIFIED = HitVerification("unverified")
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result: an image, represented by its most similar view. `paths` are all its files, `path` is the first.
 
     `similarity` is a cosine, rounded to six decimals. With a projection it is the cosine in the projected space, with
     query expansion the cosine to the expanded query. k-reciprocal re-ranking changes ranks but not similarities, so
-    similarities need not fall from rank to rank.
+    similarities need not fall from rank to rank. `probability` is that of the model's calibration; None without one.
+    `verification` is None unless the step `geometric` compared the hit with the query.
     """
 
     rank: int
@@ -44,10 +92,15 @@ class Hit:
     path: str
     paths: tuple[str, ...]
     view: View
+    probability: float | None = None
+    verification: HitVerification | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The hit as `simsearch query --json` prints it."""
-        return self._to_fields() | {"view": self.view.to_dict()}
+        """The hit as `simsearch query --json` prints it; probability and verification are left out if there is none."""
+        optional: dict[str, Any] = {} if self.probability is None else {"probability": self.probability}
+        if self.verification is not None:
+            optional["verification"] = self.verification.to_dict()
+        return self._to_fields() | optional | {"view": self.view.to_dict()}
 
     def to_api_dict(self) -> dict[str, Any]:
         """The hit as the HTTP API returns it: view parameters are an object, and paths are valid Unicode."""
@@ -55,6 +108,8 @@ class Hit:
             "path": replace_invalid_unicode(self.path),
             "paths": [replace_invalid_unicode(path) for path in self.paths],
             "view": {"kind": self.view.kind, "parameters": dict(self.view.parameters)},
+            "probability": self.probability,
+            "verification": None if self.verification is None else self.verification.to_dict(),
         }
 
     def _to_fields(self) -> dict[str, Any]:
@@ -72,7 +127,8 @@ class Answer:
     """The hits of a query, and the milliseconds that loading the model, embedding and searching took.
 
     `queries` are the labels of the examples, `model` is the model's fingerprint, `rerank` the method that ranked the
-    hits, `none` if there was none. `notes` are messages for the user.
+    hits, `none` if there was none. `notes` are messages for the user. `relation` says what the probability of a hit is
+    of, such as `of the same class`; empty without a calibration.
     """
 
     queries: tuple[str, ...]
@@ -82,6 +138,7 @@ class Answer:
     milliseconds: dict[str, float]
     notes: tuple[str, ...]
     rerank: str = "none"
+    relation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as `simsearch query --json` prints it; `rerank` and `notes` are left out where there are none."""
@@ -90,6 +147,7 @@ class Answer:
             "backbone": self.backbone,
             "model": self.model,
             **({"rerank": self.rerank} if self.rerank != "none" else {}),
+            **({"probability_of": self.relation} if self.relation else {}),
             "hits": [hit.to_dict() for hit in self.hits],
             "milliseconds": {stage: round(value, 2) for stage, value in self.milliseconds.items()},
             **({"notes": list(self.notes)} if self.notes else {}),
@@ -102,6 +160,7 @@ class Answer:
             "backbone": self.backbone,
             "model": self.model,
             "rerank": self.rerank,
+            "probability_of": self.relation,
             "hits": [hit.to_api_dict() for hit in self.hits],
             "milliseconds": {stage: round(value, 3) for stage, value in self.milliseconds.items()},
             "notes": list(self.notes),

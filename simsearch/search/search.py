@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import ImageError
-from simsearch.images.decode import Pixels, compute_default_max_pixels
+from simsearch.errors import ImageError, UsageError
+from simsearch.images.decode import DecodedImage, Pixels, compute_default_max_pixels
 from simsearch.index.protocol import Index, Searchable
 from simsearch.models.embedder import MIN_VECTOR_NORM, Embedder
 from simsearch.models.text.encoder import TextDirections, TextEncoder, encode_in_prompts
 from simsearch.rerank.method import RerankMethod
+from simsearch.search.calibration import ProbabilityCalibration
 from simsearch.search.examples import Example, combine_vectors
 from simsearch.search.known_views import KnownViews
 from simsearch.search.query import Query
-from simsearch.search.query_vectors import ExampleContent, ReadLimits, resolve_example
+from simsearch.search.query_vectors import ExampleContent, ReadLimits, decode_example, fetch_example, resolve_example
 from simsearch.search.ranking import RankingLimits
 from simsearch.search.reranking import QueryOrigin, RerankerCache
-from simsearch.search.results import Answer
+from simsearch.search.results import Answer, Hit
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.settings import build_calibration_name
+from simsearch.store.snapshot import open_snapshot
 
 if TYPE_CHECKING:
     from simsearch.filters import Condition, Sql
+
+PROBABILITY_DECIMALS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,10 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     compiled = _compile_filter(query, target)
     subset = _select_subset(reranker.index, target, compiled)
     read_limits = ReadLimits(query.max_pixels or compute_default_max_pixels(), query.weights.offline)
+    if target.method.geometric is not None:
+        pictures = tuple(fetch_example(example, read_limits) for example in pictures)
     contents = [resolve_example(example, target.catalog, stored, read_limits) for example in pictures]
+    compared = _decode_for_verification(query, pictures, target, read_limits)
     unknown = [content.pixels for content in contents if content.pixels is not None]
     embedder = target.open_embedder(np.stack(unknown)) if unknown else None
     timer.end_stage("load")
@@ -91,15 +99,24 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     if reranker.index.notes:  # an approximate index may miss even the views that the query was made of
         known = np.unique([content.view_id for content in contents if content.view_id is not None]).astype(np.int64)
         subset = KnownViews(subset, known, reranker.index.read_vectors, partial(_is_match, target, compiled))
-    limits = RankingLimits(query.k, query.min_similarity, excluded, query.offset)
-    hits = reranker.rank(query_vectors, origin, subset, limits)
+    calibration = _find_calibration(query, target, is_one=is_one)
+    limits = RankingLimits(query.k, _find_least_similarity(query, calibration), excluded, query.offset)
+    verified = _VerifiedRanking(compared, target, limits) if compared is not None else None
+    ranked = reranker.rank(query_vectors, origin, subset, limits if verified is None else verified.wider_limits)
     timer.end_stage("search")
-    notes = [*_list_notes(embedder, directions), *reranker.index.notes]
+    if verified is not None:
+        ranked = verified.select(ranked, read_limits.max_pixels)
+        timer.end_stage("verify")
+    hits = _add_probabilities(ranked, calibration)
+    notes = [*_list_notes(embedder, directions), *reranker.index.notes, *(verified.notes if verified else ())]
+    if not hits and calibration is not None and query.min_probability is not None and not query.offset:
+        nearest = reranker.rank(query_vectors, origin, subset, RankingLimits(1, excluded_digests=excluded))
+        notes += [_describe_nearest(hit) for hit in _add_probabilities(nearest, calibration)]
     if not hits and len(reranker.index) and not len(subset):
         notes.append(f"no image with a vector of {stored.model.backbone} matches the filter")
     return Answer(
         tuple(example.label for example in query.examples), stored.model.backbone, stored.fingerprint, tuple(hits),
-        timer.milliseconds, tuple(notes), str(target.method),
+        timer.milliseconds, tuple(notes), str(target.method), "" if calibration is None else calibration.relation,
     )  # fmt: skip
 
 
@@ -112,6 +129,76 @@ def _list_notes(embedder: Embedder | None, directions: Sequence[TextDirections])
         yield from embedder.notes
     for text in directions:
         yield from text.notes
+
+
+def _decode_for_verification(
+    query: Query, pictures: Sequence[Example], target: SearchTarget, limits: ReadLimits
+) -> DecodedImage | None:
+    """Decode the picture of a query whose method compares pixels. Raises `UsageError` if there is not exactly one."""
+    if target.method.geometric is None:
+        return None
+    if len(query.examples) != 1 or len(pictures) != 1 or pictures[0].weight < 0:
+        problem = "only the hits of one positive example picture can be verified"
+        raise UsageError(problem, "search with one picture, or leave out --verify and the step geometric")
+    return decode_example(pictures[0], target.catalog, limits)
+
+
+def _find_least_similarity(query: Query, calibration: ProbabilityCalibration | None) -> float:
+    if calibration is None or query.min_probability is None:
+        return query.min_similarity
+    return max(query.min_similarity, calibration.curve.find_similarity(query.min_probability))
+
+
+class _VerifiedRanking:
+    """The first hits of a query in their order after verification."""
+
+    def __init__(self, picture: DecodedImage, target: SearchTarget, limits: RankingLimits) -> None:
+        self._picture, self._target, self._limits = picture, target, limits
+        self._n = target.method.geometric or 0
+        n_hits = None if limits.k is None else max(self._n, limits.offset + limits.k)
+        self.wider_limits = replace(limits, k=n_hits, offset=0)
+        self.notes: tuple[str, ...] = ()
+
+    def select(self, hits: Sequence[Hit], max_pixels: int) -> list[Hit]:
+        """Verify the first hits, and select those that the query asks for."""
+        from simsearch.search.verification import verify_hits  # imports OpenCV, which only this step needs
+
+        with open_snapshot(self._target.catalog.folder) as snapshot:
+            ordered, n_unread = verify_hits(self._picture, hits, self._n, snapshot, max_pixels)
+        if n_unread:
+            self.notes = (f"{n_unread:,} hits could not be read or have changed, so they are not verified",)
+        end = None if self._limits.k is None else self._limits.offset + self._limits.k
+        return ordered[self._limits.offset : end]
+
+
+def _find_calibration(query: Query, target: SearchTarget, *, is_one: bool) -> ProbabilityCalibration | None:
+    """Find the calibration of the model, which holds for cosines of one example without re-ranking.
+
+    Raises `UsageError` if the query needs a probability that cannot be computed.
+    """
+    is_plain = is_one and target.method.has_plain_similarities
+    text = target.catalog.read_setting(build_calibration_name(target.stored.fingerprint)) if is_plain else None
+    if text is None and query.min_probability is not None:
+        if not is_plain:
+            problem = "a probability is known for one positive example without re-ranking only"
+            raise UsageError(problem, "search with one picture and --rerank none, or use --min-similarity")
+        problem = f"{target.stored.model.backbone} has no calibration in this collection"
+        raise UsageError(problem, f"run `simsearch calibrate --in {target.catalog.folder}` first")
+    return None if text is None else ProbabilityCalibration.from_json(text)
+
+
+def _add_probabilities(hits: Sequence[Hit], calibration: ProbabilityCalibration | None) -> list[Hit]:
+    if calibration is None or not hits:
+        return list(hits)
+    probabilities = calibration.curve.compute(np.array([hit.similarity for hit in hits])).tolist()
+    return [
+        replace(hit, probability=round(probability, PROBABILITY_DECIMALS))
+        for hit, probability in zip(hits, probabilities, strict=True)
+    ]
+
+
+def _describe_nearest(hit: Hit) -> str:
+    return f"nothing similar: the nearest image has a probability of {hit.probability} (cosine {hit.similarity:.4f})"
 
 
 def _compile_filter(query: Query, target: SearchTarget) -> tuple[Condition, Sql] | None:

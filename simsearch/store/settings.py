@@ -13,6 +13,11 @@ The triggers of migration 5 count changes only where a setting of this name exis
 """
 
 
+def build_calibration_name(fingerprint: str) -> str:
+    """The name of the setting with the calibration of a model, as JSON (see `search.calibration`)."""
+    return f"calibration {fingerprint}"
+
+
 def build_sync_record_name(fingerprint: str) -> str:
     """The name of the setting that records the last synchronization of a model's vectors with Milvus."""
     return f"{MILVUS} {fingerprint}"

@@ -304,7 +304,8 @@ class CatalogWriter(Catalog):
         )
 
     def forget_model(self, stored: StoredModel) -> None:
-        """Delete a model with its vectors, its runs, and the record of its rows in Milvus."""
+        """Delete a model with its vectors, its runs, its calibration, and the record of its rows in Milvus."""
+        self.write_setting(settings.build_calibration_name(stored.fingerprint), None)
         self.write_setting(settings.build_sync_record_name(stored.fingerprint), None)
         self._execute("DELETE FROM models WHERE id = ?", (stored.id,))
 

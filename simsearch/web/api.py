@@ -43,6 +43,7 @@ _WHERE = "Filter on the images, such as `width >= 800 and class = 'lamp'`."
 _CROP = "Crop of the first picture: x,y,w,h in px, or in fractions of its size."
 _TEXT = "What results should show: words with an ImageNet network, any text with a model that has a text tower."
 _UNLIKE_TEXT = "What results should not show."
+_PROBABILITY = "Leaves out less probable results; needs a model that `simsearch calibrate` has calibrated."
 _SELF = "Leave out images with the same content as a query picture."
 
 
@@ -100,6 +101,7 @@ async def search_by_id(
     k: ResultCount = 20,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Number of results to skip.")] = 0,
     min_similarity: Annotated[float, Query(ge=-1, le=1)] = -1.0,
+    min_probability: Annotated[float | None, Query(ge=0, le=1, description=_PROBABILITY)] = None,
     exclude_self: Annotated[bool, Query(description=_SELF)] = False,
     backbone: Annotated[str | None, Query(max_length=200)] = None,
     rerank: Rerank = "default",
@@ -108,7 +110,8 @@ async def search_by_id(
     engine = find_engine(request)
     query = build_query(
         engine.settings, id, unlike_id, text=text, unlike_text=unlike_text, crop=crop, where=where, k=k, offset=offset,
-        min_similarity=min_similarity, exclude_self=exclude_self, backbone=backbone, rerank=rerank,
+        min_similarity=min_similarity, min_probability=min_probability, exclude_self=exclude_self, backbone=backbone,
+        rerank=rerank,
     )  # fmt: skip
     return _to_json_response((await engine.search(query)).to_api_dict())
 
@@ -136,6 +139,7 @@ async def search(
     k: Annotated[int, Form(ge=1, le=MAX_RESULTS, description="Number of results.")] = 20,
     offset: Annotated[int, Form(ge=0, le=MAX_OFFSET, description="Number of results to skip.")] = 0,
     min_similarity: Annotated[float, Form(ge=-1, le=1)] = -1.0,
+    min_probability: Annotated[float | None, Form(ge=0, le=1, description=_PROBABILITY)] = None,
     exclude_self: Annotated[bool, Form(description=_SELF)] = False,
     backbone: Annotated[str | None, Form(max_length=200)] = None,
     rerank: Annotated[Rerank, Form()] = "default",
@@ -148,7 +152,8 @@ async def search(
     unlike: list[RequestPicture] = [await _read_upload(file) for file in unlike_image]
     query = build_query(
         engine.settings, [*like, *id], [*unlike, *unlike_id], text=text, unlike_text=unlike_text, crop=crop,
-        where=where, k=k, offset=offset, min_similarity=min_similarity, exclude_self=exclude_self, backbone=backbone,
+        where=where, k=k, offset=offset, min_similarity=min_similarity, min_probability=min_probability,
+        exclude_self=exclude_self, backbone=backbone,
         rerank=rerank,
     )  # fmt: skip
     return _to_json_response((await engine.search(query)).to_api_dict())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import numpy as np
 
 from simsearch.collection import Collection
 from simsearch.duplicates.options import Tier
+from simsearch.duplicates.rejections import join_pairs
 from simsearch.duplicates.results import DuplicateReport
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
@@ -199,6 +200,19 @@ class SearchEngine:
     async def find_duplicates(self, tier: Tier) -> BackgroundJob[DuplicateReport]:
         """Start the search for duplicates, or return the job that already runs or is done."""
         return await self.run_lookup(lambda collection: self._jobs.find_duplicates(collection, tier))
+
+    async def reject_duplicates(self, image_ids: Sequence[int]) -> None:
+        """Mark images as no duplicates of each other. Raises `UsageError`, `ImageNotFound` or a `CollectionError`."""
+        await self.run_lookup(lambda collection: self._jobs.reject_duplicates(collection, image_ids))
+
+    async def unreject_duplicates(self, image_ids: Sequence[int]) -> None:
+        """Undo `reject_duplicates`."""
+        await self.run_lookup(lambda _: self._jobs.unreject_duplicates(image_ids))
+
+    async def list_rejected_groups(self) -> list[list[int]]:
+        """List the ids of images that are marked as no duplicates of each other, connected ones together."""
+        pairs = await self.run_lookup(lambda collection: collection.catalog.list_rejected_pairs())
+        return join_pairs(pairs)
 
     async def draw_map(self) -> BackgroundJob[bytes]:
         """Start drawing the map, or return the job that already runs or is done."""

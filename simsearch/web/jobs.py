@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from simsearch.collection import Collection
-from simsearch.duplicates.options import DuplicateOptions, Tier
+from simsearch.duplicates.options import TIERS, DuplicateOptions, Tier
 from simsearch.duplicates.results import DuplicateReport
 from simsearch.models.weights import WeightsOptions
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
@@ -61,6 +61,30 @@ class BackgroundJobs:
             return opened.duplicates(options, backbone=self._settings.backbone, weights=weights, progress=progress)
 
         return self._submit(("duplicates", tier, *self._build_state_key(collection)), find)
+
+    def reject_duplicates(self, collection: Collection, image_ids: Sequence[int]) -> None:
+        """Mark images as no duplicates of each other. Finished reports stay, without the group of these images.
+
+        So the next page is there at once; a search starts again with the next change of the collection.
+
+        Raises `UsageError`, `ImageNotFound` or a `CollectionError`.
+        """
+        before = self._build_state_key(collection)
+        with Collection.open(self._settings.collection) as opened:
+            opened.reject_duplicates(image_ids)
+        after = self._build_state_key(collection)
+        with self._lock:
+            for tier in TIERS:
+                job = self._jobs.get(("duplicates", tier, *before))
+                if job is not None and job.is_done and job.future.exception() is None:
+                    kept: BackgroundJob[DuplicateReport] = BackgroundJob(Future())
+                    kept.future.set_result(_drop_group(job.result(), set(image_ids)))
+                    self._jobs[("duplicates", tier, *after)] = kept
+
+    def unreject_duplicates(self, image_ids: Sequence[int]) -> None:
+        """Forget that images are no duplicates of each other. Raises what `reject_duplicates` raises."""
+        with Collection.open(self._settings.collection) as opened:
+            opened.unreject_duplicates(image_ids)
 
     def draw_map(self, collection: Collection) -> BackgroundJob[bytes]:
         """Return the job that draws the map as an HTML page with links to this server, and start it if needed."""
@@ -119,3 +143,13 @@ class BackgroundJobs:
         """Remove a failed job, so that the next request tries again."""
         with self._lock:
             self._jobs.pop(key, None)
+
+
+def _drop_group(report: DuplicateReport, image_ids: set[int]) -> DuplicateReport:
+    """Drop the groups with more than one image whose images are all among these."""
+    groups = tuple(
+        group
+        for group in report.groups
+        if len(group.members) < 2 or not {member.image_id for member in group.members} <= image_ids
+    )
+    return replace(report, groups=groups)

@@ -24,7 +24,7 @@ class PageState:
     """A search in the URL of the page: query pictures and texts, a crop, filters, and the position in the results.
 
     `min_similarity` is a cosine; a value of 0 or less shows all results. `beside` is a second backbone whose results
-    are shown side by side.
+    are shown side by side. `verify` compares the first results with the pixels of the query.
     """
 
     like: tuple[PictureRef, ...] = ()
@@ -36,13 +36,15 @@ class PageState:
     min_similarity: float = -1.0
     backbone: str = ""
     beside: str = ""
+    verify: bool = False
     offset: int = 0
 
     @classmethod
     def parse(cls, parameters: Iterable[tuple[str, str]]) -> Self:
         """Parse the names and values of a URL's query string. Raises `UsageError`."""
         pictures: dict[str, list[PictureRef]] = {"like": [], "unlike": []}
-        single = dict.fromkeys(("text", "unlike_text", "crop", "where", "min", "backbone", "beside", "from"), "")
+        names = ("text", "unlike_text", "crop", "where", "min", "backbone", "beside", "verify", "from")
+        single = dict.fromkeys(names, "")
         for name, value in parameters:
             if name in pictures:
                 pictures[name].append(_parse_picture(value))
@@ -57,8 +59,8 @@ class PageState:
         return cls(
             like=tuple(dict.fromkeys(pictures["like"])), unlike=tuple(dict.fromkeys(pictures["unlike"])),
             text=single["text"], unlike_text=single["unlike_text"], crop=single["crop"], where=single["where"],
-            min_similarity=_parse_min_similarity(single["min"]),
-            backbone=single["backbone"], beside=single["beside"], offset=_parse_offset(single["from"]),
+            min_similarity=_parse_min_similarity(single["min"]), backbone=single["backbone"], beside=single["beside"],
+            verify=single["verify"] == "1", offset=_parse_offset(single["from"]),
         )  # fmt: skip
 
     @property
@@ -82,8 +84,10 @@ class PageState:
             "where": state.where,
             "min": min_similarity,
             "backbone": state.backbone,
+            "beside": state.beside,
+            "verify": "1" if state.verify else "",
+            "from": str(state.offset or ""),
         }
-        single |= {"beside": state.beside, "from": str(state.offset or "")}
         parameters = state._list_pictures() + [(name, value) for name, value in single.items() if value]
         return "/" + ("?" + urllib.parse.urlencode(parameters, safe=",") if parameters else "")
 

@@ -11,9 +11,9 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from simsearch.collection import Collection
@@ -31,15 +31,25 @@ from simsearch.web.login import render_response
 from simsearch.web.middleware import IMAGE_POLICY
 from simsearch.web.page_state import PageState, PictureRef
 from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, RequestPicture, build_query
-from simsearch.web.tiles import ImageTile, add_other_ranks, build_group_tiles, build_hit_tiles, sample_tiles
+from simsearch.web.tiles import (
+    ImageTile,
+    add_other_ranks,
+    build_group_tiles,
+    build_hit_tiles,
+    build_tiles,
+    sample_tiles,
+)
 
 RESULTS_PER_PAGE = 48
 _MAX_RELATED = 12
-_MAX_GROUPS = 100
+_GROUPS_PER_PAGE = 60
+_IDS_PATTERN = re.compile(r"[0-9]{1,18}(,[0-9]{1,18}){1,999}")
 _QUERY_SIDE_PX = 640
 _UPLOAD_CACHE_CONTROL = "private, max-age=3600"
 
 _NO_RESULTS: dict[str, Any] = {"answers": [], "pictures": [], "crop": None, "has_more": False, "error": None}
+
+_GroupOffset = Annotated[int, Query(ge=0, le=10_000_000)]
 
 router = APIRouter(include_in_schema=False)
 
@@ -133,19 +143,61 @@ async def image_page(request: Request, image_id: ImageId) -> Response:
 
 
 @router.get("/duplicates")
-async def duplicates_page(request: Request, tier: Tier = "near") -> Response:
-    """Show the groups of duplicates, or the progress of the search for them."""
+async def duplicates_page(
+    request: Request,
+    tier: Tier = "near",
+    start: _GroupOffset = 0,
+    rejected: Annotated[str, Query(max_length=20_000)] = "",
+) -> Response:
+    """Show the groups of duplicates from a position on, or the progress of the search for them.
+
+    `rejected` are the ids of the group that was just rejected, for a button that undoes it.
+    """
     engine = find_engine(request)
     job = await engine.find_duplicates(tier)
     if not job.is_done:
         return await _render_page(request, "progress.html.j2", heading="Looking for duplicates", job=job)
     report = job.result()
-    groups = report.groups[:_MAX_GROUPS]
+    groups = report.groups[start : start + _GROUPS_PER_PAGE]
     tiles = await engine.run_image_work(lambda: [build_group_tiles(engine.folder, group) for group in groups])
     return await _render_page(
         request, "duplicates.html.j2", report=report, groups=list(zip(groups, tiles, strict=True)), tier=tier,
-        titles=TIER_TITLES, state=PageState(),
+        titles=TIER_TITLES, state=PageState(), start=start, groups_per_page=_GROUPS_PER_PAGE,
+        rejected=rejected if _IDS_PATTERN.fullmatch(rejected) else "",
     )  # fmt: skip
+
+
+@router.get("/duplicates/rejected")
+async def rejected_page(request: Request, start: _GroupOffset = 0) -> Response:
+    """Show the images that were marked as no duplicates of each other, to undo it."""
+    engine = find_engine(request)
+    rejected = await engine.list_rejected_groups()
+    shown = rejected[start : start + _GROUPS_PER_PAGE]
+    tiles = await engine.run_image_work(lambda: [build_tiles(engine.folder, image_ids) for image_ids in shown])
+    groups = [(",".join(map(str, ids)), some) for ids, some in zip(shown, tiles, strict=True)]
+    return await _render_page(
+        request, "rejected.html.j2", groups=groups, n_groups=len(rejected), titles=TIER_TITLES, state=PageState(),
+        start=start, groups_per_page=_GROUPS_PER_PAGE,
+    )  # fmt: skip
+
+
+@router.post("/duplicates/rejections")
+async def change_rejections(
+    request: Request,
+    ids: Annotated[str, Form(max_length=20_000, pattern=f"^{_IDS_PATTERN.pattern}$")],
+    action: Annotated[Literal["reject", "unreject"], Form()],
+    tier: Annotated[Tier, Form()] = "near",
+    start: Annotated[int, Form(ge=0, le=10_000_000)] = 0,
+) -> Response:
+    """Mark the images of a group as no duplicates of each other, or undo it, and show the groups again."""
+    engine, image_ids = find_engine(request), [int(part) for part in ids.split(",")]
+    parameters = {"tier": tier, "start": str(start)}
+    if action == "reject":
+        await engine.reject_duplicates(image_ids)
+        parameters["rejected"] = ids
+    else:
+        await engine.unreject_duplicates(image_ids)
+    return RedirectResponse(f"/duplicates?{urllib.parse.urlencode(parameters, safe=',')}", 303)
 
 
 @router.get("/map")
@@ -194,12 +246,13 @@ async def _render_page(request: Request, template: str, status: int = 200, **val
 
 async def _search(state: PageState, engine: SearchEngine, backbone: str) -> Answer:
     like = [_load_example(picture, engine) for picture in state.like]
+    is_single = len(state.like) == 1 and not (state.unlike or state.text or state.unlike_text)
     query = build_query(
         engine.settings, like, [_load_example(picture, engine) for picture in state.unlike],
         text=[state.text] if state.text else (), unlike_text=[state.unlike_text] if state.unlike_text else (),
         crop=state.crop or None, where=state.where, k=RESULTS_PER_PAGE, offset=state.offset,
         min_similarity=state.min_similarity, exclude_self=all(isinstance(picture, int) for picture in like),
-        backbone=backbone,
+        backbone=backbone, rerank="geometric" if state.verify and is_single else "default",
     )  # fmt: skip
     return await engine.search(query)
 

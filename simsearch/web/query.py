@@ -18,8 +18,9 @@ MAX_ID = 2**63 - 1
 MAX_WHERE_LENGTH = 2_000
 MAX_TEXT_LENGTH = 1_000
 
-Rerank = Literal["default", "none", "aqe5"]
-"""Re-ranking methods of requests. `default` is the collection's; the others need no preparation and no disk space."""
+Rerank = Literal["default", "none", "aqe5", "geometric"]
+"""Re-ranking methods of requests. `default` is the collection's; the others need no preparation and no disk space.
+`geometric` compares the first 100 results with the query picture, which takes seconds."""
 
 RequestPicture = int | tuple[str, bytes]
 """A picture in a request: the id of a stored image, or a name and the bytes of a file."""
@@ -37,6 +38,7 @@ def build_query(
     k: int = 20,
     offset: int = 0,
     min_similarity: float = -1.0,
+    min_probability: float | None = None,
     exclude_self: bool = False,
     backbone: str | None = None,
     rerank: Rerank = "default",
@@ -60,6 +62,7 @@ def build_query(
         k=k,
         offset=offset,
         min_similarity=min_similarity,
+        min_probability=min_probability,
         exclude_self=exclude_self,
         where=where or None,
         backbone=backbone or settings.backbone,

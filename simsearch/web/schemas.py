@@ -24,6 +24,17 @@ class ViewDocument(BaseModel):
     parameters: dict[str, Any] = Field(description="Parameters of the augmentation; empty for the original.")
 
 
+class VerificationDocument(BaseModel):
+    """The comparison of a hit with the pixels of the query, by `rerank=geometric`."""
+
+    mark: str = Field(description="`same picture`, `part of` or `unverified`")
+    kinds: list[str] = Field(description="How the two pictures differ.")
+    inliers: int = Field(description="Local features that fit the alignment.")
+    agreement: float = Field(description="Share of the compared parts that agree, from 0 to 1.")
+    whole: str | None = Field(description="`query` or `hit`: the picture that shows more.")
+    box: list[float] | None = Field(description="Left, top, right, bottom of the part in it, as shares of its size.")
+
+
 class HitDocument(BaseModel):
     """An image in the result."""
 
@@ -33,6 +44,10 @@ class HitDocument(BaseModel):
     path: str = Field(description="The image's first file.")
     paths: list[str] = Field(description="All files with this content.")
     view: ViewDocument
+    probability: float | None = Field(
+        description="Probability of the relation that `probability_of` names; null without a calibration."
+    )
+    verification: VerificationDocument | None = Field(description="Null unless `rerank` is `geometric`.")
 
 
 class AnswerDocument(BaseModel):
@@ -42,6 +57,7 @@ class AnswerDocument(BaseModel):
     backbone: str
     model: str
     rerank: str
+    probability_of: str = Field(description="Such as `of the same class`; empty without a calibration.")
     hits: list[HitDocument]
     milliseconds: dict[str, float]
     notes: list[str]

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simsearch.duplicates.results import DuplicateGroup
-from simsearch.search.results import Answer
+from simsearch.search.results import Answer, HitVerification
 from simsearch.store.snapshot import StoredImage, open_snapshot
 from simsearch.web.images import read_stored_images
+
+LIKELY = 0.5
+"""The probability from which a hit is shown as likely; less likely ones are grayed."""
 
 _N_SAMPLE_TILES = 48
 _MAX_IN_GROUP = 24
@@ -21,7 +24,9 @@ class ImageTile:
     """An image in a grid. `aspect` is its width / height in tenths, clipped to what the grid can lay out.
 
     `variant` describes the augmentation of the most similar view, `rank_beside` is the rank under the other backbone;
-    both are empty or 0 where they do not apply.
+    both are empty or 0 where they do not apply. `probability` is that of the hit, None without a calibration.
+    `verification` is that of the hit, None where it was not compared; `width` and `height` are those of the
+    image in px.
     """
 
     image_id: int
@@ -33,6 +38,15 @@ class ImageTile:
     similarity: float = 0.0
     variant: str = ""
     rank_beside: int = 0
+    probability: float | None = None
+    verification: HitVerification | None = None
+    width: int = 1
+    height: int = 1
+
+    @property
+    def is_unlikely(self) -> bool:
+        """Whether the hit is more likely wrong than right."""
+        return self.probability is not None and self.probability < LIKELY
 
 
 def sample_tiles(folder: Path) -> list[ImageTile]:
@@ -42,11 +56,23 @@ def sample_tiles(folder: Path) -> list[ImageTile]:
     return [_build_tile(images[image_id]) for image_id in sorted(images)]
 
 
+def build_tiles(folder: Path, image_ids: Sequence[int]) -> list[ImageTile]:
+    """Build the tiles of images by id; those that were removed are left out."""
+    images = read_stored_images(folder, image_ids[:_MAX_IN_GROUP])
+    return [_build_tile(images[image_id]) for image_id in image_ids if image_id in images]
+
+
 def build_hit_tiles(folder: Path, answer: Answer) -> list[ImageTile]:
     """Build the tiles of the hits; images that were removed in the meantime are left out."""
     images = read_stored_images(folder, [hit.image_id for hit in answer.hits])
     return [
-        _build_tile(images[hit.image_id], hit.rank, hit.similarity, hit.view.description)
+        replace(
+            _build_tile(images[hit.image_id], hit.rank, hit.similarity, hit.view.description),
+            probability=hit.probability,
+            verification=hit.verification,
+            width=max(1, images[hit.image_id].width),
+            height=max(1, images[hit.image_id].height),
+        )
         for hit in answer.hits
         if hit.image_id in images
     ]

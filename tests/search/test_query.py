@@ -56,7 +56,11 @@ def test_the_json_of_the_api_has_every_field():
         "backbone": "mobilenet_v2",
         "model": "1f",
         "rerank": "none",
-        "hits": [FIELDS | {"view": {"kind": "augmented", "parameters": PARAMETERS}}],
+        "probability_of": "",
+        "hits": [
+            FIELDS
+            | {"view": {"kind": "augmented", "parameters": PARAMETERS}, "probability": None, "verification": None}
+        ],
         "milliseconds": {"load": 1.235},
         "notes": [],
     }

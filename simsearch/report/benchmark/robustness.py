@@ -57,10 +57,10 @@ def build_robustness_grid(benchmark: BenchmarkResult) -> RobustnessGrid:
     columns = [RobustnessColumn(model, count) for model, counts in views.items() for count in (None, *sorted(counts))]
     changes = dict.fromkeys((result.kind, result.strength) for result in results)
     cells = {(result.model, result.kind, result.strength): result for result in results}
-    return RobustnessGrid(tuple(changes), tuple(columns), _name_models(benchmark, list(views)), cells)
+    return RobustnessGrid(tuple(changes), tuple(columns), name_models(benchmark, list(views)), cells)
 
 
-def _name_models(benchmark: BenchmarkResult, models: list[str]) -> dict[str, str]:
+def name_models(benchmark: BenchmarkResult, models: list[str]) -> dict[str, str]:
     """Name models by backbone, and by precision too where a backbone has several."""
     rows = {row.model: row for row in benchmark.rows}
     backbones = [row.backbone for row in rows.values()]

@@ -17,7 +17,7 @@ from simsearch.report.benchmark.findings import (
     select_extreme_classes,
     summarize_benchmark,
 )
-from simsearch.report.benchmark.robustness import ImageChange, RobustnessGrid, build_robustness_grid
+from simsearch.report.benchmark.robustness import ImageChange, RobustnessGrid, build_robustness_grid, name_models
 from simsearch.report.format import format_number, format_parameter_count, format_score
 from simsearch.text import format_size
 
@@ -109,6 +109,11 @@ class BenchmarkView:
     def other_metrics(self) -> tuple[str, ...]:
         """The metrics after the main one."""
         return tuple(metric for metric in self.benchmark.metrics if metric != MAIN_METRIC)
+
+    @property
+    def open_set_names(self) -> dict[str, str]:
+        """The display names of the models with open-set figures, by fingerprint, in the order of measurement."""
+        return name_models(self.benchmark, list(dict.fromkeys(result.model for result in self.benchmark.open_set)))
 
     @property
     def is_compared(self) -> bool:

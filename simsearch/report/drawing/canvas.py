@@ -13,6 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageOps
 from simsearch.errors import ImageError, UsageError
 from simsearch.files import replace_output_file
 from simsearch.images.thumbnails import read_small_image
+from simsearch.matching.evidence import Box
 from simsearch.report.drawing.fonts import draw_line, measure_text
 from simsearch.text import clean_text
 
@@ -25,6 +26,7 @@ Position = tuple[int, int]
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 _JPEG_QUALITY = 92
 _MIN_SIDE_FOR_MESSAGE_PX = 120
+_BOX_WIDTH_PX, _BOX, _BOX_EDGE = 3, "#ffd23f", "#20262c"
 
 
 class Canvas:
@@ -89,8 +91,11 @@ def make_extension_error(file: str | os.PathLike[str], advice: str = "") -> Usag
     return UsageError(problem, advice or "use .png, .jpg or .webp")
 
 
-def frame_picture(path: str, side_px: int) -> Image.Image:
-    """Fit an image file into the middle of a square; a gray square when it cannot be read."""
+def frame_picture(path: str, side_px: int, box: Box | None = None) -> Image.Image:
+    """Fit an image file into the middle of a square; a gray square when it cannot be read.
+
+    `box` is a part of the picture to outline, as shares of its size.
+    """
     try:
         whole = read_small_image(path, side_px)
     except ImageError:
@@ -100,7 +105,16 @@ def frame_picture(path: str, side_px: int) -> Image.Image:
         return empty
     fitted = ImageOps.contain(whole, (side_px, side_px), Image.Resampling.LANCZOS)
     square = Image.new("RGB", (side_px, side_px), FRAME)
-    square.paste(fitted, ((side_px - fitted.width) // 2, (side_px - fitted.height) // 2))
+    left, top = (side_px - fitted.width) // 2, (side_px - fitted.height) // 2
+    square.paste(fitted, (left, top))
+    if box is not None:
+        across, down = fitted.width - 1, fitted.height - 1
+        corners = (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
+        draw = ImageDraw.Draw(square)
+        draw.rectangle(corners, outline=_BOX_EDGE, width=_BOX_WIDTH_PX + 2)
+        draw.rectangle(
+            [corners[0] + 1, corners[1] + 1, corners[2] - 1, corners[3] - 1], outline=_BOX, width=_BOX_WIDTH_PX
+        )
     return square
 
 

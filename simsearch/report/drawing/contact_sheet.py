@@ -18,7 +18,7 @@ from simsearch.report.drawing.canvas import (
     frame_picture,
     shorten_to_width,
 )
-from simsearch.search import Hit
+from simsearch.search.results import UNVERIFIED, Hit
 from simsearch.text import shorten_path
 
 _CELL_PX = 200
@@ -91,8 +91,11 @@ def _draw_text_query(canvas: Canvas, text: str, backbone: str, position: Positio
 def _draw_hit(canvas: Canvas, hit: Hit, position: Position) -> None:
     left, top = position
     below = top + _CELL_PX
-    canvas.paste(frame_picture(hit.path, _CELL_PX), position)
+    box = None if hit.verification is None else hit.verification.hit_box
+    canvas.paste(frame_picture(hit.path, _CELL_PX, box), position)
     canvas.draw_bar((left, below + 3), hit.similarity, _CELL_PX, height_px=3)
     canvas.draw_text((left, below + 12), f"{hit.similarity:.3f}", 16, INK)
     canvas.draw_text((left + _CELL_PX, below + 14), f"{hit.rank}", 13, FAINT, anchor="ra")
+    if hit.verification is not None and hit.verification != UNVERIFIED:
+        canvas.draw_text((left + 58, below + 14), hit.verification.description, 13, ACCENT)
     canvas.draw_name((left, below + 34), shorten_path(hit.path), 13, _CELL_PX)

@@ -1,0 +1,108 @@
+"""The duplicates pages: groups in pages, rejecting a group, undoing it, and the list of what was rejected."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from simsearch import Collection
+from simsearch.duplicates.rejections import join_pairs
+from simsearch.web.settings import ServerSettings
+from tests.conftest import HISTOGRAM, draw_picture
+from tests.support import oneshot
+from tests.web.conftest import serving
+
+REJECTIONS = "/duplicates/rejections"
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen drawn pictures, and three of them recompressed."""
+    home = tmp_path_factory.mktemp("album")
+    for seed in range(16):
+        file = draw_picture(home / "photos" / f"picture_{seed:02}.png", seed)
+        if seed < 3:
+            with Image.open(file) as image:
+                image.convert("RGB").save(file.with_suffix(".jpg"), quality=92)
+    oneshot.ingest(home / "ix", [home / "photos"], HISTOGRAM)
+    return home / "ix"
+
+
+@pytest.fixture(scope="module")
+def page(album: Path) -> Iterator[httpx.Client]:
+    with (
+        serving(ServerSettings(collection=str(album), port=0)) as address,
+        httpx.Client(base_url=address, headers={"Origin": address}, timeout=120, follow_redirects=True) as client,
+    ):
+        yield client
+
+
+def read_page(page: httpx.Client, path: str = "/duplicates") -> str:
+    """The page once the search is done."""
+    deadline = time.monotonic() + 120
+    while "Looking for duplicates" in (text := page.get(path).text):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return text
+
+
+def list_groups(text: str) -> list[str]:
+    return re.findall(
+        r'name="ids" value="([0-9,]+)"[^\n]*\n +<button name="action" value="(?:reject|unreject)">[NR]', text
+    )
+
+
+def test_a_group_is_rejected_at_once_undone_and_listed(page: httpx.Client, album: Path):
+    before = list_groups(read_page(page))
+    assert len(before) == 3
+    answer = page.post(REJECTIONS, data={"ids": before[0], "action": "reject", "tier": "near"})
+    assert answer.status_code == 200
+    assert "Looking for duplicates" not in answer.text  # no new search
+    assert list_groups(answer.text) == before[1:]
+    assert f'name="ids" value="{before[0]}"' in answer.text  # to undo it
+    with Collection.open(album) as collection:
+        assert len(collection.catalog.list_rejected_pairs()) == 1
+    listed = page.get("/duplicates/rejected").text
+    assert list_groups(listed) == [before[0]]
+    assert "1 group of images" in listed
+    page.post(REJECTIONS, data={"ids": before[0], "action": "unreject", "tier": "near"})
+    assert list_groups(read_page(page)) == before
+    assert "No group was rejected." in page.get("/duplicates/rejected").text
+
+
+@pytest.mark.parametrize("ids", ["", "3", "a,b", "1,2;3", "1,,2", "1,999999"])
+def test_ids_that_are_no_group_are_refused_and_change_nothing(page: httpx.Client, album: Path, ids: str):
+    answer = page.post(REJECTIONS, data={"ids": ids, "action": "reject", "tier": "near"})
+    assert answer.status_code in (404, 422)
+    with Collection.open(album) as collection:
+        assert collection.catalog.list_rejected_pairs() == set()
+
+
+def test_another_site_cannot_reject(page: httpx.Client):
+    data = {"ids": "1,2", "action": "reject", "tier": "near"}
+    assert page.post(REJECTIONS, data=data, headers={"Origin": "https://example.org"}).status_code == 403
+
+
+def test_a_position_after_the_last_group_is_an_empty_page_with_a_way_back(page: httpx.Client):
+    read_page(page)
+    text = page.get("/duplicates", params={"start": 60}).text
+    assert list_groups(text) == []
+    assert 'href="/duplicates?tier=near&amp;start=0"' in text or 'href="/duplicates?tier=near&start=0"' in text
+    assert page.get("/duplicates", params={"start": -1}).status_code == 422
+
+
+def test_a_text_in_the_address_that_is_no_list_of_ids_is_not_shown(page: httpx.Client):
+    read_page(page)
+    assert "alert(1)" not in page.get("/duplicates", params={"rejected": "<script>alert(1)</script>"}).text
+
+
+def test_pairs_that_share_an_image_are_one_group():
+    assert join_pairs([(1, 2), (5, 9), (2, 3), (3, 4)]) == [[5, 9], [1, 2, 3, 4]]
+    assert join_pairs([(1, 2), (3, 4), (2, 3)]) == [[1, 2, 3, 4]]
+    assert join_pairs([]) == []
