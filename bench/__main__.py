@@ -20,7 +20,7 @@ PARTS = (
     "quality",
     "words",
     "evaluation",
-    "duplicates",
+    "copies",
     "serve",
     "scale",
 )

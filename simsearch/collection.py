@@ -467,14 +467,15 @@ class Collection:
     ) -> DuplicateReport:
         """Find groups of files with the same bytes, edited copies of one picture, or near duplicates. Deletes nothing.
 
-        Raises `UnreadableFile` when the picture files cannot be read, or a `ModelError`.
+        `weights` are not used any more: no picture is embedded. Raises `UnreadableFile` when the picture files cannot
+        be read.
         """
         from simsearch.duplicates.options import DuplicateOptions
         from simsearch.duplicates.search import search_duplicates
 
         return search_duplicates(
             self.catalog, self._indexes, self._find_model(backbone), options=question or DuplicateOptions(),
-            order=weights or WeightsOptions(), progress=progress,
+            progress=progress,
         )  # fmt: skip
 
     @_run_alone

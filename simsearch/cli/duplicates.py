@@ -30,7 +30,7 @@ from simsearch.errors import UsageError
 from simsearch.text import format_size
 
 if TYPE_CHECKING:
-    from simsearch.duplicates.results import DuplicateGroup, DuplicateReport
+    from simsearch.duplicates.results import DuplicateGroup, DuplicateReport, GroupMember, MemberFile
 
 TierName = Literal["exact", "near", "similar"]
 KeepRuleName = Literal["largest", "oldest", "newest", "shortest-path"]
@@ -54,7 +54,8 @@ def duplicates(
         typer.Option(
             "--false-positive-rate",
             metavar="X",
-            help="Accepted fraction of images with a wrong near duplicate. Default: 0.001.",
+            help="No effect any more: edited copies are verified by a fixed rule.",
+            hidden=True,
         ),
     ] = None,
     min_similarity: Annotated[
@@ -91,10 +92,10 @@ def duplicates(
 ) -> None:
     """Find duplicate images in a collection, and suggest which files to keep. Nothing is ever deleted.
 
-    The threshold of near duplicates is measured on the collection's own images, with edited copies of some of them. A
-    pair counts only if the pixels of both images match when aligned. A file is suggested for removal only if the kept
-    file has everything that it has; links and files with several names never are. With --reject or --unreject nothing
-    is searched.
+    Edited copies (re-encoded, resized, mirrored, rotated, cropped, other tones, overlays) are found among the nearest
+    images and verified by their pixels. Results are kept: a later search compares only new images. A file is suggested
+    for removal only if the kept file has everything that it has; links and files with several names never are. With
+    --reject or --unreject nothing is searched.
 
     Example:  simsearch duplicates --in indexes/photos --out duplicates.html --out move.sh
     """
@@ -183,10 +184,7 @@ def _print_report(report: DuplicateReport) -> None:
     size = report.freed_bytes
     print_line(" ".join(summarize_duplicates(report)) + (f" That would free {format_size(size)}." if size else ""))
     if measured := report.calibration:
-        print_line(
-            f"near: cosine of at least {measured.near_similarity:.3f} and matching pixels; at most "
-            f"{measured.false_positive_rate:.2%} of images get a wrong duplicate, as estimated"
-        )
+        print_line(f"similar: cosine of at least {measured.similar_similarity:.3f}")
 
 
 def _print_group(number: int, group: DuplicateGroup) -> None:
@@ -197,7 +195,7 @@ def _print_group(number: int, group: DuplicateGroup) -> None:
     lines = [
         f"   {_SUGGESTION_LABELS[file.action]:<8} {member.similarity:.3f}  "
         f"{f'{member.width} x {member.height}':>13}  {format_size(member.size_bytes):>9}  {format_path(file.path)}"
-        f"{f'  ({file.reason})' if file.reason else ''}"
+        f"{_format_remarks(member, file)}"
         for member in group.members
         for file in member.files
     ]
@@ -205,3 +203,9 @@ def _print_group(number: int, group: DuplicateGroup) -> None:
         print_line(line)
     if len(lines) > _MAX_FILES_SHOWN:
         print_line(f"   and {len(lines) - _MAX_FILES_SHOWN:,} more files")
+
+
+def _format_remarks(member: GroupMember, file: MemberFile) -> str:
+    """How a copy differs, and the reason of the suggestion."""
+    remarks = [text for text in (member.copy_text, file.reason) if text]
+    return f"  ({'; '.join(remarks)})" if remarks else ""

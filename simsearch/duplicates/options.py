@@ -24,10 +24,10 @@ KEEP_RULES: tuple[KeepRule, ...] = get_args(KeepRule)
 class DuplicateOptions:
     """What to search for.
 
-    All tiers up to `down_to` are searched. `false_positive_rate` is the accepted share of images that get a wrong
-    `near` duplicate. `min_similarity` is the lower limit of `similar`; None sets the limit so that the share
-    `similar_share` of the images has a different picture above it. `seed` selects the images of the calibration.
-    `max_pixels` limits the pictures that are decoded; None is the limit of this machine.
+    All tiers up to `down_to` are searched. `min_similarity` is the lower limit of `similar`; None sets the limit so
+    that the share `similar_share` of the images has a different picture above it. `seed` selects the images that this
+    is measured on. `max_pixels` limits the pictures that are decoded; None is the limit of this machine.
+    `false_positive_rate` has no effect any more: pairs are verified by a fixed rule (`matching.verification`).
 
     Raises `UsageError` on a value out of range.
     """

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simsearch.duplicates.thumbnails import read_image
+from simsearch.duplicates.pictures import read_image
 from simsearch.store.snapshot import StoredImage
 
 _COLOR_SIDE_PX = 64

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simsearch.duplicates.options import DuplicateOptions, Tier
+from simsearch.duplicates.pairs import CopyPair
+from simsearch.matching.evidence import Box, CopyKind
 
 Action = Literal["keep", "remove", "look"]
 
@@ -21,10 +23,46 @@ class MemberFile:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberCopy:
+    """How an image of a group differs from another one, `of_image`.
+
+    `kind` is the most important of the `kinds` (`matching.evidence.CopyKind`). `whole_image` is the one that shows
+    more, and `box` the part of it that the other one shows, as shares of its sides: left, top, right, bottom.
+    `n_inliers` and `agreement` are as in `PairEvidence`, `hash_distance` as in `CopyPair`.
+    """
+
+    of_image: int
+    kind: CopyKind
+    kinds: tuple[CopyKind, ...]
+    whole_image: int
+    box: Box
+    n_inliers: int
+    agreement: float
+    hash_distance: int | None
+
+    @classmethod
+    def from_pair(cls, pair: CopyPair, image_id: int) -> MemberCopy:
+        """What a pair says about one of its images."""
+        evidence = pair.evidence
+        return cls(
+            of_image=pair.find_other(image_id),
+            kind=evidence.kind,
+            kinds=evidence.kinds,
+            whole_image=pair.whole_id,
+            box=evidence.box,
+            n_inliers=evidence.n_inliers,
+            agreement=evidence.agreement,
+            hash_distance=pair.hash_distance,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GroupMember:
     """An image of a group with all its files, the file to keep first; upright size in px, size of one file in bytes.
 
-    `similarity` is the cosine to the first member of the group.
+    `similarity` is the cosine to the first member of the group. `copy` says how a copy differs from another image of
+    the group: from the first one if they were compared. It is None for the first image and in the tiers `exact` and
+    `similar`.
     """
 
     image_id: int
@@ -33,11 +71,23 @@ class GroupMember:
     height: int
     size_bytes: int
     similarity: float
+    copy: MemberCopy | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The paths of the files."""
         return tuple(file.path for file in self.files)
+
+    @property
+    def copy_text(self) -> str:
+        """How the image differs from another one, such as `crop of image 12, mirrored`; empty without a copy."""
+        if (copy := self.copy) is None:
+            return ""
+        other = f"image {copy.of_image}"
+        kinds = [kind for kind in copy.kinds if kind != "crop of"]
+        if "crop of" not in copy.kinds:
+            return f"{', '.join(kinds)}; compared with {other}"
+        return ", ".join([f"crop of {other}" if copy.whole_image == copy.of_image else f"contains {other}", *kinds])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,60 +149,28 @@ class DuplicateGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class EditRecall:
-    """The recall of one kind of edit: the share above the similarity threshold, and the share that is found."""
-
-    edit: str
-    close: float
-    found: float
-
-
-@dataclass(frozen=True, slots=True)
 class Calibration:
-    """Thresholds measured on the collection's own pictures, and the error rates to expect.
+    """The threshold of the tier `similar`, measured on the vectors of the collection.
 
-    Pairs from `near_similarity` on are compared as `near`, pairs from `similar_similarity` on are `similar`. A near
-    pair must also align with a likeness of `least_likeness`. `n_edited` images were edited to measure the recalls. For
-    `n_compared` images the nearest *different* picture was found: the share `close_share` of these lies above
-    `near_similarity`. The estimated share `overlaid_share` of different pictures aligns nevertheless. The product is
-    the expected rate of false positives.
+    Pairs from `similar_similarity` on are similar. For `n_compared` images the nearest different picture was found.
     """
 
-    near_similarity: float
     similar_similarity: float
-    least_likeness: float
-    n_edited: int
     n_compared: int
-    close_share: float
-    overlaid_share: float
-    recalls: tuple[EditRecall, ...]
-
-    @property
-    def false_positive_rate(self) -> float:
-        """The expected share of images with a wrong `near` duplicate."""
-        return self.close_share * self.overlaid_share
-
-    @property
-    def recall(self) -> float:
-        """The expected share of edited pictures that are found, averaged over the kinds of edits."""
-        return sum(recall.found for recall in self.recalls) / max(1, len(self.recalls))
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration as in the JSON report."""
-        return {
-            **dataclasses.asdict(self),
-            "false_positive_rate": self.false_positive_rate,
-            "recall": self.recall,
-        }
+        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateReport:
     """The groups: exact, near, similar, each sorted by the id of the image to keep.
 
-    `calibration` is None if there are fewer than two images or if only `exact` was requested. `n_images` images with a
-    vector of the model were compared. `unread` are files that are gone or were changed since they were indexed; they
-    are in no group. `seconds` is the time of each stage.
+    `pairs` are the verified pairs of copies; further pairs of a group follow from these. `n_compared` pairs were
+    compared by this search; the results of earlier ones are kept in the catalog. `calibration` is None unless `similar`
+    was requested. `n_images` images have a vector of the model. `unread` are files that are gone or were changed since
+    they were indexed; they are in no group. `seconds` is the time of each stage.
     """
 
     options: DuplicateOptions
@@ -161,6 +179,8 @@ class DuplicateReport:
     n_images: int
     unread: tuple[str, ...]
     seconds: dict[str, float]
+    pairs: tuple[CopyPair, ...] = ()
+    n_compared: int = 0
 
     def select_tier(self, tier: Tier) -> tuple[DuplicateGroup, ...]:
         """Select the groups of one tier."""
@@ -184,6 +204,8 @@ class DuplicateReport:
             "groups": [{"group": number, **group.to_dict()} for number, group in enumerate(self.groups, start=1)],
             "removable": len(self.removable_paths),
             "freed_bytes": self.freed_bytes,
+            "pairs": [pair.to_dict() for pair in self.pairs],
+            "compared_pairs": self.n_compared,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "unread": list(self.unread),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},

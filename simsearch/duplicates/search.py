@@ -10,25 +10,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from simsearch.duplicates.alignment import MIN_LIKENESS
 from simsearch.duplicates.calibration import calibrate
-from simsearch.duplicates.calibration_samples import CalibrationInputs
+from simsearch.duplicates.candidates import NeighborSearch
+from simsearch.duplicates.copy_groups import build_copy_groups
+from simsearch.duplicates.copy_search import CopySearch
 from simsearch.duplicates.file_states import read_file_state
 from simsearch.duplicates.grouping import build_stars
 from simsearch.duplicates.keep_rules import Candidate, suggest_actions
 from simsearch.duplicates.options import DuplicateOptions, Tier
+from simsearch.duplicates.pairs import CopyPair
 from simsearch.duplicates.picture_evidence import PictureEvidence
-from simsearch.duplicates.results import DuplicateGroup, DuplicateReport, GroupMember, MemberFile
+from simsearch.duplicates.renditions import RenditionCache
+from simsearch.duplicates.results import DuplicateGroup, DuplicateReport, GroupMember, MemberCopy, MemberFile
 from simsearch.duplicates.similarity_graph import OriginalVectors, RejectedPairs, build_similarity_graph
-from simsearch.duplicates.thumbnails import AlignmentThumbnails
-from simsearch.errors import ImageNotFound, ModelError, UsageError
+from simsearch.errors import ImageNotFound, UnreadableFile, UsageError
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.index.exact import ExactIndex
-from simsearch.index.protocol import IndexBackend
-from simsearch.models.embedder import Embedder
-from simsearch.models.weights import WeightsOptions
+from simsearch.index.protocol import IndexBackend, Searchable
 from simsearch.store.catalog import Catalog, StoredModel
-from simsearch.store.embedders import open_stored_model
 from simsearch.store.snapshot import Snapshot, StoredImage, open_snapshot
 from simsearch.store.writer import CatalogWriter
 
@@ -41,11 +40,11 @@ ImagePairs = Collection[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class SearchedModel:
-    """A model of the collection: its vectors, and a function that opens it to embed pictures."""
+    """A model of the collection: its vectors, and its index, perhaps approximate, to search for neighbors."""
 
     stored: StoredModel
-    index: ExactIndex
-    open_embedder: Callable[[], Embedder]
+    vectors: ExactIndex
+    index: Searchable
 
 
 @dataclass(slots=True)
@@ -54,7 +53,6 @@ class _DuplicateSearch:
 
     options: DuplicateOptions
     snapshot: Snapshot
-    thumbnails: AlignmentThumbnails
     evidence: PictureEvidence
     rejected: ImagePairs
     progress: StageProgress
@@ -71,22 +69,13 @@ class _DuplicateSearch:
 
 
 def search_duplicates(
-    catalog: Catalog, cache: IndexBackend, stored: StoredModel, *,
-    options: DuplicateOptions, order: WeightsOptions, progress: StageProgress,
-) -> DuplicateReport:  # fmt: skip
+    catalog: Catalog, cache: IndexBackend, stored: StoredModel, *, options: DuplicateOptions, progress: StageProgress
+) -> DuplicateReport:
     """Search a collection for duplicates with one of its models. Rejected pairs never share a group.
 
-    Raises what `find_duplicates` raises, and `ModelError` for a model with imported vectors unless only `exact` is
-    requested.
+    Raises what `find_duplicates` raises.
     """
-    if stored.model.runtime == "imported" and options.down_to != "exact":
-        problem = f"the vectors of {stored.model.backbone} were imported, so it cannot embed edited pictures"
-        raise ModelError(problem, "name another --backbone, or search for exact duplicates only (--tier exact)")
-    model = SearchedModel(
-        stored,
-        cache.open_exact_index(stored.fingerprint),
-        lambda: open_stored_model(stored, catalog, order, for_throughput=True),
-    )
+    model = SearchedModel(stored, cache.open_exact_index(stored.fingerprint), cache.open_index(stored.fingerprint))
     return find_duplicates(catalog, model, options, rejected=catalog.list_rejected_pairs(), progress=progress)
 
 
@@ -103,26 +92,28 @@ def find_duplicates(
     `rejected` are pairs of image ids that never share a group. An image is in one group only: one with edits is in no
     similar group, and the exact copies of an image are in the group of its edits or of its similar images.
 
-    Raises `UnreadableFile` if the pictures cannot be read, or a `ModelError`; neither if only `exact` is requested.
+    Raises `UnreadableFile` if none of the pictures to compare can be read; not if only `exact` is requested.
     """
     with open_snapshot(catalog.folder) as snapshot:
         max_pixels = options.max_pixels or compute_default_max_pixels()
-        thumbnails = AlignmentThumbnails(snapshot, max_pixels)
-        search = _DuplicateSearch(options, snapshot, thumbnails, PictureEvidence(max_pixels), rejected, progress)
-        originals = OriginalVectors.from_index(model.index, *snapshot.list_original_ids(model.stored.id))
-        calibration, groups = None, list[DuplicateGroup]()
+        search = _DuplicateSearch(options, snapshot, PictureEvidence(max_pixels), rejected, progress)
+        originals = OriginalVectors.from_index(model.vectors, *snapshot.list_original_ids(model.stored.id))
+        calibration, groups, pairs, n_compared = None, list[DuplicateGroup](), list[CopyPair](), 0
         if options.down_to != "exact" and len(originals) > 1:
-            with search.time_stage("calibrate"):
-                inputs = CalibrationInputs(originals, snapshot, thumbnails, model.open_embedder())
-                calibration = calibrate(inputs, options)
-            groups += _find_near(search, originals, calibration.near_similarity)
+            pairs, n_compared = _find_copies(search, model, originals, max_pixels)
+            copies = build_copy_groups(pairs, set(rejected))
+            groups += _describe_copies(search, originals, copies, pairs)
             if options.down_to == "similar":
+                with search.time_stage("calibrate"):
+                    calibration = calibrate(originals, copies, options)
                 others = originals.select(np.flatnonzero(~np.isin(originals.image_ids, _list_image_ids(groups))))
                 groups += _find_similar(search, others, calibration.similar_similarity)
         with search.time_stage("exact"):
             groups = [*_find_exact(search, set(_list_image_ids(groups))), *groups]
-        unread = tuple(sorted(search.unread | set(thumbnails.unread.values())))
-        return DuplicateReport(options, tuple(groups), calibration, len(originals), unread, search.seconds)
+        return DuplicateReport(
+            options, tuple(groups), calibration, len(originals), tuple(sorted(search.unread)), search.seconds,
+            tuple(sorted(pairs, key=lambda pair: pair.key)), n_compared,
+        )  # fmt: skip
 
 
 def reject(writer: CatalogWriter, image_ids: Sequence[int]) -> int:
@@ -168,20 +159,50 @@ def _find_exact(search: _DuplicateSearch, grouped: Collection[int]) -> list[Dupl
     return [group for group in groups if group is not None]
 
 
-def _find_near(search: _DuplicateSearch, originals: OriginalVectors, min_similarity: float) -> list[DuplicateGroup]:
-    """Find groups whose members match one center, by the model and by pixel alignment."""
-    rejections = RejectedPairs(originals, search.rejected)
-    with search.time_stage("link") as progress:
-        graph = build_similarity_graph(originals, min_similarity, rejections, progress)
-    ids = originals.image_ids
+def _find_copies(
+    search: _DuplicateSearch, model: SearchedModel, originals: OriginalVectors, max_pixels: int
+) -> tuple[list[CopyPair], int]:
+    """Find the verified pairs of copies, and count the pairs compared now. Raises `UnreadableFile`."""
+    views = search.snapshot.catalog.list_view_numbers(model.stored.id)
+    order = np.argsort(originals.image_ids)
+    at = np.clip(np.searchsorted(originals.image_ids[order], views[:, 1]), 0, len(order) - 1)
+    positions = np.where(originals.image_ids[order[at]] == views[:, 1], order[at], -1)
+    n_views = 1 + model.stored.augmentation.n_views
+    neighbors = NeighborSearch(model.index, views[:, 0], positions, n_views)
+    renditions = RenditionCache(max_pixels)
+    copies = CopySearch(search.snapshot, model.stored.id, originals, neighbors, renditions, max_pixels)
+    pairs, comparer = copies.run(search.time_stage)
+    if len(renditions.unread) == len(originals):
+        path = min(renditions.unread.values())
+        problem = "none of the pictures can be read: they are missing or were changed since they were indexed"
+        raise UnreadableFile(path, problem, "index the pictures at their current location, then search again")
+    search.unread.update(renditions.unread.values())
+    return [pair for pair in pairs if renditions.unread.keys().isdisjoint(pair.key)], comparer.n_compared
 
-    def check(pairs: Sequence[tuple[int, int]]) -> list[bool]:
-        id_pairs = [(int(ids[center]), int(ids[other])) for center, other in pairs]
-        likenesses = search.thumbnails.measure_likenesses(id_pairs)
-        return [bool(is_same) for is_same in likenesses >= MIN_LIKENESS]  # False for NaN, of unreadable pictures
 
-    with search.time_stage("compare"):
-        return _build_groups(search, "near", originals, build_stars(originals, graph, rejections, check))
+def _describe_copies(
+    search: _DuplicateSearch, originals: OriginalVectors, copies: Sequence[Sequence[int]], pairs: Sequence[CopyPair]
+) -> list[DuplicateGroup]:
+    """Build the near groups, and say of each member how it differs from the first or from another member."""
+    position_of = {int(image_id): position for position, image_id in enumerate(originals.image_ids)}
+    stars = [[position_of[image_id] for image_id in group] for group in copies]
+    groups = _build_groups(search, "near", originals, stars)
+    pairs_of: dict[int, list[CopyPair]] = {}
+    for pair in pairs:
+        for image_id in pair.key:
+            pairs_of.setdefault(image_id, []).append(pair)
+    return [replace(group, members=_add_copies(group.members, pairs_of)) for group in groups]
+
+
+def _add_copies(members: Sequence[GroupMember], pairs_of: Mapping[int, Sequence[CopyPair]]) -> tuple[GroupMember, ...]:
+    first, own = members[0].image_id, {member.image_id for member in members}
+    described = []
+    for member in members[1:]:
+        inner = [pair for pair in pairs_of.get(member.image_id, ()) if own.issuperset(pair.key)]
+        best = max(inner, key=lambda pair: (first in pair.key, pair.evidence.agreement), default=None)
+        copy = None if best is None else MemberCopy.from_pair(best, member.image_id)
+        described.append(replace(member, copy=copy))
+    return (members[0], *described)
 
 
 def _find_similar(search: _DuplicateSearch, originals: OriginalVectors, min_similarity: float) -> list[DuplicateGroup]:

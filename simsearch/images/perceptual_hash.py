@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _SIDE_PX, _N_FREQUENCIES = 32, 8
+_ALL_BITS = 2**64 - 1
 
 
 class PictureHashes(NamedTuple):
@@ -30,6 +31,11 @@ def compute_hashes(image: Image.Image) -> PictureHashes:
     frequencies = transform @ np.asarray(small, np.float32) @ transform.T
     signs = np.where(np.arange(_N_FREQUENCIES) % 2, -1, 1).astype(np.float32)
     return PictureHashes(_pack_bits(frequencies), _pack_bits(frequencies * signs))
+
+
+def measure_hash_distance(a: PictureHashes, b: PictureHashes) -> int:
+    """Count the different bits of the hashes of two pictures, or of one and the mirror image of the other if fewer."""
+    return min(((one ^ b.upright) & _ALL_BITS).bit_count() for one in a)
 
 
 def _pack_bits(frequencies: NDArray[np.float32]) -> int:

@@ -22,7 +22,7 @@ MIN_VOTES = 5
 
 MIN_INLIERS = 6
 
-_N_SAMPLED, _N_SEARCHED = 250, 700
+_N_SAMPLED, _N_SEARCHED = 250, 500
 _SAMPLE_RATIO, _MAX_RATIO = 0.80, 0.86
 _MIN_HOMOGRAPHY_INLIERS, _MIN_GAIN = 12, 1.15
 _MAX_SHAPE_CHANGE = 3.0
@@ -48,10 +48,11 @@ PLAIN_ALIGNMENTS = (Alignment(np.eye(3), 0), Alignment(MIRROR, 0))
 """The whole pictures as they are, and one of them mirrored."""
 
 
-def align_by_features(a: PictureRendition, b: PictureRendition) -> Iterator[Alignment]:
-    """Find the maps that the local features support: upright or rotated, then mirrored."""
+def align_by_features(a: PictureRendition, b: PictureRendition, *, try_mirrored: bool = True) -> Iterator[Alignment]:
+    """Find the maps that the local features support: upright or rotated, then mirrored if wanted."""
     yield from _fit(a.features, b.features, a, b, np.eye(3))
-    yield from _fit(a.mirrored_features, b.features, a, b, MIRROR)
+    if try_mirrored:
+        yield from _fit(a.mirrored_features, b.features, a, b, MIRROR)
 
 
 def _fit(

@@ -28,7 +28,8 @@ class PairEvidence:
     `kinds` are all differences, the most important first. `n_inliers` counts the local features that fit the geometric
     model; 0 where the pictures were compared as they are. `agreement` is the share of the compared blocks with detail
     that show the same, in [0, 1]. `whole` is the picture that shows more, and `box` the part of it that the other
-    one shows. `rotation_deg` is the rotation from a to b, in (-180, 180].
+    one shows. `rotation_deg` is the rotation from a to b, in (-180, 180]. `overlap` is the share of the other picture
+    that lies in the whole.
     """
 
     kinds: tuple[CopyKind, ...]
@@ -37,6 +38,7 @@ class PairEvidence:
     whole: Side
     box: Box
     rotation_deg: float
+    overlap: float = 1.0
 
     @property
     def kind(self) -> CopyKind:
@@ -59,4 +61,18 @@ class PairEvidence:
             "whole": self.whole,
             "box": [round(edge, 4) for edge in self.box],
             "rotation_deg": round(self.rotation_deg, 1),
+            "overlap": round(self.overlap, 4),
         }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PairEvidence:
+        """The inverse of `to_dict`, but for rounding."""
+        return cls(
+            kinds=tuple(values["kinds"]),
+            n_inliers=values["inliers"],
+            agreement=values["agreement"],
+            whole=values["whole"],
+            box=(values["box"][0], values["box"][1], values["box"][2], values["box"][3]),
+            rotation_deg=values["rotation_deg"],
+            overlap=values["overlap"],
+        )

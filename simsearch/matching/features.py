@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simsearch.images.decode import DecodedImage, Pixels
+from simsearch.images.perceptual_hash import PictureHashes, compute_hashes
 from simsearch.matching.opencv import detect_features
 
 RENDITION_PIXELS = 64_000
@@ -37,13 +38,14 @@ class PictureRendition:
     """A small rendition of a picture, about 150 kB with its features.
 
     `width` and `height` are the full size of the picture in px, `gray` (h, w) is the rendition with about
-    `RENDITION_PIXELS` pixels, `colors` (8, 8, 3) are mean colours.
+    `RENDITION_PIXELS` pixels, `colors` (8, 8, 3) are mean colours, `hashes` the perceptual hashes.
     """
 
     width: int
     height: int
     gray: Pixels
     colors: Pixels
+    hashes: PictureHashes
 
     @functools.cached_property
     def features(self) -> LocalFeatures:
@@ -64,4 +66,4 @@ def render_for_matching(picture: DecodedImage) -> PictureRendition:
     size = (max(_MIN_SIDE_PX, round(image.width * factor)), max(_MIN_SIDE_PX, round(image.height * factor)))
     gray = image.convert("L").resize(size, Image.Resampling.BILINEAR)
     colors = image.resize((_COLOR_SIDE_PX, _COLOR_SIDE_PX), Image.Resampling.BOX)
-    return PictureRendition(picture.width, picture.height, np.asarray(gray), np.asarray(colors))
+    return PictureRendition(picture.width, picture.height, np.asarray(gray), np.asarray(colors), compute_hashes(image))

@@ -64,10 +64,9 @@ def match_descriptors(a: Pixels, b: Pixels) -> tuple[NDArray[np.int64], NDArray[
     """Match each descriptor of `a` (n, 32) to its nearest in `b`: rows in a, rows in b, ratio to the second nearest."""
     if len(a) < 2 or len(b) < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    pairs = _get_matcher().knnMatch(a, b, k=2)
-    rows = np.array([(best.queryIdx, best.trainIdx) for best, _ in pairs], np.int64)
-    ratios = np.array([best.distance / max(second.distance, 1.0) for best, second in pairs], np.float32)
-    return rows[:, 0], rows[:, 1], ratios
+    distances, rows = cv2.batchDistance(a, b, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=2)
+    ratios = distances[:, 0] / np.maximum(distances[:, 1], 1)
+    return np.arange(len(a)), rows[:, 0].astype(np.int64), ratios.astype(np.float32)
 
 
 def fit_affine(a: Floats, b: Floats) -> tuple[NDArray[np.float64] | None, int]:
@@ -135,11 +134,3 @@ def _get_detectors() -> tuple[cv2.ORB, ...]:
         )
     detectors: tuple[cv2.ORB, ...] = _local.detectors
     return detectors
-
-
-def _get_matcher() -> cv2.BFMatcher:
-    """The matcher of this thread."""
-    if not hasattr(_local, "matcher"):
-        _local.matcher = cv2.BFMatcher(cv2.NORM_HAMMING)
-    matcher: cv2.BFMatcher = _local.matcher
-    return matcher

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from simsearch.images.perceptual_hash import measure_hash_distance
 from simsearch.matching.alignment import PLAIN_ALIGNMENTS, Alignment, Matrix, align_by_features
 from simsearch.matching.evidence import Box, CopyKind, PairEvidence, Side
 from simsearch.matching.features import PictureRendition
@@ -26,6 +28,9 @@ MIN_AGREEMENT_OF_FEW = 0.8
 MIN_CLOSE_AGREEMENT, MIN_CLOSE_SHARE, MIN_COHERENCE = 0.4, 0.9, 0.68
 """Under an overlay: the least share of blocks that agree closely, its share of `agreement`, and the coherence."""
 
+MAX_PLAIN_HASH_DISTANCE = 24
+"""The most bits of the hashes, of 64, that differ between pictures that are compared as they are."""
+
 _MIN_DETAILED = 24
 _FEW_INLIERS = 40
 _SURE_AGREEMENT = 0.95
@@ -39,10 +44,13 @@ _MAX_GAIN_CHANGE, _MAX_OFFSET, _MAX_CHROMA_CHANGE = 0.15, 8.0, 5.0
 _MAX_SIZE_CHANGE = 0.02
 
 
-def verify_pair(a: PictureRendition, b: PictureRendition) -> PairEvidence | None:
-    """Compare two pictures: the evidence that they are copies of one picture, or None."""
+def verify_pair(a: PictureRendition, b: PictureRendition, *, try_mirrored: bool = True) -> PairEvidence | None:
+    """Compare two pictures: the evidence that they are copies of one picture, or None.
+
+    Without `try_mirrored`, which halves the time, a mirrored part of a picture is not found; a whole mirrored one is.
+    """
     best: tuple[Alignment, PixelComparison, Side] | None = None
-    for alignment in _propose_alignments(a, b):
+    for alignment in _propose_alignments(a, b, try_mirrored):
         is_part_a = abs(np.linalg.det(alignment.to_b[:2, :2])) <= 1
         whole: Side = "b" if is_part_a else "a"
         frame, other, from_frame = (a, b, alignment) if is_part_a else (b, a, alignment.invert())
@@ -51,17 +59,19 @@ def verify_pair(a: PictureRendition, b: PictureRendition) -> PairEvidence | None
             compared = max(compared, compare_pixels(frame, other, from_frame, refine=True), key=_rate)
         if _is_copy(compared, a, b, alignment) and (best is None or _rate(compared) > _rate(best[1])):
             best = (alignment, compared, whole)
-        if best is not None and _rate(best[1]) >= _SURE_AGREEMENT:
+        if best is not None and (best[0].n_inliers or _rate(best[1]) >= _SURE_AGREEMENT):
             break
     return None if best is None else _describe(a, b, *best)
 
 
-def _propose_alignments(a: PictureRendition, b: PictureRendition) -> Iterator[Alignment]:
-    yield from PLAIN_ALIGNMENTS
+def _propose_alignments(a: PictureRendition, b: PictureRendition, try_mirrored: bool) -> Iterator[Alignment]:
+    """Propose the whole pictures as they are, unless their hashes differ too much, then what features support."""
+    if measure_hash_distance(a.hashes, b.hashes) <= MAX_PLAIN_HASH_DISTANCE:
+        yield from PLAIN_ALIGNMENTS
     if a.width * a.height <= b.width * b.height:  # a crop's features are all in the whole, but not the reverse
-        yield from align_by_features(a, b)
+        yield from align_by_features(a, b, try_mirrored=try_mirrored)
     else:
-        yield from (alignment.invert() for alignment in align_by_features(b, a))
+        yield from (alignment.invert() for alignment in align_by_features(b, a, try_mirrored=try_mirrored))
 
 
 def _rate(compared: PixelComparison) -> float:
@@ -109,12 +119,12 @@ def _describe(
     part, other = (a, b) if whole == "b" else (b, a)
     box = _bound(map_points(compared.to_other, CORNERS))
     rotation_deg = _measure_rotation(alignment.to_b, a, b)
-    evidence = PairEvidence((), alignment.n_inliers, compared.agreement, whole, box, rotation_deg)
-    is_mirrored = np.linalg.det(compared.to_other[:2, :2]) < 0
-    kinds = list(_list_kinds(part, other, compared, evidence, is_mirrored=bool(is_mirrored)))
-    return PairEvidence(
-        tuple(kinds) or ("re-encoded",), alignment.n_inliers, compared.agreement, whole, box, rotation_deg
+    evidence = PairEvidence(
+        (), alignment.n_inliers, compared.agreement, whole, box, rotation_deg, overlap=compared.overlap
     )
+    is_mirrored = bool(np.linalg.det(compared.to_other[:2, :2]) < 0)
+    kinds = tuple(_list_kinds(part, other, compared, evidence, is_mirrored=is_mirrored))
+    return replace(evidence, kinds=kinds or ("re-encoded",))
 
 
 def _list_kinds(

@@ -36,8 +36,8 @@ _EXTENSIONS = (".html", ".csv", ".json", ".sh")
 TIER_TITLES: dict[Tier, str] = {"exact": "Identical files", "near": "Edited copies", "similar": "Similar images"}
 TIER_DESCRIPTIONS: dict[Tier, str] = {
     "exact": "Files with the same bytes. Any of them can be kept.",
-    "near": "The same image, saved again, resized, mirrored, slightly cropped, rotated or brightened: its features are "
-    "close, and its pixels match when the images are aligned.",
+    "near": "The same image, saved again, resized, mirrored, cropped, rotated, with other tones or partly covered: the "
+    "pixels agree when the images are aligned.",
     "similar": "Different images that look much the same, such as a burst of shots. Only exact copies of one of them "
     "could go.",
 }

@@ -134,6 +134,6 @@ def test_evidence_as_json():
     evidence = PairEvidence(("crop of", "tone"), 31, 0.98765, "b", (0.1, 0.2, 0.5, 0.6), 1.234)
     assert evidence.to_dict() == {
         "kind": "crop of", "kinds": ["crop of", "tone"], "inliers": 31, "agreement": 0.9877, "whole": "b",
-        "box": [0.1, 0.2, 0.5, 0.6], "rotation_deg": 1.2,
+        "box": [0.1, 0.2, 0.5, 0.6], "rotation_deg": 1.2, "overlap": 1.0,
     }  # fmt: skip
     assert evidence.box_share == pytest.approx(0.16)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simsearch.duplicates.options import DuplicateOptions
-from simsearch.duplicates.results import Calibration, DuplicateGroup, DuplicateReport, EditRecall, GroupMember
+from simsearch.duplicates.results import Calibration, DuplicateGroup, DuplicateReport, GroupMember, MemberFile
 from simsearch.evaluation.results import BenchmarkResult
 from simsearch.report.benchmark.writer import write_report
 from simsearch.report.duplicates import DuplicatesContext, write_duplicates
@@ -94,12 +94,13 @@ def test_the_page_of_duplicates_loads_without_an_error_or_a_request_and_fits_a_t
     folder = tmp_path / "photos"
     names = ('<img src=x onerror=alert(1)>"&.png', "a_name_without_any_place_to_break_it_" * 4 + ".png", "plain.png")
     paths = [str(draw_picture(folder / f"{seed}.png", seed).rename(folder / name)) for seed, name in enumerate(names)]
-    members = tuple(GroupMember(number, (path,), 48, 48, 900, 0.9) for number, path in enumerate(paths, start=1))
+    files = tuple(MemberFile(path, "keep", "the largest") for path in paths)
+    members = tuple(GroupMember(number, (file,), 48, 48, 900, 0.9) for number, file in enumerate(files, start=1))
     groups = (
-        DuplicateGroup("exact", (GroupMember(1, tuple(paths), 48, 48, 900, 1.0),)),
+        DuplicateGroup("exact", (GroupMember(1, files, 48, 48, 900, 1.0),)),
         DuplicateGroup("near", members * 3),
     )
-    calibration = Calibration(0.8, 0.6, 0.965, 100, 300, 0.01, 0.005, (EditRecall("mirrored", 1.0, 0.97),))
+    calibration = Calibration(similar_similarity=0.6, n_compared=300)
     report = DuplicateReport(DuplicateOptions(), groups, calibration, 3, (), {"exact": 0.1})
     page = tmp_path / "duplicates.html"
     write_duplicates(report, DuplicatesContext(str(folder), "builtin", "builtin-0123", "simsearch duplicates"), page)
