@@ -27,7 +27,7 @@ from simsearch.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from simsearch.evaluation.results import BenchmarkResult
+    from simsearch.evaluation.results import BenchmarkResult, TextScores
 
 ProtocolName = Literal["leave-one-out", "ukbench"]
 
@@ -110,6 +110,18 @@ def benchmark(
     robustness: Annotated[
         int, typer.Option("--robustness", metavar="N", help="Measure robustness with edits of N images; 0: do not.")
     ] = 100,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="labels|FILE",
+            help="Measure text queries too: the labels as texts, or a CSV file with the columns text and path.",
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", metavar="TEMPLATE", help="A template for the texts: 'a photo of a {}'. Repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of samples, intervals and tests.")] = 0,
     into: Annotated[
         str | None,
@@ -155,6 +167,8 @@ def benchmark(
         methods=tuple(dict.fromkeys(RerankMethod.parse(text) for text in reranks or DEFAULT_METHODS)),
         n_queries=sample,
         n_robustness=robustness,
+        text=text,
+        prompts=tuple(prompt or ()),
         seed=seed,
         max_pixels=to_pixels(megapixels),
         command=format_command_line(),
@@ -200,6 +214,16 @@ def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -
         print_line(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
     console = Console()
     console.print(build_terminal_table(result, console.width))
+    for scores in result.texts:
+        print_line(_describe_text_scores(scores))
     for sentence in summarize_benchmark(result):
         print_line(sentence)
     print_line(f"Report: {written.page}" if written else "Write the full report with --out DIR.")
+
+
+def _describe_text_scores(scores: TextScores) -> str:
+    from simsearch.report.format import format_metric, format_score
+
+    values = ", ".join(f"{format_metric(name)} {format_score(value)}" for name, value in scores.scores.items())
+    unknown = f"; {len(scores.unknown):,} unknown texts are left out" if scores.unknown else ""
+    return f"{scores.n_texts:,} text queries with {scores.model}: {values}{unknown}"

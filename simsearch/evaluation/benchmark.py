@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simsearch.errors import UsageError
 from simsearch.evaluation.comparison import build_row, compare_rows, measure_cost, name_rows
 from simsearch.evaluation.embedding import TaskVectors, Vectors, find_embedded_digests, list_images, load_vectors
 from simsearch.evaluation.inputs import BenchmarkInputs, update_collection
@@ -23,12 +24,15 @@ from simsearch.evaluation.results import (
     DatasetSummary,
     OpenSetResult,
     RobustnessResult,
+    TextScores,
 )
 from simsearch.evaluation.robustness import measure_robustness, sample_positions
 from simsearch.evaluation.scoring import list_metrics, score
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
+from simsearch.evaluation.text_queries import build_text_queries, score_texts
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.machine import describe_machine, list_versions
+from simsearch.models.text.loader import open_text_encoder
 from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import Catalog, StoredModel
 
@@ -57,6 +61,7 @@ def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = No
         queries=run.task.labeled_queries,
         rows=tuple(compare_rows(name_rows(rows), spec.seed)),
         robustness=tuple(robustness),
+        texts=tuple(run.texts),
         n_robustness_images=run.n_perturbed,
         open_set=tuple(run.open_set),
         notes=tuple(dict.fromkeys((*notes, *run.notes))),
@@ -85,6 +90,7 @@ class _BenchmarkRun:
         self._models = [by_fingerprint[model] for model in models]
         self.notes: list[str] = []
         self.open_set: list[OpenSetResult] = []
+        self.texts: list[TextScores] = []
         digests = set.intersection(*(find_embedded_digests(catalog, stored) for stored in self._models))
         images = [image for image in list_images(catalog, inputs.files) if image.digest in digests]
         used = {path for image in images for path in image.paths}
@@ -92,6 +98,7 @@ class _BenchmarkRun:
         self._excluded_files = (*broken, *inputs.unreadable)
         task = spec.label_source.build_task(images, spec.source, query_images=inputs.queries, unreadable=broken)
         self.task = task if spec.n_queries is None else sample_queries(task, spec.n_queries, spec.seed)
+        self._text_queries = () if spec.text is None else build_text_queries(spec.text, self.task, spec.source)
         self._perturbed = sample_positions(len(self.task.images), spec.n_robustness, spec.seed)
         self.n_perturbed = len(self._perturbed)
 
@@ -127,6 +134,7 @@ class _BenchmarkRun:
         view_counts = sorted(set(spec.view_counts))
         speeds = probe.measure_speeds([image.paths[0] for image in task.images], view_counts)
         self.notes += probe.notes
+        self._measure_texts(stored, vectors.originals)
         rows = []
         for n_views in view_counts:
             for method in spec.methods:
@@ -142,6 +150,19 @@ class _BenchmarkRun:
         robustness, n_perturbed = measure_robustness(probe, task.images, vectors, self._perturbed, view_counts)
         self.n_perturbed = min(self.n_perturbed, n_perturbed)
         return rows, robustness
+
+    def _measure_texts(self, stored: StoredModel, vectors: Vectors) -> None:
+        """Measure text-to-image retrieval with a model; a note says where it answers no texts."""
+        model = stored.model
+        if not self._text_queries:
+            return
+        name = model.backbone if model.precision == "f32" else f"{model.backbone} {model.precision}"
+        self._callbacks.on_stage(f"ranking texts with {name}")
+        try:
+            encoder = open_text_encoder(model, WeightsOptions(offline=True))
+            self.texts.append(score_texts(name, self._text_queries, encoder, vectors, self._spec.prompts))
+        except UsageError as error:
+            self.notes.append(f"no text queries with {name}: {error.problem}")
 
 
 def _load_query_vectors(task: RetrievalTask, vectors: TaskVectors, probe: ModelProbe) -> Vectors:

@@ -66,7 +66,7 @@ def group_by_folder(files: Sequence[str], source: str) -> LabelGroups:
     Folders without an image are listed as exclusions.
     """
     root = find_root(source, files)
-    labels = {file: parts[0] for file in files if len(parts := _make_relative(file, root).split("/")) > 1}
+    labels = {file: parts[0] for file in files if len(parts := make_relative(file, root).split("/")) > 1}
     empty = []
     if os.path.isdir(source):
         folders = (entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
@@ -91,10 +91,10 @@ def group_by_pattern(files: Sequence[str], source: str, pattern: str) -> LabelGr
         raise UsageError(problem, "quote the expression, and escape its dots") from error
     root = find_root(source, files)
     group = "label" if "label" in expression.groupindex else 1 if expression.groups else 0
-    matches = {file: expression.search(_make_relative(file, root)) for file in files}
+    matches = {file: expression.search(make_relative(file, root)) for file in files}
     labels = {file: match[group] for file, match in matches.items() if match and match[group]}
     if not labels:
-        example = f", such as {_make_relative(files[0], root)}" if files else ""
+        example = f", such as {make_relative(files[0], root)}" if files else ""
         raise UsageError(f"{pattern!r} matches no file name{example}", "correct the expression of --group-by")
     return LabelGroups(labels, f"regular expression {pattern}")
 
@@ -124,7 +124,8 @@ def make_exclusions(rule: str, names: Sequence[str]) -> tuple[Exclusion, ...]:
     return (Exclusion(rule, len(names), tuple(names[:_N_EXAMPLES])),) if names else ()
 
 
-def _make_relative(file: str, root: str) -> str:
+def make_relative(file: str, root: str) -> str:
+    """The path or address of a file below a root, with slashes."""
     if is_remote(file):
         return file.removeprefix(root if root.endswith("/") else f"{root}/")
     return os.path.relpath(file, root).replace(os.sep, "/")

@@ -197,6 +197,20 @@ class OpenSetResult:
     brier_constant: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextScores:
+    """Text-to-image retrieval of a model: the mean of each metric over the texts, without re-ranking.
+
+    `hit_at_k` is what tables of text-to-image retrieval call R@k: the share of texts with a relevant image among the
+    first k. `unknown` are texts that the model cannot encode; they are left out.
+    """
+
+    model: str
+    n_texts: int
+    unknown: tuple[str, ...]
+    scores: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class LabeledQuery:
     """A query: its file and its label (empty where queries have lists of positives instead of labels)."""
@@ -223,6 +237,7 @@ class BenchmarkResult:
     versions: Mapping[str, str]
     made_at: str
     elapsed_s: float
+    texts: tuple[TextScores, ...] = ()
 
     @property
     def best(self) -> BenchmarkRow:
@@ -246,6 +261,7 @@ class BenchmarkResult:
             "robustness": [dataclasses.asdict(result) for result in self.robustness],
             "robustness_images": self.n_robustness_images,
             "open_set": [dataclasses.asdict(result) for result in self.open_set],
+            "texts": [dataclasses.asdict(scores) for scores in self.texts],
             "notes": list(self.notes),
             "seed": self.seed,
             "command": self.command,

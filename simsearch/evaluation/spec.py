@@ -19,6 +19,7 @@ from simsearch.evaluation.protocol import (
 from simsearch.images.views import Augmentation
 from simsearch.ingest.pipeline import Progress
 from simsearch.models.choice import BUILTIN, ModelChoice, list_backbones
+from simsearch.models.text.encoder import check_prompts
 from simsearch.rerank.method import RerankMethod
 
 PROTOCOLS = ("leave-one-out", "ukbench")
@@ -94,7 +95,8 @@ class BenchmarkSpec:
     """A complete benchmark: every model is measured with every number of augmented views and every method.
 
     `n_queries` is the size of a sample of the queries, None for all; `n_robustness` is the number of images for the
-    robustness test (0: no test).
+    robustness test (0: no test). `text` are the texts of text-to-image retrieval: `labels`, or a CSV file with the
+    columns text and path; None: none. `prompts` are templates for them.
     """
 
     source: str
@@ -105,6 +107,8 @@ class BenchmarkSpec:
     methods: tuple[RerankMethod, ...] = (RerankMethod(),)
     n_queries: int | None = None
     n_robustness: int = 100
+    text: str | None = None
+    prompts: tuple[str, ...] = ()
     seed: int = 0
     max_pixels: int | None = None
     command: str = ""
@@ -113,6 +117,7 @@ class BenchmarkSpec:
         for option, number, least in (("--sample", self.n_queries, 1), ("--robustness", self.n_robustness, 0)):
             if number is not None and number < least:
                 raise UsageError(f"{option} is {number}", f"give {least} or more")
+        check_prompts(self.prompts)
         for count in self.view_counts:
             Augmentation(count)  # raises UsageError for a number out of range
 

@@ -29,6 +29,7 @@ from simsearch.study.predict import predict_labels
 from tests.conftest import draw_picture
 from tests.support import command_line
 from tests.support.onnx_models import TinyEncoder, make_two_towers, write_json
+from tests.support.tokenizer_files import write_siglip_tokenizer
 
 # The part of CLIP's published vocabulary and merges that the sentences below need (openai/CLIP, MIT license).
 CLIP_MERGES = (
@@ -64,17 +65,6 @@ def write_clip_tokenizer(path: Path) -> Path:
     tokenizer.post_processor = processors.RobertaProcessing(
         ("<|endoftext|>", END), ("<|startoftext|>", START), add_prefix_space=False, trim_offsets=False
     )
-    tokenizer.save(str(path))
-    return path
-
-
-def write_siglip_tokenizer(path: Path) -> Path:
-    """A `tokenizer.json` of SigLIP's form: an end token 1 and no start token; `<pad>` is 0."""
-    words = {word: number for number, word in enumerate(["<pad>", "<eos>", "<unk>", "a", "red", "vase", "dont", "A"])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.add_special_tokens(["<pad>", "<eos>", "<unk>"])
-    tokenizer.post_processor = processors.TemplateProcessing("$A <eos>", special_tokens=[("<eos>", 1)])
     tokenizer.save(str(path))
     return path
 
