@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
+# options for pytest, such as PYTEST_OPTIONS="--durations 60"
+PYTEST_OPTIONS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-quick lint types check bench browser screenshots docs clean
+.PHONY: help demo test test-all test-quick coverage mutation lint types check bench browser screenshots docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -16,13 +18,19 @@ demo: .venv/demo ## install, index the pictures in data/, run a query, write a c
 	@echo "Look at indexes/demo.png"
 
 test: .venv/dev ## install the test dependencies and run the whole suite
-	$(BIN)/python -m pytest $(WORKERS) -m "not thorough"
+	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not thorough"
 
 test-all: .venv/dev ## the suite with the thorough tests: every network, killed Ray workers, API fuzzing in depth
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest $(WORKERS)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS)
 
 test-quick: .venv/dev ## the suite without the long tests
-	$(BIN)/python -m pytest $(WORKERS) -m "not long and not thorough"
+	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not long and not thorough"
+
+coverage: .venv/dev ## branch coverage of `make test`: the least covered modules, and pages in coverage/
+	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not thorough" --cov --cov-report html:coverage --cov-report term
+
+mutation: .venv/dev ## put 40 seeded faults into copies of the product, one by one: the tests must notice each
+	$(BIN)/python -m tests.mutation
 
 lint: .venv/dev ## ruff: rules and format
 	$(BIN)/ruff check .

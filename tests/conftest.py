@@ -44,10 +44,11 @@ _GROUPS = {
 }
 """Parts of paths of tests that run in one worker: they share a server, or load the machine by themselves."""
 _LONGEST_FIRST = (
-    "server", "ray", "milvus", "browser",
-    "tests/test_crash.py", "tests/cli/test_watch.py", "tests/cli/test_commands.py",
-    "tests/evaluation/test_benchmark.py", "tests/models/test_zoo.py", "tests/models/test_custom_model.py",
-    "tests/models/test_loader.py", "tests/study/test_predict.py", "tests/report/test_plots.py",
+    "server", "milvus", "tests/models/test_keras_runtime.py", "tests/sources/test_object_storage.py", "ray",
+    "tests/models/test_loader.py", "browser", "tests/cli/test_watch.py", "tests/cli/test_commands.py",
+    "tests/test_crash.py", "tests/evaluation/test_benchmark.py", "tests/models/test_zoo.py",
+    "tests/sources/test_remote.py", "tests/models/test_portable.py", "tests/models/test_custom_model.py",
+    "tests/study/test_predict.py", "tests/report/test_plots.py",
 )  # fmt: skip
 """Groups that take longest: they are begun first, so that no worker is left with one of them in the end."""
 _LONG_TIMEOUT_S = 600

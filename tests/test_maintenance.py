@@ -168,6 +168,14 @@ def test_remove_takes_a_folder_out_of_the_results_and_leaves_the_files(indexed: 
     assert oneshot.ingest(indexed, [photos], HISTOGRAM).n_embedded == 0
 
 
+def test_remove_of_a_folder_leaves_those_whose_names_begin_as_its_own(indexed: Path, photos: Path):
+    draw_picture(photos / "ab" / "other.png", 90)
+    draw_picture(photos / "a.png", 91)
+    oneshot.ingest(indexed, [photos], HISTOGRAM)
+    assert oneshot.remove(indexed, [str(photos / "a")]) == 6
+    assert oneshot.remove(indexed, [str(photos / "ab"), str(photos / "a.png")]) == 2
+
+
 def test_remove_of_an_unknown_path_is_an_error_and_removes_nothing(indexed: Path, photos: Path):
     with pytest.raises(UsageError, match="has no file"):
         oneshot.remove(indexed, [str(photos / "a"), "elsewhere"])

@@ -69,7 +69,9 @@ def serve(
         if show:
             typer.launch(entry)
 
-    if not run_server(bound, settings, announce):
+    with bound:
+        has_ended = run_server(bound, settings, announce)
+    if not has_ended:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # a thread still decodes or fetches for a request that nobody waits for

@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import ssl
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simsearch.errors import UnreadableFile, UsageError
@@ -78,6 +78,11 @@ def is_public(address: IpAddress, port: int) -> bool:
     return not any(address in network for network in _SPECIAL_NETWORKS)
 
 
+def are_allowed(addresses: Sequence[str], port: int, is_allowed: Callable[[IpAddress, int], bool] = is_public) -> bool:
+    """Whether a host with these addresses may be fetched from: it has some, and all of them are allowed."""
+    return bool(addresses) and all(is_allowed(ipaddress.ip_address(address), port) for address in addresses)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
     """Fetches URLs of at most `max_bytes`, within `timeout_s` including redirects.
@@ -137,7 +142,7 @@ class Fetcher:
         except (OSError, UnicodeError) as error:
             raise UnreadableFile(target.url, f"unknown host {target.host}", "check the URL") from error
         addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-        if not addresses or not all(self.is_allowed(ipaddress.ip_address(one), target.port) for one in addresses):
+        if not are_allowed(addresses, target.port, self.is_allowed):
             raise ForbiddenAddress(
                 f"{target.host} is not on the public internet", "download the picture and upload the file"
             )

@@ -24,9 +24,6 @@ from simsearch.web.middleware import AsgiApp, Receive, Scope, Send
 from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.settings import ServerSettings
 
-HEAD_TIMEOUT_S = 10.0
-"""Time for a request's head (request line and headers) to arrive."""
-
 _KEEP_ALIVE_S = 15
 _SHUTDOWN_S = 5
 """Time for requests in progress to finish after a signal; the threads then have two seconds more."""
@@ -83,7 +80,7 @@ def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fet
     _limit_repeated_lines()
     config = uvicorn.Config(
         _report_requests(make_app(engine, fetcher)),
-        http=functools.partial(_GuardedProtocol, ConnectionCounter()),  # type: ignore[arg-type]  # called as a class is
+        http=functools.partial(_GuardedProtocol, ConnectionCounter(), engine.settings.head_timeout_s),  # type: ignore[arg-type]  # called as a class is
         ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=MAX_CONNECTIONS, backlog=256,
@@ -159,7 +156,7 @@ _connection: ContextVar[_GuardedProtocol] = ContextVar("connection")
 
 
 class _GuardedProtocol(asyncio.Protocol):
-    """A connection that is refused if its client has too many, and closed if a head takes longer than `HEAD_TIMEOUT_S`.
+    """A connection that is refused if its client has too many, and closed if a head takes longer than `head_timeout_s`.
 
     It delegates to uvicorn's protocol, and is given to uvicorn by the public `http=` option of `uvicorn.Config`. The
     time runs from the connection's first moment, and later from the first bytes after a response. It ends when uvicorn
@@ -167,9 +164,10 @@ class _GuardedProtocol(asyncio.Protocol):
     data, so the task inherits `_connection`; `_report_requests` reads it there.
     """
 
-    def __init__(self, counter: ConnectionCounter, **options: Any) -> None:
+    def __init__(self, counter: ConnectionCounter, head_timeout_s: float, **options: Any) -> None:
         self._inner = _http_protocol(**options)
         self._counter = counter
+        self._head_timeout_s = head_timeout_s
         self._client: str | None = None  # None once the connection was refused
         self._n_active = 0  # a request may arrive before the app has quite finished with the one before
         self._has_unread_data = False
@@ -232,7 +230,7 @@ class _GuardedProtocol(asyncio.Protocol):
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(HEAD_TIMEOUT_S, self._transport.close)
+        self._timer = asyncio.get_running_loop().call_later(self._head_timeout_s, self._transport.close)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

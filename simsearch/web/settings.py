@@ -21,9 +21,10 @@ class ServerSettings:
 
     `token` is required in every request; None means no token, which is allowed on loopback addresses only. `backbone`
     is used when a request names none; None means the backbone that was indexed last. A picture has at most
-    `max_pixels` and a request body at most `max_body_bytes`, which must arrive within `body_timeout_s`. A request is
-    answered within `answer_timeout_s`; at most `max_waiting` requests wait for one of `n_workers` threads. `allow_url`
-    permits pictures by URL; `offline` forbids the download of weights.
+    `max_pixels` and a request body at most `max_body_bytes`, which must arrive within `body_timeout_s`; the head of a
+    request (request line and headers) must arrive within `head_timeout_s`. A request is answered within
+    `answer_timeout_s`; at most `max_waiting` requests wait for one of `n_workers` threads. `allow_url` permits pictures
+    by URL; `offline` forbids the download of weights.
 
     Raises `UsageError` if the address needs a token and has none, or if the token is too short or cannot be sent.
     """
@@ -37,6 +38,7 @@ class ServerSettings:
     offline: bool = False
     max_body_bytes: int = 32_000_000
     max_pixels: int = 50_000_000
+    head_timeout_s: float = 10.0
     body_timeout_s: float = 20.0
     answer_timeout_s: float = 30.0
     max_waiting: int = 64

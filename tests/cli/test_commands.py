@@ -214,6 +214,7 @@ def test_tensorflow_is_not_imported_when_no_network_runs(home: Path, command: li
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.long
 def test_the_progress_bar_appears_on_a_terminal_after_a_second(tmp_path: Path):
     """A real terminal: the child's stderr is a pseudo-terminal, its stdout a pipe."""
     import pty
@@ -222,9 +223,9 @@ def test_the_progress_bar_appears_on_a_terminal_after_a_second(tmp_path: Path):
         draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
     parent, child = pty.openpty()
     command = [sys.executable, "-m", "simsearch", "index", "photos", "--json"]
-    command += ["--backbone", "mobilenet_v2", "--weights", "random"]  # a network takes more than a second to load
-    environment = os.environ | {"SIMSEARCH_CACHE": str(tmp_path / "cache")}  # where nothing is converted yet
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child, env=environment)
+    command += ["--backbone", "mobilenet_v3_small", "--weights", "random", "--precision", "f32"]
+    command += ["--engine", "tensorflow"]  # which takes more than a second to load
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child)
     os.close(child)
     shown = b""
     while True:

@@ -18,16 +18,8 @@ import pytest
 from simsearch.errors import UsageError
 from simsearch.filters import FIELD_KINDS, compile_sql, parse
 from simsearch.sources.path_codec import encode_path
+from simsearch.store.migrations import migrate
 
-SCHEMA = """
-CREATE TABLE images (id INTEGER PRIMARY KEY AUTOINCREMENT, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    format TEXT NOT NULL, taken_at TEXT, camera TEXT);
-CREATE TABLE files (id INTEGER PRIMARY KEY, path NOT NULL UNIQUE, size_bytes INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, image_id INTEGER NOT NULL REFERENCES images(id));
-CREATE INDEX files_by_image ON files(image_id);
-CREATE TABLE annotations (image_id INTEGER NOT NULL REFERENCES images(id), name TEXT NOT NULL, value,
-    PRIMARY KEY (image_id, name));
-"""
 COLUMNS = ["price", "colour", "shot", "odd column name"]
 QUERY = "SELECT DISTINCT files.image_id FROM files JOIN images ON images.id = files.image_id WHERE "
 
@@ -113,14 +105,18 @@ def _mtime(draw: random.Random) -> int:
 
 def database(rows: list[Row]) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
-    connection.executescript(SCHEMA)
+    migrate(connection)
     for row in rows:
-        image = (row.id, row.width, row.height, row.format, row.taken, row.camera)
-        connection.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?)", image)
+        image = (row.id, f"{row.id:032x}", row.width, row.height, row.format, row.taken, row.camera)
+        connection.execute(
+            """INSERT OR IGNORE INTO images (id, digest, width, height, format, size_bytes, taken_at, camera)
+               VALUES (?, ?, ?, ?, ?, 0, ?, ?)""",
+            image,
+        )
         file = (encode_path(row.path), row.size, row.mtime_ns, row.id)
         connection.execute("INSERT INTO files (path, size_bytes, mtime_ns, image_id) VALUES (?, ?, ?, ?)", file)
         own = [(row.id, name, value) for name, value in row.own.items()]
-        connection.executemany("INSERT OR IGNORE INTO annotations VALUES (?, ?, ?)", own)
+        connection.executemany("INSERT OR IGNORE INTO annotations (image_id, name, value) VALUES (?, ?, ?)", own)
     return connection
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +141,25 @@ def test_a_damaged_picture_without_extension_is_distinguished_from_a_text(tmp_pa
             write(tmp_path / "a", encode(photo(), "JPEG")[:24]), has_picture_extension=False, max_pixels=LIMIT
         )
     assert not isinstance(caught.value, NotAPicture)
+
+
+def test_a_file_of_the_same_size_that_changes_while_it_is_read_is_unreadable(tmp_path: Path):
+    """Another thread changes the time of the file again and again; its size stays."""
+    path, is_over = tmp_path / "rewritten.png", threading.Event()
+    path.write_bytes(bytes(16_000_000))
+
+    def change() -> None:
+        for number in itertools.count():
+            if is_over.is_set():
+                return
+            os.utime(path, ns=(number, number))
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        with pytest.raises(UnreadableFile, match="the file changed while it was read"):  # noqa: PT012
+            for _ in range(200):  # one of these readings meets a change
+                read_raw_file(str(path), has_picture_extension=True, max_pixels=10**8)
+    finally:
+        is_over.set()
+        changing.join()

@@ -59,6 +59,16 @@ def test_every_image_gets_its_views_beside_the_original(photos: Path, collection
         assert opened.verify().problems == ()
 
 
+def test_of_views_that_are_equal_the_original_is_shown(collection: Path, tmp_path: Path):
+    (tmp_path / "plain").mkdir()
+    for number, color in enumerate(("red", "blue")):  # a picture of one color looks the same however it is changed
+        Image.new("RGB", (64, 64), color).save(tmp_path / "plain" / f"{number}.png")
+    _index(collection, tmp_path / "plain", ViewChoice(3))
+    with Collection.open(collection) as opened:
+        hits = opened.search(tmp_path / "plain" / "0.png").hits
+    assert [(hit.image_id, hit.view.kind) for hit in hits] == [(1, "original"), (2, "original")]
+
+
 def test_a_view_is_embedded_as_its_recorded_parameters_say(photos: Path, collection: Path):
     _index(collection, photos, ViewChoice(3, seed=5))
     for (digest, kind, parameters), vector in _vectors(collection).items():

@@ -15,7 +15,7 @@ from simsearch.errors import CollectionError, ModelError, NoImages, SourceError,
 from simsearch.ingest.run import IngestReport
 from simsearch.store.originals import read_original
 from simsearch.store.snapshot import open_snapshot
-from tests.conftest import draw_picture
+from tests.conftest import HISTOGRAM, as_bound_user, draw_picture
 from tests.support import oneshot
 from tests.support.command_line import run
 
@@ -276,3 +276,20 @@ def test_a_content_that_was_replaced_without_a_trace_is_found_by_rehash_and_the_
     assert "1 embedded, 11 unchanged or moved" in done.stdout
     with Collection.open(collection) as opened:
         assert opened.search(str(first), k=1).hits[0].path == str(first)
+
+
+def test_a_changed_file_that_cannot_be_read_keeps_its_picture(open_folder: Path):
+    home, locked = open_folder / "home", open_folder / "photos" / "1.png"
+    for seed in range(3):
+        draw_picture(open_folder / "photos" / f"{seed}.png", seed)
+    home.mkdir()
+    home.chmod(0o777)
+    with as_bound_user():
+        oneshot.ingest(home / "ix", [open_folder / "photos"], HISTOGRAM)
+    os.utime(locked, ns=(1, 1))
+    locked.chmod(0)
+    with as_bound_user():
+        report = oneshot.ingest(home / "ix", [open_folder / "photos"], HISTOGRAM)
+        assert [(skip.path, "Permission denied" in skip.reason) for skip in report.skips] == [(str(locked), True)]
+        with Collection.open(home / "ix") as opened:
+            assert str(locked) in [hit.path for hit in opened.search(1, k=None).hits]

@@ -299,6 +299,7 @@ def test_a_run_after_a_killed_driver_continues_from_its_shards(
 @pytest.mark.thorough
 def test_ctrl_c_stops_a_cluster_run_like_a_local_run(machines: Machines, large: Path, tmp_path: Path):
     words = command(large, tmp_path / "ix", "--ray", machines.address)
+    wait_for(lambda: not working())  # workers of an earlier test; else the signal could come before this run has begun
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(working)
     os.killpg(driver.pid, signal.SIGINT)

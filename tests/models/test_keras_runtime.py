@@ -168,6 +168,7 @@ def test_any_layer_of_a_network_can_be_selected(layer, width):
 
 
 @pytest.mark.long
+@pytest.mark.thorough  # 138 million random weights; the layers of smaller networks are selected above
 def test_fc2_of_vgg16_has_4096_numbers():
     vectors = open_keras_embedder("vgg16", weights="random", layer="fc2").embed(make_random_pixels(1, 224))
     assert vectors.shape == (1, 4096)

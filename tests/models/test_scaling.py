@@ -48,7 +48,7 @@ def test_every_row_has_the_scaling_of_its_family(row):
 
 
 @pytest.mark.parametrize(
-    "name", ["vgg16", "mobilenet_v2", pytest.param("densenet121", marks=pytest.mark.long)], ids=str
+    "name", ["vgg16", "mobilenet_v2", pytest.param("densenet121", marks=pytest.mark.thorough)], ids=str
 )
 def test_the_graph_is_pre_processing_network_pooling_and_length_one(name):
     row, pixels = BACKBONES[name], make_random_pixels(2, 224)

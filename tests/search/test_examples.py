@@ -242,3 +242,9 @@ def test_files_of_examples_can_be_looked_at(indexed: Path, photos: Path, tmp_pat
 def test_wrong_limits_are_a_usage_error(indexed: Path, question: dict):
     with Collection.open(indexed) as opened, pytest.raises(UsageError):
         opened.search(1, **question)
+
+
+def test_a_crop_is_rounded_outwards_to_whole_pixels():
+    assert Crop(0.25, 0.15, 0.5, 0.5).to_box(10, 10) == (2, 1, 8, 7)
+    assert Crop(2.5, 1.5, 3.2, 4).to_box(10, 10) == (2, 1, 6, 6)
+    assert Crop(0.1, 0, 0.2, 1).to_box(10, 10) == (1, 0, 3, 10)  # and 0.1 + 0.2 is no more than 0.3

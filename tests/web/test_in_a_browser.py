@@ -297,6 +297,7 @@ def test_the_keyboard_moves_between_pictures(visit: Any, objects: Path):
     assert page.locator("dialog.keys").is_visible()
     page.keyboard.press("Escape")
     page.locator("dialog.keys").wait_for(state="hidden")
+    page.wait_for_function("document.activeElement.closest('dialog') === null")  # the focus has gone back, too
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.closest('.tile') !== null")
     page.keyboard.press("-")

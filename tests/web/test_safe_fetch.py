@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from simsearch.errors import UnreadableFile
-from simsearch.web.safe_fetch import Fetcher, ForbiddenAddress, IpAddress, is_public
+from simsearch.web.safe_fetch import Fetcher, ForbiddenAddress, IpAddress, are_allowed, is_public
 from simsearch.web.settings import ServerSettings
 from tests.support.servers import DRIPS, dripping
 from tests.web.conftest import jpeg, serving
@@ -202,3 +202,9 @@ def test_with_allow_url_a_public_picture_is_searched_and_a_private_one_never_fet
         kept = httpx.post(f"{address}/pictures", data={"url": f"{outside}/rose.jpg"})
         assert kept.status_code == 303
         assert "like=u-" in kept.headers["location"]
+
+
+def test_a_host_with_a_private_address_among_its_addresses_is_not_fetched_from():
+    assert are_allowed(["93.184.216.34", "2606:2800:220:1::1"], 443)
+    for addresses in (["93.184.216.34", "127.0.0.1"], ["10.0.0.1", "93.184.216.34"], ["::1"], []):
+        assert not are_allowed(addresses, 443)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
+from tests.support.command_line import run
 from tests.web.conftest import jpeg
 
 pytestmark = pytest.mark.long
@@ -125,28 +126,34 @@ def test_a_public_address_gets_a_generated_token(collection: Path):
 )
 def test_a_failed_start_is_explained_in_one_line(collection: Path, arguments: list[str], code: int, said: str):
     command = [str(collection) if one == "COLLECTION" else one for one in arguments]
-    done = subprocess.run([*SERVE, *command], capture_output=True, text=True, timeout=60)
+    done = run("serve", *command, cwd=collection)
     assert done.returncode == code
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_missing_extra_is_reported_with_the_install_command(collection: Path):
-    for missing in ("fastapi", "uvicorn", "prometheus_client", "httptools"):
-        code = (
-            f"import sys\nsys.modules[{missing!r}] = None\nfrom simsearch.cli import main\n"
-            f"sys.argv = ['simsearch', 'serve', '--in', {str(collection)!r}]\nsys.exit(main())"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 1
-        assert "pip install 'simsearch[web]'" in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+    """One child for each package, forked when everything that a missing package does not touch is imported."""
+    packages = ["fastapi", "uvicorn", "prometheus_client", "httptools"]
+    code = f"""
+import os, sys
+from simsearch.cli import main
+for missing in {packages!r}:
+    if (child := os.fork()) == 0:
+        sys.modules[missing] = None
+        sys.exit(main(["serve", "--in", {str(collection)!r}]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["1"] * len(packages)
+    messages = done.stderr.splitlines()
+    assert len(messages) == len(packages)
+    assert all("pip install 'simsearch[web]'" in message for message in messages)
 
 
 def test_a_port_in_use_is_reported(collection: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        command = [*SERVE, "--in", str(collection), "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = run("serve", "--in", collection, "--port", taken.getsockname()[1], cwd=collection)
     assert done.returncode == 2
     assert "Address already in use" in done.stderr
 
