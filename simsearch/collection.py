@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from simsearch.index.milvus.migrate import PushReport
     from simsearch.ingest.pipeline import Progress
     from simsearch.ingest.run import IngestReport
+    from simsearch.ingest.upgrade import UpgradeReport
     from simsearch.interchange.annotations import AnnotationReport
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
@@ -199,6 +200,31 @@ class Collection:
         )
         self._close_indexes()
         return run_ingest(self.folder, self._find_catalog(), options)
+
+    @_run_alone
+    def upgrade(
+        self, *, max_pixels: int | None = None, progress: Callable[[Progress], None] = lambda _: None
+    ) -> UpgradeReport:
+        """Move to the current version of the built-in network, where the collection has a former one.
+
+        Queries use the former version until all files are embedded. Then its vectors are deleted, unless an image has
+        no new one because its file is missing or cannot be read. After a kill the same call continues.
+
+        Raises as `ingest`.
+        """
+        from simsearch.ingest.run import IngestOptions
+        from simsearch.ingest.upgrade import run_upgrade
+
+        options = IngestOptions(
+            sources=(), choice=ModelChoice(), augment=ViewChoice(), stdin=b"",
+            max_pixels=max_pixels or compute_default_max_pixels(), progress=progress, embedders=None, ray=None,
+            store=None, kind=None,
+        )  # fmt: skip
+        self._close_indexes()
+        report = run_upgrade(self.folder, self.catalog, options)
+        for fingerprint in report.finished:
+            self.prune(fingerprint)
+        return report
 
     # Searching
 

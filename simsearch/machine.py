@@ -128,3 +128,16 @@ def silence_stderr() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(devnull)
+
+
+@contextlib.contextmanager
+def block_import(name: str) -> Iterator[None]:
+    """Make the import of a module fail, for packages that import it only where they can; a loaded module stays."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # documented: the import then raises ModuleNotFoundError
+    try:
+        yield
+    finally:
+        del sys.modules[name]

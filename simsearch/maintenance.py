@@ -16,6 +16,7 @@ from simsearch.images.views import NO_AUGMENTATION
 from simsearch.index.backends import open_index_backend
 from simsearch.index.kinds import IndexKindChoice, write_kind_choice
 from simsearch.index.protocol import IndexBackend, IndexInfo
+from simsearch.models.builtin import versions
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
@@ -44,6 +45,11 @@ class ModelInfo:
     def backbone(self) -> str:
         """The name of the backbone."""
         return self.stored.model.backbone
+
+    @property
+    def is_former(self) -> bool:
+        """Whether it is a former version of the built-in network."""
+        return versions.is_former(self.stored.model)
 
     def to_dict(self) -> dict[str, Any]:
         """The model as `simsearch info --json` prints it."""

@@ -1,8 +1,8 @@
-"""Step 6. Measure graphs: retrieval on labeled photographs, near-copies, speed. Needs only the finished files.
+"""Step 3. Measure graphs: retrieval on labeled photographs, near-copies, speed. Needs only the finished files.
 
-    python measure.py --graph builtin=../simsearch/models/builtin/builtin.xml --graph mobilenet_v2=RUN/teacher_mobilenet_v2.xml \
-        --photos ../shared/photos
-"""  # noqa: E501
+    python measure.py --graph builtin=../simsearch/models/builtin/builtin-int8.xml \
+        --graph mobilenet_v2=RUN/mobilenet_v2.xml --photos ../../shared/photos --precision bf16 --speed 5
+"""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class MeasuredGraph:
     def __init__(self, path: str, precision: str, n_threads: int) -> None:
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
         settings |= {"INFERENCE_NUM_THREADS": n_threads}
-        self.compiled = ov.Core().compile_model(path, "CPU", settings)
+        core, weights = ov.Core(), Path(path).with_suffix(".bin")
+        if not weights.exists():  # the two graphs of the built-in network share their weights
+            weights = Path(path).with_name("builtin.bin")
+        self.compiled = core.compile_model(core.read_model(path, weights), "CPU", settings)
         self.side_px = self.compiled.input(0).get_partial_shape()[1].get_length()
 
     def embed(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ from simsearch.cli.query import query
 from simsearch.cli.serve import serve
 from simsearch.cli.study import study
 from simsearch.cli.tune import tune
+from simsearch.cli.upgrade import upgrade
 from simsearch.cli.watch import watch
 
 app = typer.Typer(
@@ -64,7 +65,7 @@ _PANELS = {
     "Explore": (map_, clusters, duplicates),
     "Measure": (benchmark, tune, calibrate),
     "Look closer": (predict, features, compare, augment, study),
-    "Maintain": (info, verify, rebuild, remove, prune, backbones),
+    "Maintain": (info, verify, rebuild, remove, prune, upgrade, backbones),
     "Exchange": (export, import_, push),
 }
 

@@ -56,6 +56,8 @@ def _print_model(info: ModelInfo, *, is_default: bool) -> None:
     details = ", ".join(str(x) for x in (model.precision, model.layer, side) if x)
     if n_augmented := info.stored.augmentation.n_views:
         details += f", {n_augmented} augmented views per image"
+    if info.is_former:
+        details += ", former version (`simsearch upgrade` moves to the new one)"
     default = "  <- default" if is_default else ""
     print_line(f"  {info.backbone:<20} {info.n_images:>8,} images  {info.stored.width:>5} d  {details}{default}")
     if info.index.kind != "flat":

@@ -60,7 +60,7 @@ def predict(
 ) -> None:
     """Classify images: the most probable of the 1000 ImageNet classes under each network.
 
-    Default: mobilenet_v2, and --resize crop, the evaluation protocol of ImageNet networks.
+    Default: builtin, and --resize crop, the evaluation protocol of ImageNet networks.
 
     Example:  simsearch predict vase.jpg --labels lamp,vase,bottle
 

@@ -96,7 +96,7 @@ def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_p
 
 def _plan_new_model(model: Model, choice: ModelChoice, found: Scan, max_pixels: int) -> IngestPlan:
     # A histogram has no precision to choose.
-    n_pixels = 0 if model.runtime == "histogram" else count_sample_images(choice.precision)
+    n_pixels = 0 if model.runtime == "histogram" else count_sample_images(model, choice.precision)
     pixels = sample_pixels(found, model, n_pixels, max_pixels)
     options = LoadOptions(engine=choice.engine, for_throughput=True, pixels=pixels)
     opened = open_with_precision(model, choice.precision, options)

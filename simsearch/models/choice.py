@@ -11,7 +11,7 @@ from typing import Any
 from simsearch.errors import ModelError, UnknownBackbone, UsageError, WeightsMismatch
 from simsearch.images.resize import Resize
 from simsearch.models import histogram, hub, weights
-from simsearch.models.builtin import network
+from simsearch.models.builtin import network, versions
 from simsearch.models.custom_model import hash_model, is_model_file, read_model_file
 from simsearch.models.hub_models import (
     build_hub_model,
@@ -20,7 +20,7 @@ from simsearch.models.hub_models import (
     locate_hub_text_tower,
     relocate_hub_model,
 )
-from simsearch.models.loader import ENGINES, Engine, hash_builtin_weights
+from simsearch.models.loader import ENGINES, Engine
 from simsearch.models.model import POOLINGS, RESIZES, SCALINGS, Model, Pooling, Runtime
 from simsearch.models.precision import PRECISION_OPTIONS, PrecisionOption
 from simsearch.models.published import PUBLISHED, PublishedBackbone
@@ -211,7 +211,7 @@ def resolve_model(choice: ModelChoice) -> Model:
     if name == histogram.NAME:
         return _build_fixed_model(choice, histogram.NAME, "histogram", histogram.SIDE_PX, "none")
     if name == BUILTIN:
-        return _build_fixed_model(choice, BUILTIN, "builtin", network.SIDE_PX, hash_builtin_weights())
+        return _build_fixed_model(choice, BUILTIN, "builtin", network.SIDE_PX, versions.hash_weights())
     if name in BACKBONES:
         return _build_zoo_model(BACKBONES[name], choice)
     if name in PUBLISHED:
@@ -305,8 +305,13 @@ def _make_own_weights_error(name: str) -> ModelError:
 
 
 def _build_fixed_model(choice: ModelChoice, name: str, runtime: Runtime, side_px: int, digest: str) -> Model:
-    """Build the model of a backbone that needs no weights file and has no choice of layer or pooling."""
-    for option, value in (("--weights", choice.weights), ("--layer", choice.layer), ("--pooling", choice.pooling)):
+    """Build the model of a backbone that needs no weights file and has no choice of layer or pooling.
+
+    Only the classification head of the built-in network may be chosen as its layer.
+    """
+    is_head = runtime == "builtin" and choice.layer == network.PREDICTIONS_LAYER
+    layer = None if is_head else choice.layer
+    for option, value in (("--weights", choice.weights), ("--layer", layer), ("--pooling", choice.pooling)):
         if value is not None:
             raise ModelError(
                 f"{option} does not apply to the backbone {name}", f"remove {option}, or choose another --backbone"
@@ -319,7 +324,7 @@ def _build_fixed_model(choice: ModelChoice, name: str, runtime: Runtime, side_px
         side_px=side_px,
         resize=choice.resize or "squash",
         scaling=SCALINGS["none"],
-        layer=None,
+        layer=choice.layer,
         pooling="avg",
     )
 

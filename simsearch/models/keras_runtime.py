@@ -77,7 +77,8 @@ def build_graph(model: Model) -> keras.Model:
     """
     _check_backend()
     if model.runtime == "builtin":
-        return builtin.build()
+        included = builtin.build(with_head=model.layer == builtin.PREDICTIONS_LAYER)
+        return keras.Model(included.inputs, _normalize_rows(included.outputs[0]), name=model.backbone)
     network = _build_zoo_network(model) if model.runtime == "keras-zoo" else _load_keras_file(model)
     features = _cut(network, model)
     _check_inputs_and_outputs(model, n_inputs=len(features.inputs), n_outputs=len(features.outputs))

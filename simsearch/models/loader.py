@@ -9,12 +9,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import ModelError, SimsearchError, WeightsMismatch
+from simsearch.errors import ModelError, SimsearchError
 from simsearch.models import graph_cache
-from simsearch.models.builtin import network
+from simsearch.models.builtin import network, versions
 from simsearch.models.embedder import Embedder, HistogramEmbedder, check_can_embed
 from simsearch.models.model import GraphBytes, Model
-from simsearch.models.weights import hash_file
 
 Engine = Literal["auto", "openvino", "tensorflow"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -53,11 +52,8 @@ def open_embedder(model: Model, options: LoadOptions | None = None) -> Embedder:
     check_can_embed(model)
     if model.runtime == "histogram":
         return HistogramEmbedder(model)
-    if model.runtime == "builtin" and options.graph is None and model.weights != hash_builtin_weights():
-        raise WeightsMismatch(
-            f"the collection was indexed with another version of the backbone {model.backbone}",
-            f"index again: simsearch index ... --backbone {model.backbone}",
-        )
+    if model.runtime == "builtin" and options.graph is None:
+        versions.find_graph(model)  # raises where this package does not have the model's version
     if options.engine == "tensorflow":
         return _open_keras(model, options, [])
     try:
@@ -74,14 +70,9 @@ def open_embedder(model: Model, options: LoadOptions | None = None) -> Embedder:
             model, graph, for_throughput=options.for_throughput, n_threads=options.n_threads
         )
     if model.runtime in ("builtin", "onnx"):
-        graph = network.GRAPH if model.runtime == "builtin" else None
+        graph = _read_builtin(openvino_runtime, model) if model.runtime == "builtin" else None
         return openvino_runtime.OpenVinoEmbedder(model, graph, for_throughput=options.for_throughput)
     return _open_converted(openvino_runtime, model, options)
-
-
-def hash_builtin_weights() -> str:
-    """The digest of the weights of the built-in backbone."""
-    return hash_file(str(network.GRAPH.with_suffix(".bin")))
 
 
 def make_graph_key(model: Model, version: str) -> str:
@@ -94,7 +85,21 @@ def compute_mean_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float
     return float(np.mean(np.sum(a * b, axis=1)))
 
 
+def _read_builtin(openvino_runtime: Any, model: Model) -> Any:
+    """Read the graph of the built-in network, with the classification head where that is the model's layer."""
+    definition, weights = versions.find_graph(model)
+    graph = openvino_runtime.read_graph(definition, weights)
+    if model.layer == network.PREDICTIONS_LAYER:
+        return openvino_runtime.add_classifier(graph, network.POOLED, network.read_classifier())
+    return graph
+
+
 def _open_keras(model: Model, options: LoadOptions, notes: Sequence[str]) -> Embedder:
+    if versions.is_former(model):
+        raise ModelError(
+            f"TensorFlow cannot run the former version of {model.backbone}",
+            "remove --engine, or upgrade the collection",
+        )
     if model.runtime == "onnx":
         raise ModelError("TensorFlow cannot read ONNX files", "remove --engine")
     if model.precision == "int8":

@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as ops
-from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from simsearch.errors import ModelError
-from simsearch.machine import read_cpu_info
+from simsearch.machine import block_import, read_cpu_info
+from simsearch.models.builtin.network import ClassificationHead
 from simsearch.models.layers import make_class_token_error, make_pooling_error, make_unknown_layer_error
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, GraphBytes, Model, Precision, Scaling
 from simsearch.models.onnx_file import OnnxOutline, read_onnx_outline
 from simsearch.models.onnx_graph import find_picture_input
+
+with block_import("openvino.tools.ovc"):  # the converter takes a third of the import; `convert` imports it itself
+    import openvino as ov
+    from openvino import opset13 as ops
+    from openvino.preprocess import ColorFormat, PrePostProcessor
 
 VERSION = str(ov.__version__).split("-")[0]
 
@@ -141,7 +144,9 @@ def convert(function: Any) -> Any:
 
     For an unsupported layer OpenVINO raises exceptions of various types.
     """
-    return ov.convert_model(function)
+    from openvino.tools.ovc import convert_model
+
+    return convert_model(function)
 
 
 def save(graph: Any, file: Path) -> None:
@@ -161,6 +166,19 @@ def to_bytes(graph: Any) -> GraphBytes:
         file = Path(folder) / "graph.xml"
         save(graph, file)
         return GraphBytes(file.read_bytes(), file.with_suffix(".bin").read_bytes())
+
+
+def read_graph(definition: Path, weights: Path) -> Any:
+    """Read a graph whose weights are in a file of another name."""
+    return ov.Core().read_model(definition, weights)
+
+
+def add_classifier(graph: Any, features: str, head: ClassificationHead) -> Any:
+    """Cut a graph at the node `features` (n, c, 1, 1), and add a softmax classifier in the form of L2 unit rows."""
+    (node,) = (each for each in graph.get_ops() if each.get_friendly_name() == features)
+    rows = ops.squeeze(node.output(0), np.array([2, 3], dtype=np.int64))
+    logits = ops.add(ops.matmul(rows, ops.constant(head.weight), False, True), ops.constant(head.bias[None]))
+    return ov.Model([_normalize_rows(ops.softmax(logits, 1))], graph.get_parameters(), graph.get_friendly_name())
 
 
 def from_bytes(graph: GraphBytes) -> Any:

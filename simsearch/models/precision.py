@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from simsearch.errors import MissingExtra
+from simsearch.models.builtin.versions import has_int8_graph
 from simsearch.models.embedder import Embedder
 from simsearch.models.loader import LoadOptions, compute_mean_cosine, open_embedder
 from simsearch.models.model import GraphBytes, Model, Precision
@@ -52,10 +53,10 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def count_sample_images(precision: PrecisionOption) -> int:
+def count_sample_images(model: Model, precision: PrecisionOption) -> int:
     """The number of sample pictures that `open_with_precision` can use."""
-    may_calibrate = precision == "int8" or (precision == "auto" and _has_nncf())
-    return CALIBRATION_IMAGES if may_calibrate else _CHECK_IMAGES
+    may_use_int8 = precision == "int8" or (precision == "auto" and _has_nncf())
+    return CALIBRATION_IMAGES if may_use_int8 and not has_int8_graph(model) else _CHECK_IMAGES
 
 
 def open_with_precision(model: Model, precision: PrecisionOption, options: LoadOptions) -> LoadedModel:
@@ -71,7 +72,7 @@ def open_with_precision(model: Model, precision: PrecisionOption, options: LoadO
             notes.append(f"{precision} needs OpenVINO; f32 is used")
         return LoadedModel(model, exact, None, None, tuple(notes))
     pixels = options.pixels if options.pixels is not None else np.empty((0, model.side_px, model.side_px, 3), np.uint8)
-    candidates = _list_candidates(precision, len(pixels), notes)
+    candidates = _list_candidates(model, precision, len(pixels), notes)
     if candidates:
         comparison = _F32Comparison(exact, pixels)
         for name in candidates:
@@ -83,20 +84,21 @@ def open_with_precision(model: Model, precision: PrecisionOption, options: LoadO
     return LoadedModel(model, exact, None, None, tuple(notes))
 
 
-def _list_candidates(precision: PrecisionOption, n_pixels: int, notes: list[str]) -> list[Precision]:
+def _list_candidates(model: Model, precision: PrecisionOption, n_pixels: int, notes: list[str]) -> list[Precision]:
     """The precisions to try before f32, the fastest first."""
     from simsearch.models.openvino_runtime import list_native_precisions
 
     if precision == "f32" or not n_pixels:
         return []
-    if precision == "int8" and not _has_nncf():
+    is_calibrated = has_int8_graph(model)
+    if precision == "int8" and not is_calibrated and not _has_nncf():
         raise MissingExtra("--precision int8", "int8")
-    if precision == "int8" and n_pixels < CALIBRATION_IMAGES:
+    if precision == "int8" and not is_calibrated and n_pixels < CALIBRATION_IMAGES:
         notes.append(f"int8 is calibrated on {n_pixels} pictures; {CALIBRATION_IMAGES} or more are better")
     if precision != "auto":
         return [precision]
-    may_calibrate = _has_nncf() and n_pixels >= CALIBRATION_IMAGES
-    return [name for name in list_native_precisions() if name != "f32" and (name != "int8" or may_calibrate)]
+    may_use_int8 = is_calibrated or (_has_nncf() and n_pixels >= CALIBRATION_IMAGES)
+    return [name for name in list_native_precisions() if name != "f32" and (name != "int8" or may_use_int8)]
 
 
 def _has_nncf() -> bool:
@@ -106,8 +108,8 @@ def _has_nncf() -> bool:
 def _open_lower_precision(
     model: Model, precision: Precision, options: LoadOptions, pixels: NDArray[np.uint8], exact: Embedder
 ) -> tuple[Embedder, GraphBytes | None]:
-    if precision == "bf16":
-        return open_embedder(replace(model, precision="bf16"), options), None
+    if precision == "bf16" or has_int8_graph(model):
+        return open_embedder(replace(model, precision=precision), options), None
     from simsearch.models.openvino_runtime import OpenVinoEmbedder, quantize, to_bytes
 
     assert isinstance(exact, OpenVinoEmbedder)  # only this engine runs a lower precision

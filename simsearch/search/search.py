@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simsearch.errors import ImageError, UsageError
 from simsearch.images.decode import DecodedImage, Pixels, compute_default_max_pixels
 from simsearch.index.protocol import Index, Searchable
+from simsearch.models.builtin import versions
 from simsearch.models.embedder import MIN_VECTOR_NORM, Embedder
 from simsearch.models.text.encoder import TextDirections, TextEncoder, encode_in_prompts
 from simsearch.rerank.method import RerankMethod
@@ -108,7 +109,8 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
         ranked = verified.select(ranked, read_limits.max_pixels)
         timer.end_stage("verify")
     hits = _add_probabilities(ranked, calibration)
-    notes = [*_list_notes(embedder, directions), *reranker.index.notes, *(verified.notes if verified else ())]
+    notes = [*versions.list_notes(stored.model), *_list_notes(embedder, directions), *reranker.index.notes]
+    notes += verified.notes if verified else ()
     if not hits and calibration is not None and query.min_probability is not None and not query.offset:
         nearest = reranker.rank(query_vectors, origin, subset, RankingLimits(1, excluded_digests=excluded))
         notes += [_describe_nearest(hit) for hit in _add_probabilities(nearest, calibration)]

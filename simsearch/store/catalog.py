@@ -206,10 +206,10 @@ class Catalog(CatalogDatabase):
     # Models and results derived from their vectors
 
     def list_models(self) -> list[StoredModel]:
-        """All models with vectors, the one indexed with last first."""
+        """All models with vectors, the one indexed with last first; those whose first run has not ended come last."""
         rows = self._iterate_rows(
-            f"""SELECT {_MODEL_COLUMNS} FROM models
-               ORDER BY (SELECT max(runs.id) FROM runs WHERE model_id = models.id) DESC, id DESC"""
+            f"""SELECT {_MODEL_COLUMNS} FROM models ORDER BY
+               (SELECT max(runs.id) FROM runs WHERE model_id = models.id AND ended_at IS NOT NULL) DESC, id DESC"""
         )
         return [_parse_stored_model(row) for row in rows]
 
@@ -277,6 +277,13 @@ class Catalog(CatalogDatabase):
     def has_path(self, path: str) -> bool:
         """Whether the catalog has a file at this path."""
         return self._fetch_one("SELECT 1 FROM files WHERE path = ?", (encode_path(path),)) is not None
+
+    def count_images_without(self, model_id: int, other_id: int) -> int:
+        """Count the images with a file that have a vector of one model and none of the other."""
+        query = """SELECT count(DISTINCT files.image_id) FROM files JOIN views USING (image_id)
+                   JOIN vectors ON view_id = views.id WHERE model_id = ? AND kind = 'original'
+                   AND view_id NOT IN (SELECT view_id FROM vectors WHERE model_id = ?)"""
+        return int(self._fetch_one(query, (model_id, other_id))[0])
 
     def iterate_paths(self) -> Iterator[str]:
         """All paths in the catalog, in the order of indexing."""

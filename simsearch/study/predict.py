@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from simsearch.errors import ModelError, UsageError, WeightsMismatch, WeightsMissing
 from simsearch.images.resize import Resize
 from simsearch.models import weights
-from simsearch.models.choice import ModelChoice, list_backbone_names, resolve_model
+from simsearch.models.builtin.network import PREDICTIONS_LAYER
+from simsearch.models.choice import BUILTIN, ModelChoice, list_backbone_names, resolve_model
 from simsearch.models.custom_model import is_model_file
 from simsearch.models.imagenet import ImageNetClass, load_classes
 from simsearch.models.model import Model
@@ -30,8 +31,8 @@ from simsearch.study.vectors import (
     summarize_model,
 )
 
-DEFAULT_BACKBONE = "mobilenet_v2"
-"""The smallest download with a classification head; the built-in backbone has no such head."""
+DEFAULT_BACKBONE = BUILTIN
+"""It needs no download."""
 
 DEFAULT_LABELS_BACKBONE = "builtin"
 DEFAULT_TOP = 5
@@ -192,19 +193,21 @@ def _require_head(choice: ModelChoice) -> ModelChoice:
     Raises `UnknownBackbone`, or another `ModelError` when the classes of its outputs are unknown.
     """
     name = choice.backbone or DEFAULT_BACKBONE
-    if name not in BACKBONES:
-        advice = f"name a network of the zoo, such as {DEFAULT_BACKBONE}"
+    if name not in BACKBONES and name != BUILTIN:
+        advice = f"name {BUILTIN}, or a network of the zoo"
         if name in list_backbone_names():
             raise ModelError(f"{name} has no classification head", advice)
         if is_model_file(name):
             raise ModelError(f"the classes of the outputs of {name} are unknown", advice)
         resolve_model(choice)  # raises `UnknownBackbone`
-    layer = BACKBONES[name].head_layers[-1]
+    layer = PREDICTIONS_LAYER if name == BUILTIN else BACKBONES[name].head_layers[-1]
     resize = choice.resize or DEFAULT_RESIZE
     return replace(choice, backbone=name, layer=layer, pooling=None, resize=resize, precision="f32")
 
 
 def _resolve_with_head(choice: ModelChoice) -> Model:
+    if choice.backbone == BUILTIN:
+        return resolve_model(choice)
     row = BACKBONES[choice.backbone or DEFAULT_BACKBONE]
     if choice.weights not in (None, weights.RANDOM_WEIGHTS) and not weights.has_head(choice.weights):
         raise WeightsMismatch(

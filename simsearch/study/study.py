@@ -18,7 +18,6 @@ from simsearch.models.zoo import BACKBONES
 from simsearch.study.augmented import AugmentedSimilarities, Separation, compare_views, measure_separations
 from simsearch.study.compare import ImageComparison, build_comparison, compute_cosines, embed_with_each
 from simsearch.study.features import ImageFeatures, extract_features
-from simsearch.study.predict import DEFAULT_BACKBONE as DEFAULT_CLASSIFIER
 from simsearch.study.predict import DEFAULT_TOP, ClassPrediction, predict
 from simsearch.study.vectors import ImagePath, InputImages, deduplicate_choices, summarize_model
 
@@ -28,6 +27,8 @@ MAX_STUDY_IMAGES = 24
 DEFAULT_N_VIEWS = 10
 ORIGINAL_BACKBONES = ("vgg16", "resnet50")
 """The backbones of the study that this project grew out of."""
+SMALLEST_BACKBONE = "mobilenet_v2"
+"""The second backbone of a study without the original ones: the smallest download."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def choose_default_models(**words: str | bool | None) -> tuple[list[ModelChoice]
     if all(_has_weights(name) for name in ORIGINAL_BACKBONES):
         names, note = ORIGINAL_BACKBONES, ""
     else:
-        other = DEFAULT_CLASSIFIER if _has_weights(DEFAULT_CLASSIFIER) else histogram.NAME
+        other = SMALLEST_BACKBONE if _has_weights(SMALLEST_BACKBONE) else histogram.NAME
         names = (BUILTIN, other)
         missing = [name for name in ORIGINAL_BACKBONES if not _has_weights(name)]
         note = (

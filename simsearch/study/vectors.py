@@ -101,7 +101,7 @@ def embed_images(
     Raises a `ModelError`, or the first `ImageError` when no image can be read.
     """
     decoded = images.decode(model)
-    sample = list(islice(decoded, count_sample_images(choice.precision)))
+    sample = list(islice(decoded, count_sample_images(model, choice.precision)))
     if not sample:
         raise images.first_error
     pixels = np.stack([square for _, square in sample])  # they decide on the precision, as for an index

@@ -7,18 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import ModelError, WeightsMismatch
+from simsearch.errors import ModelError
 from simsearch.models import weights
-from simsearch.models.builtin import network
-from simsearch.models.loader import hash_builtin_weights
+from simsearch.models.builtin import network, versions
 from simsearch.models.model import Model
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
 from simsearch.models.zoo import BACKBONES, WeightsFile
 
 N_CLASSES = 1000
-BUILTIN_HEAD = network.GRAPH.with_name("head.npz")
-"""`weight` (1000, d) and `bias` (1000,) of the built-in backbone, for vectors before L2 normalization."""
-
 _POOLINGS_AND_HEADS = frozenset({"avg_pool", "global_average_pooling2d", "top_dropout", "dropout", "conv_preds"})
 _OUTPUTS = frozenset({"predictions", "reshape_2"})
 
@@ -29,7 +25,7 @@ Head = NDArray[np.float32]
 def has_head(model: Model) -> bool:
     """Whether a model's vectors are the input of a linear ImageNet classification head."""
     if model.runtime == "builtin":
-        return BUILTIN_HEAD.exists()
+        return model.layer is None and not versions.is_former(model)
     if model.runtime != "keras-zoo" or model.weights == RANDOM_WEIGHTS:
         return False
     row = BACKBONES[model.backbone]
@@ -44,14 +40,8 @@ def read_head(model: Model, options: WeightsOptions) -> Head:
     """
     if model.runtime != "builtin":
         return _read_keras_head(_find_file(model, options), model)
-    if model.weights != hash_builtin_weights():
-        raise WeightsMismatch(
-            f"the collection was indexed with another version of the backbone {model.backbone}",
-            f"index again: simsearch index ... --backbone {model.backbone}",
-        )
-    with np.load(BUILTIN_HEAD) as stored:
-        head: Head = stored["weight"].astype(np.float32)
-    return head
+    versions.find_graph(model)  # raises for another version
+    return network.read_head().weight
 
 
 def _find_file(model: Model, options: WeightsOptions) -> str:
