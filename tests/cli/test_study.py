@@ -63,7 +63,7 @@ def test_the_default_needs_no_download(folder: Path):
     told = json.loads(done.stdout)
     assert list(told["models"]) == ["builtin", "histogram"]
     assert list(told["features"]) == ["builtin"]
-    assert set(told["no_predictions"]) == {"builtin", "histogram"}
+    assert set(told["no_predictions"]) == {"histogram"}
 
 
 def test_a_name_that_is_not_utf8_can_be_studied(folder: Path):

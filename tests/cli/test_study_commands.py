@@ -106,9 +106,9 @@ def test_compare_prints_a_table(folder: Path):
     [
         (["predict"], 2, "Missing argument"),
         (["predict", "vase.png", "--top", "0"], 2, "top is 0"),
-        (["predict", "vase.png", "--backbone", "builtin"], 1, "builtin has no classification head"),
+        (["predict", "vase.png", "--backbone", "histogram"], 1, "histogram has no classification head"),
         (["predict", "vase.png", "--backbone", "vgg61"], 1, "did you mean vgg19 or vgg16?"),
-        (["predict", "vase.png", "--offline"], 1, "no weights for mobilenet_v2"),
+        (["predict", "vase.png", "--backbone", "mobilenet_v2", "--offline"], 1, "no weights for mobilenet_v2"),
         (["predict", "vase.png", "--sheet", "x.docx"], 2, "no extension of a picture"),
         (
             ["predict", "vase.png", "--resize", "stretch"],

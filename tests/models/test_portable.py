@@ -88,7 +88,6 @@ def test_an_onnx_file_travels_as_its_graph(tmp_path: Path):
 
 
 def test_an_int8_graph_travels_as_it_was_calibrated(tmp_path: Path):
-    pytest.importorskip("nncf", reason="the extra [int8] is not installed")
     model = resolve_model(ModelChoice(backbone="builtin"))
     pixels = sample_pixels(scan_sources([str(ROOT / "data" / "objects")]), model, 40, 10**8)
     settled = open_with_precision(model, "int8", LoadOptions(for_throughput=True, pixels=pixels))

@@ -94,9 +94,9 @@ def test_a_network_that_takes_any_size_is_looked_into_at_its_side(folder, networ
 
 def test_the_maps_of_the_builtin_network_lead_to_its_vectors(folder):
     """Pooled and projected by the shipped weights, they are what OpenVINO makes of the picture."""
-    (found,) = extract_features([folder / "0.png"], layers=["out_relu"], max_maps=builtin.HEAD_CHANNELS)
+    (found,) = extract_features([folder / "0.png"], layers=["last_relu"], max_maps=builtin.LAST_CHANNELS)
     weights = builtin.read_weights()
-    kernel = weights["projection/kernel"].reshape(builtin.WIDTH, builtin.HEAD_CHANNELS)
+    kernel = weights["projection/kernel"].reshape(builtin.WIDTH, builtin.LAST_CHANNELS)
     projected = kernel @ found.layers[0].maps.mean(axis=(0, 1)) + weights["projection/bias"].reshape(-1)
     vector = open_embedder(found.model).embed(found.pixels[None])[0]
     assert vector @ projected / np.linalg.norm(projected) >= 0.9999
@@ -117,9 +117,9 @@ def test_the_blocks_of_the_builtin_network_are_found():
     assert [layer.name for layer in cut.layers] == [
         "block_1_expand",
         "block_3_expand",
-        "block_6_expand",
-        "block_13_expand",
-        "Conv_1",
+        "block_5_expand",
+        "block_11_expand",
+        "last",
     ]
 
 

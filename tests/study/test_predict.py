@@ -20,6 +20,7 @@ from simsearch.errors import (
 )
 from simsearch.images.decode import decode_square, read_raw_file
 from simsearch.images.resize import ResizeRule
+from simsearch.models.builtin import network as builtin
 from simsearch.models.imagenet import load_classes
 from simsearch.models.zoo import BACKBONES
 from simsearch.study.predict import PredictionResult, predict
@@ -41,9 +42,9 @@ def pixels_of(path: Path, side_px: int) -> np.ndarray:
 
 
 def rates(predictions: PredictionResult) -> tuple[float, float]:
-    """Top 1 and top 5, the class being in each file's name."""
+    """Top 1 and top 5 of the only model, the class being in each file's name."""
     truth = [Path(image.path).name[:9] for image in predictions.images]
-    ids = [[guess.cls.id for guess in image.top_classes["mobilenet_v2"]] for image in predictions.images]
+    ids = [[guess.cls.id for guess in next(iter(image.top_classes.values()))] for image in predictions.images]
     first = np.mean([five[0] == true for five, true in zip(ids, truth, strict=True)])
     return float(first), float(np.mean([true in five for five, true in zip(ids, truth, strict=True)]))
 
@@ -61,6 +62,35 @@ def test_a_thousand_photographs_of_imagenet_are_recognised_as_promised(shared):
     top_1, top_5 = rates(predict(sorted((shared / "photos" / "imagenet_sample").iterdir()), [MOBILENET]))
     assert top_1 >= 0.84
     assert top_5 >= 0.96
+
+
+def test_the_builtin_network_recognises_most_of_a_hundred_photographs_without_a_download(shared, monkeypatch, tmp_path):
+    for name in ("SIMSEARCH_WEIGHTS", "SIMSEARCH_CACHE", "KERAS_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    photographs = sorted((shared / "photos" / "imagenet_sample").iterdir())[::10]
+    top_1, top_5 = rates(predict(photographs, [ModelChoice(offline=True)]))
+    assert top_1 >= 0.72
+    assert top_5 >= 0.88
+
+
+@pytest.mark.thorough
+def test_the_builtin_network_recognises_a_thousand_photographs_as_promised(shared):
+    top_1, top_5 = rates(predict(sorted((shared / "photos" / "imagenet_sample").iterdir())))
+    assert top_1 >= 0.8
+    assert top_5 >= 0.94
+
+
+def test_probabilities_of_the_builtin_network_are_those_of_its_keras_definition(tmp_path):
+    paths = [draw_picture(tmp_path / f"{seed}.png", seed) for seed in range(3)]
+    expected = builtin.build(with_head=True)(np.stack([pixels_of(path, builtin.SIDE_PX) for path in paths])).numpy()
+    numbers = {each.id: number for number, each in enumerate(load_classes())}
+    for engine in ("openvino", "tensorflow"):
+        found = predict(paths, [ModelChoice(backbone="builtin", engine=engine)], top=1000)
+        for image, row in zip(found.images, expected, strict=True):
+            probabilities = np.zeros(1000)
+            for guess in image.top_classes["builtin"]:
+                probabilities[numbers[guess.cls.id]] = guess.probability
+            np.testing.assert_allclose(probabilities, row, atol=1e-4)
 
 
 def test_probabilities_are_those_of_keras(shared):
@@ -128,8 +158,12 @@ def test_the_last_layer_of_a_head_is_a_softmax_of_a_thousand_classes(name: str):
 @pytest.mark.parametrize(
     ("choice", "error", "message"),
     [
-        (ModelChoice(backbone="builtin"), ModelError, "builtin has no classification head; name a network of the zoo"),
-        (ModelChoice(backbone="histogram"), ModelError, "histogram has no classification head"),
+        (ModelChoice(backbone="histogram"), ModelError, "histogram has no classification head; name builtin, or a"),
+        (
+            ModelChoice(backbone="builtin", weights="x.h5"),
+            ModelError,
+            "--weights does not apply to the backbone builtin",
+        ),
         (ModelChoice(backbone="mine.onnx"), ModelError, "the classes of the outputs of mine.onnx are unknown"),
         (ModelChoice(backbone="vgg61"), UnknownBackbone, "unknown backbone 'vgg61'; did you mean"),
         (ModelChoice(backbone="vgg16", weights="x_notop.h5"), WeightsMismatch, "without the classification head"),
