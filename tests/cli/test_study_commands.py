@@ -59,12 +59,12 @@ def test_predict_lists_networks_side_by_side_and_draws_a_sheet(folder: Path):
 
 
 def test_features_draws_named_and_numbered_layers(folder: Path):
-    layers = ["--layer", "Conv_1", "--layer", "9"]
+    layers = ["--layer", "last", "--layer", "7"]
     told = read_document("features", "vase.png", *layers, "--max-maps", 3, "--sort", cwd=folder)
     assert set(told) == {"image", "backbone", "resize", "layers", "picture", "notes"}
     assert [(layer["name"], layer["index"], layer["maps"]) for layer in told["layers"]] == [
-        ("Conv_1", 115, 1280),
-        ("block_1_expand", 9, 96),
+        ("last", 91, 1280),
+        ("block_1_expand", 7, 96),
     ]
     for layer in told["layers"]:
         assert len(layer["channels"]) == 3
@@ -121,7 +121,7 @@ def test_compare_prints_a_table(folder: Path):
         (["features", "vase.png", "--backbone", "histogram"], 1, "histogram gives no access to its layers"),
         (["features", "vase.png", "--max-maps", "0"], 2, "the number of maps is 0"),
         (["features", "vase.png", "--out", "x.docx"], 2, "no extension of a picture"),
-        (["features", "vase.png", "--layer", "Conv_2"], 1, "no layer 'Conv_2'; nearest names: Conv_1"),
+        (["features", "vase.png", "--layer", "stemm"], 1, "no layer 'stemm'; nearest names: stem"),
         (["compare", "vase.png"], 2, "cannot compare 1 image"),
         (["compare", "vase.png", "missing.png", "--backbone", "histogram"], 1, "cannot read missing.png"),
         (["compare", "vase.png", "pot.png", "--layer", "fc2"], 1, "--layer does not apply to the backbone builtin"),
