@@ -12,10 +12,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: .venv/demo ## install, index the pictures in data/, run a query, write a contact sheet
+demo: .venv/demo ## install, index the pictures in data/, run a query by example and one by a word, write contact sheets
 	$(BIN)/simsearch index data/objects
 	$(BIN)/simsearch query data/objects/lamp/lamp_03.jpg --in indexes/objects -k 10 --exclude-self --sheet indexes/demo.png
-	@echo "Look at indexes/demo.png"
+	$(BIN)/simsearch query --text lamp --in indexes/objects -k 10 --sheet indexes/demo-text.png
+	@echo "Look at indexes/demo.png and indexes/demo-text.png"
 
 test: .venv/dev ## install the test dependencies and run the whole suite
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not thorough"

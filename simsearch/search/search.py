@@ -83,11 +83,7 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     unknown = [content.pixels for content in contents if content.pixels is not None]
     embedder = target.open_embedder(np.stack(unknown)) if unknown else None
     timer.end_stage("load")
-    directions = (
-        [encode_in_prompts(text_encoder, example.text, query.prompts) for example in query.texts]
-        if text_encoder
-        else []
-    )
+    directions = _encode_texts(query, text_encoder) if text_encoder else []
     vectors = [
         *(reranker.project(_embed_example(*pair, embedder)[None]) for pair in zip(pictures, contents, strict=True)),
         *(reranker.project_directions(text.rows) for text in directions),

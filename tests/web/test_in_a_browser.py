@@ -304,6 +304,20 @@ def test_the_keyboard_moves_between_pictures(visit: Any, objects: Path):
     page.wait_for_url("**unlike=*")
 
 
+def test_a_word_finds_its_pictures_and_an_unknown_one_gets_the_nearest(visit: Any):
+    page = visit("/")
+    page.fill("#text", "lamp")
+    page.press("#text", "Enter")
+    page.wait_for_url("**/?text=lamp")
+    names = page.locator(".tile .user").all_inner_texts()
+    assert sum(name.startswith("lamp") for name in names[:10]) >= 8
+    page.locator(".more-like").first.click()
+    page.wait_for_url("**like=*text=lamp*")
+    assert page.locator(".example img").count() == 1
+    assert page.input_value("#text") == "lamp"
+    assert "the nearest words are vase" in visit("/?text=vaze").inner_text("#complaint")
+
+
 def test_an_image_page_shows_the_metadata(visit: Any, objects: Path):
     page = visit(f"/images/{image_id(objects, 'lamp_03.jpg')}")
     said = page.locator(".facts-of").inner_text()

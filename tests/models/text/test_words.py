@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simsearch.errors import ModelError, UsageError
+from simsearch.models.builtin import network
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.imagenet import load_classes
 from simsearch.models.model import Model
@@ -122,3 +123,13 @@ def test_only_a_linear_head_on_the_vectors_answers_words():
         with pytest.raises(UsageError, match="cannot answer text queries"):
             open_text_encoder(other, WeightsOptions(offline=True))
     assert not has_head(resolve_model(ModelChoice(backbone="histogram")))
+
+
+def test_the_built_in_network_answers_words():
+    model = resolve_model(ModelChoice(backbone="builtin"))
+    assert has_head(model)
+    assert not has_head(replace(model, layer="predictions"))
+    word = find_word("lamp")
+    assert word is not None
+    (found,) = open_text_encoder(model, WeightsOptions(offline=True)).encode(["lamp"])
+    assert found.rows.shape == (len(word.classes), network.WIDTH)
