@@ -309,7 +309,7 @@ class Collection:
             calibration = calibrate_model(
                 snapshot, stored, index, options or CalibrationOptions(), open_embedder, compute_default_max_pixels()
             )
-        with self._write() as writer, writer.transaction():
+        with self.write() as writer, writer.transaction():
             writer.write_setting(settings.build_calibration_name(stored.fingerprint), calibration.to_json())
         return calibration
 
@@ -388,7 +388,7 @@ class Collection:
 
         `kind` sets the kind of index from now on. Raises `CollectionNotWritable` if an index cannot be written.
         """
-        with self._write() as writer:
+        with self.write() as writer:
             return maintenance.rebuild(writer, kind)
 
     @_run_alone
@@ -397,13 +397,13 @@ class Collection:
 
         The files themselves are not touched. Raises `UsageError` when the collection has no file at a path.
         """
-        with self._write() as writer:
+        with self.write() as writer:
             return maintenance.remove(writer, paths)
 
     @_run_alone
     def prune(self, backbone: str | None = None, *, only_augmented: bool = False) -> PruneReport:
         """Delete images without a file, or everything of one backbone, or augmented views; free the disk space."""
-        with self._write() as writer:
+        with self.write() as writer:
             return maintenance.prune(writer, backbone, only_augmented=only_augmented)
 
     @_run_alone
@@ -422,7 +422,7 @@ class Collection:
         """
         from simsearch.index.milvus.migrate import push
 
-        with self._write() as writer:
+        with self.write() as writer:
             return push(writer, choice, drops=drops, progress=progress)
 
     # Annotations and settings
@@ -435,7 +435,7 @@ class Collection:
         """
         from simsearch.interchange.annotations import annotate
 
-        with self._write() as writer:
+        with self.write() as writer:
             return annotate(writer, Path(file))
 
     @_run_alone
@@ -446,7 +446,7 @@ class Collection:
         """
         from simsearch.interchange.annotations import clear_columns
 
-        with self._write() as writer:
+        with self.write() as writer:
             return clear_columns(writer, columns)
 
     @_run_alone
@@ -456,7 +456,7 @@ class Collection:
         Raises `UsageError`.
         """
         chosen = RerankMethod.parse(method)
-        with self._write() as writer, writer.transaction():
+        with self.write() as writer, writer.transaction():
             writer.write_setting(settings.RERANK, None if chosen == RerankMethod() else str(chosen))
 
     # Views of the whole collection
@@ -512,7 +512,7 @@ class Collection:
         """
         from simsearch.duplicates.search import reject
 
-        with self._write() as writer:
+        with self.write() as writer:
             return reject(writer, image_ids)
 
     @_run_alone
@@ -523,7 +523,7 @@ class Collection:
         """
         from simsearch.duplicates.search import unreject
 
-        with self._write() as writer:
+        with self.write() as writer:
             return unreject(writer, image_ids)
 
     # Export and import
@@ -610,7 +610,7 @@ class Collection:
         self._open_indexes = self._open_reranking = None
 
     @contextlib.contextmanager
-    def _write(self) -> Iterator[CatalogWriter]:
+    def write(self) -> Iterator[CatalogWriter]:
         """Hold the collection's lock, with a catalog to write to.
 
         The indexes are closed first, as the change may concern them; the next search opens them again. Raises

@@ -19,6 +19,7 @@ from simsearch.cli.export import export
 from simsearch.cli.features import features
 from simsearch.cli.import_ import import_
 from simsearch.cli.index import index
+from simsearch.cli.learn import learn
 from simsearch.cli.maintenance import info, prune, rebuild, remove, verify
 from simsearch.cli.map import map_
 from simsearch.cli.optional_value import RayCommand
@@ -63,7 +64,7 @@ _PANELS = {
     "Index": (index, watch, annotate),
     "Search": (query, serve),
     "Explore": (map_, clusters, duplicates),
-    "Measure": (benchmark, tune, calibrate),
+    "Measure": (benchmark, tune, calibrate, learn),
     "Look closer": (predict, features, compare, augment, study),
     "Maintain": (info, verify, rebuild, remove, prune, upgrade, backbones),
     "Exchange": (export, import_, push),

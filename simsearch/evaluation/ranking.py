@@ -18,12 +18,12 @@ from simsearch.evaluation.embedding import TaskVectors, Vectors
 from simsearch.evaluation.metrics import rank_positions
 from simsearch.evaluation.protocol import Positions, build_mask
 from simsearch.index.exact import ExactIndex
+from simsearch.models.projection import Projection
 from simsearch.rerank.database_augmentation import CorrectedRows, LeaveOneOut, blend
 from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
 from simsearch.rerank.method import RerankMethod
 from simsearch.rerank.neighbors import NeighborDatabase
 from simsearch.rerank.patched_database import PatchedDatabase
-from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
 
 _BLOCK_CELLS = 2_000_000

@@ -71,14 +71,18 @@ class IngestPlan:
 def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_pixels: int) -> IngestPlan:
     """Choose the model to index with.
 
-    A model that the collection has is used as it is. A new one is loaded, and its precision chosen on a sample of the
-    pictures. `catalog` is None where the collection is new.
+    A model that the collection has is used as it is, and for a learned model its base, whose vectors are mapped. A new
+    model is loaded, and its precision chosen on a sample of the pictures. `catalog` is None for a new collection.
 
     Raises `ModelError`.
     """
     if catalog is None:
         return _plan_new_model(resolve_model(choice), choice, found, max_pixels)
     models = [stored for stored in catalog.list_models() if stored.model.runtime != "imported"]
+    for stored in models:
+        if stored.model.learned is not None and choice.backbone in (stored.model.backbone, stored.fingerprint):
+            base = next((model for model in models if model.fingerprint == stored.model.learned.base), stored)
+            return _plan_stored_model(base, catalog, choice)
     if models and choice.backbone is None:
         last = models[0].model
         if not choice.has_model_options and choice.precision in ("auto", last.precision):

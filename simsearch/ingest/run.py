@@ -30,6 +30,7 @@ from simsearch.models.precision import PrecisionAgreement
 from simsearch.sources.scan import Scan, Skip, scan_sources
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import SHARDS_NAME
+from simsearch.store.learned_models import update_learned_models
 from simsearch.store.writer import CatalogWriter
 
 _CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
@@ -224,10 +225,13 @@ def _begin_run(writer: CatalogWriter, plan: IngestPlan, width: int, options: Ing
 def _refresh_index(
     writer: CatalogWriter, stored: StoredModel, stats: IngestStats, kind: IndexKindChoice | None
 ) -> None:
+    with stats.clock.measure("learned"):
+        derived = update_learned_models(writer, stored.fingerprint)
     with stats.clock.measure("index"), open_index_backend(writer) as indexes:
         if kind is not None and write_kind_choice(writer, kind):
             indexes.discard()
-        indexes.refresh(stored.fingerprint)
+        for model in (stored, *derived):
+            indexes.refresh(model.fingerprint)
 
 
 def _make_report(

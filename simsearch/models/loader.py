@@ -13,6 +13,7 @@ from simsearch.errors import ModelError, SimsearchError
 from simsearch.models import graph_cache
 from simsearch.models.builtin import network, versions
 from simsearch.models.embedder import Embedder, HistogramEmbedder, check_can_embed
+from simsearch.models.graph_operations import Operation
 from simsearch.models.model import GraphBytes, Model
 
 Engine = Literal["auto", "openvino", "tensorflow"]
@@ -73,6 +74,28 @@ def open_embedder(model: Model, options: LoadOptions | None = None) -> Embedder:
         graph = _read_builtin(openvino_runtime, model) if model.runtime == "builtin" else None
         return openvino_runtime.OpenVinoEmbedder(model, graph, for_throughput=options.for_throughput)
     return _open_converted(openvino_runtime, model, options)
+
+
+def read_operations(model: Model, options: LoadOptions) -> list[Operation]:
+    """Read the network of a model at f32 as a list of operations; a network that was never run is converted first.
+
+    Raises `ModelError` where the model has no network, or OpenVINO cannot run it.
+    """
+    model = model.f32_model
+    check_can_embed(model)
+    if model.runtime == "histogram":
+        raise ModelError(f"{model.backbone} is not a network", "choose another --backbone")
+    from simsearch.models import openvino_runtime
+
+    if model.runtime == "onnx":
+        return openvino_runtime.list_operations(openvino_runtime.read_onnx(options.locate(model)))
+    if model.runtime == "builtin":
+        return openvino_runtime.list_operations(openvino_runtime.read_graph(*versions.find_graph(model)))
+    open_embedder(model, options)  # converts it where the cache does not have it
+    file = graph_cache.find(make_graph_key(model, openvino_runtime.VERSION))
+    if file is None:
+        raise ModelError(f"OpenVINO cannot run {model.backbone}", "choose another --backbone")
+    return openvino_runtime.list_operations(file)
 
 
 def make_graph_key(model: Model, version: str) -> str:

@@ -71,11 +71,24 @@ _LATER_FIELDS = {
     "decode_margin": 1,
     "tokens": "all",
     "source": None,
+    "learned": None,
 }
 """Fields of `Model` that earlier versions had not, with the values that stand for what those versions did.
 
 With these values they are neither stored nor part of the fingerprint, so the models of older catalogs keep theirs.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedMap:
+    """A map that was learned from labels and is applied to the vectors of a base model.
+
+    `base` is the fingerprint of the base model, `backbone` its backbone's name, `digest` that of the map.
+    """
+
+    base: str
+    backbone: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +100,7 @@ class Model:
     fingerprint. Nor is `source`, the value of `--backbone` that finds the file of a published model again, with its
     revision; it is None for other models. `layer` None is the backbone's default layer. `calibration` is the digest of
     the pixels that int8 was calibrated on, empty for other precisions. `shortest_px`, `crop_offset` and `decode_margin`
-    are explained at `ResizeRule`.
+    are explained at `ResizeRule`. `learned` is the map that is applied to the vectors, if any.
     """
 
     backbone: str
@@ -107,6 +120,7 @@ class Model:
     decode_margin: int = 1
     tokens: Tokens = "all"
     source: str | None = None
+    learned: LearnedMap | None = None
 
     @property
     def resize_rule(self) -> ResizeRule:
@@ -130,6 +144,13 @@ class Model:
         return dataclasses.replace(self, precision="f32", calibration="")
 
     @property
+    def base_model(self) -> Model:
+        """The model to whose vectors the learned map is applied; the model itself where there is no map."""
+        if self.learned is None:
+            return self
+        return dataclasses.replace(self, backbone=self.learned.backbone, learned=None)
+
+    @property
     def zoo_name(self) -> str | None:
         """The value of `--backbone` of a model that was chosen by name; None for a model file and imported vectors."""
         return self.source or (self.backbone if self.runtime in ("builtin", "histogram", "keras-zoo") else None)
@@ -148,8 +169,8 @@ class Model:
     def from_json(cls, text: str) -> Model:
         """Read a model from the JSON object that `to_json` wrote."""
         fields: dict[str, Any] = json.loads(text)
-        scaling = fields.pop("scaling")
-        return cls(**fields, scaling=_parse_scaling(scaling))
+        scaling, learned = fields.pop("scaling"), fields.pop("learned", None)
+        return cls(**fields, scaling=_parse_scaling(scaling), learned=learned and LearnedMap(**learned))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from simsearch.errors import ModelError
 from simsearch.machine import block_import, read_cpu_info
 from simsearch.models.builtin.network import ClassificationHead
+from simsearch.models.graph_operations import Operation
 from simsearch.models.layers import make_class_token_error, make_pooling_error, make_unknown_layer_error
 from simsearch.models.model import GEM_POWER, NORM_FLOOR, GraphBytes, Model, Precision, Scaling
 from simsearch.models.onnx_file import OnnxOutline, read_onnx_outline
@@ -382,6 +383,33 @@ def extract_last_line(error: Exception) -> str:
     """The last line of an OpenVINO error, at most 200 characters; the lines before it are positions in its sources."""
     lines = str(error).strip().splitlines()
     return lines[-1][:200] if lines else type(error).__name__
+
+
+def list_operations(graph: Any) -> list[Operation]:
+    """List the operations of a graph, or of the file of one, in an order in which operands come first.
+
+    Raises `ValueError` where an operation uses another result than the first of an operation with several.
+    """
+    network = graph if isinstance(graph, ov.Model) else ov.Core().read_model(graph)
+    nodes = network.get_ordered_ops()
+    positions = {node.get_friendly_name(): at for at, node in enumerate(nodes)}
+    operations = []
+    for node in nodes:
+        sources = [value.get_source_output() for value in node.inputs()]
+        if any(source.get_index() for source in sources):
+            raise ValueError(f"a further result of {node.get_type_name()} is used")
+        shape = node.get_output_partial_shape(0)
+        operations.append(
+            Operation(
+                type=node.get_type_name(),
+                inputs=tuple(positions[source.get_node().get_friendly_name()] for source in sources),
+                element_type=node.get_output_element_type(0).to_dtype().name,
+                shape=tuple(size.get_length() if size.is_static else -1 for size in shape),
+                attributes=node.get_attributes(),
+                value=np.array(node.data) if node.get_type_name() == "Constant" else None,
+            )
+        )
+    return operations
 
 
 class OnnxTextGraph:

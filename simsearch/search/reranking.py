@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
 from simsearch.index.exact import ExactIndex
 from simsearch.index.protocol import Ids, Index, IndexBackend, Searchable, Vectors, VectorTransform
+from simsearch.models.projection import Projection
 from simsearch.models.text.encoder import merge_directions
 from simsearch.rerank.database_augmentation import blend
 from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
 from simsearch.rerank.method import RerankMethod
 from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
-from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
 from simsearch.search.ranking import ImageCandidate, RankingLimits, number_hits, rank_candidates, rank_hits
 from simsearch.search.results import Hit

@@ -79,7 +79,7 @@ _TABLES = (
 _PROJECTIONS = (
     # Which augmented views of every image are embedded, as JSON; NULL: none.
     "ALTER TABLE models ADD COLUMN augmentation TEXT",
-    # PCA projections fitted to `n_vectors` of a model's vectors: see `rerank.projection.Projection.to_bytes`.
+    # PCA projections fitted to `n_vectors` of a model's vectors: see `models.projection.Projection.to_bytes`.
     """CREATE TABLE projections (
         id INTEGER PRIMARY KEY,
         model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simsearch.errors import CollectionNotWritable
 from simsearch.images.metadata import ExifMetadata
 from simsearch.images.perceptual_hash import PictureHashes
@@ -136,6 +139,13 @@ class CatalogWriter(Catalog):
         stored = self.find_model(fingerprint)
         assert stored is not None  # it was just written
         return stored
+
+    def add_vectors(self, model_id: int, view_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add unit vectors (n, d) of views that have none of the model."""
+        rows = zip(view_ids.tolist(), vectors, strict=True)
+        query = "INSERT INTO vectors (model_id, view_id, vector) VALUES (?, ?, ?)"
+        self._execute_many(query, ((model_id, view_id, encode_vector(vector)) for view_id, vector in rows))
+        self._renew_vector_tokens([model_id])
 
     def write_graph(self, model_id: int, graph: GraphBytes) -> None:
         """Store the int8 graph calibrated on the collection's own images, unless one is stored."""

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from simsearch import ModelChoice
+from simsearch.models.projection import Projection
 from simsearch.rerank.database_augmentation import LeaveOneOut, blend
 from simsearch.rerank.k_reciprocal import KReciprocalReranker
 from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
-from simsearch.rerank.projection import Projection
 from simsearch.rerank.query_expansion import expand
 from tests.conftest import SHARED
 from tests.support import oneshot

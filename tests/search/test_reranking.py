@@ -364,7 +364,7 @@ def test_several_pictures_are_combined_where_they_are_compared(own: Path):
         vectors = [catalog.find_vector(stored, catalog.find_original_view(number)) for number in (3, 9, 20)]
         ids = catalog.list_vector_ids(stored.id)
         everything = np.concatenate([rows for _, rows in catalog.iterate_vectors(stored, ids)])
-    from simsearch.rerank.projection import Projection
+    from simsearch.models.projection import Projection
 
     projection = Projection.fit(everything, 16)
     placed, rows = projection.apply(np.stack(vectors)), projection.apply(everything)

@@ -24,6 +24,8 @@ Head = NDArray[np.float32]
 
 def has_head(model: Model) -> bool:
     """Whether a model's vectors are the input of a linear ImageNet classification head."""
+    if model.learned is not None:
+        return False
     if model.runtime == "builtin":
         return model.layer is None and not versions.is_former(model)
     if model.runtime != "keras-zoo" or model.weights == RANDOM_WEIGHTS:

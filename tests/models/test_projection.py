@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simsearch.errors import UsageError
-from simsearch.rerank.projection import Projection
+from simsearch.models.projection import Projection
 from tests.rerank.conftest import clustered, unit
 
 

@@ -1,0 +1,1 @@
+"""Learning from labels: a map of stored vectors that retrieves the user's own classes better."""
