@@ -22,6 +22,7 @@ PARTS = (
     "evaluation",
     "copies",
     "serve",
+    "hostile",
     "scale",
 )
 COLD_START = "cold-start"

@@ -55,8 +55,8 @@ def measure(upload_s: float = UPLOAD_S, by_id_s: float = BY_ID_S) -> str:
     with tempfile.TemporaryDirectory() as folder:
         collection = Path(folder) / "ix"
         ingest(collection, list_photographs()[:N_INDEXED], ModelChoice(backbone="builtin"))
-        with _run_server(collection) as (port, process):
-            by_picture, by_id = _make_upload_request(), _make_id_request()
+        with run_server(collection) as (port, process):
+            by_picture, by_id = make_upload_request(), _make_id_request()
             _run_clients(port, by_picture, WARM_S)
             memory = _MemorySampler(process.pid)
             uploads = _run_clients(port, by_picture, upload_s)
@@ -78,7 +78,8 @@ def measure(upload_s: float = UPLOAD_S, by_id_s: float = BY_ID_S) -> str:
 
 
 @contextmanager
-def _run_server(collection: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def run_server(collection: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Run a server over a collection, and give its port and process."""
     command = [str(SIMSEARCH), "serve", "--in", str(collection), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -92,7 +93,7 @@ def _run_server(collection: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]
         process.wait(30)
 
 
-def _make_upload_request() -> Request:
+def make_upload_request() -> Request:
     """Make requests with photographs of 0.2 Mpx; a few bytes after the end of the image make each content new."""
     pictures = [_resize_photograph(path) for path in list_photographs()[:64]]
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'

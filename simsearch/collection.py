@@ -28,7 +28,13 @@ from simsearch.rerank.method import RerankMethod
 from simsearch.search import Answer
 from simsearch.search.examples import Example, ExampleInput, make_examples, make_text_examples
 from simsearch.search.query import Query, SearchOptions
-from simsearch.search.query_vectors import ReadLimits, materialize_example, refuse_network
+from simsearch.search.query_vectors import (
+    ExampleDecoder,
+    ReadLimits,
+    decode_example_square,
+    materialize_example,
+    refuse_network,
+)
 from simsearch.search.reranking import RerankerCache
 from simsearch.search.search import SearchTarget, run_query
 from simsearch.sources.addresses import canonicalize_path, is_remote
@@ -100,6 +106,7 @@ class Collection:
         *,
         embedders: MutableMapping[str, Embedder] | None = None,
         text_encoders: MutableMapping[str, TextEncoder] | None = None,
+        decode: ExampleDecoder = decode_example_square,
     ) -> None:
         """Use `Collection.open`. `catalog` is opened at the first use where it is None."""
         self.folder = folder
@@ -109,6 +116,7 @@ class Collection:
         self._open_reranking: RerankerCache | None = None
         self._embedders: MutableMapping[str, Embedder] = {} if embedders is None else embedders
         self._text_encoders: MutableMapping[str, TextEncoder] = {} if text_encoders is None else text_encoders
+        self._decode = decode
 
     @classmethod
     def open(
@@ -118,23 +126,24 @@ class Collection:
         create: bool = False,
         embedders: MutableMapping[str, Embedder] | None = None,
         text_encoders: MutableMapping[str, TextEncoder] | None = None,
+        decode: ExampleDecoder = decode_example_square,
     ) -> Collection:
         """Open the collection in `folder`.
 
         With `create` the folder may hold no collection yet: `ingest` or `import_embeddings` then makes it, once the
         sources and the model have been checked. `open` itself writes nothing. `embedders` are loaded models by
         fingerprint that queries share with other collections; models that queries load are added to it. `text_encoders`
-        are the same for texts.
+        are the same for texts. `decode` decodes the pictures of queries, by default in the calling thread.
 
         Raises `CollectionNotFound`, `CollectionTooNew` or `CollectionDamaged`.
         """
         folder = Path(folder)
         try:
-            return cls(folder, Catalog.open(folder), embedders=embedders, text_encoders=text_encoders)
+            return cls(folder, Catalog.open(folder), embedders=embedders, text_encoders=text_encoders, decode=decode)
         except CollectionNotFound:
             if not create:
                 raise
-            return cls(folder, embedders=embedders, text_encoders=text_encoders)
+            return cls(folder, embedders=embedders, text_encoders=text_encoders, decode=decode)
 
     def close(self) -> None:
         """Close the catalog and the indexes."""
@@ -282,7 +291,8 @@ class Collection:
         stored = self._find_model(query.backbone)
         open_model = functools.partial(self._open_embedder, stored, query.weights)
         open_text = functools.partial(self._open_text_encoder, stored, query.weights)
-        return run_query(query, SearchTarget(self.catalog, stored, method, self._reranking, open_model, open_text))
+        target = SearchTarget(self.catalog, stored, method, self._reranking, open_model, open_text, self._decode)
+        return run_query(query, target)
 
     @_run_alone
     def calibrate(

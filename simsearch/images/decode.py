@@ -32,6 +32,7 @@ from simsearch.images.memory import DECODING_BUDGET, estimate_decoding_bytes, re
 from simsearch.images.metadata import ExifMetadata, read_metadata
 from simsearch.images.resize import ResizeRule
 from simsearch.images.structure import MAX_HEADER_BYTES, check_ppm_header, check_scans, check_structure
+from simsearch.images.work import check_work
 from simsearch.machine import detect_memory_bytes
 from simsearch.sources import remote
 from simsearch.sources.addresses import is_remote
@@ -162,6 +163,7 @@ def _decode(data: bytes, path: str, max_pixels: int, target_px: int | None) -> I
     stored = image.size
     if image.format in ("JPEG", "MPO"):
         check_scans(data, stored, path)
+    check_work(image, stored, data, path)
     with _translate_decoder_errors(image, path):
         is_reduced = target_px is not None and image.draft(None, (target_px, target_px)) is not None
     n_bytes = len(data) + estimate_decoding_bytes(image, stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import re
 import warnings
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _DATE_PATTERN = re.compile(
 
 # Pillow warns about every irregularity of a picture, even where the pixels are fine; what fails is an error.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without any, Python writes its errors to stderr
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ import contextlib
 import io
 import threading
 
+import numpy as np
 from cachetools import LRUCache
+from numpy.typing import NDArray
 from PIL import Image
 
 from simsearch.errors import ImageError
@@ -44,6 +46,11 @@ def render_thumbnail(data: bytes, name: str, side_px: int, max_pixels: int) -> b
     image = decode_image(data, name, max_pixels=max_pixels, target_px=side_px).image
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     return _encode_webp(image, _SERVED_QUALITY, method=3)
+
+
+def render_thumbnail_array(data: bytes, name: str, side_px: int, max_pixels: int) -> NDArray[np.uint8]:
+    """Render a thumbnail as `render_thumbnail` does, as an array (n,) of its bytes, for `isolation.py`."""
+    return np.frombuffer(render_thumbnail(data, name, side_px, max_pixels), np.uint8)
 
 
 def encode_data_url(image: Image.Image) -> str:

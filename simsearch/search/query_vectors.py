@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from simsearch.images.decode import (
 )
 from simsearch.models.embedder import check_can_embed
 from simsearch.models.model import Model
-from simsearch.search.examples import Example
+from simsearch.search.examples import Crop, Example
 from simsearch.sources.addresses import is_remote, is_url
 from simsearch.sources.web import fetch
 from simsearch.store.catalog import Catalog, LiveView, StoredModel
@@ -33,12 +33,28 @@ from simsearch.store.catalog import Catalog, LiveView, StoredModel
 _NAME_LENGTH = 80
 
 
+def decode_example_square(raw: RawFile, crop: Crop | None, model: Model, max_pixels: int) -> Pixels:
+    """Decode a picture, or a crop of it, to the square (side, side, 3) of a model. Raises `ImageError`."""
+    if crop is None:
+        return decode_square(raw, model.resize_rule, max_pixels=max_pixels)[1]
+    picture = decode_image(raw.data, raw.path, max_pixels=max_pixels)
+    return resize_to_square(_crop_picture(picture, crop, raw.path), model.resize_rule)
+
+
+ExampleDecoder = Callable[[RawFile, Crop | None, Model, int], Pixels]
+"""A function such as `decode_example_square`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """Limits for reading examples: the most pixels of a picture, and whether network access is forbidden."""
+    """Limits for reading examples: the most pixels of a picture, whether network access is forbidden, and the decoder.
+
+    `decode` may run `decode_example_square` elsewhere, such as in a process of its own.
+    """
 
     max_pixels: int
     offline: bool = False
+    decode: ExampleDecoder = decode_example_square
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +76,13 @@ def resolve_example(example: Example, catalog: Catalog, stored: StoredModel, lim
     if isinstance(example.picture, int) and example.crop is None:
         return _read_stored_vector(example.picture, catalog, stored)
     raw = _read_example(example, catalog, limits)
-    if example.crop is not None:
-        check_can_embed(stored.model)
-        return ExampleContent(raw.digest, pixels=_crop_square(raw, example, stored.model, limits.max_pixels))
-    view_id = catalog.find_view_by_digest(raw.digest, stored)
-    vector = None if view_id is None else catalog.find_vector(stored, view_id)
-    if vector is not None:
-        return ExampleContent(raw.digest, view_id, vector)
+    if example.crop is None:
+        view_id = catalog.find_view_by_digest(raw.digest, stored)
+        vector = None if view_id is None else catalog.find_vector(stored, view_id)
+        if vector is not None:
+            return ExampleContent(raw.digest, view_id, vector)
     check_can_embed(stored.model)
-    model = stored.model
-    _, pixels = decode_square(raw, model.resize_rule, max_pixels=limits.max_pixels)
-    return ExampleContent(raw.digest, pixels=pixels)
+    return ExampleContent(raw.digest, pixels=limits.decode(raw, example.crop, stored.model, limits.max_pixels))
 
 
 def fetch_example(example: Example, limits: ReadLimits) -> Example:
@@ -86,7 +98,7 @@ def decode_example(example: Example, catalog: Catalog, limits: ReadLimits) -> De
     Raises `ImageError`, `ImageNotFound`, `UsageError`.
     """
     raw = _read_example(example, catalog, limits)
-    return _crop_picture(decode_image(raw.data, raw.path, max_pixels=limits.max_pixels), example)
+    return _crop_picture(decode_image(raw.data, raw.path, max_pixels=limits.max_pixels), example.crop, raw.path)
 
 
 def find_stored_view(image_id: int, catalog: Catalog) -> LiveView:
@@ -110,11 +122,13 @@ def materialize_example(example: Example, catalog: Catalog, limits: ReadLimits, 
     if example.crop is None and not isinstance(picture, bytes) and not is_remote(os.fspath(picture)):
         return os.fspath(picture)
     raw = _read_example(example, catalog, limits)
-    image = _crop_picture(decode_image(raw.data, raw.path, max_pixels=limits.max_pixels), example).image
+    image = decode_image(raw.data, raw.path, max_pixels=limits.max_pixels)
+    if example.crop is not None:
+        image = _crop_picture(image, example.crop, str(example))
     name = re.sub(r"[^\w.,() -]", "_", os.path.basename(example.label))[-_NAME_LENGTH:]
     query_folder = Path(tempfile.mkdtemp(dir=folder)) / "query"
     query_folder.mkdir()
-    image.save(query_folder / name, "PNG")
+    image.image.save(query_folder / name, "PNG")
     return str(query_folder / name)
 
 
@@ -157,17 +171,11 @@ def _read_remote(address: str, limits: ReadLimits) -> bytes:
     return fetch(address)
 
 
-def _crop_square(raw: RawFile, example: Example, model: Model, max_pixels: int) -> Pixels:
-    """Decode a picture at full size, crop it, and resize the crop to the square of the model."""
-    picture = decode_image(raw.data, raw.path, max_pixels=max_pixels)
-    return resize_to_square(_crop_picture(picture, example), model.resize_rule)
-
-
-def _crop_picture(picture: DecodedImage, example: Example) -> DecodedImage:
-    if example.crop is None:
+def _crop_picture(picture: DecodedImage, crop: Crop | None, name: str) -> DecodedImage:
+    if crop is None:
         return picture
-    box = example.crop.to_box(picture.width, picture.height)
+    box = crop.to_box(picture.width, picture.height)
     if box is None:
         size = f"{picture.width} x {picture.height} px"
-        raise ImageError(str(example), f"the crop {example.crop} is outside the picture", f"its size is {size}")
+        raise ImageError(name, f"the crop {crop} is outside the picture", f"its size is {size}")
     return picture.with_image(picture.image.crop(box))

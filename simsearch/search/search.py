@@ -22,7 +22,15 @@ from simsearch.search.calibration import ProbabilityCalibration
 from simsearch.search.examples import Example, combine_vectors
 from simsearch.search.known_views import KnownViews
 from simsearch.search.query import Query
-from simsearch.search.query_vectors import ExampleContent, ReadLimits, decode_example, fetch_example, resolve_example
+from simsearch.search.query_vectors import (
+    ExampleContent,
+    ExampleDecoder,
+    ReadLimits,
+    decode_example,
+    decode_example_square,
+    fetch_example,
+    resolve_example,
+)
 from simsearch.search.ranking import RankingLimits
 from simsearch.search.reranking import QueryOrigin, RerankerCache
 from simsearch.search.results import Answer, Hit
@@ -41,7 +49,7 @@ class SearchTarget:
     """The vectors that are searched: those of one stored model, ranked by one method.
 
     `open_embedder` opens the model to embed pictures (n, side, side, 3) that have no stored vector,
-    `open_text_encoder` what encodes texts.
+    `open_text_encoder` what encodes texts; `decode` decodes the pictures.
     """
 
     catalog: Catalog
@@ -50,6 +58,7 @@ class SearchTarget:
     rerankers: RerankerCache
     open_embedder: Callable[[Pixels], Embedder]
     open_text_encoder: Callable[[], TextEncoder]
+    decode: ExampleDecoder = decode_example_square
 
 
 class _StageTimer:
@@ -75,7 +84,7 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     reranker = target.rerankers.prepare(stored, target.method)
     compiled = _compile_filter(query, target)
     subset = _select_subset(reranker.index, target, compiled)
-    read_limits = ReadLimits(query.max_pixels or compute_default_max_pixels(), query.weights.offline)
+    read_limits = ReadLimits(query.max_pixels or compute_default_max_pixels(), query.weights.offline, target.decode)
     if target.method.geometric is not None:
         pictures = tuple(fetch_example(example, read_limits) for example in pictures)
     contents = [resolve_example(example, target.catalog, stored, read_limits) for example in pictures]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +19,13 @@ from simsearch.duplicates.rejections import join_pairs
 from simsearch.duplicates.results import DuplicateReport
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
-from simsearch.images.thumbnails import ThumbnailCache, render_thumbnail
+from simsearch.images.isolation import DecodingProcesses
+from simsearch.images.thumbnails import ThumbnailCache, render_thumbnail, render_thumbnail_array
 from simsearch.maintenance import CollectionInfo
 from simsearch.models.text.encoder import TextEncoder
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.query import Query
+from simsearch.search.query_vectors import ExampleDecoder, decode_example_square
 from simsearch.search.results import Answer
 from simsearch.store.database import read_again
 from simsearch.store.originals import read_original
@@ -37,6 +40,7 @@ from simsearch.web.uploads import UploadCache
 T = TypeVar("T")
 
 RETRY_AFTER_S = 1
+_UPLOAD_NAME = "the uploaded picture"
 _INFO_MAX_AGE_S = 1.0
 _CLOSE_GRACE_S = 2.0  # together with the grace of requests, less than the 10 s that service managers allow
 _LOOKUP_THREADS = 2  # more threads would only compete for the GIL
@@ -119,6 +123,7 @@ class SearchEngine:
         self._lookup_pool = _BoundedPool("lookup", _LOOKUP_THREADS, settings.max_waiting)
         self._image_pool = _BoundedPool("image", _IMAGE_THREADS, _MAX_WAITING_IMAGES)
         self._fetch_pool = _BoundedPool("fetch", _FETCH_THREADS, _MAX_WAITING_FETCHES)
+        self._decoding = DecodingProcesses(wall_limit_s=settings.answer_timeout_s)
         self._cached_info: tuple[float, CollectionInfo] | None = None
         self._jobs = BackgroundJobs(settings)
         self._has_closed = False
@@ -141,7 +146,10 @@ class SearchEngine:
         """
         self.is_ready, end = False, time.monotonic() + grace_s
         pools = (self._search_pool, self._lookup_pool, self._image_pool, self._fetch_pool, self._jobs)
-        endings = [pool.close(end) for pool in pools]  # each of them drops what waits
+        for pool in pools:  # each of them drops what waits
+            pool.close(end - grace_s / 2)
+        self._decoding.close()  # threads that wait for it go on
+        endings = [pool.close(end) for pool in pools]
         self._has_closed = all(endings)
         if self._has_closed:
             for collection in self._collections:
@@ -175,6 +183,13 @@ class SearchEngine:
     async def run_fetch(self, work: Callable[[], T]) -> T:
         """Run a function that waits for another server, in threads of their own."""
         return await self._fetch_pool.run(work, self.settings.answer_timeout_s)
+
+    async def render_upload(self, data: bytes, side_px: int) -> bytes:
+        """Render an uploaded picture as WebP of at most `side_px` by `side_px`. Raises `ImageError`."""
+        work = functools.partial(
+            self._decoding.call, render_thumbnail_array, data, _UPLOAD_NAME, side_px, self.settings.max_pixels
+        )
+        return (await self._search_pool.run(work, self.settings.answer_timeout_s)).tobytes()
 
     async def load_info(self) -> CollectionInfo:
         """Load `Collection.info`, at most a second old."""
@@ -223,13 +238,14 @@ class SearchEngine:
     def _open_thread_collection(self) -> Collection:
         """Open the collection of this thread when it is first needed."""
         if not hasattr(self._thread_local, "collection"):
-            self._thread_local.collection = self._open_collection()
+            decode = functools.partial(self._decoding.call, decode_example_square)
+            self._thread_local.collection = self._open_collection(decode)
             self._collections.append(self._thread_local.collection)
         collection: Collection = self._thread_local.collection
         return collection
 
-    def _open_collection(self) -> Collection:
-        return Collection.open(self.folder, embedders=self._embedders, text_encoders=self._text_encoders)
+    def _open_collection(self, decode: ExampleDecoder = decode_example_square) -> Collection:
+        return Collection.open(self.folder, embedders=self._embedders, text_encoders=self._text_encoders, decode=decode)
 
     def _warm_up(self, collection: Collection) -> None:
         """Embed noise in every batch size that can occur, because a graph is compiled when a size first occurs."""

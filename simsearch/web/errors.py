@@ -20,6 +20,7 @@ from simsearch.errors import (
     StoreUnavailable,
     UsageError,
 )
+from simsearch.images.isolation import DecodingBusy
 from simsearch.web.engine import RETRY_AFTER_S, RequestTimedOut, ServerBusy, ServerNotReady
 
 
@@ -31,6 +32,7 @@ _STATUS_BY_ERROR: tuple[tuple[type[SimsearchError], int], ...] = (
     (ServerBusy, 503),
     (RequestTimedOut, 503),
     (ServerNotReady, 503),
+    (DecodingBusy, 503),
     (UploadExpired, 410),
     (ImageNotFound, 404),
     (ModelNotIndexed, 404),

@@ -19,7 +19,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from simsearch.collection import Collection
 from simsearch.duplicates.options import Tier
 from simsearch.errors import ModelError, ModelNotIndexed, UsageError
-from simsearch.images.thumbnails import render_thumbnail
 from simsearch.report.duplicates import TIER_TITLES
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
@@ -107,9 +106,8 @@ async def take_pictures(
         uploads.append(await fetch_picture(url, engine, request.app.state.fetcher))
     if not uploads:
         raise UsageError("no picture was uploaded", "choose, drop or paste one")
-    max_pixels = engine.settings.max_pixels
     for data in uploads:  # reject files that are not pictures before any is stored
-        await engine.run_image_work(functools.partial(render_thumbnail, data, "the uploaded picture", 64, max_pixels))
+        await engine.render_upload(data, 64)
     names = tuple(dict.fromkeys(engine.uploads.put(data) for data in uploads))
     previous = PageState.parse(_parse_query_string(state))
     return RedirectResponse(previous.build_url(like=names, unlike=(), text="", unlike_text="", crop=""), 303)
@@ -119,8 +117,7 @@ async def take_pictures(
 async def picture(request: Request, name: str) -> Response:
     """Send the thumbnail of an uploaded picture."""
     engine = find_engine(request)
-    data, max_pixels = _load_upload(name, engine), engine.settings.max_pixels
-    thumbnail = await engine.run_image_work(lambda: render_thumbnail(data, "the picture", _QUERY_SIDE_PX, max_pixels))
+    thumbnail = await engine.render_upload(_load_upload(name, engine), _QUERY_SIDE_PX)
     headers = {"Cache-Control": _UPLOAD_CACHE_CONTROL, "Content-Security-Policy": IMAGE_POLICY}
     return Response(thumbnail, media_type="image/webp", headers=headers)
 

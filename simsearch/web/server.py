@@ -25,7 +25,7 @@ from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.settings import ServerSettings
 
 _KEEP_ALIVE_S = 15
-_SHUTDOWN_S = 5
+_SHUTDOWN_S = 4
 """Time for requests in progress to finish after a signal; the threads then have two seconds more."""
 
 _REPEAT_S = 60.0  # between equal lines of the log

@@ -448,7 +448,7 @@ class History:
     # Copies
 
     def _save(self) -> None:
-        if self._folder.exists():
+        if (self._folder / "catalog.db").exists():
             shutil.rmtree(self._saved, ignore_errors=True)
             shutil.copytree(self._folder, self._saved)
 
