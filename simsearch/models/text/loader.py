@@ -15,7 +15,7 @@ from simsearch.models.weights import WeightsOptions
 
 def can_encode_text(model: Model) -> bool:
     """Whether a model can answer texts, if the weights for it are found."""
-    return has_head(model) or has_text_tower(model)
+    return has_head(model) or _has_own_space(model)
 
 
 def open_text_encoder(model: Model, options: WeightsOptions) -> TextEncoder:
@@ -25,10 +25,15 @@ def open_text_encoder(model: Model, options: WeightsOptions) -> TextEncoder:
     """
     if has_head(model):
         return WordEncoder(model.backbone, read_head(model, options))
-    if has_text_tower(model):
+    if _has_own_space(model):
         tower = locate_text_tower(model, options)
         return TowerEncoder(tower, TextVectorCache(tower))
     raise UsageError(
         f"{model.backbone} cannot answer text queries",
         "index with a network that has an ImageNet head, at its default layer, or with a model that has a text tower",
     )
+
+
+def _has_own_space(model: Model) -> bool:
+    """Whether a model has a text tower in the space of its vectors: a learned map leaves that space."""
+    return model.learned is None and has_text_tower(model)

@@ -20,6 +20,7 @@ from simsearch import Collection, ModelChoice
 from simsearch.errors import ModelError, UsageError
 from simsearch.images.decode import compute_digest
 from simsearch.models.choice import resolve_model
+from simsearch.models.model import LearnedMap
 from simsearch.models.text.cache import TextVectorCache
 from simsearch.models.text.loader import can_encode_text, open_text_encoder
 from simsearch.models.text.tower import TowerEncoder, TowerTokenizer
@@ -145,6 +146,15 @@ def test_a_text_has_the_vector_of_an_independent_evaluator(towers: Path):
     np.testing.assert_allclose(red.rows, evaluate_text(graph, [3, 4, 5, 1, 0, 0, 0]), atol=1e-5)
     np.testing.assert_allclose(vase.rows, evaluate_text(graph, [5, 1, 0, 0, 0, 0, 0]), atol=1e-5)
     assert red.rows.dtype == np.float32
+
+
+def test_a_learned_map_leaves_the_space_of_the_texts(towers: Path):
+    model = resolve_model(ModelChoice(backbone=str(towers)))
+    learned = dataclasses.replace(model, learned=LearnedMap("1f", model.backbone, "2e"))
+    assert can_encode_text(model)
+    assert not can_encode_text(learned)
+    with pytest.raises(UsageError, match="cannot answer text queries"):
+        open_text_encoder(learned, WeightsOptions(offline=True))
 
 
 def test_the_text_part_of_a_combined_file_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
