@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -444,4 +445,4 @@ def _parse_object(text: str) -> dict[str, Any]:
 def _parse_stored_model(row: tuple[int, str, str, int, int, str | None]) -> StoredModel:
     id_, fingerprint, details, width, change_token, augmentation = row
     views = Augmentation.from_json(augmentation) if augmentation else NO_AUGMENTATION
-    return StoredModel(id_, fingerprint, Model.from_json(details), width, change_token, views)
+    return StoredModel(id_, fingerprint, Model.from_json(details), operator.index(width), change_token, views)

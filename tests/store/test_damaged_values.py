@@ -108,6 +108,7 @@ def test_no_verb_crashes_on_a_damaged_value(whole: Path, tmp_path: Path, part: i
         "UPDATE models SET details = 'x'",
         "UPDATE models SET details = '{}'",
         "UPDATE models SET augmentation = '{'",
+        "UPDATE models SET width = x'00ff'",
         "UPDATE views SET parameters = '['",
         "UPDATE runs SET sources = 'x'",
     ],
