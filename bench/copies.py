@@ -48,7 +48,7 @@ def write_original(folder: Path, number: int, photograph: Path) -> None:
 
 
 def list_report_photographs() -> list[Path]:
-    """List photographs that shaped nothing: of Caltech 101 where it is available, else any. Three of each kind."""
+    """List photographs, three of each kind, whose edits shaped nothing: of Caltech 101 where available, else any."""
     folder = SHARED / "photos" / "caltech101_small"
     if not folder.is_dir():
         return list_photographs()
@@ -161,8 +161,9 @@ def measure() -> str:
         rows += _measure_others(pictures, Path(name))
     headings = ["tool", "pairs", "precision", *EDITS, "time"]
     about = (
-        f"{N_EDITED} photographs of Caltech 101 with {len(EDITS)} edits each, among other photographs of it: none of "
-        "them shaped a threshold. Recall by edit: the edit and its original are in one group (other tools: a pair). "
+        f"{N_EDITED} photographs of Caltech 101 with {len(EDITS)} edits each, among other photographs of it. "
+        "Their edits shaped nothing; unedited, they were among the pairs on which the rule was chosen. "
+        "Recall by edit: the edit and its original are in one group (other tools: a pair). "
         "Precision counts all pairs of a group. The last nine edits before the time shaped nothing either."
     )
     return f"## Copies\n\n{about}\n\n{format_table(headings, rows)}"

@@ -223,8 +223,10 @@ class IndexCache:
         """As `IndexBackend` says."""
         file = self.locate_file(stored.fingerprint)
         footer, delta = read_footer(file), read_footer(locate_delta(file))
-        text = self._catalog.read_index_details(stored.id, "")
-        details = None if text is None else IndexDetails.from_json(text)
+        details = None
+        if (text := self._catalog.read_index_details(stored.id, "")) is not None:
+            with contextlib.suppress(ValueError):  # damaged: a rebuild writes it again
+                details = IndexDetails.from_json(text)
         kind = details.kind if details else footer.stamp.kind if footer else "flat"
         if footer is None or delta is None or delta.stamp.base != footer.digest:
             return FaissIndexInfo(kind, details)

@@ -37,8 +37,15 @@ class IndexDetails:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_dict` wrote."""
-        return cls(**json.loads(text))
+        """Read what `to_dict` wrote. Raises `ValueError` on other text."""
+        try:
+            details = cls(**json.loads(text))
+        except (TypeError, json.JSONDecodeError) as error:  # no object, or other fields
+            raise ValueError("the text does not describe an index") from error
+        numbers = [value for name, value in asdict(details).items() if name != "kind"]
+        if not isinstance(details.kind, str) or not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("the text does not describe an index")
+        return details
 
 
 @dataclass(frozen=True, slots=True)
