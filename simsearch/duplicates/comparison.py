@@ -9,7 +9,7 @@ neighbors are compared only for images that already have a copy, because in a co
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -67,8 +67,8 @@ class PairComparer:
         order = np.lexsort((np.random.default_rng(0).random(len(candidates)), candidates.ranks))
         found: list[CopyPair] = []
         with ThreadPoolExecutor(max_workers=count_cores()) as pool:
-            for start in range(0, len(order), _BLOCK_PAIRS):
-                block = order[start : start + _BLOCK_PAIRS]  # in random order: pairs of one picture are in many blocks
+            for start, end in _split_by_rank(candidates.ranks[order]):
+                block = order[start:end]  # in random order: pairs of one picture are in many blocks
                 ranks = candidates.ranks[block].tolist()
                 pairs = self._select(first[block].tolist(), second[block].tolist(), ranks)
                 try_mirrored = itertools.repeat(ranks[0] < _N_MIRRORED)
@@ -78,7 +78,7 @@ class PairComparer:
                     if evidence is not None:
                         found.append(describe(a, b, evidence))
                         self._note(found[-1])
-                progress((start + len(block)) / len(order))
+                progress(end / len(order))
         return found
 
     def _select(self, first: list[int], second: list[int], ranks: list[int]) -> list[ImagePair]:
@@ -120,3 +120,14 @@ class PairComparer:
         self._with_copies.update(pair.key)
         if pair.evidence.overlap >= MIN_WHOLE_OVERLAP:  # one contains the other
             self._linked.unite(*pair.key)
+
+
+def _split_by_rank(ranks: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Split ascending ranks (p,) into blocks. What a rank decides is the same for all pairs of a block.
+
+    So farther neighbors are selected when the copies among nearer ones are known, in small collections too.
+    """
+    borders = np.searchsorted(ranks, (0, _N_MIRRORED, _N_ALWAYS_COMPARED, np.iinfo(np.int64).max)).tolist()
+    for low, high in itertools.pairwise(borders):
+        for start in range(low, high, _BLOCK_PAIRS):
+            yield start, min(start + _BLOCK_PAIRS, high)
