@@ -118,8 +118,7 @@ def test_a_picture_without_an_imported_vector_cannot_be_a_query(source, photos: 
     with Collection.open(collection) as opened:
         with pytest.raises(ModelError, match=r"clip has imported vectors only.*--id"):
             opened.search(new)
-        with pytest.raises(ModelError, match="cannot embed edited pictures"):
-            opened.duplicates()
+        assert opened.duplicates().n_compared > 0  # copies are compared by their pixels, with any backbone
 
 
 def test_indexing_goes_on_with_a_backbone_that_can_embed(source, photos: Path, collection: Path):

@@ -10,6 +10,11 @@ from simsearch.models.projection import Projection
 from tests.rerank.conftest import clustered, unit
 
 
+@pytest.fixture
+def vectors() -> np.ndarray:
+    return clustered(120)
+
+
 def _by_svd(vectors: np.ndarray, width: int, whitening: float) -> np.ndarray:
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     _, singular, axes = np.linalg.svd(centred, full_matrices=False)
