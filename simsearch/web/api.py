@@ -39,6 +39,9 @@ _Id = Annotated[int, Query(ge=1, le=MAX_ID)]
 _Text = Annotated[str, Query(min_length=1, max_length=MAX_TEXT_LENGTH)]
 _FormText = Annotated[str, Form(min_length=1, max_length=MAX_TEXT_LENGTH)]
 ResultCount = Annotated[int, Query(ge=1, le=MAX_RESULTS, description="Number of results.")]
+_IDS = "Ids of positive examples."
+_WHERE_EXAMPLE = "width >= 800"
+_CROP_EXAMPLE = "0.1,0.1,0.5,0.5"
 _WHERE = "Filter on the images, such as `width >= 800 and class = 'lamp'`."
 _CROP = "Crop of the first picture: x,y,w,h in px, or in fractions of its size."
 _TEXT = "What results should show: words with an ImageNet network, any text with a model that has a text tower."
@@ -52,9 +55,9 @@ def _declare_files(description: str) -> Any:
     return File(default_factory=list, max_length=MAX_EXAMPLES, description=description)
 
 
-def _declare_values(description: str) -> Any:
+def _declare_values(description: str, examples: list[Any] | None = None) -> Any:
     """Declare an optional list of ids or texts in a form."""
-    return Form(default_factory=list, max_length=MAX_EXAMPLES, description=description)
+    return Form(default_factory=list, max_length=MAX_EXAMPLES, description=description, examples=examples)
 
 
 def _describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -89,15 +92,18 @@ async def search_by_id(
     request: Request,
     *,
     id: Annotated[
-        list[_Id], Query(default_factory=list, max_length=MAX_EXAMPLES, description="Ids of positive examples.")
+        list[_Id],
+        Query(default_factory=list, max_length=MAX_EXAMPLES, description=_IDS, examples=[[1]]),
     ],
     unlike_id: Annotated[
         list[_Id], Query(default_factory=list, max_length=MAX_EXAMPLES, description="Ids of negative examples.")
     ],
     text: Annotated[list[_Text], Query(default_factory=list, max_length=MAX_EXAMPLES, description=_TEXT)],
     unlike_text: Annotated[list[_Text], Query(default_factory=list, max_length=MAX_EXAMPLES, description=_UNLIKE_TEXT)],
-    crop: Annotated[str | None, Query(max_length=100, description=_CROP)] = None,
-    where: Annotated[str | None, Query(max_length=MAX_WHERE_LENGTH, description=_WHERE)] = None,
+    crop: Annotated[str | None, Query(max_length=100, description=_CROP, examples=[_CROP_EXAMPLE])] = None,
+    where: Annotated[
+        str | None, Query(max_length=MAX_WHERE_LENGTH, description=_WHERE, examples=[_WHERE_EXAMPLE])
+    ] = None,
     k: ResultCount = 20,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Number of results to skip.")] = 0,
     min_similarity: Annotated[float, Query(ge=-1, le=1)] = -1.0,
@@ -127,15 +133,17 @@ async def search(
     *,
     image: Annotated[list[UploadFile], _declare_files("Pictures of positive examples.")],
     unlike_image: Annotated[list[UploadFile], _declare_files("Pictures of negative examples.")],
-    id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_values("Ids of positive examples.")],
+    id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_values(_IDS, examples=[[1]])],
     unlike_id: Annotated[list[Annotated[int, Form(ge=1, le=MAX_ID)]], _declare_values("Ids of negative examples.")],
     text: Annotated[list[_FormText], _declare_values(_TEXT)],
     unlike_text: Annotated[list[_FormText], _declare_values(_UNLIKE_TEXT)],
     url: Annotated[
         str | None, Form(max_length=2000, description="URL of a positive example, if the server allows URLs.")
     ] = None,
-    crop: Annotated[str | None, Form(max_length=100, description=_CROP)] = None,
-    where: Annotated[str | None, Form(max_length=MAX_WHERE_LENGTH, description=_WHERE)] = None,
+    crop: Annotated[str | None, Form(max_length=100, description=_CROP, examples=[_CROP_EXAMPLE])] = None,
+    where: Annotated[
+        str | None, Form(max_length=MAX_WHERE_LENGTH, description=_WHERE, examples=[_WHERE_EXAMPLE])
+    ] = None,
     k: Annotated[int, Form(ge=1, le=MAX_RESULTS, description="Number of results.")] = 20,
     offset: Annotated[int, Form(ge=0, le=MAX_OFFSET, description="Number of results to skip.")] = 0,
     min_similarity: Annotated[float, Form(ge=-1, le=1)] = -1.0,

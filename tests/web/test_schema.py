@@ -17,6 +17,16 @@ _EXPECTATIONS = """
 [checks]
 # A text that fits the schema may still be no filter, a file no picture, an id nobody's.
 positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 422]
+
+[warnings]
+# For the same reason most generated searches are rejected: OpenAPI cannot say that a search needs an id, a picture
+# or a text, nor what a filter is. The examples of the description are accepted.
+# All the other warnings of the default:
+display = [
+    "missing_auth", "missing_test_data", "base_url_mismatch", "missing_deserializer", "unused_openapi_auth",
+    "unsupported_regex", "method_not_allowed", "constants_extraction", "unmatched_filter", "unresolvable_reference",
+    "rate_limited", "dictionary_mismatch", "timeout_units",
+]
 """
 
 
