@@ -35,7 +35,7 @@ from simsearch.store.writer import CatalogWriter
 MAX_FEATURES = 512
 """Vectors of more dimensions are reduced to this number by PCA before learning."""
 
-MAX_SELECTION = 20_000
+MAX_SELECTION = 10_000
 """Settings are chosen, and the gain is estimated, on a sample of at most this many labeled images."""
 
 _MIN_CLASSES_TO_SPLIT = 4
