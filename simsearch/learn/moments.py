@@ -22,6 +22,8 @@ Classes = NDArray[np.int64]
 Matrix = NDArray[np.float64]
 
 _TINY = 1e-30
+_N_MEASURED = 1_000
+"""The scale of class probabilities is measured on at least this many vectors, or on all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +74,15 @@ class LabeledMoments:
         return np.asarray(weights / max(variance, _TINY) ** 0.5, np.float32)
 
     def build_map(self, settings: MapSettings, vectors: Vectors) -> LabelMap:
-        """Build the map; the probabilities of `vectors` get the mean square length 1."""
+        """Build the map; the probabilities of `vectors`, a sample of many, get the mean square length 1."""
         class_weights = self.build_class_weights(settings.ridge) * np.float32(settings.sharpness)
         learned = LabelMap(self.build_whitening(settings.shrinkage), class_weights, 1.0, settings.class_weight)
-        return LabelMap(learned.whitening, class_weights, measure_scale(learned, vectors), settings.class_weight)
+        return LabelMap(
+            learned.whitening,
+            class_weights,
+            measure_scale(learned, vectors[:: max(1, len(vectors) // _N_MEASURED)]),
+            settings.class_weight,
+        )
 
 
 def measure_scale(learned: LabelMap, vectors: Vectors) -> float:
