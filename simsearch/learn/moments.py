@@ -46,10 +46,9 @@ class LabeledMoments:
 
     def __init__(self, vectors: Vectors, classes: Classes) -> None:
         _, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
-        n, d = vectors.shape
+        n = len(vectors)
         self.mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         centered = vectors - self.mean
-        sums = np.zeros((len(counts), d))
         order = np.argsort(numbers, kind="stable")
         starts = np.cumsum(counts) - counts
         sums = np.add.reduceat(centered[order].astype(np.float64), starts, axis=0)
