@@ -1,4 +1,4 @@
-"""Cache of converted graphs in the user's cache folder: written atomically, and verified by digest before use."""
+"""Cache of converted and of compiled graphs in the user's cache folder: written atomically, verified by digest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import xxhash
+
 from simsearch.errors import SimsearchError
+from simsearch.files import replace_file
 from simsearch.models.weights import find_cache_folder, hash_file
 
 _ATTEMPTS = 20
+_DIGEST_SIZE = xxhash.xxh3_128().digest_size
 _DEFINITION, _WEIGHTS, _DIGESTS = "graph.xml", "graph.bin", "seal.json"
 
 
@@ -51,6 +55,27 @@ def keep(key: str, save: Callable[[Path], None]) -> Path:
     return folder / _DEFINITION
 
 
+def find_compiled(key: str) -> bytes | None:
+    """Find the compiled graph stored under `key`; None where there is none, or it is damaged."""
+    try:
+        stored = _locate_compiled(key).read_bytes()
+    except OSError:
+        return None
+    digest, compiled = stored[:_DIGEST_SIZE], stored[_DIGEST_SIZE:]
+    return compiled if digest == xxhash.xxh3_128_digest(compiled) else None
+
+
+def keep_compiled(key: str, compiled: bytes) -> None:
+    """Store a compiled graph, in place of an earlier one.
+
+    Raises `OSError` when the cache cannot be written.
+    """
+    file = _locate_compiled(key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(file) as temporary:
+        temporary.write_bytes(xxhash.xxh3_128_digest(compiled) + compiled)
+
+
 def _move(temporary: Path, folder: Path) -> None:
     """Move a new graph into place. An intact graph that another process stored first is the same, and stays."""
     for attempt in range(_ATTEMPTS):
@@ -78,6 +103,10 @@ def _is_intact(folder: Path) -> bool:
 
 def _locate_folder(key: str) -> Path:
     return find_cache_folder() / "graphs" / key
+
+
+def _locate_compiled(key: str) -> Path:
+    return find_cache_folder() / "compiled" / key
 
 
 def _hash_files(folder: Path) -> dict[str, str]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 import pytest
+import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
 from simsearch.models.builtin import network
 from simsearch.models.choice import ModelChoice, resolve_model
-from simsearch.models.loader import LoadOptions
+from simsearch.models.loader import LoadOptions, open_embedder
 from simsearch.models.precision import MIN_COSINE, open_with_precision
 
 FOLDER = network.GRAPH.parent
@@ -55,12 +58,58 @@ def test_keras_and_openvino_give_the_same_vectors(
     hint: str, precision: str, least_cosine: float, pictures: NDArray[np.uint8], by_keras: NDArray[np.float32]
 ) -> None:
     """For each way to compile: OpenVINO 2026.4 computed int8 kernels wrongly in streams of one thread."""
-    settings = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": hint}
-    definition = network.INT8_GRAPH if precision == "int8" else network.GRAPH
-    graph = ov.Core().read_model(definition, network.WEIGHTS)
-    by_openvino = ov.Core().compile_model(graph, "CPU", settings)(pictures)[0]
-    cosines = (by_keras * by_openvino).sum(1) / np.linalg.norm(by_openvino, axis=1)
-    assert cosines.min() >= least_cosine
+    model = replace(resolve_model(ModelChoice()), precision=precision)
+    by_openvino = open_embedder(model, LoadOptions(for_throughput=hint == "THROUGHPUT")).embed(pictures)
+    assert (by_keras * by_openvino).sum(1).min() >= least_cosine
+
+
+def _list_compiled(cache: Path) -> list[Path]:
+    return sorted((cache / "compiled").glob("*"))
+
+
+@pytest.mark.parametrize("precision", ["f32", "int8"])
+def test_a_network_compiled_by_an_earlier_process_gives_the_same_vectors(
+    precision: str, pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path))
+    model = replace(resolve_model(ModelChoice()), precision=precision)
+    expected = open_embedder(model).embed(pictures)
+    (stored,) = _list_compiled(tmp_path)
+    written = stored.stat().st_mtime_ns
+    np.testing.assert_array_equal(open_embedder(model).embed(pictures), expected)
+    assert [file.stat().st_mtime_ns for file in _list_compiled(tmp_path)] == [written]
+
+
+@pytest.mark.parametrize("harm", [lambda content: content[:-100], lambda content: content[:9999] + bytes(9), bytes])
+def test_a_damaged_compiled_network_is_compiled_anew(
+    harm: Callable[[bytes], bytes], pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path))
+    expected = open_embedder(resolve_model(ModelChoice())).embed(pictures)
+    (stored,) = _list_compiled(tmp_path)
+    intact = stored.read_bytes()
+    stored.write_bytes(harm(intact))
+    np.testing.assert_array_equal(open_embedder(resolve_model(ModelChoice())).embed(pictures), expected)
+    assert stored.read_bytes()[:16] == xxhash.xxh3_128_digest(stored.read_bytes()[16:])
+
+
+def test_where_the_cache_cannot_be_written_the_network_is_compiled_each_time(
+    pictures: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compiled").write_text("a file, where a folder should be")
+    monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path))
+    assert len(open_embedder(resolve_model(ModelChoice())).embed(pictures)) == len(pictures)
+
+
+def test_the_graph_of_an_imported_network_can_still_be_serialized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: NDArray[np.uint8]
+) -> None:
+    """A Ray worker gets the graph, not what was compiled for this processor."""
+    monkeypatch.setenv("SIMSEARCH_CACHE", str(tmp_path))
+    model = resolve_model(ModelChoice())
+    expected = open_embedder(model).embed(pictures)
+    graph = open_embedder(model).serialize_graph()
+    np.testing.assert_allclose(open_embedder(model, LoadOptions(graph=graph)).embed(pictures), expected, atol=1e-5)
 
 
 def test_vectors_are_unit_rows_of_384(compiled: Any, pictures: NDArray[np.uint8]) -> None:
