@@ -107,6 +107,7 @@ class Collection:
         embedders: MutableMapping[str, Embedder] | None = None,
         text_encoders: MutableMapping[str, TextEncoder] | None = None,
         decode: ExampleDecoder = decode_example_square,
+        fuses: bool = True,
     ) -> None:
         """Use `Collection.open`. `catalog` is opened at the first use where it is None."""
         self.folder = folder
@@ -117,6 +118,7 @@ class Collection:
         self._embedders: MutableMapping[str, Embedder] = {} if embedders is None else embedders
         self._text_encoders: MutableMapping[str, TextEncoder] = {} if text_encoders is None else text_encoders
         self._decode = decode
+        self._fuses = fuses
 
     @classmethod
     def open(
@@ -127,23 +129,26 @@ class Collection:
         embedders: MutableMapping[str, Embedder] | None = None,
         text_encoders: MutableMapping[str, TextEncoder] | None = None,
         decode: ExampleDecoder = decode_example_square,
+        fuses: bool = True,
     ) -> Collection:
         """Open the collection in `folder`.
 
         With `create` the folder may hold no collection yet: `ingest` or `import_embeddings` then makes it, once the
         sources and the model have been checked. `open` itself writes nothing. `embedders` are loaded models by
         fingerprint that queries share with other collections; models that queries load are added to it. `text_encoders`
-        are the same for texts. `decode` decodes the pictures of queries, by default in the calling thread.
+        are the same for texts. `decode` decodes the pictures of queries, by default in the calling thread. With `fuses`
+        a backbone such as `builtin+histogram` is defined when it is first named (see `fuse`).
 
         Raises `CollectionNotFound`, `CollectionTooNew` or `CollectionDamaged`.
         """
         folder = Path(folder)
         try:
-            return cls(folder, Catalog.open(folder), embedders=embedders, text_encoders=text_encoders, decode=decode)
+            catalog = Catalog.open(folder)
         except CollectionNotFound:
             if not create:
                 raise
-            return cls(folder, embedders=embedders, text_encoders=text_encoders, decode=decode)
+            catalog = None
+        return cls(folder, catalog, embedders=embedders, text_encoders=text_encoders, decode=decode, fuses=fuses)
 
     def close(self) -> None:
         """Close the catalog and the indexes."""
@@ -191,7 +196,8 @@ class Collection:
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
         """
-        from simsearch.ingest.run import IngestOptions, run_ingest  # a query starts sooner without it
+        from simsearch.ingest.fusion import find_fusion, ingest_fusion  # a query starts sooner without them
+        from simsearch.ingest.run import IngestOptions, run_ingest
 
         options = IngestOptions(
             sources=tuple(os.fspath(source) for source in sources),
@@ -208,7 +214,20 @@ class Collection:
             rehash=rehash,
         )
         self._close_indexes()
-        return run_ingest(self.folder, self._find_catalog(), options)
+        catalog = self._find_catalog()
+        if (terms := find_fusion(catalog, options.choice)) is not None:
+            return ingest_fusion(self.folder, catalog, terms, options)
+        return run_ingest(self.folder, catalog, options)
+
+    @_run_alone
+    def fuse(self, name: str) -> StoredModel:
+        """Define a model that joins the vectors of models which the collection has, such as `builtin+0.3*histogram`.
+
+        No picture is read: its vectors are joined from stored ones, in seconds. `search` and the other methods with a
+        `backbone` do the same for a name with `+`. A model that exists is returned as it is. Raises `ModelNotIndexed`
+        where a part is missing, `UsageError`.
+        """
+        return self._find_model(name)
 
     @_run_alone
     def upgrade(
@@ -509,8 +528,9 @@ class Collection:
         from simsearch.duplicates.options import DuplicateOptions
         from simsearch.duplicates.search import search_duplicates
 
+        stored = self._find_model(backbone)
         return search_duplicates(
-            self.catalog, self._indexes, self._find_model(backbone), options=question or DuplicateOptions(),
+            self.catalog, self._indexes, stored, options=question or DuplicateOptions(),
             progress=progress,
         )  # fmt: skip
 
@@ -631,10 +651,24 @@ class Collection:
             yield writer
 
     def _find_model(self, backbone: str | None) -> StoredModel:
+        if backbone is not None and self._fuses and not maintenance.has_model(self.catalog, backbone):
+            self._define_fusion(backbone)
         models = self.catalog.list_models() if backbone is None else maintenance.find_models(self.catalog, backbone)
         if not models:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
+
+    def _define_fusion(self, name: str) -> None:
+        """Define the fused model of a name with `+`, where the collection has all its parts."""
+        from simsearch.models.fusion import parse_fusion
+
+        terms = parse_fusion(name) or ()
+        if terms and all(maintenance.has_model(self.catalog, term.backbone) for term in terms):
+            from simsearch.ingest.fusion import fuse_models
+
+            with self.write() as writer:
+                parts = [maintenance.find_models(writer, term.backbone)[0] for term in terms]
+                fuse_models(writer, parts, [term.weight for term in terms])
 
     def _open_embedder(self, stored: StoredModel, weights: WeightsOptions, pixels: Pixels) -> Embedder:
         fingerprint = stored.fingerprint

@@ -17,10 +17,12 @@ from simsearch.index.backends import open_index_backend
 from simsearch.index.kinds import IndexKindChoice, write_kind_choice
 from simsearch.index.protocol import IndexBackend, IndexInfo
 from simsearch.models.builtin import versions
+from simsearch.models.fusion import parse_fusion
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, RunRecord, StoredModel
+from simsearch.store.derived_models import find_derived_models
 from simsearch.store.own_files import delete_shards
 from simsearch.store.sqlite_errors import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
@@ -247,6 +249,7 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
         elif backbone is None:
             n_images = writer.forget_orphans()
         else:
+            selected = add_fused_models(writer, selected)
             n_models = len(selected)
             for stored in selected:
                 writer.forget_model(stored)
@@ -265,25 +268,54 @@ def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) 
     return PruneReport(n_images, n_models, n_views, freed, notes)
 
 
+def add_fused_models(catalog: Catalog, models: Sequence[StoredModel]) -> list[StoredModel]:
+    """Add the fused models that models are a part of, and those that were learned on these: they need their parts.
+
+    A model that was learned on a single backbone can do without it.
+    """
+    selected = {stored.fingerprint: stored for stored in models}
+    waiting = list(models)
+    while waiting:
+        for derived in find_derived_models(catalog, waiting.pop().fingerprint):
+            if derived.model.fusion is not None and derived.fingerprint not in selected:
+                selected[derived.fingerprint] = derived
+                waiting.append(derived)
+    return list(selected.values())
+
+
 def find_models(catalog: Catalog, backbone: str) -> list[StoredModel]:
     """Find the models with a backbone name, fingerprint or model file, the last indexed first.
 
     Raises `ModelNotIndexed` if there is none.
     """
     models = catalog.list_models()
-    file = os.path.abspath(backbone)
-    found = [
-        stored
-        for stored in models
-        if backbone in (stored.model.backbone, stored.fingerprint) or stored.model.file == file
-    ]
-    if found:
+    if found := [stored for stored in models if _is_named(stored, backbone)]:
         return found
     held = ", ".join(dict.fromkeys(stored.model.backbone for stored in models)) or "nothing"
     raise ModelNotIndexed(
         str(catalog.folder),
         f"{catalog.folder} was not indexed with {backbone}; it has {held}",
         f"use one of these, or run `simsearch index ... --into {catalog.folder} --backbone {backbone}`",
+    )
+
+
+def has_model(catalog: Catalog, backbone: str) -> bool:
+    """Whether the collection has a model with a backbone name, fingerprint or model file."""
+    return any(_is_named(stored, backbone) for stored in catalog.list_models())
+
+
+def _is_named(stored: StoredModel, backbone: str) -> bool:
+    """Whether a name means a model: its backbone, fingerprint or file, or the parts of a fused model by such names."""
+    model = stored.model
+    if backbone in (model.backbone, stored.fingerprint) or model.file == os.path.abspath(backbone):
+        return True
+    if model.fusion is None or model.learned is not None or (terms := parse_fusion(backbone)) is None:
+        return False
+    if [term.weight for term in terms] != [part.weight for part in model.fusion.parts]:
+        return False
+    return all(
+        term.backbone in (part.model.backbone, part.fingerprint) or part.model.file == os.path.abspath(term.backbone)
+        for term, part in zip(terms, model.fusion.parts, strict=True)
     )
 
 

@@ -106,7 +106,8 @@ def trust_backbone(name: str | None) -> str | None:
     if name is not None:
         from simsearch.models.custom_model import trust_named_file
 
-        trust_named_file(name)
+        for term in name.split("+") if not os.path.lexists(name) else [name]:
+            trust_named_file(term.partition("*")[2] or term)
     return name
 
 
@@ -116,7 +117,8 @@ BackboneOption = Annotated[
         "--backbone",
         metavar="NAME|FILE",
         callback=trust_backbone,
-        help="A name from `simsearch backbones`, a model file or folder, or hf:owner/repository[@revision].",
+        help="A name from `simsearch backbones`, a model file or folder, or hf:owner/repository[@revision]; several "
+        "are joined by +, with weights: builtin+0.3*histogram.",
     ),
 ]
 BackbonesOption = Annotated[

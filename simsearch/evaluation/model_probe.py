@@ -26,6 +26,7 @@ from simsearch.ingest.prepare import decode_input
 from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbones
 from simsearch.models.embedder import Embedder
+from simsearch.models.model import Model
 from simsearch.models.onnx_file import read_onnx_outline
 from simsearch.models.weights import RANDOM_WEIGHTS, WeightsOptions
 from simsearch.sources.scan import scan_sources
@@ -166,6 +167,13 @@ class ModelProbe:
 def measure_weights(stored: StoredModel) -> tuple[float, float]:
     """Measure the number of parameters of the network and the size of its weights in bytes; NaN where unknown."""
     model = stored.model
+    if model.fusion is not None:
+        sizes = [_measure_model_weights(part.model) for part in model.fusion.parts]
+        return sum(size[0] for size in sizes), sum(size[1] for size in sizes)
+    return _measure_model_weights(model)
+
+
+def _measure_model_weights(model: Model) -> tuple[float, float]:
     rows = {row.name: row for row in list_backbones()}
     row = rows.get(model.zoo_name or "")
     parameters = float(row.parameters) if row else float("nan")

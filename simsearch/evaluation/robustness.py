@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from simsearch.images.augmentation import (
     sample_transformation,
 )
 from simsearch.images.decode import Pixels
+from simsearch.images.resize import InputRule
 
 _UNSEEN_SEED = 20_241_122
 """An index contains no views of this seed, unless a user sets it."""
@@ -72,7 +74,7 @@ def measure_robustness(
     An image is found when no other image is more similar, each by the best of its first N views, for each N of
     `view_counts`. Images that can no longer be read are left out.
     """
-    squares, kept = [], []
+    rule, squares, kept = probe.stored.model.resize_rule, [], []
     for at in positions:
         try:
             squares.append(probe.decode_input(images[at].paths[0]))
@@ -83,7 +85,7 @@ def measure_robustness(
     for perturbation in PERTURBATIONS if kept else ():
         digests = [images[at].digest for at in kept]
         perturbed = probe.embed(
-            [_perturb(square, perturbation, digest) for square, digest in zip(squares, digests, strict=True)]
+            [_perturb(square, perturbation, digest, rule) for square, digest in zip(squares, digests, strict=True)]
         )
         similarity = np.sum(perturbed * vectors.originals[kept], axis=1)
         hits = _compute_hit_rates(perturbed, np.array(kept), vectors, view_counts)
@@ -96,9 +98,10 @@ def measure_robustness(
     return results, len(kept)
 
 
-def _perturb(square: Pixels, perturbation: Perturbation, digest: str) -> Pixels:
+def _perturb(pixels: Pixels, perturbation: Perturbation, digest: str, rule: InputRule) -> Pixels:
     drawn = sample_transformation(AugmentationRanges(), _UNSEEN_SEED, digest, 1)
-    return apply_transformation(square, perturbation.transformation or drawn)
+    transformation = perturbation.transformation or drawn
+    return rule.transform(pixels, partial(apply_transformation, transformation=transformation))
 
 
 def _compute_hit_rates(

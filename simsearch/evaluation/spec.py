@@ -19,6 +19,7 @@ from simsearch.evaluation.protocol import (
 from simsearch.images.views import Augmentation
 from simsearch.ingest.pipeline import Progress
 from simsearch.models.choice import BUILTIN, ModelChoice, list_backbones
+from simsearch.models.fusion import parse_fusion
 from simsearch.models.text.encoder import check_prompts
 from simsearch.rerank.method import RerankMethod
 
@@ -151,12 +152,17 @@ def combine_choices(
         dict.fromkeys(
             ModelChoice.from_options(
                 backbone=backbone, precision=precision, weights=weights, offline=offline,
-                layer=None if backbone in (BUILTIN, BASELINE) else layer,
-                pooling=None if backbone in (BUILTIN, BASELINE) else pooling,
+                layer=layer if _has_layers(backbone) else None,
+                pooling=pooling if _has_layers(backbone) else None,
             )
             for backbone, precision, layer, pooling in product(backbones, precisions, layers, poolings)
         )
     )  # fmt: skip
+
+
+def _has_layers(backbone: str) -> bool:
+    """Whether layers and poolings can be chosen: not for fused models and those that are included."""
+    return backbone not in (BUILTIN, BASELINE) and parse_fusion(backbone) is None
 
 
 def _list_paths(images: Sequence[TaskImage]) -> list[str]:

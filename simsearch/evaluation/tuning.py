@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ def tune(
     check_ranks_vectors(tried)
     if n_queries < 1 or not tried:
         raise UsageError("no method or no query to try", "name a method, and a sample of one or more")
+    if backbone is not None:
+        with Collection.open(folder) as collection:
+            collection.model(backbone)  # a fused model is defined when it is first named
     with Catalog.open(Path(folder)) as catalog:
         models = catalog.list_models() if backbone is None else find_models(catalog, backbone)
         if not models:
@@ -156,7 +160,8 @@ def _build_view_task(
         except ImageError:  # the file was removed or changed meanwhile
             continue
         transformation = sample_transformation(AugmentationRanges(), _UNSEEN_SEED, image.digest, 1)
-        pixels.append(apply_transformation(square, transformation))
+        change = partial(apply_transformation, transformation=transformation)
+        pixels.append(probe.stored.model.resize_rule.transform(square, change))
         queries.append(TaskQuery(image.paths[0], "", image.digest, -1))
         relevant.append(np.array([at]))
     if len(images) < 2 or not queries:

@@ -30,7 +30,7 @@ from simsearch.images.formats import (
 )
 from simsearch.images.memory import DECODING_BUDGET, estimate_decoding_bytes, reserve_memory
 from simsearch.images.metadata import ExifMetadata, read_metadata
-from simsearch.images.resize import ResizeRule
+from simsearch.images.resize import InputRule, JoinedRule
 from simsearch.images.structure import MAX_HEADER_BYTES, check_ppm_header, check_scans, check_structure
 from simsearch.images.work import check_work
 from simsearch.machine import detect_memory_bytes
@@ -193,14 +193,18 @@ def _translate_decoder_errors(image: Image.Image, path: str) -> Iterator[None]:
 
 
 def decode_square(
-    raw: RawFile, rule: ResizeRule, *, max_pixels: int, box: Box | None = None
+    raw: RawFile, rule: InputRule, *, max_pixels: int, box: Box | None = None
 ) -> tuple[DecodedImage, Pixels]:
     """Decode a picture, and resize it to the square input (side, side, 3) uint8 of a model.
 
     The picture is decoded at the smallest scale that loses nothing. With a `box` the square shows that part, decoded at
-    full size. Indexing and querying both use this function. Raises `ImageError`.
+    full size. Indexing and querying both use this function. A joined rule decodes at the scale of each of its rules.
+    Raises `ImageError`.
     """
-    target_px = None if box is not None else rule.target_px
+    if isinstance(rule, JoinedRule) and box is None:
+        decoded = [decode_square(raw, one, max_pixels=max_pixels) for one in rule.rules]
+        return decoded[0][0], rule.join([square for _, square in decoded])
+    target_px = None if box is not None or isinstance(rule, JoinedRule) else rule.target_px
     with _decode(raw.data, raw.path, max_pixels, target_px) as picture:
         part = picture if box is None else _crop_box(picture, box, raw.path)
         return picture, resize_to_square(part, rule)
@@ -216,8 +220,8 @@ def _crop_box(picture: DecodedImage, box: Box, path: str) -> DecodedImage:
     return picture.with_image(picture.image.crop((left, top, right, bottom)))
 
 
-def resize_to_square(picture: DecodedImage, rule: ResizeRule) -> Pixels:
-    """Resize a picture to a square (side, side, 3) uint8 RGB."""
+def resize_to_square(picture: DecodedImage, rule: InputRule) -> Pixels:
+    """Resize a picture to a square (side, side, 3) uint8 RGB, or to the input (n_px, 3) of a joined rule."""
     return rule.apply(picture.image, (picture.width, picture.height))
 
 

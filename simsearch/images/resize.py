@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,8 @@ Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lan
 
 CropOffset = Literal["floor", "round"]
 """Where a middle of an odd margin begins: rounded down (transformers), or to the even pixel (torchvision, OpenCLIP)."""
+
+Pixels = NDArray[np.uint8]
 
 _FILTERS: dict[Interpolation, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -81,6 +84,10 @@ class ResizeRule:
             square = image.resize(side, filter_, box=self._find_published_middle(visible, full_size))
         return np.asarray(square)
 
+    def transform(self, pixels: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:
+        """Apply a function of squares to the square (side, side, 3)."""
+        return change(pixels)
+
     def _find_published_middle(
         self, size: tuple[float, float], full_size: tuple[int, int]
     ) -> tuple[float, float, float, float]:
@@ -107,6 +114,38 @@ class ResizeRule:
         inner = image.resize((width, height), _FILTERS[self.interpolation])
         square.paste(inner, (round((self.side_px - width) / 2), round((self.side_px - height) / 2)))
         return square
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedRule:
+    """The rules of a model that joins networks with inputs of different kinds.
+
+    Its input is one array (n_px, 3): the squares of the rules in their order, each flattened to (side * side, 3).
+    """
+
+    rules: tuple[ResizeRule, ...]
+
+    def apply(self, image: Image.Image, full_size: tuple[int, int]) -> Pixels:
+        """Resize an RGB picture, decoded at full size, to the input (n_px, 3) uint8."""
+        return self.join([rule.apply(image, full_size) for rule in self.rules])
+
+    def join(self, squares: Sequence[Pixels]) -> Pixels:
+        """Join the squares (side, side, 3) of one picture, in the order of the rules, to the input (n_px, 3)."""
+        return np.concatenate([square.reshape(-1, 3) for square in squares])
+
+    def split(self, batch: Pixels) -> list[Pixels]:
+        """Split inputs (..., n_px, 3) to the squares (..., side, side, 3) of each rule."""
+        sides = [rule.side_px for rule in self.rules]
+        parts = np.split(batch, np.cumsum([side * side for side in sides])[:-1], axis=-2)
+        return [part.reshape(*batch.shape[:-2], side, side, 3) for part, side in zip(parts, sides, strict=True)]
+
+    def transform(self, pixels: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:
+        """Apply a function of squares to each square of an input (n_px, 3)."""
+        return self.join([change(square) for square in self.split(pixels)])
+
+
+InputRule = ResizeRule | JoinedRule
+"""A rule from a picture to the input of a model."""
 
 
 def _find_visible_size(size: tuple[int, int], full_size: tuple[int, int]) -> tuple[float, float]:

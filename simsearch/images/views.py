@@ -6,12 +6,14 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from simsearch.errors import UsageError
 from simsearch.images.augmentation import AugmentationRanges, apply_transformation, sample_transformation
 from simsearch.images.decode import Pixels
+from simsearch.images.resize import InputRule
 
 ORIGINAL, AUGMENTED = "original", "augmented"
 
@@ -53,16 +55,20 @@ class Augmentation:
         """Whether both give the same view for the same number."""
         return (self.seed, self.ranges) == (other.seed, other.ranges)
 
-    def render_views(self, square: Pixels, digest: str, numbers: Iterable[int]) -> Pixels:
-        """Render views (n, side, side, 3) of a square (side, side, 3) of the image with this digest."""
-        return np.stack(
-            [
-                apply_transformation(square, sample_transformation(self.ranges, self.seed, digest, number))
-                if number
-                else square
-                for number in numbers
-            ]
-        )
+    def render_views(
+        self, square: Pixels, digest: str, numbers: Iterable[int], rule: InputRule | None = None
+    ) -> Pixels:
+        """Render views (n, side, side, 3) of a square (side, side, 3) of the image with this digest.
+
+        With a `rule` the views (n, ...) are of an input that was made by it.
+        """
+
+        def render(number: int) -> Pixels:
+            transformation = sample_transformation(self.ranges, self.seed, digest, number)
+            change = partial(apply_transformation, transformation=transformation)
+            return change(square) if rule is None else rule.transform(square, change)
+
+        return np.stack([render(number) if number else square for number in numbers])
 
     def describe_view(self, digest: str, number: int) -> tuple[str, str]:
         """Return the kind of a view and its parameters as a JSON object, as the catalog stores them."""

@@ -80,6 +80,8 @@ def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_p
         return _plan_new_model(resolve_model(choice), choice, found, max_pixels)
     models = [stored for stored in catalog.list_models() if stored.model.runtime != "imported"]
     for stored in models:
+        if stored.fingerprint == choice.backbone and not stored.model.is_derived:
+            return _plan_stored_model(stored, catalog, choice)
         if stored.model.learned is not None and choice.backbone in (stored.model.backbone, stored.fingerprint):
             base = next((model for model in models if model.fingerprint == stored.model.learned.base), stored)
             return _plan_stored_model(base, catalog, choice)

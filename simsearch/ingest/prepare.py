@@ -129,7 +129,7 @@ def decode_views(result: ReadResult, context: PreparationContext, clock: StageCl
     except ImageError as failure:
         return PreparedFile(as_read, failure=failure)
     with clock.measure("augment"):
-        pixels = context.augmentation.render_views(square, raw.digest, missing)
+        pixels = context.augmentation.render_views(square, raw.digest, missing, model.resize_rule)
     with clock.measure("hash"):
         hashes = compute_hashes(image.image)
     properties = ImageProperties(image.width, image.height, image.format, image.metadata, hashes)

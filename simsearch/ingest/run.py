@@ -30,7 +30,7 @@ from simsearch.models.precision import PrecisionAgreement
 from simsearch.sources.scan import Scan, Skip, scan_sources
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import SHARDS_NAME
-from simsearch.store.learned_models import update_learned_models
+from simsearch.store.derived_models import update_derived_models
 from simsearch.store.writer import CatalogWriter
 
 _CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
@@ -225,8 +225,8 @@ def _begin_run(writer: CatalogWriter, plan: IngestPlan, width: int, options: Ing
 def _refresh_index(
     writer: CatalogWriter, stored: StoredModel, stats: IngestStats, kind: IndexKindChoice | None
 ) -> None:
-    with stats.clock.measure("learned"):
-        derived = update_learned_models(writer, stored.fingerprint)
+    with stats.clock.measure("derived"):
+        derived = update_derived_models(writer, stored.fingerprint)
     with stats.clock.measure("index"), open_index_backend(writer) as indexes:
         if kind is not None and write_kind_choice(writer, kind):
             indexes.discard()

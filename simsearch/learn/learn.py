@@ -18,6 +18,7 @@ from simsearch.learn.moments import LabeledMoments, MapSettings, Vectors
 from simsearch.learn.results import Gain, LearnReport
 from simsearch.learn.selection import LabeledVectors, PairedScores, choose_settings, estimate_gains
 from simsearch.learn.splits import Positions, Task, group_copies
+from simsearch.maintenance import add_fused_models
 from simsearch.models.choice import relocate_weights
 from simsearch.models.graph_operations import Operation
 from simsearch.models.label_map import LabelMap
@@ -27,8 +28,8 @@ from simsearch.models.onnx_export import write_onnx
 from simsearch.models.projection import Projection
 from simsearch.models.weights import WeightsOptions
 from simsearch.store.catalog import StoredModel
+from simsearch.store.derived_models import update_derived_models
 from simsearch.store.embedders import LEARNED_METHOD
-from simsearch.store.learned_models import add_learned_vectors
 from simsearch.store.snapshot import open_model_views
 from simsearch.store.writer import CatalogWriter
 
@@ -104,9 +105,11 @@ def learn_from_labels(collection: Collection, options: LearnOptions) -> LearnRep
 
 
 def _choose_name(collection: Collection, base: StoredModel, name: str | None) -> str:
-    chosen = name or f"{base.model.backbone}-learned"
+    chosen = name or f"{base.model.backbone.replace('+', '-').replace('*', 'x')}-learned"
     if any(s.model.backbone == chosen and s.model.learned is None for s in collection.catalog.list_models()):
         raise UsageError(f"the collection has a backbone {chosen} already", "give another --name")
+    if "+" in chosen:
+        raise UsageError(f"the name {chosen} has a +, which joins backbones", "give another --name")
     return chosen
 
 
@@ -189,15 +192,14 @@ def _store(collection: Collection, base: StoredModel, name: str, label_map: Labe
         with writer.transaction():
             former = [old for old in writer.list_models() if old.model.backbone == name]
             former = [old for old in former if old.fingerprint != model.fingerprint]
+            former = add_fused_models(writer, former)
             for old in former:
                 writer.forget_model(old)
             stored = writer.add_model(model, label_map.width, model.fingerprint)
             writer.write_projection(stored.id, LEARNED_METHOD, n_learned, label_map.to_bytes())
             if (graph := writer.read_graph(base.id)) is not None:
                 writer.write_graph(stored.id, graph)
-            stored = writer.set_augmentation(stored, base.augmentation)
-        missing = np.setdiff1d(writer.list_vector_ids(base.id), writer.list_vector_ids(stored.id))
-        add_learned_vectors(writer, base, stored, label_map, missing)
+        update_derived_models(writer, base.fingerprint)
         _refresh_indexes(writer, stored, former)
     return stored
 

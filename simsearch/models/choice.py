@@ -13,6 +13,7 @@ from simsearch.images.resize import Resize
 from simsearch.models import histogram, hub, weights
 from simsearch.models.builtin import network, versions
 from simsearch.models.custom_model import hash_model, is_model_file, read_model_file
+from simsearch.models.fusion import parse_fusion
 from simsearch.models.hub_models import (
     build_hub_model,
     build_published_model,
@@ -228,6 +229,9 @@ def resolve_model(choice: ModelChoice) -> Model:
         model = read_model_file(name, layer=choice.layer, pooling=choice.pooling, resize=choice.resize)
         trust_model(model)
         return model
+    if parse_fusion(name) is not None:
+        problem = f"{name} joins vectors of a collection, and embeds no picture by itself"
+        raise ModelError(problem, f"index with it first (simsearch index ... --backbone {name})")
     raise UnknownBackbone(name, difflib.get_close_matches(name.lower(), list_backbone_names(), n=3))
 
 

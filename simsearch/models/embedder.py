@@ -54,3 +54,5 @@ def check_can_embed(model: Model) -> None:
     if model.runtime == "imported":
         problem = f"{model.backbone} has imported vectors only and cannot embed pictures"
         raise ModelError(problem, "search with an image of the collection (--id), or with another --backbone")
+    for part in () if model.fusion is None else model.fusion.parts:
+        check_can_embed(part.model)

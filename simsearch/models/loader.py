@@ -53,6 +53,8 @@ def open_embedder(model: Model, options: LoadOptions | None = None) -> Embedder:
     """
     options = options or LoadOptions()
     check_can_embed(model)
+    if model.runtime == "fused":
+        raise ModelError(f"{model.backbone} joins vectors of a collection", "choose a single --backbone")
     if model.runtime == "histogram":
         return HistogramEmbedder(model)
     if model.runtime == "builtin" and options.graph is None:
@@ -86,8 +88,9 @@ def read_operations(model: Model, options: LoadOptions) -> list[Operation]:
     """
     model = model.f32_model
     check_can_embed(model)
-    if model.runtime == "histogram":
-        raise ModelError(f"{model.backbone} is not a network", "choose another --backbone")
+    if model.runtime in ("histogram", "fused"):
+        problem = f"{model.backbone} is not a single network, and cannot be written as one"
+        raise ModelError(problem, "choose another --backbone")
     from simsearch.models import openvino_runtime
 
     if model.runtime == "onnx":

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 import xxhash
 
-from simsearch.images.resize import CropOffset, Interpolation, Resize, ResizeRule
+from simsearch.images.resize import CropOffset, InputRule, Interpolation, JoinedRule, Resize, ResizeRule
 
 Pooling = Literal["avg", "max", "gem", "cls"]
 """How a feature map is reduced to a vector: mean, maximum, or generalized mean with p = 3 (Radenović et al. 2018).
@@ -35,8 +35,8 @@ Precision = Literal["f32", "bf16", "int8"]
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-Runtime = Literal["builtin", "histogram", "keras-zoo", "keras-file", "saved-model", "onnx", "imported"]
-"""`imported` marks vectors that were made by another tool; such a model cannot embed pictures."""
+Runtime = Literal["builtin", "histogram", "keras-zoo", "keras-file", "saved-model", "onnx", "imported", "fused"]
+"""`imported` marks vectors that were made by another tool; such a model cannot embed pictures. `fused` joins models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ _LATER_FIELDS = {
     "tokens": "all",
     "source": None,
     "learned": None,
+    "fusion": None,
 }
 """Fields of `Model` that earlier versions had not, with the values that stand for what those versions did.
 
@@ -91,6 +92,22 @@ class LearnedMap:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class FusedPart:
+    """A part of a fused model: a model of the collection, its fingerprint there, and the factor of its rows."""
+
+    fingerprint: str
+    weight: float
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """The parts of a fused model. Their centers are stored beside the model; `Model.weights` is the digest of these."""
+
+    parts: tuple[FusedPart, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A model as a catalog stores it.
@@ -100,7 +117,8 @@ class Model:
     fingerprint. Nor is `source`, the value of `--backbone` that finds the file of a published model again, with its
     revision; it is None for other models. `layer` None is the backbone's default layer. `calibration` is the digest of
     the pixels that int8 was calibrated on, empty for other precisions. `shortest_px`, `crop_offset` and `decode_margin`
-    are explained at `ResizeRule`. `learned` is the map that is applied to the vectors, if any.
+    are explained at `ResizeRule`. `learned` is the map that is applied to the vectors, if any;
+    `fusion` are the parts of a fused model, whose rows are joined.
     """
 
     backbone: str
@@ -121,10 +139,30 @@ class Model:
     tokens: Tokens = "all"
     source: str | None = None
     learned: LearnedMap | None = None
+    fusion: Fusion | None = None
 
     @property
-    def resize_rule(self) -> ResizeRule:
-        """The rule by which pictures become the square input of this model."""
+    def input_rules(self) -> tuple[ResizeRule, ...]:
+        """The rules by which pictures become the squares that the networks of this model take, each rule once."""
+        if self.fusion is not None:
+            return tuple(dict.fromkeys(rule for part in self.fusion.parts for rule in part.model.input_rules))
+        return (self._own_rule,)
+
+    @property
+    def resize_rule(self) -> InputRule:
+        """The rule by which pictures become the input of this model: a square, or several that are joined."""
+        rules = self.input_rules
+        return rules[0] if len(rules) == 1 else JoinedRule(rules)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of the input of one picture: (side, side, 3), or (n_px, 3) of joined squares."""
+        rules = self.input_rules
+        side = rules[0].side_px
+        return (side, side, 3) if len(rules) == 1 else (sum(rule.side_px**2 for rule in rules), 3)
+
+    @property
+    def _own_rule(self) -> ResizeRule:
         return ResizeRule(
             self.side_px, self.resize, self.interpolation, self.shortest_px, self.crop_offset, self.decode_margin
         )
@@ -135,8 +173,11 @@ class Model:
         details = self._list_fields() | {"pixels": _PIXELS_VERSION}
         details.pop("file")
         details.pop("source", None)
+        if self.fusion is not None:
+            details["fusion"] = [[part.fingerprint, part.weight] for part in self.fusion.parts]
         canonical = json.dumps(details, sort_keys=True).encode()
-        return f"{self.backbone}-{xxhash.xxh3_64_hexdigest(canonical)[:12]}"
+        name = self.backbone.replace("+", "-").replace("*", "x") if self.fusion is not None else self.backbone
+        return f"{name}-{xxhash.xxh3_64_hexdigest(canonical)[:12]}"
 
     @property
     def f32_model(self) -> Model:
@@ -149,6 +190,11 @@ class Model:
         if self.learned is None:
             return self
         return dataclasses.replace(self, backbone=self.learned.backbone, learned=None)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether its vectors are computed from stored vectors of other models, and no picture is embedded with it."""
+        return self.learned is not None or self.fusion is not None
 
     @property
     def zoo_name(self) -> str | None:
@@ -168,9 +214,7 @@ class Model:
     @classmethod
     def from_json(cls, text: str) -> Model:
         """Read a model from the JSON object that `to_json` wrote."""
-        fields: dict[str, Any] = json.loads(text)
-        scaling, learned = fields.pop("scaling"), fields.pop("learned", None)
-        return cls(**fields, scaling=_parse_scaling(scaling), learned=learned and LearnedMap(**learned))
+        return _parse_model(json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +223,18 @@ class GraphBytes:
 
     definition: bytes
     weights: bytes
+
+
+def _parse_model(fields: dict[str, Any]) -> Model:
+    scaling, learned, fusion = fields.pop("scaling"), fields.pop("learned", None), fields.pop("fusion", None)
+    return Model(
+        **fields, scaling=_parse_scaling(scaling), learned=learned and LearnedMap(**learned),
+        fusion=fusion and Fusion(tuple(_parse_part(part) for part in fusion["parts"])),
+    )  # fmt: skip
+
+
+def _parse_part(fields: dict[str, Any]) -> FusedPart:
+    return FusedPart(fields["fingerprint"], fields["weight"], _parse_model(fields["model"]))
 
 
 def _parse_scaling(fields: dict[str, Any]) -> Scaling:

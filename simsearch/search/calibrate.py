@@ -110,7 +110,7 @@ def _embed_copies(
             _, square = decode_square(raw, stored.model.resize_rule, max_pixels=max_pixels)
         except ImageError:
             continue
-        squares.append(augmentation.render_views(square, image.digest, [1])[0])
+        squares.append(augmentation.render_views(square, image.digest, [1], stored.model.resize_rule)[0])
         positions.append(position)
     if len(positions) < 2:
         raise UsageError("fewer than two images can be read", "index the pictures at their current location")

@@ -134,7 +134,7 @@ class SearchEngine:
 
         Raises the errors of opening a collection and a model.
         """
-        with self._open_collection() as collection:
+        with self._open_collection(fuses=True) as collection:  # the operator names the backbone, not a visitor
             if collection.info().models:
                 self._warm_up(collection)
         self.is_ready = True
@@ -244,8 +244,10 @@ class SearchEngine:
         collection: Collection = self._thread_local.collection
         return collection
 
-    def _open_collection(self, decode: ExampleDecoder = decode_example_square) -> Collection:
-        return Collection.open(self.folder, embedders=self._embedders, text_encoders=self._text_encoders, decode=decode)
+    def _open_collection(self, decode: ExampleDecoder = decode_example_square, *, fuses: bool = False) -> Collection:
+        return Collection.open(
+            self.folder, embedders=self._embedders, text_encoders=self._text_encoders, decode=decode, fuses=fuses
+        )
 
     def _warm_up(self, collection: Collection) -> None:
         """Embed noise in every batch size that can occur, because a graph is compiled when a size first occurs."""
@@ -255,9 +257,8 @@ class SearchEngine:
             weights=WeightsOptions(offline=self.settings.offline),
         )  # fmt: skip
         embedder = self._embedders[answer.model]
-        side_px = embedder.model.side_px
         for n in range(2, self.settings.n_workers + 1):
-            embedder.embed(np.zeros((n, side_px, side_px, 3), np.uint8))
+            embedder.embed(np.zeros((n, *embedder.model.input_shape), np.uint8))
 
 
 def _encode_ppm(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
