@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -16,12 +17,13 @@ from PIL import Image
 
 from simsearch import ModelChoice
 from tests.support.graphs import share_graphs
+from tests.support.photographs import SHARED as SHARED
+from tests.support.photographs import copy_indexed_photographs
 
 HISTOGRAM = ModelChoice(backbone="histogram")
 """The backbone of tests that are not about networks: quick, and the same to the last bit in every batch."""
 
 ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared"
 NOBODY = 65534
 
 
@@ -81,6 +83,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     cache = tmp_path_factory.mktemp("cache")
     share_graphs(cache)
     os.environ["SIMSEARCH_CACHE"] = str(cache)
+
+
+@pytest.fixture(scope="session")
+def copy_photographs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], Path]:
+    """A function that copies the collection of 1,200 photographs with a backbone to a folder."""
+    own = tmp_path_factory.getbasetemp()
+    run_folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return partial(copy_indexed_photographs, run_folder)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,9 @@ pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared, with rea
 
 
 @pytest.fixture(scope="module")
-def caltech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,200 photographs of 100 classes, indexed."""
-    folder = tmp_path_factory.mktemp("indexes") / "caltech"
-    report = oneshot.ingest(folder, [SHARED / "photos" / "caltech101_small"], MOBILENET)
-    assert (report.n_files, report.n_images, report.n_embedded, report.skips) == (1200, 1200, 1200, ())
-    return folder
+def caltech(tmp_path_factory: pytest.TempPathFactory, copy_photographs: Callable[[str, Path], Path]) -> Path:
+    """1,200 photographs of 100 classes, indexed with MobileNetV2."""
+    return copy_photographs("mobilenet_v2", tmp_path_factory.mktemp("indexes") / "caltech")
 
 
 @pytest.fixture(scope="module")

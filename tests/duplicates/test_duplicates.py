@@ -443,15 +443,16 @@ def test_fifteen_edits_of_photographs_are_found(shared: Path, tmp_path: Path, ba
 
 
 @pytest.mark.long
-def test_the_duplicates_of_a_public_data_set_are_found_and_its_look_alikes_are_not(shared: Path, tmp_path: Path):
+def test_the_duplicates_of_a_public_data_set_are_found_and_its_look_alikes_are_not(
+    shared: Path, tmp_path: Path, copy_photographs: Callable[[str, Path], Path]
+):
     """Looked at one by one: mirrored, cropped, recompressed and recolored pictures, heads cut out of other classes.
 
     As near as these to a network are brains, motorbikes, dollar bills and signs that are different ones. Of these the
     pixels accept one pair, two drawings of one sign, and a motorbike in two colors.
     """
     folder = shared / "photos" / "caltech101_small"
-    oneshot.ingest(tmp_path / "ix", [folder], BUILTIN)
-    with Collection.open(tmp_path / "ix") as collection:
+    with Collection.open(copy_photographs("builtin", tmp_path / "ix")) as collection:
         groups = collection.duplicates().select_tier("near")
     found = {frozenset(Path(path).relative_to(folder.resolve()).as_posix() for path in group.paths) for group in groups}
     heads = {"crocodile": ((43, 46), (45, 47), (49, 49)), "flamingo": ((39, 60), (41, 62), (42, 63), (44, 67))}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from simsearch import ModelChoice
 from simsearch.models.projection import Projection
 from simsearch.rerank.database_augmentation import LeaveOneOut, blend
 from simsearch.rerank.k_reciprocal import KReciprocalReranker
@@ -17,9 +16,7 @@ from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
 from simsearch.rerank.query_expansion import expand
 from tests.conftest import SHARED
-from tests.support import oneshot
 
-WEIGHTS = SHARED / "weights" / "mobilenet_v2.weights.h5"
 pytestmark = [
     pytest.mark.skipif(not SHARED.is_dir(), reason="../shared, with real photographs, is not on this machine"),
     pytest.mark.long,
@@ -27,11 +24,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def features(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+def features(
+    tmp_path_factory: pytest.TempPathFactory, copy_photographs: Callable[[str, Path], Path]
+) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of 1,200 photographs in full precision, (1200, 1280), and their classes (1200,), twelve each."""
-    folder = tmp_path_factory.mktemp("indexes") / "caltech"
-    choice = ModelChoice(backbone="mobilenet_v2", weights=str(WEIGHTS), precision="f32")
-    oneshot.ingest(folder, [SHARED / "photos" / "caltech101_small"], choice)
+    folder = copy_photographs("mobilenet_v2", tmp_path_factory.mktemp("indexes") / "caltech")
     query = "SELECT files.path, vector FROM vectors JOIN views ON views.id = view_id JOIN files USING (image_id)"
     connection = sqlite3.connect(folder / "catalog.db")
     rows = connection.execute(query + " ORDER BY files.id").fetchall()

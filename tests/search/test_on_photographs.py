@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch import Collection, ModelChoice
+from simsearch import Collection
 from simsearch.evaluation.embedding import list_images, load_vectors
 from simsearch.evaluation.ranking import Ranker
 from simsearch.rerank.method import RerankMethod
 from simsearch.search.examples import Crop, Example
 from simsearch.store.catalog import Catalog
 from tests.conftest import SHARED
-from tests.support import oneshot
 from tests.support.servers import serving
 
 pytestmark = pytest.mark.long
@@ -24,12 +24,8 @@ PHOTOS = SHARED / "photos" / "caltech101_small"
 
 
 @pytest.fixture(scope="module")
-def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not PHOTOS.is_dir():
-        pytest.skip("../shared/photos, with real photographs, is not on this machine")
-    collection = tmp_path_factory.mktemp("photographs") / "indexed"
-    oneshot.ingest(collection, [PHOTOS], ModelChoice(backbone="builtin"))
-    return collection
+def indexed(tmp_path_factory: pytest.TempPathFactory, copy_photographs: Callable[[str, Path], Path]) -> Path:
+    return copy_photographs("builtin", tmp_path_factory.mktemp("photographs") / "indexed")
 
 
 def kind(path: str) -> str:
