@@ -19,6 +19,7 @@ PARTS = (
     "ann",
     "quality",
     "words",
+    "clicks",
     "evaluation",
     "copies",
     "serve",

@@ -279,7 +279,8 @@ class Collection:
 
         A query is a path, a URL of an object store or of the web (not with `WeightsOptions(offline=True)`), the id of a
         stored image, or the bytes of a file. The unit vectors of several queries are summed, each times its weight:
-        equal weights average them, an `Example` with a negative weight is subtracted. A picture whose content is in the
+        equal weights average them, an `Example` with a negative weight is subtracted. With three or more of each sign
+        and no `rerank`, the step `feedback` classifies the first 200 results by them. A picture whose content is in the
         collection is not embedded again. `exclude_self` leaves out images with the same content as a query.
 
         `text` is what results should show, `unlike_text` what they should not show: one text or several, together with
@@ -307,6 +308,8 @@ class Collection:
     def run_query(self, query: Query) -> Answer:
         """Run a `Query`. Raises what `search` raises."""
         method = RerankMethod.parse(self.default_rerank if query.rerank is None else query.rerank)
+        if query.rerank is None and query.has_feedback:
+            method = method.with_feedback()
         stored = self._find_model(query.backbone)
         open_model = functools.partial(self._open_embedder, stored, query.weights)
         open_text = functools.partial(self._open_text_encoder, stored, query.weights)

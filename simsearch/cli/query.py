@@ -163,7 +163,8 @@ RerankOption = Annotated[
         "--rerank",
         metavar="METHOD",
         help="Re-ranking steps joined by +, each with an optional number, such as pca256+dba5: pca, whiten, dba, aqe, "
-        "k-reciprocal, geometric. Similarities are cosines in the new space; the last two change only the order. none: "
+        "k-reciprocal, feedback, geometric. Similarities are cosines in the new space; the last three change only the "
+        "order. With three examples for and three against: feedback. none: "
         "the default of the collection.",
         rich_help_panel=_RANKING_PANEL,
     ),

@@ -36,11 +36,11 @@ _TOLERANCE = 1e-5
 
 
 def check_ranks_vectors(methods: Sequence[RerankMethod]) -> None:
-    """Check that methods rank by vectors alone. Raises `UsageError` for the step `geometric`."""
+    """Check that methods rank by vectors alone. Raises `UsageError` for `geometric` and `feedback`."""
     for method in methods:
-        if method.geometric is not None:
-            problem = f"{method} compares pixels; only methods that rank by vectors can be measured"
-            raise UsageError(problem, "leave out the step geometric")
+        if method.geometric is not None or method.feedback is not None:
+            problem = f"{method} needs pixels or examples; only methods that rank by one vector can be measured"
+            raise UsageError(problem, "leave out the steps geometric and feedback")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,8 +16,11 @@ ALPHA = 3.0
 MAX_NEIGHBORS = 100
 """The most neighbors of a step: more make a row less distinct, and cost memory."""
 
-_DEFAULTS = {"pca": 256, "whiten": 256, "dba": 5, "aqe": 5, "k-reciprocal": 20, "geometric": 100}
+_DEFAULTS = {"pca": 256, "whiten": 256, "dba": 5, "aqe": 5, "k-reciprocal": 20, "feedback": 200, "geometric": 100}
 """The default number of each step, in the order in which the steps are applied."""
+
+_MAX_FEEDBACK = 1000
+"""The most results that `feedback` reorders: its time grows with the third power."""
 
 _WORD = re.compile(r"(?P<name>.*?)(?P<number>[0-9]{0,9})")
 
@@ -29,9 +32,10 @@ class RerankMethod:
     `pca` and `whiten` are the width of the projection, and exclude each other: centered PCA, or PCA with full
     whitening. `dba` is the number of neighbors that every row of the database is blended with, `aqe` the number of
     results that the query is expanded with, `k_reciprocal` the number of neighbors (k1) among which the mutual ones
-    count. `geometric` is the number of first results that are compared with the pixels of the query.
+    count. `feedback` is the number of first results that examples for and against reorder; it takes the place of `aqe`
+    and `k_reciprocal`. `geometric` is the number of first results that are compared with the pixels of the query.
 
-    Raises `UsageError` on a number out of range or on two projections.
+    Raises `UsageError` on a number out of range, on two projections, and on feedback beside what it replaces.
     """
 
     pca: int | None = None
@@ -39,6 +43,7 @@ class RerankMethod:
     dba: int | None = None
     aqe: int | None = None
     k_reciprocal: int | None = None
+    feedback: int | None = None
     geometric: int | None = None
 
     def __post_init__(self) -> None:
@@ -47,10 +52,18 @@ class RerankMethod:
                 raise UsageError(
                     f"the number of {name}{number} is too small", f"give 1 or more, such as {name}{_DEFAULTS[name]}"
                 )
-            if number is not None and number > MAX_NEIGHBORS and name not in ("pca", "whiten"):
-                raise UsageError(f"{name}{number} has too many neighbors", f"give {MAX_NEIGHBORS} or fewer")
+            most = _MAX_FEEDBACK if name == "feedback" else MAX_NEIGHBORS
+            if number is not None and number > most and name not in ("pca", "whiten"):
+                what = "results" if name == "feedback" else "neighbors"
+                raise UsageError(f"{name}{number} has too many {what}", f"give {most} or fewer")
         if self.pca is not None and self.whiten is not None:
             raise UsageError("pca and whiten are both projections", "use one of them")
+        if self.feedback is not None and not self.aqe == self.k_reciprocal == self.geometric is None:
+            raise UsageError("feedback takes the place of aqe, k-reciprocal and geometric", "leave them out")
+
+    def with_feedback(self) -> RerankMethod:
+        """The method with the step `feedback`, in place of the steps that it replaces."""
+        return RerankMethod(pca=self.pca, whiten=self.whiten, dba=self.dba, feedback=_DEFAULTS["feedback"])
 
     def __str__(self) -> str:
         """The canonical text form, with all numbers; `parse` reads it."""

@@ -11,6 +11,9 @@ from simsearch.models.text.encoder import check_prompts
 from simsearch.models.weights import WeightsOptions
 from simsearch.search.examples import AnyExample, Example, TextExample
 
+MIN_FEEDBACK = 3
+"""Examples for, and examples against, from which a search that names no re-ranking method uses the step `feedback`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
@@ -19,10 +22,10 @@ class Query:
     `k` is the number of results, None for all of them; the first `offset` results are left out. `min_similarity` is
     a cosine, `min_probability` a probability of the model's calibration. `exclude_self` leaves out images with the same
     bytes as an example. `where` is a filter on metadata. `rerank` is a method such as `pca256+aqe5`, `none` for no
-    re-ranking, None for the collection's default. `prompts` are templates that texts are put into, at the place of
-    `{}`; the vectors of several are averaged. `backbone` names the model, None for the one indexed last; `weights` says
-    where its weights are if they must be loaded. `max_pixels` limits the pictures that are decoded, None for this
-    machine's limit.
+    re-ranking, None for the collection's default, with the step `feedback` where the query has examples for it.
+    `prompts` are templates that texts are put into, at the place of `{}`; the vectors of several are averaged.
+    `backbone` names the model, None for the one indexed last; `weights` says where its weights are if they must be
+    loaded. `max_pixels` limits the pictures that are decoded, None for this machine's limit.
 
     Raises `UsageError` on no example or a value out of range.
     """
@@ -59,6 +62,12 @@ class Query:
     def pictures(self) -> tuple[Example, ...]:
         """The examples that are pictures."""
         return tuple(example for example in self.examples if isinstance(example, Example))
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether there are enough pictures for and against, and no text, for the step `feedback` of re-ranking."""
+        n_for = sum(example.weight > 0 for example in self.pictures)
+        return not self.texts and min(n_for, len(self.pictures) - n_for) >= MIN_FEEDBACK
 
     @property
     def texts(self) -> tuple[TextExample, ...]:

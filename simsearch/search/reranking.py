@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
+from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull, UsageError
 from simsearch.index.exact import ExactIndex
 from simsearch.index.protocol import Ids, Index, IndexBackend, Searchable, Vectors, VectorTransform
 from simsearch.models.projection import Projection
 from simsearch.models.text.encoder import merge_directions
 from simsearch.rerank.database_augmentation import blend
 from simsearch.rerank.k_reciprocal import N_CANDIDATES, KReciprocalReranker, KReciprocalSettings
+from simsearch.rerank.label_spreading import build_direction, spread_labels
 from simsearch.rerank.method import RerankMethod
 from simsearch.rerank.neighbors import NeighborDatabase, find_nearest_others
 from simsearch.rerank.patched_database import PatchedDatabase
@@ -30,6 +31,9 @@ from simsearch.search.ranking import ImageCandidate, RankingLimits, number_hits,
 from simsearch.search.results import Hit
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.writer import CatalogWriter
+
+_MIN_DIRECTION = 1e-4
+"""Examples whose direction is shorter than this cancel each other out: the rest is rounding."""
 
 _VERSION = 1  # raise it when a method produces other vectors than before: cached indexes are then rebuilt
 
@@ -122,6 +126,23 @@ class QueryOrigin:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FeedbackExamples:
+    """Examples for and against: projected unit vectors (e, width), weights (e,), and original views where stored (e,).
+
+    Weights are negative for examples against; a view id is None for a picture that is not in the collection.
+    """
+
+    vectors: Vectors
+    weights: NDArray[np.float64]
+    view_ids: tuple[int | None, ...]
+
+    def __post_init__(self) -> None:
+        if not ((self.weights > 0).any() and (self.weights < 0).any()):
+            problem = "the step feedback needs examples for and against"
+            raise UsageError(problem, "give pictures to resemble and --unlike ones, or leave out the step")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Reranker:
     """A prepared method: the index to search, and the steps applied to queries and candidates."""
 
@@ -157,6 +178,35 @@ class Reranker:
         query = merge_directions(queries, 1)[0]
         head, tail = found[:N_CANDIDATES], found[N_CANDIDATES:]
         return number_hits([*self._reorder(self.points, query, origin, head), *tail], limits)
+
+    def rank_with_feedback(self, examples: FeedbackExamples, subset: Searchable, limits: RankingLimits) -> list[Hit]:
+        """Rank by the direction of examples for and against, and reorder the first results by spreading their labels.
+
+        Similarities are those to the direction; the first results are not in their order.
+        """
+        n = self.method.feedback or 0
+        direction = build_direction(examples.vectors, examples.weights)
+        length = float(np.linalg.norm(direction))
+        if length < _MIN_DIRECTION:
+            raise UsageError("the examples for and against cancel each other out", "use other examples")
+        wider = limits if limits.k is None else replace(limits, k=max(limits.k, n - limits.offset))
+        found = rank_candidates((direction / length).astype(np.float32), subset, self.catalog, wider)
+        head, tail = found[:n], found[n:]
+        return number_hits([*self._spread(examples, direction / length, head), *tail], limits)
+
+    def _spread(
+        self, examples: FeedbackExamples, direction: NDArray[np.float64], found: list[ImageCandidate]
+    ) -> list[ImageCandidate]:
+        if not found:
+            return found
+        ids = self._find_original_ids(found)
+        row_of = {view_id: row for row, view_id in enumerate(examples.view_ids) if view_id is not None}
+        others = np.array([view_id for view_id in ids.tolist() if view_id not in row_of], np.int64)
+        row_of |= {view_id: len(examples.vectors) + at for at, view_id in enumerate(others.tolist())}
+        rows = np.vstack([examples.vectors, self.index.read_vectors(others)])
+        weights = np.concatenate([examples.weights, np.zeros(len(others))])
+        scores = spread_labels(rows, weights, rows @ direction)[[row_of[view_id] for view_id in ids.tolist()]]
+        return [found[at] for at in np.argsort(-scores, kind="stable")]
 
     def _expand_query(self, queries: Vectors, n: int, origin: QueryOrigin) -> Vectors:
         query: Vectors = merge_directions(queries, 1)[0]

@@ -32,7 +32,7 @@ from simsearch.search.query_vectors import (
     resolve_example,
 )
 from simsearch.search.ranking import RankingLimits
-from simsearch.search.reranking import QueryOrigin, RerankerCache
+from simsearch.search.reranking import FeedbackExamples, QueryOrigin, Reranker, RerankerCache
 from simsearch.search.results import Answer, Hit
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.settings import build_calibration_name
@@ -97,18 +97,18 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
         *(reranker.project(_embed_example(*pair, embedder)[None]) for pair in zip(pictures, contents, strict=True)),
         *(reranker.project_directions(text.rows) for text in directions),
     ]
-    query_vectors = combine_vectors(vectors, (*pictures, *query.texts))
     timer.end_stage("embed")
     is_one = len(query.examples) == len(pictures) == 1 and pictures[0].weight > 0
     origin = QueryOrigin(frozenset(content.digest for content in contents), contents[0].view_id if is_one else None)
     excluded = origin.digests if query.exclude_self else ()
+    rank = _prepare_ranking(reranker, query, vectors, contents, origin)
     if reranker.index.notes:  # an approximate index may miss even the views that the query was made of
         known = np.unique([content.view_id for content in contents if content.view_id is not None]).astype(np.int64)
         subset = KnownViews(subset, known, reranker.index.read_vectors, partial(_is_match, target, compiled))
     calibration = _find_calibration(query, target, is_one=is_one)
     limits = RankingLimits(query.k, _find_least_similarity(query, calibration), excluded, query.offset)
     verified = _VerifiedRanking(compared, target, limits) if compared is not None else None
-    ranked = reranker.rank(query_vectors, origin, subset, limits if verified is None else verified.wider_limits)
+    ranked = rank(subset, limits if verified is None else verified.wider_limits)
     timer.end_stage("search")
     if verified is not None:
         ranked = verified.select(ranked, read_limits.max_pixels)
@@ -117,7 +117,7 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     notes = [*versions.list_notes(stored.model), *_list_notes(embedder, directions), *reranker.index.notes]
     notes += verified.notes if verified else ()
     if not hits and calibration is not None and query.min_probability is not None and not query.offset:
-        nearest = reranker.rank(query_vectors, origin, subset, RankingLimits(1, excluded_digests=excluded))
+        nearest = rank(subset, RankingLimits(1, excluded_digests=excluded))
         notes += [_describe_nearest(hit) for hit in _add_probabilities(nearest, calibration)]
     if not hits and len(reranker.index) and not len(subset):
         notes.append(f"no image with a vector of {stored.model.backbone} matches the filter")
@@ -125,6 +125,23 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
         tuple(example.label for example in query.examples), stored.model.backbone, stored.fingerprint, tuple(hits),
         timer.milliseconds, tuple(notes), str(target.method), "" if calibration is None else calibration.relation,
     )  # fmt: skip
+
+
+def _prepare_ranking(
+    reranker: Reranker, query: Query, vectors: Sequence[NDArray[np.float32]], contents: Sequence[ExampleContent],
+    origin: QueryOrigin,
+) -> Callable[[Searchable, RankingLimits], list[Hit]]:  # fmt: skip
+    """Combine the projected vectors of the examples to what is searched: directions, or labels for `feedback`.
+
+    Raises `UsageError` where they cancel each other out, or the method needs other examples.
+    """
+    if reranker.method.feedback is None:
+        return partial(reranker.rank, combine_vectors(vectors, (*query.pictures, *query.texts)), origin)
+    if query.texts:
+        raise UsageError("the step feedback takes pictures only", "leave out the texts, or the step")
+    weights = np.array([example.weight for example in query.pictures])
+    view_ids = tuple(content.view_id for content in contents)
+    return partial(reranker.rank_with_feedback, FeedbackExamples(np.concatenate(vectors), weights, view_ids))
 
 
 def _encode_texts(query: Query, encoder: TextEncoder) -> list[TextDirections]:
