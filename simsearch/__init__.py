@@ -1,10 +1,9 @@
 """Index a folder of images, search it by example, and measure which backbone retrieves best on your pictures.
 
-from simsearch import Collection
+import simsearch
 
-with Collection.open("indexes/photos", create=True) as collection:
-    collection.ingest(["photos"])
-    for hit in collection.search("example.jpg", k=5).hits:
+with simsearch.index_images("photos", into="indexes/photos") as collection:
+    for hit in collection.search("example.jpg", k=5):
         print(hit.rank, hit.similarity, hit.path)
 """
 
@@ -13,14 +12,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simsearch.api import benchmark, embed, find_duplicates, index_images
+    from simsearch.api import open_collection as open
     from simsearch.collection import Collection
+    from simsearch.duplicates.options import DuplicateOptions
     from simsearch.errors import SimsearchError
     from simsearch.index.milvus.config import StoreChoice
     from simsearch.ingest.run import IngestReport
     from simsearch.maintenance import Verification
-    from simsearch.models.choice import ModelChoice
+    from simsearch.models.choice import ModelChoice, list_backbones
     from simsearch.search import Answer, Hit, View
     from simsearch.search.examples import Crop, Example, TextExample
+    from simsearch.search.picture_embedder import PictureEmbedder as Embedder
 
 __version__ = "0.2.0"
 
@@ -28,6 +31,8 @@ __all__ = [
     "Answer",
     "Collection",
     "Crop",
+    "DuplicateOptions",
+    "Embedder",
     "Example",
     "Hit",
     "IngestReport",
@@ -38,21 +43,35 @@ __all__ = [
     "Verification",
     "View",
     "__version__",
+    "benchmark",
+    "embed",
+    "find_duplicates",
+    "index_images",
+    "list_backbones",
+    "open",
 ]
 
 _HOMES = {
-    "Answer": "search",
-    "Collection": "collection",
-    "Crop": "search.examples",
-    "Example": "search.examples",
-    "Hit": "search",
-    "IngestReport": "ingest.run",
-    "ModelChoice": "models.choice",
-    "SimsearchError": "errors",
-    "StoreChoice": "index.milvus.config",
-    "TextExample": "search.examples",
-    "Verification": "maintenance",
-    "View": "search",
+    "Answer": "search.Answer",
+    "Collection": "collection.Collection",
+    "Crop": "search.examples.Crop",
+    "DuplicateOptions": "duplicates.options.DuplicateOptions",
+    "Embedder": "search.picture_embedder.PictureEmbedder",
+    "Example": "search.examples.Example",
+    "Hit": "search.Hit",
+    "IngestReport": "ingest.run.IngestReport",
+    "ModelChoice": "models.choice.ModelChoice",
+    "SimsearchError": "errors.SimsearchError",
+    "StoreChoice": "index.milvus.config.StoreChoice",
+    "TextExample": "search.examples.TextExample",
+    "Verification": "maintenance.Verification",
+    "View": "search.View",
+    "benchmark": "api.benchmark",
+    "embed": "api.embed",
+    "find_duplicates": "api.find_duplicates",
+    "index_images": "api.index_images",
+    "list_backbones": "models.choice.list_backbones",
+    "open": "api.open_collection",
 }
 
 
@@ -62,4 +81,10 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOMES:
         raise AttributeError(f"module 'simsearch' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"simsearch.{_HOMES[name]}"), name)
+    module, _, attribute = _HOMES[name].rpartition(".")
+    return getattr(importlib.import_module(f"simsearch.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    """The public names, whether they were used or not."""
+    return sorted({*globals(), *__all__})

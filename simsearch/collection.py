@@ -6,12 +6,23 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simsearch import maintenance
-from simsearch.errors import CollectionNotFound, ImageError, ModelNotIndexed, NotAPicture, SimsearchError
+from simsearch.errors import (
+    CollectionClosed,
+    CollectionNotFound,
+    ImageError,
+    ModelNotIndexed,
+    NotAPicture,
+    SimsearchError,
+    use_python_terms,
+)
 from simsearch.files import check_is_no_input, make_overwrite_error
 from simsearch.images.decode import Pixels, compute_default_max_pixels
 from simsearch.images.views import ViewChoice
@@ -26,7 +37,9 @@ from simsearch.models.text.encoder import TextEncoder
 from simsearch.models.weights import WeightsOptions
 from simsearch.rerank.method import RerankMethod
 from simsearch.search import Answer
-from simsearch.search.examples import Example, ExampleInput, make_examples, make_text_examples
+from simsearch.search.embed_examples import embed_examples
+from simsearch.search.examples import Example, make_text_examples
+from simsearch.search.inputs import ExampleInput, make_examples, read_inputs
 from simsearch.search.query import Query, SearchOptions
 from simsearch.search.query_vectors import (
     ExampleDecoder,
@@ -37,12 +50,13 @@ from simsearch.search.query_vectors import (
 )
 from simsearch.search.reranking import RerankerCache
 from simsearch.search.search import SearchTarget, run_query
-from simsearch.sources.addresses import canonicalize_path, is_remote
+from simsearch.sources.addresses import Paths, canonicalize_path, is_remote, list_paths
 from simsearch.sources.scan import Skip, scan_sources
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.database import read_again
 from simsearch.store.embedders import open_stored_model
+from simsearch.store.image_list import ImageList
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
@@ -57,6 +71,7 @@ if TYPE_CHECKING:
     from simsearch.interchange.importer import ImportReport
     from simsearch.search.calibrate import CalibrationOptions
     from simsearch.search.calibration import ProbabilityCalibration
+    from simsearch.store.snapshot import StoredImage
     from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
 
 
@@ -70,12 +85,16 @@ def _run_alone(
     """Make a method wait until no other thread runs a method of the same collection.
 
     It is run again where another process changed, meanwhile, a catalog that is read without locks. An unexpected error
-    is raised as `CollectionDamaged` where a value in the catalog is damaged.
+    is raised as `CollectionDamaged` where a value in the catalog is damaged. Messages name parameters and methods.
+
+    Raises `CollectionClosed` after `close`, and what the method raises.
     """
 
     @functools.wraps(method)
     def run(self: Collection, /, *arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
-        with self._lock:
+        with self._lock, use_python_terms():
+            if self._is_closed:
+                raise CollectionClosed(str(self.folder))
             try:
                 return read_again(lambda: method(self, *arguments, **options))
             except SimsearchError:
@@ -112,6 +131,7 @@ class Collection:
         """Use `Collection.open`. `catalog` is opened at the first use where it is None."""
         self.folder = folder
         self._lock = threading.RLock()
+        self._is_closed = False
         self._open_catalog = catalog
         self._open_indexes: IndexBackend | None = None
         self._open_reranking: RerankerCache | None = None
@@ -143,7 +163,8 @@ class Collection:
         """
         folder = Path(folder)
         try:
-            catalog = Catalog.open(folder)
+            with use_python_terms():
+                catalog = Catalog.open(folder)
         except CollectionNotFound:
             if not create:
                 raise
@@ -151,24 +172,113 @@ class Collection:
         return cls(folder, catalog, embedders=embedders, text_encoders=text_encoders, decode=decode, fuses=fuses)
 
     def close(self) -> None:
-        """Close the catalog and the indexes."""
+        """Close the catalog and the indexes. Methods that are called afterwards raise `CollectionClosed`."""
+        self._is_closed = True
         self._close_indexes()
         if self._open_catalog is not None:
             self._open_catalog.close()
 
     def __enter__(self) -> Collection:
+        if self._is_closed:
+            raise CollectionClosed(str(self.folder))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        """The folder, and what it holds where that can be read: `Collection('indexes/photos', 120 images, builtin)`."""
+        if self._is_closed:
+            return f"Collection({str(self.folder)!r}, closed)"
+        try:
+            names = [stored.model.backbone for stored in self.catalog.list_models()]
+            return f"Collection({str(self.folder)!r}, {', '.join([f'{len(self):,} images', *names])})"
+        except SimsearchError:
+            return f"Collection({str(self.folder)!r}, empty)"
+
+    # The images and their vectors
+
+    @_run_alone
+    def __len__(self) -> int:
+        """The number of images that have a file; 0 where the collection has not been created yet."""
+        catalog = self._find_catalog()
+        return 0 if catalog is None else catalog.count_contents()["images"]
+
+    def __bool__(self) -> bool:
+        """True, whether it has images or not."""
+        return True
+
+    def __iter__(self) -> Iterator[StoredImage]:
+        """The images that have a file, in the order in which they were indexed."""
+        return iter(self.images())
+
+    @_run_alone
+    def images(self, where: str | None = None) -> ImageList:
+        """The images that have a file, or those that match a filter, in the order in which they were indexed.
+
+        The list holds their ids, and reads the images when they are asked for; `to_pandas` and `to_arrow` make a table.
+        Raises `UsageError` on a filter that is not valid.
+        """
+        catalog = self._find_catalog()
+        if catalog is None:
+            return ImageList(self.folder, np.empty(0, np.int64))
+        if where is None:
+            return ImageList(self.folder, catalog.list_image_ids())
+        from simsearch.filters import compile_sql, parse  # only a filter needs it
+
+        return ImageList(self.folder, catalog.list_image_ids(compile_sql(parse(where), catalog.count_columns())))
+
+    @_run_alone
+    def vectors(self, backbone: str | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ids (n,) of the images with a vector of a model, ascending, and the vectors (n, d), unit rows.
+
+        The vectors are those of the original views. They are read-only, and memory-mapped where the collection has an
+        exact index of the model on disk and each row belongs to an image with a file. Without `backbone`: those of the
+        default model. Raises `ModelNotIndexed`.
+        """
+        from simsearch.store.snapshot import open_snapshot
+
+        stored = self._find_model(backbone)
+        index = self._indexes.open_exact_index(stored.fingerprint)
+        with open_snapshot(self.folder) as snapshot:
+            view_ids, image_ids = snapshot.list_original_ids(stored.id)
+        is_indexed = np.isin(view_ids, index.ids)
+        positions = index.find_positions(view_ids[is_indexed])
+        is_whole = np.array_equal(positions, np.arange(len(index.ids)))
+        rows = index.rows if is_whole else index.rows[positions]
+        rows = rows.view()
+        rows.flags.writeable = False
+        return image_ids[is_indexed], rows
+
+    @_run_alone
+    def embed(
+        self,
+        images: ExampleInput,
+        *,
+        backbone: str | None = None,
+        weights: WeightsOptions | None = None,
+        max_pixels: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed pictures with a model of the collection: (n, d) unit rows; (d,) of a picture that is in no list.
+
+        The pictures may be given in all forms of `search`. One that is in the collection is not embedded again: its
+        stored vector is returned. Raises `ImageError` on the first picture that cannot be read, `UsageError`,
+        `ImageNotFound`, `ModelNotIndexed` or a `ModelError`.
+        """
+        examples, is_single = read_inputs(images)
+        stored, options = self._find_model(backbone), weights or WeightsOptions()
+        limits = ReadLimits(max_pixels or compute_default_max_pixels(), options.offline, self._decode)
+        open_model = functools.partial(self._open_embedder, stored, options)
+        rows = embed_examples(examples, self.catalog, stored, limits, open_model)
+        return rows[0] if is_single else rows
 
     # Adding images
 
     @_run_alone
     def ingest(
         self,
-        sources: Sequence[str | os.PathLike[str]],
-        choice: ModelChoice | None = None,
+        sources: Paths,
+        choice: ModelChoice | str | None = None,
         *,
         augment: ViewChoice | None = None,
         stdin: bytes = b"",
@@ -184,14 +294,14 @@ class Collection:
         """Bring the collection up to date with `sources`, and create it where it does not exist.
 
         An unchanged file costs one stat call, a moved or copied one a hash. After a kill at any moment the same call
-        continues where the run stopped. Without a backbone in `choice` the collection's last model is used, in a new
-        collection the default backbone. `augment` sets which augmented views of every image are embedded beside the
-        original; without it a model keeps the views that it has. A model that is loaded is added to `embedders`, by
-        fingerprint, for the next run. With `ray` the workers of a Ray cluster embed, into the same catalog: the cluster
-        at an address (`host:port`), `auto` (the cluster that this machine is part of), or `local` (one started for this
-        run). `store` sets where vectors are searched from now on, `kind` the kind of index. With `safe_links` symbolic
-        links that lead out of their source are skipped. `rehash` reads every file again, for contents that were
-        replaced without a change of size and modification time.
+        continues where the run stopped. `choice` may be the name of a backbone; without a backbone in it the
+        collection's last model is used, in a new collection the default backbone. `augment` sets which augmented views
+        of every image are embedded beside the original; without it a model keeps the views that it has. A model that is
+        loaded is added to `embedders`, by fingerprint, for the next run. With `ray` the workers of a Ray cluster embed,
+        into the same catalog: the cluster at an address (`host:port`), `auto` (the cluster that this machine is part
+        of), or `local` (one started for this run). `store` sets where vectors are searched from now on, `kind` the kind
+        of index. With `safe_links` symbolic links that lead out of their source are skipped. `rehash` reads every file
+        again, for contents that were replaced without a change of size and modification time.
 
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
@@ -200,8 +310,8 @@ class Collection:
         from simsearch.ingest.run import IngestOptions, run_ingest
 
         options = IngestOptions(
-            sources=tuple(os.fspath(source) for source in sources),
-            choice=choice or ModelChoice(),
+            sources=tuple(list_paths(sources)),
+            choice=ModelChoice.from_name(choice),
             augment=augment or ViewChoice(),
             stdin=stdin,
             max_pixels=max_pixels or compute_default_max_pixels(),
@@ -259,7 +369,7 @@ class Collection:
     @_run_alone
     def search(
         self,
-        queries: ExampleInput | Sequence[ExampleInput] = (),
+        queries: ExampleInput = (),
         *,
         text: str | Sequence[str] = (),
         unlike_text: str | Sequence[str] = (),
@@ -278,10 +388,12 @@ class Collection:
         """Find the k most similar images after the first `offset`, or all images with k None.
 
         A query is a path, a URL of an object store or of the web (not with `WeightsOptions(offline=True)`), the id of a
-        stored image, or the bytes of a file. The unit vectors of several queries are summed, each times its weight:
-        equal weights average them, an `Example` with a negative weight is subtracted. With three or more of each sign
-        and no `rerank`, the step `feedback` classifies the first 200 results by them. A picture whose content is in the
-        collection is not embedded again. `exclude_self` leaves out images with the same content as a query.
+        stored image, the bytes of a file, a file open in binary mode, a Pillow image, pixels (h, w, 3) uint8 RGB, a
+        vector (d,) of floats, or an `Example`; `search.inputs.make_examples` says what each array means. The unit
+        vectors of several queries are summed, each times its weight: equal weights average them, an `Example` with a
+        negative weight is subtracted. With three or more of each sign and no `rerank`, the step `feedback` classifies
+        the first 200 results by them. A picture whose content is in the collection is not embedded again.
+        `exclude_self` leaves out images with the same content as a query.
 
         `text` is what results should show, `unlike_text` what they should not show: one text or several, together with
         pictures or without. A model with an ImageNet head answers words, a model with a text tower any text. `prompts`
@@ -345,14 +457,12 @@ class Collection:
             writer.write_setting(settings.build_calibration_name(stored.fingerprint), calibration.to_json())
         return calibration
 
-    def search_each(
-        self, sources: Sequence[str | os.PathLike[str]], **options: Unpack[SearchOptions]
-    ) -> Iterator[Answer | Skip]:
+    def search_each(self, sources: Paths, **options: Unpack[SearchOptions]) -> Iterator[Answer | Skip]:
         """Search with every picture of some sources, one by one, and yield the answers in the order of the scan.
 
         A picture that cannot be read yields a `Skip`. Raises `SourceError`, and the other errors of `search`.
         """
-        named = [os.fspath(source) for source in sources]
+        named = list_paths(sources)
         if (weights := options.get("weights")) is not None and weights.offline:
             refuse_network(named)
         found = scan_sources(named)
@@ -365,7 +475,7 @@ class Collection:
                     yield Skip(file.path, error.reason)
 
     @_run_alone
-    def files_of(self, queries: Sequence[ExampleInput], folder: str | os.PathLike[str]) -> list[str]:
+    def files_of(self, queries: ExampleInput, folder: str | os.PathLike[str]) -> list[str]:
         """Return a picture file for each picture: its own, or one written to `folder` for bytes, crops and URLs."""
         reach, pictures = ReadLimits(compute_default_max_pixels()), make_examples(queries)
         return [
@@ -375,15 +485,14 @@ class Collection:
         ]
 
     @_run_alone
-    def check_outputs(self, files: Sequence[str | os.PathLike[str]], queries: Sequence[Example] = ()) -> None:
+    def check_outputs(self, files: Paths, queries: Sequence[Example] = ()) -> None:
         """Check that files to write are no pictures of the collection and none of the queries, before any work.
 
         Raises `UsageError`.
         """
         inputs = [query.picture for query in queries if isinstance(query.picture, str) and not is_remote(query.picture)]
-        for file in files:
-            check_is_no_input(Path(file), inputs)
-            named = os.fspath(file)
+        for named in list_paths(files):
+            check_is_no_input(Path(named), inputs)
             if os.path.lexists(named) and any(
                 map(self.catalog.has_path, {canonicalize_path(named), os.path.realpath(named)})
             ):
@@ -424,13 +533,13 @@ class Collection:
             return maintenance.rebuild(writer, kind)
 
     @_run_alone
-    def remove(self, paths: Sequence[str]) -> int:
+    def remove(self, paths: Paths) -> int:
         """Remove files, or all files below folders, from the results, and return how many were removed.
 
         The files themselves are not touched. Raises `UsageError` when the collection has no file at a path.
         """
         with self.write() as writer:
-            return maintenance.remove(writer, paths)
+            return maintenance.remove(writer, list_paths(paths))
 
     @_run_alone
     def prune(self, backbone: str | None = None, *, only_augmented: bool = False) -> PruneReport:
@@ -471,7 +580,7 @@ class Collection:
             return annotate(writer, Path(file))
 
     @_run_alone
-    def clear_columns(self, columns: Sequence[str]) -> int:
+    def clear_columns(self, columns: str | Iterable[str]) -> int:
         """Delete columns of the user's own, and return how many values were deleted.
 
         Raises `UsageError` when there is no such column.
@@ -479,7 +588,7 @@ class Collection:
         from simsearch.interchange.annotations import clear_columns
 
         with self.write() as writer:
-            return clear_columns(writer, columns)
+            return clear_columns(writer, [columns] if isinstance(columns, str) else list(columns))
 
     @_run_alone
     def set_default_rerank(self, method: str) -> None:
@@ -612,7 +721,9 @@ class Collection:
 
     @property
     def catalog(self) -> Catalog:
-        """The open catalog. Raises `CollectionNotFound` while the collection has not been created."""
+        """The open catalog. Raises `CollectionClosed`, or `CollectionNotFound` while the collection is not created."""
+        if self._is_closed:
+            raise CollectionClosed(str(self.folder))
         if self._open_catalog is None:
             self._open_catalog = Catalog.open(self.folder)
         return self._open_catalog
@@ -649,6 +760,8 @@ class Collection:
         The indexes are closed first, as the change may concern them; the next search opens them again. Raises
         `CollectionNotFound`, `CollectionBusy` or `CollectionNotWritable`.
         """
+        if self._is_closed:
+            raise CollectionClosed(str(self.folder))
         self._close_indexes()
         with CatalogWriter.open(self.folder) as writer:
             yield writer

@@ -1,15 +1,16 @@
 """All errors that simsearch raises on purpose, in one tree.
 
     SimsearchError                  exit status 1: an expected failure, reported in one line
-    ├── UsageError                  exit status 2: invalid arguments (k <= 0, an unknown option value)
+    ├── UsageError                  exit status 2: invalid arguments (k <= 0, an unknown option value); a ValueError
+    │   └── UnsupportedInput          an argument of a type that is not accepted; a TypeError
     ├── SourceError                 a source cannot be listed
     │   └── NoImages                  a source holds no picture
     ├── ImageError                  one picture cannot be read; an ingest run turns it into a skip
     │   ├── NotAPicture               the content is not a picture
     │   └── UnreadableFile            the file could not be read, so its content is unknown
     ├── ModelError                  a model cannot be loaded
-    │   ├── UnknownBackbone           neither a backbone of the zoo nor a model file
-    │   ├── UnknownLayer              the network has no layer of that name
+    │   ├── UnknownBackbone           neither a backbone of the zoo nor a model file; a ValueError
+    │   ├── UnknownLayer              the network has no layer of that name; a ValueError
     │   ├── WeightsMissing            no weights file was found
     │   ├── WeightsMismatch           the weights file does not fit the network
     │   ├── UntrustedModel            a collection names a program that its user has not named
@@ -17,6 +18,7 @@
     ├── ClusterError                a Ray cluster cannot be reached, or its workers fail
     └── CollectionError             a failure of a collection, the folder that `index` writes
         ├── CollectionNotFound
+        ├── CollectionClosed          a `Collection` is used after `close`; a ValueError, as for a closed file
         ├── CollectionBusy            another run is writing
         │   └── CatalogChanged            another run changed the catalog while it was read without locks
         ├── CollectionTooNew          written by a newer simsearch
@@ -27,29 +29,66 @@
         ├── StorageFailed             the disk or the network share reports an error
         ├── StoreUnavailable          the Milvus server of a collection cannot be reached, rejects, or fails
         │   └── StoreOccupied             Milvus holds data of another owner under the collection's name
-        ├── ModelNotIndexed           the collection has no vectors of the requested model
-        └── ImageNotFound             no image with that id
+        ├── ModelNotIndexed           the collection has no vectors of the requested model; a KeyError
+        └── ImageNotFound             no image with that id; a KeyError
 
-Every message has one form: what failed, on which object; what to do. Programs read the fields instead.
+Every message has one form: what failed, on which object; what to do. Programs read the fields instead. Messages name
+options and commands as the command line has them (`--where`). The public classes and functions of the library translate
+them: there `str(error)` names parameters and methods (`where=`).
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from simsearch.python_terms import convert_to_python_terms
 
 
 class SimsearchError(Exception):
-    """An expected failure. `problem` says what failed, on which object; `advice` says what to do."""
+    """An expected failure. `problem` says what failed, on which object; `advice` says what to do.
+
+    Both name options as the command line has them. `str(error)` names parameters of Python where the error was raised
+    by a public class or function of the library (see `use_python_terms`).
+    """
+
+    _has_python_terms = False
 
     def __init__(self, problem: str, advice: str = "") -> None:
         self.problem = problem
         self.advice = advice
         super().__init__(f"{problem}; {advice}" if advice else problem)
 
+    @property
+    def message(self) -> str:
+        """Problem and advice in one line, with the options of the command line."""
+        return f"{self.problem}; {self.advice}" if self.advice else self.problem
 
-class UsageError(SimsearchError):
+    def __str__(self) -> str:
+        return convert_to_python_terms(self.message) if self._has_python_terms else self.message
+
+    def use_python_terms(self) -> None:
+        """Name parameters and methods instead of options and commands in `str(error)` from now on."""
+        self._has_python_terms = True
+
+
+@contextmanager
+def use_python_terms() -> Iterator[None]:
+    """Make errors that leave the block name parameters and methods instead of options and commands."""
+    try:
+        yield
+    except SimsearchError as error:
+        error.use_python_terms()
+        raise
+
+
+class UsageError(SimsearchError, ValueError):
     """The arguments are invalid; nothing was done."""
+
+
+class UnsupportedInput(UsageError, TypeError):
+    """An argument has a type that is not accepted; nothing was done."""
 
 
 class SourceError(SimsearchError):
@@ -76,7 +115,9 @@ class ImageError(SimsearchError):
         """Problem and advice without the path, as a skip records them."""
         return f"{self.problem}; {self.advice}"
 
-    def __str__(self) -> str:
+    @property
+    def message(self) -> str:
+        """The path, the problem and the advice in one line."""
         return f"cannot read {self.path}: {self.reason}"
 
 
@@ -92,7 +133,7 @@ class ModelError(SimsearchError):
     """A model cannot be loaded."""
 
 
-class UnknownBackbone(ModelError):
+class UnknownBackbone(ModelError, ValueError):
     """The name is neither a backbone of the zoo nor a model file."""
 
     def __init__(self, name: str, nearest: Sequence[str]) -> None:
@@ -102,7 +143,7 @@ class UnknownBackbone(ModelError):
         super().__init__(f"unknown backbone {name!r}", f"{offer}`simsearch backbones` lists them all")
 
 
-class UnknownLayer(ModelError):
+class UnknownLayer(ModelError, ValueError):
     """The network has no layer of that name, or the output of the layer cannot be pooled to a vector."""
 
     def __init__(self, backbone: str, layer: str, nearest: Sequence[str]) -> None:
@@ -166,6 +207,14 @@ class CollectionNotFound(CollectionError):
     """The folder holds no collection."""
 
 
+class CollectionClosed(CollectionError, ValueError):
+    """A `Collection` is used after it was closed."""
+
+    def __init__(self, collection: str) -> None:
+        advice = "open it again with `Collection.open`, or use it within its `with` block"
+        super().__init__(collection, f"the collection {collection} is closed", advice)
+
+
 class CollectionBusy(CollectionError):
     """Another run is writing to the collection."""
 
@@ -206,9 +255,9 @@ class StoreOccupied(StoreUnavailable):
     """Milvus holds data of another owner under the name of the collection; it is not changed."""
 
 
-class ModelNotIndexed(CollectionError):
+class ModelNotIndexed(CollectionError, KeyError):
     """The collection has no vectors of the requested model."""
 
 
-class ImageNotFound(CollectionError):
+class ImageNotFound(CollectionError, KeyError):
     """The collection has no image with that id."""

@@ -214,7 +214,7 @@ def test_a_catalog_of_the_schema_before_this_one_answers_in_a_read_only_folder(t
 
 def test_a_read_only_folder_is_reported_and_left_unchanged(photos: Path, tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(CollectionNotWritable, match="--into"):
+    with pytest.raises(CollectionNotWritable, match="`folder`"):
         oneshot.ingest(tmp_path / "file" / "ix", [photos], HISTOGRAM)
     assert (tmp_path / "file").read_text() == "not a folder"
 
@@ -225,6 +225,6 @@ def test_a_read_only_collection_can_be_searched(photos: Path, tmp_path: Path):
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         with Collection.open(disk / "ix") as opened:
             assert len(opened.search(1, k=12).hits) == 12
-        with pytest.raises(CollectionNotWritable, match="--into"):
+        with pytest.raises(CollectionNotWritable, match="`folder`"):
             oneshot.ingest(disk / "ix", [photos], HISTOGRAM)
         assert os.statvfs(disk).f_flag & os.ST_RDONLY

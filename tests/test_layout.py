@@ -14,8 +14,9 @@ import simsearch
 
 PACKAGE = Path(simsearch.__file__).parent
 LEVELS = [
+    {"python_terms"},
     {"errors"},
-    {"files", "text", "machine"},
+    {"files", "text", "machine", "dataframes"},
     {"sources"},
     {"images"},
     {"matching"},
@@ -33,6 +34,7 @@ LEVELS = [
     {"maintenance"},
     {"collection"},
     {"evaluation"},
+    {"api"},
     {"learn"},
     {"study"},
     {"watch"},
@@ -55,7 +57,12 @@ OWNERS = {
     "cv2": {"matching/opencv.py"},
     "matplotlib": {"report/benchmark/plots.py"},
     "jinja2": {"report/html.py"},
-    "pyarrow": {"interchange/tables.py", "ingest/ray_cluster/shards.py", "ingest/ray_cluster/worker.py"},
+    "pyarrow": {
+        "dataframes.py",
+        "interchange/tables.py",
+        "ingest/ray_cluster/shards.py",
+        "ingest/ray_cluster/worker.py",
+    },
     "ray": {"ingest/ray_cluster/cluster.py", "ingest/ray_cluster/rounds.py", "ingest/ray_cluster/worker.py"},
     "fastapi": {f"web/{name}.py" for name in ("api", "app", "login", "middleware", "pages", "errors")},
     "uvicorn": {"web/server.py"},

@@ -150,13 +150,13 @@ def test_an_unknown_id_is_told(indexed: Path):
 def test_a_backbone_that_is_not_indexed_is_an_error_with_the_indexed_ones(indexed: Path):
     with (
         Collection.open(indexed) as opened,
-        pytest.raises(ModelNotIndexed, match=r"it has histogram; .*simsearch index"),
+        pytest.raises(ModelNotIndexed, match=r"it has histogram; .*`Collection\.ingest"),
     ):
         opened.search(1, backbone="resnet50")
 
 
 def test_a_missing_collection_says_how_to_make_one(tmp_path: Path):
-    with pytest.raises(CollectionNotFound, match="simsearch index"):
+    with pytest.raises(CollectionNotFound, match=r"`Collection\.ingest"):
         Collection.open(tmp_path / "nothing")
 
 
@@ -171,5 +171,5 @@ def test_a_collection_of_another_builtin_is_not_asked_with_this_one(photos: Path
         connection.execute("UPDATE models SET details = replace(details, ?, 'other')", (digest,))
     with Collection.open(collection) as opened:
         assert len(opened.search(photos / "a" / "picture_00.png").hits) == 10
-        with pytest.raises(WeightsMismatch, match=r"another version of the backbone builtin.*simsearch index"):
+        with pytest.raises(WeightsMismatch, match=r"another version of the backbone builtin.*`Collection\.ingest"):
             opened.search(new)

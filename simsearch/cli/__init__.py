@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except SimsearchError as error:
-        _print_error(str(error))
+        _print_error(error.message)
         return 2 if isinstance(error, UsageError) else 1
     except FileNotFoundError:
         if _has_current_folder():

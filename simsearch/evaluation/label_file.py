@@ -93,6 +93,8 @@ def _load_content(file: str) -> Any:
                     "convert a revisited Oxford or Paris file with bench/convert_revisited.py, others to CSV or JSON",
                 )
             return json.load(text) if file.lower().endswith(".json") else list(csv.DictReader(text))
+    except UsageError:  # which is a ValueError, too
+        raise
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror})", "check the path of --labels") from error
     except (ValueError, RecursionError, csv.Error) as error:
@@ -177,6 +179,8 @@ def _parse_revisited(content: Mapping[str, Any], matcher: _FileMatcher, file: st
                 queries.append(ListedQuery(path, easy, hard, junk, _parse_box(truth.get("bbx"), file)))
             else:
                 unmatched.append(str(name))
+    except UsageError:  # which is a ValueError, too
+        raise
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
         problem = f"{file} is not in the revisited Oxford and Paris form ({error!r})"
         raise UsageError(problem, _FORMS_ADVICE) from error

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.dataframes import build_arrow_table, build_data_frame, collect_columns
 from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
 
 MAIN_METRIC = "map"
@@ -219,7 +220,7 @@ class LabeledQuery:
     label: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BenchmarkResult:
     """A complete benchmark. `rows` are in the requested order; `metrics` are the keys of `BenchmarkRow.scores`."""
 
@@ -243,6 +244,35 @@ class BenchmarkResult:
     def best(self) -> BenchmarkRow:
         """The row with the highest mean of `MAIN_METRIC`; the first one of several equal rows."""
         return max(self.rows, key=lambda row: row.scores[MAIN_METRIC].mean)
+
+    def __repr__(self) -> str:
+        """The best row, and the number of rows, images and queries."""
+        best, dataset = self.best, self.dataset
+        return (
+            f"BenchmarkResult({len(self.rows)} rows on {dataset.n_images:,} images, {dataset.n_queries:,} queries; "
+            f"best {MAIN_METRIC}: {best.scores[MAIN_METRIC].mean:.4f} of {best.name})"
+        )
+
+    def to_pandas(self) -> Any:
+        """The rows as a `pandas.DataFrame`: settings, means of the metrics with their intervals, costs.
+
+        Raises `MissingExtra` without pandas.
+        """
+        return build_data_frame(self._collect_columns())
+
+    def to_arrow(self) -> Any:
+        """The rows as a `pyarrow.Table`, as `to_pandas`. Raises `MissingExtra` without pyarrow."""
+        return build_arrow_table(self._collect_columns())
+
+    def _collect_columns(self) -> dict[str, list[Any]]:
+        best, rows = self.best, []
+        for row in self.rows:
+            cells = row.to_dict(is_best=row is best)
+            for name, score in row.scores.items():
+                cells |= {f"{name}_low": score.low, f"{name}_high": score.high}
+            is_nested = {name: isinstance(value, Mapping | list | np.ndarray) for name, value in cells.items()}
+            rows.append({name: value for name, value in cells.items() if not is_nested[name]})
+        return collect_columns(rows)
 
     def to_dict(self, *, summary: Sequence[str]) -> dict[str, Any]:
         """The JSON of `simsearch benchmark --json` and of report.json; NaN and infinities are null.

@@ -66,6 +66,11 @@ class ModelChoice:
                 raise UsageError(f"unknown {name} {value!r}", f"choose one of {', '.join(allowed)}")
         return cls(**options)  # type: ignore[arg-type]  # checked above
 
+    @classmethod
+    def from_name(cls, choice: ModelChoice | str | None) -> ModelChoice:
+        """The choice itself, the choice of the backbone with this name, or without one the choice of all defaults."""
+        return choice if isinstance(choice, ModelChoice) else cls(backbone=choice)
+
     @property
     def weights_options(self) -> WeightsOptions:
         """Where the weights of this choice may come from."""

@@ -16,8 +16,16 @@ from simsearch.errors import UsageError
 from simsearch.images.decode import Box
 from simsearch.models.text.encoder import merge_directions, normalize_directions
 
-ImageReference = str | os.PathLike[str] | int | bytes
-"""A path, an object storage or web address, the id of a stored image, or the bytes of a file."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryVector:
+    """A vector (d,) float32 of unit length to search with, in place of a picture."""
+
+    row: NDArray[np.float32]
+
+
+ImageReference = str | os.PathLike[str] | int | bytes | QueryVector
+"""A path, an object storage or web address, the id of a stored image, the bytes of a file, or a vector."""
 
 _WEIGHTED = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+):(.+)", re.DOTALL)
 _MIN_LENGTH = 1e-4
@@ -95,6 +103,8 @@ class Example:
             return self.name
         if isinstance(self.picture, bytes):
             return f"a picture of {len(self.picture)} bytes"
+        if isinstance(self.picture, QueryVector):
+            return f"a vector of {len(self.picture.row)} numbers"
         return str(self.picture)
 
     @property
@@ -175,16 +185,6 @@ def combine_vectors(vectors: Sequence[NDArray[np.float32]], examples: Sequence[A
             "give other weights, or use other examples",
         )
     return normalize_directions(sums)
-
-
-ExampleInput = ImageReference | Example | TextExample
-"""A picture to search with, with or without a weight and a crop, or a text as `TextExample`."""
-
-
-def make_examples(inputs: ExampleInput | Sequence[ExampleInput]) -> tuple[AnyExample, ...]:
-    """One example or several; pictures without a weight have the weight 1."""
-    several = [inputs] if isinstance(inputs, str | os.PathLike | int | bytes | AnyExample) else inputs
-    return tuple(one if isinstance(one, AnyExample) else Example(one) for one in several)
 
 
 def make_text_examples(

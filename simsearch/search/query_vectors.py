@@ -25,7 +25,7 @@ from simsearch.images.decode import (
 )
 from simsearch.models.embedder import check_can_embed
 from simsearch.models.model import Model
-from simsearch.search.examples import Crop, Example
+from simsearch.search.examples import Crop, Example, QueryVector
 from simsearch.sources.addresses import is_remote, is_url
 from simsearch.sources.web import fetch
 from simsearch.store.catalog import Catalog, LiveView, StoredModel
@@ -73,6 +73,8 @@ def resolve_example(example: Example, catalog: Catalog, stored: StoredModel, lim
     Raises `ImageError`, `ImageNotFound`, `ModelNotIndexed`, `UsageError`; `ModelError` if the example must be embedded
     but the model was imported.
     """
+    if isinstance(example.picture, QueryVector):
+        return ExampleContent("", vector=_check_width(example.picture, stored))
     if isinstance(example.picture, int) and example.crop is None:
         return _read_stored_vector(example.picture, catalog, stored)
     raw = _read_example(example, catalog, limits)
@@ -119,7 +121,7 @@ def materialize_example(example: Example, catalog: Catalog, limits: ReadLimits, 
     picture = example.picture
     if isinstance(picture, int):
         picture = find_stored_view(picture, catalog).paths[0]
-    if example.crop is None and not isinstance(picture, bytes) and not is_remote(os.fspath(picture)):
+    if example.crop is None and isinstance(picture, str | os.PathLike) and not is_remote(os.fspath(picture)):
         return os.fspath(picture)
     raw = _read_example(example, catalog, limits)
     image = decode_image(raw.data, raw.path, max_pixels=limits.max_pixels)
@@ -139,6 +141,13 @@ def refuse_network(paths: Iterable[str]) -> None:
             raise UsageError(f"{path} is on the network", "use a local file, or omit --offline")
 
 
+def _check_width(vector: QueryVector, stored: StoredModel) -> NDArray[np.float32]:
+    if len(vector.row) != stored.width:
+        problem = f"the vector has {len(vector.row)} numbers, and those of {stored.model.backbone} have {stored.width}"
+        raise UsageError(problem, "give a vector of the same model, or name its model with --backbone")
+    return vector.row
+
+
 def _read_stored_vector(image_id: int, catalog: Catalog, stored: StoredModel) -> ExampleContent:
     live = find_stored_view(image_id, catalog)
     vector = catalog.find_vector(stored, live.view_id)
@@ -155,6 +164,9 @@ def _read_example(example: Example, catalog: Catalog, limits: ReadLimits) -> Raw
     picture = example.picture
     if isinstance(picture, int):
         picture = find_stored_view(picture, catalog).paths[0]
+    if isinstance(picture, QueryVector):
+        problem = "a vector has no pixels"
+        raise UsageError(problem, "search without a crop, without --verify and without the step geometric")
     if not isinstance(picture, bytes):
         path = os.fspath(picture)
         if limits.offline:

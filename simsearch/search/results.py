@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
+from simsearch.dataframes import build_arrow_table, build_data_frame
 from simsearch.images.augmentation import Transformation
 from simsearch.matching.evidence import Box
 from simsearch.text import replace_invalid_unicode
 
 _MAX_NOTEBOOK_HITS = 20
+_MAX_REPR_HITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class HitVerification:
 UNVERIFIED = HitVerification("unverified")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Hit:
     """One result: an image, represented by its most similar view. `paths` are all its files, `path` is the first.
 
@@ -94,6 +96,9 @@ class Hit:
     view: View
     probability: float | None = None
     verification: HitVerification | None = None
+
+    def __repr__(self) -> str:
+        return f"Hit(rank={self.rank}, similarity={self.similarity}, image_id={self.image_id}, path={self.path!r})"
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as `simsearch query --json` prints it; probability and verification are left out if there is none."""
@@ -122,9 +127,11 @@ class Hit:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer(Sequence[Hit]):
     """The hits of a query, and the milliseconds that loading the model, embedding and searching took.
+
+    An answer is a sequence of its hits: `len(answer)`, `answer[0]`, `for hit in answer`.
 
     `queries` are the labels of the examples, `model` is the model's fingerprint, `rerank` the method that ranked the
     hits, `none` if there was none. `notes` are messages for the user. `relation` says what the probability of a hit is
@@ -165,6 +172,49 @@ class Answer:
             "milliseconds": {stage: round(value, 3) for stage, value in self.milliseconds.items()},
             "notes": list(self.notes),
         }
+
+    @overload
+    def __getitem__(self, position: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[Hit]: ...
+
+    def __getitem__(self, position: int | slice) -> Hit | Sequence[Hit]:
+        """The hit at a position, from 0, or the hits of a slice."""
+        return self.hits[position]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        """The query, and a line for each of the first ten hits: rank, similarity, image id, path."""
+        n = len(self.hits)
+        lines = [f"Answer({', '.join(self.queries)}: {n:,} {'hit' if n == 1 else 'hits'} of {self.backbone})"]
+        lines += [
+            f"{hit.rank:>4}  {hit.similarity:.4f}  {hit.image_id:>6}  {hit.path}" for hit in self.hits[:_MAX_REPR_HITS]
+        ]
+        return "\n".join([*lines, *([f"      and {n - _MAX_REPR_HITS:,} more"] if n > _MAX_REPR_HITS else [])])
+
+    def to_pandas(self) -> Any:
+        """The hits as a `pandas.DataFrame`, a row for each. Raises `MissingExtra` without pandas."""
+        return build_data_frame(self._collect_columns())
+
+    def to_arrow(self) -> Any:
+        """The hits as a `pyarrow.Table`, a row for each. Raises `MissingExtra` without pyarrow."""
+        return build_arrow_table(self._collect_columns())
+
+    def _collect_columns(self) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {
+            name: [getattr(hit, name) for hit in self.hits]
+            for name in ("rank", "similarity", "probability", "image_id", "path")
+        }
+        columns["paths"] = [list(hit.paths) for hit in self.hits]
+        columns["view"] = [hit.view.kind for hit in self.hits]
+        columns["verification"] = [hit.verification and hit.verification.mark for hit in self.hits]
+        return columns
 
     def _repr_html_(self) -> str:
         """Render the first twenty hits with their pictures, for a notebook."""

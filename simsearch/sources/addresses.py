@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _SCHEMES = {
@@ -25,6 +25,15 @@ _SCHEMES = {
 _ADDRESS_PATTERN = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 _URL_SAFE_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 _UNSAFE_NAME_CHARACTERS = re.compile(r"[^\w.,()@+=~ -]")
+
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""One path or address, or several."""
+
+
+def list_paths(paths: Paths) -> list[str]:
+    """The paths as texts, in a list; a single one is a list of one."""
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -328,6 +328,13 @@ class Catalog(CatalogDatabase):
             )[0]
         )
 
+    def list_image_ids(self, condition: Sql | None = None) -> NDArray[np.int64]:
+        """The ids (n,) of the images with a file, or with a file that meets the condition, in the order of indexing."""
+        matches = "" if condition is None else f"JOIN images ON images.id = files.image_id WHERE {condition.text}"
+        query = f"SELECT files.image_id FROM files {matches} GROUP BY files.image_id ORDER BY min(files.id)"
+        rows = self._iterate_rows(query, () if condition is None else condition.parameters)
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
     def list_vector_ids(self, model_id: int) -> NDArray[np.int64]:
         """The ids of the views with a vector of the model (n,), ascending."""
         rows = self._iterate_rows("SELECT view_id FROM vectors WHERE model_id = ? ORDER BY view_id", (model_id,))

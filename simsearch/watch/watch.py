@@ -126,7 +126,7 @@ class _WatchLoop:
         except SimsearchError as error:
             if self._last_report is None:  # no run has succeeded yet: the options may be wrong
                 raise
-            self._schedule_retry(error, str(error))
+            self._schedule_retry(error, error.message)
         except Exception as error:  # a process that runs for weeks survives a defect in one run, and reports it
             self._schedule_retry(error, f"a run ended unexpectedly ({type(error).__name__}: {error})")
         self._publish_update(report)

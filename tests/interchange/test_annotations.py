@@ -50,7 +50,7 @@ def test_values_of_a_csv_are_noted_as_what_they_are(indexed: Path, photos: Path)
 
 def test_filters_see_them_at_once_even_in_an_open_collection(indexed: Path, photos: Path):
     with Collection.open(indexed) as opened:
-        with pytest.raises(UsageError, match="no user columns; add some with `simsearch annotate`"):
+        with pytest.raises(UsageError, match=r"no user columns; add some with `Collection\.annotate"):
             opened.search(1, where="price < 20")
         oneshot.annotate(indexed, table(photos, "image_id,price,colour\n3,10,blue\n4,30,\n5,,red\n"))
         assert [hit.image_id for hit in opened.search(1, where="price < 20").hits] == [3]

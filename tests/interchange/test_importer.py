@@ -116,7 +116,7 @@ def test_a_picture_without_an_imported_vector_cannot_be_a_query(source, photos: 
     oneshot.import_embeddings(collection, file, "clip", root=photos)
     new = draw_picture(tmp_path / "new.png", 99)
     with Collection.open(collection) as opened:
-        with pytest.raises(ModelError, match=r"clip has imported vectors only.*--id"):
+        with pytest.raises(ModelError, match=r"clip has imported vectors only.*an image id"):
             opened.search(new)
         assert opened.duplicates().n_compared > 0  # copies are compared by their pixels, with any backbone
 
@@ -149,7 +149,7 @@ def test_one_name_has_one_width(source, photos: Path, collection: Path):
 
 def test_nothing_is_left_behind_where_nothing_could_be_taken_in(source, photos: Path, collection: Path):
     file, paths, vectors = source
-    with pytest.raises(SourceError, match=r"none of 12 pictures could be read.*--root"):
+    with pytest.raises(SourceError, match=r"none of 12 pictures could be read.*`root`"):
         oneshot.import_embeddings(collection, file, "clip", root=photos / "elsewhere")
     assert not collection.exists()
     vectors[11, 3] = np.nan

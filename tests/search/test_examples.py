@@ -201,7 +201,7 @@ def test_a_web_address_gives_the_results_of_its_file(indexed: Path, tmp_path: Pa
                 opened.search(f"{address}/page.png")
             with pytest.raises(ImageError, match="404"):
                 opened.search(f"{address}/old.png")
-            with pytest.raises(UsageError, match="omit --offline"):
+            with pytest.raises(UsageError, match="omit `offline=True`"):
                 opened.search(f"{address}/new.png", weights=WeightsOptions(offline=True))
 
 

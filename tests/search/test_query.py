@@ -8,7 +8,7 @@ import pytest
 
 from simsearch import Answer, Example, Hit, View
 from simsearch.errors import UsageError
-from simsearch.search.examples import make_examples
+from simsearch.search.inputs import make_examples
 from simsearch.search.query import Query
 
 EXAMPLES = (Example("a.jpg"),)

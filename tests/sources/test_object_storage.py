@@ -289,7 +289,7 @@ def test_object_can_be_a_query_like_a_file_but_not_offline(bucket: Bucket, colle
             lambda: opened.search(address, weights=offline),
             lambda: list(opened.search_each([bucket.address], weights=offline)),
         ):
-            with pytest.raises(UsageError, match=r"is on the network; use a local file, or omit --offline"):
+            with pytest.raises(UsageError, match=r"is on the network; use a local file, or omit `offline=True`"):
                 ask()
         each = list(opened.search_each([f"{bucket.address}/objects/bell"], k=1))
         assert len(each) == 10

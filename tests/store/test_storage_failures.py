@@ -97,7 +97,7 @@ def test_a_log_that_a_reader_cannot_use_is_named(photos: Path, tmp_path: Path):
             for name in ("catalog.db", "catalog.db-wal"):
                 shutil.copy(tmp_path / "source" / name, disk)
         make_read_only(disk)
-        with pytest.raises(CollectionNotReadable, match=r"left the log catalog\.db-wal; run `simsearch info"):
+        with pytest.raises(CollectionNotReadable, match=r"left the log catalog\.db-wal; run `Collection\.info"):
             Collection.open(disk)
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         with Collection.open(disk) as opened:
