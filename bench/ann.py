@@ -43,7 +43,7 @@ from simsearch.store.writer import CatalogWriter
 CACHE_FOLDER = ROOT / "build" / "ann"
 SIZES = (100_000, 1_000_000)
 WIDTH, N_QUERIES, TARGET_RECALL = 256, 500, 0.97
-OURS = ("flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw", "hnsw-sq8")
+OURS = ("flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw", "hnsw-fp16", "hnsw-sq8")
 OTHERS = ("hnswlib", "usearch f32", "usearch i8")
 _BLOCK = 50_000
 
@@ -371,7 +371,7 @@ def _format_cells(cells: dict[str, dict[str, Any]], n: int) -> str:
 def _extrapolate() -> str:
     """Extrapolate to ten million, with the slopes from 100,000 to 1,000,000."""
     rows = []
-    for kind in ("flat", "ivf-sq8", "ivf-rabitq", "hnsw", "hnsw-sq8"):
+    for kind in ("flat", "ivf-sq8", "ivf-rabitq", "hnsw", "hnsw-fp16", "hnsw-sq8"):
         small, large = (_load_cell("real", n, kind) for n in SIZES)
         slopes = {key: large[key] * (large[key] / small[key]) for key in ("p50_ms", "build_s", "bytes")}
         rows.append(

@@ -28,8 +28,9 @@ ResizeName = Literal["squash", "crop", "pad", "nearest"]
 PrecisionName = Literal["auto", "f32", "bf16", "int8"]
 StoreName = Literal["faiss", "milvus"]
 IndexKindName = Literal[
-    "auto", "flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw", "hnsw-sq8"
-]
+    "auto", "flat", "flat-fp16", "flat-sq8", "ivf", "ivf-sq8", "ivf-pq", "ivf-rabitq", "hnsw", "hnsw-fp16",
+    "hnsw-sq8",
+]  # fmt: skip
 
 # The collection, and what is searched in it
 

@@ -22,6 +22,7 @@ from simsearch.index.files import (
     is_current,
     is_intact,
     locate_delta,
+    locate_vector_file,
     read_footer,
     read_stamp,
 )
@@ -92,17 +93,18 @@ class IndexCache:
     def open_exact_index(self, fingerprint: str, transform: VectorTransform | None = None) -> ExactIndex:
         """Open an index with all full vectors: memory-mapped, or read into memory where the file holds codes.
 
-        Raises what `open_index` raises.
+        No approximate index is built for it. Raises what `open_index` raises.
         """
-        index = self.open_index(fingerprint, transform)
-        if isinstance(index, ExactIndex):
+        with self._catalog.read_transaction():
+            spec = self._make_spec(fingerprint, transform)
+            is_flat = self._updater.find_kind(spec).name == "flat"
+        if is_flat and isinstance(index := self.open_index(fingerprint, transform), ExactIndex):
             return index
-        file = self.locate_file(fingerprint, transform)
-        stamp = self._open_indexes[file][0]
-        if file not in self._exact_indexes or self._exact_indexes[file][0] != stamp:
+        file = spec.file
+        if file not in self._exact_indexes or self._exact_indexes[file][0] != spec.stamp:
             self._exact_indexes = {}  # one at a time: it may be large
             with self._catalog.read_transaction():
-                self._exact_indexes[file] = stamp, self._updater.read_all(self._make_spec(fingerprint, transform))
+                self._exact_indexes[file] = spec.stamp, self._updater.read_all(self._make_spec(fingerprint, transform))
         return self._exact_indexes[file][1]
 
     def _open_current(self, fingerprint: str, transform: VectorTransform | None, *, must_save: bool) -> FaissIndex:
@@ -203,9 +205,8 @@ class IndexCache:
         problems = []
         remedy = "the next query, or `simsearch rebuild`, rebuilds it"
         for file in self._list_model_files(stored.fingerprint):
-            delta = locate_delta(file)
             torn = [
-                part.name for part in (file, delta) if read_footer(part) is None and (part == file or part.exists())
+                part.name for part in _list_parts(file) if read_footer(part) is None and (part == file or part.exists())
             ]
             if torn:
                 problems.append(f"{torn[0]} is missing or incomplete; {remedy}")
@@ -215,7 +216,7 @@ class IndexCache:
 
     def find_damage(self, stored: StoredModel) -> list[str]:
         """As `IndexBackend` says: complete files whose content does not match their digest."""
-        parts = [part for file in self._list_model_files(stored.fingerprint) for part in (file, locate_delta(file))]
+        parts = [part for file in self._list_model_files(stored.fingerprint) for part in _list_parts(file)]
         damaged = [part.name for part in parts if read_footer(part) is not None and not is_intact(part)]
         return [f"the content of {name} is damaged; run `simsearch rebuild`" for name in damaged]
 
@@ -250,7 +251,7 @@ class IndexCache:
                 self._delete_files(file)
 
     def _delete_files(self, file: Path) -> None:
-        for part in (file, locate_delta(file)):
+        for part in _list_parts(file):
             try:
                 part.unlink(missing_ok=True)
             except OSError as error:
@@ -273,6 +274,11 @@ class IndexCache:
 def _store_details(writer: CatalogWriter, spec: IndexSpec, details: IndexDetails) -> None:
     with writer.transaction():
         writer.write_index_details(spec.stored.id, spec.method, details.kind, json.dumps(details.to_dict()))
+
+
+def _list_parts(file: Path) -> tuple[Path, ...]:
+    """A base file and the files beside it."""
+    return file, locate_delta(file), locate_vector_file(file)
 
 
 def _is_transform_file(file: Path, fingerprint: str) -> bool:

@@ -33,6 +33,7 @@ _MAGIC = b"SIMSANN1"
 _TAIL_BYTES = len(_MAGIC) + 4
 _BLOCK_BYTES = 1 << 22
 _DELTA_SUFFIX = ".recent"
+_VECTORS_SUFFIX = ".vectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ class IndexStamp:
 class IndexFooter:
     """The end of an index file: its stamp, and the length and the digest of the content before the footer.
 
-    The content ends with `n_removed` ids. `facts` are the `IndexDetails` of a quantized index. The field names are
-    keys of JSON stored in index files.
+    The content ends with `n_removed` ids. `facts` are the `IndexDetails` of a quantized index. Those of a vector file
+    are its width, the numbers of its rows and of those that are no unit vectors, and its first and last id. The field
+    names are keys of JSON stored in index files.
     """
 
     stamp: IndexStamp
@@ -89,11 +91,16 @@ def write_index(
     with replace_file(file, prefix=TEMPORARY_PREFIX, keeps_suffix=False) as temporary, temporary.open("xb") as stream:
         n_bytes, digest = _write_payload(index, stream, removed)
         footer = IndexFooter(stamp, n_bytes, digest, len(removed), facts or {})
-        text = json.dumps(dataclasses.asdict(footer)).encode()
-        stream.write(text + len(text).to_bytes(4, "little") + _MAGIC)
-        stream.flush()
-        os.fsync(stream.fileno())
+        write_footer(footer, stream)
     return footer
+
+
+def write_footer(footer: IndexFooter, stream: BinaryIO) -> None:
+    """Write the footer after the content, and wait until all is on the disk. Raises `OSError`."""
+    text = json.dumps(dataclasses.asdict(footer)).encode()
+    stream.write(text + len(text).to_bytes(4, "little") + _MAGIC)
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def _write_payload(index: Any, stream: BinaryIO, removed: Ids) -> tuple[int, str]:
@@ -197,6 +204,11 @@ def delete_temporary_files(folder: Path) -> None:
 def locate_delta(file: Path) -> Path:
     """The delta file beside a base file: vectors added to the base, and ids removed from it."""
     return file.with_suffix(_DELTA_SUFFIX)
+
+
+def locate_vector_file(file: Path) -> Path:
+    """The vector file beside a base file: its vectors in 16 bits a dimension."""
+    return file.with_suffix(_VECTORS_SUFFIX)
 
 
 def is_current(file: Path, footer: IndexFooter, stamp: IndexStamp) -> bool:

@@ -46,11 +46,14 @@ class FileCheck:
     def run(self) -> None:
         """Compare the file with its digest."""
         try:
-            self._is_intact = is_intact(self._file)
+            self.set_result(is_intact=is_intact(self._file))
         except OSError:  # it cannot be read
-            self._is_intact = False
-        finally:
-            self._done.set()
+            self.set_result(is_intact=False)
+
+    def set_result(self, *, is_intact: bool) -> None:
+        """Set the result of the comparison."""
+        self._is_intact = is_intact
+        self._done.set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the comparison has ended; return whether it has."""
@@ -62,19 +65,43 @@ def check_file(file: Path, background_limit_bytes: int = BACKGROUND_LIMIT_BYTES)
 
     Files above the limit are compared in a thread. Raises `OSError`.
     """
-    state = os.stat(file)
-    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    status = os.stat(file)
+    key = _read_state(status)
     with _lock:
         known = _checks.get(key)
-        check = known or _checks.setdefault(key, FileCheck(file))
-        while len(_checks) > _MAX_CHECKS:
-            del _checks[next(iter(_checks))]
-    if known is None and state.st_size > background_limit_bytes:
+        check = known or _remember(key, FileCheck(file))
+    if known is None and status.st_size > background_limit_bytes:
         threading.Thread(target=check.run, name="index-check", daemon=True).start()
     elif known is None:
         check.run()
-    elif state.st_size <= background_limit_bytes:
+    elif status.st_size <= background_limit_bytes:
         check.wait()
+    return check
+
+
+def mark_damaged(descriptor: int) -> None:
+    """Remember that an open file, in its present state, is damaged. Raises `OSError`."""
+    check = FileCheck(Path())
+    check.set_result(is_intact=False)
+    with _lock:
+        _remember(_read_state(os.fstat(descriptor)), check)
+
+
+def has_known_damage(descriptor: int) -> bool:
+    """Whether an open file, in its present state, is known to be damaged; it is not compared. Raises `OSError`."""
+    with _lock:
+        check = _checks.get(_read_state(os.fstat(descriptor)))
+    return check is not None and check.is_damaged
+
+
+def _read_state(status: os.stat_result) -> _FileState:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _remember(key: _FileState, check: FileCheck) -> FileCheck:
+    _checks[key] = check
+    while len(_checks) > _MAX_CHECKS:
+        del _checks[next(iter(_checks))]
     return check
 
 

@@ -30,8 +30,8 @@ _SQ8_MEMORY_DIVISOR = 4
 DEFAULT_RECALL = 0.99
 """The recall@10 that an approximate index is tuned to."""
 
-FETCH_NS = 10_000.0
-"""The cost of reading the vector of a candidate from the catalog."""
+FETCH_NS = 1_500.0
+"""The cost of reading the vector of a candidate from the vector file."""
 
 _UNKNOWN_MEMORY = 4 << 30
 _TARGET_LIST_LENGTH = 500
@@ -63,9 +63,9 @@ class IndexKind:
         return self.name != "flat"
 
     @property
-    def has_full_vectors(self) -> bool:
-        """Whether its codes are the full float32 vectors."""
-        return self.faiss_codes in ("Flat", "HNSW24")
+    def has_precise_codes(self) -> bool:
+        """Whether its codes rank as the vectors do: they are the vectors, in 32 or 16 bits a dimension."""
+        return self.faiss_codes in _PRECISE_CODES
 
     def to_factory_string(self, n: int, width: int) -> str:
         """Build the string for FAISS's index factory, for n vectors of this width."""
@@ -75,6 +75,8 @@ class IndexKind:
             return f"IVF{lists}{'_HNSW32' if lists >= _MIN_LISTS_FOR_HNSW else ''},{codes}"
         return f"IDMap,{codes}"
 
+
+_PRECISE_CODES = ("Flat", "HNSW16", "HNSW16_SQfp16")
 
 # RaBitQ: Gao and Long, "RaBitQ: quantizing high-dimensional vectors with a theoretical error bound", 2024; two bits.
 KINDS = {
@@ -87,8 +89,9 @@ KINDS = {
         IndexKind("ivf-sq8", "ivf", "SQ8", "one byte per dimension, in lists", 0.1),
         IndexKind("ivf-pq", "ivf", "PQ{parts}x4fs", "half a byte for two dimensions, in lists", 0.03),
         IndexKind("ivf-rabitq", "ivf", "RaBitQ2", "two bits per dimension, in lists", 0.05),
-        IndexKind("hnsw", "hnsw", "HNSW24", "full vectors, in a graph of neighbors", 6.0),
-        IndexKind("hnsw-sq8", "hnsw", "HNSW24_SQ8", "one byte per dimension, in a graph of neighbors", 5.0),
+        IndexKind("hnsw", "hnsw", "HNSW16", "full vectors, in a graph of neighbors", 6.0),
+        IndexKind("hnsw-fp16", "hnsw", "HNSW16_SQfp16", "two bytes per dimension, in a graph of neighbors", 5.0),
+        IndexKind("hnsw-sq8", "hnsw", "HNSW16_SQ8", "one byte per dimension, in a graph of neighbors", 5.0),
     )
 }
 

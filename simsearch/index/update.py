@@ -21,14 +21,16 @@ from simsearch.index.files import (
     is_current,
     is_intact,
     locate_delta,
+    locate_vector_file,
     read_footer,
     read_removed_ids,
 )
 from simsearch.index.info import IndexDetails
 from simsearch.index.integrity import check_damage
-from simsearch.index.kinds import AUTO, IndexKind, read_kind_choice
+from simsearch.index.kinds import AUTO, KINDS, IndexKind, read_kind_choice
 from simsearch.index.protocol import Ids, Vectors, VectorTransform
-from simsearch.index.quantized import QuantizedIndex
+from simsearch.index.quantized import QuantizedIndex, VectorReaders
+from simsearch.index.vector_file import VectorFile, VectorFileWriter
 from simsearch.machine import detect_memory_bytes
 from simsearch.store.catalog import Catalog, StoredModel
 
@@ -87,6 +89,20 @@ class UpdatedIndex:
     details: IndexDetails | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingVectors:
+    """The vector file of an index, None where it cannot be written, and the writer that has not published it yet."""
+
+    vectors: VectorFile | None
+    writer: VectorFileWriter | None = None
+
+    def publish(self) -> None:
+        """Give a new file its name. An index can do without: where that fails, the next one writes it again."""
+        if self.writer is not None:
+            with contextlib.suppress(OSError):
+                self.writer.publish()
+
+
 class IndexUpdater:
     """Opens, catches up and builds indexes from the catalog. To be called within a read transaction.
 
@@ -102,6 +118,15 @@ class IndexUpdater:
     def open_index(self, spec: IndexSpec) -> UpdatedIndex:
         """Open the index from its files where they are up to date; otherwise update or build it."""
         return self._open_files(spec) or self._update_index(spec)
+
+    def find_kind(self, spec: IndexSpec) -> IndexKind:
+        """Find the kind of the index in the file, or the kind that a new index would have."""
+        footer = read_footer(spec.file)
+        if footer is not None and footer.stamp.kind in KINDS and is_current(spec.file, footer, spec.stamp):
+            return KINDS[footer.stamp.kind]
+        if spec.transform is not None and spec.transform.transform_originals is not None:
+            return KINDS["flat"]
+        return self._select_kind(spec, spec.stamp.n_vectors)
 
     def read_all(self, spec: IndexSpec) -> ExactIndex:
         """Read all vectors into an exact index in memory."""
@@ -127,12 +152,20 @@ class IndexUpdater:
         return None
 
     def _open_base(self, spec: IndexSpec, footer: IndexFooter) -> ExactIndex | QuantizedIndex:
-        """Open the memory-mapped base. Raises `OSError` where it is damaged, as far as that is known already."""
+        """Open the memory-mapped base. Raises `OSError` where it is damaged, as far as that is known already.
+
+        A vector file that is missing, foreign, damaged or of another state is written again.
+        """
         check = check_damage(spec.file, self._background_limit_bytes)
         if footer.stamp.kind == "flat":
             return self._check_width(spec, ExactIndex.open_mapped(spec.file, check))
-        reader = functools.partial(self._read_vectors, spec)
-        return self._check_width(spec, QuantizedIndex.open_mapped(spec.file, footer, reader, check))
+        full = functools.partial(self._read_vectors, spec)
+        index = QuantizedIndex.open_mapped(spec.file, footer, VectorReaders.from_file(full, None), check)
+        if not index.kind.has_precise_codes:
+            pending = self._prepare_vectors(spec, footer.stamp, lambda: index.ids)
+            pending.publish()
+            index.readers = VectorReaders.from_file(full, pending.vectors)
+        return self._check_width(spec, index)
 
     @staticmethod
     def _check_width(spec: IndexSpec, index: _Mapped) -> _Mapped:
@@ -178,9 +211,10 @@ class IndexUpdater:
         if len(surplus) and kind.family == "hnsw":  # a graph cannot remove vectors
             return self._rebuild(spec, wanted)
         if footer.stamp.kind != "flat":
-            index = QuantizedIndex.read(spec.file, footer, lambda ids: self._read_vectors(spec, ids))
-            index = extend_index(index, self._make_vector_source(spec, wanted), surplus)
-            return self._finish_base(spec, index, index.details)
+            pending = self._prepare_vectors(spec, spec.stamp, lambda: wanted) if not kind.has_precise_codes else None
+            source = self._make_vector_source(spec, wanted, pending)
+            index = extend_index(QuantizedIndex.read(spec.file, footer, source.readers), source, surplus)
+            return self._finish_base(spec, index, index.details, pending)
         exact = ExactIndex.read(spec.file)
         if len(surplus):
             exact.remove(surplus)
@@ -197,9 +231,10 @@ class IndexUpdater:
     def _rebuild(self, spec: IndexSpec, ids: Ids) -> UpdatedIndex:
         kind, choice = self._select_kind(spec, len(ids)), read_kind_choice(self._catalog)
         if kind.is_approximate:
-            index = build_index(kind, self._make_vector_source(spec, ids), choice.recall)
+            pending = self._prepare_vectors(spec, spec.stamp, lambda: ids) if not kind.has_precise_codes else None
+            index = build_index(kind, self._make_vector_source(spec, ids, pending), choice.recall)
             if choice.name != AUTO or index.details.recall_at_10 >= choice.recall - _RECALL_TOLERANCE:
-                return self._finish_base(spec, index, index.details)
+                return self._finish_base(spec, index, index.details, pending)
         exact = ExactIndex.create_empty(spec.width)
         self._add_vectors(exact, spec, ids)
         return self._finish_base(spec, exact, IndexDetails("flat", len(ids)))
@@ -215,13 +250,21 @@ class IndexUpdater:
         return self._finish_base(spec, index)
 
     def _finish_base(
-        self, spec: IndexSpec, index: ExactIndex | QuantizedIndex, details: IndexDetails | None = None
+        self,
+        spec: IndexSpec,
+        index: ExactIndex | QuantizedIndex,
+        details: IndexDetails | None = None,
+        pending: PendingVectors | None = None,
     ) -> UpdatedIndex:
         kind = index.kind.name if isinstance(index, QuantizedIndex) else "flat"
 
         def save() -> None:
+            if pending is not None:
+                pending.publish()
             index.save(spec.file, replace(spec.stamp, kind=kind))
             spec.delta_file.unlink(missing_ok=True)  # it belonged to the replaced base
+            if pending is None:
+                locate_vector_file(spec.file).unlink(missing_ok=True)
 
         return UpdatedIndex(index, save, details)
 
@@ -235,12 +278,34 @@ class IndexUpdater:
         for some, vectors in self._iterate_blocks(spec, ids):
             index.add(some, vectors)
 
-    def _make_vector_source(self, spec: IndexSpec, ids: Ids) -> VectorSource:
-        return VectorSource(
-            ids, spec.width, lambda: self._iterate_blocks(spec, ids), lambda some: self._read_vectors(spec, some)
-        )
+    def _prepare_vectors(self, spec: IndexSpec, stamp: IndexStamp, list_ids: Callable[[], Ids]) -> PendingVectors:
+        """Open the vector file with the vectors of a base with this stamp, or write one under a temporary name.
+
+        Where it cannot be written, the vectors are read from the catalog.
+        """
+        file = locate_vector_file(spec.file)
+        with contextlib.suppress(OSError):  # missing, incomplete, foreign or damaged
+            vectors = VectorFile.open(file)
+            if vectors.stamp.has_same_state(stamp) and vectors.width == spec.width:
+                return PendingVectors(vectors)
+        with contextlib.suppress(OSError):  # a read-only folder, a full disk
+            writer = VectorFileWriter(file, spec.width)
+            for some, rows in self._iterate_blocks(spec, list_ids()):
+                writer.add(some, rows)
+            return PendingVectors(writer.finish(stamp), writer)
+        return PendingVectors(None)
+
+    def _make_vector_source(self, spec: IndexSpec, ids: Ids, pending: PendingVectors | None) -> VectorSource:
+        """The vectors of ids (m,), read from a vector file where there is one: that takes a tenth of the time."""
+        full = functools.partial(self._read_vectors, spec)
+        vectors = None if pending is None else pending.vectors
+        if vectors is None:
+            readers = VectorReaders.from_file(full, None)
+            return VectorSource(ids, spec.width, lambda: self._iterate_blocks(spec, ids), readers)
+        return VectorSource(ids, spec.width, vectors.iterate_blocks, VectorReaders.from_file(full, vectors))
 
     def _iterate_blocks(self, spec: IndexSpec, ids: Ids) -> Iterator[tuple[Ids, Vectors]]:
+        """Read the indexed vectors of ascending ids, block by block."""
         for some, vectors in self._catalog.iterate_vectors(spec.stored, ids):
             yield some, spec.transform_vectors(vectors)
 

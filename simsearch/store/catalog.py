@@ -381,7 +381,8 @@ class Catalog(CatalogDatabase):
         """
         for some, marks in split_chunks(view_ids.tolist()):
             rows = self._fetch_all(
-                f"SELECT view_id, vector FROM vectors WHERE model_id = ? AND view_id IN ({marks})", (stored.id, *some)
+                f"""SELECT view_id, vector FROM vectors WHERE model_id = ? AND view_id IN ({marks}) ORDER BY view_id""",
+                (stored.id, *some),
             )
             if rows:
                 ids, blobs = zip(*rows, strict=True)

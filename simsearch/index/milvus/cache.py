@@ -248,7 +248,11 @@ class MilvusIndexCache:
     def _check_files(self, stored: StoredModel) -> list[str]:
         """List incomplete files of transformed vectors. Outdated files are not damaged: the next query updates them."""
         found = sorted(self._catalog.folder.glob(f"{stored.fingerprint}[.~]*"))
-        torn = [file.name for file in found if file.suffix in (".faiss", ".recent") and read_footer(file) is None]
+        torn = [
+            file.name
+            for file in found
+            if file.suffix in (".faiss", ".recent", ".vectors") and read_footer(file) is None
+        ]
         return [f"{name} is incomplete; the next query that needs it rebuilds it" for name in torn]
 
     def _open_table(self, stored: StoredModel) -> MilvusTable:
