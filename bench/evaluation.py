@@ -10,7 +10,7 @@ import numpy as np
 from bench.setup import format_table, read_memory_mb, run_child
 from simsearch.evaluation.embedding import TaskVectors
 from simsearch.evaluation.labels import LabelGroups
-from simsearch.evaluation.protocol import TaskImage, build_leave_one_out_task, sample_queries
+from simsearch.evaluation.protocol import TaskImage, build_label_task, sample_queries
 from simsearch.evaluation.ranking import Ranker
 from simsearch.evaluation.scoring import score
 from simsearch.rerank.method import RerankMethod
@@ -42,7 +42,7 @@ def rank_and_score(width: int, method: RerankMethod) -> float:
     labels = random.integers(0, N_CLASSES, N_IMAGES)
     images = [TaskImage(name, (name,)) for name in names]
     groups = LabelGroups({name: f"class {label}" for name, label in zip(names, labels, strict=True)}, "synthetic")
-    task = sample_queries(build_leave_one_out_task(images, groups, "leave-one-out"), N_QUERIES, 0)
+    task = sample_queries(build_label_task(images, groups), N_QUERIES, 0)
     own = np.array([query.position for query in task.queries])
     centers = random.standard_normal((N_CLASSES, width), dtype=np.float32)
     seconds = 0.0

@@ -29,7 +29,7 @@ from simsearch.cli.output import (
 if TYPE_CHECKING:
     from simsearch.evaluation.results import BenchmarkResult, TextScores
 
-ProtocolName = Literal["leave-one-out", "ukbench"]
+ProtocolName = Literal["self-excluded", "counted", "skip-first", "ukbench", "leave-one-out"]
 
 # Typer accepts no list of Literal: these two options state their choices themselves, and the library checks them.
 _PRECISIONS, _POOLINGS = get_args(PrecisionName), get_args(PoolingName)
@@ -44,7 +44,13 @@ def _complete_poolings() -> tuple[str, ...]:
 
 
 def benchmark(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder of images, one subfolder per class.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of images, one subfolder per class; or the Parquet tables of an MTEB data set.",
+        ),
+    ],
     backbones: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,7 +100,12 @@ def benchmark(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option("--labels", metavar="FILE", help="Labels, or relevant images per query, as CSV or JSON."),
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="Labels, or relevant images per query: CSV or JSON, a table of OpenMetricLearning, or qrels of TREC "
+            "or MTEB.",
+        ),
     ] = None,
     group_by: Annotated[
         str | None,
@@ -103,7 +114,25 @@ def benchmark(
     queries: Annotated[
         str | None, typer.Option("--queries", metavar="DIR", help="Use only the images of this folder as queries.")
     ] = None,
-    protocol: Annotated[ProtocolName, typer.Option("--protocol", help="Evaluation protocol.")] = "leave-one-out",
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            "--protocol",
+            help="What happens to the query itself: it is left out of its ranking (self-excluded; leave-one-out is an "
+            "older name), it counts as an answer (counted, as in GPR1200), or the first result is dropped (skip-first, "
+            "as in MIEB). ukbench: every four files are one object.",
+        ),
+    ] = "self-excluded",
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="The metric that ranks and compares the rows: mAP, P@1, hit@10, recall@10, MAP@R, R-precision, "
+            "nDCG@10, MRR, mAP@k, map_min@k (mAP@k divided by min(k, relevant)). Repeatable: further ones are "
+            "computed, too. Default: mAP.",
+        ),
+    ] = None,
     sample: Annotated[
         int | None, typer.Option("--sample", metavar="N", help="Use a random sample of N queries.")
     ] = None,
@@ -131,6 +160,17 @@ def benchmark(
         str | None,
         typer.Option("--out", metavar="DIR", help="Write report.html, .md, .json, plots and scores to this folder."),
     ] = None,
+    trec: Annotated[
+        str | None,
+        typer.Option(
+            "--trec",
+            metavar="DIR",
+            help="Write qrels.txt and a run for each row to this folder, for trec_eval, ranx or ir_measures.",
+        ),
+    ] = None,
+    trec_depth: Annotated[
+        int, typer.Option("--trec-depth", metavar="N", help="The ranks of each query in a run; 0: all.")
+    ] = 1000,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
     as_json: JsonOption = False,
@@ -143,6 +183,7 @@ def benchmark(
     Example:  simsearch benchmark ~/photos-by-class --backbone builtin --backbone resnet50 --out report
     """
     from simsearch.evaluation.benchmark import run_benchmark
+    from simsearch.evaluation.metric_names import parse_metric
     from simsearch.evaluation.spec import (
         DEFAULT_METHODS,
         BenchmarkCallbacks,
@@ -151,6 +192,7 @@ def benchmark(
         combine_choices,
         list_default_backbones,
     )
+    from simsearch.evaluation.trec import prepare_trec_folder
     from simsearch.report.benchmark.writer import prepare_folder
     from simsearch.rerank.method import RerankMethod
 
@@ -167,14 +209,19 @@ def benchmark(
         methods=tuple(dict.fromkeys(RerankMethod.parse(text) for text in reranks or DEFAULT_METHODS)),
         n_queries=sample,
         n_robustness=robustness,
+        metrics=tuple(dict.fromkeys(map(parse_metric, metrics or ()))),
         text=text,
         prompts=tuple(prompt or ()),
+        trec_folder=trec,
+        trec_depth=trec_depth,
         seed=seed,
         max_pixels=to_pixels(megapixels),
         command=format_command_line(),
     )
     if out is not None:
         prepare_folder(out)
+    if trec is not None:
+        prepare_trec_folder(trec)
     try:
         with ProgressBar() as bar:
             result = run_benchmark(spec, BenchmarkCallbacks(_print_stage, bar))
@@ -208,7 +255,7 @@ def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -
     dataset = result.dataset
     print_line(
         f"{format_path(dataset.source)}: {dataset.n_images:,} images, {dataset.n_queries:,} queries, "
-        f"{dataset.n_classes:,} classes ({dataset.protocol}, labels from {dataset.labels})"
+        f"{dataset.n_classes:,} classes ({dataset.protocol}; {dataset.task}; labels from {dataset.labels})"
     )
     for exclusion in dataset.exclusions:
         print_line(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")

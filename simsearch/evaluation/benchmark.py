@@ -12,7 +12,7 @@ import numpy as np
 from simsearch.errors import UsageError
 from simsearch.evaluation.comparison import build_row, compare_rows, measure_cost, name_rows
 from simsearch.evaluation.embedding import TaskVectors, Vectors, find_embedded_digests, list_images, load_vectors
-from simsearch.evaluation.inputs import BenchmarkInputs, update_collection
+from simsearch.evaluation.inputs import BenchmarkInputs, unpack_source, update_collection
 from simsearch.evaluation.labels import make_exclusions
 from simsearch.evaluation.model_probe import ModelProbe
 from simsearch.evaluation.open_set import measure_open_set
@@ -27,13 +27,15 @@ from simsearch.evaluation.results import (
     TextScores,
 )
 from simsearch.evaluation.robustness import measure_robustness, sample_positions
-from simsearch.evaluation.scoring import list_metrics, score
+from simsearch.evaluation.scoring import RankingScores, list_metrics, score
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
 from simsearch.evaluation.text_queries import build_text_queries, score_texts
+from simsearch.evaluation.trec import TrecExport
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.machine import describe_machine, list_versions
 from simsearch.models.text.loader import open_text_encoder
 from simsearch.models.weights import WeightsOptions
+from simsearch.rerank.method import RerankMethod
 from simsearch.store.catalog import Catalog, StoredModel
 
 
@@ -47,9 +49,11 @@ def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = No
     """
     started, callbacks = time.perf_counter(), callbacks or BenchmarkCallbacks()
     check_ranks_vectors(spec.methods)
+    spec, unpacked = unpack_source(spec, callbacks)
     inputs = BenchmarkInputs.collect(spec)
     files = [TaskImage(file, (file,)) for file in inputs.files]
-    spec.label_source.build_task(files, spec.source, query_images=inputs.queries)
+    unread = spec.label_source.forget_contents()
+    list_metrics(unread.build_task(files, spec.source, query_images=inputs.queries), spec.metrics)
     models, notes = update_collection(spec, callbacks)
     with Catalog.open(Path(spec.collection_folder)) as catalog:
         run = _BenchmarkRun(spec, catalog, inputs, models, callbacks)
@@ -57,14 +61,15 @@ def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = No
         dataset = run.summarize_dataset()
     return BenchmarkResult(
         dataset=dataset,
-        metrics=list_metrics(run.task),
+        metrics=list_metrics(run.task, spec.metrics),
+        main_metric=spec.main_metric,
         queries=run.task.labeled_queries,
-        rows=tuple(compare_rows(name_rows(rows), spec.seed)),
+        rows=tuple(compare_rows(name_rows(rows), spec.main_metric, spec.seed)),
         robustness=tuple(robustness),
         texts=tuple(run.texts),
         n_robustness_images=run.n_perturbed,
         open_set=tuple(run.open_set),
-        notes=tuple(dict.fromkeys((*notes, *run.notes))),
+        notes=tuple(dict.fromkeys((*unpacked, *notes, *run.notes))),
         seed=spec.seed,
         command=spec.command,
         machine=describe_machine(),
@@ -101,6 +106,10 @@ class _BenchmarkRun:
         self._text_queries = () if spec.text is None else build_text_queries(spec.text, self.task, spec.source)
         self._perturbed = sample_positions(len(self.task.images), spec.n_robustness, spec.seed)
         self.n_perturbed = len(self._perturbed)
+        self._trec: TrecExport | None = None
+        if spec.trec_folder is not None:
+            self._trec = TrecExport(spec.trec_folder, self.task, spec.source, spec.trec_depth)
+            self._trec.write_qrels()
 
     def summarize_dataset(self) -> DatasetSummary:
         """Summarize the images, classes and queries of the task, and what was excluded."""
@@ -109,9 +118,9 @@ class _BenchmarkRun:
             "files that cannot be read, or were not embedded by every backbone, are ignored", self._excluded_files
         )
         return DatasetSummary(
-            source=self._spec.source, protocol=task.protocol, labels=task.origin, n_images=len(task.images),
-            n_classes=len({label for label in task.labels if label}), n_queries=len(task.queries),
-            n_queries_of=task.n_queries_of, exclusions=(*excluded, *task.exclusions),
+            source=self._spec.source, protocol=task.protocol, task=task.kind, labels=task.origin,
+            n_images=len(task.images), n_classes=len({label for label in task.labels if label}),
+            n_queries=len(task.queries), n_queries_of=task.n_queries_of, exclusions=(*excluded, *task.exclusions),
         )  # fmt: skip
 
     def measure(self) -> tuple[list[BenchmarkRow], list[RobustnessResult]]:
@@ -140,9 +149,14 @@ class _BenchmarkRun:
             for method in spec.methods:
                 self._callbacks.on_stage(f"ranking with {backbone}, {method}")
                 ranker = Ranker(vectors.with_views(n_views), method)
-                scores = score(task, ranker, queries)
+                scores = self._score(stored, ranker, n_views, method, queries)
                 cost = measure_cost(stored, ranker, speeds, n_views)
-                rows.append(build_row(stored, method, n_views=n_views, scores=scores, cost=cost, seed=spec.seed))
+                rows.append(
+                    build_row(
+                        stored, method, n_views=n_views, scores=scores, cost=cost, protocol=task.protocol,
+                        seed=spec.seed,
+                    )
+                )  # fmt: skip
         self.open_set += measure_open_set(task, vectors.originals, stored.fingerprint, spec.seed)
         if not self._perturbed:
             return rows, []
@@ -150,6 +164,16 @@ class _BenchmarkRun:
         robustness, n_perturbed = measure_robustness(probe, task.images, vectors, self._perturbed, view_counts)
         self.n_perturbed = min(self.n_perturbed, n_perturbed)
         return rows, robustness
+
+    def _score(
+        self, stored: StoredModel, ranker: Ranker, n_views: int, method: RerankMethod, queries: Vectors
+    ) -> RankingScores:
+        """Rank and score, and export the rankings where a folder is named."""
+        if self._trec is None:
+            return score(self.task, ranker, queries, self._spec.metrics)
+        views = f".{n_views}-views" if n_views else ""
+        with self._trec.open_run(f"{stored.fingerprint}{views}.{method}") as run:
+            return score(self.task, ranker, queries, self._spec.metrics, run.write)
 
     def _measure_texts(self, stored: StoredModel, vectors: Vectors) -> None:
         """Measure text-to-image retrieval with a model; a note says where it answers no texts."""

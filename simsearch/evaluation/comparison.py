@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.evaluation.model_probe import ModelSpeeds, compute_image_bytes, measure_weights
+from simsearch.evaluation.preprocessing import describe_preprocessing
 from simsearch.evaluation.ranking import Ranker
-from simsearch.evaluation.results import MAIN_METRIC, BenchmarkRow, RowCost, Score
+from simsearch.evaluation.results import BenchmarkRow, RowCost, Score
 from simsearch.evaluation.scoring import RankingScores
-from simsearch.evaluation.statistics import adjust_p_values, bootstrap_interval, compute_paired_p_value
+from simsearch.evaluation.statistics import adjust_p_values, bootstrap_intervals, compute_paired_p_value
 from simsearch.rerank.method import RerankMethod
 from simsearch.store.catalog import StoredModel
 
@@ -40,24 +41,42 @@ def measure_cost(stored: StoredModel, ranker: Ranker, speeds: ModelSpeeds, n_vie
 
 
 def build_row(
-    stored: StoredModel, method: RerankMethod, *, n_views: int, scores: RankingScores, cost: RowCost, seed: int
+    stored: StoredModel,
+    method: RerankMethod,
+    *,
+    n_views: int,
+    scores: RankingScores,
+    cost: RowCost,
+    protocol: str,
+    seed: int,
 ) -> BenchmarkRow:
     """Build a row, named by its backbone and without a p-value."""
     model = stored.model
     return BenchmarkRow(
         name=model.backbone, backbone=model.backbone, model=stored.fingerprint, precision=model.precision,
         layer=model.layer, pooling=model.pooling, augment=n_views, rerank=str(method), width=scores.width,
-        scores={name: _estimate_score(values, seed) for name, values in scores.per_query.items()},
+        scores=_estimate_scores(scores.per_query, seed), protocol=protocol,
+        preprocessing=describe_preprocessing(model),
         per_query=scores.per_query, p_value=None, precision_recall=scores.precision_recall,
         precision_at=scores.precision_at, per_class=scores.per_class, worst=scores.worst, cost=cost,
     )  # fmt: skip
 
 
-def _estimate_score(values: NDArray[np.float64], seed: int) -> Score:
-    judged = values[~np.isnan(values)]
-    if not len(judged):
-        return Score(float("nan"), float("nan"), float("nan"))
-    return Score(float(judged.mean()), *bootstrap_interval(judged, seed=seed))
+def _estimate_scores(per_query: Mapping[str, NDArray[np.float64]], seed: int) -> dict[str, Score]:
+    """The means of metrics with their intervals; a NaN is a query that a metric does not judge."""
+    nothing = Score(float("nan"), float("nan"), float("nan"))
+    scores = dict.fromkeys(per_query, nothing)
+    groups: dict[bytes, list[str]] = {}
+    for name, values in per_query.items():
+        groups.setdefault(np.isfinite(values).tobytes(), []).append(name)
+    for names in groups.values():  # metrics that judge the same queries are resampled together
+        judged = np.isfinite(per_query[names[0]])
+        if judged.any():
+            values = np.stack([per_query[name][judged] for name in names], axis=1)
+            intervals = bootstrap_intervals(values, seed=seed)
+            for name, mean, interval in zip(names, values.mean(axis=0).tolist(), intervals, strict=True):
+                scores[name] = Score(mean, *interval)
+    return scores
 
 
 def name_rows(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
@@ -82,12 +101,20 @@ def name_rows(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
     return named
 
 
-def compare_rows(rows: Sequence[BenchmarkRow], seed: int) -> list[BenchmarkRow]:
-    """Add to each row the p-value of its difference from the best row, corrected for the number of rows."""
-    best = max(rows, key=lambda row: row.scores[MAIN_METRIC].mean)
+def compare_rows(rows: Sequence[BenchmarkRow], metric: str, seed: int) -> list[BenchmarkRow]:
+    """Add to each row the p-value of its difference from the best row in a metric, corrected for the number of rows.
+
+    Queries that the metric does not judge are left out.
+    """
+    best = max(rows, key=lambda row: row.scores[metric].mean)
     others = [row for row in rows if row is not best]
-    p_values = [
-        compute_paired_p_value(row.per_query[MAIN_METRIC], best.per_query[MAIN_METRIC], seed=seed) for row in others
-    ]
-    corrected = dict(zip((row.name for row in others), adjust_p_values(np.array(p_values)).tolist(), strict=True))
+    p_values = np.array([compare_with_best(row, best, metric, seed) for row in others])
+    corrected = dict(zip((row.name for row in others), adjust_p_values(p_values).tolist(), strict=True))
     return [replace(row, p_value=corrected.get(row.name)) for row in rows]
+
+
+def compare_with_best(row: BenchmarkRow, best: BenchmarkRow, metric: str, seed: int) -> float:
+    """Compute the p-value of a paired test of two rows in a metric, over the queries that it judges."""
+    values, best_values = row.per_query[metric], best.per_query[metric]
+    judged = np.isfinite(values) & np.isfinite(best_values)
+    return compute_paired_p_value(values[judged], best_values[judged], seed=seed)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from simsearch.collection import Collection
 from simsearch.errors import ImageError, NoImages
+from simsearch.evaluation.mteb import find_tables, unpack_images
 from simsearch.evaluation.protocol import TaskImage
 from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
 from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
@@ -15,6 +18,25 @@ from simsearch.sources.scan import FoundFile, Scan, scan_sources
 
 _CHECK_SIDE_PX = 64
 """Query images are decoded at about this side, only to check that they can be."""
+
+
+def unpack_source(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks) -> tuple[BenchmarkSpec, tuple[str, ...]]:
+    """Unpack the images of a source in the layout of MTEB into a folder beside the collection.
+
+    Returns the specification with that folder as the source and the qrels as its labels, and notes for the user; a
+    source of another kind as it is. Raises `SourceError`, `UsageError` or `MissingExtra`.
+    """
+    tables = find_tables(spec.source)
+    if tables is None:
+        return spec, ()
+    folder = Path(f"{spec.collection_folder.rstrip(os.sep)}-images")
+    callbacks.on_stage(f"unpacking the images of {spec.source}")
+    unpack_images(tables, folder, spec.source)
+    labels = spec.label_source
+    if labels.file is None and labels.pattern is None:
+        labels = replace(labels, file=spec.source)
+    note = f"the images of {spec.source} are unpacked in {folder}"
+    return replace(spec, source=str(folder), label_source=labels), (note,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, TypeGuard
+from urllib.parse import unquote_to_bytes
 
 from simsearch.errors import UsageError
+from simsearch.evaluation.label_table import is_qrels, load_label_table
 from simsearch.evaluation.labels import LabelGroups, ListedQuery, RelevanceLists, find_root, make_exclusions
+from simsearch.evaluation.mteb import CORPUS, QUERY, encode_id
 from simsearch.evaluation.results import Exclusion
-from simsearch.sources.addresses import canonicalize_address, is_remote, join_address
+from simsearch.sources.addresses import canonicalize_address, is_below, is_remote, join_address
 
 _FILE_COLUMNS = ("path", "file", "filename", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "group", "category")
+_OML_COLUMNS = {"label", "is_query", "is_gallery"}
+_PARTS = (QUERY, CORPUS)
 _FORMS_ADVICE = "see the documentation of --labels for the supported forms"
 _QUERY_ADVICE = 'write {"query": "a.jpg", "positives": ["b.jpg"], "junk": ["c.jpg"]} for each query; junk is optional'
 
@@ -30,13 +34,20 @@ def read_label_file(file: str, files: Sequence[str], source: str) -> LabelGroups
     `positives` and optional `junk` and `box`; or the revisited Oxford and Paris form (`imlist`, `qimlist`, `gnd`). The
     published pickles of those sets are converted to JSON by bench/convert_revisited.py.
 
+    Forms of other tools: the CSV of OpenMetricLearning (`path`, `label`, `split`, `is_query`, `is_gallery`); qrels as
+    CSV, TSV or Parquet (`query-id`, `corpus-id`, `score`) or as TREC writes them (query, 0, document, relevance); a
+    folder with the Parquet tables of MTEB. `source` may have the folders `query` and `corpus`.
+
     Paths are absolute, or relative to `source` or to the folder of the label file. A name without a folder, with or
     without extension, matches where only one file has it.
 
     Raises `UsageError` when the file cannot be read, has none of these forms, or names none of `files`.
     """
     matcher = _FileMatcher(files, [find_root(source, files), os.path.dirname(os.path.realpath(file))])
-    found = _parse_content(_load_content(file), matcher, file)
+    content = load_label_table(file)
+    if is_qrels(content):
+        return _parse_qrels(content, files, source, file)
+    found = _parse_content(content, matcher, file)
     if not (found.labels or found.ambiguous if isinstance(found, LabelGroups) else found.queries):
         example = f"it names, for example, {matcher.unmatched[0]}" if matcher.unmatched else "it contains no names"
         raise UsageError(f"{file} names no image in {source}", example)
@@ -61,15 +72,16 @@ class _FileMatcher:
         """The names without a match so far, each once."""
         return tuple(self._unmatched)
 
-    def find(self, name: str) -> str | None:
-        """Find the file with that name; None where there is none."""
+    def find(self, name: str, *, is_reported: bool = True) -> str | None:
+        """Find the file with that name; None where there is none, which `unmatched` then reports."""
         for form in dict.fromkeys((name, name.replace("\\", "/"))):  # also paths written on Windows
             for root in self._roots:
                 if (path := _resolve_path(root, form)) in self._files:
                     return path
         if name in self._by_unique_name:
             return self._by_unique_name[name]
-        self._unmatched[name] = None
+        if is_reported:
+            self._unmatched[name] = None
         return None
 
     def find_all(self, names: Iterable[str]) -> frozenset[str]:
@@ -84,23 +96,6 @@ def _resolve_path(root: str, name: str) -> str:
     return join_address(f"{root}/", name) if is_remote(root) else os.path.normpath(os.path.join(root, name))
 
 
-def _load_content(file: str) -> Any:
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as text:
-            if file.lower().endswith((".pkl", ".pickle")):
-                raise UsageError(
-                    f"{file} is a pickle, and reading one can run code",
-                    "convert a revisited Oxford or Paris file with bench/convert_revisited.py, others to CSV or JSON",
-                )
-            return json.load(text) if file.lower().endswith(".json") else list(csv.DictReader(text))
-    except UsageError:  # which is a ValueError, too
-        raise
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror})", "check the path of --labels") from error
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise UsageError(f"{file} cannot be read ({error})", "the file must be CSV or JSON") from error
-
-
 def _parse_content(content: Any, matcher: _FileMatcher, file: str) -> LabelGroups | RelevanceLists:
     """Parse the content by its form."""
     if isinstance(content, dict) and {"imlist", "qimlist", "gnd"} <= content.keys():
@@ -108,12 +103,86 @@ def _parse_content(content: Any, matcher: _FileMatcher, file: str) -> LabelGroup
     if isinstance(content, dict) and content:
         return _build_groups(_list_pairs(content, file), matcher)
     if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
+        if content[0].keys() >= _OML_COLUMNS:
+            return _parse_oml(content, matcher, file)
         if any("query" in item for item in content):
             return _build_lists(content, matcher, file)
         return _build_groups(
             [(_find_field(item, _FILE_COLUMNS), _find_field(item, _LABEL_COLUMNS)) for item in content], matcher
         )
     raise UsageError(f"{file} contains no labels in a supported form", _FORMS_ADVICE)
+
+
+def _parse_oml(rows: Sequence[Mapping[str, Any]], matcher: _FileMatcher, file: str) -> LabelGroups:
+    """Parse the form of OpenMetricLearning: rows of the split `train` are left out, boxes are not used."""
+    kept = [row for row in rows if str(row.get("split") or "").strip().lower() != "train"]
+    roles = {role: [row for row in kept if _is_true(row[role])] for role in ("is_query", "is_gallery")}
+    if not all(roles.values()):
+        missing = next(role for role, some in roles.items() if not some)
+        raise UsageError(f"{file} has no row with {missing} outside the split train", "set it to True for some images")
+    pairs = [(_find_field(row, _FILE_COLUMNS), _find_field(row, _LABEL_COLUMNS)) for row in kept]
+    groups = _build_groups(pairs, matcher)
+    queries, database = (matcher.find_all(_find_field(row, _FILE_COLUMNS) for row in some) for some in roles.values())
+    trained = [_find_field(row, _FILE_COLUMNS) for row in rows if row not in kept] if len(kept) < len(rows) else []
+    boxed = [_find_field(row, _FILE_COLUMNS) for row in kept if str(row.get("x_1") or "").strip()]
+    exclusions = (
+        *make_exclusions("rows of the split train are left out", trained),
+        *make_exclusions("boxes are not used: whole images are compared", boxed),
+    )
+    return replace(groups, origin="OML table", exclusions=exclusions, queries=queries, database=database)
+
+
+def _is_true(value: Any) -> bool:
+    return str(value or "").strip().lower() in ("true", "1", "1.0", "yes")
+
+
+def _parse_qrels(rows: Sequence[Mapping[str, Any]], files: Sequence[str], source: str, file: str) -> RelevanceLists:
+    """Parse judgements of pairs; a relevance of 0 or less is not relevant.
+
+    Where the source has the folders `query` and `corpus`, queries are of the first, and only the second is searched.
+    """
+    root = find_root(source, files)
+    folders = {name: _resolve_path(root, name) for name in _PARTS}
+    parts = {name: [path for path in files if is_below(path, folder)] for name, folder in folders.items()}
+    database = frozenset(parts[CORPUS]) if all(parts.values()) else None
+    matchers = {
+        name: _FileMatcher(parts[name] if database else files, [folder if database else root])
+        for name, folder in folders.items()
+    }
+    relevant: dict[str, set[str]] = defaultdict(set)
+    unmatched: dict[str, None] = {}
+    for row in rows:
+        query = _find_encoded(matchers[QUERY], row["query-id"])
+        if query is None:
+            unmatched[str(row["query-id"])] = None
+        elif _parse_relevance(row.get("score"), file) > 0 and (
+            answer := _find_encoded(matchers[CORPUS], row["corpus-id"])
+        ):
+            relevant[query].add(answer)
+    if not relevant:
+        name = next(iter(unmatched), "no query")
+        raise UsageError(f"{file} names no image in {source}", f"it names, for example, {name}")
+    queries = tuple(
+        ListedQuery(path, frozenset(answers), frozenset(), frozenset()) for path, answers in relevant.items()
+    )
+    exclusions = make_exclusions("queries in the lists that match no image are left out", list(unmatched))
+    if lost := matchers[CORPUS].unmatched:
+        exclusions += make_exclusions("answers in the lists that match no image are ignored", lost)
+    return RelevanceLists(queries, database, False, "qrels", exclusions)
+
+
+def _find_encoded(matcher: _FileMatcher, name: Any) -> str | None:
+    """Find a file by an id as it is, decoded as in a TREC file, or encoded as images of tables are named."""
+    text = str(name)
+    forms = dict.fromkeys((text, os.fsdecode(unquote_to_bytes(text)), encode_id(text)))
+    return next((path for form in forms if (path := matcher.find(form, is_reported=form == text))), None)
+
+
+def _parse_relevance(value: Any, file: str) -> float:
+    try:
+        return 1.0 if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{file} has the relevance {value!r}", "write a number; 1 is relevant, 0 is not") from error
 
 
 def _find_field(item: Mapping[str, Any], names: Sequence[str]) -> str:

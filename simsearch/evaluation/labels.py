@@ -19,7 +19,8 @@ class LabelGroups:
     """Labels of files; images with the same label are relevant to each other.
 
     `labels` are by path; a file that is not among them has no label. `ambiguous` are the paths with several labels,
-    `unmatched` the names in the labels that match no file. `origin` says where the labels are from.
+    `unmatched` the names in the labels that match no file. `origin` says where the labels are from. Where a table says
+    so, only the images of the files `queries` are queries, and those of `database` are searched; None: all.
     """
 
     labels: Mapping[str, str]
@@ -27,6 +28,8 @@ class LabelGroups:
     ambiguous: frozenset[str] = frozenset()
     unmatched: tuple[str, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
+    queries: frozenset[str] | None = None
+    database: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,13 +108,16 @@ def precision_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
 def recall_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
     """R@k: relevant images among the first k / R. IIR 8.3; trec_eval's `recall_k`. The maximum is min(R, k) / R.
 
-    Papers on metric learning use this name for `hit_at`.
+    Papers on metric learning (SOP, CUB-200, In-Shop) use the name R@k for `hit_at`.
     """
     return _count_found(rankings, k) / rankings.n_relevant
 
 
 def hit_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
-    """hit@k: 1 where a relevant image is among the first k, else 0. trec_eval's `success_k`."""
+    """hit@k: 1 where a relevant image is among the first k, else 0. trec_eval's `success_k`.
+
+    Also known as CMC@k, as hit rate, and in metric learning as R@k (Recall@k).
+    """
     return (_count_found(rankings, k) > 0).astype(np.float64)
 
 
@@ -129,11 +132,28 @@ def average_precision(rankings: Rankings) -> NDArray[np.float64]:
 def average_precision_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
     """AP@k: the precision at the rank of every relevant image among the first k, summed / R.
 
-    trec_eval's `map_cut_k`. The maximum is min(R, k) / R. Others divide by min(R, k), so that the maximum is always 1,
-    among them Google Landmarks v2 (Weyand 2020): such values are not comparable where R > k.
+    trec_eval's `map_cut_k`. The maximum is min(R, k) / R; `average_precision_min_at` divides by min(R, k) instead.
     """
-    first = rankings.rank <= _check_cutoff(k)
-    return _sum_per_query(rankings, np.where(first, rankings.nth / rankings.rank, 0.0)) / rankings.n_relevant
+    return _sum_precisions(rankings, rankings.rank <= _check_cutoff(k)) / rankings.n_relevant
+
+
+def average_precision_min_at(rankings: Rankings, k: int) -> NDArray[np.float64]:
+    """AP@k / min(R, k): the precision at the rank of every relevant image among the first k, summed / min(R, k).
+
+    The mAP@100 of Google Landmarks v2 (Weyand 2020) and the mAP@1k of ILIAS (Kordopatis-Zilos 2025). Not comparable
+    with `average_precision_at` where R > k.
+    """
+    found = _sum_precisions(rankings, rankings.rank <= _check_cutoff(k))
+    return found / np.minimum(rankings.n_relevant, k)
+
+
+def average_precision_at_r(rankings: Rankings) -> NDArray[np.float64]:
+    """MAP@R: the precision at the rank of every relevant image among the first R, summed / R.
+
+    Musgrave, Belongie & Lim 2020 ("A Metric Learning Reality Check"). Never more than `r_precision`.
+    """
+    first = rankings.rank <= rankings.n_relevant[rankings.query]
+    return _sum_precisions(rankings, first) / rankings.n_relevant
 
 
 def average_precision_trapezoid(rankings: Rankings) -> NDArray[np.float64]:
@@ -218,6 +238,11 @@ def _count_found(rankings: Rankings, k: int) -> NDArray[np.int64]:
 def _count_per_query(rankings: Rankings, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Count the relevant images found that are `counted` (m,), for each query: (q,)."""
     return np.bincount(rankings.query[counted], minlength=len(rankings.n_relevant))
+
+
+def _sum_precisions(rankings: Rankings, counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Sum the precisions at the ranks of the relevant images found that are `counted` (m,), for each query: (q,)."""
+    return _sum_per_query(rankings, np.where(counted, rankings.nth / rankings.rank, 0.0))
 
 
 def _sum_per_query(rankings: Rankings, values: NDArray[np.float64]) -> NDArray[np.float64]:

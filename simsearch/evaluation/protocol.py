@@ -6,7 +6,7 @@ The rules; a report gives the number of cases for each of them:
   of its files, is ignored.
 - An image without a label, or alone in its class, is not a query. It stays in the database as a wrong answer.
 - A query without any relevant image in the database is left out; it does not count as zero.
-- The query itself, and junk images, are removed from its ranking.
+- Junk images are removed from the ranking. The query itself is treated by the protocol, one of `PROTOCOLS`.
 - Where lists name the images of the database, all other images are ignored.
 - With one label and nothing else in the database every order is right: this is an error, not a perfect score.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,17 @@ from numpy.typing import NDArray
 from simsearch.errors import UsageError
 from simsearch.evaluation.labels import LabelGroups, ListedQuery, RelevanceLists, make_exclusions
 from simsearch.evaluation.results import Exclusion, LabeledQuery
+
+Protocol = Literal["self-excluded", "counted", "skip-first", "ukbench"]
+"""How the query itself is treated, if it is among the images that are searched.
+
+`self-excluded`: it is removed from its ranking and from every step of re-ranking (leave-one-out). `counted`: it is an
+image like any other, and relevant to itself; GPR1200 is measured so. `skip-first`: it is an image like any other and
+not relevant, and the first rank of every query is dropped, whatever it is; MIEB measures some of its sets so.
+`ukbench`: as `self-excluded`, every four files are an object, and the N-S score is added.
+"""
+
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 Positions = NDArray[np.int64]
 """Positions of images in `RetrievalTask.images`."""
@@ -69,12 +81,13 @@ class TaskQuery:
 class RetrievalTask:
     """Queries over a database of images.
 
-    `truths` are by grade: one under the empty name, or easy, medium and hard ones, of which medium is the main one. In
-    a graded task a query may have no relevant image in the other grades; its relevant positions are empty there.
-    `n_queries_of` is the number of queries before sampling.
+    `kind` says which images are queries, for readers. `truths` are by grade: one under the empty name, or easy, medium
+    and hard ones, of which medium is the main one. In a graded task a query may have no relevant image in the other
+    grades; its relevant positions are empty there. `n_queries_of` is the number of queries before sampling.
     """
 
-    protocol: str
+    protocol: Protocol
+    kind: str
     origin: str
     images: tuple[TaskImage, ...]
     labels: tuple[str, ...]
@@ -89,13 +102,22 @@ class RetrievalTask:
         return self.truths.get("medium") or self.truths[""]
 
     @property
+    def own_positions(self) -> Positions:
+        """The positions of the queries themselves, which every step of ranking leaves out: (q,), -1 for none."""
+        if self.protocol in ("counted", "skip-first"):
+            return np.full(len(self.queries), -1, np.int64)
+        return np.array([query.position for query in self.queries], np.int64)
+
+    @property
     def labeled_queries(self) -> tuple[LabeledQuery, ...]:
         """The queries as they appear in results."""
         return tuple(LabeledQuery(query.path, query.label) for query in self.queries)
 
 
-def build_leave_one_out_task(images: Sequence[TaskImage], groups: LabelGroups, protocol: str) -> RetrievalTask:
-    """Build a task in which every labeled image is a query among all other images.
+def build_label_task(
+    images: Sequence[TaskImage], groups: LabelGroups, protocol: Protocol = "self-excluded"
+) -> RetrievalTask:
+    """Build a task in which every labeled image is a query among all images; those of the same label are relevant.
 
     Raises `UsageError` where the labels allow no measurement.
     """
@@ -112,11 +134,11 @@ def build_leave_one_out_task(images: Sequence[TaskImage], groups: LabelGroups, p
     _check_classes(members, n_unlabeled=len(unlabeled))
     positions = [at for at, label in enumerate(labels) if label and len(members[label]) > 1]
     queries = [TaskQuery(kept[at].paths[0], labels[at], kept[at].digest, at) for at in positions]
-    relevant = [members[labels[at]][members[labels[at]] != at] for at in positions]
-    ignored = [np.array([at]) for at in positions]
+    truths = [_treat_itself(members[labels[at]], at, protocol) for at in positions]
     return RetrievalTask(
-        protocol, groups.origin, tuple(kept), tuple(labels), tuple(queries), {"": GroundTruth(relevant, ignored)},
-        len(queries), (*groups.exclusions, *_report_unmatched(groups.unmatched), *exclusions),
+        protocol, "every image is a query", groups.origin, tuple(kept), tuple(labels), tuple(queries),
+        {"": GroundTruth(*zip(*truths, strict=True))}, len(queries),
+        (*groups.exclusions, *_report_unmatched(groups.unmatched), *exclusions),
     )  # fmt: skip
 
 
@@ -125,11 +147,12 @@ def build_query_folder_task(
     query_groups: LabelGroups,
     images: Sequence[TaskImage],
     groups: LabelGroups,
+    protocol: Protocol = "self-excluded",
 ) -> RetrievalTask:
     """Build a task in which the images of one folder are queries over those of another; same labels are relevant.
 
-    A database image with the same content as the query is removed from its ranking. Raises `UsageError` where the
-    labels allow no measurement.
+    A database image with the same content as the query is the query itself. Raises `UsageError` where the labels allow
+    no measurement.
     """
     kept, labels, exclusions = _assign_labels(images, groups)
     labeled, query_labels, ambiguous_queries = _assign_labels(query_images, query_groups, what="queries")
@@ -139,13 +162,13 @@ def build_query_folder_task(
     for image, label in zip(labeled, query_labels, strict=True):
         own = position_of.get(image.digest, -1)
         answers = members.get(label, np.empty(0, np.int64))
-        answers = answers[answers != own]
-        if not len(answers):
+        if not len(answers[answers != own]):
             unanswerable.append(image.paths[0])
             continue
         queries.append(TaskQuery(image.paths[0], label, image.digest, own))
+        answers, itself = _treat_itself(answers, own, protocol)
         relevant.append(answers)
-        ignored.append(np.array([own] if own >= 0 else [], np.int64))
+        ignored.append(itself)
     if not queries:
         raise UsageError(
             "no query has a relevant image in the database", "give both folders the same classes, or name --labels"
@@ -155,15 +178,20 @@ def build_query_folder_task(
     exclusions += make_exclusions("images without a label are wrong answers to all", unlabeled) + ambiguous_queries
     exclusions += make_exclusions(_NO_ANSWER, unanswerable)
     exclusions += _report_unmatched([name for name in groups.unmatched if name in set(query_groups.unmatched)])
+    _check_queries_are_inside(queries, protocol)
     return RetrievalTask(
-        "query folder against database", groups.origin, tuple(kept), tuple(labels), tuple(queries),
+        protocol, "the images of a folder are queries", groups.origin, tuple(kept), tuple(labels), tuple(queries),
         {"": GroundTruth(relevant, ignored)}, len(queries),
         (*groups.exclusions, *query_groups.exclusions, *exclusions),
     )  # fmt: skip
 
 
-def build_list_task(images: Sequence[TaskImage], lists: RelevanceLists) -> RetrievalTask:
+def build_list_task(
+    images: Sequence[TaskImage], lists: RelevanceLists, protocol: Protocol = "self-excluded"
+) -> RetrievalTask:
     """Build a task from queries with lists of relevant images; the lists are of files of `images`.
+
+    Where the protocol counts the query itself, it is relevant if its list names it.
 
     Graded lists follow Radenović et al. 2018. Easy: hard images are ignored like junk. Medium: easy and hard images are
     relevant. Hard: easy images are ignored. Raises `UsageError` where no query has a relevant image.
@@ -186,8 +214,9 @@ def build_list_task(images: Sequence[TaskImage], lists: RelevanceLists) -> Retri
     for query in lists.queries:
         digest = image_of[query.path].digest
         own = position_of.get(digest, -1)
-        by_grade = _grade_positions(query, find_positions, own)
-        if not len(by_grade["medium"][0]):
+        by_grade = _grade_positions(query, find_positions, own, protocol)
+        relevant, _ = by_grade["medium"]
+        if not len(relevant[relevant != own]):
             unanswerable.append(query.path)
             continue
         queries.append(TaskQuery(query.path, "", digest, own, query.box))
@@ -197,12 +226,13 @@ def build_list_task(images: Sequence[TaskImage], lists: RelevanceLists) -> Retri
             all_ignored.append(ignored)
     if not queries:
         raise UsageError("no query has a relevant image in the database", "check the paths in --labels")
+    _check_queries_are_inside(queries, protocol)
     truths = {grade: GroundTruth(*positions) for grade, positions in answers.items()}
     exclusions = make_exclusions(_NO_ANSWER, unanswerable)
     exclusions += make_exclusions("images that the lists name neither as query nor as database are ignored", unlisted)
     return RetrievalTask(
-        "lists", lists.origin, tuple(kept), ("",) * len(kept), tuple(queries), truths, len(queries),
-        (*lists.exclusions, *exclusions),
+        protocol, "lists name the queries", lists.origin, tuple(kept), ("",) * len(kept), tuple(queries), truths,
+        len(queries), (*lists.exclusions, *exclusions),
     )  # fmt: skip
 
 
@@ -268,16 +298,35 @@ def _check_classes(members: Mapping[str, Positions], *, n_unlabeled: int) -> Non
 
 
 def _grade_positions(
-    query: ListedQuery, find_positions: Callable[[frozenset[str]], set[int]], own: int
+    query: ListedQuery, find_positions: Callable[[frozenset[str]], set[int]], own: int, protocol: Protocol
 ) -> dict[str, tuple[Positions, Positions]]:
     """The positions of the relevant and of the ignored images of a query, by grade, in ascending order."""
     easy, hard, junk = (find_positions(paths) for paths in (query.easy, query.hard, query.junk))
-    itself = {own} if own >= 0 else set()
     grades = {"easy": (easy, junk | hard), "medium": (easy | hard, junk), "hard": (hard, junk | easy)}
-    return {
-        grade: (_sort_positions(relevant - ignored - itself), _sort_positions(ignored | itself))
-        for grade, (relevant, ignored) in grades.items()
-    }
+    truths = {}
+    for grade, (relevant, ignored) in grades.items():
+        kept, itself = _treat_itself(_sort_positions(relevant - ignored), own, protocol)
+        truths[grade] = kept, _sort_positions(ignored | set(itself.tolist()))
+    return truths
+
+
+def _treat_itself(relevant: Positions, own: int, protocol: Protocol) -> tuple[Positions, Positions]:
+    """The relevant positions of a query by its protocol, and its own position where that is ignored."""
+    nothing = np.empty(0, np.int64)
+    if protocol == "counted":
+        return relevant, nothing
+    others = relevant[relevant != own]
+    return others, nothing if own < 0 or protocol == "skip-first" else np.array([own], np.int64)
+
+
+def _check_queries_are_inside(queries: Sequence[TaskQuery], protocol: Protocol) -> None:
+    """Refuse to skip the first rank where that would drop an answer."""
+    outside = [query.path for query in queries if query.position < 0]
+    if protocol == "skip-first" and outside:
+        raise UsageError(
+            f"--protocol skip-first drops an answer of {outside[0]}, which is not among the searched images",
+            "use it only where all queries are searched, too",
+        )
 
 
 def _sort_positions(positions: set[int]) -> Positions:

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.dataframes import build_arrow_table, build_data_frame, collect_columns
+from simsearch.evaluation.metric_names import DEFAULT_METRIC
 from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
-
-MAIN_METRIC = "map"
-"""The metric by which rows are sorted and compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +27,14 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSummary:
-    """Images, classes and queries of a benchmark. `n_queries_of` is the number of queries before sampling."""
+    """Images, classes and queries of a benchmark. `n_queries_of` is the number of queries before sampling.
+
+    `protocol` is one of `evaluation.protocol.PROTOCOLS`, `task` says which images are queries.
+    """
 
     source: str
     protocol: str
+    task: str
     labels: str
     n_images: int
     n_classes: int
@@ -95,10 +97,11 @@ class BenchmarkRow:
     """One combination of backbone, precision, layer, pooling, augmentation and re-ranking.
 
     `scores` and `per_query` ((q,) float64 each, in the order of `BenchmarkResult.queries`) are by metric. `p_value` is
-    of a paired test in `MAIN_METRIC` against the best row, corrected for the number of rows; None for the best row.
-    `precision_recall` (101,) is the interpolated precision at recall 0, 0.01, ..., 1; `precision_at` (k,) the precision
-    at rank 1, 2, ..., k. `per_class` is the mean of `MAIN_METRIC` by label. `worst` are the queries of the lowest
-    scores, the lowest first.
+    of a paired test in `BenchmarkResult.main_metric` against the best row, corrected for the number of rows; None for
+    the best row. `precision_recall` (101,) is the interpolated precision at recall 0, 0.01, ..., 1; `precision_at` (k,)
+    the precision at rank 1, 2, ..., k. `per_class` is the mean of the main metric by label. `worst` are the queries of
+    the lowest scores, the lowest first. `preprocessing` says how a picture becomes the network's input, `protocol` by
+    which protocol the row was measured; both are for readers.
     """
 
     name: str
@@ -118,6 +121,8 @@ class BenchmarkRow:
     per_class: Mapping[str, float]
     worst: tuple[WorstQuery, ...]
     cost: RowCost
+    preprocessing: str = ""
+    protocol: str = ""
 
     @property
     def is_tied(self) -> bool:
@@ -137,6 +142,8 @@ class BenchmarkRow:
             "augment": self.augment,
             "rerank": self.rerank,
             "d": self.width,
+            "preprocessing": self.preprocessing,
+            "protocol": self.protocol,
             **{metric: score.mean for metric, score in self.scores.items()},
             "intervals": {metric: [score.low, score.high] for metric, score in self.scores.items()},
             "p_value": self.p_value,
@@ -222,7 +229,11 @@ class LabeledQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BenchmarkResult:
-    """A complete benchmark. `rows` are in the requested order; `metrics` are the keys of `BenchmarkRow.scores`."""
+    """A complete benchmark.
+
+    `rows` are in the requested order; `metrics` are the keys of `BenchmarkRow.scores`, and `main_metric` the one of
+    them by which rows are ranked and compared.
+    """
 
     dataset: DatasetSummary
     metrics: tuple[str, ...]
@@ -239,18 +250,19 @@ class BenchmarkResult:
     made_at: str
     elapsed_s: float
     texts: tuple[TextScores, ...] = ()
+    main_metric: str = DEFAULT_METRIC
 
     @property
     def best(self) -> BenchmarkRow:
-        """The row with the highest mean of `MAIN_METRIC`; the first one of several equal rows."""
-        return max(self.rows, key=lambda row: row.scores[MAIN_METRIC].mean)
+        """The row with the highest mean of the main metric; the first one of several equal rows."""
+        return max(self.rows, key=lambda row: row.scores[self.main_metric].mean)
 
     def __repr__(self) -> str:
         """The best row, and the number of rows, images and queries."""
         best, dataset = self.best, self.dataset
         return (
             f"BenchmarkResult({len(self.rows)} rows on {dataset.n_images:,} images, {dataset.n_queries:,} queries; "
-            f"best {MAIN_METRIC}: {best.scores[MAIN_METRIC].mean:.4f} of {best.name})"
+            f"best {self.main_metric}: {best.scores[self.main_metric].mean:.4f} of {best.name})"
         )
 
     def to_pandas(self) -> Any:
@@ -283,7 +295,7 @@ class BenchmarkResult:
         best = self.best
         document = {
             "dataset": dataclasses.asdict(self.dataset),
-            "headline": MAIN_METRIC,
+            "headline": self.main_metric,
             "best": best.name,
             "summary": list(summary),
             "metrics": list(self.metrics),

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from simsearch.errors import UsageError
 from simsearch.evaluation.label_file import read_label_file
-from simsearch.evaluation.labels import LabelGroups, RelevanceLists, group_by_folder, group_by_fours, group_by_pattern
+from simsearch.evaluation.labels import (
+    LabelGroups,
+    RelevanceLists,
+    group_by_folder,
+    group_by_fours,
+    group_by_pattern,
+    make_exclusions,
+)
+from simsearch.evaluation.metric_names import DEFAULT_METRIC
 from simsearch.evaluation.protocol import (
+    PROTOCOLS,
+    Protocol,
     RetrievalTask,
     TaskImage,
-    build_leave_one_out_task,
+    build_label_task,
     build_list_task,
     build_query_folder_task,
 )
@@ -23,7 +33,9 @@ from simsearch.models.fusion import parse_fusion
 from simsearch.models.text.encoder import check_prompts
 from simsearch.rerank.method import RerankMethod
 
-PROTOCOLS = ("leave-one-out", "ukbench")
+_PROTOCOL_OF: Mapping[str, Protocol] = {name: name for name in PROTOCOLS} | {"leave-one-out": "self-excluded"}
+"""The protocols by their names; leave-one-out is the name in version 0.1."""
+
 DEFAULT_METHODS = ("none", "pca", "pca+dba", "pca+dba+aqe")
 BASELINE = "histogram"
 
@@ -41,10 +53,10 @@ class LabelSource:
     pattern: str | None = None
     file: str | None = None
     queries: str | None = None
-    protocol: str = PROTOCOLS[0]
+    protocol: str = "self-excluded"
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
+        if self.protocol not in _PROTOCOL_OF:
             raise UsageError(f"unknown protocol {self.protocol!r}", f"choose one of {', '.join(PROTOCOLS)}")
         sources = [self.pattern is not None, self.file is not None, self.protocol == "ukbench"]
         if sum(sources) > 1:
@@ -53,6 +65,10 @@ class LabelSource:
             )
         if self.protocol == "ukbench" and self.queries is not None:
             raise UsageError("ukbench uses every image as a query", "leave out --queries")
+
+    def forget_contents(self) -> LabelSource:
+        """The same labels for files whose contents are not known: a query is not found among the searched images."""
+        return replace(self, protocol="ukbench" if self.protocol == "ukbench" else "self-excluded")
 
     def build_task(
         self,
@@ -74,14 +90,33 @@ class LabelSource:
             labels = self._find_labels(files, source)
         if self.queries is None:
             if isinstance(labels, RelevanceLists):
-                return build_list_task(images, labels)
-            return build_leave_one_out_task(images, labels, self.protocol)
+                return build_list_task(images, labels, _PROTOCOL_OF[self.protocol])
+            return self._build_group_task(images, labels)
         if isinstance(labels, RelevanceLists):
             raise UsageError("the lists in --labels already contain the queries", "leave out --queries")
         query_labels = self._find_labels(_list_paths(query_images), self.queries)
         if isinstance(query_labels, RelevanceLists):
             raise UsageError("the lists in --labels already contain the queries", "leave out --queries")
-        return build_query_folder_task(query_images, query_labels, images, labels)
+        return build_query_folder_task(query_images, query_labels, images, labels, _PROTOCOL_OF[self.protocol])
+
+    def _build_group_task(self, images: Sequence[TaskImage], labels: LabelGroups) -> RetrievalTask:
+        """Build the task of labels, which may say which images are queries and which are searched."""
+        protocol = _PROTOCOL_OF[self.protocol]
+        if labels.queries is None or labels.database is None:
+            return build_label_task(images, labels, protocol)
+        asking, searched = (
+            [image for image in images if not names.isdisjoint(image.paths)]
+            for names in (labels.queries, labels.database)
+        )
+        used = {image.digest for image in (*asking, *searched)}
+        rule = "images that the table names neither as query nor as gallery are ignored"
+        unused = make_exclusions(rule, [image.paths[0] for image in images if image.digest not in used])
+        labels = replace(labels, exclusions=(*labels.exclusions, *unused))
+        if asking == searched:
+            return build_label_task(searched, labels, protocol)
+        query_labels = replace(labels, exclusions=())
+        task = build_query_folder_task(asking, query_labels, searched, labels, protocol)
+        return replace(task, kind="a table names the queries")
 
     def _find_labels(self, files: Sequence[str], source: str) -> LabelGroups | RelevanceLists:
         if self.pattern is not None:
@@ -96,8 +131,10 @@ class BenchmarkSpec:
     """A complete benchmark: every model is measured with every number of augmented views and every method.
 
     `n_queries` is the size of a sample of the queries, None for all; `n_robustness` is the number of images for the
-    robustness test (0: no test). `text` are the texts of text-to-image retrieval: `labels`, or a CSV file with the
-    columns text and path; None: none. `prompts` are templates for them.
+    robustness test (0: no test). `metrics` are keys of metrics beside the standard ones; by the first, else by mAP,
+    rows are ranked and compared. `text` are the texts of text-to-image retrieval: `labels`, or a CSV file with the
+    columns text and path; None: none. `prompts` are templates for them. `trec_folder` receives qrels and a run of
+    `trec_depth` ranks (0: all) for each row in the forms of TREC; None: nowhere.
     """
 
     source: str
@@ -108,14 +145,26 @@ class BenchmarkSpec:
     methods: tuple[RerankMethod, ...] = (RerankMethod(),)
     n_queries: int | None = None
     n_robustness: int = 100
+    metrics: tuple[str, ...] = ()
     text: str | None = None
     prompts: tuple[str, ...] = ()
+    trec_folder: str | None = None
+    trec_depth: int = 1000
     seed: int = 0
     max_pixels: int | None = None
     command: str = ""
 
+    @property
+    def main_metric(self) -> str:
+        """The metric by which rows are ranked and compared."""
+        return self.metrics[0] if self.metrics else DEFAULT_METRIC
+
     def __post_init__(self) -> None:
-        for option, number, least in (("--sample", self.n_queries, 1), ("--robustness", self.n_robustness, 0)):
+        for option, number, least in (
+            ("--sample", self.n_queries, 1),
+            ("--robustness", self.n_robustness, 0),
+            ("--trec-depth", self.trec_depth, 0),
+        ):
             if number is not None and number < least:
                 raise UsageError(f"{option} is {number}", f"give {least} or more")
         check_prompts(self.prompts)

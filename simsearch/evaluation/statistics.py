@@ -24,17 +24,29 @@ def bootstrap_interval(
     queries, whatever the values. One value gives an interval of zero width. ValueError: no values, values that are not
     finite, a confidence that is not between 0 and 1.
     """
+    _check(values, n_resamples)
+    ((low, high),) = bootstrap_intervals(values[:, None], seed=seed, confidence=confidence, n_resamples=n_resamples)
+    return low, high
+
+
+def bootstrap_intervals(
+    values: NDArray[np.float64], *, seed: int, confidence: float = 0.95, n_resamples: int = 2000
+) -> list[tuple[float, float]]:
+    """Estimate the intervals of m metrics of the same queries, (q, m), as `bootstrap_interval` does for each alone."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must be between 0 and 1")
-    _check(values, n_resamples)
+    for column in values.T:
+        _check(column, n_resamples)
     random = np.random.default_rng(seed)
     n_queries = len(values)
-    means = [
-        values[random.integers(n_queries, size=(len(block), n_queries), dtype=np.uint32)].mean(axis=1)
-        for block in _split_rows(n_resamples, row_bytes=n_queries * values.itemsize)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    means = []
+    for block in _split_rows(n_resamples, row_bytes=2 * n_queries * values.itemsize):
+        drawn = random.integers(n_queries, size=(len(block), n_queries), dtype=np.uint32)
+        cells = drawn + np.arange(len(block))[:, None] * n_queries
+        counts = np.bincount(cells.ravel(), minlength=len(block) * n_queries).reshape(-1, n_queries)
+        means.append(counts @ values / n_queries)
+    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def compute_paired_p_value(

@@ -16,17 +16,18 @@ from simsearch.collection import Collection
 from simsearch.errors import CollectionError, ImageError, UsageError
 from simsearch.evaluation.embedding import TaskVectors, Vectors, find_embedded_digests, list_images, load_vectors
 from simsearch.evaluation.labels import group_by_folder
+from simsearch.evaluation.metric_names import DEFAULT_METRIC
 from simsearch.evaluation.model_probe import ModelProbe
 from simsearch.evaluation.protocol import (
     GroundTruth,
     RetrievalTask,
     TaskImage,
     TaskQuery,
-    build_leave_one_out_task,
+    build_label_task,
     sample_queries,
 )
 from simsearch.evaluation.ranking import Ranker, check_ranks_vectors
-from simsearch.evaluation.results import MAIN_METRIC, Score
+from simsearch.evaluation.results import Score
 from simsearch.evaluation.robustness import sample_positions
 from simsearch.evaluation.scoring import score
 from simsearch.evaluation.statistics import (
@@ -140,7 +141,7 @@ def _build_label_task(
     root = find_common_folder(paths) or "."
     try:
         groups = replace(group_by_folder(paths, root), exclusions=())
-        task = sample_queries(build_leave_one_out_task(images, groups, "leave-one-out"), n, seed)
+        task = sample_queries(build_label_task(images, groups), n, seed)
     except UsageError:  # a single folder, or one image in each folder
         return None
     vectors = load_vectors(catalog, probe.stored, [image.digest for image in task.images])
@@ -168,7 +169,15 @@ def _build_view_task(
         raise UsageError(f"{catalog.folder} has fewer than two images to try methods on", "index two pictures or more")
     truth = GroundTruth(relevant, [np.empty(0, np.int64)] * len(queries))
     task = RetrievalTask(
-        "views", "augmented views", tuple(images), ("",) * len(images), tuple(queries), {"": truth}, len(queries), ()
+        "self-excluded",
+        "augmented views are queries",
+        "augmented views",
+        tuple(images),
+        ("",) * len(images),
+        tuple(queries),
+        {"": truth},
+        len(queries),
+        (),
     )
     return task, vectors, probe.embed(pixels)
 
@@ -180,7 +189,7 @@ def _run_trials(
     for method in methods:
         ranker = Ranker(vectors, method)
         scores = score(task, ranker, queries)
-        per_query.append(scores.per_query[MAIN_METRIC])
+        per_query.append(scores.per_query[DEFAULT_METRIC])
         precisions.append(float(scores.per_query["p_at_1"].mean()))
         answer_ms.append(_measure_answer_ms(ranker, queries))
     best = int(np.argmax([values.mean() for values in per_query]))

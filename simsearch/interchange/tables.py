@@ -92,10 +92,12 @@ class TableReader:
         """Find the length of the lists of a column; None if its type has no fixed length."""
         return getattr(self._file.schema_arrow.field(column).type, "list_size", None)
 
-    def iterate_blocks(self, columns: Sequence[str], vector: str | None) -> Iterator[tuple[list[TableRow], Any]]:
-        """Read blocks: rows of `columns`, and the vectors of the column `vector`, (n, d) or a list of lists."""
+    def iterate_blocks(
+        self, columns: Sequence[str], vector: str | None, *, n_rows: int = _BLOCK_ROWS
+    ) -> Iterator[tuple[list[TableRow], Any]]:
+        """Read blocks of up to `n_rows`: rows of `columns`, and the vectors of the column `vector`, (n, d) or lists."""
         wanted = list(dict.fromkeys([*columns, *([] if vector is None else [vector])]))
-        for batch in self._file.iter_batches(_BLOCK_ROWS, columns=wanted):
+        for batch in self._file.iter_batches(n_rows, columns=wanted):
             rows = batch.select(list(columns)).to_pylist()
             yield rows, None if vector is None else _convert_vectors(batch.column(vector))
 

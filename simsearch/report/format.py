@@ -8,11 +8,12 @@ import re
 from simsearch.text import NO_VALUE
 
 _MINUS = "\N{MINUS SIGN}"
-_METRIC = re.compile(r"(map|p|recall|hit|ndcg|mrr|r_precision|ns)(?:_at_(\d+))?(?:_([a-z]+))?")
+_METRIC = re.compile(r"(map_min|map|p|recall|hit|ndcg|mrr|r_precision|ns)(?:_at_(\d+|r))?(?:_([a-z]+))?")
 _METRIC_LABELS = {
     "map": "mAP",
     "p": "P",
-    "recall": "R",
+    "map_min": "mAP_min",
+    "recall": "recall",
     "hit": "hit",
     "ndcg": "nDCG",
     "mrr": "MRR",
@@ -21,11 +22,17 @@ _METRIC_LABELS = {
 }
 _METRIC_DESCRIPTIONS = {
     "map": "Mean average precision. The average precision of a query is the mean of the precisions at the ranks of its "
-    "relevant images; 1 means that all relevant images come first. With @k only the first k results count.",
+    "relevant images; 1 means that all relevant images come first. With @k only the first k results count, and the sum "
+    "is still divided by all relevant images (trec_eval's map_cut); with @R, R is the number of relevant images "
+    "(MAP@R of metric learning).",
+    "map_min": "mAP@k divided by min(k, relevant images), so that 1 can be reached: mAP@100 of Google Landmarks, "
+    "mAP@1k of ILIAS.",
     "p": "Precision at k: the share of relevant images among the first k results. P@1: how often the first result is "
     "relevant.",
-    "recall": "Recall at k: the share of all relevant images that is among the first k results.",
-    "hit": "Hit at k: the share of queries with at least one relevant image among the first k results.",
+    "recall": "Recall at k: the share of all relevant images that is among the first k results. Not the R@k of metric "
+    "learning, which is hit@k.",
+    "hit": "Hit at k: the share of queries with at least one relevant image among the first k results. "
+    "Metric learning (SOP, CUB-200, In-Shop) prints it as R@k, re-identification as CMC@k.",
     "ndcg": "Normalised discounted cumulative gain at k: each relevant image counts 1/log2(rank + 1), "
     "divided by the sum of the best possible order.",
     "mrr": "Mean reciprocal rank: the mean of 1/rank of the first relevant image.",
@@ -35,11 +42,11 @@ _METRIC_DESCRIPTIONS = {
 
 
 def format_metric(metric: str) -> str:
-    """Format the name of a metric: `recall_at_10` as R@10, `map` as mAP; an unknown name stays as it is."""
+    """Format the name of a metric: `recall_at_10` as recall@10, `map` as mAP; an unknown name stays as it is."""
     if not (found := _METRIC.fullmatch(metric)):
         return metric
     base, k, variant = found.groups()
-    return _METRIC_LABELS[base] + (f"@{k}" if k else "") + (f" {variant}" if variant else "")
+    return _METRIC_LABELS[base] + (f"@{k.upper()}" if k else "") + (f" {variant}" if variant else "")
 
 
 def describe_metric(metric: str) -> str:

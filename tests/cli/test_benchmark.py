@@ -39,7 +39,8 @@ def test_json_has_the_documented_keys_and_the_report_is_written(home: Path):
         "--rerank", "pca4+dba2", "--robustness", 3, "--out", "report", "--seed", 4, cwd=home,
     )  # fmt: skip
     assert told["dataset"] == {
-        "source": "photos", "protocol": "leave-one-out", "labels": "folder", "n_images": 12, "n_classes": 2,
+        "source": "photos", "protocol": "self-excluded", "task": "every image is a query", "labels": "folder",
+        "n_images": 12, "n_classes": 2,
         "n_queries": 12, "n_queries_of": 12,
         "exclusions": [
             {
@@ -68,7 +69,10 @@ def test_json_has_the_documented_keys_and_the_report_is_written(home: Path):
 def test_the_text_output_has_a_table_the_excluded_files_and_the_path_of_the_report(home: Path):
     done = run("benchmark", "photos", *QUICK, "--rerank", "none", "--out", "told", cwd=home, env={"COLUMNS": "120"})
     assert (done.returncode, done.stderr) == (0, "")
-    assert "photos: 12 images, 12 queries, 2 classes (leave-one-out, labels from folder)" in done.stdout
+    assert (
+        "photos: 12 images, 12 queries, 2 classes (self-excluded; every image is a query; labels from folder)"
+        in done.stdout
+    )
     assert re.search(r"1: files that cannot be read.*, such as photos/a/torn\.jpg", done.stdout)
     assert re.search(r"row +mAP +interval", done.stdout)
     assert f"Report: {Path('told') / 'report.html'}" in done.stdout

@@ -11,7 +11,7 @@ import pytest
 from simsearch.cli import benchmark, duplicates, export, index, main, options
 from simsearch.cli.app import app
 from simsearch.duplicates.options import KEEP_RULES, TIERS
-from simsearch.evaluation.spec import PROTOCOLS
+from simsearch.evaluation.protocol import PROTOCOLS
 from simsearch.index.kinds import AUTO, KINDS
 from simsearch.interchange.exporter import FORMATS, VectorKind
 from simsearch.models.loader import ENGINES
@@ -30,7 +30,7 @@ from simsearch.models.precision import PRECISION_OPTIONS
         (index.EngineName, ENGINES),
         (export.FormatName, (*FORMATS, "projector")),
         (export.VectorKindName, get_args(VectorKind)),
-        (benchmark.ProtocolName, PROTOCOLS),
+        (benchmark.ProtocolName, (*PROTOCOLS, "leave-one-out")),
         (duplicates.TierName, TIERS),
         (duplicates.KeepRuleName, KEEP_RULES),
     ],

@@ -130,7 +130,7 @@ def test_scores_are_those_of_plain_numpy(found: BenchmarkResult):
 
 def test_the_dataset_and_the_question_are_told(found: BenchmarkResult, classes: Path):
     facts = found.dataset
-    assert (facts.source, facts.protocol, facts.labels) == (str(classes), "leave-one-out", "folder")
+    assert (facts.source, facts.protocol, facts.labels) == (str(classes), "self-excluded", "folder")
     assert (facts.n_images, facts.n_classes, facts.n_queries, facts.n_queries_of, facts.exclusions) == (
         15,
         3,
@@ -182,8 +182,12 @@ def test_a_sample_asks_fewer_queries_among_all_images(found: BenchmarkResult, cl
 
 def test_identical_rows_differ_by_chance_alone():
     first, other = made_row("alpha", 0.5), made_row("beta", 0.5)
-    assert [found.p_value for found in compare_rows([first, other, made_row("gamma", 0.5)], seed=0)] == [None, 1.0, 1.0]
-    assert [found.p_value for found in compare_rows([first], seed=0)] == [None]
+    assert [found.p_value for found in compare_rows([first, other, made_row("gamma", 0.5)], "map", seed=0)] == [
+        None,
+        1.0,
+        1.0,
+    ]
+    assert [found.p_value for found in compare_rows([first], "map", seed=0)] == [None]
 
 
 def _bare(backbone: str, **changes: object) -> BenchmarkRow:
@@ -349,7 +353,7 @@ def test_a_query_folder_is_asked_against_the_database(tmp_path: Path):
     assert [Path(query.path).relative_to(queries.resolve()).as_posix() for query in found.queries] == [
         "a/known.png", "a/new.png", "b/new.png",
     ]  # fmt: skip
-    assert (found.dataset.n_images, found.dataset.protocol) == (8, "query folder against database")
+    assert (found.dataset.n_images, found.dataset.task) == (8, "the images of a folder are queries")
     assert told(found) == {
         UNREAD: (1, (str(queries / "a" / "broken.png"),)),
         "queries without a relevant image in the database are left out": (1, (str(queries / "c" / "new.png"),)),
@@ -445,7 +449,10 @@ def test_numbers_that_cannot_be_are_refused(tmp_path: Path, changes: dict, messa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"protocol": "oxford"}, "unknown protocol 'oxford'; choose one of leave-one-out, ukbench"),
+        (
+            {"protocol": "oxford"},
+            "unknown protocol 'oxford'; choose one of self-excluded, counted, skip-first, ukbench",
+        ),
         ({"pattern": "x", "file": "y.csv"}, "labels come from more than one option"),
         ({"pattern": "x", "protocol": "ukbench"}, "labels come from more than one option"),
         ({"queries": "q", "protocol": "ukbench"}, "ukbench uses every image as a query; leave out --queries"),

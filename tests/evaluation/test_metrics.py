@@ -43,6 +43,7 @@ CURVES: list[Metric] = [metrics.interpolated_precision, lambda found: metrics.pr
 SCORES: list[Metric] = [
     *WITHOUT_K.values(),
     metrics.average_precision_trapezoid,
+    metrics.average_precision_at_r,
     metrics.n_s_score,
     *(lambda found, metric=metric: metric(found, 5) for metric in WITH_K.values()),
 ]
@@ -88,6 +89,22 @@ def test_average_precision_at_k_still_divides_by_all_there_are():
     # Two of three relevant images at the first two ranks: 2/3, where min(R, k) as denominator would give 1.
     found = rankings("110", n_relevant=[3])
     np.testing.assert_allclose(metrics.average_precision_at(found, 2), [(1 / 1 + 2 / 2) / 3], atol=NEAR)
+
+
+def test_average_precision_min_at_k_divides_by_what_k_results_can_hold():
+    np.testing.assert_allclose(
+        metrics.average_precision_min_at(HAND, 3), [(1 / 2 + 2 / 3) / 3, (1 / 1 + 2 / 2) / 2, 0, 0], atol=NEAR
+    )
+    found = rankings("110", n_relevant=[3])
+    np.testing.assert_allclose(metrics.average_precision_min_at(found, 2), [1], atol=NEAR)
+
+
+def test_average_precision_at_r_looks_at_as_many_ranks_as_there_are_relevant_images():
+    # R is 4: relevant at ranks 2 and 3, that at 5 does not count; R is 2: both; R is 3: none; R is 1: rank 10 is late.
+    np.testing.assert_allclose(
+        metrics.average_precision_at_r(HAND), [(1 / 2 + 2 / 3) / 4, (1 / 1 + 2 / 2) / 2, 0, 0], atol=NEAR
+    )
+    assert (metrics.average_precision_at_r(HAND) <= metrics.r_precision(HAND) + NEAR).all()
 
 
 def test_the_trapezoid_takes_the_mean_of_the_precision_before_and_at():
@@ -232,7 +249,7 @@ def test_areas_and_curves_equal_plain_loops(row: list[bool], n_missed: int):
 
 def test_when_everything_is_relevant_every_score_is_the_best():
     found = rankings("11111", n_relevant=[5])
-    assert [float(metric(found)[0]) for metric in SCORES if metric is not metrics.n_s_score] == [1.0] * 9
+    assert [float(metric(found)[0]) for metric in SCORES if metric is not metrics.n_s_score] == [1.0] * 10
     assert metrics.n_s_score(found).tolist() == [4.0]
     assert all((curve(found) == 1).all() for curve in CURVES)
 
@@ -263,7 +280,7 @@ def test_scores_are_float64_one_row_a_query(metric: Metric):
     assert metric(Rankings.from_relevance(np.zeros((0, 7), bool), np.zeros(0, int))).shape[0] == 0
 
 
-@pytest.mark.parametrize("metric", [*WITH_K.values(), metrics.precision_curve])
+@pytest.mark.parametrize("metric", [*WITH_K.values(), metrics.average_precision_min_at, metrics.precision_curve])
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_below_one_is_refused(metric: Callable[[Rankings, int], np.ndarray], k: int):
     with pytest.raises(ValueError, match=f"k is {k}"):

@@ -14,7 +14,7 @@ from simsearch.evaluation.labels import LabelGroups, ListedQuery, RelevanceLists
 from simsearch.evaluation.protocol import (
     RetrievalTask,
     TaskImage,
-    build_leave_one_out_task,
+    build_label_task,
     build_list_task,
     build_query_folder_task,
     sample_queries,
@@ -60,7 +60,7 @@ UNLISTED = "images that the lists name neither as query nor as database are igno
 
 
 def test_every_image_asks_among_all_others_and_those_of_its_label_are_right():
-    task = build_leave_one_out_task(items("a1", "b1", "a2", "b2", "a3"), by_initial("a1", "a2", "a3", "b1", "b2"), "x")
+    task = build_label_task(items("a1", "b1", "a2", "b2", "a3"), by_initial("a1", "a2", "a3", "b1", "b2"), "x")
     assert asked(task) == {
         "/a1": ([2, 4], [0]), "/b1": ([3], [1]), "/a2": ([0, 4], [2]), "/b2": ([1], [3]), "/a3": ([0, 2], [4]),
     }  # fmt: skip
@@ -72,7 +72,7 @@ def test_every_image_asks_among_all_others_and_those_of_its_label_are_right():
 
 
 def test_copies_are_one_image_and_one_answer():
-    task = build_leave_one_out_task(
+    task = build_label_task(
         items("a1 a1copy", "a2", "b1"), groups({"a1": "a", "a1copy": "a", "a2": "a", "b1": "b"}), ""
     )
     assert asked(task) == {"/a1": ([1], [0]), "/a2": ([0], [1])}
@@ -80,12 +80,12 @@ def test_copies_are_one_image_and_one_answer():
 
 
 def test_copies_of_which_one_has_a_label_have_it():
-    task = build_leave_one_out_task(items("x a1", "a2", "b1"), groups({"a1": "a", "a2": "a", "b1": "b"}), "")
+    task = build_label_task(items("x a1", "a2", "b1"), groups({"a1": "a", "a2": "a", "b1": "b"}), "")
     assert task.labels == ("a", "a", "b")
 
 
 def test_an_image_whose_copies_have_different_labels_takes_no_part_at_all():
-    task = build_leave_one_out_task(items("a1 b1", "a2", "a3", "b2"), by_initial("a1", "a2", "a3", "b1", "b2"), "")
+    task = build_label_task(items("a1 b1", "a2", "a3", "b2"), by_initial("a1", "a2", "a3", "b1", "b2"), "")
     assert [item.digest for item in task.images] == ["a2", "a3", "b2"]
     assert asked(task) == {"/a2": ([1], [0]), "/a3": ([0], [1])}
     assert told(task) == {TORN: (1, ("/a1",)), ALONE: (1, ("/b2",))}
@@ -93,13 +93,13 @@ def test_an_image_whose_copies_have_different_labels_takes_no_part_at_all():
 
 def test_an_image_that_the_labels_tear_takes_no_part_nor_do_its_copies():
     labels = groups({"a1copy": "a", "a2": "a", "a3": "a", "b1": "b"}, torn=["a1"])
-    task = build_leave_one_out_task(items("a1copy a1", "a2", "a3", "b1"), labels, "")
+    task = build_label_task(items("a1copy a1", "a2", "a3", "b1"), labels, "")
     assert [item.digest for item in task.images] == ["a2", "a3", "b1"]
     assert told(task)[TORN] == (1, ("/a1copy",))
 
 
 def test_images_without_a_label_or_alone_are_not_asked_with_and_are_wrong_answers():
-    task = build_leave_one_out_task(items("a1", "u1", "a2", "b1", "u2"), groups({"a1": "a", "a2": "a", "b1": "b"}), "")
+    task = build_label_task(items("a1", "u1", "a2", "b1", "u2"), groups({"a1": "a", "a2": "a", "b1": "b"}), "")
     assert asked(task) == {"/a1": ([2], [0]), "/a2": ([0], [2])}
     assert len(task.images) == 5
     assert told(task) == {ALONE: (1, ("/b1",)), UNLABELLED: (2, ("/u1", "/u2"))}
@@ -107,24 +107,54 @@ def test_images_without_a_label_or_alone_are_not_asked_with_and_are_wrong_answer
 
 def test_names_that_match_nothing_and_what_labels_left_out_are_passed_on():
     labels = groups({"a1": "a", "a2": "a", "b1": "b"}, unknown=["gone"])
-    assert told(build_leave_one_out_task(items("a1", "a2", "b1"), labels, ""))[UNKNOWN] == (1, ("gone",))
+    assert told(build_label_task(items("a1", "a2", "b1"), labels, ""))[UNKNOWN] == (1, ("gone",))
 
 
 def test_one_class_only_is_refused_and_with_images_of_none_it_is_not():
     with pytest.raises(UsageError, match="all images have the same class, a, so that every answer is right"):
-        build_leave_one_out_task(items("a1", "a2"), groups({"a1": "a", "a2": "a"}), "")
-    task = build_leave_one_out_task(items("a1", "a2", "u"), groups({"a1": "a", "a2": "a"}), "")
+        build_label_task(items("a1", "a2"), groups({"a1": "a", "a2": "a"}), "")
+    task = build_label_task(items("a1", "a2", "u"), groups({"a1": "a", "a2": "a"}), "")
     assert len(task.queries) == 2
 
 
 def test_no_class_with_two_images_is_refused():
     with pytest.raises(UsageError, match="no class has two images"):
-        build_leave_one_out_task(items("a1", "b1", "u"), groups({"a1": "a", "b1": "b"}), "")
+        build_label_task(items("a1", "b1", "u"), groups({"a1": "a", "b1": "b"}), "")
 
 
 def test_no_labels_at_all_are_refused():
     with pytest.raises(UsageError, match="no image has a label"):
-        build_leave_one_out_task(items("a1", "b1"), groups({}), "")
+        build_label_task(items("a1", "b1"), groups({}), "")
+
+
+# Other protocols
+
+
+def test_a_counted_query_is_relevant_to_itself_and_nothing_is_ignored():
+    task = build_label_task(items("a1", "b1", "a2", "b2", "u"), by_initial("a1", "a2", "b1", "b2"), "counted")
+    assert asked(task) == {"/a1": ([0, 2], []), "/b1": ([1, 3], []), "/a2": ([0, 2], []), "/b2": ([1, 3], [])}
+    assert task.own_positions.tolist() == [-1] * 4
+    assert UNLABELLED in told(task)
+
+
+def test_skip_first_makes_a_query_neither_relevant_nor_ignored():
+    task = build_label_task(items("a1", "b1", "a2", "b2"), by_initial("a1", "a2", "b1", "b2"), "skip-first")
+    assert asked(task) == {"/a1": ([2], []), "/b1": ([3], []), "/a2": ([0], []), "/b2": ([1], [])}
+
+
+def test_counted_queries_of_a_folder_and_of_lists_count_where_they_are_searched():
+    asked_with, searched = items("a1", "a9"), items("a1", "a2", "b1")
+    names = by_initial("a1", "a2", "a9", "b1")
+    task = build_query_folder_task(asked_with, names, searched, names, "counted")
+    assert asked(task) == {"/a1": ([0, 1], []), "/a9": ([0, 1], [])}
+    listed = build_list_task(items("q", "a", "b"), lists(query("q", "q a"), query("a", "b", junk="q")), "counted")
+    assert asked(listed) == {"/q": ([0, 1], []), "/a": ([2], [0])}
+
+
+def test_skip_first_is_refused_where_a_query_is_not_searched():
+    names = by_initial("a1", "a2", "a9", "b1")
+    with pytest.raises(UsageError, match="skip-first drops an answer of /a9, which is not among the searched images"):
+        build_query_folder_task(items("a1", "a9"), names, items("a1", "a2", "b1"), names, "skip-first")
 
 
 # A query folder against a database
@@ -218,7 +248,8 @@ def test_lists_say_what_is_right_and_what_is_junk():
     )
     assert asked(task) == {"/q": ([1, 2], [0, 3]), "/a": ([0], [1])}
     assert [(query.position, query.box) for query in task.queries] == [(0, None), (1, (1, 2, 3, 4))]
-    assert (task.protocol, task.labels, task.exclusions) == ("lists", ("",) * 4, ())
+    assert (task.protocol, task.kind) == ("self-excluded", "lists name the queries")
+    assert (task.labels, task.exclusions) == (("",) * 4, ())
 
 
 def test_copies_in_lists_are_one_image():
@@ -306,7 +337,7 @@ def test_graded_lists_score_as_the_revisited_paper_defines(seed: int):
 
 def test_a_sample_is_drawn_by_its_seed_and_keeps_what_is_right():
     names = [f"{label}{number}" for label in "abc" for number in range(8)]
-    whole = build_leave_one_out_task(items(*names), groups({name: name[0] for name in names}), "")
+    whole = build_label_task(items(*names), groups({name: name[0] for name in names}), "")
     some = sample_queries(whole, 7, seed=1)
     assert some.queries == sample_queries(whole, 7, seed=1).queries
     assert some.queries != sample_queries(whole, 7, seed=2).queries
@@ -317,7 +348,7 @@ def test_a_sample_is_drawn_by_its_seed_and_keeps_what_is_right():
 
 
 def test_a_sample_of_all_or_more_is_all():
-    whole = build_leave_one_out_task(items("a1", "a2", "b1"), groups({"a1": "a", "a2": "a", "b1": "b"}), "")
+    whole = build_label_task(items("a1", "a2", "b1"), groups({"a1": "a", "a2": "a", "b1": "b"}), "")
     assert sample_queries(whole, 2, seed=0) is whole
     assert sample_queries(whole, 99, seed=0) is whole
 
@@ -352,7 +383,7 @@ def _drawn(prefix: str, drawn: list[list[str]]) -> tuple[list[TaskImage], LabelG
 def test_every_image_is_a_query_or_is_reported(drawn: list[list[str]]):
     some, labels = _drawn("", drawn)
     try:
-        task = build_leave_one_out_task(some, labels, "")
+        task = build_label_task(some, labels, "")
     except UsageError:
         return
     assert len(task.queries) + sum(count for count, _ in told(task).values()) == len(some)

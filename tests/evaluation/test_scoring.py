@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from simsearch.errors import UsageError
 from simsearch.evaluation.embedding import TaskVectors
 from simsearch.evaluation.labels import LabelGroups, ListedQuery, RelevanceLists
 from simsearch.evaluation.protocol import (
     RetrievalTask,
     TaskImage,
-    build_leave_one_out_task,
+    build_label_task,
     build_list_task,
     build_query_folder_task,
     sample_queries,
@@ -24,17 +25,19 @@ from tests.rerank.conftest import clustered
 
 N = 300
 METRICS = (
-    "p_at_1", "p_at_5", "p_at_10", "recall_at_10", "hit_at_10", "map", "map_at_10", "mrr", "ndcg_at_10", "r_precision",
+    "p_at_1", "p_at_5", "p_at_10", "recall_at_1", "recall_at_10", "recall_at_100", "recall_at_1000",
+    "hit_at_1", "hit_at_10", "hit_at_100", "hit_at_1000", "map", "map_at_10", "map_min_at_10", "map_min_at_100",
+    "map_at_r", "mrr", "ndcg_at_10", "r_precision",
 )  # fmt: skip
 
 
-def labelled(vectors: np.ndarray, *, protocol: str = "leave-one-out") -> RetrievalTask:
+def labelled(vectors: np.ndarray, *, protocol: str = "self-excluded") -> RetrievalTask:
     """Rows as images of classes of every size, some of them alone or without a label."""
     sizes = np.random.default_rng(1).choice([1, 2, 3, 5, 30], 200)
     labels = np.repeat(np.arange(200), sizes)[: len(vectors)]
     labels = np.random.default_rng(2).permutation(labels)
     some = [TaskImage(str(at), (f"/{at}",)) for at in range(len(vectors))]
-    return build_leave_one_out_task(
+    return build_label_task(
         some, LabelGroups({f"/{at}": f"c{label}" for at, label in enumerate(labels) if label % 9}, ""), protocol
     )
 
@@ -59,16 +62,24 @@ def by_hand(answers: list[bool], n_right: int) -> dict[str, float]:
     precision = [sum(answers[:rank]) / rank for rank in range(1, len(answers) + 1)]
     ranks = [rank for rank, is_right in enumerate(answers, 1) if is_right]
     gains = sum(1 / math.log2(rank + 1) for rank in ranks if rank <= 10)
+
+    def add_precisions(k: int) -> float:
+        return sum(precision[rank - 1] for rank in ranks if rank <= k)
+
     return {
-        "p_at_1": precision[0], "p_at_5": precision[4], "p_at_10": precision[9],
-        "recall_at_10": sum(answers[:10]) / n_right, "hit_at_10": float(any(answers[:10])),
-        "map": sum(precision[rank - 1] for rank in ranks) / n_right,
-        "map_at_10": sum(precision[rank - 1] for rank in ranks if rank <= 10) / n_right,
-        "mrr": 1 / ranks[0],
+        **{f"p_at_{k}": sum(answers[:k]) / k for k in (1, 5, 10)},
+        **{f"recall_at_{k}": sum(answers[:k]) / n_right for k in (1, 10, 100, 1000)},
+        **{f"hit_at_{k}": float(any(answers[:k])) for k in (1, 10, 100, 1000)},
+        "map": add_precisions(len(answers)) / n_right,
+        "map_at_10": add_precisions(10) / n_right,
+        "map_min_at_10": add_precisions(10) / min(10, n_right),
+        "map_min_at_100": add_precisions(100) / min(100, n_right),
+        "map_at_r": add_precisions(n_right) / n_right,
+        "mrr": 1 / ranks[0] if ranks else 0.0,
         "ndcg_at_10": gains / sum(1 / math.log2(rank + 1) for rank in range(1, min(n_right, 10) + 1)),
         "r_precision": sum(answers[:n_right]) / n_right,
         "ns": float(1 + sum(answers[:3])),
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +155,7 @@ def test_of_equally_bad_queries_the_earlier_ones_are_shown():
     """All images of a class are the same: every query scores the same."""
     vectors = np.eye(4, dtype=np.float32)[np.repeat(np.arange(4), 5)]
     some = [TaskImage(str(at), (f"/{at:02}",)) for at in range(20)]
-    task = build_leave_one_out_task(some, LabelGroups({f"/{at:02}": str(at // 5) for at in range(20)}, ""), "")
+    task = build_label_task(some, LabelGroups({f"/{at:02}": str(at // 5) for at in range(20)}, ""), "")
     worst = score(task, Ranker(plain(vectors), RerankMethod()), vectors).worst
     assert [failure.path for failure in worst] == [f"/{at:02}" for at in range(8)]
     assert [failure.average_precision for failure in worst] == [1] * 8
@@ -162,7 +173,7 @@ def test_worst_queries_never_show_themselves_nor_junk():
 
 def test_the_n_s_score_counts_the_query_among_its_first_four(vectors: np.ndarray):
     some = [TaskImage(str(at), (f"/{at:03}",)) for at in range(N)]
-    task = build_leave_one_out_task(some, LabelGroups({f"/{at:03}": str(at // 4) for at in range(N)}, ""), "ukbench")
+    task = build_label_task(some, LabelGroups({f"/{at:03}": str(at // 4) for at in range(N)}, ""), "ukbench")
     assert list_metrics(task) == (*METRICS, "ns")
     own_and_near = clustered(N // 4).repeat(4, axis=0) + 0.1 * vectors
     near = (own_and_near / np.linalg.norm(own_and_near, axis=1, keepdims=True)).astype(np.float32)
@@ -192,3 +203,87 @@ def test_a_sample_scores_as_its_queries_do_among_all(task: RetrievalTask, scored
     rows = [all_paths.index(query.path) for query in some.queries]
     for metric in METRICS:
         np.testing.assert_allclose(found.per_query[metric], scored.per_query[metric][rows], atol=1e-9)
+
+
+def test_a_chosen_metric_is_computed_and_judges_classes_and_the_worst_queries(
+    task: RetrievalTask, scored: RankingScores, vectors: np.ndarray
+):
+    found = score(task, Ranker(plain(vectors), RerankMethod()), queries_of(task, vectors), ("p_at_3", "map_min_at_7"))
+    assert tuple(found.per_query) == list_metrics(task, ("p_at_3", "map_min_at_7"))
+    for at, answers in enumerate(rankings(task, vectors, queries_of(task, vectors))):
+        assert found.per_query["p_at_3"][at] == pytest.approx(sum(answers[:3]) / 3)
+    labels = np.array([query.label for query in task.queries])
+    for label, value in found.per_class.items():
+        assert value == pytest.approx(found.per_query["p_at_3"][labels == label].mean())
+    keys = sorted(zip(found.per_query["p_at_3"].tolist(), found.per_query["map"].tolist(), strict=True))
+    assert [failure.average_precision for failure in found.worst] == [precision for _, precision in keys[:8]]
+    with pytest.raises(UsageError, match="metric ns is not defined for this task; it needs --protocol ukbench"):
+        list_metrics(task, ("ns",))
+
+
+# Protocols of other benchmarks, written out from their published definitions
+
+
+def order_of(vectors: np.ndarray, position: int) -> list[int]:
+    return np.argsort(-np.rint(1e6 * (vectors @ vectors[position]).astype(np.float64)), kind="stable").tolist()
+
+
+def test_counted_is_the_evaluation_of_gpr1200(vectors: np.ndarray):
+    """Average precision over the whole ranking with the query itself in it, divided by the size of its class."""
+    task = labelled(vectors, protocol="counted")
+    found = score(task, Ranker(plain(vectors), RerankMethod()), queries_of(task, vectors))
+    labels = np.array(task.labels)
+    assert task.protocol == "counted"
+    for at, query in enumerate(task.queries):
+        relevant = labels[order_of(vectors, query.position)] == query.label
+        precision = np.cumsum(relevant) / np.arange(1, len(relevant) + 1)
+        assert found.per_query["map"][at] == pytest.approx(precision[relevant].sum() / relevant.sum(), abs=1e-9)
+        expected = by_hand(relevant.tolist(), int(relevant.sum()))
+        for metric in METRICS:
+            assert found.per_query[metric][at] == pytest.approx(expected[metric], abs=1e-9), metric
+    assert found.per_query["p_at_1"].mean() == 1  # why this protocol says nothing about the first answer
+
+
+def test_skip_first_is_the_hit_rate_of_mieb(vectors: np.ndarray):
+    """The best hit is dropped, whatever it is: the query itself, or an image that is as similar."""
+    vectors = vectors.copy()
+    vectors[2] = vectors[1]  # image 1 is the first hit of image 2
+    task = labelled(vectors, protocol="skip-first")
+    found = score(task, Ranker(plain(vectors), RerankMethod()), queries_of(task, vectors))
+    labels = np.array(task.labels)
+    for at, query in enumerate(task.queries):
+        relevant_documents = set(np.flatnonzero(labels == query.label).tolist()) - {query.position}
+        ranked = order_of(vectors, query.position)
+        first = ranked.pop(0)
+        assert first == (1 if query.position == 2 else query.position)
+        expected = by_hand([position in relevant_documents for position in ranked], len(relevant_documents))
+        for metric in METRICS:
+            assert found.per_query[metric][at] == pytest.approx(expected[metric], abs=1e-9), metric
+        shown = next((worst for worst in found.worst if worst.path == query.path), None)
+        assert shown is None or shown.answers[0].path == f"/{ranked[0]}"
+
+
+def test_map_at_r_and_r_precision_are_those_of_metric_learning(
+    task: RetrievalTask, scored: RankingScores, vectors: np.ndarray
+):
+    """Musgrave et al. 2020: sum of P(i) over i <= R where the i-th is right, by R; and the share of the first R."""
+    labels = np.array(task.labels)
+    for at, query in enumerate(task.queries):
+        ranked = np.array([position for position in order_of(vectors, query.position) if position != query.position])
+        n_same = int((labels == query.label).sum()) - 1
+        is_same = labels[ranked[:n_same]] == query.label
+        precision_at_i = np.cumsum(is_same) / np.arange(1, n_same + 1)
+        assert scored.per_query["map_at_r"][at] == pytest.approx((precision_at_i * is_same).sum() / n_same, abs=1e-9)
+        assert scored.per_query["r_precision"][at] == pytest.approx(is_same.mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["pca8", "pca8+dba3", "aqe3", "k-reciprocal5"])
+def test_a_counted_query_is_an_image_like_any_other_to_re_ranking(vectors: np.ndarray, method: str):
+    """The ranking is that of a search by the same picture in a collection that has it."""
+    task = labelled(vectors, protocol="counted")
+    ranker = Ranker(plain(vectors), RerankMethod.parse(method))
+    orders = []
+    score(task, ranker, queries_of(task, vectors), on_block=lambda block: orders.extend(block.order))
+    for at in (0, 50, 120):
+        searched = ranker.search(vectors[task.queries[at].position], 10)
+        assert orders[at][:10].tolist() == searched.tolist()

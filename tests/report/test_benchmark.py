@@ -78,7 +78,7 @@ def test_the_markdown_links_plots_that_are_there(report: BenchmarkReport):
 def test_names_break_no_table_and_are_no_markup_in_markdown(awkward: BenchmarkResult, plots: tuple[Plot, ...]):
     text = render_markdown(build_view(awkward, len(PALETTE)), plots)
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(tables) == 5
+    assert len(tables) == 6
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     outside = re.sub(r"\\.", "", text.replace("    simsearch benchmark '<i>a'", ""))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simsearch.evaluation.results import BenchmarkResult
+from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow, Score
 from simsearch.report.benchmark.findings import (
     describe_classes,
     describe_standing,
@@ -70,7 +70,47 @@ def test_a_test_that_was_not_made_is_no_verdict():
 def test_a_much_faster_row_is_offered_with_its_price():
     rows = [row("alpha", 0.7, speed=40), row("beta", 0.6, p_value=0.001, speed=200), row("beta x", 0.65, speed=190)]
     said = _said(benchmark(*rows))
-    assert "beta x indexes 4.8 x as many images per second (190 against 40.0) and loses 0.050 mAP." in said
+    assert (
+        "The next row on the frontier of quality and speed is beta x: it indexes 4.8 x as many images per second "
+        "(190 against 40.0) and loses 0.050 mAP."
+    ) in said
+
+
+def test_the_next_row_of_the_frontier_is_offered_not_the_fastest():
+    rows = [
+        row("best", 0.7, speed=40), row("noise", 0.69, p_value=0.01, speed=41),
+        row("next", 0.65, p_value=0.01, speed=90),
+        row("beaten", 0.6, p_value=0.01, speed=80), row("fastest", 0.3, p_value=0.01, speed=900),
+    ]  # fmt: skip
+    said = _said(benchmark(*rows))
+    assert "frontier of quality and speed is next: it indexes 2.2 x" in said
+    assert "fastest" not in said.replace("is significantly worse", "")
+
+
+def _with_first(made: BenchmarkRow, first: np.ndarray) -> BenchmarkRow:
+    mean = float(first.mean())
+    return replace(
+        made, scores={**made.scores, "p_at_1": Score(mean, mean, mean)}, per_query={**made.per_query, "p_at_1": first}
+    )
+
+
+def test_another_row_that_wins_the_first_answer_is_named():
+    first, other = np.repeat([1.0, 0.0], [800, 200]), np.repeat([1.0, 0.0], [900, 100])
+    rows = [_with_first(row("deep", 0.7), first), _with_first(row("histogram", 0.5, p_value=0.001), other)]
+    assert (
+        "If only the first result counts, histogram wins: relevant for 90 % of the queries against 80 % (p < 0.001). "
+        "--metric P@1 ranks by it."
+    ) in _said(benchmark(*rows))
+    by_first = benchmark(*rows, main_metric="p_at_1")
+    assert by_first.best.name == "histogram"
+    assert "first result" not in _said(by_first)
+
+
+def test_a_first_answer_that_is_hardly_better_is_not_significant():
+    first, other = np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, 0.0])
+    rows = [_with_first(row("deep", 0.7), first), _with_first(row("plain", 0.5, p_value=0.001), other)]
+    assert "(p = 1.00; the difference is not significant)" in _said(benchmark(*rows))
+    assert "first result counts" not in _said(benchmark(*rows[::-1][1:], rows[0]))
 
 
 def test_a_faster_row_that_is_tied_has_no_price():
@@ -81,7 +121,7 @@ def test_a_faster_row_that_is_tied_has_no_price():
 
 def test_the_best_row_may_be_the_fastest_too():
     said = _said(benchmark(row("alpha", 0.7, speed=200), row("beta", 0.6, p_value=0.001, speed=40)))
-    assert "It is also the fastest to index: 200 images/s." in said
+    assert "No row indexes faster: it reaches 200 images/s." in said
 
 
 def test_a_speed_that_was_not_measured_is_not_spoken_of():

@@ -5,30 +5,43 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
+from simsearch.evaluation.comparison import compare_with_best
+from simsearch.evaluation.metric_names import DEFAULT_METRIC
+from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
 from simsearch.report.format import format_metric, format_number, format_p_value, format_score, format_share
 from simsearch.text import clean_text, join_names
 
-TEST_DESCRIPTION = (
-    f"Tied: not significantly different from the best in {format_metric(MAIN_METRIC)} "
-    f"(paired randomisation test over the queries, Holm-corrected, p ≥ {SIGNIFICANCE_LEVEL})."
-)
-
+_PROTOCOLS = {
+    "self-excluded": "the query itself is removed from its own ranking (leave-one-out)",
+    "counted": "the query itself stays in its ranking and counts as relevant, as in GPR1200; "
+    "it is nearly always the first result, so P@1, hit@k and MRR say nothing",
+    "skip-first": "the first result of every query is dropped, whatever it is, as in the hit rates of MIEB",
+    "ukbench": "every four files are one object; the query itself is removed from its ranking, and N-S counts it",
+}
 _MIN_SPEED_GAIN = 1.2
-_MIN_SPEED_SHARE = 0.9
+_FIRST_ANSWER = "p_at_1"
+_SAME_AS_FIRST_ANSWER = (_FIRST_ANSWER, "hit_at_1")
 _NO_RERANK = ("", "none")
 _MAX_CLASSES = 24
 
 
+def describe_test(benchmark: BenchmarkResult) -> str:
+    """Describe how rows are compared, in a sentence."""
+    return (
+        f"Tied: not significantly different from the best in {format_metric(benchmark.main_metric)} "
+        f"(paired randomisation test over the queries, Holm-corrected, p ≥ {SIGNIFICANCE_LEVEL})."
+    )
+
+
+def describe_protocol(protocol: str) -> str:
+    """Describe in a sentence how a protocol treats the query itself; empty for an unknown one."""
+    return _PROTOCOLS.get(protocol, "")
+
+
 def rank_rows(benchmark: BenchmarkResult) -> tuple[BenchmarkRow, ...]:
     """Sort the rows by the main metric, the best first; equal rows stay in the requested order."""
-    return tuple(sorted(benchmark.rows, key=lambda row: -read_main_score(row)))
-
-
-def read_main_score(row: BenchmarkRow) -> float:
-    """Read the mean of the main metric, by which rows are ranked."""
-    return row.scores[MAIN_METRIC].mean
+    return tuple(sorted(benchmark.rows, key=lambda row: -row.scores[benchmark.main_metric].mean))
 
 
 def describe_standing(row: BenchmarkRow, best: BenchmarkRow) -> str:
@@ -56,11 +69,11 @@ def group_series(benchmark: BenchmarkResult) -> tuple[tuple[str, tuple[Benchmark
     return tuple((name, tuple(rows)) for name, rows in groups.items())
 
 
-def find_pareto_front(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
+def find_pareto_front(rows: Sequence[BenchmarkRow], metric: str = DEFAULT_METRIC) -> list[BenchmarkRow]:
     """Find the rows that no other row beats in both quality and speed, the slowest first."""
     front: list[BenchmarkRow] = []
-    for row in sorted(rows, key=lambda row: (-row.cost.images_per_second, -read_main_score(row))):
-        if not front or read_main_score(row) > read_main_score(front[-1]):
+    for row in sorted(rows, key=lambda row: (-row.cost.images_per_second, -row.scores[metric].mean)):
+        if not front or row.scores[metric].mean > front[-1].scores[metric].mean:
             front.append(row)
     return front[::-1]
 
@@ -96,6 +109,7 @@ def summarize_benchmark(benchmark: BenchmarkResult) -> tuple[str, ...]:
     sentences = [
         _describe_best(benchmark, best),
         *_describe_ties(benchmark, best),
+        *_describe_first_answer(benchmark, best),
         *_describe_rerank_gain(benchmark, best),
         *_describe_speed(benchmark, best),
     ]
@@ -103,11 +117,13 @@ def summarize_benchmark(benchmark: BenchmarkResult) -> tuple[str, ...]:
 
 
 def _describe_best(benchmark: BenchmarkResult, best: BenchmarkRow) -> str:
-    score = best.scores[MAIN_METRIC]
+    score = best.scores[benchmark.main_metric]
     interval = f"95 % interval {format_score(score.low)} to {format_score(score.high)}"
-    value = f"{format_metric(MAIN_METRIC)} {format_score(score.mean)} ({interval})"
-    first = best.scores.get("p_at_1")
-    tail = f"; the first result is relevant for {format_share(first.mean)} of the queries" if first else ""
+    value = f"{format_metric(benchmark.main_metric)} {format_score(score.mean)} ({interval})"
+    first = best.scores.get(_FIRST_ANSWER)
+    is_told = benchmark.dataset.protocol == "counted" or benchmark.main_metric in _SAME_AS_FIRST_ANSWER
+    share = "" if first is None or is_told else format_share(first.mean)
+    tail = share and f"; the first result is relevant for {share} of the queries"
     others = [row for row in benchmark.rows if row is not best]
     if not others:
         return f"{best.name} reaches {value} on your images{tail}."
@@ -116,12 +132,28 @@ def _describe_best(benchmark: BenchmarkResult, best: BenchmarkRow) -> str:
     return f"{best.name} retrieves best on your images: {value}{tail}."
 
 
+def _describe_first_answer(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
+    """Name the row whose first result is right more often than that of the best row, if there is one."""
+    if _FIRST_ANSWER not in benchmark.metrics or benchmark.dataset.protocol == "counted":
+        return []
+    winner = max(rank_rows(benchmark), key=lambda row: row.scores[_FIRST_ANSWER].mean)
+    value, own = winner.scores[_FIRST_ANSWER].mean, best.scores[_FIRST_ANSWER].mean
+    if not value > own:
+        return []
+    p_value = compare_with_best(winner, best, _FIRST_ANSWER, benchmark.seed)
+    verdict = "" if p_value < SIGNIFICANCE_LEVEL else "; the difference is not significant"
+    return [
+        f"If only the first result counts, {winner.name} wins: relevant for {format_share(value)} of the queries "
+        f"against {format_share(own)} ({format_p_value(p_value)}{verdict}). --metric P@1 ranks by it."
+    ]
+
+
 def _describe_ties(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
     """Report the paired tests of the other rows against the best one."""
     others = [row for row in rank_rows(benchmark) if row is not best]
     if not others or any(row.p_value is None for row in others):
         return []
-    tied = [f"{row.name} ({format_score(read_main_score(row))})" for row in others if row.is_tied]
+    tied = [f"{row.name} ({format_score(row.scores[benchmark.main_metric].mean)})" for row in others if row.is_tied]
     if not tied:
         return [f"{'The other row is' if len(others) == 1 else 'All other rows are'} significantly worse."]
     if len(tied) == len(others) > 1:
@@ -130,23 +162,25 @@ def _describe_ties(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
 
 
 def _describe_speed(benchmark: BenchmarkResult, best: BenchmarkRow) -> list[str]:
-    """Compare the best row with the fastest one; of about equally fast rows, with the one that retrieves best."""
-    timed = [row for row in rank_rows(benchmark) if has_speed(row)]
+    """Name the next row on the frontier of quality and speed: the best of the rows that index much faster."""
+    timed = [row for row in benchmark.rows if has_speed(row)]
     if not has_speed(best) or len(timed) < 2:
         return []
     most = max(row.cost.images_per_second for row in timed)
     own = best.cost.images_per_second
     if own == most:
-        return [f"It is also the fastest to index: {format_number(own)} images/s."]
-    if own * _MIN_SPEED_GAIN > most:
+        return [f"No row indexes faster: it reaches {format_number(own)} images/s."]
+    front = find_pareto_front(timed, benchmark.main_metric)
+    faster = [row for row in front if row.cost.images_per_second >= _MIN_SPEED_GAIN * own]
+    if not faster:
         return [f"No row indexes much faster: it reaches {format_number(own)} images/s."]
-    fast = next(row for row in timed if row.cost.images_per_second >= _MIN_SPEED_SHARE * most)
-    speed = fast.cost.images_per_second
-    lost = f"{format_score(read_main_score(best) - read_main_score(fast))} {format_metric(MAIN_METRIC)}"
-    price = "with no significant difference in quality" if fast.is_tied else f"and loses {lost}"
+    following, speed = faster[0], faster[0].cost.images_per_second
+    value = following.scores[benchmark.main_metric].mean
+    lost = f"{format_score(best.scores[benchmark.main_metric].mean - value)} {format_metric(benchmark.main_metric)}"
+    price = "with no significant difference in quality" if following.is_tied else f"and loses {lost}"
     return [
-        f"{fast.name} indexes {speed / own:.1f} x as many images per second "
-        f"({format_number(speed)} against {format_number(own)}) {price}."
+        f"The next row on the frontier of quality and speed is {following.name}: it indexes {speed / own:.1f} x as "
+        f"many images per second ({format_number(speed)} against {format_number(own)}) {price}."
     ]
 
 
@@ -161,7 +195,8 @@ def _describe_rerank_gain(benchmark: BenchmarkResult, best: BenchmarkRow) -> lis
         return []
     for row in benchmark.rows:
         if row.rerank in _NO_RERANK and _make_configuration_key(row) == _make_configuration_key(best):
-            plain, gain = read_main_score(row), read_main_score(best) - read_main_score(row)
+            plain = row.scores[benchmark.main_metric].mean
+            gain = best.scores[benchmark.main_metric].mean - plain
             return [
                 f"Re-ranking ({best.rerank}) adds {format_score(gain)}: "
                 f"{row.name} without it reaches {format_score(plain)}."

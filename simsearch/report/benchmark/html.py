@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simsearch.evaluation.results import MAIN_METRIC, BenchmarkRow, WorstQuery
+from simsearch.evaluation.results import BenchmarkRow, WorstQuery
 from simsearch.images.thumbnails import make_thumbnail
-from simsearch.report.benchmark.findings import TEST_DESCRIPTION
+from simsearch.report.benchmark.findings import describe_test
 from simsearch.report.benchmark.inline_svg import inline_svg
 from simsearch.report.benchmark.plots import Plot
 from simsearch.report.benchmark.view import COST_COLUMNS, BenchmarkView
@@ -51,8 +51,8 @@ def render_benchmark(view: BenchmarkView, plots: Sequence[Plot]) -> str:
     return render_page(
         "benchmark.html.j2",
         view=view,
-        main_metric=MAIN_METRIC,
-        test=TEST_DESCRIPTION,
+        main_metric=view.benchmark.main_metric,
+        test=describe_test(view.benchmark),
         costs=COST_COLUMNS,
         plots={plot.name: inline_svg(plot) for plot in plots},
         failures=gallery.list_worst(view.best, _MAX_FAILURES),

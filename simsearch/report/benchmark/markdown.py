@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simsearch.evaluation.results import MAIN_METRIC
-from simsearch.report.benchmark.findings import TEST_DESCRIPTION
+from simsearch.report.benchmark.findings import describe_test
 from simsearch.report.benchmark.plots import Plot
 from simsearch.report.benchmark.view import COST_COLUMNS, BenchmarkView
 from simsearch.report.html import render_markdown_page
@@ -19,8 +18,8 @@ def render_markdown(view: BenchmarkView, plots: Sequence[Plot]) -> str:
     return render_markdown_page(
         "benchmark.md.j2",
         view=view,
-        main_metric=MAIN_METRIC,
-        test=TEST_DESCRIPTION,
+        main_metric=view.benchmark.main_metric,
+        test=describe_test(view.benchmark),
         costs=COST_COLUMNS,
         plots=plots,
         failures=view.best.worst[:_MAX_FAILURES],

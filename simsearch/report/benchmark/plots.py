@@ -21,13 +21,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
+from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.report.benchmark.findings import (
     find_pareto_front,
     group_series,
     has_speed,
     rank_rows,
-    read_main_score,
     select_extreme_classes,
 )
 from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
@@ -95,7 +94,7 @@ def _find_font_families() -> list[str]:
 
 
 def _draw_figures(benchmark: BenchmarkResult) -> Iterator[tuple[str, str, Figure]]:
-    label = format_metric(MAIN_METRIC)
+    label = format_metric(benchmark.main_metric)
     if any(has_speed(row) for row in benchmark.rows):
         yield "quality_speed", f"{label} against images indexed per second", _draw_quality_speed(benchmark)
     yield "precision_recall", "Precision against recall", _draw_precision_recall(benchmark)
@@ -151,7 +150,7 @@ def _draw_quality_speed(benchmark: BenchmarkResult) -> Figure:
     """Quality against speed, with names beside up to 8 points where they fit, else in a legend below."""
     rows = [row for row in rank_rows(benchmark) if has_speed(row)]
     figure, axes, points = _scatter_rows(benchmark, rows)
-    if len(rows) <= _MAX_DIRECT_LABELS and _label_points(figure, axes, rows):
+    if len(rows) <= _MAX_DIRECT_LABELS and _label_points(figure, axes, rows, benchmark.main_metric):
         return figure
     listed = rows if len(rows) <= _MAX_LEGEND_ROWS else _select_legend_rows(benchmark, rows)
     n_lines = math.ceil(len(listed) / _LEGEND_COLUMNS)
@@ -168,28 +167,34 @@ def _scatter_rows(
 ) -> tuple[Figure, Axes, dict[str, PathCollection]]:
     """Draw a point for each row and the Pareto front; the points by the rows' names. A legend makes it taller."""
     figure, axes = _make_figure(7.4, 4.6 + legend_in)
-    front = [_locate_row(row) for row in find_pareto_front(rows)]
+    front = [_locate_row(row, benchmark.main_metric) for row in find_pareto_front(rows, benchmark.main_metric)]
     axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     points = {}
     for number, (_, members) in enumerate(group_series(benchmark)):
         for at, row in enumerate(member for member in members if has_speed(member)):
-            points[row.name] = axes.scatter(*_locate_row(row), s=56, **_choose_marker_style(number, at))
+            points[row.name] = axes.scatter(
+                *_locate_row(row, benchmark.main_metric), s=56, **_choose_marker_style(number, at)
+            )
     axes.set_xscale("log")
-    _set_limits(axes, [_locate_row(row) for row in rows])
+    _set_limits(axes, [_locate_row(row, benchmark.main_metric) for row in rows])
     _set_titles(
-        axes, "images/s, from files to stored vectors", f"{format_metric(MAIN_METRIC)} (up and to the right is better)"
+        axes,
+        "images/s, from files to stored vectors",
+        f"{format_metric(benchmark.main_metric)} (up and to the right is better)",
     )
     return figure, axes, points
 
 
 def _select_legend_rows(benchmark: BenchmarkResult, rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
     """The rows of the Pareto front and the best row of each series, the best first, as many as a legend holds."""
-    kept = {row.name for row in find_pareto_front(rows)} | {members[0].name for _, members in group_series(benchmark)}
+    kept = {row.name for row in find_pareto_front(rows, benchmark.main_metric)} | {
+        members[0].name for _, members in group_series(benchmark)
+    }
     return [row for row in rows if row.name in kept][:_MAX_LEGEND_ROWS]
 
 
-def _locate_row(row: BenchmarkRow) -> Point:
-    return row.cost.images_per_second, read_main_score(row)
+def _locate_row(row: BenchmarkRow, metric: str) -> Point:
+    return row.cost.images_per_second, row.scores[metric].mean
 
 
 def _set_limits(axes: Axes, points: Sequence[Point]) -> None:
@@ -208,16 +213,18 @@ def _set_limits(axes: Axes, points: Sequence[Point]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label_points(figure: Figure, axes: Axes, rows: Sequence[BenchmarkRow]) -> bool:
+def _label_points(figure: Figure, axes: Axes, rows: Sequence[BenchmarkRow], metric: str) -> bool:
     """Write each name right or left of its point, the best one bold; False where a name would cover something."""
     figure.draw_without_rendering()  # fixes the layout that the sizes depend on
     frame = axes.get_window_extent().padded(4 * figure.dpi / 72)
     radius = 5 * figure.dpi / 72
-    points = [axes.transData.transform(_locate_row(row)) for row in rows]
+    points = [axes.transData.transform(_locate_row(row, metric)) for row in rows]
     taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in points]
     for number, row in enumerate(rows):
         style: dict[str, Any] = {"fontweight": "normal" if number else "bold", "fontsize": 9, "va": "center"}
-        text = axes.annotate(_format_row_name(row), _locate_row(row), (0, 0), textcoords="offset points", **style)
+        text = axes.annotate(
+            _format_row_name(row), _locate_row(row, metric), (0, 0), textcoords="offset points", **style
+        )
         text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1})
         for offset, side in ((9, "left"), (-9, "right")):
             text.set(position=(offset, 0), horizontalalignment=side)
@@ -289,7 +296,7 @@ def _draw_per_class(benchmark: BenchmarkResult) -> Figure:
     axes.set_xlim(0, max(1.0, *values))
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=RULE, linewidth=0.8)
-    axes.set_xlabel(f"{format_metric(MAIN_METRIC)} by class of the query")
+    axes.set_xlabel(f"{format_metric(benchmark.main_metric)} by class of the query")
     style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": 2}
     figure.legend(handles, [_format_row_name(row) for row in rows], loc="outside upper left", **style)
     return figure

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow
+from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
 from simsearch.report.benchmark.findings import find_best_values, rank_rows
 from simsearch.report.format import format_metric, format_number, format_p_value, format_score
 from simsearch.text import clean_text, format_size
 
-_METRICS = ("ns", "p_at_1", "p_at_10")
+_METRICS = ("ns", "map", "p_at_1", "p_at_10")
 """The metrics shown beside the main one, where they were measured; the report has all."""
 
 _OPTIONAL_COLUMNS = ("95 %\ninterval", "memory\n/image", "d")
@@ -101,10 +101,10 @@ def _build_columns(benchmark: BenchmarkResult) -> dict[str, list[Text]]:
         means = [row.scores[metric].mean for row in rows]
         return [Text(format_score(mean), _choose_style(is_compared and mean == best.get(metric))) for mean in means]
 
-    scores = [row.scores[MAIN_METRIC] for row in rows]
-    metrics = [metric for metric in _METRICS if metric in benchmark.metrics]
+    scores = [row.scores[benchmark.main_metric] for row in rows]
+    shown = [metric for metric in _METRICS if metric in benchmark.metrics and metric != benchmark.main_metric]
     return {
-        format_metric(MAIN_METRIC): [
+        format_metric(benchmark.main_metric): [
             Text(
                 f"{format_score(score.mean)} {_TIED if row.is_tied else ' '}",
                 _choose_style(is_compared and row is rows[0]),
@@ -115,7 +115,7 @@ def _build_columns(benchmark: BenchmarkResult) -> dict[str, list[Text]]:
             Text(f"{format_score(score.low)}-{format_score(score.high)}", "dim") for score in scores
         ],
         "p": [Text(_format_p_value(row)) for row in rows],
-        **{format_metric(metric): format_values(metric) for metric in metrics},
+        **{format_metric(metric): format_values(metric) for metric in shown},
         "d": [Text(f"{row.width:,}") for row in rows],
         "images\n/s": [Text(format_number(row.cost.images_per_second)) for row in rows],
         "query\nms": [Text(format_number(row.cost.query_ms_p50)) for row in rows],
@@ -134,7 +134,7 @@ def _format_p_value(row: BenchmarkRow) -> str:
 def _build_caption(benchmark: BenchmarkResult) -> Text | None:
     if len(benchmark.rows) == 1:
         return None
-    label = format_metric(MAIN_METRIC)
+    label = format_metric(benchmark.main_metric)
     meaning = f"tied, not significantly different from the best in {label} (p >= {SIGNIFICANCE_LEVEL})"
     return Text(
         f"bold: best; {_TIED}: {meaning}. p: paired randomisation test over {benchmark.dataset.n_queries:,} queries, "

@@ -6,20 +6,34 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simsearch.evaluation.results import MAIN_METRIC, BenchmarkResult, BenchmarkRow, DatasetSummary, Score
+from simsearch.evaluation.metric_names import STANDARD_METRICS
+from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow, DatasetSummary, Score
 from simsearch.report.benchmark.findings import (
     describe_classes,
+    describe_protocol,
     describe_standing,
     find_best_values,
     group_series,
     rank_rows,
-    read_main_score,
     select_extreme_classes,
     summarize_benchmark,
 )
 from simsearch.report.benchmark.robustness import ImageChange, RobustnessGrid, build_robustness_grid, name_models
-from simsearch.report.format import format_number, format_parameter_count, format_score
+from simsearch.report.format import describe_metric, format_metric, format_number, format_parameter_count, format_score
 from simsearch.text import format_size
+
+_TABLE_METRICS = (
+    "p_at_1",
+    "p_at_10",
+    "recall_at_10",
+    "hit_at_10",
+    "map",
+    "map_at_r",
+    "mrr",
+    "ndcg_at_10",
+    "r_precision",
+)
+"""The standard metrics that the first table shows; the others are in the table of all metrics."""
 
 _HEAT_MAX_LOW = 0.9
 """The color scale of robustness begins here or lower."""
@@ -57,11 +71,12 @@ class RankedRow:
 
     @property
     def configuration(self) -> str:
-        """The backbone, precision, layer, pooling, views and model of the row in one line."""
+        """The backbone, precision, layer, pooling, views, model, pre-processing and protocol of the row in one line."""
         row = self.row
         layer = f"layer {row.layer}" if row.layer else "last layer"
         views = f", {row.augment} augmented views" if row.augment else ""
-        return f"{row.backbone}, {row.precision}, {layer}, pooling {row.pooling}{views}; model {row.model}"
+        end = "".join(f"; {text}" for text in (row.preprocessing, row.protocol and f"protocol {row.protocol}") if text)
+        return f"{row.backbone}, {row.precision}, {layer}, pooling {row.pooling}{views}; model {row.model}{end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +122,22 @@ class BenchmarkView:
 
     @property
     def other_metrics(self) -> tuple[str, ...]:
-        """The metrics after the main one."""
-        return tuple(metric for metric in self.benchmark.metrics if metric != MAIN_METRIC)
+        """The metrics that tables show after the main one."""
+        return _select_metrics(self.benchmark)
+
+    @property
+    def protocol_meaning(self) -> str:
+        """How the query itself is treated, in a sentence."""
+        return describe_protocol(self.benchmark.dataset.protocol)
+
+    @property
+    def definitions(self) -> tuple[tuple[str, str], ...]:
+        """The metrics and their meanings; metrics of one meaning, at several cutoffs, are together."""
+        labels: dict[str, list[str]] = {}
+        for metric in self.benchmark.metrics:
+            if meaning := describe_metric(metric):
+                labels.setdefault(meaning, []).append(format_metric(metric))
+        return tuple((", ".join(names), meaning) for meaning, names in labels.items())
 
     @property
     def open_set_names(self) -> dict[str, str]:
@@ -159,19 +188,19 @@ def build_view(benchmark: BenchmarkResult, n_colors: int) -> BenchmarkView:
 def _build_rows(benchmark: BenchmarkResult, n_colors: int) -> tuple[RankedRow, ...]:
     best = benchmark.best
     series = {row.name: number for number, (_, members) in enumerate(group_series(benchmark)) for row in members}
-    intervals = [row.scores[MAIN_METRIC] for row in benchmark.rows]
+    intervals = [row.scores[benchmark.main_metric] for row in benchmark.rows]
     low, high = min(score.low for score in intervals), max(score.high for score in intervals)
     percent = 100 / ((high - low) or 1)
     rows = []
     for row in rank_rows(benchmark):
-        score = row.scores[MAIN_METRIC]
+        score = row.scores[benchmark.main_metric]
         rows.append(
             RankedRow(
                 row=row,
                 series=min(series[row.name], n_colors),
                 standing=describe_standing(row, best),
                 is_best=row is best,
-                difference=score.mean - read_main_score(best),
+                difference=score.mean - best.scores[benchmark.main_metric].mean,
                 score=score,
                 start=(score.low - low) * percent,
                 middle=(score.mean - low) * percent,
@@ -187,12 +216,17 @@ def _build_score_cells(benchmark: BenchmarkResult, row: BenchmarkRow) -> tuple[T
     """The metrics after the main one; the hint of a cell is its interval."""
     best = find_best_values(benchmark)
     cells = []
-    for metric in benchmark.metrics:
-        if metric != MAIN_METRIC:
-            score = row.scores[metric]
-            interval = f"{format_score(score.low)} to {format_score(score.high)}"
-            cells.append(_build_cell(format_score(score.mean), score.mean, best.get(metric), interval))
+    for metric in _select_metrics(benchmark):
+        score = row.scores[metric]
+        interval = f"{format_score(score.low)} to {format_score(score.high)}"
+        cells.append(_build_cell(format_score(score.mean), score.mean, best.get(metric), interval))
     return tuple(cells)
+
+
+def _select_metrics(benchmark: BenchmarkResult) -> tuple[str, ...]:
+    """Select the metrics of the tables beside the main one: the usual ones, and all that were asked for."""
+    shown = [metric for metric in benchmark.metrics if metric in _TABLE_METRICS or metric not in STANDARD_METRICS]
+    return tuple(metric for metric in shown if metric != benchmark.main_metric)
 
 
 def _build_cost_cell(benchmark: BenchmarkResult, row: BenchmarkRow, column: CostColumn) -> TableCell:
