@@ -100,7 +100,7 @@ def test_the_exported_builtin_is_a_model_file_like_any_other(tmp_path: Path, mod
 
 
 def test_the_histogram_is_no_network():
-    with pytest.raises(ModelError, match="histogram is not a network"):
+    with pytest.raises(ModelError, match="histogram is not a single network"):
         read_operations(resolve_model(ModelChoice(backbone="histogram")), LoadOptions())
 
 
