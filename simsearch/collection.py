@@ -7,6 +7,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
 
@@ -30,7 +31,7 @@ from simsearch.index.backends import open_index_backend
 from simsearch.index.kinds import IndexKindChoice
 from simsearch.index.milvus.config import StoreChoice
 from simsearch.index.protocol import IndexBackend
-from simsearch.maintenance import CollectionInfo, PruneReport, Verification
+from simsearch.maintenance import CollectionInfo, CollectionSummary, PruneReport, Verification
 from simsearch.models.choice import ModelChoice
 from simsearch.models.embedder import Embedder
 from simsearch.models.text.encoder import TextEncoder
@@ -57,6 +58,7 @@ from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.database import read_again
 from simsearch.store.embedders import open_stored_model
 from simsearch.store.image_list import ImageList
+from simsearch.store.known_sources import find_other_source
 from simsearch.store.writer import CatalogWriter
 
 if TYPE_CHECKING:
@@ -290,18 +292,21 @@ class Collection:
         kind: IndexKindChoice | None = None,
         safe_links: bool = False,
         rehash: bool = False,
+        make_default: bool = False,
     ) -> IngestReport:
         """Bring the collection up to date with `sources`, and create it where it does not exist.
 
         An unchanged file costs one stat call, a moved or copied one a hash. After a kill at any moment the same call
-        continues where the run stopped. `choice` may be the name of a backbone; without a backbone in it the
-        collection's last model is used, in a new collection the default backbone. `augment` sets which augmented views
-        of every image are embedded beside the original; without it a model keeps the views that it has. A model that is
-        loaded is added to `embedders`, by fingerprint, for the next run. With `ray` the workers of a Ray cluster embed,
-        into the same catalog: the cluster at an address (`host:port`), `auto` (the cluster that this machine is part
-        of), or `local` (one started for this run). `store` sets where vectors are searched from now on, `kind` the kind
-        of index. With `safe_links` symbolic links that lead out of their source are skipped. `rehash` reads every file
-        again, for contents that were replaced without a change of size and modification time.
+        continues where the run stopped. `choice` may be the name of a backbone; without a model in it every model of
+        the collection is brought up to date, and a new collection gets the default backbone. The first model of a
+        collection is the default of its searches, unless a run with `make_default` or `set_default_model` changes it.
+        `augment` sets which augmented views of every image are embedded beside the original; without it a model keeps
+        the views that it has. A model that is loaded is added to `embedders`, by fingerprint, for the next run. With
+        `ray` the workers of a Ray cluster embed, into the same catalog: the cluster at an address (`host:port`), `auto`
+        (the cluster that this machine is part of), or `local` (one started for this run). `store` sets where vectors
+        are searched from now on, `kind` the kind of index. With `safe_links` symbolic links that lead out of their
+        source are skipped. `rehash` reads every file again, for contents that were replaced without a change of size
+        and modification time.
 
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
@@ -322,10 +327,12 @@ class Collection:
             kind=kind,
             safe_links=safe_links,
             rehash=rehash,
+            make_default=make_default,
         )
         self._close_indexes()
         catalog = self._find_catalog()
-        if (terms := find_fusion(catalog, options.choice)) is not None:
+        updates_all = options.choice.is_open and options.augment == ViewChoice()
+        if not updates_all and (terms := find_fusion(catalog, options.choice)) is not None:
             return ingest_fusion(self.folder, catalog, terms, options)
         return run_ingest(self.folder, catalog, options)
 
@@ -419,14 +426,16 @@ class Collection:
     @_run_alone
     def run_query(self, query: Query) -> Answer:
         """Run a `Query`. Raises what `search` raises."""
-        method = RerankMethod.parse(self.default_rerank if query.rerank is None else query.rerank)
+        stored = self._find_model(query.backbone)
+        method = RerankMethod.parse(self._read_default_rerank(stored) if query.rerank is None else query.rerank)
         if query.rerank is None and query.has_feedback:
             method = method.with_feedback()
-        stored = self._find_model(query.backbone)
         open_model = functools.partial(self._open_embedder, stored, query.weights)
         open_text = functools.partial(self._open_text_encoder, stored, query.weights)
         target = SearchTarget(self.catalog, stored, method, self._reranking, open_model, open_text, self._decode)
-        return run_query(query, target)
+        models = self.catalog.list_models()
+        answer = run_query(query, target)
+        return replace(answer, default_backbone=models[0].model.backbone, n_models=len(models))
 
     @_run_alone
     def calibrate(
@@ -501,8 +510,19 @@ class Collection:
     @property
     @_run_alone
     def default_rerank(self) -> str:
-        """The re-ranking method of searches that name none: `none`, or what `set_default_rerank` set."""
-        return self.catalog.read_setting(settings.RERANK) or str(RerankMethod())
+        """The re-ranking method of searches that name neither a method nor a backbone."""
+        return self._read_default_rerank(self._find_model(None))
+
+    @_run_alone
+    def find_default_rerank(self, backbone: str | None = None) -> str:
+        """The re-ranking method of searches with a backbone: `none`, or what `set_default_rerank` set.
+
+        Raises `ModelNotIndexed`.
+        """
+        return self._read_default_rerank(self._find_model(backbone))
+
+    def _read_default_rerank(self, stored: StoredModel) -> str:
+        return maintenance.read_default_rerank(self.catalog, stored)
 
     @_run_alone
     def answers_text(self) -> bool:
@@ -517,6 +537,21 @@ class Collection:
     def info(self) -> CollectionInfo:
         """Describe the collection: counts, models and their indexes, size on disk, last runs, skips."""
         return maintenance.describe(self.catalog, self._indexes)
+
+    @_run_alone
+    def summarize(self) -> CollectionSummary:
+        """Describe the collection in a few numbers; unlike `info` it opens no index."""
+        return maintenance.summarize(self.catalog)
+
+    @_run_alone
+    def find_other_source(self, source: str) -> str | None:
+        """The source that the collection was made of, where `source` was not indexed into it."""
+        return find_other_source(self.catalog, source)
+
+    @_run_alone
+    def list_backbones(self) -> list[str]:
+        """The backbones of its models, the default first."""
+        return [stored.model.backbone for stored in self.catalog.list_models()]
 
     @_run_alone
     def verify(self) -> Verification:
@@ -591,14 +626,22 @@ class Collection:
             return clear_columns(writer, [columns] if isinstance(columns, str) else list(columns))
 
     @_run_alone
-    def set_default_rerank(self, method: str) -> None:
-        """Set the re-ranking method of searches that name none; `none` clears it.
+    def set_default_rerank(self, method: str, backbone: str | None = None) -> None:
+        """Set the re-ranking method of searches with a backbone (None: the default one) that name no method.
 
-        Raises `UsageError`.
+        Raises `UsageError`, `ModelNotIndexed`.
         """
-        chosen = RerankMethod.parse(method)
+        chosen, stored = RerankMethod.parse(method), self._find_model(backbone)
         with self.write() as writer, writer.transaction():
-            writer.write_setting(settings.RERANK, None if chosen == RerankMethod() else str(chosen))
+            writer.write_setting(settings.build_rerank_name(stored.fingerprint), str(chosen))
+
+    @_run_alone
+    def set_default_model(self, backbone: str) -> StoredModel:
+        """Make a model the one of searches that name no backbone, and return it. Raises `ModelNotIndexed`."""
+        stored = self._find_model(backbone)
+        with self.write() as writer, writer.transaction():
+            writer.write_setting(settings.DEFAULT_MODEL, stored.fingerprint)
+        return stored
 
     # Views of the whole collection
 
@@ -714,7 +757,7 @@ class Collection:
 
     @_run_alone
     def model(self, backbone: str | None = None) -> StoredModel:
-        """The stored model of a backbone, or the last one that was indexed. Raises `ModelNotIndexed`."""
+        """The stored model of a backbone, or the default of the collection. Raises `ModelNotIndexed`."""
         return self._find_model(backbone)
 
     # The catalog, indexes and models, opened when they are first needed

@@ -43,6 +43,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from simsearch.extras import format_install_command
 from simsearch.python_terms import convert_to_python_terms
 
 
@@ -188,7 +189,7 @@ class MissingExtra(ModelError):
 
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
-        super().__init__(f"{what} needs an optional package", f"install it: pip install 'simsearch[{extra}]'")
+        super().__init__(f"{what} needs an optional package", f"install it: {format_install_command(extra)}")
 
 
 class ClusterError(SimsearchError):

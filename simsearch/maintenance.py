@@ -21,8 +21,9 @@ from simsearch.models.fusion import parse_fusion
 from simsearch.sources.addresses import canonicalize_address, canonicalize_path, is_below, is_remote
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
-from simsearch.store.catalog import Catalog, RunRecord, StoredModel
+from simsearch.store.catalog import Catalog, RunRecord, StoredModel, describe_missing_images
 from simsearch.store.derived_models import find_derived_models
+from simsearch.store.known_sources import read_sources
 from simsearch.store.own_files import delete_shards
 from simsearch.store.sqlite_errors import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
@@ -36,17 +37,29 @@ _READER_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model of a collection: the number of images and views with a vector, and a description of its index."""
+    """A model of a collection: the number of images and views with a vector, and a description of its index.
+
+    `n_missing` images with a file have no vector of the model. `rerank` ranks the results of searches that name no
+    method.
+    """
 
     stored: StoredModel
     n_images: int
     n_views: int
     index: IndexInfo
+    n_missing: int = 0
+    rerank: str = "none"
+    is_default: bool = False
 
     @property
     def backbone(self) -> str:
         """The name of the backbone."""
         return self.stored.model.backbone
+
+    @property
+    def missing_description(self) -> str:
+        """That images have no vector of the model; empty if all have one."""
+        return describe_missing_images(self.stored, self.n_missing) if self.n_missing else ""
 
     @property
     def is_former(self) -> bool:
@@ -60,7 +73,10 @@ class ModelInfo:
             "backbone": model.backbone,
             "model": self.stored.fingerprint,
             "width": self.stored.width,
+            "default": self.is_default,
             "images": self.n_images,
+            "images_missing": self.n_missing,
+            "rerank": self.rerank,
             "views": self.n_views,
             "augment": self.stored.augmentation.n_views,
             "precision": model.precision,
@@ -80,8 +96,8 @@ class CollectionInfo:
 
     `n_images` counts images with a file, `n_orphans` images without one. `n_dated` and `n_with_camera` count images
     whose date and camera are known. `columns` are the user's own, each with the number of images that have a value.
-    `models` are sorted by their last run, newest first; `runs` are the last five, newest first. `skips` are the files
-    that the last runs could not read.
+    `models` begin with the default; the others are sorted by their last run, newest first. `runs` are the last five,
+    newest first. `skips` are the files that the last runs could not read.
     """
 
     collection: str
@@ -114,6 +130,34 @@ class CollectionInfo:
             "models": [model.to_dict() for model in self.models],
             "runs": [run.to_dict() for run in self.runs],
             "skipped": [{"path": skip.path, "reason": skip.reason} for skip in self.skips],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSummary:
+    """One row of the list of collections, or the problem that keeps a collection from being opened.
+
+    `last_run` is a time in UTC, `YYYY-MM-DD HH:MM:SS`; `sources` are those that were indexed.
+    """
+
+    collection: str
+    n_images: int = 0
+    default_backbone: str = ""
+    size_bytes: int = 0
+    last_run: str | None = None
+    sources: tuple[str, ...] = ()
+    problem: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as `simsearch list --json` prints it."""
+        return {
+            "collection": self.collection,
+            "images": self.n_images,
+            "default_backbone": self.default_backbone or None,
+            "size_bytes": self.size_bytes,
+            "last_run": self.last_run,
+            "sources": list(self.sources),
+            "problem": self.problem or None,
         }
 
 
@@ -155,10 +199,13 @@ class PruneReport:
 
 def describe(catalog: Catalog, indexes: IndexBackend) -> CollectionInfo:
     """Describe the contents of a collection: counts, models and their indexes, size on disk, last runs, skips."""
-    models = (
-        ModelInfo(stored, catalog.count_images(stored.id), catalog.count_vectors(stored.id), indexes.describe(stored))
-        for stored in catalog.list_models()
-    )
+    models = tuple(
+        ModelInfo(
+            stored, catalog.count_images(stored.id), catalog.count_vectors(stored.id), indexes.describe(stored),
+            catalog.count_images_missing(stored), read_default_rerank(catalog, stored), number == 0,
+        )
+        for number, stored in enumerate(catalog.list_models())
+    )  # fmt: skip
     counts, metadata = catalog.count_contents(), catalog.count_metadata()
     return CollectionInfo(
         collection=str(catalog.folder),
@@ -169,12 +216,31 @@ def describe(catalog: Catalog, indexes: IndexBackend) -> CollectionInfo:
         n_dated=metadata["taken"],
         n_with_camera=metadata["camera"],
         columns=catalog.count_columns(),
-        rerank=catalog.read_setting(settings.RERANK) or "none",
+        rerank=models[0].rerank if models else "none",
         size_bytes=_measure_size_bytes(catalog.folder),
-        models=tuple(models),
+        models=models,
         runs=tuple(catalog.list_runs(_N_RUNS)),
         skips=tuple(catalog.list_skips()),
     )
+
+
+def summarize(catalog: Catalog) -> CollectionSummary:
+    """Describe a collection in a few numbers."""
+    models, runs = catalog.list_models(), catalog.list_runs(1)
+    return CollectionSummary(
+        collection=str(catalog.folder),
+        n_images=catalog.count_contents()["images"],
+        default_backbone=models[0].model.backbone if models else "",
+        size_bytes=_measure_size_bytes(catalog.folder),
+        last_run=runs[0].started_at if runs else None,
+        sources=tuple(read_sources(catalog)),
+    )
+
+
+def read_default_rerank(catalog: Catalog, stored: StoredModel) -> str:
+    """Read the re-ranking method of searches with a model that name none; `none` where none is set."""
+    own = catalog.read_setting(settings.build_rerank_name(stored.fingerprint))
+    return own or catalog.read_setting(settings.RERANK) or "none"
 
 
 def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
@@ -186,6 +252,8 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
             problems += _check_vectors(catalog, stored)
             problems += cache.find_damage(stored)
             notes += cache.find_problems(stored)
+            if n_missing := catalog.count_images_missing(stored):
+                notes.append(describe_missing_images(stored, n_missing))
     local = [path for path in catalog.iterate_paths() if not is_remote(path)]
     missing, unreachable = _find_missing_files(local)
     counts = catalog.count_contents()
@@ -284,7 +352,7 @@ def add_fused_models(catalog: Catalog, models: Sequence[StoredModel]) -> list[St
 
 
 def find_models(catalog: Catalog, backbone: str) -> list[StoredModel]:
-    """Find the models with a backbone name, fingerprint or model file, the last indexed first.
+    """Find the models with a backbone name, fingerprint or model file: the default first, then the last indexed.
 
     Raises `ModelNotIndexed` if there is none.
     """

@@ -75,3 +75,8 @@ def join_names(names: Sequence[str], most: int = 3) -> str:
     if len(names) > most + 1:
         names = [*names[:most], f"{len(names) - most} others"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Say a number of things, `1 image` or `1,200 images`; `plural` is the noun with an s where it is not given."""
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"

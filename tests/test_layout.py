@@ -14,7 +14,7 @@ import simsearch
 
 PACKAGE = Path(simsearch.__file__).parent
 LEVELS = [
-    {"python_terms"},
+    {"python_terms", "extras"},
     {"errors"},
     {"files", "text", "machine", "dataframes"},
     {"sources"},
@@ -54,6 +54,7 @@ OWNERS = {
     "botocore": {"sources/s3.py"},
     "aiohttp": {"sources/s3.py"},
     "faiss": {f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls")},
+    "rawpy": {"images/raw_photos.py"},
     "cv2": {"matching/opencv.py"},
     "matplotlib": {"report/benchmark/plots.py"},
     "jinja2": {"report/html.py"},

@@ -14,12 +14,14 @@ from simsearch.cli.benchmark import benchmark
 from simsearch.cli.calibrate import calibrate
 from simsearch.cli.clusters import clusters
 from simsearch.cli.compare import compare
+from simsearch.cli.default import default
 from simsearch.cli.duplicates import duplicates
 from simsearch.cli.export import export
 from simsearch.cli.features import features
 from simsearch.cli.import_ import import_
 from simsearch.cli.index import index
 from simsearch.cli.learn import learn
+from simsearch.cli.list_ import list_
 from simsearch.cli.maintenance import info, prune, rebuild, remove, verify
 from simsearch.cli.map import map_
 from simsearch.cli.optional_value import RayCommand
@@ -66,7 +68,7 @@ _PANELS = {
     "Explore": (map_, clusters, duplicates),
     "Measure": (benchmark, tune, calibrate, learn),
     "Look closer": (predict, features, compare, augment, study),
-    "Maintain": (info, verify, rebuild, remove, prune, upgrade, backbones),
+    "Maintain": (list_, info, default, verify, rebuild, remove, prune, upgrade, backbones),
     "Exchange": (export, import_, push),
 }
 

@@ -28,12 +28,14 @@ from simsearch.cli.options import (
     SafeLinksOption,
     SeedOption,
     StoreOption,
+    UserPlaceOption,
     WeightsOption,
     check_sources_are_narrow,
-    derive_collection_folder,
+    choose_new_collection,
     to_pixels,
 )
 from simsearch.cli.output import ProgressBar, print_json, print_line, print_message, print_notes, print_skips
+from simsearch.text import count
 
 if TYPE_CHECKING:
     from simsearch.ingest.run import IngestReport
@@ -84,12 +86,20 @@ def index(
         bool,
         typer.Option("--rehash", help="Read every file again, also where size and modification time are unchanged."),
     ] = False,
+    user: UserPlaceOption = False,
+    make_default: Annotated[
+        bool,
+        typer.Option(
+            "--make-default", help="Make this backbone the default of queries; otherwise the first one stays."
+        ),
+    ] = False,
     yes: BroadSourceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index images. Run it again to update the collection: unchanged files are not read again.
 
-    An interrupted run resumes when the same command is run again.
+    All backbones of the collection are brought up to date, unless --backbone names one. An interrupted run resumes
+    when the same command is run again.
 
     Example:  simsearch index ~/photos --backbone resnet50
 
@@ -114,13 +124,14 @@ def index(
     )  # fmt: skip
     views = ViewChoice(augment, seed, None if ranges is None else parse_ranges(ranges))
     store_choice, kind_choice = StoreChoice.from_options(store, milvus_uri), IndexKindChoice.from_options(kind, recall)
-    folder = into or derive_collection_folder(sources[0])
+    folder = choose_new_collection(into, sources, user=user)
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     try:
         with Collection.open(folder, create=True) as collection, ProgressBar() as bar:
             report = collection.ingest(
                 sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
                 ray=ray, store=store_choice, kind=kind_choice, safe_links=safe_links, rehash=rehash,
+                make_default=make_default,
             )  # fmt: skip
     except KeyboardInterrupt:
         print_message(f"simsearch: stopped; {folder} keeps what was indexed, and the same command resumes")
@@ -135,7 +146,7 @@ def index(
 def _print_report(report: IngestReport) -> None:
     name = report.backbone if report.precision == "f32" else f"{report.backbone} {report.precision}"
     if report.n_views > report.n_images:
-        name += f", {report.n_views:,} views"
+        name += f", {count(report.n_views, 'view')}"
     parts = [f"{report.n_embedded:,} embedded", f"{report.n_reused:,} unchanged or moved"]
     if report.n_gone:
         parts.append(f"{report.n_gone:,} gone")
@@ -143,7 +154,7 @@ def _print_report(report: IngestReport) -> None:
         parts.append(f"{len(report.skips):,} skipped")
     rate = f", {report.n_embedded / report.elapsed_s:.0f} images/s" if report.n_embedded else ""
     print_line(
-        f"{report.collection}: {report.n_images:,} images in {report.n_files:,} files, {name} "
+        f"{report.collection}: {count(report.n_images, 'image')} in {count(report.n_files, 'file')}, {name} "
         f"({', '.join(parts)}; {report.elapsed_s:.1f} s{rate})"
     )
     if report.agreement is not None:
@@ -151,4 +162,8 @@ def _print_report(report: IngestReport) -> None:
             f"  {report.agreement.precision} against f32: mean cosine {report.agreement.cosine:.4f}, "
             f"{report.agreement.top_10:.0%} of the ten nearest images in common"
         )
+    for other in report.others:
+        print_line(f"  {other.backbone}: {count(other.n_images, 'image')}, {other.n_embedded:,} embedded")
+    if report.default and report.default != report.backbone:
+        print_line(f"  queries use {report.default}; `simsearch default {report.backbone}` changes it")
     print_skips(report.skips, full_list=f"simsearch info --in {report.collection} --json")

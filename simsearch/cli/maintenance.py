@@ -36,10 +36,8 @@ def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
 def _print_contents(contents: CollectionInfo) -> None:
     size = format_size(contents.size_bytes)
     print_line(f"{contents.collection}: {contents.n_images:,} images in {contents.n_files:,} files, {size}")
-    for number, model in enumerate(contents.models):
-        _print_model(model, is_default=number == 0)
-    if contents.rerank != "none":
-        print_line(f"  results are ranked by {contents.rerank} unless a query says otherwise (--rerank none)")
+    for model in contents.models:
+        _print_model(model)
     if contents.n_dated or contents.n_with_camera:
         print_line(f"  {contents.n_dated:,} images have a date, {contents.n_with_camera:,} a camera")
     if contents.columns:
@@ -50,7 +48,7 @@ def _print_contents(contents: CollectionInfo) -> None:
         print_line(f"  skipped {format_path(skip.path)}: {skip.reason}")
 
 
-def _print_model(info: ModelInfo, *, is_default: bool) -> None:
+def _print_model(info: ModelInfo) -> None:
     model = info.stored.model
     side = f"{model.side_px} px" if model.side_px else "imported"
     details = ", ".join(str(x) for x in (model.precision, model.layer, side) if x)
@@ -58,8 +56,12 @@ def _print_model(info: ModelInfo, *, is_default: bool) -> None:
         details += f", {n_augmented} augmented views per image"
     if info.is_former:
         details += ", former version (`simsearch upgrade` moves to the new one)"
-    default = "  <- default" if is_default else ""
+    default = "  <- default of queries" if info.is_default else ""
     print_line(f"  {info.backbone:<20} {info.n_images:>8,} images  {info.stored.width:>5} d  {details}{default}")
+    if info.n_missing:
+        print_line(f"  {'':<20} {info.missing_description}")
+    if info.rerank != "none":
+        print_line(f"  {'':<20} results are ranked by {info.rerank} unless a query says otherwise (--rerank none)")
     if info.index.kind != "flat":
         print_line(f"  {'':<20} index: {info.index.summary}")
 

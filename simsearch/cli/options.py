@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 COLLECTIONS_FOLDER = Path("indexes")
 COLLECTION_VARIABLE = "SIMSEARCH_INDEX"
+HOME_VARIABLE = "SIMSEARCH_HOME"
 REPORT_FOLDER = "report"
+_MAX_NAMES_SHOWN = 3
 
 PoolingName = Literal["avg", "max", "gem", "cls"]
 ResizeName = Literal["squash", "crop", "pad", "nearest"]
@@ -39,7 +41,8 @@ CollectionOption = Annotated[
     typer.Option(
         "--in",
         metavar="DIR",
-        help="The collection. Default: $SIMSEARCH_INDEX, otherwise the only collection in indexes/.",
+        help="The collection: a folder, or a name from `simsearch list`. Default: $SIMSEARCH_INDEX, otherwise the only "
+        "collection in indexes/, otherwise the only one in your own place ($SIMSEARCH_HOME).",
     ),
 ]
 NewCollectionOption = Annotated[
@@ -88,6 +91,13 @@ MilvusUriOption = Annotated[
     ),
 ]
 
+UserPlaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--user",
+        help="Keep the collection in your own place for all folders, $SIMSEARCH_HOME, instead of indexes/ here.",
+    ),
+]
 BroadSourceOption = Annotated[
     bool, typer.Option("--yes", help="Index a whole disk or a home folder, if a source is one.")
 ]
@@ -196,39 +206,111 @@ ClusterSeedOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 
-def find_collection(folder: str | None) -> str:
-    """Return the folder of the collection to use: the given one, $SIMSEARCH_INDEX, or the only one in indexes/.
+def locate_user_place() -> Path:
+    """The folder of the user's own collections: $SIMSEARCH_HOME, otherwise the place of this system for such data."""
+    if home := os.environ.get(HOME_VARIABLE):
+        return Path(home)
+    from platformdirs import user_data_path
 
-    Raises `CollectionNotFound` when there is none, `UsageError` when there are several.
+    return user_data_path("simsearch", appauthor=False) / COLLECTIONS_FOLDER
+
+
+def list_collection_folders() -> list[Path]:
+    """The collections in indexes/ of the current folder, then those in the user's own place, each by name."""
+    places = dict.fromkeys((COLLECTIONS_FOLDER, locate_user_place()))
+    return [found for place in places for found in _list_collections_in(place)]
+
+
+def _list_collections_in(place: Path) -> list[Path]:
+    return sorted(path.parent for path in place.glob("*/catalog.db"))
+
+
+def find_collection(folder: str | None) -> str:
+    """Return the folder of the collection to use.
+
+    It is the given folder or the collection of that name, $SIMSEARCH_INDEX, the only collection in indexes/, or the
+    only one in the user's own place. Raises `CollectionNotFound` when there is none, `UsageError` when there are
+    several.
     """
     chosen = folder or os.environ.get(COLLECTION_VARIABLE)
     if chosen:
-        return chosen
-    found = sorted(path.parent for path in COLLECTIONS_FOLDER.glob("*/catalog.db"))
-    if not found:
-        raise CollectionNotFound(
-            str(COLLECTIONS_FOLDER), "no collection in indexes/", "create one with `simsearch index SOURCE`"
-        )
-    if len(found) > 1:
-        names = ", ".join(str(path) for path in found)
-        raise UsageError(f"several collections in indexes/: {names}", f"choose one with --in or ${COLLECTION_VARIABLE}")
-    return str(found[0])
+        return _find_named_collection(chosen)
+    for place in (COLLECTIONS_FOLDER, locate_user_place()):
+        found = _list_collections_in(place)
+        if len(found) == 1:
+            return str(found[0])
+        if found:
+            raise _make_choice_error(place, found)
+    problem = f"no collection in {COLLECTIONS_FOLDER}/ and none in {locate_user_place()}"
+    raise CollectionNotFound(str(COLLECTIONS_FOLDER), problem, "create one with `simsearch index SOURCE`")
+
+
+def _find_named_collection(name: str) -> str:
+    """Return a folder as it is, or that of the collection of this name."""
+    if Path(name, "catalog.db").exists() or Path(name).name != name:
+        return name
+    places = (COLLECTIONS_FOLDER / name, locate_user_place() / name)
+    return next((str(place) for place in places if (place / "catalog.db").is_file()), name)
+
+
+def _make_choice_error(place: Path, found: Sequence[Path]) -> UsageError:
+    names = ", ".join(path.name for path in found[:_MAX_NAMES_SHOWN])
+    if len(found) > _MAX_NAMES_SHOWN:
+        names += f", and {len(found) - _MAX_NAMES_SHOWN:,} more"
+    advice = f"choose one with --in or ${COLLECTION_VARIABLE}; `simsearch list` shows all"
+    return UsageError(f"{len(found):,} collections in {place}/: {names}", advice)
+
+
+def choose_new_collection(into: str | None, sources: Sequence[str], *, user: bool) -> str:
+    """Return the folder of the collection to index sources into: `into`, or one named after the only source.
+
+    Raises `UsageError` where the name is not clear: for several sources, for a list on stdin, and where the collection
+    of that name was made of another source.
+    """
+    if into is not None:
+        if user and os.sep not in into:
+            return str(locate_user_place() / into)
+        return into
+    if len(sources) > 1:
+        problem = f"{len(sources)} sources, so the collection has no obvious name"
+        raise UsageError(problem, "name it with --into, such as --into indexes/photos")
+    folder = (locate_user_place() if user else COLLECTIONS_FOLDER) / _derive_collection_name(sources[0])
+    _check_same_source(folder, sources[0])
+    return str(folder)
 
 
 def derive_collection_folder(source: str) -> str:
-    """Return the default collection of a source: indexes/ and the name of the source.
+    """Return the default collection of one source in indexes/. Raises as `choose_new_collection`."""
+    return choose_new_collection(None, [source], user=False)
 
-    Raises `UsageError` for a list on stdin, which has no name.
-    """
+
+def _derive_collection_name(source: str) -> str:
+    """Derive the name of a collection from that of its source. Raises `UsageError` for a list on stdin."""
     if source == "-":
         raise UsageError("a list on stdin has no name to derive a collection from", "give the collection with --into")
     from simsearch.sources.addresses import is_remote
     from simsearch.sources.scan import derive_source_name
 
     if is_remote(source):
-        return str(COLLECTIONS_FOLDER / derive_source_name(source))
+        return derive_source_name(source)
     path = Path(os.path.abspath(source))
-    return str(COLLECTIONS_FOLDER / (path.name if path.is_dir() else path.stem or "images"))
+    return path.name if path.is_dir() else path.stem or "images"
+
+
+def _check_same_source(folder: Path, source: str) -> None:
+    """Check that a collection with the name of a source is one of this source.
+
+    Raises `UsageError`, or the errors of opening the collection.
+    """
+    if not (folder / "catalog.db").is_file():
+        return
+    from simsearch.collection import Collection
+
+    with Collection.open(folder) as collection:
+        other = collection.find_other_source(source)
+    if other is not None:
+        problem = f"{folder} is the collection of {other}"
+        raise UsageError(problem, f"name another collection with --into, or give --into {folder} to add to this one")
 
 
 def check_sources_are_narrow(sources: Sequence[str], *, is_confirmed: bool) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from simsearch.errors import SimsearchError
-from simsearch.text import clean_text
+from simsearch.text import clean_text, shorten_text
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as RichProgress
     from rich.table import Table
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from simsearch.visualization.overview import Clustering
 
 _MAX_SKIPS_SHOWN = 20
+_MIN_PATH_WIDTH = 16
+"""Paths in a table are not shortened to less than this, however narrow the terminal is."""
+
+JSON_VERSION = 1
+"""The value of `schema_version` in every document; it rises when a field changes its name or meaning."""
+
 _BAR_DELAY_S = 1.0
 """A progress bar appears after this time."""
 
@@ -35,7 +42,7 @@ def print_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
     Without `indent` it is one line, for commands that print several documents.
     """
     with _translate_stdout_errors():
-        typer.echo(json.dumps(document, indent=indent))
+        typer.echo(json.dumps({"schema_version": JSON_VERSION, **document}, indent=indent))
 
 
 def print_line(text: str) -> None:
@@ -89,19 +96,63 @@ def format_command_line() -> str:
 
 
 def make_table(title: str | None = None) -> Table:
-    """Return a table without borders, with a title on the left."""
+    """Return a table without borders, with a title on the left. A column with overflow "fold" holds paths."""
     from rich.table import Table
     from rich.text import Text
 
-    return Table(title=None if title is None else Text(title), title_justify="left", box=None, pad_edge=False)
+    return Table(title=None if title is None else Text(clean_text(title)), box=None, pad_edge=False)
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout."""
+    """Print a table on stdout: the title on a line of its own, then aligned columns on a terminal.
+
+    There the paths are shortened in the middle where the line is too narrow. Off a terminal columns are separated by
+    tabs, and nothing is folded, padded or shortened, so that `cut` and other programs can read them.
+    """
     from rich.console import Console
 
     with _translate_stdout_errors():
-        Console().print(table)
+        if table.title is not None:
+            typer.echo(str(table.title))
+        table.title = None
+        if not sys.stdout.isatty():
+            for cells in _list_lines(table):
+                typer.echo("\t".join(cells))
+            return
+        console = Console(highlight=False)
+        _shorten_paths(table, console.width)
+        console.print(table)
+
+
+def _list_lines(table: Table) -> Iterator[tuple[str, ...]]:
+    """The headings, if any, and the rows of a table as text."""
+    headings = tuple(str(column.header) for column in table.columns)
+    if table.show_header and any(headings):
+        yield headings
+    yield from zip(*([_to_plain(cell) for cell in column.cells] for column in table.columns), strict=True)
+
+
+def _to_plain(cell: RenderableType) -> str:
+    from rich.text import Text
+
+    return clean_text(cell.plain if isinstance(cell, Text) else str(cell))
+
+
+def _shorten_paths(table: Table, width: int) -> None:
+    """Shorten the paths of a table in their middle, so that each row fits into a line of `width` columns."""
+    from rich.text import Text
+
+    lines = list(_list_lines(table))
+    widths = [max((len(cell) for cell in cells), default=0) for cells in zip(*lines, strict=True)]
+    paths = [number for number, column in enumerate(table.columns) if column.overflow == "fold"]
+    others = sum(w for number, w in enumerate(widths) if number not in paths) + 2 * (len(widths) - 1)
+    for left, number in enumerate(sorted(paths, key=lambda n: widths[n])):
+        share = max(_MIN_PATH_WIDTH, (width - others) // (len(paths) - left))
+        others += min(share, widths[number])
+        column = table.columns[number]
+        cells = [shorten_text(_to_plain(cell), share) for cell in column.cells]
+        column._cells[:] = [Text(cell) for cell in cells]
+        column.no_wrap = True
 
 
 @contextlib.contextmanager

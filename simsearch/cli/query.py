@@ -244,7 +244,7 @@ def query(
         _check_batch_options("--each" if each else "--list", likes, has_others=has_others)
     with Collection.open(find_collection(in_)) as collection:
         for step in [*([_EXPANSION_METHOD] if expand else []), *([_VERIFICATION_METHOD] if verify else [])]:
-            base = collection.default_rerank if rerank is None else rerank
+            base = collection.find_default_rerank(backbone) if rerank is None else rerank
             rerank = step if base == "none" else f"{base}+{step}"
         options: SearchOptions = {
             "k": None if all_ else k,
@@ -431,8 +431,7 @@ def _print_answer(answer: Answer, options: SearchOptions) -> None:
     if not answer.hits:
         print_line(f"{names}: no results; {_advise_on_no_results(options)}")
         return
-    method = answer.backbone if answer.rerank == "none" else f"{answer.backbone}, {answer.rerank}"
-    table = make_table(f"{names}  ({method})")
+    table = make_table(f"{names}  ({answer.model_description})")
     table.add_column("rank", justify="right")
     table.add_column("similarity", justify="right")
     if answer.relation:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,12 +18,13 @@ from simsearch.cli.options import (
     OfflineWeightsOption,
     PrecisionOption,
     SafeLinksOption,
+    UserPlaceOption,
     WeightsOption,
     check_sources_are_narrow,
-    derive_collection_folder,
+    choose_new_collection,
     to_pixels,
 )
-from simsearch.cli.output import ProgressBar, print_message, print_skips
+from simsearch.cli.output import ProgressBar, print_json, print_message, print_skips
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -64,6 +65,7 @@ def watch(
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
     safe_links: SafeLinksOption = False,
+    user: UserPlaceOption = False,
     yes: BroadSourceOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON on stdout for each run that changed something.")
@@ -87,7 +89,7 @@ def watch(
             choice = ModelChoice.from_options(backbone=backbone, weights=weights, precision=precision, offline=offline)
             check_sources_are_narrow(sources, is_confirmed=yes)
             check_sources(sources)
-            target = folder = into or derive_collection_folder(sources[0])
+            target = folder = choose_new_collection(into, sources, user=user)
             embedders: dict[str, Any] = {}
 
             def ingest_sources(present: Sequence[str]) -> IngestReport:
@@ -151,7 +153,8 @@ class _UpdatePrinter:
                 print_message(f"simsearch: {note}")
                 self._printed_notes.add(note)
         if self._as_json:
-            print(json.dumps(update.report.to_dict()), flush=True)  # noqa: T201 - one document per run
+            print_json(update.report.to_dict(), indent=None)
+            sys.stdout.flush()
         else:
             print_message(_format_update(update))
             print_skips(update.new_skips, full_list=f"simsearch info --in {update.report.collection} --json")

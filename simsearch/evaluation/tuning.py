@@ -50,6 +50,12 @@ N_QUERIES = 500
 _UNSEEN_SEED = 7_041_776
 """An index contains no views of this seed, unless a user sets it."""
 
+MAX_SLOWDOWN = 3.0
+"""A method that takes longer than this times the fastest of those that are tied is not chosen."""
+
+_MIN_SLOW_MS = 1.0
+"""Times below this do not matter to anybody."""
+
 _N_TIMED = 30
 _N_ANSWERS = 10
 
@@ -91,12 +97,13 @@ def tune(
     folder: str | os.PathLike[str], backbone: str | None = None, *, methods: Sequence[str] = TUNED_METHODS,
     n_queries: int = N_QUERIES, seed: int = 0, keep: bool = True,
 ) -> TuningResult:  # fmt: skip
-    """Try re-ranking methods on a collection, and with `keep` make the best one the default of its queries.
+    """Try re-ranking methods on a model of a collection, and with `keep` make the best one its default.
 
     The queries are images of the collection; the relevant images are those of the same folder. Without such folders,
     the queries are rotated, shifted, scaled and flipped images in variants that no index contains, and only the image
-    itself is relevant. Of the methods that do not differ significantly from the best one in mAP, the one with the
-    fewest steps is chosen.
+    itself is relevant. Of the methods that do not differ significantly from the best one in mAP, those that take more
+    than `MAX_SLOWDOWN` times as long as the fastest one are left out; of the others the one with the fewest steps is
+    chosen.
 
     Raises `UsageError`, `ModelError` or `CollectionError`.
     """
@@ -123,7 +130,7 @@ def tune(
     best = _choose_method(trials)
     if keep:
         with Collection.open(folder) as collection:
-            collection.set_default_rerank(best)
+            collection.set_default_rerank(best, stored.fingerprint)
     return TuningResult(
         str(folder), stored.fingerprint, stored.model.backbone, task.origin, len(task.images), len(task.queries),
         tuple(trials), best,
@@ -218,11 +225,13 @@ def _measure_answer_ms(ranker: Ranker, queries: Vectors) -> float:
 
 
 def _choose_method(trials: Sequence[MethodTrial]) -> str:
-    """Choose, of the methods tied with the best, the one with the fewest steps, then with the highest mAP."""
+    """Choose, of the methods tied with the best, a fast one with the fewest steps, then with the highest mAP."""
     tied = [trial for trial in trials if trial.p_value is None or trial.p_value >= SIGNIFICANCE_LEVEL]
+    limit_ms = max(_MIN_SLOW_MS, MAX_SLOWDOWN * min(trial.answer_ms for trial in tied))
+    fast = [trial for trial in tied if trial.answer_ms <= limit_ms]
 
     def compute_cost(trial: MethodTrial) -> tuple[int, float]:
         n_steps = 0 if trial.method == "none" else trial.method.count("+") + 1
         return n_steps, -trial.mean_average_precision.mean
 
-    return min(tied, key=compute_cost).method
+    return min(fast, key=compute_cost).method

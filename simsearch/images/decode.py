@@ -30,6 +30,7 @@ from simsearch.images.formats import (
 )
 from simsearch.images.memory import DECODING_BUDGET, estimate_decoding_bytes, reserve_memory
 from simsearch.images.metadata import ExifMetadata, read_metadata
+from simsearch.images.raw_photos import RAW_FORMAT, extract_preview, is_raw_photo
 from simsearch.images.resize import InputRule, JoinedRule
 from simsearch.images.structure import MAX_HEADER_BYTES, check_ppm_header, check_scans, check_structure
 from simsearch.images.work import check_work
@@ -159,6 +160,9 @@ def decode_image(data: bytes, path: str, *, max_pixels: int, target_px: int | No
 @contextmanager
 def _decode(data: bytes, path: str, max_pixels: int, target_px: int | None) -> Iterator[DecodedImage]:
     """Decode as `decode_image` does. The memory is reserved until the block ends."""
+    is_raw = is_raw_photo(data, path)
+    if is_raw:
+        data = extract_preview(data, path)
     image = _open_content(data, path, max_pixels)
     stored = image.size
     if image.format in ("JPEG", "MPO"):
@@ -175,7 +179,8 @@ def _decode(data: bytes, path: str, max_pixels: int, target_px: int | None) -> I
             full = image.size
             if is_reduced:
                 full = stored[::-1] if lies_on_its_side else stored
-            picture = DecodedImage(convert_to_rgb(image), full[0], full[1], image.format or "unknown", metadata)
+            format_name = RAW_FORMAT if is_raw else image.format or "unknown"
+            picture = DecodedImage(convert_to_rgb(image), full[0], full[1], format_name, metadata)
             del image
         yield picture
 

@@ -14,6 +14,7 @@ from simsearch.index.backends import open_index_backend
 from simsearch.ingest.run import IngestOptions, IngestReport, run_ingest
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.fusion import FusionTerm, join_terms, parse_fusion
+from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.derived_models import define_fusion, update_derived_models
 from simsearch.store.writer import CatalogWriter
@@ -66,6 +67,7 @@ def ingest_fusion(
     if not reports:
         problem = f"{join_terms(terms)} has imported vectors only and cannot embed pictures"
         raise ModelError(problem, "import further vectors, or choose another --backbone")
+    options = replace(options, make_default=options.make_default or catalog is None)
     return _join_reports(folder, reports, parts, [term.weight for term in terms], options, started)
 
 
@@ -112,11 +114,13 @@ def _join_reports(
         with writer.transaction():
             run_id = writer.begin_run(stored.id, options.sources)
             writer.end_run(run_id, embedded=main.n_embedded, reused=main.n_reused)
+            if options.make_default:
+                writer.write_setting(settings.DEFAULT_MODEL, stored.fingerprint)
         derived = update_derived_models(writer, stored.fingerprint)
         with open_index_backend(writer) as indexes:
             for model in (stored, *derived):
                 indexes.refresh(model.fingerprint)
-        n_views = writer.count_vectors(stored.id)
+        n_views, default = writer.count_vectors(stored.id), writer.list_models()[0].model.backbone
     stages: dict[str, float] = {}
     for report in reports:
         for stage, seconds in report.stages.items():
@@ -125,5 +129,5 @@ def _join_reports(
         main, model=stored.fingerprint, backbone=stored.model.backbone, precision=stored.model.precision,
         n_views=n_views, n_gone=max(report.n_gone for report in reports), agreement=None,
         elapsed_s=time.perf_counter() - started, stages=stages,
-        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        default=default, notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
     )  # fmt: skip

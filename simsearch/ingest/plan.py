@@ -12,6 +12,7 @@ import numpy as np
 from simsearch.errors import CollectionError, ImageError, NoImages, UsageError
 from simsearch.images.decode import Pixels, RawFile, read_raw_file
 from simsearch.ingest.prepare import decode_files
+from simsearch.models.builtin import versions
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.embedder import Embedder
 from simsearch.models.loader import LoadOptions
@@ -21,6 +22,7 @@ from simsearch.models.trust import check_is_trusted
 from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.scan import FoundFile, Scan
 from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.derived_models import list_bases
 from simsearch.store.embedders import prepare_stored_model
 from simsearch.store.own_files import find_foreign_entry
 from simsearch.text import clean_text
@@ -86,11 +88,11 @@ def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_p
             base = next((model for model in models if model.fingerprint == stored.model.learned.base), stored)
             return _plan_stored_model(base, catalog, choice)
     if models and choice.backbone is None:
-        last = models[0].model
-        if not choice.has_model_options and choice.precision in ("auto", last.precision):
-            return _plan_stored_model(models[0], catalog, choice)
-        check_is_trusted(last)  # the catalog names its file, not the user
-        choice = replace(choice, backbone=last.zoo_name or last.file)
+        default = _find_embedding_model(models)
+        if not choice.has_model_options and choice.precision in ("auto", default.model.precision):
+            return _plan_stored_model(default, catalog, choice)
+        check_is_trusted(default.model)  # the catalog names its file, not the user
+        choice = replace(choice, backbone=default.model.zoo_name or default.model.file)
     model = resolve_model(choice)
     for stored in models:
         has_precision = choice.precision in ("auto", stored.model.precision)
@@ -98,6 +100,38 @@ def plan_ingest(catalog: Catalog | None, choice: ModelChoice, found: Scan, max_p
             stored = replace(stored, model=replace(stored.model, file=model.file))
             return _plan_stored_model(stored, catalog, choice)
     return _plan_new_model(model, choice, found, max_pixels)
+
+
+def plan_other_models(catalog: Catalog, plan: IngestPlan, choice: ModelChoice) -> list[IngestPlan]:
+    """Plan how the models of a collection other than that of `plan` are brought up to date.
+
+    Imported vectors cannot be made again. A learned model follows its base, and a former version of the built-in
+    network is replaced by `simsearch upgrade`.
+    """
+    models = catalog.list_models()
+    others = [
+        stored
+        for stored in models
+        if stored.fingerprint != plan.fingerprint
+        and stored.model.runtime != "imported"
+        and not _find_bases(stored, models)
+        and not versions.is_former(stored.model)
+    ]
+    return [_plan_stored_model(stored, catalog, choice) for stored in others]
+
+
+def _find_embedding_model(models: Sequence[StoredModel]) -> StoredModel:
+    """The first model; where it is derived from others, the first of these that pictures are embedded with."""
+    chosen = models[0]
+    while bases := _find_bases(chosen, models):
+        chosen = bases[0]
+    return chosen
+
+
+def _find_bases(stored: StoredModel, models: Sequence[StoredModel]) -> list[StoredModel]:
+    """Those of the models from whose vectors those of a model are computed."""
+    bases = list_bases(stored.model)
+    return [model for model in models if model.fingerprint in bases]
 
 
 def _plan_new_model(model: Model, choice: ModelChoice, found: Scan, max_pixels: int) -> IngestPlan:

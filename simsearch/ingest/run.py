@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from simsearch.errors import ClusterError, NoImages
+from simsearch.errors import ClusterError, ModelError, NoImages
 from simsearch.images.views import ViewChoice
 from simsearch.index.backends import open_index_backend
 from simsearch.index.kinds import IndexKindChoice, write_kind_choice
@@ -22,20 +22,33 @@ from simsearch.ingest.plan import (
     check_has_picture,
     check_new_folder,
     plan_ingest,
+    plan_other_models,
 )
 from simsearch.ingest.record import IngestStats
 from simsearch.models.choice import ModelChoice
 from simsearch.models.embedder import Embedder
 from simsearch.models.precision import PrecisionAgreement
 from simsearch.sources.scan import Scan, Skip, scan_sources
-from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store import settings
+from simsearch.store.catalog import Catalog, StoredModel, describe_missing_images
 from simsearch.store.connection import SHARDS_NAME
 from simsearch.store.derived_models import update_derived_models
+from simsearch.store.known_sources import (
+    STDIN_SOURCE,
+    canonicalize_source,
+    identify_folder,
+    is_at_or_below,
+    is_emptied_folder,
+    read_sources,
+    remember_sources,
+)
 from simsearch.store.writer import CatalogWriter
 
 _CATALOG_FILES = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"})
 """Files that a run never reads as candidate pictures. POSIX drops all locks that a process has on a file when it closes
 any descriptor of that file, SQLite's locks included; writes of another process could then end this one with SIGBUS."""
+
+_REPLACED_REASON = "an empty folder, not the one that was indexed; mount its disk: the collection stays as it is"
 
 Pipeline = Callable[[Scan, Catalog, CatalogWriter, IngestJob], IngestStats]
 """Brings a catalog up to date with a scan, on this machine or on a Ray cluster."""
@@ -57,6 +70,29 @@ class IngestOptions:
     kind: IndexKindChoice | None
     safe_links: bool = False
     rehash: bool = False
+    make_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OtherModelReport:
+    """The counts of another model of the collection that the same run brought up to date.
+
+    `n_images` are the images with a vector of the model, `n_embedded` those that this run added.
+    """
+
+    backbone: str
+    model: str
+    n_images: int
+    n_embedded: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as in the JSON of a run."""
+        return {
+            "backbone": self.backbone,
+            "model": self.model,
+            "images": self.n_images,
+            "embedded": self.n_embedded,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +102,8 @@ class IngestReport:
     `n_files`, `n_images` and `n_views` count the collection (views: those with a vector of the model). `n_embedded`,
     `n_reused`, `n_gone` and `skips` count this run. `stages` are busy seconds by stage, summed over threads, and
     seconds of waiting for a stage (`wait_...`). `agreement` compares a lower precision with f32, where this run chose
-    one. `notes` are sentences for the user.
+    one. `notes` are sentences for the user. `others` are the other models that were brought up to date, `default` is
+    the backbone of queries that name none.
     """
 
     collection: str
@@ -84,6 +121,8 @@ class IngestReport:
     stages: dict[str, float]
     agreement: PrecisionAgreement | None
     notes: tuple[str, ...]
+    others: tuple[OtherModelReport, ...] = ()
+    default: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as `index --json` and `watch --json` print it."""
@@ -103,6 +142,8 @@ class IngestReport:
             "seconds": round(self.elapsed_s, 3),
             "images_per_second": round(self.n_embedded / self.elapsed_s, 1),
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stages.items()},
+            "other_models": [other.to_dict() for other in self.others],
+            "default_backbone": self.default,
             "notes": list(self.notes),
         }
 
@@ -116,6 +157,7 @@ class _Outcome:
     n_files: int
     n_images: int
     n_views: int
+    default: str
 
 
 def run_ingest(folder: Path, catalog: Catalog | None, options: IngestOptions) -> IngestReport:
@@ -128,7 +170,7 @@ def run_ingest(folder: Path, catalog: Catalog | None, options: IngestOptions) ->
     """
     started = time.perf_counter()
     pipeline = run_pipeline if options.ray is None else load_cluster_pipeline(options.ray)
-    found = _scan(options)
+    found = _scan(options, catalog)
     if catalog is None:
         check_new_folder(folder)
     if options.store is not None:
@@ -145,7 +187,40 @@ def run_ingest(folder: Path, catalog: Catalog | None, options: IngestOptions) ->
             f"none of {len(skips)} pictures could be read",
             f"the first was {skips[0].path}: {skips[0].reason}",
         )
-    return _make_report(folder, plan, outcome, options, time.perf_counter() - started)
+    others, notes = _update_other_models(folder, catalog, plan, found, pipeline, options)
+    report = _make_report(folder, plan, outcome, options, time.perf_counter() - started)
+    return replace(report, others=others, notes=(*report.notes, *notes, *_list_incomplete_models(folder)))
+
+
+def _update_other_models(
+    folder: Path, catalog: Catalog | None, plan: IngestPlan, found: Scan, pipeline: Pipeline, options: IngestOptions
+) -> tuple[tuple[OtherModelReport, ...], list[str]]:
+    """Bring the other models of the collection up to date, unless the run names one; return their counts, and notes.
+
+    A model that cannot be loaded, such as one whose weights were moved, is left as it is, with a note.
+    """
+    if catalog is None or not options.choice.is_open:
+        return (), []
+    reports, notes = [], []
+    unchanged = replace(options, augment=ViewChoice(), store=None, kind=None, make_default=False)
+    for other in plan_other_models(catalog, plan, options.choice):
+        if options.embedders is not None:
+            other.embedders = options.embedders
+        name = other.model.backbone
+        try:
+            outcome = _write(folder, catalog, other, other.width, found, pipeline, unchanged)
+        except ModelError as error:
+            notes.append(f"{name} was not brought up to date: {error}")
+        else:
+            n_images = catalog.count_images(outcome.stored.id)
+            reports.append(OtherModelReport(name, outcome.stored.fingerprint, n_images, outcome.stats.n_embedded))
+    return tuple(reports), notes
+
+
+def _list_incomplete_models(folder: Path) -> list[str]:
+    with Catalog.open(folder) as catalog:
+        models = [(stored, catalog.count_images_missing(stored)) for stored in catalog.list_models()]
+    return [describe_missing_images(stored, n) for stored, n in models if n]
 
 
 def load_cluster_pipeline(address: str) -> Pipeline:
@@ -161,11 +236,24 @@ def load_cluster_pipeline(address: str) -> Pipeline:
     return partial(ingest_on_cluster, address)
 
 
-def _scan(options: IngestOptions) -> Scan:
+def _scan(options: IngestOptions, catalog: Catalog | None) -> Scan:
     found = scan_sources(options.sources, options.stdin, safe_links=options.safe_links)
     found.files = [file for file in found.files if os.path.basename(file.path) not in _CATALOG_FILES]
-    check_has_picture(found, options.sources, options.max_pixels)
+    replaced = [] if catalog is None else _find_replaced_folders(catalog, found, options.sources)
+    found.unreachable += replaced
+    found.skips += [Skip(folder, _REPLACED_REASON) for folder in replaced]
+    if catalog is None or not all(is_emptied_folder(catalog, source) for source in options.sources):
+        check_has_picture(found, options.sources, options.max_pixels)
     return found
+
+
+def _find_replaced_folders(catalog: Catalog, found: Scan, sources: Sequence[str]) -> list[str]:
+    """Find the sources that are empty folders in the place of those that were indexed; they may be not mounted."""
+    known = read_sources(catalog)
+    folders = {canonicalize_source(source) for source in sources if source != STDIN_SOURCE}
+    suspects = [path for path in folders if known.get(path) and path in found.folders]
+    replaced = [path for path in suspects if known[path] != identify_folder(path)]
+    return sorted(path for path in replaced if not any(is_at_or_below(file.path, path) for file in found.files))
 
 
 def _check_store(folder: Path, store: StoreChoice) -> None:
@@ -199,8 +287,13 @@ def _write(
             raise
         with writer.transaction():
             writer.end_run(run_id, embedded=stats.n_embedded, reused=stats.n_reused)
+            if options.make_default:
+                writer.write_setting(settings.DEFAULT_MODEL, stored.fingerprint)
+            writer.keep_default_model()
+            remember_sources(writer, options.sources)
         counts = writer.count_contents()
-        outcome = _Outcome(stored, stats, counts["files"], counts["images"], writer.count_vectors(stored.id))
+        n_views, default = writer.count_vectors(stored.id), writer.list_models()[0].model.backbone
+        outcome = _Outcome(stored, stats, counts["files"], counts["images"], n_views, default)
         if catalog is not None or counts["files"]:
             _refresh_index(writer, stored, stats, options.kind)
         else:
@@ -211,6 +304,7 @@ def _write(
 def _begin_run(writer: CatalogWriter, plan: IngestPlan, width: int, options: IngestOptions) -> tuple[StoredModel, int]:
     """Write the model, its views and the start of the run in one transaction; return the model and the run id."""
     with writer.transaction():
+        writer.keep_default_model()
         stored = writer.add_model(plan.model, width, plan.fingerprint)
         views = options.augment.apply_to(stored.augmentation)
         if views != stored.augmentation:
@@ -244,5 +338,5 @@ def _make_report(
         precision=plan.model.precision, n_files=outcome.n_files, n_images=outcome.n_images, n_views=outcome.n_views,
         n_embedded=stats.n_embedded, n_reused=stats.n_reused, n_gone=stats.n_gone, skips=tuple(stats.skips),
         elapsed_s=elapsed_s, stages=stats.clock.seconds, agreement=plan.agreement,
-        notes=(*plan.notes, *stats.notes, *kind_notes),
+        notes=(*plan.notes, *stats.notes, *kind_notes), default=outcome.default,
     )  # fmt: skip

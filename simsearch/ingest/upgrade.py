@@ -52,9 +52,9 @@ def run_upgrade(folder: Path, catalog: Catalog, options: IngestOptions) -> Upgra
         choice = ModelChoice(backbone=former.model.backbone, resize=former.model.resize)
         listing = b"\0".join([*map(os.fsencode, _list_existing(catalog.iterate_paths())), b""])
         views = _keep_views(former.augmentation)
-        report = run_ingest(
-            folder, catalog, replace(options, sources=("-",), stdin=listing, choice=choice, augment=views)
-        )
+        is_default = catalog.list_models()[0].fingerprint == former.fingerprint
+        run = replace(options, sources=("-",), stdin=listing, choice=choice, augment=views, make_default=is_default)
+        report = run_ingest(folder, catalog, run)
         runs.append(report)
         if left := catalog.count_images_without(former.id, _find_stored(catalog, report.model).id):
             n_left += left

@@ -141,6 +141,7 @@ def import_embeddings(
     with CatalogWriter.open_or_create(folder) as writer:
         was_there = writer.find_model(model.fingerprint) is not None
         with writer.transaction():
+            writer.keep_default_model()
             stored = writer.add_model(model, embeddings.width, model.fingerprint)
             run_id = writer.begin_run(stored.id, [str(options.source)])
         tally = _import_rows(writer, stored, options, embeddings, last, progress)
@@ -150,6 +151,7 @@ def import_embeddings(
         with writer.transaction():
             if tally.n_files:
                 writer.end_run(run_id, embedded=tally.n_added, reused=tally.n_files - tally.n_added)
+                writer.keep_default_model()
             read = last.keys() - {skip.path for skip in tally.skips}
             writer.forget_skips(lambda path: path in read)
             writer.record_skips(tally.skips if tally.n_files else ())

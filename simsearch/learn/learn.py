@@ -27,6 +27,7 @@ from simsearch.models.model import LearnedMap
 from simsearch.models.onnx_export import write_onnx
 from simsearch.models.projection import Projection
 from simsearch.models.weights import WeightsOptions
+from simsearch.store import settings
 from simsearch.store.catalog import StoredModel
 from simsearch.store.derived_models import update_derived_models
 from simsearch.store.embedders import LEARNED_METHOD
@@ -193,9 +194,13 @@ def _store(collection: Collection, base: StoredModel, name: str, label_map: Labe
             former = [old for old in writer.list_models() if old.model.backbone == name]
             former = [old for old in former if old.fingerprint != model.fingerprint]
             former = add_fused_models(writer, former)
+            was_default = writer.read_setting(settings.DEFAULT_MODEL) in {old.fingerprint for old in former}
             for old in former:
                 writer.forget_model(old)
             stored = writer.add_model(model, label_map.width, model.fingerprint)
+            if was_default:
+                writer.write_setting(settings.DEFAULT_MODEL, stored.fingerprint)
+            writer.keep_default_model()
             writer.write_projection(stored.id, LEARNED_METHOD, n_learned, label_map.to_bytes())
             if (graph := writer.read_graph(base.id)) is not None:
                 writer.write_graph(stored.id, graph)

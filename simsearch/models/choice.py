@@ -77,6 +77,11 @@ class ModelChoice:
         return WeightsOptions(self.weights, self.offline, self.accept_license)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it names no model: neither a backbone nor an option that changes the vectors."""
+        return self.backbone is None and not self.has_model_options and self.precision == "auto"
+
+    @property
     def has_model_options(self) -> bool:
         """Whether an option that changes the vectors is set, besides the backbone."""
         return any(x is not None for x in (self.weights, self.layer, self.pooling, self.resize))

@@ -24,7 +24,7 @@ class Query:
     bytes as an example. `where` is a filter on metadata. `rerank` is a method such as `pca256+aqe5`, `none` for no
     re-ranking, None for the collection's default, with the step `feedback` where the query has examples for it.
     `prompts` are templates that texts are put into, at the place of `{}`; the vectors of several are averaged.
-    `backbone` names the model, None for the one indexed last; `weights` says where its weights are if they must be
+    `backbone` names the model, None for the default one; `weights` says where its weights are if they must be
     loaded. `max_pixels` limits the pictures that are decoded, None for this machine's limit.
 
     Raises `UsageError` on no example or a value out of range.

@@ -135,7 +135,8 @@ class Answer(Sequence[Hit]):
 
     `queries` are the labels of the examples, `model` is the model's fingerprint, `rerank` the method that ranked the
     hits, `none` if there was none. `notes` are messages for the user. `relation` says what the probability of a hit is
-    of, such as `of the same class`; empty without a calibration.
+    of, such as `of the same class`; empty without a calibration. `default_backbone` is the collection's backbone of
+    queries that name none, one of its `n_models` models.
     """
 
     queries: tuple[str, ...]
@@ -146,6 +147,17 @@ class Answer(Sequence[Hit]):
     notes: tuple[str, ...]
     rerank: str = "none"
     relation: str = ""
+    default_backbone: str = ""
+    n_models: int = 1
+
+    @property
+    def model_description(self) -> str:
+        """The backbone, with the default where the collection has several, and the re-ranking method."""
+        parts = [self.backbone]
+        if self.n_models > 1 and self.default_backbone:
+            is_default = self.backbone == self.default_backbone
+            parts = [f"{self.backbone}, {'the default' if is_default else f'the default is {self.default_backbone}'}"]
+        return ", ".join(parts + ([] if self.rerank == "none" else [self.rerank]))
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as `simsearch query --json` prints it; `rerank` and `notes` are left out where there are none."""
@@ -153,6 +165,7 @@ class Answer(Sequence[Hit]):
             "query": list(self.queries),
             "backbone": self.backbone,
             "model": self.model,
+            "default_backbone": self.default_backbone,
             **({"rerank": self.rerank} if self.rerank != "none" else {}),
             **({"probability_of": self.relation} if self.relation else {}),
             "hits": [hit.to_dict() for hit in self.hits],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from simsearch.search.query_vectors import (
 from simsearch.search.ranking import RankingLimits
 from simsearch.search.reranking import FeedbackExamples, QueryOrigin, Reranker, RerankerCache
 from simsearch.search.results import Answer, Hit
-from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.catalog import Catalog, StoredModel, describe_missing_images
 from simsearch.store.settings import build_calibration_name
 from simsearch.store.snapshot import open_snapshot
 
@@ -115,7 +116,7 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
         timer.end_stage("verify")
     hits = _add_probabilities(ranked, calibration)
     notes = [*versions.list_notes(stored.model), *_list_notes(embedder, directions), *reranker.index.notes]
-    notes += verified.notes if verified else ()
+    notes += (*_list_target_notes(target, hits), *(verified.notes if verified else ()))
     if not hits and calibration is not None and query.min_probability is not None and not query.offset:
         nearest = rank(subset, RankingLimits(1, excluded_digests=excluded))
         notes += [_describe_nearest(hit) for hit in _add_probabilities(nearest, calibration)]
@@ -142,6 +143,14 @@ def _prepare_ranking(
     weights = np.array([example.weight for example in query.pictures])
     view_ids = tuple(content.view_id for content in contents)
     return partial(reranker.rank_with_feedback, FeedbackExamples(np.concatenate(vectors), weights, view_ids))
+
+
+def _list_target_notes(target: SearchTarget, hits: Sequence[Hit]) -> Iterator[str]:
+    """Say what the answer may lack, and where its order is not that of the similarities."""
+    if n_missing := target.catalog.count_images_missing(target.stored):
+        yield describe_missing_images(target.stored, n_missing)
+    if any(first.similarity < second.similarity for first, second in itertools.pairwise(hits)):
+        yield f"{target.method} sets the order: similarities do not fall from rank to rank"
 
 
 def _encode_texts(query: Query, encoder: TextEncoder) -> list[TextDirections]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from simsearch.errors import SourceError, UnreadableFile
@@ -27,11 +27,14 @@ _COMMON_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib"}
 )
 _RARE_EXTENSIONS = frozenset({".heic", ".heif", ".hif", ".jp2", ".ppm", ".pgm", ".pbm"})
-_UNSUPPORTED_EXTENSIONS = frozenset(
-    {".jxl", ".svg", ".psd", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef"}
-)
+RAW_EXTENSIONS = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef"})
+"""Extensions of RAW photos of cameras."""
 
-PICTURE_EXTENSIONS = _COMMON_EXTENSIONS | _RARE_EXTENSIONS | _UNSUPPORTED_EXTENSIONS
+_UNSUPPORTED_EXTENSIONS = frozenset({".jxl", ".svg", ".psd"})
+_TWIN_EXTENSIONS = frozenset({".jpg", ".jpeg", ".heic", ".heif", ".hif"})
+"""What a camera writes beside a RAW photo: the same picture, developed by the camera."""
+
+PICTURE_EXTENSIONS = _COMMON_EXTENSIONS | _RARE_EXTENSIONS | RAW_EXTENSIONS | _UNSUPPORTED_EXTENSIONS
 """Extensions of picture files, in lower case. They include formats that cannot be read, so that such files are reported
 as skipped. The type of a file is decided by its content."""
 
@@ -220,8 +223,9 @@ class _Scanner:
         """Add an object, the objects of a folder, or the error of the look-up."""
         if isinstance(found, FolderListing):
             self.result.folders.append(found.folder)
+            twins = find_raw_twins(inner for inner, _ in found.objects)
             for inner, state in found.objects:
-                if _is_visible(inner.removeprefix(found.folder)):
+                if inner not in twins and _is_visible(inner.removeprefix(found.folder)):
                     self._add_object(inner, state)
         elif isinstance(found, RemoteState):
             self._add_object(address, found)
@@ -303,7 +307,9 @@ class _Scanner:
                 return []
             self._visited_folders.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+                listed = sorted(entries, key=lambda entry: entry.name)
+            twins = find_raw_twins(entry.name for entry in listed)
+            return [entry for entry in listed if entry.name not in twins] if twins else listed
         except OSError as error:
             self.result.unreachable.append(folder)
             self._skip(folder, f"the folder cannot be listed ({error.strerror}); check its permissions")
@@ -311,6 +317,16 @@ class _Scanner:
 
     def _skip(self, path: str, reason: str) -> None:
         self.result.skips.append(Skip(path, reason))
+
+
+def find_raw_twins(names: Iterable[str]) -> set[str]:
+    """Find the RAW photos among file names that have a JPEG or HEIC of the same name beside them: one picture."""
+    split = [(name, *os.path.splitext(extract_path(name))) for name in names]
+    raws = {name: stem for name, stem, extension in split if extension.lower() in RAW_EXTENSIONS}
+    if not raws:
+        return set()
+    developed = {stem for _, stem, extension in split if extension.lower() in _TWIN_EXTENSIONS}
+    return {name for name, stem in raws.items() if stem in developed}
 
 
 def _is_visible(inner: str) -> bool:

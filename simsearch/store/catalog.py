@@ -19,6 +19,7 @@ from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import decode_path, encode_path
 from simsearch.sources.scan import FoundFile, Skip
+from simsearch.store import settings
 from simsearch.store.connection import TOKENS_VERSION, read_version
 from simsearch.store.database import CatalogDatabase, is_row_id, split_chunks
 from simsearch.store.vectors import decode_vectors
@@ -133,6 +134,7 @@ class Catalog(CatalogDatabase):
     def __init__(self, folder: Path, connection: Connection) -> None:
         super().__init__(folder, connection)
         self._vector_counts: dict[int, tuple[int, int]] = {}
+        self._missing_counts: dict[int, tuple[tuple[int, ...] | None, int]] = {}
 
     # The collection as a whole
 
@@ -207,10 +209,15 @@ class Catalog(CatalogDatabase):
     # Models and results derived from their vectors
 
     def list_models(self) -> list[StoredModel]:
-        """All models with vectors, the one indexed with last first; those whose first run has not ended come last."""
+        """All models with vectors: the default of queries first, then by their last run, the newest first.
+
+        Models whose first run has not ended come last.
+        """
         rows = self._iterate_rows(
             f"""SELECT {_MODEL_COLUMNS} FROM models ORDER BY
-               (SELECT max(runs.id) FROM runs WHERE model_id = models.id AND ended_at IS NOT NULL) DESC, id DESC"""
+               fingerprint IS (SELECT value FROM settings WHERE name = ?) DESC,
+               (SELECT max(runs.id) FROM runs WHERE model_id = models.id AND ended_at IS NOT NULL) DESC, id DESC""",
+            (settings.DEFAULT_MODEL,),
         )
         return [_parse_stored_model(row) for row in rows]
 
@@ -310,6 +317,24 @@ class Catalog(CatalogDatabase):
             (n,) = self._fetch_one("SELECT count(*) FROM vectors WHERE model_id = ?", (model_id,))
             known = self._vector_counts[model_id] = (token[0], n)
         return known[1]
+
+    def count_images_missing(self, stored: StoredModel) -> int:
+        """Count the images with a file that have no vector of a model; the result is cached until either changes."""
+        state = (
+            self._fetch_one("SELECT change_token, generation FROM collection, models WHERE models.id = ?", (stored.id,))
+            if self._has_tokens
+            else None
+        )
+        known = self._missing_counts.get(stored.id)
+        if state is None or known is None or known[0] != state:
+            known = self._missing_counts[stored.id] = (state, self._count_images_missing(stored))
+        return known[1]
+
+    def _count_images_missing(self, stored: StoredModel) -> int:
+        (n_all,) = self._fetch_one("SELECT count(*) FROM images")
+        if self.count_vectors(stored.id) == n_all * len(stored.augmentation.numbers):
+            return 0  # what is usual costs one count; an image has at most so many vectors
+        return self.count_contents()["images"] - self.count_images(stored.id)
 
     def has_had_state(self, model_id: int, change_token: int) -> bool:
         """Whether the model's vectors have had this token, so that no id has another vector since."""
@@ -441,6 +466,13 @@ class Catalog(CatalogDatabase):
             (image_id,),
         )
         return None if row is None else int(row[0])
+
+
+def describe_missing_images(stored: StoredModel, n_missing: int) -> str:
+    """Say that images have no vector of a model, and what adds them."""
+    images, name = ("image has", stored.model.backbone) if n_missing == 1 else ("images have", stored.model.backbone)
+    advice = "`simsearch index SOURCE` adds them" if stored.model.runtime != "imported" else ""
+    return f"{n_missing:,} {images} no vector of {name} and cannot be found by it" + (f"; {advice}" if advice else "")
 
 
 def _parse_object(text: str) -> dict[str, Any]:

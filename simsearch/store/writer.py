@@ -173,6 +173,14 @@ class CatalogWriter(Catalog):
         else:
             self._execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", (name, value))
 
+    def keep_default_model(self) -> None:
+        """Set the default model to the one that queries use, where none is set: a later run does not change it."""
+        if self.read_setting(settings.DEFAULT_MODEL) is not None:
+            return
+        models = self.list_models()
+        if models and self._fetch_one("SELECT 1 FROM runs WHERE model_id = ? AND ended_at NOT NULL", (models[0].id,)):
+            self.write_setting(settings.DEFAULT_MODEL, models[0].fingerprint)
+
     def annotate(self, values: Iterable[tuple[int, str, str | float]]) -> None:
         """Set values of the user's own columns, as (image id, name, value); earlier values are replaced."""
         self._execute_many("INSERT OR REPLACE INTO annotations (image_id, name, value) VALUES (?, ?, ?)", values)
@@ -314,9 +322,15 @@ class CatalogWriter(Catalog):
         )
 
     def forget_model(self, stored: StoredModel) -> None:
-        """Delete a model with its vectors, its runs, its calibration, and the record of its rows in Milvus."""
+        """Delete a model with its vectors, its runs, its settings, and the record of its rows in Milvus.
+
+        The default model is then the last that was indexed.
+        """
         self.write_setting(settings.build_calibration_name(stored.fingerprint), None)
         self.write_setting(settings.build_sync_record_name(stored.fingerprint), None)
+        self.write_setting(settings.build_rerank_name(stored.fingerprint), None)
+        if self.read_setting(settings.DEFAULT_MODEL) == stored.fingerprint:
+            self.write_setting(settings.DEFAULT_MODEL, None)
         self._execute("DELETE FROM models WHERE id = ?", (stored.id,))
 
     def compact(self) -> bool:

@@ -153,7 +153,8 @@ def test_each_prints_one_line_per_image(home: Path, tmp_path: Path):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(line["query"][0]).name for line in lines] == ["broken.png", "new_1.png", "new_2.png", "picture_03.png"]
     assert [set(line) for line in lines[:2]] == [
-        {"query", "error"}, {"query", "backbone", "model", "hits", "milliseconds"},
+        {"schema_version", "query", "error"},
+        {"schema_version", "query", "backbone", "model", "default_backbone", "hits", "milliseconds"},
     ]  # fmt: skip
     people = run("query", tmp_path, "--each", "-k", 2, cwd=home)
     assert people.stdout.count("similarity") == 2

@@ -90,7 +90,7 @@ except ImageError as error:
     sys.exit(str(error))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    message = "cannot read picture.heic: HEIC needs an optional package; install it: pip install 'simsearch[heif]'"
+    message = "cannot read picture.heic: HEIC needs an optional package; install it: pip install 'pillow-heif>=1.1'"
     assert done.stderr.strip() == message
 
 

@@ -125,7 +125,7 @@ def test_a_second_backbone_stands_beside_the_first(photos: Path, collection: Pat
     assert ingest(collection, photos, resize="pad").n_embedded == 12
     with Collection.open(collection) as opened:
         models = opened.info().to_dict()["models"]
-        assert [(model["resize"], model["images"]) for model in models] == [("pad", 12), ("squash", 12)]
+        assert [(model["resize"], model["images"]) for model in models] == [("squash", 12), ("pad", 12)]
         for model in models:
             hits = opened.search(str(photos / "a" / "picture_00.png"), k=1, backbone=model["model"]).hits
             assert hits[0].similarity >= 0.9999

@@ -198,6 +198,7 @@ def test_without_ray_the_extra_is_named_and_nothing_is_written(options: list[str
         f"import sys\nsys.modules['ray'] = None\nsys.argv = {words!r}\nfrom simsearch.cli import main\nsys.exit(main())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    expected = "simsearch: distributed ingest needs an optional package; install it: pip install 'simsearch[ray]'\n"
+    command = "pip install 'ray[data]>=2.50' 'pyarrow>=20'"
+    expected = f"simsearch: distributed ingest needs an optional package; install it: {command}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
     assert not collection.exists()

@@ -230,7 +230,7 @@ def test_without_pyarrow_the_extra_is_named_and_nothing_is_left(folder, tmp_path
         f"print(export(catalog, catalog.list_models()[0], Path({str(tmp_path)!r}) / 'a.csv').n_rows)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    advice = "Parquet needs an optional package; install it: pip install 'simsearch[parquet]'"
+    advice = "Parquet needs an optional package; install it: pip install 'pyarrow>=20'"
     assert done.stdout.splitlines() == [advice, advice, "13"]
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
 

@@ -57,7 +57,7 @@ def test_they_lie_beside_the_vectors_of_a_backbone_on_the_same_images(source, ph
     done = oneshot.import_embeddings(collection, file, "clip", root=photos)
     with Collection.open(collection) as opened:
         assert opened.info().to_dict()["images"] == 12
-        assert opened.model().model.backbone == "clip"
+        assert opened.model().model.backbone == "histogram"  # the first stays the default
         assert opened.model("histogram").width != done.width
         assert opened.verify().problems == ()
         assert opened.search(photos / paths[3], backbone="clip", k=1).hits[0].path == str(photos / paths[3])

@@ -15,6 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from simsearch.errors import MissingExtra, UnreadableFile
+from simsearch.extras import format_install_command
 from simsearch.sources.addresses import ObjectAddress
 from simsearch.sources.object_stores import FsspecStore, ObjectStore, open_store, translate_errors
 from simsearch.sources.remote import FolderListing, look_up, read_content
@@ -274,7 +275,7 @@ def test_a_store_whose_package_is_not_installed_names_the_extra(address: str, ex
         f"try:\n    look_up({address!r})\nexcept MissingExtra as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{extra}:// needs an optional package; install it: pip install 'simsearch[{extra}]'\n"
+    assert done.stdout == f"{extra}:// needs an optional package; install it: {format_install_command(extra)}\n"
 
 
 def test_picture_whose_store_cannot_be_opened_is_unreadable_with_the_reason():
@@ -286,7 +287,7 @@ def test_picture_whose_store_cannot_be_opened_is_unreadable_with_the_reason():
         "except UnreadableFile as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "s3:// needs an optional package; install it: pip install 'simsearch[s3]'" in done.stdout
+    assert "s3:// needs an optional package; install it: pip install 's3fs>=2025.3'" in done.stdout
 
 
 def test_without_fsspec_s3_names_its_extra():

@@ -40,10 +40,11 @@ def run_process(
 
 
 def read_document(*arguments: object, cwd: Path, **options: Any) -> dict[str, Any]:
-    """The JSON document of a command that must succeed and print no message."""
+    """The JSON document, without its version, of a command that must succeed and print no message."""
     done = run(*arguments, "--json", cwd=cwd, **options)
     assert (done.returncode, done.stderr) == (0, "")
     document: dict[str, Any] = json.loads(done.stdout)
+    assert document.pop("schema_version") == 1
     return document
 
 

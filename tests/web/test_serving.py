@@ -148,7 +148,7 @@ for missing in {packages!r}:
     assert done.stdout.split() == ["1"] * len(packages)
     messages = done.stderr.splitlines()
     assert len(messages) == len(packages)
-    assert all("pip install 'simsearch[web]'" in message for message in messages)
+    assert all("pip install 'fastapi>=0.120'" in message for message in messages)
 
 
 def test_a_port_in_use_is_reported(collection: Path):
