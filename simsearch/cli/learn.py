@@ -36,7 +36,7 @@ def learn(
         typer.Option(
             "--for",
             help="known: best for new images of the labeled classes. new: best for other classes. Default: best for "
-            "known classes, but not worse for new ones.",
+            "both together, but not worse for new ones.",
         ),
     ] = None,
     name: Annotated[

@@ -164,8 +164,8 @@ RerankOption = Annotated[
         metavar="METHOD",
         help="Re-ranking steps joined by +, each with an optional number, such as pca256+dba5: pca, whiten, dba, aqe, "
         "k-reciprocal, feedback, geometric. Similarities are cosines in the new space; the last three change only the "
-        "order. With three examples for and three against: feedback. none: "
-        "the default of the collection.",
+        "order. none: without. Default: the method of the collection, and feedback with three examples for and three "
+        "against.",
         rich_help_panel=_RANKING_PANEL,
     ),
 ]

@@ -49,7 +49,7 @@ class LearnOptions:
     """What to learn from, and for what.
 
     `task` is what the map is for: `known` new images of the labeled classes, `new` other classes, None both: the best
-    for the known classes that is not worse for new ones. `name` is the backbone name of the learned model, by default
+    for both together that is not worse for new classes. `name` is the backbone name of the learned model, by default
     that of the base with `-learned`. With `force` the map is stored even if it does not help. `export` is an ONNX file
     to write the backbone with its map to.
     """
@@ -156,7 +156,7 @@ def _choose(data: LabeledVectors, options: LearnOptions) -> MapSettings:
     def rate(gains: Mapping[Task, float]) -> float:
         if options.task is not None:
             return gains[options.task]
-        return gains["known"] if gains["new"] >= 0 else gains["new"]
+        return gains["known"] + gains["new"] if gains["new"] >= 0 else gains["new"]
 
     return choose_settings(data, rate, np.random.default_rng(options.seed))
 

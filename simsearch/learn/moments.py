@@ -3,8 +3,9 @@
 * Whitening: the inverse square root of the within-class covariance, shrunk towards a multiple of the identity
   (within-class covariance normalization: Hatch, Kajarekar & Stolcke, "Within-class covariance normalization for
   SVM-based speaker recognition", 2006; shrinkage: Ledoit & Wolf 2004). It helps for classes that were not learned too.
-* Scores: ridge regression of the class indicators (Hastie, Tibshirani & Friedman, "The Elements of Statistical
-  Learning", 4.2). A softmax turns them into probabilities of the learned classes.
+* Scores: linear discriminant analysis with the same shrinkage (Hastie, Tibshirani & Friedman, "The Elements of
+  Statistical Learning", 4.3), each class at distance 1 from the mean in its whitened space. A softmax turns them into
+  probabilities of the learned classes.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ _N_MEASURED = 1_000
 class MapSettings:
     """Settings of a map.
 
-    `shrinkage` of the within-class covariance is in (0, 1]. `ridge` is relative to the mean variance of a dimension.
+    `shrinkage` of the within-class covariance is in (0, 1], for the whitening; `class_shrinkage` for the class scores.
     `sharpness` is the standard deviation of the scores before the softmax: the larger, the surer the probabilities.
     `class_weight` in [0, 1) is the share of the class probabilities in the similarity of two images of one sure class.
     """
 
     shrinkage: float
-    ridge: float
+    class_shrinkage: float
     sharpness: float
     class_weight: float
 
@@ -55,26 +56,26 @@ class LabeledMoments:
         products = (centered.T @ centered).astype(np.float64)
         between = (sums / counts[:, None]).T @ sums
         self._total: Matrix = products / n
-        self._correlation: Matrix = sums.T / n
         self._within = _decompose((products - between) / max(n - len(counts), 1))
-        self._covariance = _decompose(self._total)
+        self._turned_means: Matrix = self._within[1].T @ (sums / counts[:, None]).T
 
     def build_whitening(self, shrinkage: float) -> Projection:
         """Build the whitening (d, d)."""
         values, axes = self._within
-        shrunk = (1 - shrinkage) * values + shrinkage * max(float(values.mean()), _TINY)
-        return Projection(self.mean, ((axes / np.sqrt(shrunk)) @ axes.T).astype(np.float32))
+        return Projection(self.mean, ((axes / np.sqrt(_shrink(values, shrinkage))) @ axes.T).astype(np.float32))
 
-    def build_class_weights(self, ridge: float) -> Vectors:
+    def build_class_weights(self, shrinkage: float) -> Vectors:
         """Build the weights (d, k) of the scores, scaled so that the scores of the vectors have the mean square 1."""
-        values, axes = self._covariance
-        weights = (axes / (values + ridge * max(float(values.mean()), _TINY))) @ (axes.T @ self._correlation)
-        variance = float(np.sum(weights * (self._total @ weights))) / weights.shape[1]
-        return np.asarray(weights / max(variance, _TINY) ** 0.5, np.float32)
+        values, axes = self._within
+        shrunk = _shrink(values, shrinkage)[:, None]
+        distances = np.sqrt(np.sum(np.square(self._turned_means) / shrunk, axis=0))
+        weights = axes @ (self._turned_means / shrunk / np.maximum(distances, _TINY))
+        mean_square = float(np.sum(weights * (self._total @ weights))) / weights.shape[1]
+        return np.asarray(weights / max(mean_square, _TINY) ** 0.5, np.float32)
 
     def build_map(self, settings: MapSettings, vectors: Vectors) -> LabelMap:
         """Build the map; the probabilities of `vectors`, a sample of many, get the mean square length 1."""
-        class_weights = self.build_class_weights(settings.ridge) * np.float32(settings.sharpness)
+        class_weights = self.build_class_weights(settings.class_shrinkage) * np.float32(settings.sharpness)
         learned = LabelMap(self.build_whitening(settings.shrinkage), class_weights, 1.0, settings.class_weight)
         return LabelMap(
             learned.whitening,
@@ -88,6 +89,10 @@ def measure_scale(learned: LabelMap, vectors: Vectors) -> float:
     """The factor that gives the class probabilities of `vectors` the mean square length 1."""
     squares = np.square(learned.compute_probabilities(vectors)).sum(axis=1)
     return float(1 / np.sqrt(squares.mean()))
+
+
+def _shrink(variances: Matrix, shrinkage: float) -> Matrix:
+    return (1 - shrinkage) * variances + shrinkage * max(float(variances.mean()), _TINY)
 
 
 def _decompose(covariance: Matrix) -> tuple[Matrix, Matrix]:

@@ -14,10 +14,9 @@ from simsearch.learn.moments import Classes, LabeledMoments, MapSettings, Vector
 from simsearch.learn.splits import SPLITTERS, Positions, Split, Task
 from simsearch.models.label_map import LabelMap
 
-SHRINKAGES = (0.4, 0.6, 0.8)
-RIDGES = (0.1, 0.3, 1.0, 3.0)
-SHARPNESSES = (0.5, 1.0, 2.0)
-CLASS_WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.6)
+SHRINKAGES = (0.2, 0.4, 0.6, 0.8)
+SHARPNESSES = (1.0, 2.0, 4.0)
+CLASS_WEIGHTS = (0.2, 0.4, 0.6, 0.8)
 
 MIN_MEASURED = 2
 """Images of a class on the measuring side without which the class cannot be measured: one to query, one to find."""
@@ -101,18 +100,18 @@ def choose_settings(
 ) -> MapSettings:
     """Choose settings by two-fold cross-validation over images and over classes.
 
-    `rate` turns the gain of each task into the value to maximize. The shrinkage is chosen for whitening alone, the
-    ridge for known classes; then the sharpness and weight of the class probabilities.
+    `rate` turns the gain of each task into the value to maximize. The shrinkage is chosen for whitening alone, that
+    of the class scores for known classes; then the sharpness and weight of the class probabilities.
     """
     folds = {task: _open_folds(data, task, rng) for task in SPLITTERS}
 
     def measure(settings: MapSettings) -> dict[Task, float]:
         return {task: _mean_gain(some, settings) for task, some in folds.items()}
 
-    start = MapSettings(shrinkage=SHRINKAGES[-1], ridge=1.0, sharpness=1.0, class_weight=0.0)
+    start = MapSettings(shrinkage=SHRINKAGES[-1], class_shrinkage=SHRINKAGES[-1], sharpness=2.0, class_weight=0.0)
     candidates = [replace(start, shrinkage=shrinkage) for shrinkage in SHRINKAGES]
     whitening = max(candidates, key=lambda settings: sum(measure(settings).values()))
-    candidates = [replace(whitening, ridge=ridge, class_weight=0.3) for ridge in RIDGES]
+    candidates = [replace(whitening, class_shrinkage=some, class_weight=0.6) for some in SHRINKAGES[1:]]
     chosen = max(candidates, key=lambda settings: measure(settings)["known"])
     candidates = [whitening]
     for sharpness, weight in product(SHARPNESSES, CLASS_WEIGHTS):

@@ -9,7 +9,7 @@ from simsearch.learn.moments import LabeledMoments, MapSettings
 from simsearch.models.label_map import LabelMap
 
 D, N_CLASSES, N_EACH = 12, 16, 9
-SETTINGS = MapSettings(shrinkage=0.5, ridge=1.0, sharpness=1.0, class_weight=0.4)
+SETTINGS = MapSettings(shrinkage=0.5, class_shrinkage=0.3, sharpness=1.0, class_weight=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +33,18 @@ def test_whitening_makes_the_shrunk_within_class_covariance_the_identity(labeled
     np.testing.assert_allclose(axes.T @ shrunk @ axes, np.eye(D), atol=1e-4)
 
 
-@pytest.mark.parametrize("ridge", [0.1, 1.0])
-def test_class_weights_are_those_of_a_ridge_regression(labeled, ridge: float):
+@pytest.mark.parametrize("shrinkage", [0.2, 1.0])
+def test_class_weights_are_those_of_a_linear_discriminant_analysis(labeled, shrinkage: float):
     rows, classes = labeled
     centered = rows.astype(np.float64) - rows.mean(axis=0)
-    targets = np.eye(N_CLASSES)[classes]
-    penalty = ridge * np.trace(centered.T @ centered) / D
-    # the same problem as plain least squares on rows that hold the penalty
-    padded = np.vstack([centered, np.sqrt(penalty) * np.eye(D)])
-    answers = np.vstack([targets - targets.mean(axis=0), np.zeros((D, N_CLASSES))])
-    regression = np.linalg.lstsq(padded, answers, rcond=None)[0]
-    expected = regression / np.sqrt(np.mean(np.square(centered @ regression)))
-    weights = LabeledMoments(rows, classes).build_class_weights(ridge)
+    means = np.stack([centered[classes == label].mean(axis=0) for label in range(N_CLASSES)])
+    deviations = centered - means[classes]
+    within = deviations.T @ deviations / (len(rows) - N_CLASSES)
+    shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / D * np.eye(D)
+    directions = np.linalg.solve(shrunk, means.T)
+    directions /= np.sqrt(np.einsum("kd,dk->k", means, directions))  # each class at Mahalanobis distance 1
+    expected = directions / np.sqrt(np.mean(np.square(centered @ directions)))
+    weights = LabeledMoments(rows, classes).build_class_weights(shrinkage)
     np.testing.assert_allclose(weights, expected, atol=1e-3 * np.abs(expected).max())
 
 
@@ -53,7 +53,7 @@ def test_a_map_joins_whitened_vectors_and_class_probabilities(labeled):
     moments = LabeledMoments(rows, classes)
     mapped = moments.build_map(SETTINGS, rows).apply(rows)
     whitened = moments.build_whitening(0.5).apply(rows)
-    scores = np.exp((rows - rows.mean(axis=0)) @ moments.build_class_weights(1.0))
+    scores = np.exp((rows - rows.mean(axis=0)) @ moments.build_class_weights(0.3))
     probabilities = scores / scores.sum(axis=1, keepdims=True)
     probabilities /= np.sqrt(np.mean(np.square(probabilities).sum(axis=1)))
     expected = np.hstack([np.sqrt(0.6) * whitened, np.sqrt(0.4) * probabilities])
