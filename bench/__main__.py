@@ -16,7 +16,6 @@ PARTS = (
     "augment",
     "query",
     "growth",
-    "vectors",
     "ann",
     "quality",
     "words",

@@ -65,7 +65,10 @@ OWNERS = {
         "ingest/ray_cluster/worker.py",
     },
     "ray": {"ingest/ray_cluster/cluster.py", "ingest/ray_cluster/rounds.py", "ingest/ray_cluster/worker.py"},
-    "fastapi": {f"web/{name}.py" for name in ("api", "app", "login", "middleware", "pages", "errors")},
+    "fastapi": {
+        *(f"web/{name}.py" for name in ("api", "api_browse", "api_jobs", "app", "errors", "login", "middleware")),
+        *(f"web/{name}.py" for name in ("page_browse", "pages")),
+    },
     "uvicorn": {"web/server.py"},
     "prometheus_client": {"web/metrics.py"},
     "pymilvus": {"index/milvus/client.py"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -34,6 +35,20 @@ def serve(
             "--token", envvar="SIMSEARCH_TOKEN", help="Token that visitors must present. Default: random, if required."
         ),
     ] = None,
+    write_token: Annotated[
+        str | None,
+        typer.Option(
+            "--write-token",
+            envvar="SIMSEARCH_WRITE_TOKEN",
+            help="Token that also allows changes: labels and annotations. Default: changes need no token "
+            "where searches need none.",
+        ),
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option("--cors", metavar="ORIGIN", help="Let pages of this origin use the API. May be repeated."),
+    ] = None,
+    show_paths: Annotated[bool, typer.Option("--show-paths", help="Show visitors the whole paths of files.")] = False,
     backbone: BackboneOption = None,
     allow_url: Annotated[
         bool, typer.Option("--allow-url", help="Allow queries with images at public web addresses.")
@@ -57,8 +72,11 @@ def serve(
         raise MissingExtra("the web server", "web") from error
     settings = ServerSettings(
         collection=folder, host=host, port=port, token=token or (None if host in LOOPBACK_HOSTS else make_token()),
-        backbone=backbone, allow_url=allow_url, offline=offline, **_build_limits(megapixels),
+        write_token=write_token, cors=tuple(cors or ()), show_paths=show_paths, backbone=backbone, allow_url=allow_url,
+        offline=offline,
     )  # fmt: skip
+    if (max_pixels := to_pixels(megapixels)) is not None:
+        settings = replace(settings, max_pixels=max_pixels)
     bound = bind_socket(settings)
 
     def announce() -> None:
@@ -75,8 +93,3 @@ def serve(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # a thread still decodes or fetches for a request that nobody waits for
-
-
-def _build_limits(megapixels: float | None) -> dict[str, int]:
-    limit = to_pixels(megapixels)
-    return {} if limit is None else {"max_pixels": limit}

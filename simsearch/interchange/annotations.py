@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simsearch.errors import SourceError, UsageError
+from simsearch.errors import ImageNotFound, SourceError, UsageError
 from simsearch.sources.addresses import canonicalize_path
 from simsearch.sources.path_codec import is_valid_path
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
-from simsearch.text import replace_invalid_unicode
+from simsearch.text import clean_text, replace_invalid_unicode
 
 AnnotationValue = str | float
+AnnotationKey = tuple[int, str]
+"""The id of an image and the name of a column."""
 
 _KEY_COLUMNS = ("path", "image_id")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -88,6 +90,31 @@ def annotate(writer: CatalogWriter, file: Path) -> AnnotationReport:
     return AnnotationReport(len(values), len({image_id for image_id, _ in values}), tuple(columns), tuple(unknown))
 
 
+def set_values(
+    writer: CatalogWriter, values: Mapping[AnnotationKey, AnnotationValue | None]
+) -> dict[AnnotationKey, AnnotationValue | None]:
+    """Set values of columns, or delete those that are None, and return the values before in the same form.
+
+    Raises `UsageError` on an invalid name or text, `ImageNotFound` where an image is not in the collection.
+    """
+    for _, name in values:
+        if name in _KEY_COLUMNS or not name.strip() or clean_text(name) != name:
+            raise UsageError(f"{clean_text(name)!r} is no name of a column", "use letters, digits and blanks")
+    texts = (value for value in values.values() if isinstance(value, str))
+    if any(replace_invalid_unicode(text) != text or "\0" in text for text in texts):
+        raise UsageError("a value is not valid Unicode text", "correct the value")
+    image_ids = list(dict.fromkeys(image_id for image_id, _ in values))
+    with writer.transaction():
+        known = writer.read_values(image_ids)
+        if missing := [image_id for image_id in image_ids if image_id not in known]:
+            problem = f"there is no image {missing[0]}"
+            raise ImageNotFound(str(writer.folder), problem, "use an image id from the search results")
+        before = {key: known[key[0]].get(key[1]) for key in values}
+        writer.annotate((*key, value) for key, value in values.items() if value is not None and value != "")
+        writer.delete_values(key for key, value in values.items() if value is None or value == "")
+    return before
+
+
 def clear_columns(writer: CatalogWriter, columns: Sequence[str]) -> int:
     """Delete columns of the user's own, and return the number of deleted values.
 
@@ -142,7 +169,7 @@ def _read_csv_rows(file: Path, stream: Iterable[str]) -> Iterator[_AnnotationRow
             raise ValueError(f"line {reader.line_num} has more cells than the header")
         if any(row.values()):
             yield _parse_row(
-                file, {name: parse_cell(cell) for name, cell in row.items() if cell}, f"line {reader.line_num}"
+                file, {name: _parse_cell(cell) for name, cell in row.items() if cell}, f"line {reader.line_num}"
             )
 
 
@@ -185,8 +212,7 @@ def _parse_row(file: Path, cells: dict[str, AnnotationValue], where: str) -> _An
     )
 
 
-def parse_cell(cell: str) -> AnnotationValue:
-    """Parse a cell of a CSV file: a number, a boolean as 1 or 0, else the text."""
+def _parse_cell(cell: str) -> AnnotationValue:
     if _INTEGER.fullmatch(cell):
         return int(cell)
     if _REAL.fullmatch(cell):

@@ -211,7 +211,7 @@ def _build_page_data(map_: CollectionMap) -> dict[str, Any]:
     )
     return {
         "n": len(paths),
-        "root": replace_invalid_unicode(root),
+        "root": "" if all(image.url for image in map_.images) else replace_invalid_unicode(root),
         "names": [replace_invalid_unicode(path[len(root) :]) for path in paths],
         "addresses": {
             number: image.url or _build_url(image.path)

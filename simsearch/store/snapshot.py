@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ImageNotFound
 from simsearch.sources.path_codec import decode_path
-from simsearch.store.catalog import UNREAD_DIGEST, Catalog, StoredModel
+from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.connection import connect_to_read
 from simsearch.store.database import is_row_id, split_chunks, translate_read_errors
 from simsearch.store.sqlite_errors import CATALOG_NAME, translate_errors
@@ -65,11 +65,6 @@ class StoredImage:
     camera: str | None
     files: tuple[StoredFile, ...] = ()
     columns: Mapping[str, str | float] = field(default_factory=dict)
-
-    @property
-    def is_unread(self) -> bool:
-        """Whether its picture has not been read: its vectors were imported without it; size and format are unknown."""
-        return self.digest.startswith(UNREAD_DIGEST)
 
 
 class ViewKey(NamedTuple):
@@ -143,6 +138,16 @@ class Snapshot:
         steps = [first + round(step * (last - first) / max(1, n - 1)) for step in range(n)]
         query = "SELECT min(image_id) FROM files WHERE image_id >= ?"
         return sorted({self._connection.execute(query, (step,)).fetchone()[0] for step in steps})
+
+    def iterate_image_files(self) -> Iterator[tuple[Any, ...]]:
+        """Image id, stored path, size, mtime, date, camera and format of every file, by image and order of indexing."""
+        query = """SELECT image_id, path, files.size_bytes, mtime_ns, taken_at, camera, format
+                   FROM files JOIN images ON images.id = image_id ORDER BY image_id, files.id"""
+        yield from self._connection.execute(query)
+
+    def iterate_annotations(self) -> Iterator[tuple[int, str, str | float]]:
+        """Image id, name and value of every value of the user's own columns."""
+        yield from self._connection.execute("SELECT image_id, name, value FROM annotations ORDER BY image_id, name")
 
     def find_copied_images(self) -> list[int]:
         """The ids of the images that have several files, ascending."""

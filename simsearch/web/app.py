@@ -15,11 +15,12 @@ from starlette.routing import Match
 
 from simsearch import __version__
 from simsearch.errors import SimsearchError
-from simsearch.web import api, login, pages
+from simsearch.web import api, api_browse, api_jobs, login, page_browse, pages
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import to_error_response
 from simsearch.web.guesses import GuessLimiter
 from simsearch.web.middleware import AsgiApp, SecurityMiddleware
+from simsearch.web.problems import PROBLEM_TYPE, make_problem
 from simsearch.web.safe_fetch import Fetcher
 
 _log = logging.getLogger("simsearch.web")
@@ -44,12 +45,15 @@ def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
     )  # fmt: skip
     app.state.engine, app.state.metrics, app.state.guesses = engine, metrics, GuessLimiter()
     app.state.fetcher = fetcher or Fetcher(max_bytes=settings.max_body_bytes)
-    app.include_router(api.router)
+    for part in (api, api_browse, api_jobs):
+        app.include_router(part.router)
     app.include_router(api.metrics_router)
     app.include_router(pages.router)
+    app.include_router(page_browse.router)
     app.include_router(login.router)
     for kind in (SimsearchError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _render_error)
+    _describe_errors(app)
     if settings.token is not None:
         _describe_token(app)
     return SecurityMiddleware(app, settings, metrics, app.state.guesses)
@@ -65,13 +69,23 @@ def _render_error(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(_list_methods(request))
     if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api"):
         return login.render_error_page(response, headers)
-    return JSONResponse({"problem": response.problem, "advice": response.advice}, response.status, headers)
+    document = make_problem(response.status, response.problem, response.advice)
+    return JSONResponse(document, response.status, headers, PROBLEM_TYPE)
 
 
 def _list_methods(request: Request) -> list[str]:
     """List the methods of all routes with the path of the request."""
     routes = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
     return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+
+
+def _describe_errors(app: FastAPI) -> None:
+    """Describe every error in OpenAPI as the one kind of document that errors have."""
+    for operations in app.openapi()["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status >= "400" and "content" in response:
+                    response["content"] = {PROBLEM_TYPE: response["content"][PROBLEM_TYPE]}
 
 
 def _describe_token(app: FastAPI) -> None:

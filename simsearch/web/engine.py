@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simsearch.collection import Collection
 from simsearch.duplicates.options import Tier
@@ -28,11 +29,13 @@ from simsearch.search.query import Query
 from simsearch.search.query_vectors import ExampleDecoder, decode_example_square
 from simsearch.search.results import Answer
 from simsearch.store.database import read_again
-from simsearch.store.originals import read_original
+from simsearch.visualization.overview import Clustering, CollectionLayout
 from simsearch.web.batching import SharedEmbedders
-from simsearch.web.images import read_stored_image
+from simsearch.web.browse import CollectionBrowser
+from simsearch.web.images import read_stored_image, read_stored_original
 from simsearch.web.jobs import BackgroundJob, BackgroundJobs
 from simsearch.web.metrics import ServerMetrics
+from simsearch.web.path_names import PathNames
 from simsearch.web.settings import ServerSettings
 from simsearch.web.threads import WorkerThreads
 from simsearch.web.uploads import UploadCache
@@ -113,6 +116,8 @@ class SearchEngine:
         self.metrics = metrics = ServerMetrics()
         self.folder = Path(settings.collection)
         self.uploads = UploadCache()
+        self.browser = CollectionBrowser(self.folder)
+        self.paths = PathNames("", settings.show_paths)
         self.is_ready = False
         self._embedders = SharedEmbedders(metrics.count_batch)
         self._text_encoders: dict[str, TextEncoder] = {}
@@ -125,7 +130,7 @@ class SearchEngine:
         self._fetch_pool = _BoundedPool("fetch", _FETCH_THREADS, _MAX_WAITING_FETCHES)
         self._decoding = DecodingProcesses(wall_limit_s=settings.answer_timeout_s)
         self._cached_info: tuple[float, CollectionInfo] | None = None
-        self._jobs = BackgroundJobs(settings)
+        self.jobs = BackgroundJobs(settings)
         self._has_closed = False
         metrics.watch_queue(lambda: self._search_pool.n_pending + self._lookup_pool.n_pending)
 
@@ -137,6 +142,7 @@ class SearchEngine:
         with self._open_collection(fuses=True) as collection:  # the operator names the backbone, not a visitor
             if collection.info().models:
                 self._warm_up(collection)
+        self.refresh_paths()
         self.is_ready = True
 
     def close(self, grace_s: float = _CLOSE_GRACE_S) -> None:
@@ -145,7 +151,7 @@ class SearchEngine:
         What runs on after that keeps its collection open; see `has_running_work`.
         """
         self.is_ready, end = False, time.monotonic() + grace_s
-        pools = (self._search_pool, self._lookup_pool, self._image_pool, self._fetch_pool, self._jobs)
+        pools = (self._search_pool, self._lookup_pool, self._image_pool, self._fetch_pool, self.jobs)
         for pool in pools:  # each of them drops what waits
             pool.close(end - grace_s / 2)
         self._decoding.close()  # threads that wait for it go on
@@ -154,6 +160,10 @@ class SearchEngine:
         if self._has_closed:
             for collection in self._collections:
                 collection.close()
+
+    def refresh_paths(self) -> None:
+        """Read the table of images, and find the folder that paths are shown from, where the collection changed."""
+        self.paths = PathNames(self.browser.load_table().root, self.settings.show_paths)
 
     @property
     def has_running_work(self) -> bool:
@@ -171,6 +181,17 @@ class SearchEngine:
         answer = await pool.run(lambda: self._open_thread_collection().run_query(query), self.settings.answer_timeout_s)
         self.metrics.observe_stages(answer.milliseconds)
         return answer
+
+    async def embed(self, pictures: Sequence[int | bytes], backbone: str | None) -> tuple[str, NDArray[np.float32]]:
+        """Embed pictures (bytes) and stored images (ids): the name of the backbone, and unit rows (n, d)."""
+
+        def run() -> tuple[str, NDArray[np.float32]]:
+            collection, name = self._open_thread_collection(), backbone or self.settings.backbone
+            options = WeightsOptions(offline=self.settings.offline)
+            rows = collection.embed(list(pictures), backbone=name, weights=options, max_pixels=self.settings.max_pixels)
+            return collection.model(name).model.backbone, rows
+
+        return await self._search_pool.run(run, self.settings.answer_timeout_s)
 
     async def run_lookup(self, work: Callable[[Collection], T]) -> T:
         """Run a short function on this thread's collection."""
@@ -197,6 +218,25 @@ class SearchEngine:
             self._cached_info = time.monotonic(), await self.run_lookup(Collection.info)
         return self._cached_info[1]
 
+    async def run_browse(self, work: Callable[[CollectionBrowser], T]) -> T:
+        """Run a function on the table of images, which is read again where the collection has changed."""
+
+        def run() -> T:
+            result = work(self.browser)
+            self.refresh_paths()
+            return result
+
+        return await self._lookup_pool.run(run, self.settings.answer_timeout_s)
+
+    async def change(self, work: Callable[[Collection], T]) -> T:
+        """Run a function that writes to the collection, on a collection of its own."""
+
+        def run() -> T:
+            with self._open_collection() as collection:
+                return work(collection)
+
+        return await self._lookup_pool.run(run, self.settings.answer_timeout_s)
+
     async def load_thumbnail(self, image_id: int, side_px: int) -> tuple[str, bytes]:
         """Load the digest of a stored image and its thumbnail as WebP. Raises `ImageNotFound`, `ImageError`."""
 
@@ -204,9 +244,8 @@ class SearchEngine:
             image = read_stored_image(self.folder, image_id)
             data = self._thumbnails.get(image.digest, side_px)
             if data is None:
-                max_pixels = compute_default_max_pixels()
-                original = read_original(image, max_pixels)
-                data = render_thumbnail(original.data, original.path, side_px, max_pixels)
+                original = read_stored_original(image)
+                data = render_thumbnail(original.data, original.path, side_px, compute_default_max_pixels())
                 self._thumbnails.put(image.digest, side_px, data)
             return image.digest, data
 
@@ -214,15 +253,23 @@ class SearchEngine:
 
     async def find_duplicates(self, tier: Tier) -> BackgroundJob[DuplicateReport]:
         """Start the search for duplicates, or return the job that already runs or is done."""
-        return await self.run_lookup(lambda collection: self._jobs.find_duplicates(collection, tier))
+        return await self.run_lookup(lambda collection: self.jobs.find_duplicates(collection, tier))
+
+    async def cluster(self, k: int | None, where: str | None) -> BackgroundJob[Clustering]:
+        """Start clustering the images that match a filter, or return the job that already runs or is done."""
+        return await self.run_lookup(lambda collection: self.jobs.cluster(collection, k, where))
+
+    async def lay_out(self) -> BackgroundJob[CollectionLayout]:
+        """Start laying out the map, or return the job that already runs or is done."""
+        return await self.run_lookup(lambda collection: self.jobs.lay_out(collection))
 
     async def reject_duplicates(self, image_ids: Sequence[int]) -> None:
         """Mark images as no duplicates of each other. Raises `UsageError`, `ImageNotFound` or a `CollectionError`."""
-        await self.run_lookup(lambda collection: self._jobs.reject_duplicates(collection, image_ids))
+        await self.run_lookup(lambda collection: self.jobs.reject_duplicates(collection, image_ids))
 
     async def unreject_duplicates(self, image_ids: Sequence[int]) -> None:
         """Undo `reject_duplicates`."""
-        await self.run_lookup(lambda _: self._jobs.unreject_duplicates(image_ids))
+        await self.run_lookup(lambda _: self.jobs.unreject_duplicates(image_ids))
 
     async def list_rejected_groups(self) -> list[list[int]]:
         """List the ids of images that are marked as no duplicates of each other, connected ones together."""
@@ -231,7 +278,7 @@ class SearchEngine:
 
     async def draw_map(self) -> BackgroundJob[bytes]:
         """Start drawing the map, or return the job that already runs or is done."""
-        return await self.run_lookup(self._jobs.draw_map)
+        return await self.run_lookup(self.jobs.draw_map)
 
     # Collections and models
 

@@ -22,10 +22,17 @@ from simsearch.errors import (
 )
 from simsearch.images.isolation import DecodingBusy
 from simsearch.web.engine import RETRY_AFTER_S, RequestTimedOut, ServerBusy, ServerNotReady
+from simsearch.web.images import OriginalGone
+from simsearch.web.jobs import JobCancelled, JobNotFound
+from simsearch.web.parameters import InvalidParameters, describe_unknown
 
 
 class UploadExpired(SimsearchError):
     """An uploaded picture is no longer in memory."""
+
+
+class WritingForbidden(SimsearchError):
+    """The request may not change the collection."""
 
 
 _STATUS_BY_ERROR: tuple[tuple[type[SimsearchError], int], ...] = (
@@ -34,6 +41,11 @@ _STATUS_BY_ERROR: tuple[tuple[type[SimsearchError], int], ...] = (
     (ServerNotReady, 503),
     (DecodingBusy, 503),
     (UploadExpired, 410),
+    (OriginalGone, 410),
+    (JobCancelled, 410),
+    (JobNotFound, 404),
+    (InvalidParameters, 422),
+    (WritingForbidden, 403),
     (ImageNotFound, 404),
     (ModelNotIndexed, 404),
     (CollectionBusy, 503),
@@ -84,6 +96,8 @@ def to_error_response(error: Exception) -> ErrorResponse:
 def _format_validation_error(error: dict[str, object]) -> str:
     location = error["loc"]
     name = ".".join(str(part) for part in location[1:]) if isinstance(location, tuple) else str(location)
+    if error["type"] == "extra_forbidden":
+        return describe_unknown(name, ())
     return f"{name or 'the request'}: {error['msg']}"
 
 

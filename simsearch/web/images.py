@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image, ImageDraw, ImageFont
+
+from simsearch.errors import SimsearchError, UnreadableFile
+from simsearch.images.decode import RawFile, compute_default_max_pixels
+from simsearch.store.originals import read_original
 from simsearch.store.snapshot import StoredImage, open_snapshot
 
 THUMBNAIL_SIDES = (160, 320, 640, 1600)
 """The sizes of thumbnails, in px: a few, so that they can be cached."""
+
+
+class OriginalGone(SimsearchError):
+    """The file of a stored image cannot be read any more, or has another content."""
+
+
+def read_stored_original(image: StoredImage) -> RawFile:
+    """Read the file of a stored image. Raises `OriginalGone`, or another `ImageError` if it exceeds a limit."""
+    try:
+        return read_original(image, compute_default_max_pixels())
+    except UnreadableFile as error:
+        problem = error.problem if "changed" in error.problem else "its file is gone or cannot be read"
+        raise OriginalGone(f"image {image.image_id}: {problem}", "index its folder again") from error
 
 
 def read_stored_images(folder: Path, image_ids: Sequence[int]) -> dict[int, StoredImage]:
@@ -21,3 +41,14 @@ def read_stored_image(folder: Path, image_id: int) -> StoredImage:
     """Read an image from the catalog. Raises `ImageNotFound` if no image with a file has this id."""
     with open_snapshot(folder) as snapshot:
         return snapshot.read_image(image_id)
+
+
+@functools.cache
+def draw_gone_tile() -> bytes:
+    """Draw a gray picture as WebP that says that the file of an image is gone."""
+    tile = Image.new("RGB", (320, 240), "#d8dadd")
+    draw = ImageDraw.Draw(tile)
+    draw.text((160, 120), "file is gone", "#4d5359", ImageFont.load_default(28), anchor="mm")
+    data = io.BytesIO()
+    tile.save(data, "WEBP", quality=85)
+    return data.getvalue()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import collections
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from simsearch.collection import Collection
 from simsearch.duplicates.options import TIERS, DuplicateOptions, Tier
 from simsearch.duplicates.results import DuplicateReport
+from simsearch.errors import SimsearchError
 from simsearch.models.weights import WeightsOptions
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
+from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
 from simsearch.web.settings import ServerSettings
 from simsearch.web.threads import WorkerThreads
 
@@ -24,24 +28,59 @@ ReportProgress = Callable[[str, float], None]
 """Called with the current stage and the fraction that is done, from 0 to 1."""
 
 _MAX_JOBS = 8
+_MAX_ENDED = 32
+
+JobKind = Literal["duplicates", "clusters", "layout", "map"]
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
+class JobCancelled(SimsearchError):
+    """A background job was cancelled before it had a result."""
+
+
+class JobNotFound(SimsearchError):
+    """There is no background job with this id."""
 
 
 @dataclass(slots=True)
 class BackgroundJob(Generic[T]):
-    """A result that is being computed. `stage` is the current stage, `fraction` the part that is done, from 0 to 1."""
+    """A result that is being computed. `stage` is the current stage, `fraction` the part that is done, from 0 to 1.
+
+    `job_id` names the job in URLs.
+    """
 
     future: Future[T]
+    kind: JobKind = "duplicates"
+    job_id: str = field(default_factory=lambda: secrets.token_hex(8))
     stage: str = "waiting"
     fraction: float = 0.0
+    is_cancelled: bool = False
 
     @property
     def is_done(self) -> bool:
         """Whether the job has ended, with a result or an error."""
         return self.future.done()
 
+    @property
+    def state(self) -> JobState:
+        """The state of the job."""
+        if self.is_cancelled:
+            return "cancelled"
+        if not self.future.done():
+            return "running" if self.future.running() else "waiting"
+        return "failed" if self.future.exception() is not None else "done"
+
     def result(self) -> T:
-        """Return the result of a job that is done, or raise its error."""
+        """Return the result of a job that is done, or raise its error, which is `JobCancelled` after `cancel`."""
+        if self.is_cancelled:
+            raise JobCancelled("the job was cancelled", "request it again to start it anew")
         return self.future.result()
+
+    def report_progress(self, stage: str, fraction: float) -> None:
+        """Note the progress. Raises `JobCancelled` if the job was cancelled, which ends it."""
+        if self.is_cancelled:
+            raise JobCancelled("the job was cancelled", "request it again to start it anew")
+        self.stage, self.fraction = stage, fraction
 
 
 class BackgroundJobs:
@@ -51,7 +90,27 @@ class BackgroundJobs:
         self._settings = settings
         self._threads = WorkerThreads("job", 1)
         self._jobs: dict[tuple[Any, ...], BackgroundJob[Any]] = {}
+        self._ended: collections.deque[BackgroundJob[Any]] = collections.deque(maxlen=_MAX_ENDED)
         self._lock = threading.Lock()
+
+    def find(self, job_id: str) -> BackgroundJob[Any]:
+        """Find a job by its id. Raises `JobNotFound`."""
+        with self._lock:
+            for job in (*self._jobs.values(), *self._ended):
+                if job.job_id == job_id:
+                    return job
+        raise JobNotFound("there is no such job", "request the result again to start it anew")
+
+    def cancel(self, job_id: str) -> BackgroundJob[Any]:
+        """Cancel a job that is not done: one that runs ends at its next step. Raises `JobNotFound`."""
+        job = self.find(job_id)
+        with self._lock:
+            if not job.is_done:
+                job.is_cancelled = True
+                job.future.cancel()
+                self._jobs = {key: other for key, other in self._jobs.items() if other is not job}
+                self._ended.append(job)
+        return job
 
     def find_duplicates(self, collection: Collection, tier: Tier) -> BackgroundJob[DuplicateReport]:
         """Return the job that finds duplicates down to a tier, and start it if needed."""
@@ -60,7 +119,7 @@ class BackgroundJobs:
             options, weights = DuplicateOptions(down_to=tier), WeightsOptions(offline=self._settings.offline)
             return opened.duplicates(options, backbone=self._settings.backbone, weights=weights, progress=progress)
 
-        return self._submit(("duplicates", tier, *self._build_state_key(collection)), find)
+        return self._submit("duplicates", (tier, *self._build_state_key(collection)), find)
 
     def reject_duplicates(self, collection: Collection, image_ids: Sequence[int]) -> None:
         """Mark images as no duplicates of each other. Finished reports stay, without the group of these images.
@@ -77,7 +136,7 @@ class BackgroundJobs:
             for tier in TIERS:
                 job = self._jobs.get(("duplicates", tier, *before))
                 if job is not None and job.is_done and job.future.exception() is None:
-                    kept: BackgroundJob[DuplicateReport] = BackgroundJob(Future())
+                    kept: BackgroundJob[DuplicateReport] = BackgroundJob(Future(), "duplicates")
                     kept.future.set_result(_drop_group(job.result(), set(image_ids)))
                     self._jobs[("duplicates", tier, *after)] = kept
 
@@ -86,12 +145,35 @@ class BackgroundJobs:
         with Collection.open(self._settings.collection) as opened:
             opened.unreject_duplicates(image_ids)
 
+    def cluster(self, collection: Collection, k: int | None, where: str | None) -> BackgroundJob[Clustering]:
+        """Return the job that clusters the images that match a filter, and start it if needed."""
+
+        def cluster(opened: Collection, progress: ReportProgress) -> Clustering:
+            progress("clustering", 0.2)
+            return opened.clusters(k, backbone=self._settings.backbone, selection=ImageSelection(where or None))
+
+        return self._submit("clusters", (k, where, *self._build_state_key(collection)), cluster)
+
+    def lay_out(self, collection: Collection) -> BackgroundJob[CollectionLayout]:
+        """Return the job that lays out the images on the map, and start it if needed."""
+
+        def lay_out(opened: Collection, progress: ReportProgress) -> CollectionLayout:
+            progress("laying out", 0.2)
+            return opened.arrangement(backbone=self._settings.backbone)
+
+        return self._submit("layout", self._build_state_key(collection), lay_out)
+
     def draw_map(self, collection: Collection) -> BackgroundJob[bytes]:
         """Return the job that draws the map as an HTML page with links to this server, and start it if needed."""
 
+        key = self._build_state_key(collection)
+        with self._lock:
+            known = self._jobs.get(("layout", *key))
+
         def draw(opened: Collection, progress: ReportProgress) -> bytes:
             progress("laying out", 0.2)
-            layout = opened.arrangement(backbone=self._settings.backbone)
+            is_known = known is not None and known.state == "done"
+            layout = known.result() if known and is_known else opened.arrangement(backbone=self._settings.backbone)
             progress("drawing", 0.6)
             images = [
                 MapImage(image.image_id, image.path, image.label, f"/images/{image.image_id}")
@@ -103,7 +185,7 @@ class BackgroundJobs:
                 write_map_page(CollectionMap(title, images, layout.grid, layout.clusters), file)
                 return file.read_bytes()
 
-        return self._submit(("map", *self._build_state_key(collection)), draw)
+        return self._submit("map", key, draw)
 
     def close(self, end: float) -> bool:
         """Drop waiting jobs, and wait for the running one, as `WorkerThreads.close` does."""
@@ -114,35 +196,33 @@ class BackgroundJobs:
         stored = collection.model(self._settings.backbone)
         return stored.fingerprint, stored.change_token, collection.catalog.change_token
 
-    def _submit(self, key: tuple[Any, ...], compute: Callable[[Collection, ReportProgress], T]) -> BackgroundJob[T]:
+    def _submit(
+        self, kind: JobKind, state: tuple[Any, ...], compute: Callable[[Collection, ReportProgress], T]
+    ) -> BackgroundJob[T]:
+        key = (kind, *state)
         with self._lock:
-            if key in self._jobs:
-                return self._jobs[key]
+            if (known := self._jobs.get(key)) is not None:
+                if known.state == "failed":  # its error is told once; the next request tries again
+                    self._ended.append(self._jobs.pop(key))
+                return known
             while len(self._jobs) >= _MAX_JOBS:
                 self._jobs.pop(next(iter(self._jobs))).future.cancel()
-            job: BackgroundJob[T] = BackgroundJob(Future())
+            job: BackgroundJob[T] = BackgroundJob(Future(), kind)
             self._jobs[key] = job
-
-        def report_progress(stage: str, fraction: float) -> None:
-            job.stage, job.fraction = stage, fraction
 
         def work() -> None:
             if not job.future.set_running_or_notify_cancel():
                 return
             try:
                 with Collection.open(self._settings.collection) as opened:
-                    job.future.set_result(compute(opened, report_progress))
+                    result = compute(opened, job.report_progress)
+                job.report_progress("done", 1.0)
+                job.future.set_result(result)
             except BaseException as error:
                 job.future.set_exception(error)
-                self._forget(key)
 
         self._threads.submit(work)
         return job
-
-    def _forget(self, key: tuple[Any, ...]) -> None:
-        """Remove a failed job, so that the next request tries again."""
-        with self._lock:
-            self._jobs.pop(key, None)
 
 
 def _drop_group(report: DuplicateReport, image_ids: set[int]) -> DuplicateReport:

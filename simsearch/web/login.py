@@ -19,7 +19,7 @@ from simsearch.web.middleware import (
     WRONG_TOKENS,
     derive_cookie,
     find_client,
-    is_valid_token,
+    find_rights,
     name_cookie,
     sanitize_local_path,
 )
@@ -33,7 +33,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/login")
 async def login_page(request: Request, token: str = "", next: str = "/") -> Response:
     """Show the login form. A token in the URL logs in at once and is then removed from the URL."""
-    if find_engine(request).settings.token is None:
+    if not find_engine(request).settings.needs_login:
         return RedirectResponse("/", 303)
     if token:
         return _check_login(request, token, next)
@@ -90,6 +90,8 @@ def _load_assets() -> dict[str, tuple[str, bytes, str]]:
         "app.css": (own / "app.css", "text/css"),
         "style.css": (reports / "style.css", "text/css"),
         "app.js": (own / "app.js", "text/javascript"),
+        "browse.js": (own / "browse.js", "text/javascript"),
+        "select.js": (own / "select.js", "text/javascript"),
         "icon.svg": (own / "icon.svg", "image/svg+xml"),
     }
     assets = {}
@@ -100,18 +102,20 @@ def _load_assets() -> dict[str, tuple[str, bytes, str]]:
 
 
 def _check_login(request: Request, token: str, next: str) -> Response:
-    expected = find_engine(request).settings.token
-    if expected is None:
+    settings = find_engine(request).settings
+    if not settings.needs_login:
         return RedirectResponse("/", 303)
     guesses: GuessLimiter = request.app.state.guesses
     client = find_client(request.scope)
     if (wait_s := math.ceil(guesses.find_wait_s(client))) > 0:
         error = ErrorResponse(429, WRONG_TOKENS, f"try again in {wait_s} s", wait_s)
         return render_error_page(error, error.headers)
-    if not is_valid_token(token.strip(), expected):
+    rights = find_rights([token.strip()], settings, is_cookie=False)
+    if rights is None:
         guesses.count_wrong(client, token.strip())
         return render_response("login.html.j2", 401, next=sanitize_local_path(next), is_wrong=True)
     response = RedirectResponse(sanitize_local_path(next), 303)
     name = name_cookie(request.scope)
+    expected = (settings.write_token if rights == "write" else settings.token) or ""
     response.set_cookie(name, derive_cookie(expected), httponly=True, samesite="lax", max_age=_COOKIE_S)
     return response

@@ -13,13 +13,14 @@ import json
 import math
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Literal
 
 from fastapi import HTTPException
 
 from simsearch.web.guesses import GuessLimiter
 from simsearch.web.metrics import ServerMetrics
+from simsearch.web.problems import PROBLEM_TYPE, make_problem
 from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
 
 Scope = MutableMapping[str, Any]
@@ -77,7 +78,8 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, sender = time.perf_counter(), _ResponseSender(send, receive)
+        sender = _ResponseSender(send, receive, _list_cors_headers(scope, self._settings))
+        started = time.perf_counter()
         try:
             await self._check_request(scope, receive, sender)
         finally:
@@ -86,39 +88,61 @@ class SecurityMiddleware:
 
     async def _check_request(self, scope: Scope, receive: Receive, sender: _ResponseSender) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        is_foreign = bool(sender.more_headers)  # of an origin that may use the API
         if self._settings.token is None and not _is_own_host(headers.get("host", ""), self._settings):
             await sender.reject(421, "the Host header does not name this server", "use the URL that the server printed")
-        elif scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers):
+        elif is_foreign and scope["method"] == "OPTIONS":
+            await _answer_preflight(sender)
+        elif not is_foreign and scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers):
             await sender.reject(403, "the request comes from another site", "send it from a page of this server")
-        elif _is_foreign_read(scope, headers):
+        elif not is_foreign and _is_foreign_read(scope, headers):
             await _reject_foreign_read(scope, headers, sender)
         elif (wait_s := self._find_wait_s(scope, headers)) > 0:
             retry = (b"retry-after", b"%d" % math.ceil(wait_s))
             await sender.reject(429, WRONG_TOKENS, f"try again in {math.ceil(wait_s)} s", retry)
-        elif not self._is_authorized(scope, headers):
+        elif not self._is_authorized(scope, headers, is_foreign=is_foreign):
             await _reject_unauthorized(scope, headers, sender)
         elif not _is_within_limit(headers.get("content-length"), self._settings.max_body_bytes):
             await sender.reject(413, describe_size_limit(self._settings), "send a smaller picture")
         else:
             await self._app(scope, _BoundedBody(receive, self._settings), sender)
 
-    def _is_authorized(self, scope: Scope, headers: dict[str, str]) -> bool:
-        token = self._settings.token
-        if token is None or scope["path"] in PUBLIC_PATHS:
+    def _is_authorized(self, scope: Scope, headers: dict[str, str], *, is_foreign: bool) -> bool:
+        """Whether a request may be answered; whether it may change the collection is noted in its scope."""
+        settings = self._settings
+        scope[CAN_WRITE] = settings.can_anyone_write
+        candidates = [] if is_foreign and not _has_bearer(headers) else _list_credentials(scope, headers)
+        rights = find_rights(candidates, settings, is_cookie=not _has_bearer(headers))
+        scope[CAN_WRITE] |= rights == "write"
+        if rights is not None or scope["path"] in PUBLIC_PATHS:
             return True
-        expected = token if _has_bearer(headers) else derive_cookie(token)
-        candidates = _list_credentials(scope, headers)
-        if any(is_valid_token(candidate, expected) for candidate in candidates):
-            return True
-        for candidate in candidates:
+        for candidate in candidates if settings.needs_login else ():
             self._guesses.count_wrong(find_client(scope), candidate)
-        return False
+        return settings.token is None
 
     def _find_wait_s(self, scope: Scope, headers: dict[str, str]) -> float:
         """The time until a token is looked at of a client that has sent too many wrong ones."""
-        if self._settings.token is None or scope["path"] in PUBLIC_PATHS or not _list_credentials(scope, headers):
+        is_open = not self._settings.needs_login or scope["path"] in PUBLIC_PATHS
+        if is_open or not _list_credentials(scope, headers):
             return 0.0
         return self._guesses.find_wait_s(find_client(scope))
+
+
+Rights = Literal["read", "write"]
+CAN_WRITE = "simsearch.can_write"
+"""The entry of a scope that says whether its request may change the collection."""
+
+
+def find_rights(candidates: Sequence[str], settings: ServerSettings, *, is_cookie: bool) -> Rights | None:
+    """Find what tokens, or the values of login cookies, allow; None where none of them is right."""
+    tokens: tuple[tuple[str | None, Rights], ...] = ((settings.write_token, "write"), (settings.token, "read"))
+    for token, rights in tokens:
+        if token is None:
+            continue
+        expected = derive_cookie(token) if is_cookie else token
+        if any(is_valid_token(candidate, expected) for candidate in candidates):
+            return rights
+    return None
 
 
 def name_cookie(scope: Scope) -> str:
@@ -174,8 +198,9 @@ def sanitize_local_path(path: str) -> str:
 class _ResponseSender:
     """Sends a response with the security headers that every response has."""
 
-    def __init__(self, send: Send, receive: Receive) -> None:
+    def __init__(self, send: Send, receive: Receive, more_headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self._send = send
+        self.more_headers = tuple(more_headers)
         self._receive = receive
         self.status = 500  # if the app sends no response
 
@@ -186,7 +211,7 @@ class _ResponseSender:
             missing = [
                 (name.encode(), value.encode()) for name, value in _HEADERS.items() if name.encode() not in present
             ]
-            message["headers"] = [*message.get("headers", ()), *missing]
+            message["headers"] = [*message.get("headers", ()), *missing, *self.more_headers]
         elif self.status == 413 and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._drain_request()
@@ -202,9 +227,9 @@ class _ResponseSender:
 
     async def reject(self, status: int, problem: str, advice: str, *more: tuple[bytes, bytes]) -> None:
         """Send an error response and close the connection without waiting for the rest of the request."""
-        body = json.dumps({"problem": problem, "advice": advice}).encode()
+        body = json.dumps(make_problem(status, problem, advice)).encode()
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", PROBLEM_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
             *more,
@@ -294,6 +319,34 @@ def _is_same_origin(headers: dict[str, str]) -> bool:
         return False
     origin = headers.get("origin")
     return origin is None or urllib.parse.urlsplit(origin).netloc == headers.get("host")
+
+
+def _list_cors_headers(scope: Scope, settings: ServerSettings) -> list[tuple[bytes, bytes]]:
+    """The headers that let a page of another origin read the response, where the server allows that origin its API.
+
+    No cookies are allowed: such a page sends a token itself.
+    """
+    if not settings.cors or not scope["path"].startswith("/api/"):
+        return []
+    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), "")
+    if sent not in settings.cors:
+        return []
+    return [
+        (b"access-control-allow-origin", sent.encode("latin-1")),
+        (b"access-control-expose-headers", b"ETag, Link, Location, Retry-After"),
+        (b"vary", b"Origin"),
+    ]
+
+
+async def _answer_preflight(sender: _ResponseSender) -> None:
+    """Tell a browser that a page of an allowed origin may send a request with these methods and headers."""
+    headers = [
+        (b"access-control-allow-methods", b"GET, POST, DELETE"),
+        (b"access-control-allow-headers", b"Authorization, Content-Type, If-None-Match"),
+        (b"access-control-max-age", b"600"),
+    ]
+    await sender({"type": "http.response.start", "status": 204, "headers": headers})
+    await sender({"type": "http.response.body", "body": b""})
 
 
 def _is_within_limit(announced: str | None, most_bytes: int) -> bool:

@@ -23,11 +23,12 @@ from simsearch.report.duplicates import TIER_TITLES
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
 from simsearch.web.api import ImageId, fetch_picture, find_engine
+from simsearch.web.api_reference import list_operations
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import UploadExpired, to_error_response
 from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image, read_stored_images
 from simsearch.web.login import render_response
-from simsearch.web.middleware import IMAGE_POLICY
+from simsearch.web.middleware import CAN_WRITE, IMAGE_POLICY
 from simsearch.web.page_state import PageState, PictureRef
 from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, RequestPicture, build_query
 from simsearch.web.tiles import (
@@ -68,7 +69,7 @@ async def search_page(request: Request) -> Response:
     engine, state = find_engine(request), PageState.parse(request.query_params.multi_items())
     if state.is_empty:
         sample = await engine.run_image_work(lambda: sample_tiles(engine.folder))
-        return await _render_page(request, "search.html.j2", state=state, tiles=[sample], **_NO_RESULTS)
+        return await render_page(request, "search.html.j2", state=state, tiles=[sample], **_NO_RESULTS)
     pictures = await engine.run_image_work(lambda: _list_query_pictures(state, engine))
     try:
         answers = [await _search(state, engine, backbone) for backbone in state.backbones]
@@ -79,14 +80,14 @@ async def search_page(request: Request) -> Response:
     ) as error:  # shown beside the form, to be corrected there
         response = to_error_response(error)
         values = _NO_RESULTS | {"pictures": pictures, "error": response}
-        return await _render_page(request, "search.html.j2", response.status, state=state, tiles=[], **values)
+        return await render_page(request, "search.html.j2", response.status, state=state, tiles=[], **values)
     tiles = [
         await engine.run_image_work(functools.partial(build_hit_tiles, engine.folder, answer)) for answer in answers
     ]
     if len(tiles) > 1:
         tiles = [add_other_ranks(tiles[0], tiles[1]), add_other_ranks(tiles[1], tiles[0])]
     is_full = any(len(answer.hits) == RESULTS_PER_PAGE for answer in answers)
-    return await _render_page(
+    return await render_page(
         request, "search.html.j2", state=state, answers=answers, tiles=tiles, pictures=pictures,
         crop=_parse_crop(state), has_more=is_full and state.offset + RESULTS_PER_PAGE <= MAX_OFFSET, error=None,
     )  # fmt: skip
@@ -134,9 +135,7 @@ async def image_page(request: Request, image_id: ImageId) -> Response:
         answer = await engine.search(build_query(engine.settings, [image_id], k=_MAX_RELATED, exclude_self=True))
         related = await engine.run_image_work(lambda: build_hit_tiles(engine.folder, answer))
     name = Path(image.files[0].path).name
-    return await _render_page(
-        request, "image.html.j2", image=image, image_name=name, related=related, state=PageState()
-    )
+    return await render_page(request, "image.html.j2", image=image, image_name=name, related=related, state=PageState())
 
 
 @router.get("/duplicates")
@@ -153,11 +152,11 @@ async def duplicates_page(
     engine = find_engine(request)
     job = await engine.find_duplicates(tier)
     if not job.is_done:
-        return await _render_page(request, "progress.html.j2", heading="Looking for duplicates", job=job)
+        return await render_page(request, "progress.html.j2", heading="Looking for duplicates", job=job)
     report = job.result()
     groups = report.groups[start : start + _GROUPS_PER_PAGE]
     tiles = await engine.run_image_work(lambda: [build_group_tiles(engine.folder, group) for group in groups])
-    return await _render_page(
+    return await render_page(
         request, "duplicates.html.j2", report=report, groups=list(zip(groups, tiles, strict=True)), tier=tier,
         titles=TIER_TITLES, state=PageState(), start=start, groups_per_page=_GROUPS_PER_PAGE,
         rejected=rejected if _IDS_PATTERN.fullmatch(rejected) else "",
@@ -172,7 +171,7 @@ async def rejected_page(request: Request, start: _GroupOffset = 0) -> Response:
     shown = rejected[start : start + _GROUPS_PER_PAGE]
     tiles = await engine.run_image_work(lambda: [build_tiles(engine.folder, image_ids) for image_ids in shown])
     groups = [(",".join(map(str, ids)), some) for ids, some in zip(shown, tiles, strict=True)]
-    return await _render_page(
+    return await render_page(
         request, "rejected.html.j2", groups=groups, n_groups=len(rejected), titles=TIER_TITLES, state=PageState(),
         start=start, groups_per_page=_GROUPS_PER_PAGE,
     )  # fmt: skip
@@ -197,14 +196,22 @@ async def change_rejections(
     return RedirectResponse(f"/duplicates?{urllib.parse.urlencode(parameters, safe=',')}", 303)
 
 
+@router.get("/docs")
+async def docs_page(request: Request) -> Response:
+    """Show the reference of the API."""
+    tags = list_operations(request.app.openapi())
+    address = f"{request.url.scheme}://{request.url.netloc}"
+    return await render_page(request, "docs.html.j2", tags=tags, address=address)
+
+
 @router.get("/map")
 async def map_page(request: Request) -> Response:
     """Show the map of the collection, or the progress of drawing it."""
     job = await find_engine(request).draw_map()
     if not job.is_done:
-        return await _render_page(request, "progress.html.j2", heading="Drawing the map", job=job)
+        return await render_page(request, "progress.html.j2", heading="Drawing the map", job=job)
     job.result()
-    return await _render_page(request, "map.html.j2")
+    return await render_page(request, "map.html.j2")
 
 
 @router.get("/map/view")
@@ -231,13 +238,15 @@ def _build_policy(page: bytes) -> str:
     )
 
 
-async def _render_page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+async def render_page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """Render a page with what every page shows: the name of the collection, the number of its images, the menu."""
     engine = find_engine(request)
     info = await engine.load_info()
     return render_response(
         template, status, info=info, page_size=RESULTS_PER_PAGE, name=Path(os.path.abspath(engine.folder)).name,
-        settings=engine.settings, backbones=[model.backbone for model in info.models],
-        answers_text=await engine.run_lookup(Collection.answers_text), path=request.url.path, **values,
+        settings=engine.settings, backbones=[model.backbone for model in info.models], paths=engine.paths,
+        answers_text=await engine.run_lookup(Collection.answers_text), path=request.url.path,
+        can_write=bool(request.scope.get(CAN_WRITE)), **values,
     )  # fmt: skip
 
 

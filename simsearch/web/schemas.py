@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import os
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from simsearch.store.snapshot import StoredImage
-from simsearch.text import replace_invalid_unicode
+from simsearch.web.path_names import PathNames
+from simsearch.web.query import MAX_ID
 
 
 class Problem(BaseModel):
-    """An error: the problem, and what to do."""
+    """An error, as RFC 9457 describes it, with what to do."""
 
-    problem: str
-    advice: str
+    type: str
+    title: str = Field(description="The meaning of the status.")
+    status: int
+    detail: str = Field(description="What failed, on which object.")
+    problem: str = Field(description="The same as `detail`.")
+    advice: str = Field(description="What to do.")
 
 
 class ViewDocument(BaseModel):
@@ -63,6 +69,28 @@ class AnswerDocument(BaseModel):
     notes: list[str]
 
 
+class BatchRequest(BaseModel):
+    """Several searches. Each is an object with the parameters of a search, and perhaps `image`, a picture in Base64."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    searches: list[dict[str, Any]] = Field(min_length=1, max_length=64, examples=[[{"id": [1], "k": 5}]])
+
+
+class BatchDocument(BaseModel):
+    """The answers to several searches, in their order; an error where a search failed."""
+
+    answers: list[AnswerDocument | Problem]
+
+
+class EmbeddingDocument(BaseModel):
+    """The unit vectors of pictures, in their order."""
+
+    backbone: str
+    width: int = Field(description="The length of a vector.")
+    vectors: list[list[float]]
+
+
 class FileDocument(BaseModel):
     """A file of an image, as it was when it was indexed."""
 
@@ -85,18 +113,203 @@ class ImageDocument(BaseModel):
     columns: dict[str, str | float] = Field(description="User columns: `simsearch annotate`.")
 
     @classmethod
-    def from_image(cls, image: StoredImage) -> Self:
-        """Describe a stored image; bytes in paths that are not UTF-8 become U+FFFD."""
+    def from_image(cls, image: StoredImage, paths: PathNames) -> Self:
+        """Describe a stored image, with the names of files that visitors see."""
         files = [
-            FileDocument(
-                path=replace_invalid_unicode(file.path), size_bytes=file.size_bytes, modified_at=file.modified_at
-            )
+            FileDocument(path=paths.name(file.path), size_bytes=file.size_bytes, modified_at=file.modified_at)
             for file in image.files
         ]
         return cls(
             image_id=image.image_id, digest=image.digest, width=image.width, height=image.height, format=image.format,
             taken_at=image.taken_at, camera=image.camera, files=files, columns=dict(image.columns),
         )  # fmt: skip
+
+
+class BriefImageDocument(BaseModel):
+    """What a grid of thumbnails shows of an image."""
+
+    image_id: int
+    name: str = Field(description="The name of the first file.")
+    width: int
+    height: int
+
+    @classmethod
+    def from_image(cls, image: StoredImage, paths: PathNames) -> Self:
+        """Describe a stored image."""
+        name = paths.name(image.files[0].path).rpartition(os.sep)[2]
+        return cls(image_id=image.image_id, name=name, width=image.width, height=image.height)
+
+
+class ImageListDocument(BaseModel):
+    """A page of a list of images. An image is brief if the request says so."""
+
+    total: int = Field(description="The number of all images that match.")
+    start: int = Field(description="The position of the first image of the page.")
+    images: list[ImageDocument | BriefImageDocument]
+    next: str | None = Field(description="The cursor of the next page; null at the end.")
+
+
+class FacetValueDocument(BaseModel):
+    """A value of a facet."""
+
+    value: str | float | None = Field(description="Null for images without a value.")
+    images: int
+    where: str = Field(description="The filter that selects these images.")
+
+
+class FacetDocument(BaseModel):
+    """The most frequent values of a property."""
+
+    name: str
+    distinct: int = Field(description="The number of all values.")
+    values: list[FacetValueDocument]
+
+
+class FacetsDocument(BaseModel):
+    """The properties of the images that match a filter."""
+
+    total: int
+    facets: list[FacetDocument]
+
+
+_ColumnName = Annotated[str, Field(min_length=1, max_length=100, examples=["label"])]
+_ColumnText = Annotated[str, Field(max_length=1000)]
+_SomeId = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+
+class AnnotationChange(BaseModel):
+    """A value for a column of some images; null deletes their values."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    image_ids: list[_SomeId] = Field(max_length=100_000, examples=[[1]])
+    column: _ColumnName
+    value: _ColumnText | Annotated[StrictInt, Field(ge=-MAX_ID, le=MAX_ID)] | StrictFloat | None = Field(
+        examples=["lamp"]
+    )
+
+
+class AnnotationRequest(BaseModel):
+    """Changes of columns of your own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    changes: list[AnnotationChange] = Field(min_length=1, max_length=1000)
+
+
+class AnnotationUndo(BaseModel):
+    """The value that some images had before; null where they had none."""
+
+    image_ids: list[int]
+    column: str
+    value: str | float | None
+
+
+class AnnotationDocument(BaseModel):
+    """The number of values that were set, and the changes that undo it."""
+
+    values: int
+    undo: list[AnnotationUndo]
+
+
+class JobDocument(BaseModel):
+    """A job that runs in the background."""
+
+    job_id: str
+    kind: str
+    state: str = Field(description="`waiting`, `running`, `done`, `failed` or `cancelled`")
+    stage: str
+    fraction: float = Field(description="The part that is done, from 0 to 1.")
+    problem: str | None = Field(description="Why it failed.")
+
+
+class DuplicateFileDocument(BaseModel):
+    """A file of an image in a group, with what to do with it, and why."""
+
+    path: str
+    action: str = Field(description="`keep`, `remove` or `look`")
+    reason: str
+
+
+class DuplicateMemberDocument(BaseModel):
+    """An image of a group."""
+
+    image_id: int
+    similarity: float = Field(description="Cosine to the first image of the group.")
+    difference: str = Field(description="How it differs from another one; empty for the first.")
+    files: list[DuplicateFileDocument]
+
+
+class DuplicateGroupDocument(BaseModel):
+    """Images that are duplicates of each other, the one to keep first."""
+
+    tier: str
+    freed_bytes: int
+    members: list[DuplicateMemberDocument]
+
+
+class DuplicatesDocument(BaseModel):
+    """A page of the groups of duplicates."""
+
+    total: int
+    freed_bytes: int
+    start: int
+    groups: list[DuplicateGroupDocument]
+    next: int | None = Field(description="The `start` of the next page; null at the end.")
+
+
+class PairDocument(BaseModel):
+    """Two images that show the same picture, verified by their pixels."""
+
+    images: list[int]
+    kind: str
+    similarity: float
+
+
+class PairsDocument(BaseModel):
+    """A page of the pairs of copies."""
+
+    total: int
+    start: int
+    pairs: list[PairDocument]
+    next: int | None
+
+
+class ClusterDocument(BaseModel):
+    """Similar images, the most typical first."""
+
+    cluster: int
+    size: int
+    tightness: float = Field(description="The mean cosine to the mean direction.")
+    label: str | None
+    image_ids: list[int]
+
+
+class ClustersDocument(BaseModel):
+    """The clusters of a collection, or of a sample of it."""
+
+    backbone: str
+    images: int
+    of_images: int
+    clusters: list[ClusterDocument]
+
+
+class MapPointDocument(BaseModel):
+    """The place of an image, from 0 to 1 from the upper left corner, and its cluster."""
+
+    image_id: int
+    x: float
+    y: float
+    cluster: int | None
+
+
+class MapDocument(BaseModel):
+    """The images on a plane, similar ones close together."""
+
+    backbone: str
+    images: int
+    of_images: int
+    points: list[MapPointDocument]
 
 
 class ModelDocument(BaseModel):

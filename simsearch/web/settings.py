@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import urllib.parse
 from dataclasses import dataclass
 
 from simsearch.errors import UsageError
@@ -19,8 +20,11 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 class ServerSettings:
     """How a server serves a collection.
 
-    `token` is required in every request; None means no token, which is allowed on loopback addresses only. `backbone`
-    is used when a request names none; None means the backbone that was indexed last. A picture has at most
+    `token` is required in every request; None means no token, which is allowed on loopback addresses only.
+    `write_token` allows what `token` does, and changes of the collection. Without it, changes need no token on a
+    loopback address that needs none for searches; elsewhere they are refused. `cors` are the origins whose pages may
+    use the API. `show_paths` shows whole paths of files; without it, visitors see them from the root of the collection
+    on. `backbone` is used when a request names none; None means the default of the collection. A picture has at most
     `max_pixels` and a request body at most `max_body_bytes`, which must arrive within `body_timeout_s`; the head of a
     request (request line and headers) must arrive within `head_timeout_s`. A request is answered within
     `answer_timeout_s`; at most `max_waiting` requests wait for one of `n_workers` threads. `allow_url` permits pictures
@@ -33,6 +37,9 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
+    write_token: str | None = None
+    cors: tuple[str, ...] = ()
+    show_paths: bool = False
     backbone: str | None = None
     allow_url: bool = False
     offline: bool = False
@@ -47,18 +54,49 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if self.token is None and not self.is_loopback:
             raise UsageError(f"{self.host} can be reached from other machines", "require a token with --token")
-        if self.token is not None and len(self.token) < MIN_TOKEN_LENGTH:
-            problem = f"the token has {len(self.token)} characters"
-            raise UsageError(problem, f"use {MIN_TOKEN_LENGTH} or more, or omit --token to generate one")
-        if self.token is not None and _is_simple(self.token):
-            raise UsageError("the token is easy to guess", "use random characters, or omit --token to generate one")
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
-            raise UsageError("the token has characters that HTTP headers do not allow", "use letters, digits, - and _")
+        for token in (self.token, self.write_token):
+            if token is not None:
+                _check_token(token)
+        if self.token is not None and self.token == self.write_token:
+            raise UsageError("the write token is the token", "give them different values, or only one of them")
+        for origin in self.cors:
+            _check_origin(origin)
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address."""
         return self.host in LOOPBACK_HOSTS
+
+    @property
+    def can_anyone_write(self) -> bool:
+        """Whether changes need no token: only this machine can connect, and no token was set."""
+        return self.token is None and self.write_token is None
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether there is a token that visitors can log in with."""
+        return not self.can_anyone_write
+
+
+def _check_token(token: str) -> None:
+    if len(token) < MIN_TOKEN_LENGTH:
+        problem = f"the token has {len(token)} characters"
+        raise UsageError(problem, f"use {MIN_TOKEN_LENGTH} or more, or omit --token to generate one")
+    if _is_simple(token):
+        raise UsageError("the token is easy to guess", "use random characters, or omit --token to generate one")
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise UsageError("the token has characters that HTTP headers do not allow", "use letters, digits, - and _")
+
+
+def _check_origin(origin: str) -> None:
+    """Check that an origin is what browsers send: a scheme and a host, perhaps a port."""
+    try:
+        parts = urllib.parse.urlsplit(origin)
+        is_origin = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_origin = False
+    if not is_origin or origin != f"{parts.scheme}://{parts.netloc}".lower() or "@" in parts.netloc:
+        raise UsageError(f"{origin!r} is not an origin", "write it as browsers do, such as https://photos.example")
 
 
 def _is_simple(token: str) -> bool:

@@ -111,9 +111,9 @@ if (frame) {
 }
 
 // The filter form: the slider hides tiles at once; every other change goes to the server.
-const which = one("form.which");
+const slider = one("#min"), which = slider && slider.form;
 if (which) {
-  const slider = one("#min"), value = one("output", which);
+  const value = one("output", which);
   const hide = () => {
     const least = Number(slider.value);
     value.textContent = least > 0 ? least.toFixed(2) : "all";
@@ -126,7 +126,7 @@ if (which) {
 }
 
 const options = one("details.options");
-if (options && matchMedia("(max-width: 760px)").matches && !one("#where").value && !one(".results .complaint")) options.open = false;
+if (options && matchMedia("(max-width: 760px)").matches && !(one("#where") && one("#where").value) && !one(".results .complaint")) options.open = false;
 
 // More results while scrolling.
 const seen = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) more(); }, { rootMargin: "900px" });
@@ -141,6 +141,7 @@ async function more() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const grids = all(".answer .grid");
     all(".answer", page).forEach((section, i) => { if (grids[i]) grids[i].append(...all(".tile", section)); });
+    if (typeof selection !== "undefined" && selection) selection.show();
     const next = one(".pager .more", page);
     if (next) { link.href = next.href; seen.unobserve(link); seen.observe(link); } else link.remove();
   } catch { seen.disconnect(); }  // the link can still be clicked
