@@ -16,6 +16,7 @@ PARTS = (
     "augment",
     "query",
     "growth",
+    "vectors",
     "ann",
     "quality",
     "words",

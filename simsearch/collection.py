@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -752,22 +752,83 @@ class Collection:
         *,
         root: str | os.PathLike[str] = "",
         metadata: str | os.PathLike[str] | None = None,
+        key: str | None = None,
+        vector: str | None = None,
         max_pixels: int | None = None,
         progress: Callable[[Progress], None] = lambda _: None,
     ) -> ImportReport:
         """Import vectors of another tool under the backbone name `name`; relative paths start at `root`.
 
+        Every picture is read; `import_vectors` reads none. `key` and `vector` are the columns of paths and of vectors.
         The collection is created where it does not exist. Raises `SourceError`, `UsageError`, `MissingExtra` or a
         `CollectionError`; nothing is written then.
         """
+        from simsearch.interchange.embeddings import ColumnNames
         from simsearch.interchange.importer import ImportOptions, import_embeddings
 
         options = ImportOptions(
             source=Path(source), name=name, root=Path(root), metadata=Path(metadata) if metadata else None,
-            max_pixels=max_pixels or compute_default_max_pixels(),
+            max_pixels=max_pixels or compute_default_max_pixels(), columns=ColumnNames(key, vector),
         )  # fmt: skip
         self._close_indexes()
         return import_embeddings(self.folder, self._find_catalog(), options, progress)
+
+    @_run_alone
+    def import_vectors(
+        self,
+        source: str | os.PathLike[str],
+        name: str,
+        *,
+        key: str | None = None,
+        vector: str | None = None,
+        columns: Iterable[str] | None = None,
+        root: str | os.PathLike[str] = "",
+        metadata: str | os.PathLike[str] | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> ImportReport:
+        """Import vectors without reading their pictures, under the backbone name `name`.
+
+        `source` is a .npy, .parquet, .csv or .jsonl file, or a folder in the layout of clip-retrieval or
+        embedding-reader. `key` is the column of keys, `vector` that of the vectors, each by default the first with a
+        usual name; a key is an address, a path below `root`, or an id. The other `columns`, by default all of texts and
+        numbers, become columns of the user's own, for filters and as labels of a benchmark. The collection is created
+        where it does not exist; an interrupted import continues with the same call.
+
+        Raises `SourceError` on the first row that is not valid, `UsageError`, `MissingExtra` or a `CollectionError`;
+        nothing is written then.
+        """
+        from simsearch.interchange.embeddings import ColumnNames, open_embeddings
+        from simsearch.interchange.vector_import import VectorImportOptions, import_vectors
+
+        chosen = None if columns is None else tuple(columns)
+        options = VectorImportOptions(source=Path(source), name=name, root=Path(root), columns=chosen)
+        names = ColumnNames(key, vector, has_keys=True)
+        opened = open_embeddings(Path(source), metadata=Path(metadata) if metadata else None, columns=names)
+        self._close_indexes()
+        return import_vectors(self.folder, self._find_catalog(), opened, options, progress)
+
+    @_run_alone
+    def add_vectors(
+        self,
+        keys: Sequence[str | os.PathLike[str] | int],
+        vectors: NDArray[Any],
+        name: str,
+        *,
+        columns: Mapping[str, Sequence[Any]] | None = None,
+        root: str | os.PathLike[str] = "",
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> ImportReport:
+        """Add vectors (n, d) in memory with n keys and columns of n values, as `import_vectors` does from files.
+
+        A pandas `DataFrame` may be given as `columns`. Raises what `import_vectors` raises.
+        """
+        from simsearch.interchange.vector_import import ArraySource, VectorImportOptions, import_vectors
+
+        values = {} if columns is None else {str(name): list(columns[name]) for name in columns}
+        source = ArraySource(list(keys), vectors, values)
+        options = VectorImportOptions(source=Path("vectors"), name=name, root=Path(root))
+        self._close_indexes()
+        return import_vectors(self.folder, self._find_catalog(), source, options, progress)
 
     @_run_alone
     def model(self, backbone: str | None = None) -> StoredModel:

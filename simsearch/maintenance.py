@@ -254,10 +254,14 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
             notes += cache.find_problems(stored)
             if n_missing := catalog.count_images_missing(stored):
                 notes.append(describe_missing_images(stored, n_missing))
-    local = [path for path in catalog.iterate_paths() if not is_remote(path)]
+    unread = catalog.list_unread_paths()  # their pictures need not be there
+    paths = [path for path in catalog.iterate_paths() if path not in unread]
+    local = [path for path in paths if not is_remote(path)]
     missing, unreachable = _find_missing_files(local)
     counts = catalog.count_contents()
-    if n_remote := counts["files"] - len(local):
+    if unread:
+        notes.append(f"{len(unread):,} images were imported without their pictures, which are not checked")
+    if n_remote := len(paths) - len(local):
         notes.append(f"{n_remote} remote files were not checked; index again to check them")
     if missing:
         notes.append(f"{len(missing)} files are missing, such as {missing[0]}; index again to remove them from results")
@@ -293,7 +297,7 @@ def remove(writer: CatalogWriter, paths: Sequence[str]) -> int:
     known = list(writer.iterate_paths())
     selected: list[str] = []
     for path in paths:
-        below = [file for file in known if _is_selected(file, path)]
+        below = [file for file in known if file == path or _is_selected(file, path)]
         if not below:
             raise UsageError(f"{writer.folder} has no file {path}", "the results of `simsearch query` show its files")
         selected += below

@@ -40,6 +40,7 @@ _PARAMETERS = {
     "robustness": "n_robustness",
     "sample": "n_queries",
     "store": "StoreChoice.store",
+    "tier": "DuplicateOptions.down_to",
     "verify": "rerank",
 }
 """The parameters, or fields of a parameter's class, whose names differ from that of the option."""

@@ -35,7 +35,7 @@ from simsearch.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from simsearch.collection import Collection
-    from simsearch.search.examples import AnyExample, Example
+    from simsearch.search.examples import AnyExample, Example, QueryVector
     from simsearch.search.query import SearchOptions
     from simsearch.search.results import Answer, Hit
 
@@ -324,7 +324,26 @@ def _parse_example(text: str) -> Example:
         return replace(example, picture=sys.stdin.buffer.read(), name="-")
     if isinstance(example.picture, str) and os.path.isdir(example.picture):
         raise UsageError(f"{example.picture} is a folder", "search with every image in it: --each")
+    if isinstance(example.picture, str) and example.picture.lower().endswith(".npy"):
+        return replace(example, picture=_read_vector(example.picture), name=example.picture)
     return example
+
+
+def _read_vector(file: str) -> QueryVector:
+    """Read the vector (d,) or (1, d) in a .npy file."""
+    import numpy as np
+
+    from simsearch.search.examples import QueryVector
+    from simsearch.search.inputs import normalize_vector
+
+    try:
+        vector = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read as a vector ({error})", "save one vector with numpy.save") from error
+    if vector.dtype.kind not in "fiu" or vector.size != max(vector.shape, default=0):
+        problem = f"{file} is an array {vector.shape} of {vector.dtype}, not a vector"
+        raise UsageError(problem, "save one row (d,) of numbers")
+    return QueryVector(normalize_vector(vector.ravel()))
 
 
 def _search_and_draw(

@@ -14,7 +14,7 @@ from simsearch.duplicates.calibration import calibrate
 from simsearch.duplicates.candidates import NeighborSearch
 from simsearch.duplicates.copy_groups import build_copy_groups
 from simsearch.duplicates.copy_search import CopySearch
-from simsearch.duplicates.file_states import read_file_state
+from simsearch.duplicates.file_states import FileState, read_file_state
 from simsearch.duplicates.grouping import build_stars
 from simsearch.duplicates.keep_rules import Candidate, suggest_actions
 from simsearch.duplicates.options import DuplicateOptions, Tier
@@ -92,15 +92,23 @@ def find_duplicates(
     `rejected` are pairs of image ids that never share a group. An image is in one group only: one with edits is in no
     similar group, and the exact copies of an image are in the group of its edits or of its similar images.
 
-    Raises `UnreadableFile` if none of the pictures to compare can be read; not if only `exact` is requested.
+    An image that was imported by its vector alone, without its picture, can only be in a similar group.
+
+    Raises `UnreadableFile` if none of the pictures to compare can be read, `UsageError` if `near` is requested and no
+    image has a picture; neither if only `exact` is requested.
     """
     with open_snapshot(catalog.folder) as snapshot:
         max_pixels = options.max_pixels or compute_default_max_pixels()
         search = _DuplicateSearch(options, snapshot, PictureEvidence(max_pixels), rejected, progress)
         originals = OriginalVectors.from_index(model.vectors, *snapshot.list_original_ids(model.stored.id))
+        read = originals.select(np.flatnonzero(~np.isin(originals.image_ids, snapshot.catalog.list_unread_image_ids())))
+        if options.down_to == "near" and len(originals) and not len(read):
+            problem = "the collection has vectors without pictures, and copies are found by comparing pictures"
+            raise UsageError(problem, "search for similar images, which needs only vectors: --tier similar")
         calibration, groups, pairs, n_compared = None, list[DuplicateGroup](), list[CopyPair](), 0
         if options.down_to != "exact" and len(originals) > 1:
-            pairs, n_compared = _find_copies(search, model, originals, max_pixels)
+            if len(read) > 1:
+                pairs, n_compared = _find_copies(search, model, read, max_pixels)
             copies = build_copy_groups(pairs, set(rejected))
             groups += _describe_copies(search, originals, copies, pairs)
             if options.down_to == "similar":
@@ -249,7 +257,8 @@ def _build_group(search: _DuplicateSearch, tier: Tier, images: Sequence[StoredIm
     candidates = []
     for image in sorted(images, key=lambda image: image.image_id):
         for file in image.files:
-            if (state := read_file_state(file)) is None:
+            state = FileState(file, file.path) if image.is_unread else read_file_state(file)
+            if state is None:
                 search.unread.add(file.path)
             else:
                 candidates.append(Candidate(image, state))

@@ -66,7 +66,9 @@ class Recorder:
         """Remove the files that the scan shows to be gone, and store the skips."""
         writer, stats = self._writer, self._stats
         found = {file.path for file in scan.files}
+        unread = writer.list_unread_paths()  # their pictures need not be there
         gone = [path for path in writer.iterate_paths() if path not in found and scan.is_gone(path)]
+        gone = [path for path in gone if path not in unread]
         stats.skips.sort(key=lambda skip: skip.path)
         with writer.transaction():
             stats.n_gone = writer.forget_files(gone)

@@ -169,7 +169,7 @@ def _read_csv_rows(file: Path, stream: Iterable[str]) -> Iterator[_AnnotationRow
             raise ValueError(f"line {reader.line_num} has more cells than the header")
         if any(row.values()):
             yield _parse_row(
-                file, {name: _parse_cell(cell) for name, cell in row.items() if cell}, f"line {reader.line_num}"
+                file, {name: parse_cell(cell) for name, cell in row.items() if cell}, f"line {reader.line_num}"
             )
 
 
@@ -212,7 +212,8 @@ def _parse_row(file: Path, cells: dict[str, AnnotationValue], where: str) -> _An
     )
 
 
-def _parse_cell(cell: str) -> AnnotationValue:
+def parse_cell(cell: str) -> AnnotationValue:
+    """Parse a cell of a CSV file: a number, a boolean as 1 or 0, else the text."""
     if _INTEGER.fullmatch(cell):
         return int(cell)
     if _REAL.fullmatch(cell):

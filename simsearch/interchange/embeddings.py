@@ -2,11 +2,14 @@
 
 | source | content |
 |---|---|
-| a folder | `img_emb/*.npy` and `metadata/*.parquet`, paired in the order of their names (clip-retrieval) |
+| a folder | `img_emb/*.npy` and `metadata/*.parquet`, paired in the order of their names (clip-retrieval); or `*.npy`,
+  each with its table, or `*.parquet` with a column of vectors (embedding-reader) |
 | `.npy` | (n, d); the paths are in a table with the same name: .parquet, .csv or .txt (one path per line) |
 | `.parquet`, `.csv`, `.jsonl` | a column of paths and a column of vectors (lists; in CSV as JSON) |
 
-The output of `simsearch export` can be read too; rows of augmented views (`kind` other than `original`) are left out.
+With keys in place of paths a key may be any text or number, a .npy without a table has the numbers of its rows, and all
+other columns are read, too. The output of `simsearch export` can be read too; rows of augmented views (`kind` other
+than `original`) are left out.
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import SourceError
+from simsearch.interchange.annotations import parse_cell
 from simsearch.interchange.tables import TableReader, TableRow
 from simsearch.sources.path_codec import is_valid_path
 
 _PATH_COLUMNS = ("path", "image_path", "filepath", "file_path", "filename", "file_name", "file", "url")
+_KEY_COLUMNS = (*_PATH_COLUMNS, "key", "id", "image_id", "name")
 _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "emb", "image_embedding", "features")
 _BLOCK_ROWS = 1_000
+_KEYED_BLOCK_ROWS = 5_000
 _MIN_LENGTH = 1e-6
 _MAX_FIELD_CHARS = 1 << 24
 _NOT_NUMBERS = ("a vector is not a list of numbers", "export it again, with one list of numbers per image")
@@ -43,18 +49,33 @@ RowBlocks = Iterator[tuple[list[TableRow], Any]]
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """The names of the columns of paths and vectors; None for the first of the usual names that exists."""
+    """The names of the columns of paths and vectors; None for the first of the usual names that exists.
+
+    With `has_keys` the column `path` has keys of any kind, and every other column is read.
+    """
 
     path: str | None = None
     vector: str | None = None
+    has_keys: bool = False
+
+    @property
+    def usual_paths(self) -> tuple[str, ...]:
+        """The usual names of the column of paths or keys."""
+        return _KEY_COLUMNS if self.has_keys else _PATH_COLUMNS
+
+    @property
+    def block_rows(self) -> int:
+        """The number of rows that are read together."""
+        return _KEYED_BLOCK_ROWS if self.has_keys else _BLOCK_ROWS
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingBlock:
-    """Paths as they are written in the source, and their vectors (n, d), unit rows."""
+    """Paths or keys as they are written in the source, their vectors (n, d), unit rows, and the other columns."""
 
     paths: tuple[str, ...]
     vectors: NDArray[np.float32]
+    rows: Sequence[TableRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +97,9 @@ class EmbeddingSource:
         if first is None:
             raise _build_error(source, f"{source} has no vectors", "use another source")
         self.width: int = first.vectors.shape[1]
+        self.key_column: str | None = columns.path or next(
+            (name for name in columns.usual_paths if first.rows and name in first.rows[0]), None
+        )
 
     def iterate_blocks(self) -> Iterator[EmbeddingBlock]:
         """Read all rows in order, about a thousand at a time, with vectors normalized to length 1.
@@ -91,12 +115,13 @@ class EmbeddingSource:
             for rows, numbers in part.read():
                 where = _BlockLocation(self.source, part.name, n_read)
                 vectors = _normalize_rows(numbers, len(rows), width, where)
-                paths = [_read_path(row, self._columns, where, number) for number, row in enumerate(rows)]
+                paths = _read_paths(rows, self._columns, where)
                 kept = [number for number, row in enumerate(rows) if row.get("kind") in (None, "", "original")]
                 n_read += len(rows)
                 width = vectors.shape[1]
                 if kept:
-                    yield EmbeddingBlock(tuple(paths[number] for number in kept), vectors[kept])
+                    others = [rows[number] for number in kept] if self._columns.has_keys else ()
+                    yield EmbeddingBlock(tuple(paths[number] for number in kept), vectors[kept], others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,42 +146,86 @@ def open_embeddings(
     """
     columns = columns or ColumnNames()
     if source.is_dir():
-        parts = _pair_files(source, columns)
+        parts = _open_folder(source, metadata, columns)
     elif not source.is_file():
         raise _build_error(source, f"{source} does not exist", "check the path")
     elif source.suffix.lower() == ".npy":
-        parts = [_open_npy_pair(source, metadata or _find_table(source), columns)]
+        parts = _open_npy_files([source], metadata, columns)
     else:
         parts = [_VectorFile(source.name, lambda: _read_table(source, columns, with_vectors=True))]
     return EmbeddingSource(source, parts, columns)
 
 
-def _pair_files(folder: Path, columns: ColumnNames) -> list[_VectorFile]:
-    arrays, tables = sorted((folder / "img_emb").glob("*.npy")), sorted((folder / "metadata").glob("*.parquet"))
-    if not arrays:
-        advice = "use a folder in the layout of clip-retrieval, or a .npy, .parquet, .csv or .jsonl file"
-        raise _build_error(folder, f"{folder} has no img_emb/*.npy", advice)
+def _open_folder(folder: Path, metadata: Path | None, columns: ColumnNames) -> list[_VectorFile]:
+    if arrays := sorted((folder / "img_emb").glob("*.npy")):
+        return _pair_files(folder, arrays, sorted((folder / "metadata").glob("*.parquet")), columns)
+    if arrays := sorted(folder.glob("*.npy")):
+        if metadata is not None and metadata.is_dir():
+            return _pair_files(folder, arrays, sorted(metadata.glob("*.parquet")), columns)
+        return _open_npy_files(arrays, metadata, columns)
+    if tables := sorted(folder.glob("*.parquet")):
+        return [_VectorFile(table.name, _bind_table(table, columns)) for table in tables]
+    advice = "use a folder in the layout of clip-retrieval, or a .npy, .parquet, .csv or .jsonl file"
+    raise _build_error(folder, f"{folder} has no img_emb/*.npy, *.npy or *.parquet", advice)
+
+
+def _bind_table(table: Path, columns: ColumnNames) -> Callable[[], RowBlocks]:
+    return lambda: _read_table(table, columns, with_vectors=True)
+
+
+def _open_npy_files(arrays: Sequence[Path], metadata: Path | None, columns: ColumnNames) -> list[_VectorFile]:
+    """Open .npy files, each with its table; with keys a file without a table has the numbers of the rows as keys."""
+    parts, n_before = [], 0
+    for array in arrays:
+        table = metadata if metadata is not None and len(arrays) == 1 else _find_table(array, columns)
+        if table is None:
+            parts.append(_VectorFile(array.name, _bind_numbered(array, n_before)))
+            n_before += len(_open_npy(array))
+        else:
+            parts.append(_open_npy_pair(array, table, columns))
+    return parts
+
+
+def _bind_numbered(array: Path, n_before: int) -> Callable[[], RowBlocks]:
+    def read() -> RowBlocks:
+        for start in range(0, len(_open_npy(array)), _KEYED_BLOCK_ROWS):
+            block = _open_npy(array)[start : start + _KEYED_BLOCK_ROWS]
+            yield [{"key": n_before + start + number} for number in range(len(block))], block
+
+    return read
+
+
+def _pair_files(
+    folder: Path, arrays: Sequence[Path], tables: Sequence[Path], columns: ColumnNames
+) -> list[_VectorFile]:
     if len(arrays) != len(tables):
-        problem = f"{folder} has {len(arrays)} files in img_emb and {len(tables)} in metadata"
+        problem = f"{folder} has {len(arrays)} .npy files and {len(tables)} files of metadata"
         raise _build_error(folder, problem, "each .npy needs a .parquet: export again, or remove the extra file")
     return [_open_npy_pair(array, table, columns) for array, table in zip(arrays, tables, strict=True)]
 
 
 def _open_npy_pair(array: Path, table: Path, columns: ColumnNames) -> _VectorFile:
     """Open a .npy file and its table, and check that their lengths are equal."""
-    vectors = _open_npy(array)
-    n_rows = sum(len(rows) for rows, _ in _read_table(table, columns, with_vectors=False))
-    if n_rows != len(vectors):
-        problem = f"{array.name} has {len(vectors)} vectors and {table.name} {n_rows} rows"
+    n_rows, n_vectors = _count_rows(table, columns), len(_open_npy(array))
+    if n_rows != n_vectors:
+        problem = f"{array.name} has {n_vectors} vectors and {table.name} {n_rows} rows"
         raise _build_error(array, problem, "use two files of the same export")
 
     def read() -> RowBlocks:
         start = 0
         for rows, _ in _read_table(table, columns, with_vectors=False):
-            yield rows, vectors[start : start + len(rows)]
+            yield rows, _open_npy(array)[start : start + len(rows)]  # mapped anew, so that memory holds one block
             start += len(rows)
 
     return _VectorFile(array.name, read)
+
+
+def _count_rows(table: Path, columns: ColumnNames) -> int:
+    if table.suffix.lower() == ".parquet" and table.is_file():
+        reader = TableReader(table)
+        _find_column(table, reader.columns, columns.path, columns.usual_paths)
+        return reader.n_rows
+    return sum(len(rows) for rows, _ in _read_table(table, columns, with_vectors=False))
 
 
 def _open_npy(file: Path) -> NDArray[Any]:
@@ -172,10 +241,13 @@ def _open_npy(file: Path) -> NDArray[Any]:
     return vectors
 
 
-def _find_table(array: Path) -> Path:
+def _find_table(array: Path, columns: ColumnNames) -> Path | None:
+    """Find the table beside a .npy file; None where there is none and none is needed."""
     for suffix in (".parquet", ".csv", ".txt"):
         if (table := array.with_suffix(suffix)).is_file():
             return table
+    if columns.has_keys:
+        return None
     problem = f"{array} has no table of paths"
     raise _build_error(array, problem, f"add {array.stem}.csv with a column `path`, or give the table (--metadata)")
 
@@ -186,9 +258,10 @@ def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowB
     if kind == ".parquet":
         table = TableReader(file)
         vector = _find_column(file, table.columns, columns.vector, _VECTOR_COLUMNS) if with_vectors else None
-        path = _find_column(file, table.columns, columns.path, _PATH_COLUMNS)
+        path = _find_column(file, table.columns, columns.path, columns.usual_paths)
         also = [name for name in ("path_hex", "kind") if name in table.columns]
-        yield from table.iterate_blocks([path, *also], vector)
+        others = [name for name in table.scalar_columns if columns.has_keys and name != vector]
+        yield from table.iterate_blocks(list(dict.fromkeys([path, *also, *others])), vector, n_rows=columns.block_rows)
     elif kind in (".csv", ".jsonl", ".ndjson", ".txt"):
         yield from _read_text_table(file, columns, with_vectors=with_vectors)
     else:
@@ -204,13 +277,25 @@ def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) ->
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = read(stream)
-            while block := list(itertools.islice(rows, _BLOCK_ROWS)):
+            while block := list(itertools.islice(rows, columns.block_rows)):
+                if columns.has_keys and read is csv.DictReader:
+                    block = _parse_cells(file, block, columns)
                 vector = _find_column(file, block[0], columns.vector, _VECTOR_COLUMNS) if with_vectors else None
-                yield block, None if vector is None else [_parse_numbers(row.get(vector)) for row in block]
+                yield block, None if vector is None else [_parse_numbers(row.pop(vector, None)) for row in block]
     except RecursionError as error:
         raise _build_error(file, f"{file} cannot be read (its JSON is nested too deeply)", "export it again") from error
     except (OSError, ValueError, csv.Error) as error:  # ValueError also for text that is not UTF-8 or not JSON
         raise _build_error(file, f"{file} cannot be read ({error})", "export it again") from error
+
+
+def _parse_cells(file: Path, rows: list[TableRow], columns: ColumnNames) -> list[TableRow]:
+    """Parse the cells of a CSV file other than keys and vectors as numbers and booleans."""
+    key = _find_column(file, rows[0], columns.path, columns.usual_paths)
+    kept = {key, columns.vector, *_VECTOR_COLUMNS}
+    return [
+        {name: cell if name in kept or not isinstance(cell, str) else parse_cell(cell) for name, cell in row.items()}
+        for row in rows
+    ]
 
 
 def _parse_path_lines(lines: Iterable[str]) -> Iterator[TableRow]:
@@ -245,19 +330,32 @@ def _find_column(file: Path, columns: Iterable[str], name: str | None, usual: Se
     raise _build_error(file, problem, "rename the column")
 
 
-def _read_path(row: TableRow, columns: ColumnNames, where: _BlockLocation, number: int) -> str:
+def _read_paths(rows: Sequence[TableRow], columns: ColumnNames, where: _BlockLocation) -> list[str]:
+    name = _find_column(Path(where.part), rows[0], columns.path, columns.usual_paths)
+    return [_read_path(row, name, columns, where, number) for number, row in enumerate(rows)]
+
+
+def _read_path(row: TableRow, name: str, columns: ColumnNames, where: _BlockLocation, number: int) -> str:
     if raw := row.get("path_hex"):
         try:
             return os.fsdecode(bytes.fromhex(raw))
         except (TypeError, ValueError) as error:
             raise where.build_error(number, f"path_hex {raw!r} is not hexadecimal", "export it again") from error
-    name = _find_column(Path(where.part), row, columns.path, _PATH_COLUMNS)
-    path = row[name]
+    path = row.get(name)
+    if columns.has_keys and isinstance(path, int):
+        path = str(path)
     if not isinstance(path, str) or not path:
+        if columns.has_keys:
+            raise where.build_error(number, f"the key in column {name} is missing", "every vector needs a key")
         raise where.build_error(number, "the path is missing", "every vector needs the path of its picture")
     if not is_valid_path(path):
         raise where.build_error(number, f"{path!r} cannot be the path of a file", "correct the path")
     return path
+
+
+def normalize_rows(numbers: NDArray[Any], source: Path, first_row: int) -> NDArray[np.float32]:
+    """Convert numbers (n, d) to rows of unit length. Raises `SourceError`, which counts rows from `first_row` + 1."""
+    return _normalize_rows(numbers, len(numbers), None, _BlockLocation(source, source.name, first_row))
 
 
 def _normalize_rows(numbers: Any, n: int, width: int | None, where: _BlockLocation) -> NDArray[np.float32]:

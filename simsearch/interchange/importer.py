@@ -19,7 +19,7 @@ from simsearch.images.views import NO_AUGMENTATION
 from simsearch.index.backends import open_index_backend
 from simsearch.ingest.pipeline import Progress
 from simsearch.ingest.plan import check_new_folder
-from simsearch.interchange.embeddings import EmbeddingBlock, EmbeddingSource, open_embeddings
+from simsearch.interchange.embeddings import ColumnNames, EmbeddingBlock, EmbeddingSource, open_embeddings
 from simsearch.machine import count_cores
 from simsearch.models.choice import list_backbone_names
 from simsearch.models.model import SCALINGS, Model
@@ -40,7 +40,7 @@ class ImportOptions:
     """What to import.
 
     `source` is a file or folder of vectors, `name` the name of their backbone, `root` the folder that relative paths
-    start at, `metadata` the table of a .npy file if it has another name.
+    start at, `metadata` the table of a .npy file if it has another name, `columns` the names of the columns.
 
     Raises `UsageError` if the name is invalid or that of a backbone of simsearch.
     """
@@ -50,6 +50,7 @@ class ImportOptions:
     root: Path = field(default_factory=Path)
     metadata: Path | None = None
     max_pixels: int
+    columns: ColumnNames = field(default_factory=ColumnNames)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -131,13 +132,13 @@ def import_embeddings(
     Raises `SourceError` if the source is invalid or none of its pictures can be read, `UsageError` if the name is in
     use, `MissingExtra`, or a `CollectionError`; nothing is written then.
     """
-    embeddings = open_embeddings(options.source, metadata=options.metadata)
+    embeddings = open_embeddings(options.source, metadata=options.metadata, columns=options.columns)
     n_rows, last = _find_last_rows(embeddings, options.root)
-    model = _build_model(options, embeddings.width)
+    model = build_imported_model(options.name, options.source, embeddings.width)
     if catalog is None:
         check_new_folder(folder)
     else:
-        _check_name(catalog, model, embeddings.width)
+        check_name(catalog, model, embeddings.width)
     with CatalogWriter.open_or_create(folder) as writer:
         was_there = writer.find_model(model.fingerprint) is not None
         with writer.transaction():
@@ -171,12 +172,13 @@ def import_embeddings(
     )  # fmt: skip
 
 
-def _build_model(options: ImportOptions, width: int) -> Model:
+def build_imported_model(name: str, source: Path, width: int) -> Model:
+    """Build the model of imported vectors: nothing can be embedded with it."""
     return Model(
-        backbone=options.name,
+        backbone=name,
         runtime="imported",
         weights=f"imported-{width}",
-        file=os.path.abspath(options.source),
+        file=os.path.abspath(source),
         side_px=0,
         resize="squash",
         scaling=SCALINGS["none"],
@@ -185,7 +187,8 @@ def _build_model(options: ImportOptions, width: int) -> Model:
     )
 
 
-def _check_name(catalog: Catalog, model: Model, width: int) -> None:
+def check_name(catalog: Catalog, model: Model, width: int) -> None:
+    """Check that the name of imported vectors is not that of others of another width. Raises `UsageError`."""
     for stored in catalog.list_models():
         if stored.model.backbone == model.backbone and stored.fingerprint != model.fingerprint:
             raise UsageError(
@@ -237,7 +240,7 @@ def _select_rows(block: EmbeddingBlock, first: int, root: Path, last: dict[str, 
 def _read_picture(path: str, max_pixels: int) -> _ReadPicture:
     try:
         if is_url(path):
-            raise UnreadableFile(path, "web addresses are not imported", "download the file, and use its path instead")
+            raise UnreadableFile(path, "web addresses are not read", "import the vectors alone (--without-pictures)")
         raw = read_raw_file(path, has_picture_extension=True, max_pixels=max_pixels)
         picture = decode_image(raw.data, path, max_pixels=max_pixels, target_px=_DECODE_PX)
     except ImageError as error:

@@ -92,6 +92,14 @@ class TableReader:
         """Find the length of the lists of a column; None if its type has no fixed length."""
         return getattr(self._file.schema_arrow.field(column).type, "list_size", None)
 
+    @property
+    def scalar_columns(self) -> tuple[str, ...]:
+        """The columns of numbers, texts, booleans and times: neither lists, structures nor bytes."""
+        types = _import_pyarrow()[0].types
+        schema = self._file.schema_arrow
+        tests = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+        return tuple(field.name for field in schema if not any(test(field.type) for test in tests))
+
     def iterate_blocks(
         self, columns: Sequence[str], vector: str | None, *, n_rows: int = _BLOCK_ROWS
     ) -> Iterator[tuple[list[TableRow], Any]]:

@@ -26,7 +26,7 @@ from simsearch.images.decode import (
 from simsearch.models.embedder import check_can_embed
 from simsearch.models.model import Model
 from simsearch.search.examples import Crop, Example, QueryVector
-from simsearch.sources.addresses import is_remote, is_url
+from simsearch.sources.addresses import canonicalize_path, is_remote, is_url
 from simsearch.sources.web import fetch
 from simsearch.store.catalog import Catalog, LiveView, StoredModel
 
@@ -77,6 +77,8 @@ def resolve_example(example: Example, catalog: Catalog, stored: StoredModel, lim
         return ExampleContent("", vector=_check_width(example.picture, stored))
     if isinstance(example.picture, int) and example.crop is None:
         return _read_stored_vector(example.picture, catalog, stored)
+    if example.crop is None and (unread := _find_unread_view(example, catalog, stored)) is not None:
+        return ExampleContent(unread.digest, unread.view_id, catalog.find_vector(stored, unread.view_id))
     raw = _read_example(example, catalog, limits)
     if example.crop is None:
         view_id = catalog.find_view_by_digest(raw.digest, stored)
@@ -116,14 +118,23 @@ def find_stored_view(image_id: int, catalog: Catalog) -> LiveView:
 def materialize_example(example: Example, catalog: Catalog, limits: ReadLimits, folder: Path) -> str:
     """Find or write a file that shows an example: its own file, or a new one in `folder`.
 
-    A file is written for a crop, for bytes and for an address. Raises `ImageError`, `ImageNotFound`, `UsageError`.
+    A file is written for a crop, for bytes and for an address. For a vector, and for a picture that was imported by its
+    vector alone and cannot be read, the name of a file that does not exist is returned. Raises `ImageError`,
+    `ImageNotFound`, `UsageError`.
     """
     picture = example.picture
+    if isinstance(picture, QueryVector):
+        return str(example)
     if isinstance(picture, int):
         picture = find_stored_view(picture, catalog).paths[0]
     if example.crop is None and isinstance(picture, str | os.PathLike) and not is_remote(os.fspath(picture)):
         return os.fspath(picture)
-    raw = _read_example(example, catalog, limits)
+    try:
+        raw = _read_example(example, catalog, limits)
+    except ImageError:
+        if example.crop is None and isinstance(picture, str) and catalog.has_path(picture):
+            return picture
+        raise
     image = decode_image(raw.data, raw.path, max_pixels=limits.max_pixels)
     if example.crop is not None:
         image = _crop_picture(image, example.crop, str(example))
@@ -139,6 +150,15 @@ def refuse_network(paths: Iterable[str]) -> None:
     for path in paths:
         if is_remote(path):
             raise UsageError(f"{path} is on the network", "use a local file, or omit --offline")
+
+
+def _find_unread_view(example: Example, catalog: Catalog, stored: StoredModel) -> LiveView | None:
+    """The view that a path or another key stands for, where its vector was imported without its picture."""
+    if not isinstance(example.picture, str | os.PathLike):
+        return None
+    key = os.fspath(example.picture)
+    views = (catalog.find_unread_view(name, stored) for name in dict.fromkeys((key, canonicalize_path(key))))
+    return next((view for view in views if view is not None), None)
 
 
 def _check_width(vector: QueryVector, stored: StoredModel) -> NDArray[np.float32]:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _FROM_MATCHES = """FROM vectors JOIN views ON views.id = view_id WHERE model_id = ? AND image_id IN (
     SELECT files.image_id FROM files JOIN images ON images.id = files.image_id WHERE {})"""
+UNREAD_DIGEST = "unread:"
+"""How the digest of an image begins whose picture has not been read: its vectors were imported without it."""
+
+IS_UNREAD = f"images.digest >= '{UNREAD_DIGEST}' AND images.digest < 'unread;'"  # a range, so that the index serves it
 _MODEL_COLUMNS = "id, fingerprint, details, width, generation, augmentation"
 
 
@@ -298,6 +302,11 @@ class Catalog(CatalogDatabase):
         for (path,) in self._iterate_rows("SELECT path FROM files ORDER BY id"):
             yield decode_path(path)
 
+    def list_unread_paths(self) -> set[str]:
+        """The paths of the images whose pictures have not been read."""
+        query = f"SELECT path FROM files JOIN images ON images.id = image_id WHERE {IS_UNREAD}"
+        return {decode_path(path) for (path,) in self._iterate_rows(query)}
+
     def iterate_contents(self) -> Iterator[tuple[str, int, str]]:
         """All paths in the catalog, each with the id and the digest of its image."""
         for path, image_id, digest in self._iterate_rows(
@@ -447,6 +456,19 @@ class Catalog(CatalogDatabase):
         """Read the vector (d,) of the original view of the image with this content; None where it has none."""
         view_id = self.find_view_by_digest(digest, stored)
         return None if view_id is None else self.find_vector(stored, view_id)
+
+    def find_unread_view(self, key: str, stored: StoredModel) -> LiveView | None:
+        """The original view of an image whose picture has not been read, by its key; None where there is none."""
+        query = f"""SELECT views.id FROM files JOIN images ON images.id = files.image_id
+                    JOIN views ON views.image_id = images.id AND kind = 'original'
+                    JOIN vectors ON view_id = views.id AND model_id = ? WHERE path = ? AND {IS_UNREAD}"""
+        row = self._fetch_one(query, (stored.id, encode_path(key)))
+        return None if row is None else self.find_live_views([int(row[0])]).get(int(row[0]))
+
+    def list_unread_image_ids(self) -> NDArray[np.int64]:
+        """The ids of the images whose pictures have not been read, ascending."""
+        rows = self._iterate_rows(f"SELECT id FROM images WHERE {IS_UNREAD} ORDER BY id")
+        return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def find_live_views(self, view_ids: Sequence[int]) -> dict[int, LiveView]:
         """Those of the views whose image has a file, by id."""

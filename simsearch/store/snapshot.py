@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ImageNotFound
 from simsearch.sources.path_codec import decode_path
-from simsearch.store.catalog import Catalog, StoredModel
+from simsearch.store.catalog import UNREAD_DIGEST, Catalog, StoredModel
 from simsearch.store.connection import connect_to_read
 from simsearch.store.database import is_row_id, split_chunks, translate_read_errors
 from simsearch.store.sqlite_errors import CATALOG_NAME, translate_errors
@@ -65,6 +65,11 @@ class StoredImage:
     camera: str | None
     files: tuple[StoredFile, ...] = ()
     columns: Mapping[str, str | float] = field(default_factory=dict)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether its picture has not been read: its vectors were imported without it; size and format are unknown."""
+        return self.digest.startswith(UNREAD_DIGEST)
 
 
 class ViewKey(NamedTuple):

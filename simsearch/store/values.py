@@ -29,7 +29,7 @@ def _or_null(condition: str) -> str:
 _CONDITIONS: dict[str, dict[str, str]] = {
     "collection": {"uuid": _TEXT, "created_at": _TEXT, "change_token": _INTEGER},
     "images": {
-        "digest": _TEXT, "width": _SIZE, "height": _SIZE, "format": _TEXT, "size_bytes": _COUNT,
+        "digest": _TEXT, "width": _COUNT, "height": _COUNT, "format": _TEXT, "size_bytes": _COUNT,
         "taken_at": _or_null(_TEXT), "camera": _or_null(_TEXT),
     },
     "files": {

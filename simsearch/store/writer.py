@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,11 +19,20 @@ from simsearch.images.metadata import ExifMetadata
 from simsearch.images.perceptual_hash import PictureHashes
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
-from simsearch.sources.path_codec import encode_path
+from simsearch.sources.path_codec import decode_path, encode_path
 from simsearch.sources.scan import Skip
 from simsearch.store import settings
-from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
+from simsearch.store.catalog import (
+    IS_UNREAD,
+    UNREAD_DIGEST,
+    Catalog,
+    EmbeddedView,
+    FileEntry,
+    ImageProperties,
+    StoredModel,
+)
 from simsearch.store.connection import BUSY_TIMEOUT_MS, connect_to_write
+from simsearch.store.database import split_chunks
 from simsearch.store.lock import LOCK_NAME, CollectionLock, acquire_lock
 from simsearch.store.own_files import delete_catalog
 from simsearch.store.sqlite_errors import (
@@ -35,6 +45,40 @@ from simsearch.store.vectors import encode_vector
 
 _READER_WAIT_MS = 1_000
 """How long `compact` waits for processes that read an earlier state of the catalog."""
+
+
+_VECTORS_OF_IMAGE = "FROM vectors JOIN views ON views.id = view_id AND kind = 'original' WHERE image_id = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadImages:
+    """Images whose pictures have not been read.
+
+    `keys` are paths, addresses or ids, `vectors` (n, d) unit rows, `columns` values of the user's own columns. `sizes`
+    are widths and heights in px, 0 where they are not known; empty: of none.
+    """
+
+    keys: Sequence[str]
+    vectors: NDArray[np.float32]
+    columns: Sequence[Mapping[str, str | float]] = ()
+    sizes: Sequence[tuple[int, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadCounts:
+    """The number of vectors that were added; position and view id of each key that had one of the model before."""
+
+    n_added: int
+    kept: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyPlace:
+    """Where the vector of a key belongs."""
+
+    image_id: int
+    view_id: int
+    has_vector: bool
 
 
 class CatalogWriter(Catalog):
@@ -236,6 +280,76 @@ class CatalogWriter(Catalog):
         if adds_vectors:
             self._renew_vector_tokens([model_id])
 
+    def record_unread_images(self, model_id: int, batch: UnreadImages) -> UnreadCounts:
+        """Write images whose pictures have not been read, with a vector of the model, in order; keys are distinct.
+
+        A key that the catalog has, whatever its image, gets a vector where it has none of the model.
+        """
+        known = self._find_views_of_keys(batch.keys, model_id)
+        places = [known.get(key) for key in batch.keys]
+        added = [(at, place.view_id) for at, place in enumerate(places) if place and not place.has_vector]
+        kept = [(at, place.view_id) for at, place in enumerate(places) if place and place.has_vector]
+        new = [at for at, place in enumerate(places) if place is None]
+        added += list(zip(new, self._add_unread_images([batch.keys[at] for at in new], batch, new), strict=True))
+        rows = np.ascontiguousarray(batch.vectors, "<f4")
+        self._execute_many(
+            "INSERT INTO vectors (model_id, view_id, vector) VALUES (?, ?, ?)",
+            ((model_id, view_id, rows[at].tobytes()) for at, view_id in added),
+        )
+        image_of = {at: place.image_id for at, place in enumerate(places) if place}
+        image_of |= dict(zip(new, self._last_image_ids(len(new)), strict=True))
+        self._execute_many(
+            "INSERT OR REPLACE INTO annotations (image_id, name, value) VALUES (?, ?, ?)",
+            (
+                (image_of[at], name, value)
+                for at, columns in enumerate(batch.columns)
+                for name, value in columns.items()
+            ),
+        )
+        self._renew_change_token()
+        if added:
+            self._renew_vector_tokens([model_id])
+        return UnreadCounts(len(added), tuple(kept))
+
+    def _last_image_ids(self, n: int) -> range:
+        (last,) = self._fetch_one("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'images'")
+        return range(last - n + 1, last + 1)
+
+    def _add_unread_images(self, keys: Sequence[str], batch: UnreadImages, positions: Sequence[int]) -> range:
+        """Add images, their files and their original views; return the ids of the views.
+
+        The digest is made of the id, because the content is unknown; ids in their order keep the writes in one place.
+        """
+        query = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
+        first_image, first_view = (int(self._fetch_one(query, (table,))[0]) + 1 for table in ("images", "views"))
+        images = range(first_image, first_image + len(keys))
+        sizes = [batch.sizes[at] if batch.sizes else (0, 0) for at in positions]
+        self._execute_many(
+            "INSERT INTO images (id, digest, width, height, format, size_bytes) VALUES (?, ?, ?, ?, '', 0)",
+            ((id_, f"{UNREAD_DIGEST}{id_:016d}", *size) for id_, size in zip(images, sizes, strict=True)),
+        )
+        self._execute_many(
+            "INSERT INTO files (path, size_bytes, mtime_ns, image_id) VALUES (?, 0, 0, ?)",
+            ((encode_path(key), id_) for key, id_ in zip(keys, images, strict=True)),
+        )
+        views = range(first_view, first_view + len(keys))
+        self._execute_many(
+            "INSERT INTO views (id, image_id, kind, parameters) VALUES (?, ?, 'original', '{}')",
+            zip(views, images, strict=True),
+        )
+        return views
+
+    def _find_views_of_keys(self, keys: Sequence[str], model_id: int) -> dict[str, _KeyPlace]:
+        """Find the original views of the files with these paths, and whether each has a vector of the model."""
+        found: dict[str, _KeyPlace] = {}
+        for some, marks in split_chunks([encode_path(key) for key in keys]):
+            query = f"""SELECT path, files.image_id, views.id, vectors.id IS NOT NULL FROM files
+                        CROSS JOIN views ON views.image_id = files.image_id AND kind = 'original'
+                        LEFT JOIN vectors ON vectors.view_id = views.id AND model_id = ? WHERE path IN ({marks})"""
+            rows = self._fetch_all(query, (model_id, *some))
+            found |= {decode_path(path): _KeyPlace(*place) for path, *place in rows}
+        return found
+
     def record_skips(self, skips: Iterable[Skip]) -> None:
         """Record files that could not be read, with the reasons."""
         self._execute_many(
@@ -362,12 +476,52 @@ class CatalogWriter(Catalog):
 
     def _find_or_add_image(self, entry: FileEntry) -> int:
         row = self._fetch_one("SELECT id FROM images WHERE digest = ?", (entry.digest,))
+        if (unread := self._find_unread_image(entry.file.path)) is not None:
+            row = self._read_unread_image(unread, entry, None if row is None else int(row[0]))
         image_id = self._add_image(entry) if row is None else int(row[0])
         if row is not None:
             self._update_metadata(image_id, entry.properties)
         if entry.properties is not None and entry.properties.hashes is not None:
             self.record_hashes([(image_id, entry.properties.hashes)])
         return image_id
+
+    def _find_unread_image(self, path: str) -> int | None:
+        """The image of a file whose picture has not been read before; None where it has, or is not in the catalog."""
+        query = f"SELECT image_id FROM files JOIN images ON images.id = image_id WHERE path = ? AND {IS_UNREAD}"
+        row = self._fetch_one(query, (encode_path(path),))
+        return None if row is None else int(row[0])
+
+    def _read_unread_image(self, image_id: int, entry: FileEntry, same_id: int | None) -> tuple[int]:
+        """Give an image that was imported without its picture the picture's content; return the id of the image.
+
+        Where the catalog has an image of this content, `same_id`, that one gets the vectors and the columns.
+        """
+        if same_id is None:
+            assert entry.properties is not None  # its content is new to the catalog
+            properties, exif = entry.properties, entry.properties.metadata
+            self._execute(
+                """UPDATE images SET digest = ?, width = ?, height = ?, format = ?, size_bytes = ?, taken_at = ?,
+                   camera = ? WHERE id = ?""",
+                (
+                    entry.digest, properties.width, properties.height, properties.format, entry.file.size_bytes,
+                    exif.taken_at, exif.camera, image_id,
+                ),
+            )  # fmt: skip
+            return (image_id,)
+        models = [row[0] for row in self._fetch_all(f"SELECT DISTINCT model_id {_VECTORS_OF_IMAGE}", (image_id,))]
+        self._find_or_add_view(same_id, EmbeddedView("original", "{}", np.empty(0, np.float32)))
+        self._execute(
+            f"""INSERT INTO vectors (model_id, view_id, vector) SELECT model_id,
+                (SELECT id FROM views WHERE image_id = ? AND kind = 'original'), vector {_VECTORS_OF_IMAGE}
+                ON CONFLICT DO NOTHING""",
+            (same_id, image_id),
+        )
+        self._execute(
+            "INSERT OR IGNORE INTO annotations SELECT ?, name, value FROM annotations WHERE image_id = ?",
+            (same_id, image_id),
+        )
+        self._renew_vector_tokens(models)
+        return (same_id,)
 
     def _add_image(self, entry: FileEntry) -> int:
         assert entry.properties is not None  # only an image that the catalog has is not decoded again

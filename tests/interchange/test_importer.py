@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_skipped_and_remembered(source, photos: Path, col
     assert (done.n_added, len(done.skips)) == (12, 3)
     reasons = {os.path.basename(skip.path): skip.reason for skip in done.skips}
     assert "No such file" in reasons["missing.png"]
-    assert "web addresses are not imported" in reasons["a.jpg"]
+    assert "web addresses are not read" in reasons["a.jpg"]
     with Collection.open(collection) as opened:
         assert len(opened.info().to_dict()["skipped"]) == 3
 
