@@ -27,7 +27,9 @@ from simsearch.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from simsearch.evaluation.improvements import LearningComparison
     from simsearch.evaluation.results import BenchmarkResult, TextScores
+    from simsearch.evaluation.spec import BenchmarkSpec
 
 ProtocolName = Literal["self-excluded", "counted", "skip-first", "ukbench", "leave-one-out"]
 
@@ -151,6 +153,17 @@ def benchmark(
         list[str] | None,
         typer.Option("--prompt", metavar="TEMPLATE", help="A template for the texts: 'a photo of a {}'. Repeatable."),
     ] = None,
+    fuse: Annotated[
+        bool,
+        typer.Option("--fuse", help="Try every pair of the backbones joined, and report the gain and the cost."),
+    ] = False,
+    learn: Annotated[
+        bool,
+        typer.Option(
+            "--learn",
+            help="Compare re-ranking with `simsearch learn`, on images and classes that were held out from learning.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of samples, intervals and tests.")] = 0,
     into: Annotated[
         str | None,
@@ -212,6 +225,7 @@ def benchmark(
         metrics=tuple(dict.fromkeys(map(parse_metric, metrics or ()))),
         text=text,
         prompts=tuple(prompt or ()),
+        fuses=fuse,
         trec_folder=trec,
         trec_depth=trec_depth,
         seed=seed,
@@ -224,7 +238,7 @@ def benchmark(
         prepare_trec_folder(trec)
     try:
         with ProgressBar() as bar:
-            result = run_benchmark(spec, BenchmarkCallbacks(_print_stage, bar))
+            result = run_benchmark(spec, BenchmarkCallbacks(_print_stage, bar), _prepare_learning(spec, learn))
     except KeyboardInterrupt:
         print_message(
             f"simsearch: stopped; {spec.collection_folder} keeps what was embedded, and the same command resumes"
@@ -232,6 +246,16 @@ def benchmark(
         raise typer.Exit(130) from None
     print_notes(result.notes)
     _report_result(result, out, as_json=as_json)
+
+
+def _prepare_learning(spec: BenchmarkSpec, is_wanted: bool) -> LearningComparison | None:
+    if not is_wanted:
+        return None
+    from functools import partial
+
+    from simsearch.learn.comparison import compare_learning
+
+    return partial(compare_learning, methods=spec.methods, metric=spec.main_metric, seed=spec.seed)
 
 
 def _print_stage(stage: str) -> None:
@@ -250,7 +274,7 @@ def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -
         return
     from rich.console import Console
 
-    from simsearch.report.benchmark.terminal import build_terminal_table
+    from simsearch.report.benchmark.terminal import build_improvement_tables, build_terminal_table
 
     dataset = result.dataset
     print_line(
@@ -261,6 +285,8 @@ def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -
         print_line(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
     console = Console()
     console.print(build_terminal_table(result, console.width))
+    for table in build_improvement_tables(result):
+        console.print(table)
     for scores in result.texts:
         print_line(_describe_text_scores(scores))
     for sentence in summarize_benchmark(result):

@@ -12,6 +12,8 @@ import numpy as np
 from simsearch.errors import UsageError
 from simsearch.evaluation.comparison import build_row, compare_rows, measure_cost, name_rows
 from simsearch.evaluation.embedding import TaskVectors, Vectors, find_embedded_digests, list_images, load_vectors
+from simsearch.evaluation.fusion_trials import try_fusions
+from simsearch.evaluation.improvements import LearningComparison, MeasuredModel
 from simsearch.evaluation.inputs import BenchmarkInputs, unpack_source, update_collection
 from simsearch.evaluation.labels import make_exclusions
 from simsearch.evaluation.model_probe import ModelProbe
@@ -22,6 +24,8 @@ from simsearch.evaluation.results import (
     BenchmarkResult,
     BenchmarkRow,
     DatasetSummary,
+    FusionTrial,
+    LearningRow,
     OpenSetResult,
     RobustnessResult,
     TextScores,
@@ -39,11 +43,16 @@ from simsearch.rerank.method import RerankMethod
 from simsearch.store.catalog import Catalog, StoredModel
 
 
-def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = None) -> BenchmarkResult:
+def run_benchmark(
+    spec: BenchmarkSpec,
+    callbacks: BenchmarkCallbacks | None = None,
+    compare_learning: LearningComparison | None = None,
+) -> BenchmarkResult:
     """Measure every combination in a specification, on one machine, in one run.
 
     Vectors in the collection are used; missing ones are computed and stay there. Labels are checked before anything is
-    embedded. Images that one of the models could not embed are ignored under all models.
+    embedded. Images that one of the models could not embed are ignored under all models. `compare_learning` is called
+    with each model, if given.
 
     Raises `UsageError`, `SourceError`, `ModelError` or `CollectionError`.
     """
@@ -56,8 +65,9 @@ def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = No
     list_metrics(unread.build_task(files, spec.source, query_images=inputs.queries), spec.metrics)
     models, notes = update_collection(spec, callbacks)
     with Catalog.open(Path(spec.collection_folder)) as catalog:
-        run = _BenchmarkRun(spec, catalog, inputs, models, callbacks)
+        run = _BenchmarkRun(spec, catalog, inputs, models, callbacks, compare_learning)
         rows, robustness = run.measure()
+        fusions = run.try_fusions()
         dataset = run.summarize_dataset()
     return BenchmarkResult(
         dataset=dataset,
@@ -67,6 +77,8 @@ def run_benchmark(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks | None = No
         rows=tuple(compare_rows(name_rows(rows), spec.main_metric, spec.seed)),
         robustness=tuple(robustness),
         texts=tuple(run.texts),
+        fusions=fusions,
+        learning=tuple(run.learning),
         n_robustness_images=run.n_perturbed,
         open_set=tuple(run.open_set),
         notes=tuple(dict.fromkeys((*unpacked, *notes, *run.notes))),
@@ -89,6 +101,7 @@ class _BenchmarkRun:
         inputs: BenchmarkInputs,
         models: Sequence[str],
         callbacks: BenchmarkCallbacks,
+        compare_learning: LearningComparison | None,
     ) -> None:
         self._spec, self._catalog, self._callbacks = spec, catalog, callbacks
         by_fingerprint = {stored.fingerprint: stored for stored in catalog.list_models()}
@@ -96,6 +109,9 @@ class _BenchmarkRun:
         self.notes: list[str] = []
         self.open_set: list[OpenSetResult] = []
         self.texts: list[TextScores] = []
+        self.learning: list[LearningRow] = []
+        self._compare_learning = compare_learning
+        self._measured: list[MeasuredModel] = []
         digests = set.intersection(*(find_embedded_digests(catalog, stored) for stored in self._models))
         images = [image for image in list_images(catalog, inputs.files) if image.digest in digests]
         used = {path for image in images for path in image.paths}
@@ -144,6 +160,9 @@ class _BenchmarkRun:
         speeds = probe.measure_speeds([image.paths[0] for image in task.images], view_counts)
         self.notes += probe.notes
         self._measure_texts(stored, vectors.originals)
+        self._measure_improvements(
+            MeasuredModel(stored, vectors.originals, queries, float(np.median(speeds.query_s)) * 1e3)
+        )
         rows = []
         for n_views in view_counts:
             for method in spec.methods:
@@ -174,6 +193,21 @@ class _BenchmarkRun:
         views = f".{n_views}-views" if n_views else ""
         with self._trec.open_run(f"{stored.fingerprint}{views}.{method}") as run:
             return score(self.task, ranker, queries, self._spec.metrics, run.write)
+
+    def _measure_improvements(self, model: MeasuredModel) -> None:
+        """Compare learning with re-ranking, and keep the model for the trials of pairs, as far as they are wanted."""
+        if self._compare_learning is not None:
+            self._callbacks.on_stage(f"learning from {model.stored.model.backbone}")
+            self.learning += self._compare_learning(self.task, model)
+        if self._spec.fuses and model.stored.model.fusion is None:
+            self._measured.append(model)
+
+    def try_fusions(self) -> tuple[FusionTrial, ...]:
+        """Try the pairs of the models, if they are wanted."""
+        if not self._measured:
+            return ()
+        self._callbacks.on_stage("joining backbones")
+        return try_fusions(self.task, self._measured, self._spec.main_metric, self._spec.seed)
 
     def _measure_texts(self, stored: StoredModel, vectors: Vectors) -> None:
         """Measure text-to-image retrieval with a model; a note says where it answers no texts."""

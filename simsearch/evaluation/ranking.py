@@ -7,6 +7,7 @@ and from the vectors of its neighbors that database augmentation mixed with it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,9 @@ _N_MARGIN = 16
 """The number of further images to sort, so that images with the same similarity as the last one are included."""
 
 _TOLERANCE = 1e-5
+
+_N_TIMED = 30
+_N_ANSWERS = 10
 
 
 def check_ranks_vectors(methods: Sequence[RerankMethod]) -> None:
@@ -197,3 +201,13 @@ def _fit_projection(vectors: Vectors, method: RerankMethod) -> Projection | None
 def _list_own_positions(own: Positions) -> list[Positions]:
     """The position of each query itself: one, or none."""
     return [np.array([at] if at >= 0 else [], np.int64) for at in own.tolist()]
+
+
+def measure_answer_ms(ranker: Ranker, queries: Vectors) -> float:
+    """Measure the median time of an answer; the first query, which builds the index, is not counted."""
+    seconds = []
+    for vector in queries[: _N_TIMED + 1]:
+        started = time.perf_counter()
+        ranker.search(vector, _N_ANSWERS)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:] or seconds) * 1e3)

@@ -219,6 +219,44 @@ class TextScores:
     scores: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionTrial:
+    """A pair of backbones joined, as `--backbone NAME` does it.
+
+    The weight of the second part in `name` is the best one. `after` is cross-validated: the weight for the queries of
+    half of the classes was chosen with the other half. `before` is the better part alone, `p_value` that of the paired
+    test of both, corrected for the number of pairs. `query_ms` is the median time to embed a picture with both parts
+    and to search, `memory_bytes_per_image` counts the index.
+    """
+
+    name: str
+    before: Score
+    after: Score
+    p_value: float
+    query_ms: float
+    memory_bytes_per_image: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningRow:
+    """A re-ranking method, or `learned`, on images that were held out from learning.
+
+    `task` is `known` (new images of the learned classes) or `new` (other classes). `p_value` is that of the paired test
+    against `none` in the same task, corrected for the number of rows; None for `none`. `answer_ms` is the median time
+    of an answer without embedding the picture.
+    """
+
+    backbone: str
+    model: str
+    task: str
+    method: str
+    n_queries: int
+    score: Score
+    p_value: float | None
+    answer_ms: float
+    memory_bytes_per_image: float
+
+
 @dataclass(frozen=True, slots=True)
 class LabeledQuery:
     """A query: its file and its label (empty where queries have lists of positives instead of labels)."""
@@ -250,6 +288,8 @@ class BenchmarkResult:
     made_at: str
     elapsed_s: float
     texts: tuple[TextScores, ...] = ()
+    fusions: tuple[FusionTrial, ...] = ()
+    learning: tuple[LearningRow, ...] = ()
     main_metric: str = DEFAULT_METRIC
 
     @property
@@ -304,6 +344,8 @@ class BenchmarkResult:
             "robustness_images": self.n_robustness_images,
             "open_set": [dataclasses.asdict(result) for result in self.open_set],
             "texts": [dataclasses.asdict(scores) for scores in self.texts],
+            "fusions": [dataclasses.asdict(trial) for trial in self.fusions],
+            "learning": [dataclasses.asdict(row) for row in self.learning],
             "notes": list(self.notes),
             "seed": self.seed,
             "command": self.command,

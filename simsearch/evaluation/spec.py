@@ -133,8 +133,9 @@ class BenchmarkSpec:
     `n_queries` is the size of a sample of the queries, None for all; `n_robustness` is the number of images for the
     robustness test (0: no test). `metrics` are keys of metrics beside the standard ones; by the first, else by mAP,
     rows are ranked and compared. `text` are the texts of text-to-image retrieval: `labels`, or a CSV file with the
-    columns text and path; None: none. `prompts` are templates for them. `trec_folder` receives qrels and a run of
-    `trec_depth` ranks (0: all) for each row in the forms of TREC; None: nowhere.
+    columns text and path; None: none. `prompts` are templates for them. `fuses` tries every pair of the models as one.
+    `trec_folder` receives qrels and a run of `trec_depth` ranks (0: all) for each row in the forms of TREC; None:
+    nowhere.
     """
 
     source: str
@@ -149,6 +150,7 @@ class BenchmarkSpec:
     text: str | None = None
     prompts: tuple[str, ...] = ()
     trec_folder: str | None = None
+    fuses: bool = False
     trec_depth: int = 1000
     seed: int = 0
     max_pixels: int | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,7 +25,7 @@ from simsearch.evaluation.protocol import (
     build_label_task,
     sample_queries,
 )
-from simsearch.evaluation.ranking import Ranker, check_ranks_vectors
+from simsearch.evaluation.ranking import Ranker, check_ranks_vectors, measure_answer_ms
 from simsearch.evaluation.results import Score
 from simsearch.evaluation.robustness import sample_positions
 from simsearch.evaluation.scoring import score
@@ -55,9 +54,6 @@ MAX_SLOWDOWN = 3.0
 
 _MIN_SLOW_MS = 1.0
 """Times below this do not matter to anybody."""
-
-_N_TIMED = 30
-_N_ANSWERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +194,7 @@ def _run_trials(
         scores = score(task, ranker, queries)
         per_query.append(scores.per_query[DEFAULT_METRIC])
         precisions.append(float(scores.per_query["p_at_1"].mean()))
-        answer_ms.append(_measure_answer_ms(ranker, queries))
+        answer_ms.append(measure_answer_ms(ranker, queries))
     best = int(np.argmax([values.mean() for values in per_query]))
     others = [at for at in range(len(methods)) if at != best]
     p_values = adjust_p_values(
@@ -212,16 +208,6 @@ def _run_trials(
         )
         for at, (method, values) in enumerate(zip(methods, per_query, strict=True))
     ]  # fmt: skip
-
-
-def _measure_answer_ms(ranker: Ranker, queries: Vectors) -> float:
-    """Measure the median time of an answer; the first query, which builds the index, is not counted."""
-    seconds = []
-    for vector in queries[: _N_TIMED + 1]:
-        started = time.perf_counter()
-        ranker.search(vector, _N_ANSWERS)
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds[1:] or seconds) * 1e3)
 
 
 def _choose_method(trials: Sequence[MethodTrial]) -> str:

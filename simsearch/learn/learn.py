@@ -79,12 +79,12 @@ def learn_from_labels(collection: Collection, options: LearnOptions) -> LearnRep
     options.progress("reading vectors and labels")
     labels, vectors = _read_vectors(collection, base, options.labels)
     reduction = _reduce(vectors) if vectors.shape[1] > MAX_FEATURES else None
-    features = vectors if reduction is None else np.asarray((vectors - reduction.mean) @ reduction.axes, np.float32)
+    features = vectors if reduction is None else _project(vectors, reduction)
     sample = _sample(labels, np.random.default_rng(options.seed))
     copies = group_copies(vectors[sample])
     data = LabeledVectors(vectors[sample], features[sample], labels.classes[sample], copies)
     options.progress("choosing settings")
-    settings = _choose(data, options)
+    settings = choose_map_settings(data, options)
     options.progress("estimating the gain")
     gains = _estimate(data, options)
     report = LearnReport(
@@ -130,8 +130,20 @@ def _read_vectors(collection: Collection, base: StoredModel, choice: LabelChoice
     return labels, np.concatenate(blocks)
 
 
+def reduce_vectors(vectors: Vectors) -> tuple[Vectors, Callable[[Vectors], Vectors]]:
+    """Reduce vectors (n, d) to the features to learn from, and return a function that does it with others."""
+    if vectors.shape[1] <= MAX_FEATURES:
+        return vectors, lambda others: others
+    reduction = _reduce(vectors)
+    return _project(vectors, reduction), lambda others: _project(others, reduction)
+
+
 def _reduce(vectors: Vectors) -> Projection:
     return Projection.fit(vectors, MAX_FEATURES)
+
+
+def _project(vectors: Vectors, reduction: Projection) -> Vectors:
+    return np.asarray((vectors - reduction.mean) @ reduction.axes, np.float32)
 
 
 def _join(reduction: Projection, learned: LabelMap) -> LabelMap:
@@ -152,7 +164,9 @@ def _sample(labels: ImageLabels, rng: np.random.Generator) -> Positions:
     return np.sort(by_class[np.argsort(rank, kind="stable")[:MAX_SELECTION]])
 
 
-def _choose(data: LabeledVectors, options: LearnOptions) -> MapSettings:
+def choose_map_settings(data: LabeledVectors, options: LearnOptions) -> MapSettings:
+    """Choose the settings of a map for the task of the options, by cross-validation on the data alone."""
+
     def rate(gains: Mapping[Task, float]) -> float:
         if options.task is not None:
             return gains[options.task]
@@ -163,7 +177,7 @@ def _choose(data: LabeledVectors, options: LearnOptions) -> MapSettings:
 
 def _estimate(data: LabeledVectors, options: LearnOptions) -> dict[Task, Gain | None]:
     rng = np.random.default_rng(options.seed + 1)
-    scores = estimate_gains(data, lambda learned: _choose(learned, options), rng)
+    scores = estimate_gains(data, lambda learned: choose_map_settings(learned, options), rng)
     n_classes = len(np.unique(data.classes))
     is_measurable = {"known": True, "new": n_classes >= _MIN_CLASSES_TO_SPLIT}
     return {task: _summarize(paired, options.seed) if is_measurable[task] else None for task, paired in scores.items()}

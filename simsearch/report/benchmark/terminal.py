@@ -52,6 +52,43 @@ def build_terminal_table(benchmark: BenchmarkResult, width: int = 100) -> Table:
     return table
 
 
+def build_improvement_tables(benchmark: BenchmarkResult) -> list[Table]:
+    """Build the tables of joined backbones, and of learning beside re-ranking, as far as they were measured."""
+    metric = format_metric(benchmark.main_metric)
+    tables = []
+    if benchmark.fusions:
+        table = _make_small_table("joined backbones, against the better part alone", ("backbone",))
+        for head in ("part", "joined", "gain", "p", "ms /query", "memory"):
+            table.add_column(head, justify="right", no_wrap=True)
+        for trial in sorted(benchmark.fusions, key=lambda one: -one.after.mean):
+            table.add_row(
+                clean_text(trial.name), format_score(trial.before.mean), format_score(trial.after.mean),
+                f"{trial.after.mean - trial.before.mean:+.3f}", format_p_value(trial.p_value),
+                f"{trial.query_ms:.1f}", format_size(trial.memory_bytes_per_image),
+            )  # fmt: skip
+        tables.append(table)
+    if benchmark.learning:
+        title = "re-ranking and learning, on images held out from learning; p: against none"
+        table = _make_small_table(title, ("backbone", "classes", "method"))
+        for head in (metric, "p", "ms /answer", "memory"):
+            table.add_column(head, justify="right", no_wrap=True)
+        for row in benchmark.learning:
+            p_value = "" if row.p_value is None else format_p_value(row.p_value)
+            table.add_row(
+                clean_text(row.backbone), row.task, row.method, format_score(row.score.mean), p_value,
+                f"{row.answer_ms:.2f}", format_size(row.memory_bytes_per_image),
+            )  # fmt: skip
+        tables.append(table)
+    return tables
+
+
+def _make_small_table(title: str, heads: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
+
+
 def _choose_fitting(names: Sequence[str], widths: Sequence[int]) -> int:
     """Choose the first of the rising widths that cuts no word and wraps no name into too many lines, else the last.
 
