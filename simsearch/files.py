@@ -140,6 +140,8 @@ def translate_write_errors(place: Path) -> Iterator[None]:
     """Raise errors of the operating system while writing to `place` as `SimsearchError`."""
     try:
         yield
+    except UsageError:  # which is a ValueError, too
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
         problem = f"{clean_text(str(place))} cannot be written ({cause})"

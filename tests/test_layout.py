@@ -56,7 +56,7 @@ OWNERS = {
     "faiss": {f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls")},
     "rawpy": {"images/raw_photos.py"},
     "cv2": {"matching/opencv.py"},
-    "matplotlib": {"report/benchmark/plots.py"},
+    "matplotlib": {"report/benchmark/plots.py", "report/benchmark/point_labels.py"},
     "jinja2": {"report/html.py"},
     "pyarrow": {
         "dataframes.py",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from simsearch.errors import SimsearchError, UsageError
@@ -45,13 +47,21 @@ def test_the_csv_file_has_the_score_of_every_query_in_every_row_and_metric(
 ):
     with report.per_query.open(encoding="utf-8", newline="") as file:
         head, *lines = csv.reader(file)
-    assert len(head) == 2 + len(awkward.rows) * len(METRICS)
-    assert [line[1] for line in lines] == [query.label for query in awkward.queries]
+    assert head == ["path", "label", "row", "metric", "value"]
+    assert len(lines) == len(awkward.queries) * len(awkward.rows) * len(METRICS)
+    assert [line[1] for line in lines[:3]] == [query.label for query in awkward.queries]
     assert lines[0][0] == awkward.queries[0].path
     assert lines[2][0].endswith("caf\\udce9.png")
     for found in awkward.rows:
-        column = head.index(f"{found.name} map")
-        assert [float(line[column]) for line in lines] == pytest.approx(found.per_query["map"])
+        for metric in METRICS:
+            values = [float(line[4]) for line in lines if line[2:4] == [found.name, metric]]
+            assert values == pytest.approx(found.per_query[metric])
+
+
+def test_a_query_that_a_metric_does_not_judge_has_no_value():
+    judged = replace(row("alpha", 0.5), per_query=dict.fromkeys(METRICS, np.array([0.5, math.nan, 1.0])))
+    lines = list(csv.reader(io.StringIO(build_per_query_csv(benchmark(judged)), newline="")))
+    assert [line[4] for line in lines[1:4]] == ["0.5", "", "1"]
 
 
 def test_no_cell_of_the_csv_file_is_a_formula():
@@ -63,9 +73,11 @@ def test_no_cell_of_the_csv_file_is_a_formula():
             LabeledQuery("a", "b"),
         ),
     )
-    head, *lines = csv.reader(io.StringIO(build_per_query_csv(found), newline=""))
-    assert head[2] == f"'=cmd|x {METRICS[0]}"
-    assert [line[:2] for line in lines] == [["'-1+1/a.png", "'=cmd|' /C calc'!A0"], ["/p/=1.png", "'@x"], ["a", "b"]]
+    _, *lines = csv.reader(io.StringIO(build_per_query_csv(found), newline=""))
+    assert {line[2] for line in lines} == {"'=cmd|x"}
+    assert [line[:2] for line in lines[:3]] == [
+        ["'-1+1/a.png", "'=cmd|' /C calc'!A0"], ["/p/=1.png", "'@x"], ["a", "b"],
+    ]  # fmt: skip
 
 
 def test_the_markdown_links_plots_that_are_there(report: BenchmarkReport):

@@ -9,6 +9,7 @@ import pytest
 
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
 from simsearch.report.benchmark.html import render_benchmark
+from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import PALETTE, Plot, draw_plots
 from simsearch.report.benchmark.view import build_view
 from tests.support.benchmarks import benchmark, row
@@ -93,6 +94,24 @@ def test_every_part_of_a_full_benchmark_is_there(page: str):
     assert "takes no part" in parsed.text
     assert "sampled from 12 with seed 7" in parsed.text
     assert len(parsed.classed("heat")) == 3 * 2 * 3
+    assert "turned by 25°" in parsed.text
+    assert "found first" in parsed.text
+    assert "with 4 augmented views" in parsed.text
+    assert "self-excluded: the query itself is removed from its own ranking" in parsed.text
+
+
+def test_every_row_states_its_protocol_and_pre_processing(awkward: BenchmarkResult, plots: tuple[Plot, ...]):
+    rows = [replace(found, preprocessing=f"squashed {at}", protocol="counted") for at, found in enumerate(awkward.rows)]
+    made = replace(awkward, rows=tuple(rows))
+    html, markdown = rendered(made, plots), render_markdown(build_view(made, len(PALETTE)), plots)
+    document = made.to_dict(summary=())
+    for at in range(len(rows)):
+        assert f"squashed {at}" in html
+        assert f"squashed {at}; protocol counted" in markdown
+        assert (document["rows"][at]["preprocessing"], document["rows"][at]["protocol"]) == (
+            f"squashed {at}",
+            "counted",
+        )
 
 
 @pytest.mark.parametrize(

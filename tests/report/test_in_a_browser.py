@@ -109,6 +109,31 @@ def test_the_page_of_duplicates_loads_without_an_error_or_a_request_and_fits_a_t
     assert _on_a_telephone(chromium, page, tmp_path) == (360, 10)
 
 
+def test_no_page_of_a_benchmark_scrolls_sideways_on_a_telephone(
+    chromium: str, awkward: BenchmarkResult, tmp_path: Path
+):
+    page = write_report(awkward, tmp_path / "report").page.read_text("utf-8")
+    free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^\n]*', "", page)
+    tell = """<script>
+        const measure = () => Math.max(document.documentElement.scrollWidth, document.body.scrollWidth);
+        const closed = measure();
+        for (const part of document.querySelectorAll("details")) part.open = true;
+        parent.postMessage([innerWidth, closed, measure()].join(" "), "*");
+    </script></body>"""
+    (tmp_path / "inner.html").write_text(free.replace("</body>", tell), "utf-8")
+    (tmp_path / "outer.html").write_text(
+        """<body><script>addEventListener("message", (told) => { document.body.dataset.told = told.data; })</script>
+        <iframe src="inner.html" style="width: 390px; height: 800px; border: 0"></iframe></body>""",
+        "utf-8",
+    )
+    flags = [*_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
+    command = [chromium, *flags, "--dump-dom", (tmp_path / "outer.html").as_uri()]
+    seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    inner, *widths = map(int, re.search(r'data-told="([^"]*)"', seen)[1].split())
+    assert inner == 390
+    assert max(widths) <= inner
+
+
 def _on_a_telephone(chromium: str, page: Path, tmp_path: Path) -> tuple[int, int]:
     """How wide the page is on a screen of 360 px, and how many of its pictures are shown."""
     # The page's policy lets no script run, so that the one that measures needs a page without it.

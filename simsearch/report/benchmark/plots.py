@@ -1,4 +1,4 @@
-"""The plots of a benchmark as SVG and PNG. The only import of matplotlib; the state of pyplot is not touched."""
+"""The plots of a benchmark as SVG and PNG. The state of pyplot is not touched."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
@@ -29,7 +28,8 @@ from simsearch.report.benchmark.findings import (
     rank_rows,
     select_extreme_classes,
 )
-from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid
+from simsearch.report.benchmark.point_labels import PointStack, label_stacks
+from simsearch.report.benchmark.robustness import RobustnessGrid, build_robustness_grid, describe_change
 from simsearch.report.format import format_metric, format_number
 from simsearch.text import clean_text, shorten_text
 
@@ -50,10 +50,8 @@ _DASHES: tuple[Any, ...] = (
     (0, (8, 2)),
     (0, (1, 2)),
 )
-_MAX_DIRECT_LABELS = 8
-_MAX_LEGEND_ROWS = 24
-_LEGEND_COLUMNS = 2
-_LEGEND_LINE_IN = 0.2
+_KEY_LINE_IN = 0.22
+_KEY_LINE_LENGTH = 100
 _MAX_NAME_LENGTH = 40
 _MAX_MARKED_SERIES = 4
 _PNG_DPI = 160
@@ -102,7 +100,11 @@ def _draw_figures(benchmark: BenchmarkResult) -> Iterator[tuple[str, str, Figure
     if benchmark.best.per_class:
         yield "per_class", f"{label} by class", _draw_per_class(benchmark)
     if benchmark.robustness:
-        yield "robustness", "Similarity and hit@1 after changes of the image", _draw_robustness(benchmark)
+        yield (
+            "robustness",
+            "Similarity to the original, and share found first, after changes of the image",
+            _draw_robustness(benchmark),
+        )
 
 
 def _save_figure(figure: Figure, name: str) -> tuple[str, bytes]:
@@ -147,34 +149,26 @@ def _format_row_name(row: BenchmarkRow) -> str:
 
 
 def _draw_quality_speed(benchmark: BenchmarkResult) -> Figure:
-    """Quality against speed, with names beside up to 8 points where they fit, else in a legend below."""
+    """Quality against speed: every backbone is named once, and its rows have the numbers of their steps.
+
+    The key of the numbers is below the plot; without several steps there are neither.
+    """
     rows = [row for row in rank_rows(benchmark) if has_speed(row)]
-    figure, axes, points = _scatter_rows(benchmark, rows)
-    if len(rows) <= _MAX_DIRECT_LABELS and _label_points(figure, axes, rows, benchmark.main_metric):
-        return figure
-    listed = rows if len(rows) <= _MAX_LEGEND_ROWS else _select_legend_rows(benchmark, rows)
-    n_lines = math.ceil(len(listed) / _LEGEND_COLUMNS)
-    figure, axes, points = _scatter_rows(benchmark, rows, legend_in=0.3 + _LEGEND_LINE_IN * n_lines)
-    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": _LEGEND_COLUMNS}
-    handles = [points[row.name] for row in listed]
-    legend = figure.legend(handles, [_format_row_name(row) for row in listed], loc="outside lower left", **style)
-    legend.get_texts()[0].set_fontweight("bold")
-    return figure
-
-
-def _scatter_rows(
-    benchmark: BenchmarkResult, rows: Sequence[BenchmarkRow], *, legend_in: float = 0
-) -> tuple[Figure, Axes, dict[str, PathCollection]]:
-    """Draw a point for each row and the Pareto front; the points by the rows' names. A legend makes it taller."""
-    figure, axes = _make_figure(7.4, 4.6 + legend_in)
+    steps = list(dict.fromkeys(_name_step(row) for row in benchmark.rows if has_speed(row)))
+    key = _wrap_key(steps) if len(steps) > 1 else []
+    figure, axes = _make_figure(7.4, 4.6 + _KEY_LINE_IN * len(key))
     front = [_locate_row(row, benchmark.main_metric) for row in find_pareto_front(rows, benchmark.main_metric)]
     axes.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    points = {}
-    for number, (_, members) in enumerate(group_series(benchmark)):
-        for at, row in enumerate(member for member in members if has_speed(member)):
-            points[row.name] = axes.scatter(
-                *_locate_row(row, benchmark.main_metric), s=56, **_choose_marker_style(number, at)
-            )
+    backbones = list(dict.fromkeys(row.backbone for row in rows))
+    stacks = []
+    for number, backbone in enumerate(backbones):
+        members = [row for row in benchmark.rows if row.backbone == backbone and has_speed(row)]
+        points = [_locate_row(row, benchmark.main_metric) for row in members]
+        axes.plot(*zip(*points, strict=True), color=_choose_color(number), linewidth=1, alpha=0.4, zorder=2)
+        across, up = zip(*points, strict=True)
+        axes.scatter(across, up, s=44, **_choose_marker_style(number))
+        numbers = [str(steps.index(_name_step(row)) + 1) if key else "" for row in members]
+        stacks.append(PointStack(shorten_text(clean_text(backbone), _MAX_NAME_LENGTH), number, points, numbers))
     axes.set_xscale("log")
     _set_limits(axes, [_locate_row(row, benchmark.main_metric) for row in rows])
     _set_titles(
@@ -182,15 +176,28 @@ def _scatter_rows(
         "images/s, from files to stored vectors",
         f"{format_metric(benchmark.main_metric)} (up and to the right is better)",
     )
-    return figure, axes, points
+    if key:
+        bottom = _KEY_LINE_IN * len(key) / figure.get_figheight()
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, bottom, 1, 1 - bottom)))
+        figure.text(0.01, 0.005, "\n".join(key), fontsize=9, color=INK, va="bottom", linespacing=1.35)
+    label_stacks(figure, axes, stacks, [_choose_color(stack.series) for stack in stacks])
+    return figure
 
 
-def _select_legend_rows(benchmark: BenchmarkResult, rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
-    """The rows of the Pareto front and the best row of each series, the best first, as many as a legend holds."""
-    kept = {row.name for row in find_pareto_front(rows, benchmark.main_metric)} | {
-        members[0].name for _, members in group_series(benchmark)
-    }
-    return [row for row in rows if row.name in kept][:_MAX_LEGEND_ROWS]
+def _name_step(row: BenchmarkRow) -> str:
+    """Name what a row has beside its backbone: precision, layer, pooling, views, re-ranking."""
+    return shorten_text(clean_text(row.name.removeprefix(row.backbone).strip()), _MAX_NAME_LENGTH) or "plain"
+
+
+def _wrap_key(steps: Sequence[str]) -> list[str]:
+    """Write the numbered steps in lines."""
+    lines = ["steps:"]
+    for number, step in enumerate(steps, 1):
+        entry = f"{number} {step}"
+        if len(lines[-1]) + len(entry) > _KEY_LINE_LENGTH:
+            lines.append("")
+        lines[-1] += f"     {entry}"
+    return lines
 
 
 def _locate_row(row: BenchmarkRow, metric: str) -> Point:
@@ -211,30 +218,6 @@ def _set_limits(axes: Axes, points: Sequence[Point]) -> None:
         FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else format_number(value))
     )
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _label_points(figure: Figure, axes: Axes, rows: Sequence[BenchmarkRow], metric: str) -> bool:
-    """Write each name right or left of its point, the best one bold; False where a name would cover something."""
-    figure.draw_without_rendering()  # fixes the layout that the sizes depend on
-    frame = axes.get_window_extent().padded(4 * figure.dpi / 72)
-    radius = 5 * figure.dpi / 72
-    points = [axes.transData.transform(_locate_row(row, metric)) for row in rows]
-    taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in points]
-    for number, row in enumerate(rows):
-        style: dict[str, Any] = {"fontweight": "normal" if number else "bold", "fontsize": 9, "va": "center"}
-        text = axes.annotate(
-            _format_row_name(row), _locate_row(row, metric), (0, 0), textcoords="offset points", **style
-        )
-        text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1})
-        for offset, side in ((9, "left"), (-9, "right")):
-            text.set(position=(offset, 0), horizontalalignment=side)
-            box = text.get_window_extent()
-            if frame.x0 <= box.x0 and box.x1 <= frame.x1 and not box.count_overlaps(taken):
-                taken.append(box)
-                break
-        else:
-            return False
-    return True
 
 
 def _draw_curves(axes: Axes, benchmark: BenchmarkResult, curves: dict[str, NDArray[np.float64]]) -> None:
@@ -305,7 +288,7 @@ def _draw_per_class(benchmark: BenchmarkResult) -> Figure:
 def _draw_robustness(benchmark: BenchmarkResult) -> Figure:
     grid = build_robustness_grid(benchmark)
     cells = np.array([[grid.find_value(change, column) for column in grid.columns] for change in grid.changes])
-    figure, axes = _make_figure(2.2 + 0.72 * len(grid.columns), 1.6 + 0.27 * len(grid.changes))
+    figure, axes = _make_figure(3.4 + 0.86 * len(grid.columns), 1.7 + 0.27 * len(grid.changes))
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
     low = min(0.9, float(np.nanmin(cells)))
@@ -314,8 +297,9 @@ def _draw_robustness(benchmark: BenchmarkResult) -> Figure:
     for (down, across), value in np.ndenumerate(cells):
         if math.isfinite(value):
             style: dict[str, Any] = {"color": PAPER if value > (low + 1) / 2 else INK, "ha": "center", "va": "center"}
-            axes.text(across + 0.5, down + 0.5, f"{value:.2f}", fontsize=8.5, **style)
-    changes = [clean_text(f"{kind} {strength}") for kind, strength in grid.changes]
+            shown = f"{value:.2f}" if grid.columns[across].views is None else f"{100 * value:.0f} %"
+            axes.text(across + 0.5, down + 0.5, shown, fontsize=8.5, **style)
+    changes = [clean_text(describe_change(change)) for change in grid.changes]
     axes.set_yticks(np.arange(len(changes)) + 0.5, changes, color=INK)
     axes.invert_yaxis()
     _draw_column_headings(axes, grid)
@@ -324,7 +308,7 @@ def _draw_robustness(benchmark: BenchmarkResult) -> Figure:
 
 def _draw_column_headings(axes: Axes, grid: RobustnessGrid) -> None:
     """Write the measures above the columns and the models above the measures, with a gap between models."""
-    titles = [column.title.replace(", ", "\n") for column in grid.columns]
+    titles = [column.title.replace(" ", "\n", 1).replace(", ", ",\n") for column in grid.columns]
     axes.set_xticks(np.arange(len(titles)) + 0.5, titles, fontsize=8)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -333,7 +317,7 @@ def _draw_column_headings(axes: Axes, grid: RobustnessGrid) -> None:
         n_columns = len(grid.list_columns(model))
         place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
         title = shorten_text(clean_text(name), 28)
-        axes.annotate(title, (start + n_columns / 2, 1), (0, 30), fontweight="bold", **place)
+        axes.annotate(title, (start + n_columns / 2, 1), (0, 42), fontweight="bold", **place)
         start += n_columns
         if start < len(titles):
             axes.axvline(start, color=PAPER, linewidth=4)

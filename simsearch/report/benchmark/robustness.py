@@ -12,9 +12,28 @@ ImageChange = tuple[str, str]
 """A kind of change and its strength."""
 
 
+_CHANGES = {
+    "rotation": "turned by {}",
+    "shear": "slanted by {}",
+    "shift": "moved right and down by {}",
+    "zoom in": "enlarged {}, edges cut off",
+    "brightness": "brightness {} of 255",
+    "flip": "mirrored",
+    "all at once": "all of these a little, at random",
+}
+
+
+def describe_change(change: ImageChange) -> str:
+    """Describe a change of an image in plain words, such as `turned by 10°`."""
+    kind, strength = change
+    return _CHANGES.get(kind, f"{kind} {strength}").format(strength.replace(" deg", "°").replace("-", "\N{MINUS SIGN}"))
+
+
 @dataclass(frozen=True, slots=True)
 class RobustnessColumn:
-    """A measure of a model: similarity if `views` is None, else hit@1 with that many augmented views per image."""
+    """A measure of a model: similarity if `views` is None, else the share that is found first (hit@1) with that many
+    augmented views per image.
+    """
 
     model: str
     views: int | None
@@ -23,8 +42,8 @@ class RobustnessColumn:
     def title(self) -> str:
         """The name of the measure, without the model."""
         if self.views is None:
-            return "similarity"
-        return f"hit@1, {self.views or 'no'} views"
+            return "similarity to the original"
+        return f"found first, {self.views} augmented views in the index" if self.views else "found first"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,13 @@ from simsearch.report.benchmark.findings import (
     select_extreme_classes,
     summarize_benchmark,
 )
-from simsearch.report.benchmark.robustness import ImageChange, RobustnessGrid, build_robustness_grid, name_models
+from simsearch.report.benchmark.robustness import (
+    ImageChange,
+    RobustnessGrid,
+    build_robustness_grid,
+    describe_change,
+    name_models,
+)
 from simsearch.report.format import describe_metric, format_metric, format_number, format_parameter_count, format_score
 from simsearch.text import format_size
 
@@ -124,6 +130,10 @@ class BenchmarkView:
     def other_metrics(self) -> tuple[str, ...]:
         """The metrics that tables show after the main one."""
         return _select_metrics(self.benchmark)
+
+    def describe_change(self, change: ImageChange) -> str:
+        """Describe a change of an image in plain words."""
+        return describe_change(change)
 
     @property
     def protocol_meaning(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,17 +61,22 @@ def write_report(benchmark: BenchmarkResult, folder: str | Path) -> BenchmarkRep
 
 
 def build_per_query_csv(benchmark: BenchmarkResult) -> str:
-    """Build a CSV with a line per query: path, label, and a column for each metric of each row.
+    """Build a tidy CSV: path, label, row, metric, value; a line for each query, row and metric.
 
-    Bytes of a path that are not UTF-8 are lone surrogates, which `write_report` writes as escapes: `\\udcff`. A text
+    The value is empty where a metric does not judge the query. Bytes of a path that are not UTF-8 are lone surrogates,
+    which `write_report` writes as escapes: `\\udcff`. A text
     that a spreadsheet takes for a formula is escaped.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file)
-    columns = [(row, metric) for row in benchmark.rows for metric in benchmark.metrics]
-    writer.writerow(["path", "label", *(escape_formula(f"{row.name} {metric}") for row, metric in columns)])
-    scores = [row.per_query[metric] for row, metric in columns]
-    for number, query in enumerate(benchmark.queries):
-        names = map(escape_formula, (query.path, query.label))
-        writer.writerow([*names, *(f"{score[number]:.6g}" for score in scores)])
+    writer.writerow(["path", "label", "row", "metric", "value"])
+    queries = [(escape_formula(query.path), escape_formula(query.label)) for query in benchmark.queries]
+    for row in benchmark.rows:
+        name = escape_formula(row.name)
+        for metric in benchmark.metrics:
+            values = row.per_query[metric].tolist()
+            writer.writerows(
+                (*query, name, metric, f"{value:.6g}" if math.isfinite(value) else "")
+                for query, value in zip(queries, values, strict=True)
+            )
     return file.getvalue()
