@@ -208,7 +208,7 @@ def test_a_filter_that_nothing_matches_is_told_and_no_error(synthetic: Rows):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("width >=", r"--where: expected a number after '>=' at column 9"),
+        ("width >=", r"`where`: expected a number after '>=' at column 9"),
         ("widht > 3", r"unknown field 'widht' at column 1; did you mean 'width'\?"),
         ("price <", "expected a value"),
         ("", "expected a field"),

@@ -16,12 +16,12 @@ from tests.support.synthetic import WIDTH, fill
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collection whose graph does not lead to some of its vectors: they lie in few, dense clusters."""
+    """A collection whose index misses some of its vectors: they lie in few, dense clusters with like codes."""
     random = np.random.default_rng(100)
     centres = random.standard_normal((60, WIDTH))
     rows = centres[random.integers(0, 60, 1200)] + 0.01 * random.standard_normal((1200, WIDTH))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return fill(tmp_path_factory.mktemp("dense") / "ix", rows, IndexKindChoice("hnsw", 0.5)).folder
+    return fill(tmp_path_factory.mktemp("dense") / "ix", rows, IndexKindChoice("hnsw-sq8", 0.5)).folder
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def missed(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("where", [None, "width = 64"])
-def test_an_image_finds_itself_although_the_graph_misses_it(folder: Path, missed: list[int], where: str | None):
+def test_an_image_finds_itself_although_the_index_misses_it(folder: Path, missed: list[int], where: str | None):
     assert missed
     with Collection.open(folder) as opened:
         for number in missed:

@@ -139,7 +139,7 @@ def test_the_step_joins_others_and_its_text_is_canonical():
 def test_a_measurement_by_vectors_refuses_the_step(album: Path):
     done = run("tune", "--rerank", "geometric", "--in", "ix", cwd=album)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "geometric100 compares pixels" in done.stderr
+    assert "geometric100 needs pixels or examples" in done.stderr
 
 
 def test_the_command_shows_marks_in_table_json_and_sheet(album: Path, tmp_path: Path):
