@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.collection import Collection
-from simsearch.errors import use_python_terms
+from simsearch.errors import UsageError, use_python_terms
 from simsearch.images.views import ViewChoice
 from simsearch.models.choice import ModelChoice
 from simsearch.search.inputs import ExampleInput
@@ -93,7 +93,7 @@ def find_duplicates(
 
 
 def benchmark(
-    source: str | os.PathLike[str],
+    source: Collection | str | os.PathLike[str],
     backbones: Backbones | None = None,
     *,
     labels: LabelSource | str | os.PathLike[str] | None = None,
@@ -109,8 +109,14 @@ def benchmark(
     fields of `evaluation.spec.BenchmarkSpec`, such as `n_queries` or `n_robustness`; the robustness is not measured by
     default. Without `backbones`: the histogram, the built-in network, and all whose weights are on this machine.
 
+    With a `Collection` as the source its stored vectors are measured, imported ones included, and no picture is read:
+    `labels` is then the name of one of the user's own columns, `backbones` name models of the collection, by default
+    all, and `options` are fields of `evaluation.stored_benchmark.StoredBenchmarkSpec`, such as `where` and `n_queries`.
+
     Raises `UsageError`, `SourceError`, `ModelError` or `CollectionError`.
     """
+    if isinstance(source, Collection):
+        return _benchmark_collection(source, backbones, labels, rerank, on_stage, options)
     from simsearch.evaluation.benchmark import run_benchmark
     from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec, LabelSource, list_default_backbones
     from simsearch.rerank.method import RerankMethod
@@ -128,6 +134,24 @@ def benchmark(
             methods=tuple(RerankMethod.parse(method) for method in methods), **({"n_robustness": 0} | options),
         )  # fmt: skip
         return run_benchmark(spec, BenchmarkCallbacks(on_stage=on_stage))
+
+
+def _benchmark_collection(
+    collection: Collection, backbones: Backbones | None, labels: object, rerank: str | Iterable[str],
+    on_stage: Callable[[str], None], options: dict[str, Any],
+) -> BenchmarkResult:  # fmt: skip
+    from simsearch.evaluation.stored_benchmark import StoredBenchmarkSpec, run_stored_benchmark
+    from simsearch.rerank.method import RerankMethod
+
+    with use_python_terms():
+        if not isinstance(labels, str):
+            raise UsageError("a benchmark of a collection needs labels", "name one of its columns: labels='label'")
+        named = [backbones] if isinstance(backbones, ModelChoice | str) else list(backbones or ())
+        names = tuple(filter(None, (ModelChoice.from_name(one).backbone for one in named)))
+        methods = tuple(map(RerankMethod.parse, [rerank] if isinstance(rerank, str) else rerank))
+        spec = StoredBenchmarkSpec(folder=collection.folder, column=labels, backbones=names, methods=methods, **options)
+        models = [collection.model(name) for name in names] or collection.list_models()
+        return run_stored_benchmark(spec, models, on_stage)
 
 
 @contextlib.contextmanager

@@ -835,6 +835,11 @@ class Collection:
         """The stored model of a backbone, or the default of the collection. Raises `ModelNotIndexed`."""
         return self._find_model(backbone)
 
+    @_run_alone
+    def list_models(self) -> list[StoredModel]:
+        """The stored models, the default one first. Raises `CollectionNotFound` while there is no collection."""
+        return self.catalog.list_models()
+
     # The catalog, indexes and models, opened when they are first needed
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
@@ -113,6 +114,14 @@ def benchmark(
         str | None,
         typer.Option("--group-by", metavar="REGEX", help="The match in the path is the label. Default: the folder."),
     ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            metavar="NAME",
+            help="SOURCE is a collection: measure its stored vectors, with a column of yours as labels.",
+        ),
+    ] = None,
     queries: Annotated[
         str | None, typer.Option("--queries", metavar="DIR", help="Use only the images of this folder as queries.")
     ] = None,
@@ -193,6 +202,8 @@ def benchmark(
     Every combination of backbone, precision, layer, pooling, augmentation and re-ranking is one row. Vectors that the
     collection has are used again; missing ones are computed once and kept.
 
+    With --column the source is a collection: its stored vectors are measured, imported ones too, and nothing is read.
+
     Example:  simsearch benchmark ~/photos-by-class --backbone builtin --backbone resnet50 --out report
     """
     from simsearch.evaluation.benchmark import run_benchmark
@@ -209,6 +220,15 @@ def benchmark(
     from simsearch.report.benchmark.writer import prepare_folder
     from simsearch.rerank.method import RerankMethod
 
+    if column is not None:
+        if out is not None:
+            prepare_folder(out)
+        result = _benchmark_stored(
+            source, column, backbones or [], reranks or ["none"], list(map(parse_metric, metrics or ())), sample, seed
+        )
+        print_notes(result.notes)
+        _report_result(result, out, as_json=as_json)
+        return
     choices = combine_choices(
         backbones or list_default_backbones(), precisions or ["auto"], layers or [None], poolings or [None],
         weights=weights, offline=offline,
@@ -256,6 +276,23 @@ def _prepare_learning(spec: BenchmarkSpec, is_wanted: bool) -> LearningCompariso
     from simsearch.learn.comparison import compare_learning
 
     return partial(compare_learning, methods=spec.methods, metric=spec.main_metric, seed=spec.seed)
+
+
+def _benchmark_stored(
+    source: str, column: str, backbones: Sequence[str], reranks: Sequence[str], metrics: Sequence[str],
+    sample: int | None, seed: int,
+) -> BenchmarkResult:  # fmt: skip
+    """Measure the stored vectors of the collection in the folder `source`."""
+    from simsearch.api import benchmark as measure
+    from simsearch.collection import Collection
+    from simsearch.evaluation.stored_benchmark import DEFAULT_QUERIES
+
+    with Collection.open(source) as collection:
+        return measure(
+            collection, backbones or None, labels=column, rerank=reranks, on_stage=_print_stage,
+            metrics=tuple(dict.fromkeys(metrics)), n_queries=DEFAULT_QUERIES if sample is None else sample, seed=seed,
+            command=format_command_line(),
+        )  # fmt: skip
 
 
 def _print_stage(stage: str) -> None:

@@ -183,6 +183,10 @@ class Catalog(CatalogDatabase):
         """The user's own columns by name, each with the number of images that have a value."""
         return dict(self._fetch_all("SELECT name, count(*) FROM annotations GROUP BY name ORDER BY name"))
 
+    def read_column(self, name: str) -> dict[int, str | float]:
+        """The values of one of the user's own columns by image id."""
+        return dict(self._iterate_rows("SELECT image_id, value FROM annotations WHERE name = ?", (name,)))
+
     def list_skips(self) -> list[Skip]:
         """The files that the last runs could not read, by path."""
         rows = self._iterate_rows("SELECT path, reason FROM skips ORDER BY path")

@@ -145,6 +145,33 @@ def test_vectors_are_mapped_clustered_exported_and_verified(imported: Path, tmp_
     assert run("map", "--in", imported, "--out", tmp_path / "map.html", cwd=tmp_path).returncode == 0
 
 
+def test_stored_vectors_are_benchmarked_with_labels_from_a_column(imported: Path, tmp_path: Path):
+    with Collection.open(imported) as collection:
+        result = simsearch.benchmark(collection, labels="label", rerank=["none", "pca8"])
+        similarities = UNIT @ UNIT.T
+        precisions = []
+        for query in range(N):  # average precision by hand
+            order = [at for at in np.argsort(-similarities[query].round(6), kind="stable") if at != query]
+            relevant = np.array([at % 6 == query % 6 for at in order])
+            precisions.append((np.cumsum(relevant) / np.arange(1, N))[relevant].mean())
+        rows = {row.rerank: row for row in result.rows}
+        assert rows["none"].scores["map"].mean == pytest.approx(np.mean(precisions), abs=1e-6)
+        assert len(rows) == 2
+        assert (result.dataset.n_images, result.dataset.n_queries, result.dataset.n_classes) == (N, N, 6)
+        sampled = simsearch.benchmark(collection, "clip", labels="label", n_queries=7, where="likes < 30")
+        assert (sampled.dataset.n_images, sampled.dataset.n_queries, sampled.dataset.n_queries_of) == (30, 7, 30)
+        for labels, words in (("prize", "no column 'prize'"), ("likes", "no two images"), (None, "needs labels")):
+            with pytest.raises(UsageError, match=words):
+                simsearch.benchmark(collection, labels=labels)
+    done = run(
+        "benchmark", imported, "--column", "label", "--metric", "p@1", "--out", tmp_path / "report", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["dataset"]["labels"] == "column label"
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
 def test_similar_images_are_found_by_their_vectors_alone(imported: Path, tmp_path: Path):
     with Collection.open(imported) as collection:
         options = simsearch.DuplicateOptions(down_to="similar", min_similarity=0.9)
