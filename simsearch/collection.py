@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from simsearch.interchange.annotations import AnnotationReport
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
+    from simsearch.interchange.label_export import LabelExportReport
     from simsearch.search.calibrate import CalibrationOptions
     from simsearch.search.calibration import ProbabilityCalibration
     from simsearch.store.snapshot import StoredImage
@@ -743,6 +744,16 @@ class Collection:
         from simsearch.interchange.exporter import export
 
         return export(self.catalog, self._find_model(backbone), Path(place), format=format, vectors=vectors)
+
+    @_run_alone
+    def export_labels(self, file: str | os.PathLike[str], column: str = "label") -> LabelExportReport:
+        """Write a column of the user's own as a CSV file of paths and labels, which `learn` and `benchmark` read.
+
+        Raises `UsageError` where there is no such column.
+        """
+        from simsearch.interchange.label_export import export_labels
+
+        return export_labels(self.catalog, Path(file), column)
 
     @_run_alone
     def import_embeddings(

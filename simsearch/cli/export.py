@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from simsearch.report.projector import ProjectorExport
 
 FormatName = Literal["parquet", "npy", "csv", "jsonl", "projector"]
+LabelFormatName = Literal["csv"]
 VectorKindName = Literal["float32", "float16", "none"]
 
 
@@ -32,6 +33,14 @@ def export(
     vectors: Annotated[
         VectorKindName, typer.Option("--vectors", help="Type of the vectors. float16: half the size, rounded.")
     ] = "float32",
+    labels: Annotated[
+        LabelFormatName | None,
+        typer.Option("--labels", help="Write labels instead of vectors: a table of paths and values of --column."),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option("--column", metavar="NAME", help="Your own column that has the labels. Default: label."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export the vectors of a collection, with everything known about their images, for other tools.
@@ -41,9 +50,18 @@ def export(
     images.
 
     Example:  simsearch export photos.parquet --in indexes/photos
+
+    Example:  simsearch export labels.csv --labels csv --in indexes/photos
     """
     from simsearch.collection import Collection
 
+    if labels is None and column is not None:
+        raise UsageError("--column names labels", "give --labels csv, too")
+    if labels is not None:
+        if format is not None or backbone is not None or vectors != "float32":
+            raise UsageError("labels have no backbone and no format", "leave out --format, --vectors and --backbone")
+        _export_labels(find_collection(in_), path, column or "label", as_json=as_json)
+        return
     with Collection.open(find_collection(in_)) as collection:
         collection.check_outputs([path])
         model = collection.model(backbone)
@@ -65,6 +83,18 @@ def export(
         if projector.n_images > projector.n_points:
             print_message(f"simsearch: a sample of {projector.n_images:,} images, the maximum of the projector")
         print_message(f"open it with: tensorboard --logdir {format_path(path)}")
+
+
+def _export_labels(folder: str, path: str, column: str, *, as_json: bool) -> None:
+    from simsearch.collection import Collection
+
+    with Collection.open(folder) as collection:
+        collection.check_outputs([path])
+        report = collection.export_labels(path, column)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_line(f"{format_path(report.path)}: {report.n_rows:,} files with {report.n_labels:,} labels ({column})")
 
 
 def _export_projector(collection: Collection, path: str, backbone: str | None) -> ProjectorExport:

@@ -9,6 +9,7 @@ import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, find_collection
 from simsearch.cli.output import format_path, print_json, print_line, print_message
+from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from simsearch.learn.results import Gain, LearnReport
@@ -46,6 +47,15 @@ def learn(
         str | None,
         typer.Option("--export", metavar="FILE.onnx", help="Also write the backbone with its map as a model file."),
     ] = None,
+    suggest: Annotated[
+        int | None,
+        typer.Option(
+            "--suggest",
+            metavar="N",
+            help="Learn nothing, but list N images to label next: unsure ones, and ones unlike all that have a label. "
+            "Labels: a column or file; default: the column label.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Store the result even if it does not help.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of the splits.")] = 0,
     as_json: JsonOption = False,
@@ -61,7 +71,14 @@ def learn(
     Example:  simsearch learn --in indexes/photos --export flowers.onnx
 
     Example:  simsearch query photo.jpg --in indexes/photos --backbone builtin-learned
+
+    Example:  simsearch learn --in indexes/photos --suggest 20
     """
+    if suggest is not None:
+        if group_by is not None:
+            raise UsageError("--group-by labels every image, so that none is left to suggest", "leave it out")
+        _suggest(find_collection(in_), suggest, backbone, labels, seed, as_json=as_json)
+        return
     from simsearch.collection import Collection
     from simsearch.learn.image_labels import LabelChoice
     from simsearch.learn.learn import LearnOptions, learn_from_labels
@@ -77,6 +94,21 @@ def learn(
         print_json(report.to_dict())
     else:
         _print_report(report)
+
+
+def _suggest(folder: str, n: int, backbone: str | None, labels: str | None, seed: int, *, as_json: bool) -> None:
+    from simsearch.collection import Collection
+    from simsearch.learn.suggestions import suggest_images
+
+    with Collection.open(folder) as collection:
+        found = suggest_images(collection, n, backbone=backbone, labels=labels, seed=seed)
+    if as_json:
+        print_json({"suggestions": [one.to_dict() for one in found]})
+        return
+    for one in found:
+        shares = " or ".join(f"{label} ({share:.0%})" for label, share in one.labels)
+        why = f"unsure: {shares}" if one.labels else "unlike all that have a label"
+        print_line(f"{one.image_id:>8}  {format_path(one.path)}  {why}")
 
 
 def _print_report(report: LearnReport) -> None:

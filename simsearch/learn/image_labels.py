@@ -49,18 +49,38 @@ def read_labels(catalog: Catalog, stored: StoredModel, choice: LabelChoice) -> I
     An image whose files have different labels is left out. Raises `UsageError` where fewer than two classes remain, or
     no class has two images.
     """
+    return _build(_read_named_views(catalog, stored, choice))
+
+
+def read_names(catalog: Catalog, stored: StoredModel, choice: LabelChoice) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """The ids of the original views with a vector of the model (n,), and the labels that there are, by view id."""
+    found = _read_named_views(catalog, stored, choice)
+    views = zip(found.view_ids.tolist(), found.image_ids.tolist(), strict=True)
+    return found.view_ids, {view_id: found.names[image_id] for view_id, image_id in views if image_id in found.names}
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedViews:
+    """View ids and image ids (n,) of a model, the labels by image id, and what was left out."""
+
+    view_ids: NDArray[np.int64]
+    image_ids: NDArray[np.int64]
+    names: Mapping[int, str]
+    origin: str
+    n_ambiguous: int = 0
+    unmatched: tuple[str, ...] = ()
+
+
+def _read_named_views(catalog: Catalog, stored: StoredModel, choice: LabelChoice) -> _NamedViews:
     with open_snapshot(catalog.folder) as snapshot:
         view_ids, image_ids = snapshot.list_original_ids(stored.id)
         if choice.labels is not None and choice.labels in catalog.count_columns():
-            origin = f"column {choice.labels}"
             names = _read_column(snapshot, image_ids, choice.labels)
-            n_ambiguous = 0
-        else:
-            images = _read_images(snapshot, image_ids)
-            groups = _group(catalog, images, choice)
-            origin = groups.origin
-            names, n_ambiguous = _name_images(images, groups)
-    return _build(view_ids, image_ids, names, origin, n_ambiguous)
+            return _NamedViews(view_ids, image_ids, names, f"column {choice.labels}")
+        images = _read_images(snapshot, image_ids)
+        groups = _group(catalog, images, choice)
+        names, n_ambiguous = _name_images(images, groups)
+        return _NamedViews(view_ids, image_ids, names, groups.origin, n_ambiguous, groups.unmatched)
 
 
 def _read_images(snapshot: Snapshot, image_ids: NDArray[np.int64]) -> dict[int, StoredImage]:
@@ -118,9 +138,9 @@ def _name_images(images: Mapping[int, StoredImage], groups: LabelGroups) -> tupl
     return names, n_ambiguous
 
 
-def _build(
-    view_ids: NDArray[np.int64], image_ids: NDArray[np.int64], names: Mapping[int, str], origin: str, n_ambiguous: int
-) -> ImageLabels:
+def _build(found: _NamedViews) -> ImageLabels:
+    view_ids, image_ids, names, origin = found.view_ids, found.image_ids, found.names, found.origin
+    n_ambiguous = found.n_ambiguous
     is_labeled = np.array([int(image_id) in names for image_id in image_ids], bool)
     labels = [names[int(image_id)] for image_id in image_ids[is_labeled]]
     numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
@@ -136,6 +156,8 @@ def _build(
     notes = []
     if n_ambiguous:
         notes.append(f"{n_ambiguous:,} images with several labels were left out")
+    if found.unmatched:
+        notes.append(f"{len(found.unmatched):,} names in the labels match no image, such as {found.unmatched[0]}")
     if n_unlabeled := len(image_ids) - len(labels) - n_ambiguous:
         notes.append(f"{n_unlabeled:,} images without a label were left out")
     if n_alone := int((sizes == 1).sum()):
