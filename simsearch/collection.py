@@ -52,6 +52,7 @@ from simsearch.search.query_vectors import (
 from simsearch.search.reranking import RerankerCache
 from simsearch.search.search import SearchTarget, run_query
 from simsearch.sources.addresses import Paths, canonicalize_path, is_remote, list_paths
+from simsearch.sources.path_filter import PathFilter
 from simsearch.sources.scan import Skip, scan_sources
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from simsearch.duplicates.results import DuplicateReport
     from simsearch.index.milvus.migrate import PushReport
     from simsearch.ingest.pipeline import Progress
-    from simsearch.ingest.run import IngestReport
+    from simsearch.ingest.run import IngestOptions, IngestPreview, IngestReport
     from simsearch.ingest.upgrade import UpgradeReport
     from simsearch.interchange.annotations import AnnotationReport
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
@@ -294,6 +295,8 @@ class Collection:
         safe_links: bool = False,
         rehash: bool = False,
         make_default: bool = False,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
     ) -> IngestReport:
         """Bring the collection up to date with `sources`, and create it where it does not exist.
 
@@ -307,13 +310,13 @@ class Collection:
         (the cluster that this machine is part of), or `local` (one started for this run). `store` sets where vectors
         are searched from now on, `kind` the kind of index. With `safe_links` symbolic links that lead out of their
         source are skipped. `rehash` reads every file again, for contents that were replaced without a change of size
-        and modification time.
+        and modification time. `include` and `exclude` are patterns of files to index or to leave out, such as `*.jpg`
+        or `thumbs`; what is left out leaves the results.
 
         Raises `SourceError`, `NoImages`, `ModelError`, `ClusterError` or `CollectionError`; none of them leaves a
         half-made collection.
         """
-        from simsearch.ingest.fusion import find_fusion, ingest_fusion  # a query starts sooner without them
-        from simsearch.ingest.run import IngestOptions, run_ingest
+        from simsearch.ingest.run import IngestOptions  # a query starts sooner without it
 
         options = IngestOptions(
             sources=tuple(list_paths(sources)),
@@ -329,13 +332,46 @@ class Collection:
             safe_links=safe_links,
             rehash=rehash,
             make_default=make_default,
+            path_filter=PathFilter(tuple(include), tuple(exclude)),
         )
+        return self._run_ingest(options)
+
+    def _run_ingest(self, options: IngestOptions) -> IngestReport:
+        from simsearch.ingest.fusion import find_fusion, ingest_fusion  # a query starts sooner without them
+        from simsearch.ingest.run import run_ingest
+
         self._close_indexes()
         catalog = self._find_catalog()
         updates_all = options.choice.is_open and options.augment == ViewChoice()
         if not updates_all and (terms := find_fusion(catalog, options.choice)) is not None:
             return ingest_fusion(self.folder, catalog, terms, options)
         return run_ingest(self.folder, catalog, options)
+
+    @_run_alone
+    def preview_ingest(
+        self,
+        sources: Sequence[str | os.PathLike[str]],
+        choice: ModelChoice | None = None,
+        *,
+        stdin: bytes = b"",
+        safe_links: bool = False,
+        rehash: bool = False,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> IngestPreview:
+        """Say which files `ingest` would read and which would leave the results; nothing is read or written.
+
+        Raises `SourceError`, `NoImages`.
+        """
+        from simsearch.ingest.run import IngestOptions, preview_ingest
+
+        options = IngestOptions(
+            sources=tuple(os.fspath(source) for source in sources), choice=choice or ModelChoice(),
+            augment=ViewChoice(), stdin=stdin, max_pixels=compute_default_max_pixels(), progress=lambda _: None,
+            embedders=None, ray=None, store=None, kind=None, safe_links=safe_links, rehash=rehash,
+            path_filter=PathFilter(tuple(include), tuple(exclude)),
+        )  # fmt: skip
+        return preview_ingest(self.folder, self._find_catalog(), options)
 
     @_run_alone
     def fuse(self, name: str) -> StoredModel:
@@ -567,6 +603,16 @@ class Collection:
         """
         with self.write() as writer:
             return maintenance.rebuild(writer, kind)
+
+    @_run_alone
+    def find_files(self, paths: str | Sequence[str]) -> list[str]:
+        """The files that `remove` would remove. Raises `UsageError` when the collection has no file at a path."""
+        return maintenance.find_files(self.catalog, [paths] if isinstance(paths, str) else list(paths))
+
+    @_run_alone
+    def preview_prune(self, backbone: str | None = None, *, only_augmented: bool = False) -> PruneReport:
+        """The numbers of images, models and views that `prune` would delete; freed bytes are not known and 0."""
+        return maintenance.preview_prune(self.catalog, backbone, only_augmented=only_augmented)
 
     @_run_alone
     def remove(self, paths: Paths) -> int:

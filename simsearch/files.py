@@ -14,6 +14,19 @@ from typing import BinaryIO
 from simsearch.errors import SimsearchError, UsageError
 from simsearch.text import clean_text
 
+OUTPUT_MARK = "made by simsearch"
+"""In the metadata of every picture, page and table that simsearch writes, so that it knows them again: it overwrites
+them without --force, and does not index them as photos."""
+
+_MARK_BYTES = 65_536
+_MARKS = (OUTPUT_MARK.encode(), b"simsearch.model", b'"simsearch"', b"# Made by simsearch")
+"""In pictures and pages, in Parquet files, in JSON documents, in scripts."""
+
+_TABLE_HEADS = (b"view_id,image_id,", b'{"view_id"')
+"""The beginnings of exported tables, whose formats have no place for a mark."""
+
+_PICTURE_MARK_BYTES = 8_192
+
 
 class NotRegularFile(OSError):
     """A folder, a pipe or a device in the place of a file. `kind` says which, such as "a folder"."""
@@ -60,12 +73,52 @@ def replace_file(file: Path, *, prefix: str = ".simsearch-", keeps_suffix: bool 
         raise
 
 
+class _Overwriting:
+    """Which existing files may be overwritten. A program that uses the library decides that itself; see `cli`."""
+
+    checks = False
+
+
+def set_overwriting(*, any_file: bool) -> None:
+    """Refuse from now on to overwrite files that simsearch did not write, unless `any_file`."""
+    _Overwriting.checks = not any_file
+
+
+def check_may_overwrite(file: Path) -> None:
+    """Check that a file to write does not exist, or was written by simsearch, where `set_overwriting` says so.
+
+    Raises `UsageError`.
+    """
+    if _Overwriting.checks and file.is_file() and not is_own_output(file):
+        problem = f"{clean_text(str(file))} exists and was not written by simsearch"
+        raise UsageError(problem, "name another file, or overwrite it with --force")
+
+
+def is_own_output(file: Path) -> bool:
+    """Whether a file was written by simsearch: its mark, or the heading of a table, is near its beginning or end."""
+    try:
+        with open_regular_file(file) as stream:
+            head = stream.read(_MARK_BYTES)
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _MARK_BYTES))
+            tail = stream.read()
+    except (OSError, ValueError):
+        return False
+    return not head or head.startswith(_TABLE_HEADS) or any(mark in head or mark in tail for mark in _MARKS)
+
+
+def is_own_picture(data: bytes) -> bool:
+    """Whether the content of a picture has the mark of simsearch in its metadata, at its beginning or its end."""
+    mark = OUTPUT_MARK.encode()
+    return mark in data[:_PICTURE_MARK_BYTES] or mark in data[-_PICTURE_MARK_BYTES:]
+
+
 @contextmanager
 def replace_output_file(file: Path) -> Iterator[Path]:
     """Like `replace_file`, for a path that the user named: the folder is created where it is missing.
 
     Raises `SimsearchError` where the file cannot be written.
     """
+    check_may_overwrite(file)
     with translate_write_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(file) as temporary:

@@ -9,12 +9,33 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from simsearch.errors import UsageError
+
+_MAX_CORES = 1024
 _PACKAGES = ("simsearch", "openvino", "tensorflow", "faiss-cpu", "numpy", "pillow")
 
 
+class _Cores:
+    """The limit on processor cores, for all threads of this process; None: all are used."""
+
+    limit: int | None = None
+
+
 def count_cores() -> int:
-    """The number of logical processor cores, at least 1."""
-    return os.cpu_count() or 1
+    """The number of logical processor cores to use, at least 1: all of them, or the limit of `limit_cores`."""
+    return min(os.cpu_count() or 1, _Cores.limit or _MAX_CORES)
+
+
+def limit_cores(n: int | None) -> None:
+    """Use at most n processor cores in this process from now on; None: all. Raises `UsageError` below 1."""
+    if n is not None and n < 1:
+        raise UsageError(f"the number of processor cores is {n}", "give --jobs 1 or more")
+    _Cores.limit = n
+
+
+def find_core_limit() -> int | None:
+    """The limit of `limit_cores`; None without one."""
+    return _Cores.limit
 
 
 def detect_memory_bytes(root: Path = Path("/")) -> int:

@@ -114,6 +114,17 @@ class CollectionInfo:
     runs: tuple[RunRecord, ...]
     skips: tuple[Skip, ...]
 
+    def describe_runs(self) -> list[str]:
+        """The last runs, newest first, one line each: when, which sources, which backbone, and the counts."""
+        names = {model.stored.fingerprint: model.backbone for model in self.models}
+        lines = []
+        for run in self.runs:
+            counts = f"{run.embedded or 0:,} embedded, {run.reused or 0:,} unchanged or moved"
+            result = "not finished" if run.ended_at is None else counts
+            sources = ", ".join(run.sources)
+            lines.append(f"{run.started_at} UTC: {sources}, {names.get(run.fingerprint, run.fingerprint)}: {result}")
+        return lines
+
     def to_dict(self) -> dict[str, Any]:
         """The contents as `simsearch info --json` prints them."""
         return {
@@ -294,15 +305,32 @@ def remove(writer: CatalogWriter, paths: Sequence[str]) -> int:
 
     Raises `UsageError` when the collection has no file at a path.
     """
-    known = list(writer.iterate_paths())
-    selected: list[str] = []
+    selected = find_files(writer, paths)
+    with writer.transaction():
+        return writer.forget_files(selected)
+
+
+def find_files(catalog: Catalog, paths: Sequence[str]) -> list[str]:
+    """Find the files at paths, and those below folders, each once. Raises `UsageError` where there is none at one."""
+    known = list(catalog.iterate_paths())
+    selected: dict[str, None] = {}
     for path in paths:
         below = [file for file in known if file == path or _is_selected(file, path)]
         if not below:
-            raise UsageError(f"{writer.folder} has no file {path}", "the results of `simsearch query` show its files")
-        selected += below
-    with writer.transaction():
-        return writer.forget_files(dict.fromkeys(selected))
+            raise UsageError(f"{catalog.folder} has no file {path}", "`simsearch ls` shows its files")
+        selected |= dict.fromkeys(below)
+    return list(selected)
+
+
+def preview_prune(catalog: Catalog, backbone: str | None, *, only_augmented: bool) -> PruneReport:
+    """Count what `prune` would delete. Raises `ModelNotIndexed`."""
+    selected = catalog.list_models() if backbone is None else find_models(catalog, backbone)
+    if only_augmented:
+        n_views = sum(catalog.count_vectors(one.id) - len(catalog.list_original_ids(one.id)) for one in selected)
+        return PruneReport(0, 0, n_views, 0)
+    if backbone is None:
+        return PruneReport(catalog.count_contents()["orphans"], 0, 0, 0)
+    return PruneReport(0, len(selected), 0, 0)
 
 
 def prune(writer: CatalogWriter, backbone: str | None, *, only_augmented: bool) -> PruneReport:

@@ -7,28 +7,31 @@ import os
 import sys
 from collections.abc import Sequence
 
-from simsearch.errors import SimsearchError, UsageError
+from simsearch.errors import SimsearchError
 from simsearch.text import clean_text
+
+_WRONG_WORDS = (ValueError, KeyError)
+"""The errors of a wrong word: of an option, a backbone, an id. Others are of files, of the machine, of stores."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    0: success; 1: expected failure; 2: wrong usage; 130: stopped by the user. `argv` are the words after `simsearch`;
-    None takes those of the process. Reports state the command line, so `sys.argv` is set for the duration of the call.
+    0: success; 1: expected failure; 2: a wrong word, such as an unknown backbone; 130: stopped by the user. `argv` are
+    the words after `simsearch`; None takes those of the process. Reports state the command line, so `sys.argv` is set
+    for the duration of the call.
     """
-    from simsearch.cli.app import app
-
     before = sys.argv
     sys.argv = before if argv is None else ["simsearch", *argv]
     _prepare_streams()
+    is_json = "--json" in sys.argv
     try:
-        app(prog_name=None if argv is None else "simsearch")
-    except SystemExit as ending:
-        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        return _run_app(None if argv is None else "simsearch", is_json=is_json)
     except SimsearchError as error:
         _print_error(error.message)
-        return 2 if isinstance(error, UsageError) else 1
+        if is_json:
+            _print_error_document(type(error).__name__, error.problem, error.advice)
+        return 2 if isinstance(error, _WRONG_WORDS) else 1
     except FileNotFoundError:
         if _has_current_folder():
             raise
@@ -37,6 +40,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         sys.argv = before
     return 0
+
+
+def _run_app(name: str | None, *, is_json: bool) -> int:
+    """Run the application and return its status. With `is_json` an error of the usage is printed as JSON, too."""
+    from simsearch.cli.app import app
+    from simsearch.cli.output import set_quiet
+
+    set_quiet(False)
+    try:
+        if not is_json:
+            app(prog_name=name)
+            return 0
+        status = app(prog_name=name, standalone_mode=False)
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # an error of the command line parser, which Typer brings itself
+            raise
+        _print_error(message := error.format_message())
+        _print_error_document("UsageError", message, "see --help")
+        return 2
+    return status if isinstance(status, int) else 0
+
+
+def _print_error_document(kind: str, problem: str, advice: str) -> None:
+    """Print an error as the JSON document of a command, so that stdout is JSON whatever happens."""
+    from simsearch.cli.output import print_json
+
+    print_json({"error": {"type": kind, "problem": problem, "advice": advice or None}})
 
 
 def _print_error(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from simsearch.cli.backbones import backbones
 from simsearch.cli.benchmark import benchmark
 from simsearch.cli.calibrate import calibrate
 from simsearch.cli.clusters import clusters
+from simsearch.cli.common_options import FORCE, JOBS, QUIET, add_options
 from simsearch.cli.compare import compare
 from simsearch.cli.default import default
 from simsearch.cli.duplicates import duplicates
@@ -22,6 +24,7 @@ from simsearch.cli.import_ import import_
 from simsearch.cli.index import index
 from simsearch.cli.learn import learn
 from simsearch.cli.list_ import list_
+from simsearch.cli.ls import ls
 from simsearch.cli.maintenance import info, prune, rebuild, remove, verify
 from simsearch.cli.map import map_
 from simsearch.cli.optional_value import RayCommand
@@ -62,9 +65,9 @@ def simsearch(
     DownloadMessages().listen()
 
 
-_PANELS = {
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Index": (index, watch, annotate),
-    "Search": (query, serve),
+    "Search": (query, ls, serve),
     "Explore": (map_, clusters, duplicates),
     "Measure": (benchmark, tune, calibrate, learn),
     "Look closer": (predict, features, compare, augment, study),
@@ -72,8 +75,19 @@ _PANELS = {
     "Exchange": (export, import_, push),
 }
 
+_WRITING = (query, map_, clusters, duplicates, benchmark, predict, features, compare, study, export)
+"""The commands that write files which the user names."""
+
+_HARD = (index, watch, import_, duplicates, benchmark, upgrade, predict, compare, study)
+"""The commands that keep several processor cores busy."""
+
 for panel, commands in _PANELS.items():
     for command in commands:
-        app.command(command.__name__.rstrip("_"), cls=RayCommand if command is index else None, rich_help_panel=panel)(
-            command
-        )
+        options = {
+            **({"force": FORCE} if command in _WRITING else {}),
+            **({"jobs": JOBS} if command in _HARD else {}),
+            "quiet": QUIET,
+        }
+        kind = RayCommand if command is index else None
+        name = command.__name__.rstrip("_")
+        app.command(name, cls=kind, rich_help_panel=panel)(add_options(command, options))

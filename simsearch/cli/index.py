@@ -13,6 +13,8 @@ from simsearch.cli.options import (
     AugmentOption,
     BackboneOption,
     BroadSourceOption,
+    ExcludeOption,
+    IncludeOption,
     IndexKindOption,
     JsonOption,
     LayerOption,
@@ -34,12 +36,21 @@ from simsearch.cli.options import (
     choose_new_collection,
     to_pixels,
 )
-from simsearch.cli.output import ProgressBar, print_json, print_line, print_message, print_notes, print_skips
+from simsearch.cli.output import (
+    ProgressBar,
+    format_path,
+    print_json,
+    print_line,
+    print_message,
+    print_notes,
+    print_skips,
+)
 from simsearch.text import count
 
 if TYPE_CHECKING:
-    from simsearch.ingest.run import IngestReport
+    from simsearch.ingest.run import IngestPreview, IngestReport
 
+_MAX_PATHS_SHOWN = 20
 EngineName = Literal["auto", "openvino", "tensorflow"]
 
 
@@ -93,6 +104,11 @@ def index(
             "--make-default", help="Make this backbone the default of queries; otherwise the first one stays."
         ),
     ] = False,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which files would be read and which would leave the results.")
+    ] = False,
     yes: BroadSourceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,12 +142,20 @@ def index(
     store_choice, kind_choice = StoreChoice.from_options(store, milvus_uri), IndexKindChoice.from_options(kind, recall)
     folder = choose_new_collection(into, sources, user=user)
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
+    if dry_run:
+        with Collection.open(folder, create=True) as collection:
+            preview = collection.preview_ingest(
+                sources, choice, stdin=stdin, safe_links=safe_links, rehash=rehash, include=include or (),
+                exclude=exclude or (),
+            )  # fmt: skip
+        _print_preview(preview, as_json=as_json)
+        return
     try:
         with Collection.open(folder, create=True) as collection, ProgressBar() as bar:
             report = collection.ingest(
                 sources, choice, augment=views, stdin=stdin, max_pixels=to_pixels(megapixels), progress=bar,
                 ray=ray, store=store_choice, kind=kind_choice, safe_links=safe_links, rehash=rehash,
-                make_default=make_default,
+                make_default=make_default, include=include or (), exclude=exclude or (),
             )  # fmt: skip
     except KeyboardInterrupt:
         print_message(f"simsearch: stopped; {folder} keeps what was indexed, and the same command resumes")
@@ -141,6 +165,20 @@ def index(
         print_json(report.to_dict())
     else:
         _print_report(report)
+
+
+def _print_preview(preview: IngestPreview, *, as_json: bool) -> None:
+    if as_json:
+        print_json(preview.to_dict())
+        return
+    for word, paths in (("read", (*preview.new, *preview.changed)), ("gone", preview.gone)):
+        for path in paths[:_MAX_PATHS_SHOWN]:
+            print_line(f"  {word} {format_path(path)}")
+        if len(paths) > _MAX_PATHS_SHOWN:
+            print_line(f"  and {len(paths) - _MAX_PATHS_SHOWN:,} more to {word}; all of them: --json")
+    counts = f"{len(preview.new):,} new, {len(preview.changed):,} changed, {len(preview.gone):,} gone"
+    print_line(f"{preview.collection}: {counts}, {preview.n_unchanged:,} unchanged; nothing was written")
+    print_skips(preview.skips)
 
 
 def _print_report(report: IngestReport) -> None:

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import CollectionOption, IndexKindOption, JsonOption, RecallOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_line, print_notes
-from simsearch.text import format_size
+from simsearch.cli.output import format_path, print_json, print_line, print_message, print_notes, print_paths
+from simsearch.text import count, format_size
 
 if TYPE_CHECKING:
     from simsearch.maintenance import CollectionInfo, ModelInfo
 
 _MAX_SKIPS_SHOWN = 20
+_MAX_RUNS_SHOWN = 3
 
 
 def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
     """Show the contents of a collection: images, models, size on disk, and unreadable files.
 
-    --json adds the last runs.
+    --json has the last five runs.
 
     Example:  simsearch info --in indexes/photos
     """
@@ -35,7 +36,8 @@ def info(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
 
 def _print_contents(contents: CollectionInfo) -> None:
     size = format_size(contents.size_bytes)
-    print_line(f"{contents.collection}: {contents.n_images:,} images in {contents.n_files:,} files, {size}")
+    images, files = count(contents.n_images, "image"), count(contents.n_files, "file")
+    print_line(f"{contents.collection}: {images} in {files}, {size}")
     for model in contents.models:
         _print_model(model)
     if contents.n_dated or contents.n_with_camera:
@@ -44,6 +46,8 @@ def _print_contents(contents: CollectionInfo) -> None:
         print_line(f"  your columns: {', '.join(f'{name} ({n:,})' for name, n in contents.columns.items())}")
     if contents.n_orphans:
         print_line(f"  {contents.n_orphans:,} images without a file: `simsearch prune` deletes their vectors")
+    for line in contents.describe_runs()[:_MAX_RUNS_SHOWN]:
+        print_line(f"  run {line}")
     for skip in contents.skips[:_MAX_SKIPS_SHOWN]:
         print_line(f"  skipped {format_path(skip.path)}: {skip.reason}")
 
@@ -117,6 +121,7 @@ def remove(
         typer.Argument(metavar="PATH", help="Files, or folders with everything below them; also s3://bucket/folder."),
     ],
     in_: CollectionOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the files that would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove files from a collection. The image files are not deleted; indexing them again adds them again.
@@ -126,11 +131,15 @@ def remove(
     from simsearch.collection import Collection
 
     with Collection.open(find_collection(in_)) as collection:
-        n_removed = collection.remove(paths)
+        selected = collection.find_files(paths)
+        n_removed = 0 if dry_run else collection.remove(paths)
     if as_json:
-        print_json({"removed": n_removed})
+        print_json({"removed": n_removed, **({"dry_run": True, "would_remove": selected} if dry_run else {})})
+    elif dry_run:
+        print_paths(selected, ends_in_nul=False)
+        print_message(f"simsearch: {count(len(selected), 'file')} would be removed")
     else:
-        print_line(f"{n_removed:,} files removed; `simsearch prune` deletes vectors that are no longer needed")
+        print_line(f"{count(n_removed, 'file')} removed; `simsearch prune` deletes vectors that are no longer needed")
 
 
 def prune(
@@ -142,6 +151,7 @@ def prune(
     augmented: Annotated[
         bool, typer.Option("--augmented", help="Delete augmented views instead, of all backbones or of --backbone.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete the vectors of images without a file, and free the disk space.
@@ -151,11 +161,13 @@ def prune(
     from simsearch.collection import Collection
 
     with Collection.open(find_collection(in_)) as collection:
-        report = collection.prune(backbone, only_augmented=augmented)
+        run = collection.preview_prune if dry_run else collection.prune
+        report = run(backbone, only_augmented=augmented)
     print_notes(report.notes)
     if as_json:
-        print_json(report.to_dict())
-    else:
-        deleted = f"{report.n_models} models" if backbone else f"{report.n_images:,} images"
-        deleted = f"{report.n_views:,} augmented views" if augmented else deleted
-        print_line(f"{deleted} deleted, {format_size(report.freed_bytes)} freed")
+        print_json(report.to_dict() | ({"dry_run": True} if dry_run else {}))
+        return
+    deleted = count(report.n_models, "model") if backbone else count(report.n_images, "image")
+    deleted = count(report.n_views, "augmented view") if augmented else deleted
+    freed = f"deleted, {format_size(report.freed_bytes)} freed"
+    print_line(f"{deleted} {'would be deleted' if dry_run else freed}")

@@ -109,6 +109,23 @@ SafeLinksOption = Annotated[
     ),
 ]
 
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        metavar="GLOB",
+        help="Index only files whose name, or path below the source, matches, such as '*.jpg'. Repeatable.",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="GLOB",
+        help="Leave out files whose name, folder, or path below the source matches, such as thumbs. Repeatable.",
+    ),
+]
+
 # The model
 
 
@@ -202,6 +219,11 @@ ClusterSeedOption = Annotated[
 ]
 
 # Output
+
+NulOption = Annotated[
+    bool,
+    typer.Option("-0", help="Print paths only, each ended by a NUL character, for `xargs -0`: safe for every name."),
+]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 

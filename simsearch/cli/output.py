@@ -36,6 +36,17 @@ _BAR_DELAY_S = 1.0
 """A progress bar appears after this time."""
 
 
+class _Quiet:
+    """Whether notes, skips and progress are left out of stderr, for the command that runs."""
+
+    is_on = False
+
+
+def set_quiet(is_on: bool) -> None:
+    """Leave out notes, skips and progress from now on, or show them again."""
+    _Quiet.is_on = is_on
+
+
 def print_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
     """Print one JSON document on stdout, in ASCII, which every terminal can show for every file name.
 
@@ -53,14 +64,31 @@ def print_line(text: str) -> None:
 
 def print_paths0(paths: Iterable[str]) -> None:
     """Print paths on stdout byte by byte, each ended by a NUL character, for `xargs -0`."""
+    _print_raw_paths(paths, b"\0")
+
+
+def print_paths(paths: Iterable[str], *, ends_in_nul: bool) -> None:
+    """Print paths and nothing else: byte by byte to a program, on a terminal without control characters.
+
+    Each ends in a line break or, for names that contain one, in a NUL character.
+    """
+    if ends_in_nul or not sys.stdout.isatty():
+        _print_raw_paths(paths, b"\0" if ends_in_nul else b"\n")
+    else:
+        for path in paths:
+            print_line(path)
+
+
+def _print_raw_paths(paths: Iterable[str], end: bytes) -> None:
     with _translate_stdout_errors():
         for path in paths:
-            typer.echo(path.encode("utf-8", "surrogateescape") + b"\0", nl=False)
+            typer.echo(path.encode("utf-8", "surrogateescape") + end, nl=False)
 
 
 def print_message(message: str) -> None:
-    """Print a message for the user in one line on stderr, cleaned as `print_line` does."""
-    typer.echo(clean_text(message), err=True)
+    """Print a message for the user in one line on stderr, cleaned as `print_line` does; nothing with `--quiet`."""
+    if not _Quiet.is_on:
+        typer.echo(clean_text(message), err=True)
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -138,19 +166,31 @@ def _to_plain(cell: RenderableType) -> str:
     return clean_text(cell.plain if isinstance(cell, Text) else str(cell))
 
 
+def _fit_text(text: str, width: int) -> str:
+    """Shorten a text in its middle to a width in columns of the terminal, of which some characters take two."""
+    from rich.cells import cell_len
+
+    n = len(text)
+    while cell_len(text) > width:
+        n -= 1
+        text = shorten_text(text, min(n, width))
+    return text
+
+
 def _shorten_paths(table: Table, width: int) -> None:
     """Shorten the paths of a table in their middle, so that each row fits into a line of `width` columns."""
+    from rich.cells import cell_len
     from rich.text import Text
 
     lines = list(_list_lines(table))
-    widths = [max((len(cell) for cell in cells), default=0) for cells in zip(*lines, strict=True)]
+    widths = [max((cell_len(cell) for cell in cells), default=0) for cells in zip(*lines, strict=True)]
     paths = [number for number, column in enumerate(table.columns) if column.overflow == "fold"]
     others = sum(w for number, w in enumerate(widths) if number not in paths) + 2 * (len(widths) - 1)
     for left, number in enumerate(sorted(paths, key=lambda n: widths[n])):
         share = max(_MIN_PATH_WIDTH, (width - others) // (len(paths) - left))
         others += min(share, widths[number])
         column = table.columns[number]
-        cells = [shorten_text(_to_plain(cell), share) for cell in column.cells]
+        cells = [_fit_text(_to_plain(cell), share) for cell in column.cells]
         column._cells[:] = [Text(cell) for cell in cells]
         column.no_wrap = True
 
@@ -199,7 +239,7 @@ class ProgressBar:
 
     def _update(self, description: str, done: float, total: float, amount: str) -> None:
         if self._bar is None:
-            if not sys.stderr.isatty() or time.monotonic() - self._started < _BAR_DELAY_S:
+            if _Quiet.is_on or not sys.stderr.isatty() or time.monotonic() - self._started < _BAR_DELAY_S:
                 return
             self._bar = _create_bar()
             self._bar.add_task(description, total=total, amount=amount)

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +17,7 @@ from simsearch.cli.options import (
     JsonOption,
     MaxMegapixelsOption,
     MovedWeightsOption,
+    NulOption,
     OfflineOption,
     WhereOption,
     find_collection,
@@ -29,6 +30,7 @@ from simsearch.cli.output import (
     print_line,
     print_message,
     print_notes,
+    print_paths,
     print_table,
 )
 from simsearch.errors import SourceError, UsageError
@@ -199,6 +201,34 @@ SheetOption = Annotated[
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the contact sheet.", rich_help_panel=_OUTPUT_PANEL)]
 
 
+PathsOption = Annotated[
+    bool,
+    typer.Option("--paths", help="Print the paths of the hits and nothing else.", rich_help_panel=_OUTPUT_PANEL),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """How answers are printed: as a table, as JSON, or as paths, each ended by a line break or a NUL character."""
+
+    as_json: bool
+    as_paths: bool
+    ends_in_nul: bool
+
+    def __post_init__(self) -> None:
+        if self.as_json and self.as_paths:
+            raise UsageError("--json and paths only cannot be combined", "leave out --json, or --paths and -0")
+
+    def show(self, answer: Answer, options: SearchOptions) -> None:
+        """Print an answer on stdout."""
+        if self.as_paths:
+            print_paths((hit.path for hit in answer.hits), ends_in_nul=self.ends_in_nul)
+            if not answer.hits:
+                print_message(f"simsearch: no results; {_advise_on_no_results(options)}")
+        else:
+            _print_answer(answer, options)
+
+
 def query(
     images: QueryImagesArgument = None,
     like: LikeOption = None,
@@ -227,6 +257,8 @@ def query(
     show: OpenOption = False,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineOption = False,
+    paths: PathsOption = False,
+    nul: NulOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find the most similar images, by cosine similarity from -1 to 1.
@@ -234,11 +266,14 @@ def query(
     Example:  simsearch query vase.jpg -k 5 --sheet hits.png
 
     Example:  simsearch query --text lamp -k 5
+
+    Example:  simsearch query vase.jpg --paths -0 | xargs -0 ls -l
     """
     from simsearch.collection import Collection
     from simsearch.models.weights import WeightsOptions
 
     likes = [*(images or []), *(like or [])]
+    shown = AnswerFormat(as_json, paths or nul, nul)
     if each or list_file is not None:
         has_others = bool(unlike or ids or text or unlike_text or crop or sheet or show or (each and list_file))
         _check_batch_options("--each" if each else "--list", likes, has_others=has_others)
@@ -260,9 +295,9 @@ def query(
             "max_pixels": to_pixels(megapixels),
         }
         if each:
-            _search_each(collection, likes, options, as_json=as_json)
+            _search_each(collection, likes, options, shown)
         elif list_file is not None:
-            _search_list(collection, _read_list(list_file), options, as_json=as_json)
+            _search_list(collection, _read_list(list_file), options, shown)
         else:
             examples = [
                 *_build_examples(likes, unlike or [], ids or [], crop),
@@ -273,7 +308,7 @@ def query(
             if as_json:
                 print_json(answer.to_dict())
             else:
-                _print_answer(answer, options)
+                shown.show(answer, options)
 
 
 def _check_batch_options(flag: str, likes: Sequence[str], *, has_others: bool) -> None:
@@ -383,7 +418,7 @@ def _fetch_example(example: AnyExample) -> AnyExample:
     return example
 
 
-def _search_each(collection: Collection, likes: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
+def _search_each(collection: Collection, likes: Sequence[str], options: SearchOptions, shown: AnswerFormat) -> None:
     """Search with each image and print each answer at once. An unreadable image is reported and skipped."""
     from simsearch.search.results import Answer
 
@@ -393,13 +428,13 @@ def _search_each(collection: Collection, likes: Sequence[str], options: SearchOp
     for found in collection.search_each(likes, **options):
         if isinstance(found, Answer):
             n_answers += 1
-            if as_json:
+            if shown.as_json:
                 print_json(found.to_dict(), indent=None)
             else:
-                _print_answer(found, options)
+                shown.show(found, options)
         else:
             n_skips += 1
-            if as_json:
+            if shown.as_json:
                 print_json({"query": [found.path], "error": found.reason}, indent=None)
             else:
                 print_message(f"  skipped {format_path(found.path)}: {found.reason}")
@@ -408,14 +443,14 @@ def _search_each(collection: Collection, likes: Sequence[str], options: SearchOp
         raise SourceError(likes[0], problem, "check the paths")
 
 
-def _search_list(collection: Collection, paths: Sequence[str], options: SearchOptions, *, as_json: bool) -> None:
+def _search_list(collection: Collection, paths: Sequence[str], options: SearchOptions, shown: AnswerFormat) -> None:
     answers = [collection.search(path, **options) for path in paths]
     print_notes(note for answer in answers for note in answer.notes)
-    if as_json:
+    if shown.as_json:
         print_json({"answers": [answer.to_dict() for answer in answers]})
     else:
         for answer in answers:
-            _print_answer(answer, options)
+            shown.show(answer, options)
 
 
 def _read_list(path: str) -> list[str]:

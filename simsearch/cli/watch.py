@@ -13,6 +13,8 @@ from simsearch.cli.options import (
     AugmentOption,
     BackboneOption,
     BroadSourceOption,
+    ExcludeOption,
+    IncludeOption,
     MaxMegapixelsOption,
     NewCollectionOption,
     OfflineWeightsOption,
@@ -66,6 +68,8 @@ def watch(
     offline: OfflineWeightsOption = False,
     safe_links: SafeLinksOption = False,
     user: UserPlaceOption = False,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     yes: BroadSourceOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON on stdout for each run that changed something.")
@@ -96,7 +100,8 @@ def watch(
                 with Collection.open(target, create=True) as collection, ProgressBar() as bar:
                     return collection.ingest(
                         present, choice, augment=ViewChoice(augment), max_pixels=to_pixels(megapixels),
-                        progress=bar, embedders=embedders, safe_links=safe_links,
+                        progress=bar, embedders=embedders, safe_links=safe_links, include=include or (),
+                        exclude=exclude or (),
                     )  # fmt: skip
 
             how = "" if poll is None else f", polling every {poll:g} s"

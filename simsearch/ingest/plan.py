@@ -139,7 +139,7 @@ def _plan_new_model(model: Model, choice: ModelChoice, found: Scan, max_pixels: 
     n_pixels = 0 if model.runtime == "histogram" else count_sample_images(model, choice.precision)
     pixels = sample_pixels(found, model, n_pixels, max_pixels)
     options = LoadOptions(engine=choice.engine, for_throughput=True, pixels=pixels)
-    opened = open_with_precision(model, choice.precision, options)
+    opened = open_with_precision(model, choice.precision, options, n_images=len(found.files))
     return IngestPlan(opened.model, lambda: opened.embedder, None, opened.graph, opened.agreement, opened.notes)
 
 

@@ -10,7 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from simsearch.errors import ImageError
+from simsearch.errors import ImageError, NotAPicture
+from simsearch.files import is_own_picture
 from simsearch.images.decode import Box, Pixels, RawFile, decode_square, read_raw_file
 from simsearch.images.perceptual_hash import compute_hashes
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
@@ -22,6 +23,8 @@ from simsearch.store.catalog import ImageProperties
 
 MAX_FILES_AHEAD = 96
 """The most files that are read and decoded ahead of the embedder."""
+
+_OWN_ADVICE = "it is a contact sheet or part of a report; save it with an image editor to index it"
 
 NO_PIXELS: Pixels = np.empty((0, 0, 0, 3), np.uint8)
 
@@ -118,6 +121,8 @@ def decode_views(result: ReadResult, context: PreparationContext, clock: StageCl
     file, raw = result.file, result.raw
     if isinstance(raw, ImageError):
         return PreparedFile(file, failure=raw)
+    if is_own_picture(raw.data):
+        return PreparedFile(file, failure=NotAPicture(file.path, "simsearch made this picture", _OWN_ADVICE))
     as_read = FoundFile(file.path, raw.size_bytes, raw.mtime_ns, raw.etag)
     missing = context.find_missing_views(raw.digest)
     if not missing:

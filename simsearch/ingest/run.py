@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from simsearch.ingest.record import IngestStats
 from simsearch.models.choice import ModelChoice
 from simsearch.models.embedder import Embedder
 from simsearch.models.precision import PrecisionAgreement
+from simsearch.sources.path_filter import PathFilter
 from simsearch.sources.scan import Scan, Skip, scan_sources
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, StoredModel, describe_missing_images
@@ -71,6 +72,7 @@ class IngestOptions:
     safe_links: bool = False
     rehash: bool = False
     make_default: bool = False
+    path_filter: PathFilter = field(default_factory=PathFilter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,56 @@ def _list_incomplete_models(folder: Path) -> list[str]:
     return [describe_missing_images(stored, n) for stored, n in models if n]
 
 
+@dataclass(frozen=True, slots=True)
+class IngestPreview:
+    """What a run would do with the files of its sources, for its first model.
+
+    `new` and `changed` files would be read, `gone` ones leave the results. A file that was moved is new and gone here,
+    because no content is read.
+    """
+
+    collection: str
+    new: tuple[str, ...]
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    n_unchanged: int
+    skips: tuple[Skip, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The preview as `simsearch index --dry-run --json` prints it."""
+        return {
+            "collection": self.collection,
+            "dry_run": True,
+            "new": list(self.new),
+            "changed": list(self.changed),
+            "gone": list(self.gone),
+            "unchanged": self.n_unchanged,
+            "skipped": [skip.to_dict() for skip in self.skips],
+        }
+
+
+def preview_ingest(folder: Path, catalog: Catalog | None, options: IngestOptions) -> IngestPreview:
+    """Say what `run_ingest` would do, without reading pictures, loading a model or writing. Raises `SourceError`."""
+    found = _scan(options, catalog)
+    if catalog is None:
+        check_new_folder(folder)
+        return IngestPreview(str(folder), tuple(file.path for file in found.files), (), (), 0, tuple(found.skips))
+    backbone = options.choice.backbone
+    models = [one for one in catalog.list_models() if backbone in (None, one.model.backbone, one.fingerprint)]
+    known = catalog.find_known_files([file.path for file in found.files], models[0].id if models else 0)
+    new, changed = [], []
+    for file in found.files:
+        state = known.get(file.path)
+        if state is None:
+            new.append(file.path)
+        elif options.rehash or not state.n_vectors or not state.is_unchanged(file):
+            changed.append(file.path)
+    paths = {file.path for file in found.files}
+    gone = tuple(path for path in catalog.iterate_paths() if path not in paths and found.is_gone(path))
+    n_unchanged = len(found.files) - len(new) - len(changed)
+    return IngestPreview(str(folder), tuple(new), tuple(changed), gone, n_unchanged, tuple(found.skips))
+
+
 def load_cluster_pipeline(address: str) -> Pipeline:
     """Import the pipeline of a Ray cluster, bound to the cluster's address.
 
@@ -239,6 +291,10 @@ def load_cluster_pipeline(address: str) -> Pipeline:
 def _scan(options: IngestOptions, catalog: Catalog | None) -> Scan:
     found = scan_sources(options.sources, options.stdin, safe_links=options.safe_links)
     found.files = [file for file in found.files if os.path.basename(file.path) not in _CATALOG_FILES]
+    if not options.path_filter.is_empty:
+        wanted = partial(options.path_filter.accepts, folders=found.folders)
+        found.files = [file for file in found.files if wanted(file.path)]
+        found.skips = [skip for skip in found.skips if wanted(skip.path)]
     replaced = [] if catalog is None else _find_replaced_folders(catalog, found, options.sources)
     found.unreachable += replaced
     found.skips += [Skip(folder, _REPLACED_REASON) for folder in replaced]

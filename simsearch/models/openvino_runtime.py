@@ -22,7 +22,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError
-from simsearch.machine import block_import, read_cpu_info
+from simsearch.machine import block_import, find_core_limit, read_cpu_info
 from simsearch.models import graph_cache
 from simsearch.models.builtin.network import ClassificationHead
 from simsearch.models.graph_operations import Operation
@@ -71,8 +71,9 @@ class OpenVinoEmbedder:
             "INFERENCE_PRECISION_HINT": "bf16" if model.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "THROUGHPUT" if for_throughput else "LATENCY",
         }
-        if n_threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = n_threads
+        limits = [n for n in (n_threads, find_core_limit()) if n is not None]
+        if limits:
+            settings["INFERENCE_NUM_THREADS"] = min(limits)
         self._graph = graph or read_onnx(model)
         try:
             self._compiled = self._compile(settings, None if for_throughput else cache_key)

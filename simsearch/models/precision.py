@@ -19,12 +19,27 @@ from simsearch.models.builtin.versions import has_int8_graph
 from simsearch.models.embedder import Embedder
 from simsearch.models.loader import LoadOptions, compute_mean_cosine, open_embedder
 from simsearch.models.model import GraphBytes, Model, Precision
+from simsearch.sources.progress import find_listener
 
 PrecisionOption = Literal["auto", "f32", "bf16", "int8"]
 PRECISION_OPTIONS: tuple[str, ...] = get_args(PrecisionOption)
 
 MIN_COSINE = 0.99
 """The minimum mean cosine to the f32 vectors at which a lower precision is accepted."""
+
+MIN_TOP_10 = 0.9
+"""The minimum share of the ten nearest images in common with f32 at which `auto` accepts a lower precision."""
+
+_INT8_SPEEDUP = 1.5
+"""How much faster int8 is expected to index than the best precision without calibration; decoding takes its part."""
+
+_CALIBRATION_PASSES = 3.0
+"""Calibration runs the f32 network about so many times over its pictures."""
+
+_BF16_SPEEDUP = 2.0
+_CALIBRATION_START_S = 10.0
+_MIN_GAIN = 3.0
+"""Calibration pays off where it saves at least so many times what it takes."""
 
 CALIBRATION_IMAGES = 300
 _CHECK_IMAGES = 64
@@ -59,9 +74,22 @@ def count_sample_images(model: Model, precision: PrecisionOption) -> int:
     return CALIBRATION_IMAGES if may_use_int8 and not has_int8_graph(model) else _CHECK_IMAGES
 
 
-def open_with_precision(model: Model, precision: PrecisionOption, options: LoadOptions) -> LoadedModel:
+def calibration_pays_off(n_images: int, images_per_s: float) -> bool:
+    """Whether a calibration for int8 saves more time than it takes, by the measured rate of f32.
+
+    Without calibration, f32 is the slowest that indexing can be, so that the saving is at most what is computed here.
+    """
+    seconds = _CALIBRATION_START_S + _CALIBRATION_PASSES * CALIBRATION_IMAGES / images_per_s
+    saved = n_images / images_per_s * (1 - 1 / _INT8_SPEEDUP)
+    return saved >= _MIN_GAIN * seconds
+
+
+def open_with_precision(
+    model: Model, precision: PrecisionOption, options: LoadOptions, *, n_images: int | None = None
+) -> LoadedModel:
     """Load a model at the requested precision; `auto` is the fastest that passes the check on `options.pixels`.
 
+    `auto` calibrates int8 only where that pays off for the number of images, which is unlimited where it is None.
     Falls back to f32, with a note, where a lower precision is not available or fails the check. Raises `MissingExtra`
     when int8 is requested and NNCF is not installed, or another `ModelError`.
     """
@@ -76,12 +104,23 @@ def open_with_precision(model: Model, precision: PrecisionOption, options: LoadO
     if candidates:
         comparison = _F32Comparison(exact, pixels)
         for name in candidates:
+            if precision == "auto" and _needs_calibration(model, name):
+                rate = comparison.images_per_s * (_BF16_SPEEDUP if "bf16" in candidates else 1.0)
+                if n_images is not None and not calibration_pays_off(n_images, rate):
+                    continue
+            if _needs_calibration(model, name):
+                find_listener().on_note(f"calibrating int8 for {model.backbone} on {len(pixels)} pictures ...")
             candidate, graph = _open_lower_precision(model, name, options, pixels, exact)
             agreement = comparison.measure_agreement(candidate)
-            if agreement.cosine >= MIN_COSINE:
+            if agreement.cosine >= MIN_COSINE and (precision != "auto" or agreement.top_10 >= MIN_TOP_10):
                 return LoadedModel(candidate.model, candidate, graph, agreement, tuple(notes))
-            notes.append(f"{name} changes the vectors (mean cosine {agreement.cosine:.4f}); it is not used")
+            changes = f"mean cosine {agreement.cosine:.4f}, {agreement.top_10:.0%} of the ten nearest in common"
+            notes.append(f"{name} changes the vectors ({changes}); it is not used")
     return LoadedModel(model, exact, None, None, tuple(notes))
+
+
+def _needs_calibration(model: Model, precision: Precision) -> bool:
+    return precision == "int8" and not has_int8_graph(model)
 
 
 def _list_candidates(model: Model, precision: PrecisionOption, n_pixels: int, notes: list[str]) -> list[Precision]:
@@ -128,6 +167,7 @@ class _F32Comparison:
             if time.perf_counter() - started > _CHECK_S:
                 break
         self._exact = np.concatenate(rows)
+        self.images_per_s = len(self._exact) / max(1e-6, time.perf_counter() - started)
         self._pixels = pixels[: len(self._exact)]
 
     def measure_agreement(self, embedder: Embedder) -> PrecisionAgreement:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from simsearch.errors import ModelNotIndexed
 from simsearch.files import create_output_folder
+from simsearch.report.drawing.canvas import build_mark
 from simsearch.report.drawing.tiles import TileSheet, load_tiles
 from simsearch.store.catalog import Catalog, StoredModel
 from simsearch.store.snapshot import ModelViews, ViewRecord, open_model_views
@@ -122,7 +123,7 @@ def _write_sprite(paths: Iterable[str], sheet: TileSheet, file: Path) -> None:
     sprite = Image.new("RGB", sheet.size, "white")
     for number, tile in enumerate(load_tiles(paths, sheet.side_px)):
         sprite.paste(tile, sheet.locate_tile(number))
-    sprite.save(file)
+    sprite.save(file, **build_mark(file.suffix))
 
 
 def _write_config(stored: StoredModel, n: int, sheet: TileSheet, folder: Path) -> None:

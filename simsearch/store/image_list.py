@@ -60,6 +60,10 @@ class ImageList(Sequence[StoredImage]):
         """The images as a `pyarrow.Table`. Raises `MissingExtra` without pyarrow."""
         return build_arrow_table(self._collect_columns())
 
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The images as `simsearch ls --json` prints them."""
+        return [describe_image(image) for image in self]
+
     def _collect_columns(self) -> dict[str, list[Any]]:
         return collect_columns([describe_image(image) for image in self]) or {name: [] for name in _COLUMNS}
 

@@ -146,7 +146,7 @@ def test_damage_is_exit_status_1(home: Path):
     [
         (["index", "nowhere"], 1, "nowhere does not exist; check the path"),
         (["index", "empty"], 1, "no images in empty"),
-        (["index", "photos", "--backbone", "resnet5"], 1, "did you mean resnet50"),
+        (["index", "photos", "--backbone", "resnet5"], 2, "did you mean resnet50"),
         (
             ["index", "photos", "--backbone", "vgg16", "--offline"],
             1,
@@ -162,12 +162,12 @@ def test_damage_is_exit_status_1(home: Path):
         (["query", "missing.jpg"], 1, "cannot read missing.jpg"),
         (["query", "notes.txt"], 1, "cannot read notes.txt"),
         (["query"], 2, "name an image"),
-        (["query", "--id", "99"], 1, "no image 99"),
+        (["query", "--id", "99"], 2, "no image 99"),
         (["query", "x.jpg", "--in", "elsewhere"], 1, "no collection at elsewhere"),
-        (["query", "photos/a/picture_00.png", "--backbone", "resnet50"], 1, "was not indexed with resnet50"),
+        (["query", "photos/a/picture_00.png", "--backbone", "resnet50"], 2, "was not indexed with resnet50"),
         (["query", "photos/a/picture_00.png", "--sheet", "x.docx"], 2, "no extension of a picture"),
         (["remove", "elsewhere.jpg"], 2, "has no file"),
-        (["prune", "--backbone", "vgg16"], 1, "was not indexed with vgg16"),
+        (["prune", "--backbone", "vgg16"], 2, "was not indexed with vgg16"),
     ],
 )
 def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: int, message: str):

@@ -51,7 +51,7 @@ def test_the_default_is_shown_and_set_by_one_command_or_by_an_option_of_index(ho
     assert run("default", "histogram", cwd=home).stdout == (
         "indexes/photos: queries use histogram; it also has builtin\n"
     )
-    assert run("default", "vgg16", cwd=home).returncode == 1
+    assert run("default", "vgg16", cwd=home).returncode == 2
     assert read_document("info", cwd=home)["models"][0]["backbone"] == "histogram"
 
 
@@ -147,7 +147,7 @@ def test_pictures_of_an_emptied_folder_leave_the_results_and_return_without_embe
         file.unlink()
     emptied = read_document("index", "photos", cwd=home)
     assert (emptied["files"], emptied["gone"]) == (0, len(pictures))
-    assert run("query", "--id", 1, cwd=home).returncode == 1
+    assert run("query", "--id", 1, cwd=home).returncode == 2
     for file, content in pictures.items():
         file.write_bytes(content)
     assert read_document("index", "photos", cwd=home)["embedded"] == 0

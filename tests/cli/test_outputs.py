@@ -32,7 +32,8 @@ def test_an_indexed_picture_is_not_overwritten(words: list[str], way: str, photo
     elif way == "hard link":  # another name of the same content: writing here leaves the picture as it is
         named = tmp_path / "hard.png"
         os.link(picture, named)
-    done = run(*words, named, "--in", tmp_path / "ix", cwd=tmp_path)
+    force = ["--force"] if way == "hard link" else []
+    done = run(*words, named, "--in", tmp_path / "ix", *force, cwd=tmp_path)
     if way == "hard link":
         assert done.returncode == 0
     else:

@@ -121,7 +121,7 @@ def test_the_advice_on_an_emptied_collection_is_to_index(tmp_path: Path):
 @pytest.mark.parametrize("number", [0, 2**63 - 1, 2**63, 10**30])
 def test_an_id_of_any_size_that_no_image_has_is_not_found(home: Path, number: int):
     done = run("query", "--id", number, cwd=home)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert f"no image {number}" in done.stderr
     assert run("duplicates", "--reject", f"1,{number}", cwd=home).returncode in (1, 2)
 
@@ -171,7 +171,7 @@ def test_each_prints_one_line_per_image(home: Path, tmp_path: Path):
         (["0:new.png"], 2, "new.png has the weight 0"),
         (["new.png", "--unlike", "new.png"], 2, "cancel each other out"),
         (["--id", "x"], 2, "--id x is not an image id"),
-        (["--id", "99", "--crop", "0,0,1,1"], 1, "no image 99"),
+        (["--id", "99", "--crop", "0,0,1,1"], 2, "no image 99"),
         (["new.png", "--crop", "1,2"], 2, "'1,2' is not a crop; write x,y,w,h"),
         (["new.png", "--crop", "1,2,0,3"], 2, "the crop 1,2,0,3 is empty"),
         (["new.png", "--crop", "900,2,5,3"], 1, "the crop 900,2,5,3 is outside the picture; its size is 48 x 48 px"),

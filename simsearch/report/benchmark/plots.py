@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from simsearch.evaluation.results import BenchmarkResult, BenchmarkRow
+from simsearch.files import OUTPUT_MARK
 from simsearch.report.benchmark.findings import (
     find_pareto_front,
     group_series,
@@ -54,6 +55,7 @@ _KEY_LINE_IN = 0.22
 _KEY_LINE_LENGTH = 100
 _MAX_NAME_LENGTH = 40
 _MAX_MARKED_SERIES = 4
+_SOFTWARE = f"simsearch ({OUTPUT_MARK})"
 _PNG_DPI = 160
 _FALLBACK_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic")
 _STYLE: dict[Any, Any] = {
@@ -112,8 +114,10 @@ def _save_figure(figure: Figure, name: str) -> tuple[str, bytes]:
     figure.set_layout_engine("none")  # the layout is final, and computing it again is slow
     svg, png = io.StringIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):  # fixed ids
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "simsearch"}, transparent=True)
-    figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor=PAPER, metadata={"Software": "simsearch"})
+        figure.savefig(
+            svg, format="svg", metadata={"Date": None, "Creator": f"simsearch ({OUTPUT_MARK})"}, transparent=True
+        )
+    figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor=PAPER, metadata={"Software": _SOFTWARE})
     return svg.getvalue(), png.getvalue()
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageDraw, ImageOps
+from PIL import ExifTags, Image, ImageColor, ImageDraw, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from simsearch.errors import ImageError, UsageError
-from simsearch.files import replace_output_file
+from simsearch.files import OUTPUT_MARK, replace_output_file
 from simsearch.images.thumbnails import read_small_image
 from simsearch.matching.evidence import Box
 from simsearch.report.drawing.fonts import draw_line, measure_text
@@ -76,7 +77,19 @@ def save_picture(image: Image.Image, file: str | os.PathLike[str]) -> None:
     if Image.registered_extensions().get(Path(file).suffix.lower()) not in Image.SAVE:
         raise make_extension_error(file)
     with replace_output_file(Path(file)) as temporary:
-        image.save(temporary, quality=_JPEG_QUALITY)
+        image.save(temporary, quality=_JPEG_QUALITY, **build_mark(temporary.suffix))
+
+
+def build_mark(suffix: str) -> dict[str, Any]:
+    """Build the options of `Image.save` that mark a picture as made by simsearch, in the way of its format."""
+    software = f"simsearch ({OUTPUT_MARK})"
+    if suffix.lower() == ".png":
+        information = PngInfo()
+        information.add_text("Software", software)
+        return {"pnginfo": information}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = software
+    return {"exif": exif}
 
 
 def check_extension(file: str | os.PathLike[str], advice: str = "") -> None:

@@ -1,0 +1,241 @@
+"""What scripts rely on: paths and nothing else, JSON also for errors, statuses, and nothing overwritten by surprise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.cells import cell_len
+
+from simsearch.files import is_own_picture
+from simsearch.models.precision import calibration_pays_off
+from simsearch.sources.path_filter import PathFilter
+from tests.conftest import draw_picture
+from tests.support.command_line import read_document, run
+
+ODD_NAMES = (
+    b"with space.png", b"two\nlines.png", b"tab\there.png", b"quote'and\".png", b"-dash.png", b"\xff\xfe latin.png",
+    "寿司 🏺.png".encode(), b"back\\slash.png", b"$HOME`ls`.png", b"[red]markup[/red].png", b"per%cent?.png",
+    b"\x1b[31mescape.png", b"a" * 250 + b".png",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures of odd names, indexed; tests do not change it."""
+    folder = tmp_path_factory.mktemp("odd")
+    for seed, name in enumerate(ODD_NAMES):
+        content = draw_picture(folder / "draft.png", seed).read_bytes()
+        path = os.fsencode(folder / "photos") + b"/" + name
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+    (folder / "draft.png").unlink()
+    assert run("index", "photos", "--backbone", "histogram", cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("command", ["query --id 1 -k 50 --paths -0", "ls -0"])
+def test_paths_with_any_name_go_through_xargs(home: Path, command: str):
+    line = f"{sys.executable} -m simsearch {command} | xargs -0 ls"
+    done = subprocess.run(["/bin/bash", "-o", "pipefail", "-c", line], cwd=home, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    expected = [os.fsencode(home / "photos") + b"/" + name for name in ODD_NAMES]
+    assert sorted(done.stdout.removesuffix(b"\n").split(b"\n")) == sorted(b"\n".join(expected).split(b"\n"))
+
+
+def test_paths_only_and_one_per_line(home: Path):
+    done = run("query", "--id", 1, "-k", 2, "--paths", cwd=home)
+    assert done.stdout.splitlines()[0].startswith(str(home / "photos"))
+    assert len(done.stdout.splitlines()) >= 2
+    assert run("query", "--id", 1, "--paths", "--json", cwd=home).returncode == 2
+
+
+def test_ls_lists_what_matches_a_filter(home: Path):
+    everything = read_document("ls", cwd=home)["images"]
+    assert len(everything) == len(ODD_NAMES)
+    some = read_document("ls", "--where", "id <= 3", cwd=home)["images"]
+    assert [image["image_id"] for image in some] == [1, 2, 3]
+    none = run("ls", "--where", "id > 999", cwd=home)
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "no image matches the filter" in none.stderr
+
+
+def test_a_table_for_a_program_has_tabs_and_is_not_folded(home: Path):
+    lines = run("query", "--id", 1, "-k", 50, cwd=home, env={"COLUMNS": "40"}).stdout.splitlines()
+    assert lines[1] == "rank\tsimilarity\tid\timage"
+    assert len(lines) == 2 + len(ODD_NAMES)
+    assert all(line.count("\t") == 3 for line in lines[1:])
+
+
+def test_on_a_terminal_each_hit_is_one_line_and_its_path_is_shortened_in_the_middle(home: Path):
+    parent, child = pty.openpty()
+    env = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
+    command = [sys.executable, "-m", "simsearch", "query", "--id", "1", "-k", "50"]
+    process = subprocess.Popen(command, cwd=home, stdout=child, env=env)
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end was closed
+        while chunk := os.read(parent, 65536):
+            shown += chunk
+    assert process.wait() == 0
+    os.close(parent)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert len(lines) == 2 + len(ODD_NAMES)
+    assert all(cell_len(line) <= 60 for line in lines[1:])
+    long = next(line for line in lines if "aaa" in line)
+    assert "…" in long
+    assert long.rstrip().endswith("aaa.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "kind"),
+    [
+        (["query", "missing.png"], 1, "UnreadableFile"),
+        (["query", "--id", "1", "--backbone", "nothing"], 2, "ModelNotIndexed"),
+        (["query", "--id", "77"], 2, "ImageNotFound"),
+        (["query", "--id", "1", "--where", "width >"], 2, "UsageError"),
+        (["query", "--id", "1", "--rerank", "pac"], 2, "UsageError"),
+        (["query", "--id", "1", "--in", "nowhere"], 1, "CollectionNotFound"),
+        (["query", "--no-such-option"], 2, "UsageError"),
+        (["index"], 2, "UsageError"),
+        (["index", "photos", "--into", "new", "--backbone", "nothing"], 2, "UnknownBackbone"),
+        (["index", "photos", "--pooling", "mean"], 2, "UsageError"),
+    ],
+)
+def test_errors_are_json_too_and_a_wrong_word_has_status_2(home: Path, arguments: list[str], status: int, kind: str):
+    done = run(*arguments, "--json", cwd=home)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["schema_version"], document["error"]["type"]) == (status, 1, kind)
+    assert document["error"]["problem"]
+    assert done.stderr.startswith("simsearch: ")
+    assert run(*arguments, cwd=home).returncode == status
+
+
+def test_quiet_leaves_out_notes_and_keeps_errors(home: Path):
+    none = ("ls", "--where", "id > 999")
+    assert run(*none, cwd=home).stderr != ""
+    assert run(*none, "--quiet", cwd=home).stderr == ""
+    assert run("query", "missing.png", "--quiet", cwd=home).stderr != ""
+    assert run(*none, cwd=home).stderr != ""  # it holds for one command
+
+
+def test_dry_runs_say_what_would_happen_and_change_nothing(tmp_path: Path):
+    for seed in range(3):
+        draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
+    preview = read_document("index", "photos", "--dry-run", cwd=tmp_path)
+    assert [Path(path).name for path in preview["new"]] == ["0.png", "1.png", "2.png"]
+    assert not (tmp_path / "indexes").exists()
+    run("index", "photos", "--backbone", "histogram", cwd=tmp_path)
+    (tmp_path / "photos" / "0.png").unlink()
+    draw_picture(tmp_path / "photos" / "1.png", 77, side_px=50)
+    draw_picture(tmp_path / "photos" / "3.png", 3)
+    preview = read_document("index", "photos", "--dry-run", cwd=tmp_path)
+    names = {key: [Path(path).name for path in preview[key]] for key in ("new", "changed", "gone")}
+    assert names == {"new": ["3.png"], "changed": ["1.png"], "gone": ["0.png"]}
+    assert preview["unchanged"] == 1
+    assert read_document("info", cwd=tmp_path)["files"] == 3
+    shown = run("remove", "photos", "--dry-run", cwd=tmp_path)
+    assert len(shown.stdout.splitlines()) == 3
+    assert read_document("info", cwd=tmp_path)["files"] == 3
+    run("remove", "photos/2.png", cwd=tmp_path)
+    assert read_document("prune", "--dry-run", cwd=tmp_path)["images"] == 1
+    assert read_document("info", cwd=tmp_path)["orphans"] == 1
+    assert run("prune", cwd=tmp_path).stdout.startswith("1 image deleted")
+
+
+def test_files_are_chosen_by_patterns(tmp_path: Path):
+    for name in ("a.png", "thumbs/b.png", "trip/c.png", "trip/thumbs/d.png", "trip/e_old.png"):
+        draw_picture(tmp_path / "photos" / name, len(name) + ord(name[-5]))
+    command = ("index", "photos", "--backbone", "histogram", "--exclude", "thumbs", "--exclude", "trip/*_old*")
+    read_document(*command, cwd=tmp_path)
+    listed = run("ls", cwd=tmp_path).stdout.splitlines()
+    assert sorted(Path(path).name for path in listed) == ["a.png", "c.png"]
+    assert read_document("index", "photos", "--include", "a*", cwd=tmp_path)["gone"] == 1
+    chosen = PathFilter(include=("*.jpg",))
+    assert [chosen.accepts(path, ["/p"]) for path in ("/p/x.jpg", "/p/y/x.jpg", "/p/x.jpg/z.png")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_the_number_of_cores_is_limited_for_one_command(tmp_path: Path):
+    draw_picture(tmp_path / "photos" / "a.png", 1)
+    assert run("index", "photos", "--jobs", 1, "--backbone", "histogram", cwd=tmp_path).returncode == 0
+    assert run("index", "photos", "--jobs", 0, cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_contact_sheet_is_marked_and_never_indexed_as_a_photo(tmp_path: Path, suffix: str):
+    for seed in range(2):
+        draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
+    run("index", "photos", "--backbone", "histogram", cwd=tmp_path)
+    sheet = tmp_path / "photos" / f"sheet{suffix}"
+    assert run("query", "--id", 1, "--sheet", sheet, cwd=tmp_path).returncode == 0
+    assert is_own_picture(sheet.read_bytes())
+    again = read_document("index", "photos", cwd=tmp_path)
+    assert again["images"] == 2
+    assert [Path(skip["path"]).name for skip in again["skipped"]] == [sheet.name]
+    assert "simsearch made this picture" in again["skipped"][0]["reason"]
+    assert run("query", "--id", 1, "--sheet", sheet, cwd=tmp_path).returncode == 0  # its own file is overwritten
+
+
+def test_a_photo_is_not_taken_for_a_picture_of_simsearch(tmp_path: Path):
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(file, "JPEG")
+    assert not is_own_picture(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["query", "--id", "1", "--sheet", "FILE.png"],
+        ["map", "--out", "FILE.html"],
+        ["export", "FILE.csv"],
+        ["export", "FILE.jsonl"],
+        ["duplicates", "--out", "FILE.html"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_only_files_of_simsearch_are_overwritten_without_force(home: Path, tmp_path: Path, command: list[str]):
+    shutil.copytree(home / "indexes", tmp_path / "indexes")
+    words = [word.replace("FILE", str(tmp_path / "out")) for word in command]
+    file = Path(next(word for word in words if word.startswith(str(tmp_path))))
+    file.write_text("mine")
+    refused = run(*words, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert f"{file} exists and was not written by simsearch; name another file, or overwrite it with --force" in (
+        refused.stderr
+    )
+    assert file.read_text() == "mine"
+    assert run(*words, "--force", cwd=tmp_path).returncode == 0
+    assert run(*words, cwd=tmp_path).returncode == 0
+
+
+def test_the_help_shows_brackets_and_joins_the_lines_of_a_paragraph(home: Path):
+    shown = run("export", "--help", cwd=home, env={"COLUMNS": "200"}).stdout
+    assert "[parquet]" in shown
+    assert "<bool>" not in shown.replace("--help", "").replace("-h      <bool>", "")
+    shown = run("index", "--help", cwd=home, env={"COLUMNS": "200"}).stdout
+    assert "[@revision]" in shown or "hf:owner/repository" in shown
+    paragraph = next(line for line in shown.splitlines() if "All backbones of the collection" in line)
+    assert "An interrupted run resumes" in paragraph
+
+
+def test_a_calibration_for_int8_must_pay_off():
+    """At 100 images/s a calibration of about 15 s saves nothing for 1,000 images, and minutes for 100,000."""
+    assert not calibration_pays_off(1_000, 100)
+    assert not calibration_pays_off(30_000, 250)
+    assert calibration_pays_off(100_000, 100)
+    assert calibration_pays_off(20_000, 5)
