@@ -69,6 +69,7 @@ OWNERS = {
         *(f"web/{name}.py" for name in ("api", "api_browse", "api_jobs", "app", "errors", "login", "middleware")),
         *(f"web/{name}.py" for name in ("page_browse", "pages")),
     },
+    "segno": {"web/addresses.py"},
     "uvicorn": {"web/server.py"},
     "prometheus_client": {"web/metrics.py"},
     "pymilvus": {"index/milvus/client.py"},

@@ -65,6 +65,7 @@ def serve(
     """
     folder = find_collection(in_)
     try:
+        from simsearch.web.addresses import draw_qr_code, find_own_address
         from simsearch.web.server import bind_socket, make_token
         from simsearch.web.server import serve as run_server
         from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
@@ -80,10 +81,14 @@ def serve(
     bound = bind_socket(settings)
 
     def announce() -> None:
-        name = f"[{host}]" if ":" in host else host
+        is_any = host in ("0.0.0.0", "::")
+        reachable = find_own_address(host) if is_any else host
+        name = f"[{reachable}]" if ":" in reachable else reachable
         address = f"http://{name}:{bound.getsockname()[1]}/"
         entry = address + (f"login?token={settings.token}" if settings.token else "")
         print_message(f"simsearch: serving {folder} at {entry}  (Ctrl-C stops it)")
+        if is_any and sys.stderr.isatty():
+            print_message(draw_qr_code(entry))
         if show:
             typer.launch(entry)
 

@@ -129,7 +129,7 @@ class SearchEngine:
         self._image_pool = _BoundedPool("image", _IMAGE_THREADS, _MAX_WAITING_IMAGES)
         self._fetch_pool = _BoundedPool("fetch", _FETCH_THREADS, _MAX_WAITING_FETCHES)
         self._decoding = DecodingProcesses(wall_limit_s=settings.answer_timeout_s)
-        self._cached_info: tuple[float, CollectionInfo] | None = None
+        self._cached_info: tuple[float, tuple[object, ...], CollectionInfo] | None = None
         self.jobs = BackgroundJobs(settings)
         self._has_closed = False
         metrics.watch_queue(lambda: self._search_pool.n_pending + self._lookup_pool.n_pending)
@@ -213,10 +213,20 @@ class SearchEngine:
         return (await self._search_pool.run(work, self.settings.answer_timeout_s)).tobytes()
 
     async def load_info(self) -> CollectionInfo:
-        """Load `Collection.info`, at most a second old."""
-        if self._cached_info is None or time.monotonic() - self._cached_info[0] > _INFO_MAX_AGE_S:
-            self._cached_info = time.monotonic(), await self.run_lookup(Collection.info)
-        return self._cached_info[1]
+        """Load `Collection.info`, at most a second old; it is counted again where the collection has changed."""
+        cached = self._cached_info
+        if cached is not None and time.monotonic() - cached[0] <= _INFO_MAX_AGE_S:
+            return cached[2]
+
+        def load(collection: Collection) -> tuple[tuple[object, ...], CollectionInfo]:
+            catalog = collection.catalog
+            state = (catalog.change_token, *((one.id, one.change_token) for one in catalog.list_models()))
+            is_same = cached is not None and cached[1] == state
+            return state, cached[2] if cached is not None and is_same else collection.info()
+
+        state, info = await self.run_lookup(load)
+        self._cached_info = time.monotonic(), state, info
+        return info
 
     async def run_browse(self, work: Callable[[CollectionBrowser], T]) -> T:
         """Run a function on the table of images, which is read again where the collection has changed."""

@@ -77,9 +77,9 @@ def render_response(template: str, status: int = 200, headers: dict[str, str] | 
     return HTMLResponse(html, status, {"Cache-Control": "private, no-cache", **(headers or {})})
 
 
-def render_error_page(error: ErrorResponse, headers: dict[str, str]) -> Response:
-    """Render an error for a browser."""
-    return render_response("error.html.j2", error.status, headers, error=error)
+def render_error_page(error: ErrorResponse, headers: dict[str, str], back: str = "") -> Response:
+    """Render an error for a browser, with a link back to a search if there was one."""
+    return render_response("error.html.j2", error.status, headers, error=error, back=back)
 
 
 @functools.cache

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from simsearch.collection import Collection
 from simsearch.duplicates.options import Tier
-from simsearch.errors import ModelError, ModelNotIndexed, UsageError
+from simsearch.errors import ImageError, ModelError, ModelNotIndexed, UsageError
 from simsearch.report.duplicates import TIER_TITLES
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
@@ -27,7 +27,7 @@ from simsearch.web.api_reference import list_operations
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import UploadExpired, to_error_response
 from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image, read_stored_images
-from simsearch.web.login import render_response
+from simsearch.web.login import render_error_page, render_response
 from simsearch.web.middleware import CAN_WRITE, IMAGE_POLICY
 from simsearch.web.page_state import PageState, PictureRef
 from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, RequestPicture, build_query
@@ -37,6 +37,7 @@ from simsearch.web.tiles import (
     build_group_tiles,
     build_hit_tiles,
     build_tiles,
+    is_long,
     sample_tiles,
 )
 
@@ -107,11 +108,20 @@ async def take_pictures(
         uploads.append(await fetch_picture(url, engine, request.app.state.fetcher))
     if not uploads:
         raise UsageError("no picture was uploaded", "choose, drop or paste one")
-    for data in uploads:  # reject files that are not pictures before any is stored
-        await engine.render_upload(data, 64)
-    names = tuple(dict.fromkeys(engine.uploads.put(data) for data in uploads))
     previous = PageState.parse(_parse_query_string(state))
-    return RedirectResponse(previous.build_url(like=names, unlike=(), text="", unlike_text="", crop=""), 303)
+    try:
+        for data in uploads:  # reject files that are not pictures before any is stored
+            await engine.render_upload(data, 64)
+    except ImageError as failure:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        error = to_error_response(failure)
+        return render_error_page(error, error.headers, back=previous.build_url())
+    names = tuple(dict.fromkeys(engine.uploads.put(data) for data in uploads))
+    url = previous.build_url(like=names, unlike=(), text="", unlike_text="", crop="")
+    if request.headers.get("accept") == "application/json":  # the script of the page, which stays there on errors
+        return JSONResponse({"url": url})
+    return RedirectResponse(url, 303)
 
 
 @router.get("/pictures/{name}")
@@ -135,7 +145,15 @@ async def image_page(request: Request, image_id: ImageId) -> Response:
         answer = await engine.search(build_query(engine.settings, [image_id], k=_MAX_RELATED, exclude_self=True))
         related = await engine.run_image_work(lambda: build_hit_tiles(engine.folder, answer))
     name = Path(image.files[0].path).name
-    return await render_page(request, "image.html.j2", image=image, image_name=name, related=related, state=PageState())
+    return await render_page(
+        request,
+        "image.html.j2",
+        image=image,
+        image_name=name,
+        related=related,
+        is_long=is_long(image.width, image.height),
+        state=PageState(),
+    )
 
 
 @router.get("/duplicates")

@@ -17,6 +17,7 @@ LIKELY = 0.5
 _N_SAMPLE_TILES = 48
 _MAX_IN_GROUP = 24
 _MIN_ASPECT, _MAX_ASPECT = 5, 30
+_LONG_ASPECT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,19 @@ class ImageTile:
     height: int = 1
 
     @property
+    def is_long(self) -> bool:
+        """Whether the picture is so wide or tall that the grid shows a part of it."""
+        return is_long(self.width, self.height)
+
+    @property
     def is_unlikely(self) -> bool:
         """Whether the hit is more likely wrong than right."""
         return self.probability is not None and self.probability < LIKELY
+
+
+def is_long(width: int, height: int) -> bool:
+    """Whether a picture is more than three times as wide as high, or as high as wide."""
+    return max(width, height) > _LONG_ASPECT * min(width, height)
 
 
 def sample_tiles(folder: Path) -> list[ImageTile]:
@@ -70,8 +81,6 @@ def build_hit_tiles(folder: Path, answer: Answer) -> list[ImageTile]:
             _build_tile(images[hit.image_id], hit.rank, hit.similarity, hit.view.description),
             probability=hit.probability,
             verification=hit.verification,
-            width=max(1, images[hit.image_id].width),
-            height=max(1, images[hit.image_id].height),
         )
         for hit in answer.hits
         if hit.image_id in images
@@ -82,7 +91,10 @@ def _build_tile(image: StoredImage, rank: int = 0, similarity: float = 0.0, vari
     path = Path(image.files[0].path)
     aspect = min(_MAX_ASPECT, max(_MIN_ASPECT, round(10 * image.width / max(1, image.height))))
     n_files = len(image.files)
-    return ImageTile(image.image_id, path.name, path.parent.name, aspect, n_files, rank, similarity, variant)
+    return ImageTile(
+        image.image_id, path.name, path.parent.name, aspect, n_files, rank, similarity, variant,
+        width=max(1, image.width), height=max(1, image.height),
+    )  # fmt: skip
 
 
 def add_other_ranks(tiles: Sequence[ImageTile], others: Sequence[ImageTile]) -> list[ImageTile]:

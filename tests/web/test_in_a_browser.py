@@ -423,6 +423,100 @@ def test_scripts_in_file_names_are_not_executed(chromium: Any, address: str):
     page.close()
 
 
+# All images
+
+
+def chosen(page: Any) -> list[str]:
+    return [str(name) for name in page.locator(".chosen img").evaluate_all("all => all.map((one) => one.alt)")]
+
+
+def test_the_grid_of_all_images_holds_the_rows_near_the_window_only(visit: Any, objects: Path):
+    page = visit("/browse?sort=name")
+    with Collection.open(objects) as opened:
+        n = len(opened)
+    assert f"{n} images" in page.inner_text("h1")
+    page.wait_for_selector(".wall.virtual .cell img")
+    assert page.locator(".cell").count() < n
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.locator(".cell img[alt='vase_10.jpg']").wait_for()
+    assert page.locator(".cell").count() < n
+    indexes = page.locator(".cell").evaluate_all("all => all.map((one) => Number(one.dataset.index))")
+    assert indexes == sorted(indexes)
+
+
+def test_images_are_selected_by_keys_and_clicks_saved_and_marked(visit: Any):
+    page = visit("/browse?where=class+%3D+'lamp'")
+    page.wait_for_selector(".wall.virtual .cell img")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    for _ in range(2):
+        page.keyboard.press("Shift+ArrowRight")
+    assert chosen(page) == ["lamp_01.jpg", "lamp_02.jpg", "lamp_03.jpg"]
+    page.locator(".cell .pick").nth(4).click()
+    page.locator(".cell .open").nth(6).click(modifiers=["Shift"])
+    assert len(chosen(page)) == 6
+    assert page.inner_text(".selection .count") == "6 selected"
+    page.keyboard.press("z")
+    assert len(chosen(page)) == 4
+    with page.expect_download() as download:
+        page.locator(".export-form button").click()
+    assert Path(download.value.path()).read_text().splitlines() == [
+        f"objects/lamp/lamp_{number:02}.jpg" for number in (1, 2, 3, 5)]  # fmt: skip
+    page.keyboard.press("x")
+    assert page.locator(".cell.to-remove").count() == 4
+    page.keyboard.press("Escape")
+    assert page.locator(".selection").is_hidden()
+    with page.expect_download() as download:
+        page.locator(".marked form button").click()
+    assert download.value.suggested_filename == "to-remove.txt"
+    page.keyboard.press("Control+a")
+    page.locator(".selection .count", has_text="10 selected").wait_for()
+
+
+def test_results_are_labelled_by_keys_and_the_label_is_taken_back(visit: Any, objects: Path):
+    page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    page.keyboard.press("l")
+    page.keyboard.type("favorite")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".said-undo:not([hidden])")
+
+    def labels() -> list[str]:
+        first = page.locator(".tile").first.get_attribute("data-id")
+        document = page.request.get(f"{page.url.partition('/?')[0]}/api/v1/images/{first}").json()
+        return list(document["columns"].values())
+
+    assert labels() == ["favorite"]
+    page.locator(".said-undo button").click()
+    page.wait_for_selector(".said-undo", state="hidden")
+    page.wait_for_load_state("networkidle")
+    assert labels() == []
+
+
+def test_facets_and_the_form_of_filters_work_without_scripts(visit: Any):
+    page = visit("/browse", java_script_enabled=False)
+    page.get_by_role("link", name="bell 10").first.click()
+    assert page.inner_text("h1") == "10 images"
+    page.select_option("#field", "name")
+    page.select_option("#operator", "contains")
+    page.fill("#value", "_03")
+    page.get_by_role("button", name="Add").click()
+    assert page.inner_text("h1") == "1 image"
+    assert page.locator(".chips li").count() == 2
+    page.locator(".chips a").first.click()
+    assert page.inner_text("h1") == "12 images"
+
+
+def test_a_dropped_file_that_is_no_picture_leaves_the_search(visit: Any, objects: Path):
+    page = visit(f"/?like={image_id(objects, 'lamp_03.jpg')}")
+    before, address = names(page), page.url
+    page.set_input_files("input[type=file]", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"not a picture"})
+    page.wait_for_selector(".ask .complaint:not([hidden])")
+    assert "not a picture" in page.inner_text(".ask .complaint")
+    assert (page.url, names(page)) == (address, before)
+
+
 @pytest.mark.thorough
 def test_screenshots_for_the_documentation(visit: Any, objects: Path, tmp_path: Path):
     """Saved to the folder $SIMSEARCH_SCREENSHOTS; `make screenshots` saves them to docs/."""

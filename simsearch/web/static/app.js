@@ -21,9 +21,19 @@ function send(files) {
   one("input[type=file]", ask).files = carrier.files;
   submit();
 }
-function submit() {
+async function submit() {
   ask.classList.add("busy");
-  ask.submit();
+  one(".complaint", ask).hidden = true;
+  try {
+    const answer = await fetch(ask.action, { method: "POST", body: new FormData(ask), headers: { Accept: "application/json" } });
+    const document = await answer.json();
+    if (answer.ok) return location.assign(document.url);
+    complain(`${document.detail}; ${document.advice}`);  // the search stays as it is
+  } catch {
+    complain("The server cannot be reached.");
+  }
+  ask.classList.remove("busy");
+  ask.reset();
 }
 if (ask) {
   const drop = one(".drop");

@@ -7,7 +7,7 @@ if (wall) {
   let columns = 1, side = 190, rowHeight = 216, timer = 0;
   const remembered = `simsearch-scroll ${location.search}`;
   for (const cell of all(".cell", wall)) {
-    known.set(Number(cell.dataset.index), { image_id: Number(cell.dataset.id), name: one("img", cell).alt });
+    known.set(Number(cell.dataset.index), { image_id: Number(cell.dataset.id), name: one("img", cell).alt, width: Number(cell.dataset.width), height: Number(cell.dataset.height) });
     cell.remove();
   }
   wall.classList.add("virtual");
@@ -44,7 +44,9 @@ if (wall) {
     const picture = document.createElement("img");
     picture.alt = image.name;
     picture.decoding = "async";
-    picture.src = `/api/v1/images/${image.image_id}/thumbnail?side=320`;
+    const isLong = Math.max(image.width, image.height) > 3 * Math.min(image.width, image.height);
+    cell.classList.toggle("long", isLong);  // the middle of a panorama instead of a thin strip
+    picture.src = `/api/v1/images/${image.image_id}/thumbnail?side=${isLong ? 1600 : 320}`;
     link.append(picture);
     one(".user", cell).textContent = image.name;
     selection.dress(cell);

@@ -84,9 +84,13 @@ const selection = (() => {
   }
   async function undo() {
     const back = steps.pop();
-    undoLine.hidden = true;
     if (!back) return;
-    try { await back(); } catch (error) { remember(error.message, () => {}); }
+    undoLine.hidden = true;
+    try {
+      await back();
+    } catch (error) {
+      remember(error.message, () => {});
+    }
     show();
   }
   if (!bar) return null;
