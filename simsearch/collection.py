@@ -463,16 +463,17 @@ class Collection:
     @_run_alone
     def run_query(self, query: Query) -> Answer:
         """Run a `Query`. Raises what `search` raises."""
-        stored = self._find_model(query.backbone)
-        method = RerankMethod.parse(self._read_default_rerank(stored) if query.rerank is None else query.rerank)
-        if query.rerank is None and query.has_feedback:
-            method = method.with_feedback()
-        open_model = functools.partial(self._open_embedder, stored, query.weights)
-        open_text = functools.partial(self._open_text_encoder, stored, query.weights)
-        target = SearchTarget(self.catalog, stored, method, self._reranking, open_model, open_text, self._decode)
-        models = self.catalog.list_models()
-        answer = run_query(query, target)
-        return replace(answer, default_backbone=models[0].model.backbone, n_models=len(models))
+        with self.catalog.look_once():
+            stored = self._find_model(query.backbone)
+            method = RerankMethod.parse(self._read_default_rerank(stored) if query.rerank is None else query.rerank)
+            if query.rerank is None and query.has_feedback:
+                method = method.with_feedback()
+            open_model = functools.partial(self._open_embedder, stored, query.weights)
+            open_text = functools.partial(self._open_text_encoder, stored, query.weights)
+            target = SearchTarget(self.catalog, stored, method, self._reranking, open_model, open_text, self._decode)
+            models = self.catalog.list_models()
+            answer = run_query(query, target)
+            return replace(answer, default_backbone=models[0].model.backbone, n_models=len(models))
 
     @_run_alone
     def calibrate(

@@ -53,7 +53,9 @@ OWNERS = {
     "fsspec": {"sources/object_stores.py"},
     "botocore": {"sources/s3.py"},
     "aiohttp": {"sources/s3.py"},
-    "faiss": {f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls")},
+    "faiss": {
+        f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls", "int8_scan")
+    },
     "rawpy": {"images/raw_photos.py"},
     "cv2": {"matching/opencv.py"},
     "matplotlib": {"report/benchmark/plots.py", "report/benchmark/point_labels.py"},

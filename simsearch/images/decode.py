@@ -5,6 +5,7 @@ Indexing and querying decode through the same functions, so that the same pictur
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Iterator
@@ -81,8 +82,12 @@ class DecodedImage:
         return replace(self, image=image, width=image.width, height=image.height)
 
 
+@functools.cache
 def compute_default_max_pixels() -> int:
-    """Compute the default pixel limit: 1/16 of the memory at 8 bytes per pixel, and at least 100 megapixels."""
+    """Compute the default pixel limit: 1/16 of the memory at 8 bytes per pixel, and at least 100 megapixels.
+
+    The memory is read once per process: that takes ten files.
+    """
     return max(_MIN_PIXELS_LIMIT, detect_memory_bytes() // 16 // _BYTES_PER_PIXEL)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from simsearch.index.exact import is_in_sorted
 from simsearch.index.info import IndexDetails
@@ -18,7 +19,7 @@ from simsearch.index.protocol import Ids, Vectors
 from simsearch.index.quantized import MIN_CANDIDATES, QuantizedIndex, VectorReaders
 
 _RECALL_DEPTH = 10
-_N_TUNING_QUERIES, _N_RECALL_QUERIES = 200, 300
+_N_TUNING_QUERIES, _N_RECALL_QUERIES = 300, 300
 """Numbers of held-out vectors for choosing the search effort, and of others for measuring the reported recall."""
 
 _MIN_TRAINING_ROWS = 10_000
@@ -26,8 +27,13 @@ _BLOCK_ROWS = 16_384
 
 _TRAINING_ROWS_PER_CODE = 1024
 _REFINE_FACTORS = (1, 2, 3, 4, 6, 8, 12, 16)
-_MIN_RECALL_GAIN = 1e-3
-"""The recall that doubling the effort must add; with less, a higher effort is not tried."""
+_GRAPH_EFFORTS = (16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
+_CONSTRUCTION_EFFORT = 100
+"""The number of candidates (efConstruction) among which the neighbors of a vector are chosen, for a graph: with
+FAISS's 40 a query needs half as much effort again for the same recall."""
+
+_MIN_RECALL_GAIN = 3e-4
+"""The recall that the next higher effort must add; with less, no higher one is tried."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +60,8 @@ def build_index(kind: IndexKind, source: VectorSource, recall: float) -> Quantiz
     held_out, others = _split_held_out(source.ids)
     factory = kind.to_factory_string(n, source.width)
     faiss_index = faiss.index_factory(source.width, factory, faiss.METRIC_INNER_PRODUCT)
+    if kind.family == "hnsw":
+        faiss.downcast_index(faiss_index.index).hnsw.efConstruction = _CONSTRUCTION_EFFORT
     _train(faiss_index, kind, source.readers.ranking(np.sort(others[: _choose_sample_size(n)])))
     details = IndexDetails(kind.name, n, n_trained=n, wanted=recall)
     index = QuantizedIndex(faiss_index, details, source.readers)
@@ -69,7 +77,8 @@ def extend_index(index: QuantizedIndex, source: VectorSource, removed: Ids) -> Q
     missing = np.setdiff1d(source.ids, index.ids)
     if len(removed):
         index.faiss_index.remove_ids(removed)
-    held_out, _ = _split_held_out(source.ids)
+    is_enough = len(missing) >= 2 * (_N_TUNING_QUERIES + _N_RECALL_QUERIES)
+    held_out, _ = _split_held_out(missing if index.kind.family == "hnsw" and is_enough else source.ids)
     details = replace(index.details, n_vectors=len(source.ids))
     extended = QuantizedIndex(index.faiss_index, details, source.readers)
     return _fill_and_tune(extended, held_out, source, missing, started)
@@ -85,13 +94,20 @@ def _split_held_out(ids: Ids) -> tuple[Ids, Ids]:
 def _fill_and_tune(
     index: QuantizedIndex, held_out: Ids, source: VectorSource, missing: Ids, started: float
 ) -> QuantizedIndex:
-    """Read all vectors once: add the missing ones and find the true neighbors of the held-out ones; then tune."""
-    truth = _GroundTruth(held_out, source.readers.ranking(held_out))
+    """Read all vectors once: add the missing ones and find the true neighbors of the held-out ones; then tune.
+
+    Held-out vectors are added to a graph after it is tuned: a vector that is in a graph leads to its own neighbors, so
+    that these would be found more often than those of a new query.
+    """
+    rows = source.readers.ranking(held_out)
+    truth = _GroundTruth(held_out, rows)
+    waiting = np.sort(np.intersect1d(held_out, missing)) if index.kind.family == "hnsw" else missing[:0]
     for ids, vectors in _merge_blocks(source.block_reader()):
-        truth.update(ids, vectors)
-        is_new = is_in_sorted(ids, missing)
+        is_seen = ~is_in_sorted(ids, waiting)
+        truth.update(ids[is_seen], vectors[is_seen])
+        is_new = is_in_sorted(ids, missing) & is_seen
         if is_new.any():
-            index.faiss_index.add_with_ids(np.ascontiguousarray(vectors[is_new]), ids[is_new])
+            index.add(ids[is_new], vectors[is_new])
     n_tuning = _N_TUNING_QUERIES if len(held_out) > 2 * _N_TUNING_QUERIES else len(held_out) // 2
     tuning, measuring = truth.split(n_tuning)
     index.details = _tune(index, tuning)
@@ -99,8 +115,10 @@ def _fill_and_tune(
         index.details,
         recall_at_10=round(measuring.measure_recall(index), 4),
         n_queries=len(measuring),
-        build_s=round(time.perf_counter() - started, 3),
     )
+    if len(waiting):
+        index.add(held_out[is_in_sorted(held_out, waiting)], rows[is_in_sorted(held_out, waiting)])
+    index.details = replace(index.details, build_s=round(time.perf_counter() - started, 3))
     return index
 
 
@@ -163,15 +181,24 @@ class _GroundTruth:
 
     def measure_recall(self, index: QuantizedIndex) -> float:
         """The share of the ten nearest others that the index finds; ties with the tenth count as found."""
+        return float(self.measure_recalls(index).mean())
+
+    def measure_recalls(self, index: QuantizedIndex) -> NDArray[np.float64]:
+        """The same for each held-out vector (q,)."""
         similarities, ids = index.search(self.queries, _RECALL_DEPTH + 1)
         least = self._similarities.min(axis=1, keepdims=True) - 1e-6
         is_near = (similarities >= least) | (ids[:, :, None] == self._ids[:, None, :]).any(axis=2)
         n_found = (is_near & (ids != self.held_out[:, None])).sum(axis=1)
-        return float(np.minimum(n_found, _RECALL_DEPTH).mean() / _RECALL_DEPTH)
+        recalls: NDArray[np.float64] = np.minimum(n_found, _RECALL_DEPTH) / _RECALL_DEPTH
+        return recalls
 
 
 def _tune(index: QuantizedIndex, truth: _GroundTruth) -> IndexDetails:
-    """Find the cheapest refinement and effort that reach the wanted recall, or those with the best recall."""
+    """Find the cheapest refinement and effort that reach the wanted recall, or those with the best recall.
+
+    The recall must exceed the wanted one by its standard error: the first effort that seems to reach it is often one
+    that was lucky.
+    """
     best = replace(index.details, recall_at_10=-1.0)
     reached: dict[int, float] = {}
     stalled: set[int] = set()
@@ -182,10 +209,11 @@ def _tune(index: QuantizedIndex, truth: _GroundTruth) -> IndexDetails:
         if refine in stalled:
             continue
         index.details = replace(index.details, refine=refine, effort=effort)
-        recall = truth.measure_recall(index)
+        recalls = truth.measure_recalls(index)
+        recall = float(recalls.mean())
         if recall > best.recall_at_10:
             best = replace(index.details, recall_at_10=recall)
-        if recall >= index.details.wanted:
+        if recall - recalls.std() / np.sqrt(max(1, len(recalls))) >= index.details.wanted:
             break
         if recall - reached.get(refine, -1.0) < _MIN_RECALL_GAIN:
             stalled.add(refine)  # more effort does not help: the codes are not precise enough
@@ -201,8 +229,10 @@ def _estimate_cost_ns(index: QuantizedIndex, refine: int, effort: int) -> float:
 
 
 def _list_efforts(index: QuantizedIndex) -> Sequence[int]:
-    """The efforts to try: 1, 2, 4, ... up to a complete search; a flat index has no effort setting."""
+    """The efforts to try, ascending: for lists 1, 2, 4, ... up to a complete search; a flat index has no effort."""
     if index.kind.family == "flat":
         return (1,)
-    first, most = (1, index.faiss_index.nlist) if index.kind.family == "ivf" else (16, 1024)
-    return [first << step for step in range(most.bit_length()) if first << step <= most]
+    if index.kind.family == "ivf":
+        most = int(index.faiss_index.nlist)
+        return [1 << step for step in range(most.bit_length()) if 1 << step <= most]
+    return _GRAPH_EFFORTS

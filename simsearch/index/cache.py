@@ -86,6 +86,8 @@ class IndexCache:
 
         Its files are updated where the folder is writable. Raises `ModelNotIndexed`, `CollectionDamaged`.
         """
+        if (found := self._find_open_index(fingerprint, transform)) is not None:
+            return found
         with contextlib.suppress(OSError):  # a read-only folder can be searched too
             return self._open_current(fingerprint, transform, must_save=False)
         return self._open_indexes[self.locate_file(fingerprint, transform)][1]

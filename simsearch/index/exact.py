@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from simsearch.index.faiss_calls import make_id_selector, range_search_faiss, search_faiss
 from simsearch.index.files import IndexStamp, map_index, read_index, write_index
+from simsearch.index.int8_scan import Int8Scan
 from simsearch.index.integrity import FileCheck
 from simsearch.index.protocol import Ids, Searchable, Vectors
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 _COPY_LIMIT = 512
 """A subset of up to this many vectors is copied into an index of its own; for a larger one FAISS skips the others."""
+
+
+_MIN_SCAN_ROWS, _MAX_SCAN_BYTES = 10_000, 256 << 20
+"""An index of so many vectors, up to so many dimensions in all, gets int8 codes with its second query: four times as
+fast, for a byte of memory a dimension. One query alone is sooner answered without them."""
 
 
 class ExactIndex:
@@ -32,6 +38,8 @@ class ExactIndex:
         self._file_check = file_check
         self._is_mapped = is_mapped
         self._sorted_positions: tuple[Ids, NDArray[np.intp]] | None = None
+        self._n_searches = 0
+        self._scan: tuple[Int8Scan, Ids] | None = None
 
     @classmethod
     def create_empty(cls, width: int) -> ExactIndex:
@@ -147,7 +155,25 @@ class ExactIndex:
 
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
         """As `Searchable` says."""
-        return search_faiss(self._index, queries, min(n, len(self)))
+        n = min(n, len(self))
+        if n and len(queries) == 1 and (scan := self._find_scan()) is not None:
+            codes, ids = scan
+            found = codes.search(np.ascontiguousarray(queries[0]), n)
+            if found is not None:
+                similarities, positions = found
+                return similarities[None].clip(-1, 1), ids[positions][None]
+        return search_faiss(self._index, queries, n)
+
+    def _find_scan(self) -> tuple[Int8Scan, Ids] | None:
+        """The codes of the vectors with their ids; None where they do not pay. They are made for the second query."""
+        self._n_searches += 1
+        if self._scan is not None and len(self._scan[1]) == len(self):
+            return self._scan if self._scan[0].is_useful else None
+        n = len(self)
+        if self._n_searches < 2 or n < _MIN_SCAN_ROWS or n * self.width > _MAX_SCAN_BYTES or not self._is_mapped:
+            return None
+        self._scan = Int8Scan(self.rows), self.ids
+        return self._scan
 
     def range_search(self, query: Vectors, min_similarity: float) -> tuple[Vectors, Ids]:
         """As `Searchable` says."""

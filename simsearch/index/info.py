@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
@@ -15,6 +15,9 @@ class IndexDetails:
     is the number of candidates per result that are re-ranked with the full vectors. `recall_at_10` is the share of the
     ten nearest neighbors that is found, measured with `n_queries` vectors of the collection when it had `n_vectors`;
     `wanted` is the requested recall. The index was trained when the collection had `n_trained` vectors.
+
+    `trials` are the estimates by which `auto` chose the kind: for each kind tried, milliseconds of a query
+    (`query_ms`), seconds to build it (`build_s`) and its `bytes`.
 
     The field names are keys of JSON stored in catalogs and index files.
     """
@@ -28,6 +31,7 @@ class IndexDetails:
     recall_at_10: float = 1.0
     n_queries: int = 0
     build_s: float = 0.0
+    trials: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON object; the details of an exact index are only kind, size and recall."""
@@ -42,7 +46,13 @@ class IndexDetails:
             details = cls(**json.loads(text))
         except (TypeError, json.JSONDecodeError) as error:  # no object, or other fields
             raise ValueError("the text does not describe an index") from error
-        numbers = [value for name, value in asdict(details).items() if name != "kind"]
+        numbers = [value for name, value in asdict(details).items() if name not in ("kind", "trials")]
+        try:
+            numbers += [
+                float(trial[key]) for trial in details.trials.values() for key in ("query_ms", "build_s", "bytes")
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError("the text does not describe an index") from error
         if not isinstance(details.kind, str) or not all(isinstance(number, int | float) for number in numbers):
             raise ValueError("the text does not describe an index")
         return details
@@ -70,6 +80,11 @@ class FaissIndexInfo:
             parts.append(f"recall@10 {self.details.recall_at_10:.3f}, measured with {measured}")
         if self.details is not None and self.details.build_s:
             parts.append(f"built in {self.details.build_s:.1f} s")
+        if self.details is not None and self.details.trials:
+            tried = sorted(self.details.trials.items(), key=lambda item: item[1]["query_ms"])
+            parts.append(
+                "estimated ms a query: " + "; ".join(f"{name} {trial['query_ms']:.2f}" for name, trial in tried)
+            )
         if self.n_added or self.n_removed:
             parts.append(f"since then {self.n_added:,} vectors added and {self.n_removed:,} removed")
         return ", ".join(parts)

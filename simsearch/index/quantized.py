@@ -73,6 +73,7 @@ class QuantizedIndex:
         self.readers = readers
         self._file_check = file_check
         self._sorted_ids: Ids | None = None
+        self._usual_parameters: tuple[int, Any] | None = None
 
     @classmethod
     def open_mapped(
@@ -89,6 +90,15 @@ class QuantizedIndex:
     def save(self, file: Path, stamp: IndexStamp) -> None:
         """Write the index to a file, atomically. Raises `OSError`."""
         write_index(self.faiss_index, file, stamp, facts=asdict(self.details))
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add vectors (n, d) with ids (n,) that are not in the index yet; its file must not be mapped."""
+        self._sorted_ids = None
+        self.faiss_index.add_with_ids(np.ascontiguousarray(vectors), ids)
+
+    def measure_bytes(self) -> int:
+        """The size of its file, of an index that is small."""
+        return len(faiss.serialize_index(self.faiss_index))
 
     def __len__(self) -> int:
         return int(self.faiss_index.ntotal)
@@ -150,7 +160,7 @@ class QuantizedIndex:
         n, n_candidates = min(n, n_vectors), max(n, MIN_CANDIDATES) * self.details.refine
         if n_vectors > _SCAN_LIMIT and 2 * n_candidates < n_vectors:
             similarities, candidates = self._find_candidates(queries, n_candidates, subset)
-            if (candidates >= 0).all():  # otherwise the filter has disconnected the graph
+            if (candidates[:, -1] >= 0).all():  # otherwise the filter has disconnected the graph
                 if self.kind.has_precise_codes:
                     return similarities[:, :n], candidates[:, :n]
                 return self._rank_candidates(queries, candidates, n)
@@ -172,8 +182,7 @@ class QuantizedIndex:
         """As `_find_candidates`; queries that find fewer than n are searched again with a higher effort."""
         effort = min(effort, self._max_effort)
         similarities, ids = search_faiss(self.faiss_index, queries, n, self._make_parameters(effort, subset))
-        short = (ids < 0).any(axis=1)
-        if short.any() and effort < self._max_effort:
+        if effort < self._max_effort and (short := ids[:, -1] < 0).any():  # FAISS fills up with -1
             similarities[short], ids[short] = self._search_with_effort(queries[short], n, subset, 4 * effort)
         return similarities, ids
 
@@ -182,10 +191,17 @@ class QuantizedIndex:
         return int(self.faiss_index.nlist) if self.kind.family == "ivf" else _MAX_GRAPH_EFFORT
 
     def _make_parameters(self, effort: int, subset: QuantizedSubset | None) -> Any:
+        """Make the parameters of a search; those without a filter are kept, as making them takes 10 us."""
+        if subset is None and self._usual_parameters is not None and self._usual_parameters[0] == effort:
+            return self._usual_parameters[1]
         selector = None if subset is None else subset.selector
         if self.kind.family == "ivf":
-            return faiss.SearchParametersIVF(nprobe=effort, sel=selector)
-        return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+            made = faiss.SearchParametersIVF(nprobe=effort, sel=selector)
+        else:
+            made = faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+        if subset is None:
+            self._usual_parameters = effort, made
+        return made
 
     def _scan_codes(self, queries: Vectors, n: int, subset: QuantizedSubset) -> tuple[Vectors, Ids]:
         """As `_find_candidates`, by a scan of the codes that a graph index stores."""

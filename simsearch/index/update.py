@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,9 +28,10 @@ from simsearch.index.files import (
 )
 from simsearch.index.info import IndexDetails
 from simsearch.index.integrity import check_damage
-from simsearch.index.kinds import AUTO, KINDS, IndexKind, read_kind_choice
+from simsearch.index.kinds import AUTO, AUTO_CANDIDATES, KINDS, IndexKind, read_kind_choice
 from simsearch.index.protocol import Ids, Vectors, VectorTransform
 from simsearch.index.quantized import QuantizedIndex, VectorReaders
+from simsearch.index.trials import SAMPLE_SIZES, KindTrial, try_kinds
 from simsearch.index.vector_file import VectorFile, VectorFileWriter
 from simsearch.machine import detect_memory_bytes
 from simsearch.store.catalog import Catalog, StoredModel
@@ -42,6 +44,9 @@ rewritten."""
 
 _RECALL_TOLERANCE = 0.01
 """The sampling error of a measured recall; `auto` falls back to an exact index where the recall misses by more."""
+
+_MAX_MEMORY_DIVISOR = 3
+"""`auto` takes no kind that is larger than a third of the memory."""
 
 _RETRAIN_GROWTH = 2
 """An index is trained again when the collection has grown by this factor since the last training."""
@@ -206,6 +211,8 @@ class IndexUpdater:
             return self._build_delta(spec, footer, missing, surplus)
         must_retrain = bool(footer.facts) and len(wanted) > _RETRAIN_GROWTH * footer.facts["n_trained"]
         kind = self._select_kind(spec, len(wanted))
+        if read_kind_choice(self._catalog).name == AUTO and {kind.name, footer.stamp.kind} <= set(AUTO_CANDIDATES):
+            kind = KINDS[footer.stamp.kind]  # chosen by measured time
         if not is_intact(spec.file) or kind.name != footer.stamp.kind or must_retrain:
             return self._rebuild(spec, wanted)
         if len(surplus) and kind.family == "hnsw":  # a graph cannot remove vectors
@@ -232,12 +239,22 @@ class IndexUpdater:
         kind, choice = self._select_kind(spec, len(ids)), read_kind_choice(self._catalog)
         if kind.is_approximate:
             pending = self._prepare_vectors(spec, spec.stamp, lambda: ids) if not kind.has_precise_codes else None
-            index = build_index(kind, self._make_vector_source(spec, ids, pending), choice.recall)
-            if choice.name != AUTO or index.details.recall_at_10 >= choice.recall - _RECALL_TOLERANCE:
-                return self._finish_base(spec, index, index.details, pending)
+            source = self._make_vector_source(spec, ids, pending)
+            is_open = choice.name == AUTO and kind.name in AUTO_CANDIDATES
+            trials = self._try_kinds(source, choice.recall) if is_open else []
+            for some in [trial.kind for trial in trials] or [kind]:
+                index = build_index(some, source, choice.recall)
+                if choice.name != AUTO or index.details.recall_at_10 >= choice.recall - _RECALL_TOLERANCE:
+                    index.details = replace(index.details, trials=_to_table(trials))
+                    return self._finish_base(spec, index, index.details, pending)
         exact = ExactIndex.create_empty(spec.width)
         self._add_vectors(exact, spec, ids)
         return self._finish_base(spec, exact, IndexDetails("flat", len(ids)))
+
+    @staticmethod
+    def _try_kinds(source: VectorSource, recall: float) -> list[KindTrial]:
+        max_bytes = detect_memory_bytes() // _MAX_MEMORY_DIVISOR or math.inf
+        return try_kinds([KINDS[name] for name in AUTO_CANDIDATES], source, recall, max_bytes, SAMPLE_SIZES)
 
     def _build_transformed(self, spec: IndexSpec, transform_originals: Callable[[Vectors], Vectors]) -> UpdatedIndex:
         """Transform the rows of all original views at once."""
@@ -316,3 +333,15 @@ class IndexUpdater:
         for some, vectors in self._iterate_blocks(spec, ids):
             rows[order[np.searchsorted(ascending, some)]] = vectors
         return rows
+
+
+def _to_table(trials: list[KindTrial]) -> dict[str, dict[str, float]]:
+    """The trials as the details of an index keep them."""
+    return {
+        one.kind.name: {
+            "query_ms": round(one.query_ms, 3),
+            "build_s": round(one.build_s, 1),
+            "bytes": round(one.n_bytes),
+        }
+        for one in trials
+    }

@@ -100,7 +100,7 @@ class VectorFile:
         """Read unit vectors (m, d) of ids (m,), and which of them are valid (m,): in the file, and not damaged."""
         positions, is_held = self._find_positions(ids)
         codes = np.frombuffer(self._read_rows(positions), "<i2").reshape(-1, self.width)
-        is_valid = is_held & (np.maximum(codes.max(axis=1), -codes.min(axis=1)) == _LARGEST)
+        is_valid = is_held & (np.abs(codes).max(axis=1) == _LARGEST)
         rows = codes.astype(np.float32)
         squares = np.einsum("ij,ij->i", rows, rows)
         if not is_valid.all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from dataclasses import dataclass
 from typing import NoReturn
@@ -67,9 +68,7 @@ class RerankMethod:
 
     def __str__(self) -> str:
         """The canonical text form, with all numbers; `parse` reads it."""
-        return (
-            "+".join(f"{name}{number}" for name, number in self._list_numbers().items() if number is not None) or "none"
-        )
+        return _format_method(self)
 
     @classmethod
     def parse(cls, text: str) -> RerankMethod:
@@ -77,19 +76,12 @@ class RerankMethod:
 
         Raises `UsageError` on an unknown or repeated step.
         """
-        words = [word.strip().lower() for word in text.split("+")]
-        numbers: dict[str, int] = {}
-        for word in words if words != ["none"] else []:
-            name, number = _parse_word(word, text)
-            if name in numbers:
-                raise UsageError(f"{text!r} has the step {name} twice", "use each step once")
-            numbers[name] = number
-        return cls(**{name.replace("-", "_"): number for name, number in numbers.items()})
+        return _parse_method(text)
 
     @property
     def has_plain_similarities(self) -> bool:
         """Whether the similarities of results are the cosines of the model."""
-        return self == RerankMethod(geometric=self.geometric)
+        return str(self).split("+")[0].rstrip("0123456789") in ("none", "geometric")
 
     @property
     def width(self) -> int | None:
@@ -103,6 +95,24 @@ class RerankMethod:
 
     def _list_numbers(self) -> dict[str, int | None]:
         return {name: getattr(self, name.replace("-", "_")) for name in _DEFAULTS}
+
+
+@functools.lru_cache(256)
+def _format_method(method: RerankMethod) -> str:
+    numbers = method._list_numbers()
+    return "+".join(f"{name}{number}" for name, number in numbers.items() if number is not None) or "none"
+
+
+@functools.lru_cache(256)
+def _parse_method(text: str) -> RerankMethod:
+    words = [word.strip().lower() for word in text.split("+")]
+    numbers: dict[str, int] = {}
+    for word in words if words != ["none"] else []:
+        name, number = _parse_word(word, text)
+        if name in numbers:
+            raise UsageError(f"{text!r} has the step {name} twice", "use each step once")
+        numbers[name] = number
+    return RerankMethod(**{name.replace("-", "_"): number for name, number in numbers.items()})
 
 
 def _parse_word(word: str, text: str) -> tuple[str, int]:

@@ -30,7 +30,8 @@ class KnownViews:
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
         """As `Searchable` says, of one query."""
         similarities, ids = self._found.search(queries, n)
-        missed = np.array([id_ for id_ in np.setdiff1d(self._ids, ids).tolist() if self._is_member(id_)], np.int64)
+        found = set(ids.ravel().tolist())
+        missed = np.array([id_ for id_ in self._ids.tolist() if id_ not in found and self._is_member(id_)], np.int64)
         if not len(missed):
             return similarities, ids
         exact = (queries @ self._read_vectors(missed).T).clip(-1, 1)

@@ -169,15 +169,18 @@ def _check_width(vector: QueryVector, stored: StoredModel) -> NDArray[np.float32
 
 
 def _read_stored_vector(image_id: int, catalog: Catalog, stored: StoredModel) -> ExampleContent:
-    live = find_stored_view(image_id, catalog)
-    vector = catalog.find_vector(stored, live.view_id)
+    found = catalog.find_stored_example(image_id, stored)
+    if found is None:
+        find_stored_view(image_id, catalog)  # raises the error
+    assert found is not None  # an image with a file has an original view
+    view_id, digest, vector = found
     if vector is None:
         raise ModelNotIndexed(
             str(catalog.folder),
             f"image {image_id} has no vector of {stored.model.backbone}",
             f"run `simsearch index` again with --backbone {stored.model.backbone}",
         )
-    return ExampleContent(live.digest, live.view_id, vector)
+    return ExampleContent(digest, view_id, vector)
 
 
 def _read_example(example: Example, catalog: Catalog, limits: ReadLimits) -> RawFile:

@@ -70,6 +70,8 @@ def rank_candidates(
     while True:
         similarities, ids = index.search(queries, n)
         rounded = _round_similarities(similarities.ravel(), ids.ravel())
+        if len(queries) == 1 and (first := _rank_first(rounded, n_wanted, catalog, limits)) is not None:
+            return first
         ranked = _sort_candidates(_choose_best_views(rounded, catalog, limits))[:n_wanted]
         lowest = round(float(similarities[:, -1:].max(initial=-1)), SIMILARITY_DECIMALS)  # what is not found is lower
         if len(ranked) == n_wanted and lowest < ranked[-1].similarity:
@@ -77,6 +79,19 @@ def rank_candidates(
         if n >= len(index) or lowest < limits.min_similarity:  # counting a filtered part may take an SQL query
             return ranked
         n *= _GROWTH
+
+
+def _rank_first(
+    found: Sequence[tuple[int, float]], n: int, catalog: Catalog, limits: RankingLimits
+) -> list[ImageCandidate] | None:
+    """Rank the first n of sorted results, where they are n images and the next result is less similar; else None.
+
+    That is the usual case, in which no other view need be looked up.
+    """
+    if n >= len(found) or found[n][1] == found[n - 1][1]:
+        return None
+    ranked = _sort_candidates(_choose_best_views(found[:n], catalog, limits))
+    return ranked if len(ranked) == n else None
 
 
 def _round_similarities(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[int, float]]:
@@ -94,15 +109,19 @@ def _choose_best_views(
     """Choose the most similar view of each image; among equal ones the view that was indexed first."""
     near: dict[int, float] = {}
     for view_id, similarity in found:
-        if similarity >= max(limits.min_similarity, near.get(view_id, -1.0)):
+        if similarity >= limits.min_similarity and similarity >= near.get(view_id, -1.0):
             near[view_id] = similarity
     best: dict[int, ImageCandidate] = {}
-    for view_id, view in sorted(catalog.find_live_views(list(near)).items()):
+    for view_id, view in sorted(_find_views(list(near), catalog, limits).items()):
         if view.digest in limits.excluded_digests:
             continue
         if view.image_id not in best or near[view_id] > best[view.image_id].similarity:
             best[view.image_id] = ImageCandidate(near[view_id], view)
     return best.values()
+
+
+def _find_views(view_ids: Sequence[int], catalog: Catalog, limits: RankingLimits) -> dict[int, LiveView]:
+    return catalog.find_live_views(view_ids, with_digests=bool(limits.excluded_digests))
 
 
 def _build_hit(rank: int, found: ImageCandidate) -> Hit:

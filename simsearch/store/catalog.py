@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from sqlite3 import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,31 @@ UNREAD_DIGEST = "unread:"
 
 IS_UNREAD = f"images.digest >= '{UNREAD_DIGEST}' AND images.digest < 'unread;'"  # a range, so that the index serves it
 _MODEL_COLUMNS = "id, fingerprint, details, width, generation, augmentation"
+
+
+_Values = ParamSpec("_Values")
+_Result = TypeVar("_Result")
+
+
+def _keep_until_change(
+    read: Callable[Concatenate[Catalog, _Values], _Result],
+) -> Callable[Concatenate[Catalog, _Values], _Result]:
+    """Keep what a method has read until the catalog changes: seeing that takes a tenth of reading it again."""
+
+    @functools.wraps(read)
+    def read_kept(self: Catalog, /, *values: _Values.args, **names: _Values.kwargs) -> _Result:
+        version = self._find_version()
+        if version is None:
+            return read(self, *values, **names)
+        if version != self._kept_version:
+            self._kept_version, self._kept_results = version, {}
+        key = (read.__name__, *values, *names.items())
+        if key not in self._kept_results:
+            self._kept_results[key] = read(self, *values, **names)
+        result: _Result = self._kept_results[key]
+        return result
+
+    return read_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +166,28 @@ class Catalog(CatalogDatabase):
         super().__init__(folder, connection)
         self._vector_counts: dict[int, tuple[int, int]] = {}
         self._missing_counts: dict[int, tuple[tuple[int, ...] | None, int]] = {}
+        self._kept_version: int | None = None
+        self._kept_results: dict[tuple[object, ...], Any] = {}
+        self._assumed_version: int | None = None
+
+    @contextlib.contextmanager
+    def look_once(self) -> Iterator[None]:
+        """Within the block, look only once whether the catalog has changed, and in each read transaction again."""
+        self._assumed_version = self._read_version()
+        try:
+            yield
+        finally:
+            self._assumed_version = None
+
+    def _find_version(self) -> int | None:
+        if self._assumed_version is not None and not self._current_connection.in_transaction:
+            return self._assumed_version
+        return self._read_version()
 
     # The collection as a whole
 
     @property
+    @_keep_until_change
     def uuid(self) -> str:
         """The unique id of this collection; a copy of the folder has the same one."""
         return str(self._fetch_one("SELECT uuid FROM collection")[0])
@@ -175,9 +220,16 @@ class Catalog(CatalogDatabase):
 
     def count_metadata(self) -> dict[str, int]:
         """Count the images with a file whose date (`taken`) and whose `camera` are known."""
-        query = """SELECT count(taken_at), count(camera) FROM images
-                   WHERE EXISTS (SELECT 1 FROM files WHERE image_id = images.id)"""
+        query = "SELECT count(taken_at), count(camera) FROM images"
+        if self._has_orphans():
+            query += " WHERE EXISTS (SELECT 1 FROM files WHERE image_id = images.id)"
         return dict(zip(("taken", "camera"), self._fetch_one(query), strict=True))
+
+    @_keep_until_change
+    def _has_orphans(self) -> bool:
+        """Whether there are images without a file; where there are none, counting needs no joins."""
+        query = "SELECT (SELECT count(*) FROM images) > (SELECT count(DISTINCT image_id) FROM files)"
+        return bool(self._fetch_one(query)[0])
 
     def count_columns(self) -> dict[str, int]:
         """The user's own columns by name, each with the number of images that have a value."""
@@ -205,6 +257,7 @@ class Catalog(CatalogDatabase):
         """The pairs of image ids, smaller id first, that a person marked as not duplicates."""
         return set(self._fetch_all("SELECT image_a, image_b FROM rejected_pairs"))
 
+    @_keep_until_change
     def read_setting(self, name: str) -> str | None:
         """Read a setting of the collection (see `store.settings`); None where it is not set."""
         row = self._fetch_one("SELECT value FROM settings WHERE name = ?", (name,))
@@ -221,14 +274,19 @@ class Catalog(CatalogDatabase):
 
         Models whose first run has not ended come last.
         """
+        return list(self._list_models())
+
+    @_keep_until_change
+    def _list_models(self) -> tuple[StoredModel, ...]:
         rows = self._iterate_rows(
             f"""SELECT {_MODEL_COLUMNS} FROM models ORDER BY
                fingerprint IS (SELECT value FROM settings WHERE name = ?) DESC,
                (SELECT max(runs.id) FROM runs WHERE model_id = models.id AND ended_at IS NOT NULL) DESC, id DESC""",
             (settings.DEFAULT_MODEL,),
         )
-        return [_parse_stored_model(row) for row in rows]
+        return tuple(_parse_stored_model(row) for row in rows)
 
+    @_keep_until_change
     def find_model(self, fingerprint: str) -> StoredModel | None:
         """Find the model with this fingerprint in its current state; None where there is none."""
         row = self._fetch_one(f"SELECT {_MODEL_COLUMNS} FROM models WHERE fingerprint = ?", (fingerprint,))
@@ -358,6 +416,9 @@ class Catalog(CatalogDatabase):
 
     def count_images(self, model_id: int) -> int:
         """Count the images with a file that have a vector of the model."""
+        (n_views,) = self._fetch_one("SELECT count(*) FROM views")
+        if n_views == self.count_vectors(model_id) and not self._has_orphans():  # no join is needed
+            return int(self._fetch_one("SELECT count(DISTINCT image_id) FROM views")[0])
         return int(
             self._fetch_one(
                 """SELECT count(DISTINCT files.image_id) FROM files JOIN views USING (image_id)
@@ -474,23 +535,46 @@ class Catalog(CatalogDatabase):
         rows = self._iterate_rows(f"SELECT id FROM images WHERE {IS_UNREAD} ORDER BY id")
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
-    def find_live_views(self, view_ids: Sequence[int]) -> dict[int, LiveView]:
-        """Those of the views whose image has a file, by id."""
+    def find_live_views(self, view_ids: Sequence[int], *, with_digests: bool = True) -> dict[int, LiveView]:
+        """Those of the views whose image has a file, by id; without digests these are empty, which takes less time."""
         views: dict[int, LiveView] = {}
+        digest, images = ("digest", "JOIN images ON images.id = views.image_id") if with_digests else ("''", "")
         for some, marks in split_chunks(view_ids):
+            # CROSS JOIN fixes the join order, by which the files of an image come in the order of their ids.
             rows = self._fetch_all(
-                f"""SELECT views.id, views.image_id, kind, parameters, digest, path
-                    FROM views JOIN images ON images.id = views.image_id
-                    JOIN files ON files.image_id = views.image_id
-                    WHERE views.id IN ({marks}) ORDER BY files.id""",
+                f"""SELECT views.id, views.image_id, kind, parameters, {digest}, path
+                    FROM views {images} CROSS JOIN files ON files.image_id = views.image_id
+                    WHERE views.id IN ({marks})""",
                 some,
             )
-            for view_id, image_id, kind, parameters, digest, path in rows:
+            for view_id, image_id, kind, parameters, digest_, path in rows:
                 if (view := views.get(view_id)) is None:
                     details = _parse_object(parameters) if kind != "original" else {}
-                    view = views[view_id] = LiveView(view_id, image_id, kind, details, digest, [])
+                    view = views[view_id] = LiveView(view_id, image_id, kind, details, digest_, [])
                 view.paths.append(decode_path(path))
         return views
+
+    def find_stored_example(
+        self, image_id: int, stored: StoredModel
+    ) -> tuple[int, str, NDArray[np.float32] | None] | None:
+        """The id, digest and vector (d,) of an image's original view; None where no image with a file has this id.
+
+        The vector is None where the view has none of the model. Raises `CollectionDamaged` where it has another width.
+        """
+        if not is_row_id(image_id):
+            return None
+        row = self._fetch_one(
+            """SELECT views.id, digest, vector FROM images JOIN views ON views.image_id = images.id
+               LEFT JOIN vectors ON view_id = views.id AND model_id = ?
+               WHERE images.id = ? AND kind = 'original'
+               AND EXISTS (SELECT 1 FROM files WHERE files.image_id = images.id)""",
+            (stored.id, image_id),
+        )
+        if row is None:
+            return None
+        view_id, digest, blob = row
+        vector = None if blob is None else decode_vectors(self.folder, [blob], stored.width)[0]
+        return view_id, digest, vector
 
     def find_original_views(self, image_ids: Sequence[int]) -> dict[int, int]:
         """The ids of the original views of these images, by image id."""

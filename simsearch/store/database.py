@@ -173,6 +173,16 @@ class CatalogDatabase:
         problems = [row[0] for row in self._fetch_all("PRAGMA integrity_check")]
         return self._read(find_invalid_values) if problems == ["ok"] else problems
 
+    def _read_version(self) -> int | None:
+        """A number that changes when another connection changes the catalog; None where changes cannot be seen so."""
+        connection = self._current_connection
+        if isinstance(connection, UnlockedConnection):
+            return None
+        try:
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise translate_error(self.folder, error) from error
+
     def _execute(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         try:  # not `translate_errors`, which takes 6 us: recording a file takes five statements
             return self._connection.execute(query, values)

@@ -95,6 +95,9 @@ class CatalogWriter(Catalog):
         self._has_made_folder = False
         super().__init__(folder, connection)
 
+    def _read_version(self) -> None:
+        """None: a writer reads what it has written, and not committed yet."""
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Open the existing catalog in `folder` for writing; nothing is created.

@@ -9,6 +9,7 @@ import pytest
 
 from simsearch.index.exact import ExactIndex
 from simsearch.index.files import IndexStamp, is_intact, read_stamp
+from simsearch.index.int8_scan import Int8Scan
 
 STAMP = IndexStamp("uuid", "model-1", 3, 200)
 
@@ -157,3 +158,31 @@ def test_a_failed_save_leaves_the_old_file(index: ExactIndex, tmp_path: Path):
     with pytest.raises(OSError, match="missing"):
         index.save(file, STAMP)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_query_alone_is_answered_by_codes_and_finds_the_same(tmp_path: Path):
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((12_000, 48)).astype(np.float32)
+    rows[5_000:5_040] = rows[17] + 1e-3 * random.standard_normal((40, 48))  # near ties
+    rows[:, 0] *= 6  # an outlying dimension makes the codes coarse
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    made = ExactIndex.create_empty(48)
+    made.add(np.arange(7, 12_007), rows)
+    made.save(tmp_path / "x.faiss", STAMP)
+    index = ExactIndex.open_mapped(tmp_path / "x.faiss")
+    for number in (17, 5_003, 3, 11_999):
+        for n in (1, 18, 300):
+            similarities, ids = index.search(rows[number][None], n)
+            expected, _ = made.search(rows[number][None], n)
+            assert (similarities == expected).all()
+            assert len(set(ids[0].tolist())) == n
+            assert np.abs(rows[ids[0] - 7] @ rows[number] - similarities[0]).max() < 1e-6
+    assert index._scan is not None
+
+
+def test_codes_are_given_up_where_they_decide_nothing():
+    rows = np.ones((12_000, 16), np.float32) + 1e-5 * np.random.default_rng(0).random((12_000, 16), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    scan = Int8Scan(rows)
+    assert [scan.search(rows[number], 10) for number in range(8)] == [None] * 8
+    assert not scan.is_useful
