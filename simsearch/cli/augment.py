@@ -21,6 +21,8 @@ def augment(
 ) -> None:
     """Write augmented views of images: rotated, shifted, sheared, scaled, brighter or darker, flipped.
 
+    The shear of 0.15 degrees, Keras's default, cannot be seen; --ranges strong slants by up to 20 degrees.
+
     The same image, seed and ranges give the same views, here and in `simsearch index --augment N`.
 
     Example:  simsearch augment vase.jpg -n 10 --out views

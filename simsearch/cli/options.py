@@ -207,8 +207,9 @@ RangesOption = Annotated[
     typer.Option(
         "--ranges",
         metavar="RANGES",
-        help="Ranges of the augmentation. Default: "
-        "rotation=30, shift=0.1, shear=0.15, zoom=0.1, channel-shift=10, flip=yes.",
+        help="Ranges of the augmentation: strong, or NAME=NUMBER,... Default: "
+        "rotation=30, shift=0.1, shear=0.15, zoom=0.1, channel-shift=10, flip=yes, as in Keras, where 0.15 are degrees "
+        "and change nothing that can be seen. strong: shear=20, zoom=0.25, channel-shift=40.",
     ),
 ]
 SeedOption = Annotated[

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simsearch.collection import Collection
-from simsearch.errors import ImageError, NoImages
+from simsearch.errors import CollectionNotFound, ImageError, NoImages
 from simsearch.evaluation.mteb import find_tables, unpack_images
 from simsearch.evaluation.protocol import TaskImage
-from simsearch.evaluation.spec import BenchmarkCallbacks, BenchmarkSpec
+from simsearch.evaluation.spec import BASELINE, BenchmarkCallbacks, BenchmarkSpec
 from simsearch.images.decode import compute_default_max_pixels, decode_image, read_raw_file
 from simsearch.images.views import ViewChoice
+from simsearch.models.choice import BUILTIN
 from simsearch.sources.scan import FoundFile, Scan, scan_sources
 
 _CHECK_SIDE_PX = 64
@@ -96,12 +97,15 @@ def _group_by_content(files: Sequence[FoundFile], max_pixels: int) -> tuple[list
 def update_collection(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks) -> tuple[list[str], list[str]]:
     """Ingest the source under every model choice; return the models' fingerprints, each once, and notes for the user.
 
-    Augmented views that are missing are added; existing ones are kept.
+    Augmented views that are missing are added; existing ones are kept. The default backbone of the collection's queries
+    stays as it is; that of a new collection is the built-in one if it is measured, else the first one that is no
+    baseline.
     """
     models: list[str] = []
     notes: list[str] = []
     max_views = max(spec.view_counts)
     with Collection.open(spec.collection_folder, create=True) as collection:
+        is_new = not _has_models(collection)
         for choice in spec.choices:
             callbacks.on_stage(f"embedding with {choice.backbone}")
             report = collection.ingest([spec.source], choice, max_pixels=spec.max_pixels, progress=callbacks.on_ingest)
@@ -113,4 +117,21 @@ def update_collection(spec: BenchmarkSpec, callbacks: BenchmarkCallbacks) -> tup
                 )  # fmt: skip
             models.append(report.model)
             notes += report.notes
+        if is_new:
+            collection.set_default_model(_choose_default(spec, models))
     return list(dict.fromkeys(models)), notes
+
+
+def _has_models(collection: Collection) -> bool:
+    try:
+        return bool(collection.catalog.list_models())
+    except CollectionNotFound:  # it is created by its first ingest
+        return False
+
+
+def _choose_default(spec: BenchmarkSpec, models: Sequence[str]) -> str:
+    """Choose the model of queries that name none, of the models of the choices; a baseline only where it is alone."""
+    ranks: dict[str | None, int] = {BUILTIN: 0, BASELINE: 2}
+    return min(zip(spec.choices, models, strict=True), key=lambda pair: ranks.get(pair[0].backbone, 1))[
+        1
+    ]  # of equal ranks the first

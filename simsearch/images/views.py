@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,12 @@ from simsearch.images.decode import Pixels
 from simsearch.images.resize import InputRule
 
 ORIGINAL, AUGMENTED = "original", "augmented"
+
+PRESETS = {
+    "keras": AugmentationRanges(),
+    "strong": AugmentationRanges(shear_deg=20, zoom=0.25, channel_shift=40),
+}
+"""Named ranges. `keras` are the defaults; `strong` slants, zooms and brightens as people edit pictures."""
 
 _MAX_VIEWS = 1000
 _RANGES_BY_NAME = {
@@ -115,14 +121,17 @@ class ViewChoice:
 
 
 def parse_ranges(text: str) -> AugmentationRanges:
-    """Parse ranges such as `rotation=15,shift=0.2,flip=no`; names that are left out keep their defaults.
+    """Parse ranges such as `rotation=15,shift=0.2,flip=no` or `strong,flip=no`.
 
-    Names: rotation and shear (degrees), shift, width-shift, height-shift and zoom (fractions), channel-shift (gray
-    levels), flip (yes or no). Raises `UsageError`.
+    Names that are left out keep the values of the preset that comes first, `keras` (the defaults) or `strong`. Names:
+    rotation and shear (degrees), shift, width-shift, height-shift and zoom (fractions), channel-shift (gray levels),
+    flip (yes or no). Raises `UsageError`.
     """
+    parts = [part for part in (part.strip() for part in text.split(",")) if part]
+    preset = PRESETS[parts.pop(0).lower()] if parts and parts[0].lower() in PRESETS else AugmentationRanges()
     values: dict[str, float] = {}
-    flips = True
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    flips = preset.horizontal_flip
+    for part in parts:
         name, _, value = (word.strip().lower() for word in part.partition("="))
         if name == "flip" and value in ("yes", "no"):
             flips = value == "yes"
@@ -131,5 +140,6 @@ def parse_ranges(text: str) -> AugmentationRanges:
             values |= dict.fromkeys(_RANGES_BY_NAME[name], float(value))
         except (KeyError, ValueError) as error:
             known = ", ".join([*_RANGES_BY_NAME, "flip=yes|no"])
-            raise UsageError(f"invalid range {part!r}", f"write NAME=NUMBER with one of {known}") from error
-    return AugmentationRanges(**values, horizontal_flip=flips)
+            advice = f"write NAME=NUMBER with one of {known}, or first a preset: {' or '.join(PRESETS)}"
+            raise UsageError(f"invalid range {part!r}", advice) from error
+    return replace(preset, **values, horizontal_flip=flips)

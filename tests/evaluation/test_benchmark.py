@@ -517,3 +517,29 @@ def test_nothing_that_can_be_read_any_more_is_a_clear_error(classes: Path, tmp_p
 
     with pytest.raises(SimsearchError, match="cannot read"):
         run_benchmark(question(photos), BenchmarkCallbacks(on_stage=take_away))
+
+
+# The default backbone
+
+
+def default_of(folder: Path) -> str:
+    with Collection.open(folder) as collection:
+        return collection.catalog.list_models()[0].model.backbone
+
+
+def test_measuring_does_not_change_the_default_backbone_of_a_collection(classes: Path, tmp_path: Path):
+    other = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow", precision="f32")
+    spec = question(classes, collection_folder=str(tmp_path / "ix"), choices=(HISTOGRAM,))
+    run_benchmark(spec)
+    run_benchmark(replace(spec, choices=(HISTOGRAM, other)))
+    assert default_of(tmp_path / "ix") == "histogram"
+    with Collection.open(tmp_path / "ix") as collection:
+        collection.set_default_model("mobilenet_v3_small")
+    run_benchmark(replace(spec, choices=(HISTOGRAM,)))
+    assert default_of(tmp_path / "ix") == "mobilenet_v3_small"
+
+
+def test_the_baseline_is_not_the_default_backbone_of_a_collection_that_a_benchmark_makes(classes: Path, tmp_path: Path):
+    other = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow", precision="f32")
+    run_benchmark(question(classes, collection_folder=str(tmp_path / "ix"), choices=(HISTOGRAM, other)))
+    assert default_of(tmp_path / "ix") == "mobilenet_v3_small"

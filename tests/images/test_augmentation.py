@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from simsearch.images.augmentation import (
     apply_transformation,
     sample_transformation,
 )
+from simsearch.images.views import parse_ranges
 from tests.support.pictures import FUZZ, mean_difference, photo
 
 DIGEST = "99aa06d3014798d86001c324468d497f"
@@ -448,3 +450,25 @@ def test_a_range_that_leaves_no_picture_is_refused_in_one_line(change: dict, mes
 )
 def test_a_view_is_described_by_what_shows(made: Transformation, words: str):
     assert made.describe() == words
+
+
+# Presets
+
+
+def test_a_preset_comes_first_and_single_ranges_change_it():
+    assert parse_ranges("keras") == AugmentationRanges() == parse_ranges("")
+    strong = parse_ranges("strong")
+    assert (strong.shear_deg, strong.zoom, strong.channel_shift, strong.rotation_deg) == (20, 0.25, 40, 30)
+    assert parse_ranges("Strong, rotation=5, flip=no") == replace(strong, rotation_deg=5, horizontal_flip=False)
+    with pytest.raises(UsageError, match=r"invalid range 'strong'; .* or first a preset: keras or strong"):
+        parse_ranges("rotation=5,strong")
+
+
+def test_a_strong_view_is_slanted_so_that_it_can_be_seen():
+    """The mean slant of a uniform range is half of it: 10 degrees; of the default range it is 0.075 degrees."""
+    views = [sample_transformation(parse_ranges("strong"), 0, f"{number:032x}", 1) for number in range(400)]
+    plain = [sample_transformation(AugmentationRanges(), 0, f"{number:032x}", 1) for number in range(400)]
+    assert np.mean([abs(view.shear_deg) for view in views]) == pytest.approx(10, abs=1)
+    assert max(abs(view.shear_deg) for view in plain) <= 0.15
+    assert sum("sheared" in view.describe() for view in views) > 350
+    assert not any("sheared" in view.describe() for view in plain)
