@@ -36,8 +36,12 @@ from bench.setup import (
     run_child,
 )
 from simsearch import Collection, ModelChoice
+from simsearch.index.build import VectorSource, build_index
 from simsearch.index.cache import IndexCache
-from simsearch.index.kinds import IndexKindChoice, write_kind_choice
+from simsearch.index.files import IndexStamp
+from simsearch.index.kinds import KINDS, IndexKindChoice, write_kind_choice
+from simsearch.index.quantized import VectorReaders
+from simsearch.index.vector_file import VectorFileWriter
 from simsearch.models.choice import resolve_model
 from simsearch.search import RankingLimits, rank_hits
 from simsearch.store.catalog import Catalog
@@ -378,6 +382,42 @@ def measure_growth() -> dict[str, float]:
     }  # fmt: skip
 
 
+def measure_side_by_side(n: int, kinds: list[str]) -> dict[str, dict[str, float]]:
+    """Compare kinds with hnswlib in one process by processor time, asked in turn: for a machine that does other work.
+
+    The times are medians of one query in milliseconds, the best of three rounds.
+    """
+    rows = np.array(load_vectors("real", n))
+    queries, rows = rows[:N_QUERIES], rows[N_QUERIES:]
+    ids, truth = np.arange(n, dtype=np.int64), load_truth("real", n)
+    with tempfile.TemporaryDirectory() as place:
+        writer = VectorFileWriter(Path(place) / "x.vectors", WIDTH)
+        for start in range(0, n, _BLOCK):
+            writer.add(ids[start : start + _BLOCK], rows[start : start + _BLOCK])
+        vectors = writer.finish(IndexStamp("", "", 0, n))
+        readers = VectorReaders.from_file(lambda some: rows[some], vectors)
+        source = VectorSource(ids, WIDTH, vectors.iterate_blocks, readers)
+        built = {kind: build_index(KINDS[kind], source, TARGET_RECALL) for kind in kinds}
+        searches: dict[str, Search] = {
+            kind: (lambda query, index=index: index.search(query[None], 10)[1][0])  # type: ignore[misc]
+            for kind, index in built.items()
+        }
+        search_with, _ = _build_hnswlib("", rows)
+        for effort in (32, 48, 64):
+            searches[f"hnswlib {effort}"] = lambda query, effort=effort: search_with(effort)(query)  # type: ignore[misc]
+        result: dict[str, dict[str, float]] = {}
+        for _ in range(3):
+            for name, search in searches.items():
+                times, found = [], []
+                for query in queries:
+                    started = time.thread_time()
+                    found.append(search(query))
+                    times.append(1e3 * (time.thread_time() - started))
+                best = min(statistics.median(times), result.get(name, {}).get("cpu_ms", math.inf))
+                result[name] = {"cpu_ms": best, "recall": measure_hits(found, truth)}
+    return result
+
+
 def measure_changes(data: str, n: int, kind: str) -> dict[str, Any]:
     """Measure the recall of 500 new queries at the default setting: as built, with filters, after 10 % of changes."""
     folder, model = CACHE_FOLDER / f"{data}-{n}", resolve_model(ModelChoice(backbone="histogram"))
@@ -552,6 +592,9 @@ def _load_or_measure(name: str, *arguments: str) -> dict[str, Any]:
 def main() -> None:
     """Run one measurement in this process and print its result as JSON."""
     measurement, *rest = sys.argv[1:]
+    if measurement == "side-by-side":
+        print(json.dumps(measure_side_by_side(int(rest[0]), rest[1:])))
+        return
     if measurement in ("cell", "changes"):
         measure_one = measure_cell if measurement == "cell" else measure_changes
         result: dict[str, Any] = measure_one(rest[0], int(rest[1]), rest[2])

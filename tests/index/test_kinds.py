@@ -359,3 +359,29 @@ def test_an_open_index_stays_valid_while_another_process_replaces_its_file(kept:
     is_kept = ~((before[1] > 1_000) & (before[1] <= 1_400)).any(axis=1)
     assert is_kept.any()
     assert (before[1][is_kept] == after[1][is_kept]).all()
+
+
+@pytest.mark.parametrize("kind", ["hnsw-sq8", "ivf-sq8"])
+def test_the_default_recall_holds_for_new_queries_under_filters_and_after_changes(kind: str, tmp_path: Path):
+    """500 new queries: as built, with filters of 50, 5 and 0.5 %, with 10 % more vectors, and with 10 % fewer."""
+    n, queries, random = 6_000, clustered(500, seed=21), np.random.default_rng(22)
+    filled = fill(tmp_path / "ix", clustered(n, seed=20), IndexKindChoice(kind))
+    added = clustered(n // 10, seed=23)
+    removed = random.choice(n, n // 10, replace=False)
+    everything, whole = np.arange(n), np.concatenate([filled.vectors, added])
+
+    def measure(among: np.ndarray, *, is_filter: bool = False) -> float:
+        catalog, index = open_index(filled.folder)
+        with catalog:
+            searched = index.select(among + 1) if is_filter else index
+            ids = np.concatenate([searched.search(query[None], 10)[1] for query in queries])
+        return recall(ids, truth(whole, queries, among, 10)[1])
+
+    assert measure(everything) >= 0.985
+    for share in (0.5, 0.05, 0.005):
+        among = np.sort(random.choice(n, int(n * share), replace=False))
+        assert measure(among, is_filter=True) >= 0.985
+    change(filled.folder, added, n, [])
+    assert measure(np.arange(len(whole))) >= 0.985
+    change(filled.folder, added[:0], len(whole), removed.tolist())
+    assert measure(np.setdiff1d(np.arange(len(whole)), removed)) >= 0.985
