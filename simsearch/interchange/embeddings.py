@@ -30,6 +30,7 @@ from simsearch.errors import SourceError
 from simsearch.interchange.annotations import parse_cell
 from simsearch.interchange.tables import TableReader, TableRow
 from simsearch.sources.path_codec import is_valid_path
+from simsearch.text import count
 
 _PATH_COLUMNS = ("path", "image_path", "filepath", "file_path", "filename", "file_name", "file", "url")
 _KEY_COLUMNS = (*_PATH_COLUMNS, "key", "id", "image_id", "name")
@@ -199,7 +200,7 @@ def _pair_files(
     folder: Path, arrays: Sequence[Path], tables: Sequence[Path], columns: ColumnNames
 ) -> list[_VectorFile]:
     if len(arrays) != len(tables):
-        problem = f"{folder} has {len(arrays)} .npy files and {len(tables)} files of metadata"
+        problem = f"{folder} has {count(len(arrays), '.npy file')} and {count(len(tables), 'table')} of metadata"
         raise _build_error(folder, problem, "each .npy needs a .parquet: export again, or remove the extra file")
     return [_open_npy_pair(array, table, columns) for array, table in zip(arrays, tables, strict=True)]
 

@@ -95,7 +95,7 @@ def test_without_pyarrow_the_extra_is_named(home: Path, tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "pip install 'pyarrow>=20'" in done.stderr
+    assert "pip install 'pandas>=2.2' 'pyarrow>=20'" in done.stderr
     assert not (tmp_path / "e.parquet").exists()
 
 

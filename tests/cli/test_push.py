@@ -30,8 +30,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pushing")
     for seed in range(12):
         draw_picture(root / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
-    oneshot.ingest(root / "files", [root / "photos"], ModelChoice(backbone="builtin"))
     oneshot.ingest(root / "files", [root / "photos"], HISTOGRAM, augment=ViewChoice(2))
+    oneshot.ingest(root / "files", [root / "photos"], ModelChoice(backbone="builtin"))
     (root / "prices.csv").write_text("path,price\n" + "".join(f"photos/a/picture_{n:02}.png,{n}\n" for n in range(6)))
     oneshot.annotate(root / "files", root / "prices.csv")
     return root

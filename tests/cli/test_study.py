@@ -33,7 +33,7 @@ def test_a_study_writes_one_page_and_prints_its_json(folder: Path):
         "  skipped torn.jpg: damaged header (Truncated File Read); restore it from a copy"
     ]
     told = json.loads(done.stdout)
-    assert told == json.loads((folder / "report" / "study.json").read_text())
+    assert told == {"schema_version": 1, **json.loads((folder / "report" / "study.json").read_text())}
     assert told["images"] == ["vase.png", "pot.png", "other/vase.png"]
     assert (told["augmented"]["seed"], told["augmented"]["ranges"]["horizontal_flip"]) == (7, False)
     assert told["command"].startswith("simsearch study vase.png pot.png torn.jpg other/vase.png --backbone histogram")

@@ -46,7 +46,7 @@ def test_predict_lists_networks_side_by_side_and_draws_a_sheet(folder: Path):
         "  skipped torn.jpg: damaged header (Truncated File Read); restore it from a copy",
     ]
     told = json.loads(done.stdout)
-    assert set(told) == {"images", "sheet", "models", "skipped", "notes"}
+    assert set(told) == {"schema_version", "images", "sheet", "models", "skipped", "notes"}
     assert [image["path"] for image in told["images"]] == ["vase.png", "pot.png"]
     guesses = told["images"][0]["predictions"]["mobilenet_v3_small"]
     assert [set(guess) for guess in guesses] == [{"rank", "class_id", "name", "probability"}] * 2
@@ -61,7 +61,7 @@ def test_predict_lists_networks_side_by_side_and_draws_a_sheet(folder: Path):
 def test_features_draws_named_and_numbered_layers(folder: Path):
     layers = ["--layer", "last", "--layer", "7"]
     told = read_document("features", "vase.png", *layers, "--max-maps", 3, "--sort", cwd=folder)
-    assert set(told) == {"image", "backbone", "resize", "layers", "picture", "notes"}
+    assert set(told) == {"schema_version", "image", "backbone", "resize", "layers", "picture", "notes"}
     assert [(layer["name"], layer["index"], layer["maps"]) for layer in told["layers"]] == [
         ("last", 91, 1280),
         ("block_1_expand", 7, 96),
@@ -79,7 +79,7 @@ def test_compare_json_has_the_documented_keys_and_each_pair_is_drawn(folder: Pat
     told = read_document(
         "compare", *images, "--backbone", "builtin", "--backbone", "histogram", "--out", "out", cwd=folder
     )
-    assert set(told) == {"pairs", "heat_maps", "models", "skipped", "notes"}
+    assert set(told) == {"schema_version", "pairs", "heat_maps", "models", "skipped", "notes"}
     assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [
         (images[a], images[b]) for a, b in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
     ]
@@ -97,7 +97,7 @@ def test_compare_json_has_the_documented_keys_and_each_pair_is_drawn(folder: Pat
 def test_compare_prints_a_table(folder: Path):
     done = run("compare", "vase.png", "pot.png", "torn.jpg", "--backbone", "histogram", cwd=folder)
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
-    assert re.search(r"^vase\.png +pot\.png +0\.\d{4}$", done.stdout, re.MULTILINE)
+    assert re.search(r"^vase\.png\tpot\.png\t0\.\d{4}$", done.stdout, re.MULTILINE)
     assert "skipped torn.jpg" in done.stderr
 
 
