@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
     from simsearch.interchange.label_export import LabelExportReport
+    from simsearch.quality.results import QualityReport
     from simsearch.search.calibrate import CalibrationOptions
     from simsearch.search.calibration import ProbabilityCalibration
     from simsearch.store.snapshot import StoredImage
@@ -749,6 +750,25 @@ class Collection:
         return search_duplicates(
             self.catalog, self._indexes, stored, options=question or DuplicateOptions(),
             progress=progress,
+        )  # fmt: skip
+
+    @_run_alone
+    def check_quality(
+        self,
+        *,
+        labels: str | None = None,
+        backbone: str | None = None,
+        progress: Callable[[str, float], None] = lambda _stage, _share: None,
+    ) -> QualityReport:
+        """Find pictures that are worth a look: blurred, dark, bright, uniform, tiny, odd-shaped, outliers, mislabelled.
+
+        `labels` names a column with labels; by default the folders are the labels. Raises `ModelNotIndexed`,
+        `UsageError`.
+        """
+        from simsearch.quality.check import check_quality
+
+        return check_quality(
+            self.catalog, self._indexes, self._find_model(backbone), labels=labels, progress=progress
         )  # fmt: skip
 
     @_run_alone

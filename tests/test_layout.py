@@ -30,6 +30,7 @@ LEVELS = [
     {"search"},
     {"visualization"},
     {"duplicates"},
+    {"quality"},
     {"interchange"},
     {"maintenance"},
     {"collection"},

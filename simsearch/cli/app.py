@@ -13,6 +13,7 @@ from simsearch.cli.augment import augment
 from simsearch.cli.backbones import backbones
 from simsearch.cli.benchmark import benchmark
 from simsearch.cli.calibrate import calibrate
+from simsearch.cli.check import check
 from simsearch.cli.clusters import clusters
 from simsearch.cli.common_options import FORCE, JOBS, QUIET, add_options
 from simsearch.cli.compare import compare
@@ -68,7 +69,7 @@ def simsearch(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Index": (index, watch, annotate),
     "Search": (query, ls, serve),
-    "Explore": (map_, clusters, duplicates),
+    "Explore": (map_, clusters, duplicates, check),
     "Measure": (benchmark, tune, calibrate, learn),
     "Look closer": (predict, features, compare, augment, study),
     "Maintain": (list_, info, default, verify, rebuild, remove, prune, upgrade, backbones),
@@ -78,7 +79,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 _WRITING = (query, map_, clusters, duplicates, benchmark, predict, features, compare, study, export)
 """The commands that write files which the user names."""
 
-_HARD = (index, watch, import_, duplicates, benchmark, upgrade, predict, compare, study)
+_HARD = (index, watch, import_, duplicates, check, benchmark, upgrade, predict, compare, study)
 """The commands that keep several processor cores busy."""
 
 for panel, commands in _PANELS.items():

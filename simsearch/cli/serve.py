@@ -88,7 +88,7 @@ def serve(
         entry = address + (f"login?token={settings.token}" if settings.token else "")
         print_message(f"simsearch: serving {folder} at {entry}  (Ctrl-C stops it)")
         if is_any and sys.stderr.isatty():
-            print_message(draw_qr_code(entry))
+            typer.echo(draw_qr_code(entry), err=True)
         if show:
             typer.launch(entry)
 

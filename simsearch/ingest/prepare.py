@@ -14,6 +14,7 @@ from simsearch.errors import ImageError, NotAPicture
 from simsearch.files import is_own_picture
 from simsearch.images.decode import Box, Pixels, RawFile, decode_square, read_raw_file
 from simsearch.images.perceptual_hash import compute_hashes
+from simsearch.images.statistics import compute_statistics
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.ingest.timing import StageClock
 from simsearch.models.model import Model
@@ -136,6 +137,6 @@ def decode_views(result: ReadResult, context: PreparationContext, clock: StageCl
     with clock.measure("augment"):
         pixels = context.augmentation.render_views(square, raw.digest, missing, model.resize_rule)
     with clock.measure("hash"):
-        hashes = compute_hashes(image.image)
-    properties = ImageProperties(image.width, image.height, image.format, image.metadata, hashes)
+        hashes, statistics = compute_hashes(image.image), compute_statistics(image.image)
+    properties = ImageProperties(image.width, image.height, image.format, image.metadata, hashes, statistics)
     return PreparedFile(as_read, raw.digest, properties, missing, pixels)

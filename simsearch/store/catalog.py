@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simsearch.images.metadata import ExifMetadata
 from simsearch.images.perceptual_hash import PictureHashes
+from simsearch.images.statistics import PictureStatistics
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import decode_path, encode_path
@@ -81,13 +82,14 @@ class KnownFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageProperties:
-    """Properties of a decoded image: upright size in px, file format, EXIF metadata, perceptual hashes if known."""
+    """Properties of a decoded image: upright size in px, file format, EXIF metadata; hashes and statistics if known."""
 
     width: int
     height: int
     format: str
     metadata: ExifMetadata = field(default_factory=ExifMetadata)
     hashes: PictureHashes | None = None
+    statistics: PictureStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)

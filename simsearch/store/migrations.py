@@ -200,6 +200,17 @@ _COPIES = (
     "PRAGMA user_version = 7",
 )
 
+_STATISTICS = (
+    # Gray levels and sharpness of a picture (`images.statistics`). Images that an older simsearch recorded get theirs
+    # when the quality of the collection is first checked.
+    """CREATE TABLE picture_statistics (
+        image_id INTEGER PRIMARY KEY REFERENCES images(id) ON DELETE CASCADE,
+        brightness REAL NOT NULL,
+        contrast REAL NOT NULL,
+        sharpness REAL NOT NULL)""",
+    "PRAGMA user_version = 8",
+)
+
 _steps = Migrations("simsearch")
 
 
@@ -236,6 +247,11 @@ def _add_change_tokens(db: Database) -> None:
 @_steps(name="0007_copies")
 def _add_copies(db: Database) -> None:
     _execute_all(db, _COPIES)
+
+
+@_steps(name="0008_statistics")
+def _add_statistics(db: Database) -> None:
+    _execute_all(db, _STATISTICS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.errors import ImageNotFound
+from simsearch.images.statistics import PictureStatistics
 from simsearch.sources.path_codec import decode_path
 from simsearch.store.catalog import UNREAD_DIGEST, Catalog, StoredModel
 from simsearch.store.connection import connect_to_read
@@ -211,6 +212,13 @@ class Snapshot:
         query = "SELECT image_id FROM copy_searches WHERE model_id = ? AND version = ? ORDER BY image_id"
         rows = self._connection.execute(query, (model_id, version))
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def read_statistics(self) -> dict[int, PictureStatistics]:
+        """The statistics of the pictures that have some, by image id; none in a catalog of an older simsearch."""
+        if self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'picture_statistics'").fetchone() is None:
+            return {}
+        query = "SELECT image_id, brightness, contrast, sharpness FROM picture_statistics"
+        return {row[0]: PictureStatistics(*map(float, row[1:])) for row in self._connection.execute(query)}
 
     @property
     def _has_copies(self) -> bool:

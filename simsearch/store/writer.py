@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from simsearch.errors import CollectionNotWritable
 from simsearch.images.metadata import ExifMetadata
 from simsearch.images.perceptual_hash import PictureHashes
+from simsearch.images.statistics import PictureStatistics
 from simsearch.images.views import Augmentation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.sources.path_codec import decode_path, encode_path
@@ -424,6 +425,14 @@ class CatalogWriter(Catalog):
             ((values.upright, values.mirrored, image_id) for image_id, values in hashes),
         )
 
+    def record_statistics(self, statistics: Iterable[tuple[int, PictureStatistics]]) -> None:
+        """Store the statistics of pictures by image id, without images that are no longer in the catalog."""
+        self._execute_many(
+            """INSERT OR REPLACE INTO picture_statistics (image_id, brightness, contrast, sharpness)
+               SELECT id, ?, ?, ? FROM images WHERE id = ?""",
+            ((one.brightness, one.contrast, one.sharpness, image_id) for image_id, one in statistics),
+        )
+
     def record_copies(self, pairs: Iterable[tuple[int, int, str]], version: int) -> None:
         """Store pairs of image ids, the smaller id first, that are copies, with the evidence as JSON.
 
@@ -486,6 +495,8 @@ class CatalogWriter(Catalog):
             self._update_metadata(image_id, entry.properties)
         if entry.properties is not None and entry.properties.hashes is not None:
             self.record_hashes([(image_id, entry.properties.hashes)])
+        if entry.properties is not None and entry.properties.statistics is not None:
+            self.record_statistics([(image_id, entry.properties.statistics)])
         return image_id
 
     def _find_unread_image(self, path: str) -> int | None:

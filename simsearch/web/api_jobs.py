@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from simsearch.duplicates.options import Tier
 from simsearch.duplicates.results import DuplicateGroup, DuplicateReport
 from simsearch.errors import SimsearchError
+from simsearch.quality.results import QualityKind, QualityReport
 from simsearch.visualization.overview import Clustering, CollectionLayout
 from simsearch.web.api import (
     COMMON_ERRORS,
@@ -28,7 +29,14 @@ from simsearch.web.errors import to_error_response
 from simsearch.web.jobs import BackgroundJob
 from simsearch.web.path_names import PathNames
 from simsearch.web.query import MAX_ID
-from simsearch.web.schemas import ClustersDocument, DuplicatesDocument, JobDocument, MapDocument, PairsDocument
+from simsearch.web.schemas import (
+    ClustersDocument,
+    DuplicatesDocument,
+    JobDocument,
+    MapDocument,
+    PairsDocument,
+    QualityDocument,
+)
 
 T = TypeVar("T")
 _POLL_S = 1
@@ -74,6 +82,30 @@ async def pairs(request: Request, start: _Start = 0, limit: _Limit = 100) -> Res
         return _describe_page(len(report.pairs), start, limit) | {"pairs": found}
 
     return _answer_with_result(await engine.find_duplicates("near"), describe)
+
+
+@router.get("/quality", response_model=QualityDocument, responses=_ACCEPTED | _RESULT_ERRORS, tags=["collection"])
+async def quality(
+    request: Request,
+    kind: Annotated[QualityKind | None, Query(description="Only this kind.")] = None,
+    start: _Start = 0,
+    limit: _Limit = 100,
+) -> Response:
+    """List pictures that are worth a look: blurred, dark, bright, uniform, tiny, odd-shaped, outliers, mislabelled."""
+    engine = find_engine(request)
+
+    def describe(report: QualityReport) -> dict[str, Any]:
+        found = report.findings if kind is None else report.select(kind)
+        page = _describe_page(len(found), start, limit)
+        return page | {
+            "images": report.n_images,
+            "unread": report.n_unread,
+            "labels": report.labels_from,
+            "counts": report.count(),
+            "findings": [one.to_dict() | {"path": engine.paths.name(one.path)} for one in found[start : start + limit]],
+        }
+
+    return _answer_with_result(await engine.check_quality(), describe)
 
 
 @router.get("/clusters", response_model=ClustersDocument, responses=_ACCEPTED | _RESULT_ERRORS, tags=["collection"])

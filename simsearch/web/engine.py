@@ -25,6 +25,7 @@ from simsearch.images.thumbnails import ThumbnailCache, render_thumbnail, render
 from simsearch.maintenance import CollectionInfo
 from simsearch.models.text.encoder import TextEncoder
 from simsearch.models.weights import WeightsOptions
+from simsearch.quality.results import QualityReport
 from simsearch.search.query import Query
 from simsearch.search.query_vectors import ExampleDecoder, decode_example_square
 from simsearch.search.results import Answer
@@ -264,6 +265,10 @@ class SearchEngine:
     async def find_duplicates(self, tier: Tier) -> BackgroundJob[DuplicateReport]:
         """Start the search for duplicates, or return the job that already runs or is done."""
         return await self.run_lookup(lambda collection: self.jobs.find_duplicates(collection, tier))
+
+    async def check_quality(self) -> BackgroundJob[QualityReport]:
+        """Start the check of the pictures' quality, or return the job that already runs or is done."""
+        return await self.run_lookup(lambda collection: self.jobs.check_quality(collection))
 
     async def cluster(self, k: int | None, where: str | None) -> BackgroundJob[Clustering]:
         """Start clustering the images that match a filter, or return the job that already runs or is done."""

@@ -17,6 +17,7 @@ from simsearch.duplicates.options import TIERS, DuplicateOptions, Tier
 from simsearch.duplicates.results import DuplicateReport
 from simsearch.errors import SimsearchError
 from simsearch.models.weights import WeightsOptions
+from simsearch.quality.results import QualityReport
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
 from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
 from simsearch.web.settings import ServerSettings
@@ -30,7 +31,7 @@ ReportProgress = Callable[[str, float], None]
 _MAX_JOBS = 8
 _MAX_ENDED = 32
 
-JobKind = Literal["duplicates", "clusters", "layout", "map"]
+JobKind = Literal["duplicates", "quality", "clusters", "layout", "map"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
@@ -153,6 +154,14 @@ class BackgroundJobs:
             return opened.clusters(k, backbone=self._settings.backbone, selection=ImageSelection(where or None))
 
         return self._submit("clusters", (k, where, *self._build_state_key(collection)), cluster)
+
+    def check_quality(self, collection: Collection) -> BackgroundJob[QualityReport]:
+        """Return the job that looks for pictures that are worth a look, and start it if needed."""
+
+        def check(opened: Collection, progress: ReportProgress) -> QualityReport:
+            return opened.check_quality(backbone=self._settings.backbone, progress=progress)
+
+        return self._submit("quality", self._build_state_key(collection), check)
 
     def lay_out(self, collection: Collection) -> BackgroundJob[CollectionLayout]:
         """Return the job that lays out the images on the map, and start it if needed."""

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from simsearch.collection import Collection
 from simsearch.duplicates.options import Tier
 from simsearch.errors import ImageError, ModelError, ModelNotIndexed, UsageError
+from simsearch.quality.results import QUALITY_KINDS, QualityKind
 from simsearch.report.duplicates import TIER_TITLES
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
@@ -44,6 +45,7 @@ from simsearch.web.tiles import (
 RESULTS_PER_PAGE = 48
 _MAX_RELATED = 12
 _GROUPS_PER_PAGE = 60
+_FINDINGS_PER_PAGE = 96
 _IDS_PATTERN = re.compile(r"[0-9]{1,18}(,[0-9]{1,18}){1,999}")
 _QUERY_SIDE_PX = 640
 _UPLOAD_CACHE_CONTROL = "private, max-age=3600"
@@ -212,6 +214,30 @@ async def change_rejections(
     else:
         await engine.unreject_duplicates(image_ids)
     return RedirectResponse(f"/duplicates?{urllib.parse.urlencode(parameters, safe=',')}", 303)
+
+
+@router.get("/quality")
+async def quality_page(request: Request, kind: QualityKind | None = None, start: _GroupOffset = 0) -> Response:
+    """Show the pictures that are worth a look, of one kind, or the progress of looking for them."""
+    engine = find_engine(request)
+    job = await engine.check_quality()
+    if not job.is_done:
+        return await render_page(request, "progress.html.j2", heading="Checking the pictures", job=job)
+    report = job.result()
+    counts = report.count()
+    present: list[QualityKind] = [name for name, n in counts.items() if n]
+    chosen = kind if kind is not None else (present or QUALITY_KINDS)[0]
+    found = report.select(chosen)
+    shown = found[start : start + _FINDINGS_PER_PAGE]
+    tiles = await engine.run_image_work(
+        lambda: build_tiles(engine.folder, [finding.image_id for finding in shown], most=_FINDINGS_PER_PAGE)
+    )
+    reasons = {finding.image_id: finding.reason for finding in shown}
+    return await render_page(
+        request, "quality.html.j2", report=report, counts=counts, kind=chosen, n_found=len(found), start=start,
+        findings_per_page=_FINDINGS_PER_PAGE, state=PageState(),
+        tiles=[replace(tile, remark=reasons[tile.image_id]) for tile in tiles],
+    )  # fmt: skip
 
 
 @router.get("/docs")

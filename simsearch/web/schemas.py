@@ -275,6 +275,29 @@ class PairsDocument(BaseModel):
     next: int | None
 
 
+class QualityFindingDocument(BaseModel):
+    """A picture that is worth a look."""
+
+    kind: str
+    image_id: int
+    path: str
+    value: float = Field(description="The measured number.")
+    reason: str
+
+
+class QualityDocument(BaseModel):
+    """A page of the pictures that are worth a look, by kind, the worst first."""
+
+    images: int = Field(description="The number of images that were checked.")
+    unread: int = Field(description="The number of images whose files cannot be read.")
+    labels: str = Field(description="Where the labels come from; empty without labels.")
+    counts: dict[str, int] = Field(description="The number of findings of each kind.")
+    total: int
+    start: int
+    findings: list[QualityFindingDocument]
+    next: int | None
+
+
 class ClusterDocument(BaseModel):
     """Similar images, the most typical first."""
 

@@ -27,7 +27,7 @@ class ImageTile:
     `variant` describes the augmentation of the most similar view, `rank_beside` is the rank under the other backbone;
     both are empty or 0 where they do not apply. `probability` is that of the hit, None without a calibration.
     `verification` is that of the hit, None where it was not compared; `width` and `height` are those of the
-    image in px.
+    image in px. `remark` is a text about the image.
     """
 
     image_id: int
@@ -43,6 +43,7 @@ class ImageTile:
     verification: HitVerification | None = None
     width: int = 1
     height: int = 1
+    remark: str = ""
 
     @property
     def is_long(self) -> bool:
@@ -67,9 +68,9 @@ def sample_tiles(folder: Path) -> list[ImageTile]:
     return [_build_tile(images[image_id]) for image_id in sorted(images)]
 
 
-def build_tiles(folder: Path, image_ids: Sequence[int]) -> list[ImageTile]:
-    """Build the tiles of images by id; those that were removed are left out."""
-    images = read_stored_images(folder, image_ids[:_MAX_IN_GROUP])
+def build_tiles(folder: Path, image_ids: Sequence[int], *, most: int = _MAX_IN_GROUP) -> list[ImageTile]:
+    """Build the tiles of at most `most` images by id; those that were removed are left out."""
+    images = read_stored_images(folder, image_ids[:most])
     return [_build_tile(images[image_id]) for image_id in image_ids if image_id in images]
 
 

@@ -50,6 +50,7 @@ def test_the_schema_is_what_the_architecture_documents():
         "models": ["id", "fingerprint", "backbone", "width", "details", "generation", "augmentation"],
         "vectors": ["id", "model_id", "view_id", "vector"],
         "perceptual_hashes": ["image_id", "upright", "mirrored"],
+        "picture_statistics": ["image_id", "brightness", "contrast", "sharpness"],
         "copy_pairs": ["image_a", "image_b", "version", "evidence"],
         "copy_searches": ["model_id", "image_id", "version"],
         "projections": ["id", "model_id", "method", "n_vectors", "projection"],
@@ -86,6 +87,7 @@ def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, pho
             "changes",
             "vector_states",
             "perceptual_hashes",
+            "picture_statistics",
             "copy_pairs",
             "copy_searches",
         ):

@@ -102,6 +102,19 @@ def test_duplicates_are_those_of_the_library(client: httpx.Client, collection: P
     assert pairs["total"] == len(pairs["pairs"])
 
 
+def test_quality_is_that_of_the_library(client: httpx.Client, collection: Path):
+    found = wait_for(client, "/api/v1/quality")
+    with Collection.open(collection) as opened:
+        report = opened.check_quality()
+    assert found["counts"] == report.count()
+    assert [one["image_id"] for one in found["findings"]] == [one.image_id for one in report.findings]
+    tiny = wait_for(client, "/api/v1/quality", kind="tiny", limit=3)
+    assert (tiny["total"], len(tiny["findings"]), tiny["next"]) == (16, 3, 3)
+    page = client.get("/quality", params={"kind": "tiny"})
+    assert page.text.count('<li class="tile') == 16
+    assert client.get("/api/v1/quality", params={"kind": "ugly"}).status_code == 422
+
+
 def test_clusters_hold_every_image_once_and_the_map_places_it(client: httpx.Client):
     found = wait_for(client, "/api/v1/clusters", k=3)
     assert len(found["clusters"]) == 3

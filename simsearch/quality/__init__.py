@@ -1,0 +1,1 @@
+"""Pictures that are worth a look: blurred, dark, bright, uniform, tiny, odd-shaped, outliers, mislabelled."""
