@@ -15,7 +15,7 @@ from simsearch.learn.splits import SPLITTERS, Positions, Split, Task
 from simsearch.models.label_map import LabelMap
 
 SHRINKAGES = (0.2, 0.4, 0.6, 0.8)
-SHARPNESSES = (1.0, 2.0, 4.0)
+SHARPNESSES = (1.0, 1.5, 2.0, 4.0)
 CLASS_WEIGHTS = (0.2, 0.4, 0.6, 0.8)
 
 MIN_MEASURED = 2

@@ -84,6 +84,15 @@ def test_the_center_stays_the_same_when_images_are_added(place: Path):
         np.testing.assert_array_equal(after[key], row)
 
 
+def test_indexing_without_a_backbone_updates_the_parts_and_the_fused_model(place: Path):
+    with Collection.open(place / "ix") as collection:
+        assert collection.model().model.backbone == FUSED  # the first that was indexed
+    draw_picture(place / "more" / "new.png", 100)
+    assert run("index", "more", "--into", "ix", cwd=place).returncode == 0
+    for backbone in ("builtin", "histogram", FUSED):
+        assert len(read_rows(place / "ix", backbone)) == N_IMAGES + 1
+
+
 def test_indexing_each_part_updates_the_fused_model(place: Path):
     draw_picture(place / "more" / "new.png", 100)
     for backbone, n_expected in (("builtin", N_IMAGES), ("histogram", N_IMAGES + 1)):
