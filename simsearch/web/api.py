@@ -293,11 +293,11 @@ async def thumbnail(
     """Return a thumbnail of an image. It can be cached forever: its ETag is derived from the content."""
     try:
         digest, data = await find_engine(request).load_thumbnail(image_id, side)
-    except OriginalGone:
+    except OriginalGone as error:
         if request.headers.get("sec-fetch-dest") != "image":
             raise
         headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": IMAGE_POLICY}
-        return Response(draw_gone_tile(), 410, headers, "image/webp")
+        return Response(draw_gone_tile(error.label), 410, headers, "image/webp")
     headers = {
         "ETag": f'"{digest}-{side}"', "Cache-Control": _CACHE_FOREVER, "Content-Security-Policy": IMAGE_POLICY
     }  # fmt: skip

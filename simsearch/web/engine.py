@@ -313,7 +313,13 @@ class SearchEngine:
 
     def _warm_up(self, collection: Collection) -> None:
         """Embed noise in every batch size that can occur, because a graph is compiled when a size first occurs."""
-        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        random = np.random.default_rng(0)
+        stored = collection.model(self.settings.backbone)
+        if stored.model.runtime == "imported":  # nothing is embedded with it: only the index is opened
+            vector = random.standard_normal(stored.width)
+            collection.search(vector, k=1, backbone=stored.fingerprint, rerank="none")
+            return
+        noise = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         answer = collection.search(
             _encode_ppm(noise), k=1, backbone=self.settings.backbone, rerank="none",
             weights=WeightsOptions(offline=self.settings.offline),

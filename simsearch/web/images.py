@@ -19,7 +19,11 @@ THUMBNAIL_SIDES = (160, 320, 640, 1600)
 
 
 class OriginalGone(SimsearchError):
-    """The file of a stored image cannot be read any more, or has another content."""
+    """The file of a stored image cannot be read any more, or has another content. `label` is shown in its place."""
+
+    def __init__(self, problem: str, advice: str, label: str = "file is gone") -> None:
+        super().__init__(problem, advice)
+        self.label = label
 
 
 def read_stored_original(image: StoredImage) -> RawFile:
@@ -27,6 +31,9 @@ def read_stored_original(image: StoredImage) -> RawFile:
     try:
         return read_original(image, compute_default_max_pixels())
     except UnreadableFile as error:
+        if image.is_unread:
+            problem = f"image {image.image_id}: its vector was imported without its picture"
+            raise OriginalGone(problem, "index its file to see it", "no picture") from error
         problem = error.problem if "changed" in error.problem else "its file is gone or cannot be read"
         raise OriginalGone(f"image {image.image_id}: {problem}", "index its folder again") from error
 
@@ -44,11 +51,11 @@ def read_stored_image(folder: Path, image_id: int) -> StoredImage:
 
 
 @functools.cache
-def draw_gone_tile() -> bytes:
-    """Draw a gray picture as WebP that says that the file of an image is gone."""
+def draw_gone_tile(label: str) -> bytes:
+    """Draw a gray picture as WebP that says why an image is not shown."""
     tile = Image.new("RGB", (320, 240), "#d8dadd")
     draw = ImageDraw.Draw(tile)
-    draw.text((160, 120), "file is gone", "#4d5359", ImageFont.load_default(28), anchor="mm")
+    draw.text((160, 120), label, "#4d5359", ImageFont.load_default(28), anchor="mm")
     data = io.BytesIO()
     tile.save(data, "WEBP", quality=85)
     return data.getvalue()

@@ -90,7 +90,8 @@ def build_hit_tiles(folder: Path, answer: Answer) -> list[ImageTile]:
 
 def _build_tile(image: StoredImage, rank: int = 0, similarity: float = 0.0, variant: str = "") -> ImageTile:
     path = Path(image.files[0].path)
-    aspect = min(_MAX_ASPECT, max(_MIN_ASPECT, round(10 * image.width / max(1, image.height))))
+    width, height = (image.width or 4, image.height or 3)  # that of a picture that has not been read is unknown
+    aspect = min(_MAX_ASPECT, max(_MIN_ASPECT, round(10 * width / height)))
     n_files = len(image.files)
     return ImageTile(
         image.image_id, path.name, path.parent.name, aspect, n_files, rank, similarity, variant,
