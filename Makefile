@@ -4,10 +4,12 @@ BIN := .venv/bin
 WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
 # options for pytest, such as PYTEST_OPTIONS="--durations 60"
 PYTEST_OPTIONS ?=
+# the Python of `make test-python`
+PY ?= 3.13
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-quick coverage mutation lint types check bench browser screenshots docs clean
+.PHONY: help demo test test-all test-quick test-python coverage mutation lint types check bench browser screenshots docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -26,6 +28,14 @@ test-all: .venv/dev ## the suite with the thorough tests: every network, killed 
 
 test-quick: .venv/dev ## the suite without the long tests
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not long and not thorough"
+
+test-python: ## the quick suite with another Python: make test-python PY=3.13, which uv or pyenv has, or the system
+	@python=$$({ command -v uv >/dev/null && uv python find $(PY) 2>/dev/null; } \
+		|| ls -d "$$HOME"/.pyenv/versions/$(PY)*/bin/python 2>/dev/null | tail -1 | grep . \
+		|| command -v python$(PY)) \
+		|| { echo "Python $(PY) is not on this machine; install it with uv or pyenv" >&2; exit 1; }; \
+	echo "$$python"; "$$python" -m venv .venv-$(PY) && .venv-$(PY)/bin/python -m pip install -q -e '.[dev]' \
+		&& .venv-$(PY)/bin/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not long and not thorough"
 
 coverage: .venv/dev ## branch coverage of `make test`: the least covered modules, and pages in coverage/
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not thorough" --cov --cov-report html:coverage --cov-report term

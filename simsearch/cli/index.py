@@ -190,7 +190,7 @@ def _print_report(report: IngestReport) -> None:
         parts.append(f"{report.n_gone:,} gone")
     if report.skips:
         parts.append(f"{len(report.skips):,} skipped")
-    rate = f", {report.n_embedded / report.elapsed_s:.0f} images/s" if report.n_embedded else ""
+    rate = f", {report.images_per_s:.0f} images/s" if report.n_embedded else ""
     print_line(
         f"{report.collection}: {count(report.n_images, 'image')} in {count(report.n_files, 'file')}, {name} "
         f"({', '.join(parts)}; {report.elapsed_s:.1f} s{rate})"

@@ -91,6 +91,12 @@ def print_message(message: str) -> None:
         typer.echo(clean_text(message), err=True)
 
 
+def print_activity(activity: str) -> None:
+    """Say at once what begins and takes seconds, on a terminal, where progress is shown too."""
+    if sys.stderr.isatty():
+        print_message(f"simsearch: {activity}")
+
+
 def print_notes(notes: Iterable[str]) -> None:
     """Print each different note once, on stderr."""
     for note in dict.fromkeys(notes):
@@ -257,7 +263,7 @@ class DownloadMessages:
         """Show the downloads of this context from now on."""
         from simsearch.sources.progress import LISTENER, DownloadListener
 
-        LISTENER.set(DownloadListener(self._show, lambda note: print_message(f"simsearch: {note}")))
+        LISTENER.set(DownloadListener(self._show, lambda note: print_message(f"simsearch: {note}"), print_activity))
 
     def _show(self, name: str, n_done: int, n_total: int) -> None:
         self._bar = self._bar or ProgressBar()

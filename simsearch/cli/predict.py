@@ -106,7 +106,7 @@ def _print_predictions(predictions: PredictionResult) -> None:
         table.add_column("rank", justify="right")
         for name in image.top_classes:
             table.add_column(name, overflow="fold")
-            table.add_column("", justify="right")
+            table.add_column("P", justify="right")
         for row in zip(*image.top_classes.values(), strict=True):
             cells = [cell for x in row for cell in (Text(x.cls.label), f"{x.probability:.4f}")]
             table.add_row(str(row[0].rank), *cells)

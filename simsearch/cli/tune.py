@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import BackboneOption, CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import make_table, print_json, print_line, print_table
+from simsearch.cli.output import make_table, print_activity, print_json, print_line, print_table
+from simsearch.text import count
 
 if TYPE_CHECKING:
     from simsearch.evaluation.tuning import TuningResult
@@ -27,19 +28,21 @@ def tune(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare re-ranking methods on a collection, and make the best one its default.
+    """Compare re-ranking methods on a backbone of a collection, and make the best one its default.
 
     Folder names serve as classes. Without classes, edited copies of images must retrieve their originals. Of the
-    methods without a significant difference, the simplest one is chosen. `simsearch query --rerank none` searches
-    without it.
+    methods without a significant difference, and at most 3 times as slow as the fastest, the simplest one is chosen.
+    `simsearch query --rerank none` searches without it.
 
     Example:  simsearch tune --in indexes/photos
     """
     from simsearch.evaluation.tuning import TUNED_METHODS
     from simsearch.evaluation.tuning import tune as tune_collection
 
+    folder = find_collection(in_)
+    print_activity(f"measuring {len(reranks or TUNED_METHODS)} methods with up to {sample:,} queries ...")
     result = tune_collection(
-        find_collection(in_), backbone, methods=reranks or TUNED_METHODS, n_queries=sample, seed=seed, keep=not dry_run
+        folder, backbone, methods=reranks or TUNED_METHODS, n_queries=sample, seed=seed, keep=not dry_run
     )
     if as_json:
         print_json(result.to_dict() | {"kept": not dry_run})
@@ -48,8 +51,11 @@ def tune(
 
 
 def _print_trials(result: TuningResult, *, is_kept: bool) -> None:
+    from simsearch.evaluation.tuning import MAX_SLOWDOWN
+
     print_line(
-        f"{result.collection}, {result.backbone}: {result.n_queries:,} queries among {result.n_images:,} images, "
+        f"{result.collection}, {result.backbone}: {count(result.n_queries, 'query', 'queries')} "
+        f"among {count(result.n_images, 'image')}, "
         f"judged by {result.judged_by}"
     )
     table = make_table()
@@ -64,6 +70,9 @@ def _print_trials(result: TuningResult, *, is_kept: bool) -> None:
             style="bold" if trial.method == result.chosen else "",
         )  # fmt: skip
     print_table(table)
-    print_line("p: paired randomization test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05.")
+    print_line("p: paired randomization test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05")
+    print_line(f"that takes at most {MAX_SLOWDOWN:g} times as long as the fastest of these.")
     if is_kept:
-        print_line(f"Queries of {result.collection} now use {result.chosen}; override it with --rerank.")
+        print_line(
+            f"Queries of {result.collection} with {result.backbone} now use {result.chosen}; override it with --rerank."
+        )

@@ -39,6 +39,9 @@ _MAX_LENGTH = 4096
 _MAX_DEPTH = 16
 _MAX_VALUES = 500
 
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+"""Values of columns of the user's own, as `simsearch annotate` stores them; between quotes they are texts."""
+
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _FORMAT_NAMES = {name: name for name in FORMATS} | {
     "jpg": "jpeg",
@@ -196,7 +199,8 @@ class _Parser:
         values = [self._parse_value(field)]
         while self._accept(","):
             values.append(self._parse_value(field))
-        self._require(")", "write a comma between two values and ')' after the last")
+        advice = "write commas between values, and quotes around a text of several words: in (lamp, 'old vase')"
+        self._require(")", advice)
         return OneOf(field, tuple(values))
 
     def _parse_inequality(self, field: Field, operator: str) -> Inequality:
@@ -227,6 +231,9 @@ class _Parser:
             return self._parse_timespan(
                 example if kind == "date" else f"{_VALUE_EXAMPLES['date']}, or put the text between quotes"
             )
+        if kind == "column" and token.kind == "word" and token.raw.lower() in _BOOLEANS:
+            self._next += 1
+            return _BOOLEANS[token.raw.lower()]
         if kind == "number" or (kind == "column" and token.kind == "number"):
             return self._parse_number(field, example)
         if kind == "format":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from simsearch.errors import ImageNotFound, SourceError, UsageError
+from simsearch.filters.conditions import FIELD_KINDS
 from simsearch.sources.addresses import canonicalize_path
 from simsearch.sources.path_codec import is_valid_path
 from simsearch.store.catalog import Catalog
@@ -98,6 +99,8 @@ def set_values(
     Raises `UsageError` on an invalid name or text, `ImageNotFound` where an image is not in the collection.
     """
     for _, name in values:
+        if (clash := _describe_clash(name)) is not None:
+            raise UsageError(*clash)
         if name in _KEY_COLUMNS or not name.strip() or clean_text(name) != name:
             raise UsageError(f"{clean_text(name)!r} is no name of a column", "use letters, digits and blanks")
     texts = (value for value in values.values() if isinstance(value, str))
@@ -182,6 +185,7 @@ def _read_json_rows(file: Path, stream: Any) -> Iterator[_AnnotationRow]:
     for number, row in enumerate(whole, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"entry {number} is not an object")
+        _check_names(file, row)
         cells = {name: _convert_json_value(value, number) for name, value in row.items() if value not in (None, "")}
         yield _parse_row(file, cells, f"entry {number}")
 
@@ -189,8 +193,24 @@ def _read_json_rows(file: Path, stream: Any) -> Iterator[_AnnotationRow]:
 def _check_columns(file: Path, names: Sequence[str]) -> None:
     if not set(_KEY_COLUMNS) & set(names):
         raise _build_error(file, f"{file} has no column path or image_id", "add one that names the image of each row")
+    _check_names(file, names)
     if len(set(names)) < len(names) or not all(names):
         raise _build_error(file, f"{file} has a column without a name or a repeated name", "give each its own name")
+
+
+def _describe_clash(name: str) -> tuple[str, str] | None:
+    """The problem and the advice where a column has the name of a field that every image has; None where it has not."""
+    if name in _KEY_COLUMNS or name.lower() not in FIELD_KINDS:
+        return None
+    shown = clean_text(name)
+    return f"the column {shown} has the name of a field that every image has", f"rename it, such as my_{shown}"
+
+
+def _check_names(file: Path, names: Iterable[str]) -> None:
+    """Raise `SourceError` where a column of a table has the name of a built-in field: `width` is a fact."""
+    for name in names:
+        if (clash := _describe_clash(name)) is not None:
+            raise _build_error(file, f"{file}: {clash[0]}", clash[1])
 
 
 def _parse_row(file: Path, cells: dict[str, AnnotationValue], where: str) -> _AnnotationRow:

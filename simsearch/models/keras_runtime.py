@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.errors import ModelError, UnknownLayer, WeightsMismatch
+from simsearch.errors import MissingExtra, ModelError, UnknownLayer, WeightsMismatch
 from simsearch.machine import silence_stderr
 from simsearch.models.builtin import network as builtin
 from simsearch.models.layers import (
@@ -40,9 +40,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-with silence_stderr():  # TensorFlow writes device messages on import
-    import keras
-    import tensorflow as tf
+try:
+    with silence_stderr():  # TensorFlow writes device messages on import
+        import keras
+        import tensorflow as tf
+except ImportError as error:
+    raise MissingExtra("a network of Keras", "keras") from error
 
 
 class KerasEmbedder:

@@ -17,6 +17,7 @@ from simsearch.models.embedder import Embedder, HistogramEmbedder, check_can_emb
 from simsearch.models.graph_operations import Operation
 from simsearch.models.model import GraphBytes, Model
 from simsearch.models.weights import hash_file
+from simsearch.sources.progress import find_listener
 
 Engine = Literal["auto", "openvino", "tensorflow"]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -155,6 +156,7 @@ def _open_converted(openvino_runtime: Any, model: Model, options: LoadOptions) -
             return openvino_runtime.OpenVinoEmbedder(model, file, for_throughput=options.for_throughput)  # type: ignore[no-any-return]
     except (ValueError, SimsearchError) as error:
         notes.append(f"the cached graph of {model.backbone} was damaged and is converted again ({error})")
+    find_listener().on_activity(f"converting {model.backbone} for OpenVINO, once ...")
     keras = _open_keras(model, options, notes)
     try:
         graph = openvino_runtime.convert(keras.function)  # type: ignore[attr-defined]  # a KerasEmbedder

@@ -109,7 +109,7 @@ def open_with_precision(
                 if n_images is not None and not calibration_pays_off(n_images, rate):
                     continue
             if _needs_calibration(model, name):
-                find_listener().on_note(f"calibrating int8 for {model.backbone} on {len(pixels)} pictures ...")
+                find_listener().on_activity(f"calibrating int8 for {model.backbone} on {len(pixels)} pictures ...")
             candidate, graph = _open_lower_precision(model, name, options, pixels, exact)
             agreement = comparison.measure_agreement(candidate)
             if agreement.cosine >= MIN_COSINE and (precision != "auto" or agreement.top_10 >= MIN_TOP_10):

@@ -117,15 +117,32 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     hits = _add_probabilities(ranked, calibration)
     notes = [*versions.list_notes(stored.model), *_list_notes(embedder, directions), *reranker.index.notes]
     notes += (*_list_target_notes(target, hits), *(verified.notes if verified else ()))
-    if not hits and calibration is not None and query.min_probability is not None and not query.offset:
-        nearest = rank(subset, RankingLimits(1, excluded_digests=excluded))
-        notes += [_describe_nearest(hit) for hit in _add_probabilities(nearest, calibration)]
-    if not hits and len(reranker.index) and not len(subset):
-        notes.append(f"no image with a vector of {stored.model.backbone} matches the filter")
+    if not hits:
+        nearest = rank(subset, RankingLimits(1, excluded_digests=excluded)) if len(subset) else []
+        nearest = _add_probabilities(nearest, calibration)
+        notes.append(_explain_no_hits(query, target, nearest, has_vectors=len(reranker.index) > 0))
     return Answer(
         tuple(example.label for example in query.examples), stored.model.backbone, stored.fingerprint, tuple(hits),
         timer.milliseconds, tuple(notes), str(target.method), "" if calibration is None else calibration.relation,
     )  # fmt: skip
+
+
+def _explain_no_hits(query: Query, target: SearchTarget, nearest: Sequence[Hit], *, has_vectors: bool) -> str:
+    """Say why a query has no hits; `nearest` is the best one that no limit leaves out, if there is one."""
+    if not nearest:
+        if not has_vectors:
+            return "the collection has no image"
+        if query.exclude_self and target.catalog.count_contents()["images"] == 1:
+            return "the only image of the collection is the query itself"
+        if query.where is not None:
+            return f"no image with a vector of {target.stored.model.backbone} matches the filter"
+        return "no other image is left"
+    if query.offset:
+        return f"there are fewer than {query.offset + 1:,} results"
+    if query.min_probability is not None and nearest[0].probability is not None:
+        return _describe_nearest(nearest[0])
+    similarity = nearest[0].similarity
+    return f"the nearest image has the similarity {similarity:.4f}, less than the minimum {query.min_similarity:g}"
 
 
 def _prepare_ranking(

@@ -12,11 +12,12 @@ class DownloadListener:
     """What is called while files are downloaded.
 
     `on_progress` gets a name, the bytes that are here, and the bytes of the whole file, 0 where the server does not
-    say; `on_note` gets messages for the user.
+    say; `on_note` gets messages for the user, `on_activity` what begins now and takes seconds.
     """
 
     on_progress: Callable[[str, int, int], None] = lambda *_: None
     on_note: Callable[[str], None] = lambda _: None
+    on_activity: Callable[[str], None] = lambda _: None
 
 
 LISTENER: ContextVar[DownloadListener] = ContextVar("LISTENER")

@@ -105,7 +105,7 @@ def test_labels_can_come_from_file_names_and_two_spellings_of_a_method_are_one_r
         (["nowhere"], 1, "nowhere does not exist; check the path"),
         (["empty"], 1, "no images in empty"),
         (["flat"], 2, "no image has a label; sort the images into a folder for each class"),
-        (["photos", "--backbone", "resnet5"], 1, "did you mean resnet50"),
+        (["photos", "--backbone", "resnet5"], 2, "did you mean resnet50"),
         (["photos", "--backbone", "builtin", "--weights", "x.h5"], 2, "--weights is for one backbone"),
         (["photos", "--pooling", "mean"], 2, "choose one of avg, max, gem"),
         (["photos", "--rerank", "dbaa"], 2, "unknown re-ranking step 'dbaa'; did you mean 'dba'"),

@@ -106,7 +106,7 @@ def test_without_pyarrow_the_extra_is_named(home: Path, tmp_path: Path):
         (["map", "--clusters", "99"], 2, "13 images cannot form 99 clusters"),
         (["clusters", "--where", "class ="], 2, "class"),
         (["clusters", "--sheet", "c.txt"], 2, "no extension of a picture"),
-        (["clusters", "--backbone", "vgg16"], 1, "was not indexed with vgg16"),
+        (["clusters", "--backbone", "vgg16"], 2, "was not indexed with vgg16"),
         (["export", "e.xml"], 2, "has no known extension"),
         (["export", "e", "--format", "hdf5"], 2, "'hdf5' is not one of 'parquet', 'npy', 'csv', 'jsonl', 'projector'"),
         (["export", "e.csv", "--vectors", "int8"], 2, "'int8' is not one of 'float32', 'float16', 'none'"),

@@ -239,3 +239,56 @@ def test_a_calibration_for_int8_must_pay_off():
     assert not calibration_pays_off(30_000, 250)
     assert calibration_pays_off(100_000, 100)
     assert calibration_pays_off(20_000, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--where", "id > 999"], "no image with a vector of histogram matches the filter"),
+        (["--min-similarity", "1", "--exclude-self"], "the nearest image has the similarity 0."),
+        (["--offset", "500"], "there are fewer than 501 results"),
+    ],
+)
+def test_an_empty_answer_says_why(home: Path, arguments: list[str], reason: str):
+    done = run("query", "--id", 1, *arguments, cwd=home)
+    assert done.returncode == 0
+    assert "no results" in done.stdout
+    assert reason in done.stderr
+
+
+def test_a_collection_of_one_image_says_that_it_is_the_query(tmp_path: Path):
+    draw_picture(tmp_path / "photos" / "a.png", 1)
+    indexed = run("index", "photos", "--backbone", "histogram", cwd=tmp_path)
+    assert indexed.stdout.startswith("indexes/photos: 1 image in 1 file, histogram (1 embedded")
+    done = run("query", "photos/a.png", "--exclude-self", cwd=tmp_path)
+    assert "the only image of the collection is the query itself" in done.stderr
+
+
+def test_own_columns_are_booleans_quoted_texts_and_never_built_in_fields(home: Path, tmp_path: Path):
+    shutil.copytree(home / "indexes", tmp_path / "indexes")
+    (tmp_path / "own.csv").write_text("image_id,sold,room\n1,true,living room\n2,FALSE,bath\n")
+    assert read_document("annotate", "own.csv", cwd=tmp_path)["columns"] == ["sold", "room"]
+
+    def find(where: str) -> list[int]:
+        return [image["image_id"] for image in read_document("ls", "--where", where, cwd=tmp_path)["images"]]
+
+    assert (find("sold = true"), find("sold = false"), find("sold in (true, false)")) == ([1], [2], [1, 2])
+    assert find("room in (bath, 'living room')") == [1, 2]
+    unquoted = run("ls", "--where", "room in (living room)", cwd=tmp_path)
+    assert unquoted.returncode == 2
+    assert "quotes around a text of several words" in unquoted.stderr
+    (tmp_path / "clash.csv").write_text("image_id,Width\n1,5\n")
+    refused = run("annotate", "clash.csv", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "the column Width has the name of a field that every image has; rename it" in refused.stderr
+
+
+def test_tune_says_at_once_on_a_terminal_what_it_measures(home: Path):
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "simsearch", "tune", "--rerank", "none", "--sample", "3", "--dry-run"]
+    process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=child)
+    os.close(child)
+    first = os.read(parent, 65536).decode()
+    process.wait()
+    os.close(parent)
+    assert first.startswith("simsearch: measuring 1 methods with up to 3 queries ...")

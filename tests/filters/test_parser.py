@@ -72,7 +72,7 @@ def test_a_condition_has_a_canonical_text_that_parses_to_itself(text: str, spell
         ("width is 3", "expected 'missing' after 'is' at column 10"),
         ("width between 3 or 4", "expected 'and' after '3' at column 17: width between 3 ▮or 4"),
         ("id in 3", "expected '(' after 'in' at column 7"),
-        ("id in (3 4)", "expected ')' after '3' at column 10: id in (3 ▮4); write a comma"),
+        ("id in (3 4)", "expected ')' after '3' at column 10: id in (3 ▮4); write commas"),
         ("id in ()", "expected a number after '(' at column 8"),
         ("camera = and", "expected a value after '=' at column 10: camera = ▮and"),
         ("'class' = 3", "expected a field at column 1: ▮'class' = 3"),

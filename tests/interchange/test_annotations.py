@@ -98,8 +98,8 @@ def test_a_path_that_is_no_utf8_is_found(indexed: Path, photos: Path):
 
 
 def test_names_of_columns_may_be_anything(indexed: Path, photos: Path):
-    oneshot.annotate(indexed, table(photos, 'image_id,"odd, name",width\n3,1,2\n'))
-    assert found(indexed, '"odd, name" = 1 and "width" = 2 and width = 48') == {3}
+    oneshot.annotate(indexed, table(photos, 'image_id,"odd, name",between\n3,1,2\n'))
+    assert found(indexed, '"odd, name" = 1 and "between" = 2 and width = 48') == {3}
 
 
 def test_columns_go_when_they_are_cleared_and_with_their_images(indexed: Path, photos: Path):
