@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from simsearch.index.faiss_calls import make_id_selector, range_search_faiss, search_faiss
 from simsearch.index.files import IndexStamp, map_index, read_index, write_index
-from simsearch.index.int8_scan import Int8Scan
+from simsearch.index.int8_scan import Int8Scan, share_scan
 from simsearch.index.integrity import FileCheck
 from simsearch.index.protocol import Ids, Searchable, Vectors
 
@@ -40,6 +41,7 @@ class ExactIndex:
         self._sorted_positions: tuple[Ids, NDArray[np.intp]] | None = None
         self._n_searches = 0
         self._scan: tuple[Int8Scan, Ids] | None = None
+        self._file_state: tuple[int, ...] | None = None
 
     @classmethod
     def create_empty(cls, width: int) -> ExactIndex:
@@ -49,7 +51,10 @@ class ExactIndex:
     @classmethod
     def open_mapped(cls, file: Path, file_check: FileCheck | None = None) -> ExactIndex:
         """Open the index in `file` memory-mapped, for searching only."""
-        return cls(map_index(file), is_mapped=True, file_check=file_check)
+        state = _read_state(file)
+        opened = cls(map_index(file), is_mapped=True, file_check=file_check)
+        opened._file_state = state if _read_state(file) == state else None  # it may have been replaced meanwhile
+        return opened
 
     @classmethod
     def read(cls, file: Path) -> ExactIndex:
@@ -158,7 +163,7 @@ class ExactIndex:
         n = min(n, len(self))
         if n and len(queries) == 1 and (scan := self._find_scan()) is not None:
             codes, ids = scan
-            found = codes.search(np.ascontiguousarray(queries[0]), n)
+            found = codes.search(np.ascontiguousarray(queries[0]), n, self.rows)
             if found is not None:
                 similarities, positions = found
                 return similarities[None].clip(-1, 1), ids[positions][None]
@@ -172,7 +177,8 @@ class ExactIndex:
         n = len(self)
         if self._n_searches < 2 or n < _MIN_SCAN_ROWS or n * self.width > _MAX_SCAN_BYTES or not self._is_mapped:
             return None
-        self._scan = Int8Scan(self.rows), self.ids
+        codes = Int8Scan(self.rows) if self._file_state is None else share_scan(self._file_state, self.rows)
+        self._scan = codes, self.ids
         return self._scan
 
     def range_search(self, query: Vectors, min_similarity: float) -> tuple[Vectors, Ids]:
@@ -189,6 +195,11 @@ class ExactIndex:
     def _check_changeable(self) -> None:
         if self._is_mapped:  # FAISS 1.15 crashes the process here
             raise ValueError("a memory-mapped index cannot be changed; open it with read()")
+
+
+def _read_state(file: Path) -> tuple[int, ...]:
+    status = os.stat(file)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _ExactSubset:

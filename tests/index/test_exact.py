@@ -10,6 +10,7 @@ import pytest
 from simsearch.index.exact import ExactIndex
 from simsearch.index.files import IndexStamp, is_intact, read_stamp
 from simsearch.index.int8_scan import Int8Scan
+from tests.support.synthetic import clustered
 
 STAMP = IndexStamp("uuid", "model-1", 3, 200)
 
@@ -184,5 +185,26 @@ def test_codes_are_given_up_where_they_decide_nothing():
     rows = np.ones((12_000, 16), np.float32) + 1e-5 * np.random.default_rng(0).random((12_000, 16), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     scan = Int8Scan(rows)
-    assert [scan.search(rows[number], 10) for number in range(8)] == [None] * 8
+    assert [scan.search(rows[number], 10, rows) for number in range(8)] == [None] * 8
     assert not scan.is_useful
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_codes_of_damaged_vectors_find_nothing_and_fail_in_no_way(value: float):
+    rows = np.full((10_000, 8), value, np.float32)
+    scan = Int8Scan(rows)
+    assert scan.search(clustered(1, seed=1)[0][:8].copy(), 3, rows) is None
+
+
+def test_indexes_of_one_file_share_their_codes(tmp_path: Path):
+    rows = clustered(10_000, seed=3)
+    made = ExactIndex.create_empty(rows.shape[1])
+    made.add(np.arange(10_000), rows)
+    made.save(tmp_path / "x.faiss", STAMP)
+    indexes = [ExactIndex.open_mapped(tmp_path / "x.faiss") for _ in range(2)]
+    for index in indexes * 2:
+        assert index.search(rows[5][None], 1)[1].tolist() == [[5]]
+    first, second = (index._scan for index in indexes)
+    assert first is not None
+    assert second is not None
+    assert first[0] is second[0]
