@@ -464,6 +464,7 @@ class Collection:
     @_run_alone
     def run_query(self, query: Query) -> Answer:
         """Run a `Query`. Raises what `search` raises."""
+        self._define_fusion(query.backbone)  # not in the block below, which does not see the changes of the catalog
         with self.catalog.look_once():
             stored = self._find_model(query.backbone)
             method = RerankMethod.parse(self._read_default_rerank(stored) if query.rerank is None else query.rerank)
@@ -968,15 +969,16 @@ class Collection:
             yield writer
 
     def _find_model(self, backbone: str | None) -> StoredModel:
-        if backbone is not None and self._fuses and not maintenance.has_model(self.catalog, backbone):
-            self._define_fusion(backbone)
+        self._define_fusion(backbone)
         models = self.catalog.list_models() if backbone is None else maintenance.find_models(self.catalog, backbone)
         if not models:
             raise ModelNotIndexed(str(self.folder), f"{self.folder} is empty", "index a folder into it first")
         return models[0]
 
-    def _define_fusion(self, name: str) -> None:
-        """Define the fused model of a name with `+`, where the collection has all its parts."""
+    def _define_fusion(self, name: str | None) -> None:
+        """Define the fused model of a name with `+`, where the collection has all its parts and not the model."""
+        if name is None or "+" not in name or not self._fuses or maintenance.has_model(self.catalog, name):
+            return
         from simsearch.models.fusion import parse_fusion
 
         terms = parse_fusion(name) or ()

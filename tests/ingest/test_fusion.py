@@ -106,6 +106,7 @@ def test_no_picture_is_read_for_another_weight(tmp_path: Path):
         for backbone in ("builtin", "histogram"):
             collection.ingest([tmp_path / "photos"], ModelChoice(backbone=backbone))
         shutil.rmtree(tmp_path / "photos")
+        collection.info()
         answer = collection.search(1, k=3, backbone="builtin + 2*histogram")
         assert {hit.path for hit in answer.hits} == set(map(str, photos))
         assert answer.backbone == "builtin+2*histogram"
