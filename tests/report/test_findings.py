@@ -109,7 +109,7 @@ def test_another_row_that_wins_the_first_answer_is_named():
 def test_a_first_answer_that_is_hardly_better_is_not_significant():
     first, other = np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, 0.0])
     rows = [_with_first(row("deep", 0.7), first), _with_first(row("plain", 0.5, p_value=0.001), other)]
-    assert "(p = 1.00; the difference is not significant)" in _said(benchmark(*rows))
+    assert "(p = 1.00; not a significant difference)" in _said(benchmark(*rows))
     assert "first result counts" not in _said(benchmark(*rows[::-1][1:], rows[0]))
 
 

@@ -141,9 +141,10 @@ def _describe_first_answer(benchmark: BenchmarkResult, best: BenchmarkRow) -> li
     if not value > own:
         return []
     p_value = compare_with_best(winner, best, _FIRST_ANSWER, benchmark.seed)
-    verdict = "" if p_value < SIGNIFICANCE_LEVEL else "; the difference is not significant"
+    is_better = p_value < SIGNIFICANCE_LEVEL
+    verb, verdict = ("wins", "") if is_better else ("is ahead", "; not a significant difference")
     return [
-        f"If only the first result counts, {winner.name} wins: relevant for {format_share(value)} of the queries "
+        f"If only the first result counts, {winner.name} {verb}: relevant for {format_share(value)} of the queries "
         f"against {format_share(own)} ({format_p_value(p_value)}{verdict}). --metric P@1 ranks by it."
     ]
 
