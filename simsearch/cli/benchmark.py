@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -59,8 +60,8 @@ def benchmark(
         typer.Option(
             "--backbone",
             metavar="NAME|FILE",
-            help="Backbones to compare. Repeatable. Default: histogram (the baseline), builtin, and all with weights "
-            "on this machine.",
+            help="Backbones to compare: repeatable, or with commas. Default: histogram (the baseline), builtin, and "
+            "all with weights on this machine.",
         ),
     ] = None,
     precisions: Annotated[
@@ -216,22 +217,19 @@ def benchmark(
         combine_choices,
         list_default_backbones,
     )
-    from simsearch.evaluation.trec import prepare_trec_folder
-    from simsearch.report.benchmark.writer import prepare_folder
     from simsearch.rerank.method import RerankMethod
 
     if column is not None:
-        if out is not None:
-            prepare_folder(out)
+        _prepare_outputs(out, trec, is_stored=True)
         result = _benchmark_stored(
             source, column, backbones or [], reranks or ["none"], list(map(parse_metric, metrics or ())), sample, seed
         )
         print_notes(result.notes)
-        _report_result(result, out, as_json=as_json)
+        _report_result(result, out, None, as_json=as_json)
         return
     choices = combine_choices(
-        backbones or list_default_backbones(), precisions or ["auto"], layers or [None], poolings or [None],
-        weights=weights, offline=offline,
+        _split_names(backbones or ()) or list_default_backbones(), precisions or ["auto"], layers or [None],
+        poolings or [None], weights=weights, offline=offline,
     )  # fmt: skip
     spec = BenchmarkSpec(
         source=source,
@@ -252,10 +250,7 @@ def benchmark(
         max_pixels=to_pixels(megapixels),
         command=format_command_line(),
     )
-    if out is not None:
-        prepare_folder(out)
-    if trec is not None:
-        prepare_trec_folder(trec)
+    _prepare_outputs(out, trec)
     try:
         with ProgressBar() as bar:
             result = run_benchmark(spec, BenchmarkCallbacks(_print_stage, bar), _prepare_learning(spec, learn))
@@ -265,7 +260,21 @@ def benchmark(
         )
         raise typer.Exit(130) from None
     print_notes(result.notes)
-    _report_result(result, out, as_json=as_json)
+    _report_result(result, out, trec, as_json=as_json)
+
+
+def _prepare_outputs(out: str | None, trec: str | None, *, is_stored: bool = False) -> None:
+    """Create the folders of the outputs before anything is measured."""
+    from simsearch.errors import UsageError
+    from simsearch.evaluation.trec import prepare_trec_folder
+    from simsearch.report.benchmark.writer import prepare_folder
+
+    if is_stored and trec is not None:
+        raise UsageError("--trec is for pictures, not for stored vectors", "leave it out")
+    if out is not None:
+        prepare_folder(out)
+    if trec is not None:
+        prepare_trec_folder(trec)
 
 
 def _prepare_learning(spec: BenchmarkSpec, is_wanted: bool) -> LearningComparison | None:
@@ -295,12 +304,18 @@ def _benchmark_stored(
         )  # fmt: skip
 
 
+def _split_names(values: Sequence[str]) -> list[str]:
+    """Split names that are joined by commas; a file may have commas in its name."""
+    names = [name for value in values for name in ([value] if os.path.exists(value) else value.split(","))]
+    return [name for name in names if name]
+
+
 def _print_stage(stage: str) -> None:
     if sys.stderr.isatty():
         print_message(f"simsearch: {stage}")
 
 
-def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -> None:
+def _report_result(result: BenchmarkResult, out: str | None, trec: str | None, *, as_json: bool) -> None:
     """Write the report to `out`, if given, and print the result."""
     from simsearch.report.benchmark.findings import summarize_benchmark
     from simsearch.report.benchmark.writer import write_report
@@ -329,6 +344,8 @@ def _report_result(result: BenchmarkResult, out: str | None, *, as_json: bool) -
     for sentence in summarize_benchmark(result):
         print_line(sentence)
     print_line(f"Report: {written.page}" if written else "Write the full report with --out DIR.")
+    if trec is not None:
+        print_line(f"qrels and runs of TREC: {format_path(trec)}")
 
 
 def _describe_text_scores(scores: TextScores) -> str:

@@ -81,7 +81,7 @@ def run_benchmark(
         learning=tuple(run.learning),
         n_robustness_images=run.n_perturbed,
         open_set=tuple(run.open_set),
-        notes=tuple(dict.fromkeys((*unpacked, *notes, *run.notes))),
+        notes=tuple(dict.fromkeys((*unpacked, *_warn_of_protocol(spec), *notes, *run.notes))),
         seed=spec.seed,
         command=spec.command,
         machine=describe_machine(),
@@ -89,6 +89,14 @@ def run_benchmark(
         made_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         elapsed_s=time.perf_counter() - started,
     )
+
+
+def _warn_of_protocol(spec: BenchmarkSpec) -> tuple[str, ...]:
+    """Warn of a main metric that looks at the first result, where that is the query itself."""
+    looks_at_first = spec.main_metric in ("p_at_1", "mrr") or spec.main_metric.startswith("hit_at_")
+    if spec.label_source.protocol != "counted" or not looks_at_first:
+        return ()
+    return ("with --protocol counted the first result is nearly always the query itself; rank by another metric",)
 
 
 class _BenchmarkRun:

@@ -108,6 +108,10 @@ def test_labels_can_come_from_file_names_and_two_spellings_of_a_method_are_one_r
         (["photos", "--backbone", "resnet5"], 2, "did you mean resnet50"),
         (["photos", "--backbone", "builtin", "--weights", "x.h5"], 2, "--weights is for one backbone"),
         (["photos", "--pooling", "mean"], 2, "choose one of avg, max, gem"),
+        (["photos", "--backbone", "histogram,resnet5"], 2, "unknown backbone 'resnet5'; did you mean resnet50"),
+        (["photos", "--metric", "R@1"], 2, "R@1 has two meanings; name hit@k"),
+        (["photos", "--metric", "N-S"], 2, "the metric ns is not defined for this task; it needs --protocol ukbench"),
+        (["photos", "--protocol", "counts"], 2, "'counts' is not one of"),
         (["photos", "--rerank", "dbaa"], 2, "unknown re-ranking step 'dbaa'; did you mean 'dba'"),
         (["photos", "--sample", "0"], 2, "--sample is 0; give 1 or more"),
         (["photos", "--robustness", "-1"], 2, "--robustness is -1; give 0 or more"),
@@ -128,6 +132,23 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
     if "Usage" not in done.stderr:
         assert done.stderr.count("\n") == 1
     assert not (home / "indexes" / "flat").exists()
+
+
+def test_another_metric_and_protocol_rank_the_rows_and_the_export_is_named(home: Path):
+    arguments = ["benchmark", "photos", *QUICK, "--metric", "P@1", "--protocol", "counted", "--trec", "trec"]
+    done = run(*arguments, "--rerank", "none", cwd=home, env={"COLUMNS": "120"})
+    assert done.returncode == 0
+    assert "with --protocol counted the first result is nearly always the query itself" in done.stderr
+    assert re.search(r"row +P@1 +interval", done.stdout)
+    assert "(counted; every image is a query; labels from folder)" in done.stdout
+    assert done.stdout.endswith("qrels and runs of TREC: trec\n")
+    assert (home / "trec" / "qrels.txt").read_text().startswith("a/picture_00.png 0 a/picture_00.png 1\n")
+    told = read_document("benchmark", "photos", *QUICK, "--metric", "MAP@R", "--metric", "P@2", cwd=home)
+    assert told["headline"] == "map_at_r"
+    assert "p_at_2" in told["metrics"]
+    assert told["best"] == max(told["rows"], key=lambda row: row["map_at_r"])["name"]
+    assert {row["protocol"] for row in told["rows"]} == {"self-excluded"}
+    assert all(row["preprocessing"].startswith("both sides scaled to 128 x 128 px") for row in told["rows"])
 
 
 @pytest.mark.long
