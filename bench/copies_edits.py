@@ -84,7 +84,8 @@ def _take_screenshot(image: Image.Image, random: np.random.Generator) -> Image.I
     draw.rectangle((0, 0, width, height // 12), fill=(30, 30, 34))
     draw.rectangle((0, height - height // 9, width, height), fill=(240, 240, 242))
     for row in range(4):
-        draw.rectangle((10, height - height // 10 + 6 * row, int(random.uniform(0.3, 0.9) * width), height), width=1)
+        top = height - height // 10 + row * height // 45
+        draw.line((10, top, int(random.uniform(0.3, 0.9) * width), top), fill="black")
     screen.paste(image, ((width - image.width) // 2, height // 6))
     return screen
 

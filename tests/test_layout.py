@@ -55,7 +55,9 @@ OWNERS = {
     "botocore": {"sources/s3.py"},
     "aiohttp": {"sources/s3.py"},
     "faiss": {
-        f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls", "int8_scan")
+        "matching/nearest_bits.py",
+        *(f"index/{name}.py" for name in ("build", "kmeans", "quantized", "exact", "files", "faiss_calls")),
+        "index/int8_scan.py",
     },
     "rawpy": {"images/raw_photos.py"},
     "cv2": {"matching/opencv.py"},

@@ -54,7 +54,7 @@ def duplicates(
         typer.Option(
             "--false-positive-rate",
             metavar="X",
-            help="No effect any more: edited copies are verified by a fixed rule.",
+            help="Removed: edited copies are verified by a fixed rule.",
             hidden=True,
         ),
     ] = None,
@@ -103,6 +103,9 @@ def duplicates(
     from simsearch.models.weights import WeightsOptions
 
     folder = find_collection(in_)
+    if false_positive_rate is not None:
+        problem = "--false-positive-rate was removed: edited copies are verified by a fixed rule"
+        raise UsageError(problem, "leave it out; --min-similarity sets the threshold of the tier similar")
     if print0 and as_json:
         raise UsageError("--print0 and --json cannot be combined", "give one of them")
     if reject or unreject:
@@ -115,7 +118,6 @@ def duplicates(
         check_report_path(file)
     given: dict[str, Any] = {
         "down_to": tier,
-        "false_positive_rate": false_positive_rate,
         "min_similarity": min_similarity,
         "keep": keep,
         "max_pixels": to_pixels(megapixels),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,9 +80,13 @@ def find_candidates(
     hashes: HashSearch,
     rows: Positions,
     progress: Callable[[float], None] = lambda _: None,
+    others: Sequence[NDArray[np.int64]] = (),
 ) -> Candidates:
-    """Find the candidates of the images at positions `rows` (m,) among all images, block by block."""
-    parts = [np.empty((3, 0), np.int64)]
+    """Find the candidates of the images at positions `rows` (m,) among all images, block by block.
+
+    `others` are further candidates: positions a and b, and ranks, (3, p) each.
+    """
+    parts = [np.empty((3, 0), np.int64), *others]
     for start in range(0, len(rows), _BLOCK_ROWS):
         some = rows[start : start + _BLOCK_ROWS]
         found, ranks = search.find_neighbors(originals, some)

@@ -3,7 +3,8 @@
 1. Images that show the same picture as a whole (`is_whole_copy`) form a core: its connected components.
 2. A larger picture joins its largest part, and those parts whose boxes overlap that part's box by a fifth of the
    smaller box. Other parts do not join: a collage of two pictures joins one of them, and two crops of opposite sides
-   of a panorama are not one group.
+   of a panorama are not one group. Nor do parts that lie outside of what most pictures of a core show: where a
+   collage is in the core of its larger picture, the smaller one stays out.
 3. An image that overlaps with another one, where neither contains the other, joins the group of that one only if it has
    no group of its own, and nothing joins through it.
 
@@ -12,7 +13,7 @@ No two images of a group are a rejected pair.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from simsearch.duplicates.comparison import MIN_WHOLE_OVERLAP, MIN_WHOLE_SHARE, is_whole_copy
@@ -21,6 +22,7 @@ from simsearch.duplicates.pairs import CopyPair
 from simsearch.matching.evidence import Box
 
 _MIN_BOX_OVERLAP = 0.2
+_MIN_INSIDE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,56 @@ def build_copy_groups(pairs: Sequence[CopyPair], rejected: Collection[tuple[int,
     return sorted(group for group in separated if len(group) > 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where a picture lies in the coordinates of the first picture of its core: x = left + width * share of its side.
+
+    A mirrored picture has a negative width.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def map_box(self, box: Box) -> Box:
+        """Map a box of the picture."""
+        x = sorted((self.left + self.width * box[0], self.left + self.width * box[2]))
+        return x[0], self.top + self.height * box[1], x[1], self.top + self.height * box[3]
+
+    def place_part(self, box: Box, *, is_mirrored: bool) -> _Frame:
+        """The frame of a picture that is the part `box` of this one."""
+        start, end = (box[2], box[0]) if is_mirrored else (box[0], box[2])
+        return _Frame(
+            self.left + self.width * start,
+            self.top + self.height * box[1],
+            self.width * (end - start),
+            self.height * (box[3] - box[1]),
+        )
+
+    def place_whole(self, box: Box, *, is_mirrored: bool) -> _Frame:
+        """The frame of a picture of which this one is the part `box`."""
+        start, end = (box[2], box[0]) if is_mirrored else (box[0], box[2])
+        width, height = self.width / (end - start), self.height / (box[3] - box[1])
+        return _Frame(self.left - width * start, self.top - height * box[1], width, height)
+
+
+_FIRST = _Frame(0.0, 0.0, 1.0, 1.0)
+_WHOLE_BOX: Box = (0.0, 0.0, 1.0, 1.0)
+
+
 def _join_parts(pairs: Sequence[CopyPair], cores: DisjointSets) -> DisjointSets:
     parts: dict[int, list[_Part]] = {}
-    mirrored = _find_mirrored(pairs)
+    frames = _place_in_cores(pairs)
+    regions = _find_core_regions(frames, cores)
     for pair in pairs:
         evidence, whole = pair.evidence, pair.whole_id
         if evidence.overlap >= MIN_WHOLE_OVERLAP and not is_whole_copy(evidence):
-            box = _mirror_box(evidence.box) if whole in mirrored else evidence.box
-            part = _Part(cores.find(pair.find_other(whole)), box, evidence.box_share)
-            parts.setdefault(cores.find(whole), []).append(part)
+            box = frames.get(whole, _FIRST).map_box(evidence.box)
+            part = _Part(cores.find(pair.find_other(whole)), box, _measure_area(box))
+            region = regions.get(cores.find(whole), _WHOLE_BOX)
+            if _overlap(part, _Part(cores.find(whole), region, _measure_area(region))) >= _MIN_INSIDE:
+                parts.setdefault(cores.find(whole), []).append(part)
     groups = DisjointSets()
     for pair in pairs:
         if is_whole_copy(pair.evidence):
@@ -69,29 +112,45 @@ def _join_parts(pairs: Sequence[CopyPair], cores: DisjointSets) -> DisjointSets:
     return groups
 
 
-def _find_mirrored(pairs: Sequence[CopyPair]) -> set[int]:
-    """The images that are mirrored against the first image of their core."""
-    neighbors: dict[int, list[tuple[int, bool]]] = {}
+def _place_in_cores(pairs: Sequence[CopyPair]) -> dict[int, _Frame]:
+    """Find the frames of the images that are whole copies of others."""
+    neighbors: dict[int, list[CopyPair]] = {}
     for pair in pairs:
         if is_whole_copy(pair.evidence):
             for image_id in pair.key:
-                is_mirrored = "mirrored" in pair.evidence.kinds
-                neighbors.setdefault(image_id, []).append((pair.find_other(image_id), is_mirrored))
-    states: dict[int, bool] = {}
+                neighbors.setdefault(image_id, []).append(pair)
+    frames: dict[int, _Frame] = {}
     for first in sorted(neighbors):
-        waiting = [] if first in states else [first]
-        states.setdefault(first, False)
+        waiting = [] if first in frames else [first]
+        frames.setdefault(first, _FIRST)
         while waiting:
             image_id = waiting.pop()
-            for other, is_mirrored in neighbors[image_id]:
-                if other not in states:
-                    states[other] = states[image_id] != is_mirrored
+            for pair in neighbors[image_id]:
+                other = pair.find_other(image_id)
+                if other not in frames:
+                    is_mirrored = "mirrored" in pair.evidence.kinds
+                    place = frames[image_id].place_part if pair.whole_id == image_id else frames[image_id].place_whole
+                    frames[other] = place(pair.evidence.box, is_mirrored=is_mirrored)
                     waiting.append(other)
-    return {image_id for image_id, is_mirrored in states.items() if is_mirrored}
+    return frames
 
 
-def _mirror_box(box: Box) -> Box:
-    return 1 - box[2], box[1], 1 - box[0], box[3]
+def _find_core_regions(frames: Mapping[int, _Frame], cores: DisjointSets) -> dict[int, Box]:
+    """Find what most pictures of each core show: the medians of their edges, of two values the inner one."""
+    boxes: dict[int, list[Box]] = {}
+    for image_id, frame in frames.items():
+        boxes.setdefault(cores.find(image_id), []).append(frame.map_box(_WHOLE_BOX))
+    return {core: _find_median_box(of_core) for core, of_core in boxes.items()}
+
+
+def _find_median_box(boxes: Sequence[Box]) -> Box:
+    inner, outer = len(boxes) // 2, (len(boxes) - 1) // 2
+    left, top, right, bottom = (sorted(edges) for edges in zip(*boxes, strict=True))
+    return left[inner], top[inner], right[outer], bottom[outer]
+
+
+def _measure_area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
 def _overlap(a: _Part, b: _Part) -> float:

@@ -6,7 +6,7 @@ only what is new. Where the catalog cannot be written, the search still works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,23 +15,31 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.duplicates.candidates import HashSearch, NeighborSearch, find_candidates, measure_hash_distances
+from simsearch.duplicates.candidates import (
+    N_NEIGHBORS,
+    HashSearch,
+    NeighborSearch,
+    find_candidates,
+    measure_hash_distances,
+)
 from simsearch.duplicates.comparison import PairComparer
 from simsearch.duplicates.pairs import VERIFIER_VERSION, CopyPair
 from simsearch.duplicates.pictures import read_image
+from simsearch.duplicates.region_search import RegionSearch
 from simsearch.duplicates.renditions import RenditionCache
 from simsearch.duplicates.similarity_graph import OriginalVectors
 from simsearch.errors import CollectionBusy, CollectionNotWritable
 from simsearch.images.perceptual_hash import PictureHashes, compute_hashes
 from simsearch.machine import count_cores
 from simsearch.matching.evidence import PairEvidence
+from simsearch.matching.region_hashes import N_REGIONS, RegionHashes
 from simsearch.store.snapshot import Snapshot
 from simsearch.store.writer import CatalogWriter
 
 TimeStage = Callable[[str], AbstractContextManager[Callable[[float], None]]]
 """Times a stage by its name, and gives a function to call with the finished share."""
 
-_N_IMAGES = 4096
+_N_HASHED, _N_IMAGES = 4096, 2048
 _HASH_PX = 32
 _NO_HASH = (0, -1)  # as far as possible from each other and, in the mean, from all others
 
@@ -57,6 +65,7 @@ class CopySearch:
         searched = self.snapshot.list_searched_images(self.model_id, VERIFIER_VERSION)
         new = np.flatnonzero(~np.isin(ids, searched))
         found = list(known)
+        regions = _RegionHashes(self, len(new))
         with time_stage("compare") as progress:
             for start in range(0, len(new), _N_IMAGES):
                 rows = new[start : start + _N_IMAGES]
@@ -64,23 +73,27 @@ class CopySearch:
                 def report(share: float, done: int = start, n: int = len(rows)) -> None:
                     progress((done + share * n) / max(1, len(new)))
 
-                pairs = self._compare(rows, hashes, comparer, report)
+                pairs = self._compare(rows, hashes, regions, comparer, report)
                 found += pairs
                 self._keep(pairs, ids[rows])
         return found, comparer
 
     def _compare(
-        self, rows: NDArray[np.intp], hashes: HashSearch, comparer: PairComparer,
+        self, rows: NDArray[np.intp], hashes: HashSearch, regions: _RegionHashes, comparer: PairComparer,
         progress: Callable[[float], None],
     ) -> list[CopyPair]:  # fmt: skip
         ids = self.originals.image_ids
-        candidates = find_candidates(self.originals, self.neighbors, hashes, rows, lambda part: progress(0.1 * part))
+        covered = regions.find_pairs(rows)
+        progress(0.3)
+        candidates = find_candidates(
+            self.originals, self.neighbors, hashes, rows, lambda part: progress(0.3 + 0.1 * part), [covered]
+        )
         order = np.argsort(ids)
 
         def describe(a: int, b: int, evidence: PairEvidence) -> CopyPair:
             return self.describe_pair(a, b, evidence, hashes.hashes, order)
 
-        return comparer.compare(candidates, ids, describe, lambda part: progress(0.1 + 0.9 * part))
+        return comparer.compare(candidates, ids, describe, lambda part: progress(0.4 + 0.6 * part))
 
     def describe_pair(
         self, a: int, b: int, evidence: PairEvidence, hashes: NDArray[np.uint64], order: NDArray[np.intp]
@@ -107,8 +120,8 @@ class CopySearch:
         has_hash = known_ids[at] == ids if len(known_ids) else np.zeros(len(ids), np.bool_)
         found[has_hash] = known[at[has_hash]]
         missing = np.flatnonzero(~has_hash)
-        for start in range(0, len(missing), _N_IMAGES):
-            rows = missing[start : start + _N_IMAGES]
+        for start in range(0, len(missing), _N_HASHED):
+            rows = missing[start : start + _N_HASHED]
             computed = self._compute_hashes(ids[rows].tolist())
             for row in rows:
                 if (hashes := computed.get(int(ids[row]))) is not None:
@@ -128,6 +141,19 @@ class CopySearch:
             )
             return dict(found)
 
+    def compute_region_hashes(self, image_ids: Sequence[int]) -> dict[int, RegionHashes]:
+        """Compute the region hashes of images whose pictures can be read, and keep them in the catalog."""
+        images = list(self.snapshot.read_images(image_ids).values())
+        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
+            renditions = pool.map(self.renditions.load, images)
+            computed = {
+                image.image_id: rendition.region_hashes
+                for image, rendition in zip(images, renditions, strict=True)
+                if rendition is not None
+            }
+        self._write(partial(_record_region_hashes, computed))
+        return computed
+
     def _keep(self, pairs: list[CopyPair], searched: NDArray[np.int64]) -> None:
         """Write pairs of copies, and that the candidates of these images are compared, without those not readable."""
         readable = [image_id for image_id in searched.tolist() if image_id not in self.renditions.unread]
@@ -146,6 +172,43 @@ class CopySearch:
                 write(writer)
         except (CollectionBusy, CollectionNotWritable):
             pass
+
+
+class _RegionHashes:
+    """The region hashes of the images of a search, computed as far as they are not kept yet."""
+
+    def __init__(self, search: CopySearch, n_new: int) -> None:
+        self._search = search
+        self._ids = search.originals.image_ids
+        self._known = np.zeros((len(self._ids), N_REGIONS), np.uint32)
+        self._is_known = np.zeros(len(self._ids), np.bool_)
+        self._found = RegionSearch(len(self._ids))
+        if n_new:
+            self._read_known()
+
+    def find_pairs(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Find candidates, (3, p), of the images at positions `rows` (m,) among these and those known before."""
+        missing = rows[~self._is_known[rows]]
+        computed = self._search.compute_region_hashes(self._ids[missing].tolist())
+        readable = np.array([row for row in missing.tolist() if int(self._ids[row]) in computed], np.intp)
+        for row in readable.tolist():
+            self._known[row] = computed[int(self._ids[row])]
+        self._found.add(readable, self._known[readable])
+        return self._found.find_pairs(rows, self._known[rows], N_NEIGHBORS)
+
+    def _read_known(self) -> None:
+        image_ids, hashes = self._search.snapshot.read_region_hashes(VERIFIER_VERSION)
+        if not len(image_ids):
+            return
+        at = np.clip(np.searchsorted(image_ids, self._ids), 0, len(image_ids) - 1)
+        self._is_known = image_ids[at] == self._ids
+        rows = np.flatnonzero(self._is_known)
+        self._known[rows] = hashes[at[rows]]
+        self._found.add(rows, self._known[rows])
+
+
+def _record_region_hashes(hashes: Mapping[int, RegionHashes], writer: CatalogWriter) -> None:
+    writer.record_region_hashes(hashes.items(), VERIFIER_VERSION)
 
 
 def _record_hashes(hashes: Mapping[int, PictureHashes], writer: CatalogWriter) -> None:

@@ -77,6 +77,8 @@ def choose_file(
 
 def find_loss(other: StoredImage, kept: StoredImage, evidence: PictureEvidence) -> str:
     """Say what would be lost if `kept` remained without its edit `other`; empty if nothing would be."""
+    if other.image_id in evidence.framed and kept.image_id not in evidence.framed:
+        return "has a border or another picture around it"
     if _count_pixels(kept) < _SIMILAR_AREA * _count_pixels(other):
         return "more pixels than the kept file"
     if other.taken_at is not None and kept.taken_at is None:
@@ -160,6 +162,11 @@ def _is_about(share: float) -> Callable[[float, float], bool]:
 
 
 _NO_LINK = _Criterion(lambda one, _: -bool(one.state.target), "the file itself", "symbolic link")
+_NO_FRAME = _Criterion(
+    lambda one, evidence: one.image.image_id not in evidence.framed,
+    "nothing around the picture",
+    "has a border or another picture around it",
+)
 _LARGER = _Criterion(lambda one, _: _count_pixels(one.image), "most pixels", "fewer pixels", _is_about(_SIMILAR_AREA))
 _METADATA = _Criterion(
     lambda one, _: (one.image.taken_at is not None) + (one.image.camera is not None), "camera data", "less camera data"
@@ -181,8 +188,8 @@ _SHORTER_PATH = _Criterion(lambda one, _: -len(one.state.path), "shortest path",
 
 _EVIDENCE = (_LARGER, _METADATA, _COLOR, _SHARPER, *_OLDER, _PLAIN_NAME)
 _CRITERIA: dict[KeepRule, tuple[_Criterion, ...]] = {
-    "largest": (_NO_LINK, *_EVIDENCE),
-    "oldest": (_NO_LINK, *_OLDER, *_EVIDENCE),
-    "newest": (_NO_LINK, *_NEWER, *_EVIDENCE),
-    "shortest-path": (_NO_LINK, _SHORTER_PATH, *_EVIDENCE),
+    "largest": (_NO_LINK, _NO_FRAME, *_EVIDENCE),
+    "oldest": (_NO_LINK, _NO_FRAME, *_OLDER, *_EVIDENCE),
+    "newest": (_NO_LINK, _NO_FRAME, *_NEWER, *_EVIDENCE),
+    "shortest-path": (_NO_LINK, _NO_FRAME, _SHORTER_PATH, *_EVIDENCE),
 }

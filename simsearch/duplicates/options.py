@@ -27,14 +27,12 @@ class DuplicateOptions:
     All tiers up to `down_to` are searched. `min_similarity` is the lower limit of `similar`; None sets the limit so
     that the share `similar_share` of the images has a different picture above it. `seed` selects the images that this
     is measured on. `max_pixels` limits the pictures that are decoded; None is the limit of this machine.
-    `false_positive_rate` has no effect any more: pairs are verified by a fixed rule (`matching.verification`).
 
     Raises `UsageError` on a value out of range.
     """
 
     down_to: Tier = "near"
     keep: KeepRule = "largest"
-    false_positive_rate: float = 1e-3
     min_similarity: float | None = None
     similar_share: float = 0.05
     seed: int = 0
@@ -45,12 +43,9 @@ class DuplicateOptions:
             raise UsageError(f"unknown tier {self.down_to!r}", f"choose one of {', '.join(TIERS)}")
         if self.keep not in KEEP_RULES:
             raise UsageError(f"unknown rule {self.keep!r}", f"choose one of {', '.join(KEEP_RULES)}")
-        for name, share in (
-            ("false positive rate", self.false_positive_rate),
-            ("share of similar images", self.similar_share),
-        ):
-            if not 0 < share < 1:
-                raise UsageError(f"the {name} is {share:g}", "give a number between 0 and 1, such as 0.001")
+        if not 0 < self.similar_share < 1:
+            problem = f"the share of similar images is {self.similar_share:g}"
+            raise UsageError(problem, "give a number between 0 and 1, such as 0.05")
         if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
             problem = f"the minimum similarity is {self.min_similarity:g}"
             raise UsageError(problem, "it is a cosine: give a number from -1 to 1")

@@ -17,9 +17,13 @@ _SHARPNESS_SIDE_PX = 1024
 
 
 class PictureEvidence:
-    """Colors and sharpness of images, read from their files on demand and kept by image id."""
+    """Colors and sharpness of images, read from their files on demand and kept by image id.
+
+    `framed` are the ids of images that show another image of their group with a border or another picture around it.
+    """
 
     def __init__(self, max_pixels: int) -> None:
+        self.framed: set[int] = set()
         self._max_pixels = max_pixels
         self._has_color: dict[int, bool] = {}
         self._sharpness: dict[int, float] = {}

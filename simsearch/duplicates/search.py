@@ -110,6 +110,7 @@ def find_duplicates(
             if len(read) > 1:
                 pairs, n_compared = _find_copies(search, model, read, max_pixels)
             copies = build_copy_groups(pairs, set(rejected))
+            search.evidence.framed |= _list_framed(pairs, copies)
             groups += _describe_copies(search, originals, copies, pairs)
             if options.down_to == "similar":
                 with search.time_stage("calibrate"):
@@ -186,6 +187,16 @@ def _find_copies(
         raise UnreadableFile(path, problem, "index the pictures at their current location, then search again")
     search.unread.update(renditions.unread.values())
     return [pair for pair in pairs if renditions.unread.keys().isdisjoint(pair.key)], comparer.n_compared
+
+
+def _list_framed(pairs: Sequence[CopyPair], copies: Sequence[Sequence[int]]) -> set[int]:
+    """List the images with a border or another picture around an image of their group."""
+    group_of = {image_id: number for number, group in enumerate(copies) for image_id in group}
+    return {
+        pair.whole_id
+        for pair in pairs
+        if pair.evidence.is_framed and pair.image_a in group_of and group_of[pair.image_a] == group_of.get(pair.image_b)
+    }
 
 
 def _describe_copies(

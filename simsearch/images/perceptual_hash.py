@@ -33,9 +33,9 @@ def compute_hashes(image: Image.Image) -> PictureHashes:
     return PictureHashes(_pack_bits(frequencies), _pack_bits(frequencies * signs))
 
 
-def measure_hash_distance(a: PictureHashes, b: PictureHashes) -> int:
-    """Count the different bits of the hashes of two pictures, or of one and the mirror image of the other if fewer."""
-    return min(((one ^ b.upright) & _ALL_BITS).bit_count() for one in a)
+def count_different_bits(a: int, b: int) -> int:
+    """Count the different bits of two hashes, from 0 to 64."""
+    return ((a ^ b) & _ALL_BITS).bit_count()
 
 
 def _pack_bits(frequencies: NDArray[np.float32]) -> int:

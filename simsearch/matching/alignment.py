@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.matching.features import LocalFeatures, PictureRendition
+from simsearch.matching.features import N_SAMPLED, LocalFeatures, PictureRendition
 from simsearch.matching.opencv import fit_affine, fit_homography, match_descriptors
 
 Matrix = NDArray[np.float64]
@@ -22,7 +22,7 @@ MIN_VOTES = 5
 
 MIN_INLIERS = 6
 
-_N_SAMPLED, _N_SEARCHED = 250, 500
+_N_SEARCHED = 500
 _SAMPLE_RATIO, _MAX_RATIO = 0.80, 0.86
 _MIN_HOMOGRAPHY_INLIERS, _MIN_GAIN = 12, 1.15
 _MAX_SHAPE_CHANGE = 3.0
@@ -44,14 +44,15 @@ class Alignment:
         return Alignment(inverse / inverse[2, 2], self.n_inliers)
 
 
-PLAIN_ALIGNMENTS = (Alignment(np.eye(3), 0), Alignment(MIRROR, 0))
+UPRIGHT, MIRRORED = Alignment(np.eye(3), 0), Alignment(MIRROR, 0)
 """The whole pictures as they are, and one of them mirrored."""
 
 
 def align_by_features(a: PictureRendition, b: PictureRendition, *, try_mirrored: bool = True) -> Iterator[Alignment]:
     """Find the maps that the local features support: upright or rotated, then mirrored if wanted."""
-    yield from _fit(a.features, b.features, a, b, np.eye(3))
-    if try_mirrored:
+    if _count_votes(a.features, b.features) >= MIN_VOTES:
+        yield from _fit(a.features, b.features, a, b, np.eye(3))
+    if try_mirrored and _count_votes(a.mirrored_sample, b.features) >= MIN_VOTES:
         yield from _fit(a.mirrored_features, b.features, a, b, MIRROR)
 
 
@@ -59,8 +60,6 @@ def _fit(
     features_a: LocalFeatures, features_b: LocalFeatures, a: PictureRendition, b: PictureRendition, first: Matrix
 ) -> Iterator[Alignment]:
     """Fit a map from a, after the map `first`, to b."""
-    if _count_votes(features_a, features_b) < MIN_VOTES:
-        return
     rows_a, rows_b, ratios = match_descriptors(features_a.descriptors, features_b.descriptors)
     is_distinct = ratios < _MAX_RATIO
     if is_distinct.sum() < MIN_INLIERS:
@@ -85,7 +84,7 @@ def _count_votes(a: LocalFeatures, b: LocalFeatures) -> int:
     Wrong matches spread over all rotations and scales; those of a copy agree (D. Lowe, Distinctive image features from
     scale-invariant keypoints, IJCV 60, 2004, section 7.3). A match votes for two overlapping bins of each.
     """
-    rows_a, rows_b, ratios = match_descriptors(a.descriptors[:_N_SAMPLED], b.descriptors[:_N_SEARCHED])
+    rows_a, rows_b, ratios = match_descriptors(a.descriptors[:N_SAMPLED], b.descriptors[:_N_SEARCHED])
     is_distinct = ratios < _SAMPLE_RATIO
     if is_distinct.sum() < MIN_VOTES:
         return 0

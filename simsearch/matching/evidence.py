@@ -29,7 +29,7 @@ class PairEvidence:
     model; 0 where the pictures were compared as they are. `agreement` is the share of the compared blocks with detail
     that show the same, in [0, 1]. `whole` is the picture that shows more, and `box` the part of it that the other
     one shows. `rotation_deg` is the rotation from a to b, in (-180, 180]. `overlap` is the share of the other picture
-    that lies in the whole.
+    that lies in the whole. `is_framed`: the whole shows the other picture with a border or another picture around it.
     """
 
     kinds: tuple[CopyKind, ...]
@@ -39,6 +39,7 @@ class PairEvidence:
     box: Box
     rotation_deg: float
     overlap: float = 1.0
+    is_framed: bool = False
 
     @property
     def kind(self) -> CopyKind:
@@ -62,6 +63,7 @@ class PairEvidence:
             "box": [round(edge, 4) for edge in self.box],
             "rotation_deg": round(self.rotation_deg, 1),
             "overlap": round(self.overlap, 4),
+            "framed": self.is_framed,
         }
 
     @classmethod
@@ -75,4 +77,5 @@ class PairEvidence:
             box=(values["box"][0], values["box"][1], values["box"][2], values["box"][3]),
             rotation_deg=values["rotation_deg"],
             overlap=values["overlap"],
+            is_framed=values["framed"],
         )

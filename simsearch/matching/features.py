@@ -12,13 +12,21 @@ from PIL import Image
 
 from simsearch.images.decode import DecodedImage, Pixels
 from simsearch.images.perceptual_hash import PictureHashes, compute_hashes
-from simsearch.matching.opencv import detect_features
+from simsearch.matching.opencv import describe_mirrored, detect_features, shrink
+from simsearch.matching.region_hashes import RegionHashes, compute_region_hashes
+from simsearch.matching.sharpness import measure_sharpness
 
 RENDITION_PIXELS = 64_000
 """The number of pixels of a rendition, about 290 x 220. Small pictures are enlarged, at most twice."""
 
 DECODE_PX = 256
 """The length that both sides must keep where a picture is decoded at a reduced scale for a rendition."""
+
+SIDE_PX = 96
+"""The side of the square in which whole pictures are compared."""
+
+N_SAMPLED = 250
+"""The number of features that are tried first, to see whether two pictures have anything in common."""
 
 _MAX_ENLARGEMENT = 2.0
 _MIN_SIDE_PX, _MAX_SIDE_PX = 16, 1024
@@ -55,7 +63,26 @@ class PictureRendition:
     @functools.cached_property
     def mirrored_features(self) -> LocalFeatures:
         """The local features of the mirrored rendition, at their positions in it."""
-        return LocalFeatures(*detect_features(np.ascontiguousarray(self.gray[:, ::-1])))
+        return LocalFeatures(*describe_mirrored(self.gray, self.features.keypoints))
+
+    @functools.cached_property
+    def mirrored_sample(self) -> LocalFeatures:
+        """The first `N_SAMPLED` of the mirrored features."""
+        return LocalFeatures(*describe_mirrored(self.gray, self.features.keypoints[:N_SAMPLED]))
+
+    def make_square(self) -> NDArray[np.float32]:
+        """The rendition squeezed to a square of `SIDE_PX`."""
+        return shrink(self.gray.astype(np.float32), SIDE_PX, SIDE_PX)
+
+    @functools.cached_property
+    def region_hashes(self) -> RegionHashes:
+        """The hashes of the regions of the square, as `compute_region_hashes` says."""
+        return compute_region_hashes(self.make_square())
+
+    @functools.cached_property
+    def sharpness(self) -> float:
+        """The sharpness of the square, as `measure_sharpness` says."""
+        return measure_sharpness(self.make_square())
 
 
 def render_for_matching(picture: DecodedImage) -> PictureRendition:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from simsearch.matching.nearest_bits import find_nearest_bits
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -17,7 +20,9 @@ N_FINE_FEATURES, N_COARSE_FEATURES = 400, 300
 A crop to a quarter of the area shows the fine features of the whole picture at twice the size.
 """
 
-_N_LEVELS, _SCALE_FACTOR, _EDGE_PX = 4, 1.2, 15
+_N_LEVELS, _SCALE_FACTOR, _EDGE_PX, _PATCH_PX = 4, 1.2, 15, 31
+_CORNER_THRESHOLD, _WEAK_CORNER_THRESHOLD = 20, 5
+_ENOUGH_FEATURES = 0.8
 
 _RANSAC_PX = 3.0
 _RANSAC_CONFIDENCE, _RANSAC_ROUNDS = 0.999, 300
@@ -31,24 +36,69 @@ def detect_features(gray: Pixels) -> tuple[Floats, Pixels]:
     """Detect oriented FAST corners in a gray picture and describe them: keypoints (n, 4) and descriptors (n, 32).
 
     A keypoint is x and y in px, angle in degrees, and log2 of its scale. The strongest of each scale come first, in
-    turn, so that the first keypoints are a good sample of all. ORB: E. Rublee et al., ORB: an efficient alternative to
-    SIFT or SURF, ICCV 2011.
+    turn, so that the first keypoints are a good sample of all. Weak corners are searched for only where there are not
+    enough strong ones. ORB: E. Rublee et al., ORB: an efficient alternative to SIFT or SURF, ICCV 2011.
     """
-    height, width = gray.shape
-    half = cv2.resize(gray, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
     keypoints, descriptors, ranks = [np.empty((0, 4), np.float32)], [np.empty((0, 32), np.uint8)], [np.empty(0)]
-    for octave, (detector, picture) in enumerate(zip(_get_detectors(), (gray, half), strict=True)):
-        corners, found = detector.detectAndCompute(picture, None)
+    for octave, (detectors, picture) in enumerate(zip(_get_detectors(), (gray, _halve(gray)), strict=True)):
+        corners, found = _detect_enough(detectors, picture)
         if found is None:
             continue
         rows = np.array([(*c.pt, c.angle, c.octave, c.response) for c in corners], np.float32)
         ranks.append(_rank_within(rows[:, 3], rows[:, 4]))
-        rows[:, :2] *= (width / picture.shape[1], height / picture.shape[0])
+        rows[:, :2] *= (gray.shape[1] / picture.shape[1], gray.shape[0] / picture.shape[0])
         rows[:, 3] = octave + rows[:, 3] * np.log2(_SCALE_FACTOR)
         keypoints.append(rows[:, :4])
         descriptors.append(np.asarray(found, np.uint8))
     order = np.argsort(np.concatenate(ranks), kind="stable")
     return np.concatenate(keypoints)[order], np.concatenate(descriptors)[order]
+
+
+def _detect_enough(
+    detectors: tuple[cv2.ORB, cv2.ORB], picture: Pixels
+) -> tuple[Sequence[cv2.KeyPoint], NDArray[np.uint8] | None]:
+    """Detect strong corners; weak ones, too, where these are not enough."""
+    strong, weak = detectors
+    corners, found = strong.detectAndCompute(picture, None)
+    if len(corners) < _ENOUGH_FEATURES * strong.getMaxFeatures():
+        corners, found = weak.detectAndCompute(picture, None)
+    return corners, found
+
+
+def describe_mirrored(gray: Pixels, keypoints: Floats) -> tuple[Floats, Pixels]:
+    """Describe the features of a gray picture as its mirror image shows them, without a search for corners.
+
+    `keypoints` (n, 4) are those of the picture itself; the result is as in `detect_features`, in the same order.
+    """
+    mirrored = np.ascontiguousarray(gray[:, ::-1])
+    octaves = (keypoints[:, 3] >= 1).astype(np.intp)  # the scales of an octave span less than 1
+    result, descriptors = np.empty((len(keypoints), 4), np.float32), np.empty((len(keypoints), 32), np.uint8)
+    is_described = np.zeros(len(keypoints), np.bool_)
+    for octave, (detectors, picture) in enumerate(zip(_get_detectors(), (mirrored, _halve(mirrored)), strict=True)):
+        rows = np.flatnonzero(octaves == octave)
+        scale = np.array([picture.shape[1] / gray.shape[1], picture.shape[0] / gray.shape[0]], np.float32)
+        levels = np.rint((keypoints[rows, 3] - octave) / np.log2(_SCALE_FACTOR)).astype(int).tolist()
+        places = (keypoints[rows, :2] * scale).tolist()
+        angles = ((180 - keypoints[rows, 2]) % 360).tolist()
+        corners = [
+            cv2.KeyPoint(picture.shape[1] - 1 - x, y, _PATCH_PX * _SCALE_FACTOR**level, angle, 0, level, int(row))
+            for row, (x, y), angle, level in zip(rows, places, angles, levels, strict=True)
+        ]
+        corners, found = detectors[0].compute(picture, corners)
+        if found is None:
+            continue
+        kept = [corner.class_id for corner in corners]
+        descriptors[kept], is_described[kept] = found, True
+        result[kept, :2] = np.array([corner.pt for corner in corners], np.float32) / scale
+        result[kept, 2] = [corner.angle for corner in corners]
+        result[kept, 3] = keypoints[kept, 3]
+    return result[is_described], descriptors[is_described]
+
+
+def _halve(gray: Pixels) -> Pixels:
+    height, width = gray.shape
+    size = (max(1, width // 2), max(1, height // 2))
+    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _rank_within(levels: Floats, responses: Floats) -> NDArray[np.float64]:
@@ -64,9 +114,9 @@ def match_descriptors(a: Pixels, b: Pixels) -> tuple[NDArray[np.int64], NDArray[
     """Match each descriptor of `a` (n, 32) to its nearest in `b`: rows in a, rows in b, ratio to the second nearest."""
     if len(a) < 2 or len(b) < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    distances, rows = cv2.batchDistance(a, b, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=2)
+    distances, rows = find_nearest_bits(a, b, 2)
     ratios = distances[:, 0] / np.maximum(distances[:, 1], 1)
-    return np.arange(len(a)), rows[:, 0].astype(np.int64), ratios.astype(np.float32)
+    return np.arange(len(a)), rows[:, 0], ratios.astype(np.float32)
 
 
 def fit_affine(a: Floats, b: Floats) -> tuple[NDArray[np.float64] | None, int]:
@@ -103,6 +153,12 @@ def blur(picture: Floats, sigma_px: float) -> Floats:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
+def average_windows(picture: Floats, side_px: int) -> Floats:
+    """The mean of the square around each pixel; edge pixels are repeated outwards."""
+    averages = cv2.boxFilter(picture, -1, (side_px, side_px), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(averages, np.float32)
+
+
 def shrink(picture: Floats, height: int, width: int) -> Floats:
     """Resize to a smaller picture by averaging."""
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.float32)
@@ -123,14 +179,18 @@ def refine_map(target: Floats, source: Floats, to_source: NDArray[np.float64]) -
     return np.asarray(found, np.float64)
 
 
-def _get_detectors() -> tuple[cv2.ORB, ...]:
-    """The detectors of this thread: for a picture, and for the same picture at half the size."""
+def _get_detectors() -> tuple[tuple[cv2.ORB, cv2.ORB], ...]:
+    """The detectors of this thread, of strong and of weak corners: for a picture, and for the same at half the size."""
     if not hasattr(_local, "detectors"):
         _local.detectors = tuple(
-            cv2.ORB_create(
-                n, scaleFactor=_SCALE_FACTOR, nlevels=_N_LEVELS, edgeThreshold=_EDGE_PX, patchSize=31, fastThreshold=5
+            tuple(
+                cv2.ORB_create(
+                    n, scaleFactor=_SCALE_FACTOR, nlevels=_N_LEVELS, edgeThreshold=_EDGE_PX, patchSize=_PATCH_PX,
+                    fastThreshold=threshold,
+                )
+                for threshold in (_CORNER_THRESHOLD, _WEAK_CORNER_THRESHOLD)
             )
             for n in (N_FINE_FEATURES, N_COARSE_FEATURES)
-        )
-    detectors: tuple[cv2.ORB, ...] = _local.detectors
+        )  # fmt: skip
+    detectors: tuple[tuple[cv2.ORB, cv2.ORB], ...] = _local.detectors
     return detectors

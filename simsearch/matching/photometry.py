@@ -9,16 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.matching.alignment import Alignment, Matrix
-from simsearch.matching.features import PictureRendition
-from simsearch.matching.opencv import blur, refine_map, shrink, warp
+from simsearch.matching.features import SIDE_PX, PictureRendition
+from simsearch.matching.opencv import average_windows, blur, refine_map, shrink, warp
+from simsearch.matching.sharpness import BLOCK_PX, measure_sharpness, sum_blocks
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-SIDE_PX, N_BLOCKS = 96, 12
-"""The side of the compared square, and the number of blocks along it."""
-
-_BLOCK_PX = SIDE_PX // N_BLOCKS
 _FINE_SIGMA_PX, _WIDE_SIGMA_PX = 1.0, 2.5
 _CORRELATION, _CLOSE_CORRELATION = 0.9, 0.95
 _NOISE = 2.0
@@ -38,7 +35,7 @@ class PixelComparison:
     differ by less than 2 gray levels, as compression changes them; `close_agreement` requires 0.95. `coherence` is the
     share of the neighbors of agreeing blocks that agree, too. `overlap` is the share of the frame that lies in the
     other picture. `gain` is the contrast of the frame over that of the other
-    picture, `offset` the difference of their means, and `difference` the mean absolute difference after both, in gray
+    picture, `offset` the difference of their means, and `difference` the median absolute difference after both, in gray
     levels. `contrast` is the standard deviation of the frame in gray levels.
     """
 
@@ -46,7 +43,6 @@ class PixelComparison:
     n_detailed: int
     agreement: float
     close_agreement: float
-    coherence: float
     overlap: float
     gain: float
     offset: float
@@ -62,30 +58,41 @@ def compare_pixels(
     Detail is the difference of two Gaussian blurs, so that neither gradual light nor the finest grain counts. With
     `refine` the alignment is first refined by the pixels, if that improves their correlation.
     """
-    whole_frame = _shrink_for(frame, np.eye(3))
-    target, _ = warp(whole_frame, _to_pixels(np.eye(3), whole_frame.shape), SIDE_PX)
-    source = _shrink_for(other, alignment.to_b)
-    mapped = _to_pixels(alignment.to_b, source.shape)
+    target = frame.make_square()
+    source = _shrink_for(other, alignment.to_b, SIDE_PX)
+    mapped = _to_pixels(alignment.to_b, source.shape, SIDE_PX)
     sampled, inside = warp(source, mapped, SIDE_PX)
     if refine and (better := refine_map(target, source, mapped)) is not None:
         again, inside_again = warp(source, better, SIDE_PX)
         if _correlate(target, again, inside_again) > _correlate(target, sampled, inside):
             sampled, inside, mapped = again, inside_again, better
-    return _compare_blocks(target, sampled, inside, _from_pixels(mapped, source.shape))
+    to_other = _from_pixels(mapped, source.shape)
+    return _compare_squares(target, sampled, inside, to_other, (frame.sharpness, measure_sharpness(sampled)))
 
 
-def _compare_blocks(target: Floats, sampled: Floats, inside: Mask, to_other: Matrix) -> PixelComparison:
+def compare_whole_pictures(a: PictureRendition, b: PictureRendition, alignment: Alignment) -> PixelComparison:
+    """Compare two whole pictures as they are, or mirrored if the alignment does; else as `compare_pixels`."""
+    sampled = b.make_square()
+    if alignment.to_b[0, 0] < 0:
+        sampled = np.ascontiguousarray(sampled[:, ::-1])
+    everywhere = np.ones((SIDE_PX, SIDE_PX), np.bool_)
+    return _compare_squares(a.make_square(), sampled, everywhere, alignment.to_b, (a.sharpness, b.sharpness))
+
+
+def _compare_squares(
+    target: Floats, sampled: Floats, inside: Mask, to_other: Matrix, sharpness: tuple[float, float]
+) -> PixelComparison:
     weight = inside.astype(np.float32)
-    n_inside = _sum_blocks(weight)
+    n_inside = sum_blocks(weight)
     n = np.maximum(n_inside, 1)
-    (sharp_a, sharp_b), widening = _equalize_sharpness(target, sampled)
+    (sharp_a, sharp_b), widening = _equalize_sharpness(target, sampled, sharpness)
     details = [blur(some, _FINE_SIGMA_PX) - blur(some, _WIDE_SIGMA_PX * widening) for some in (sharp_a, sharp_b)]
-    a, b = ((some - _spread_blocks((_sum_blocks(some * weight) / n).astype(np.float32))) * weight for some in details)
-    energy_a, energy_b = _sum_blocks(a * a), _sum_blocks(b * b)
-    correlations = _sum_blocks(a * b) / np.sqrt(np.maximum(energy_a * energy_b, _VARIANCE_FLOOR))
+    a, b = ((some - _spread_blocks((sum_blocks(some * weight) / n).astype(np.float32))) * weight for some in details)
+    energy_a, energy_b = sum_blocks(a * a), sum_blocks(b * b)
+    correlations = sum_blocks(a * b) / np.sqrt(np.maximum(energy_a * energy_b, _VARIANCE_FLOOR))
     detail = np.sqrt(np.maximum(energy_a, energy_b) / n)
     is_noise = detail * np.sqrt(np.maximum(0, 1 - correlations**2)) <= _NOISE
-    is_counted = (n_inside >= _MIN_INSIDE * _BLOCK_PX**2) & (detail >= _MIN_DETAIL)
+    is_counted = (n_inside >= _MIN_INSIDE * BLOCK_PX**2) & (detail >= _MIN_DETAIL)
     agrees = is_counted & (is_noise | (correlations >= _CORRELATION))
     agrees_closely = is_counted & (is_noise | (correlations >= _CLOSE_CORRELATION))
     n_detailed = int(is_counted.sum())
@@ -95,7 +102,6 @@ def _compare_blocks(target: Floats, sampled: Floats, inside: Mask, to_other: Mat
         n_detailed=n_detailed,
         agreement=int(agrees.sum()) / max(1, n_detailed),
         close_agreement=int(agrees_closely.sum()) / max(1, n_detailed),
-        coherence=_measure_coherence(agrees, is_counted),
         overlap=float(weight.mean()),
         gain=gain,
         offset=offset,
@@ -104,38 +110,99 @@ def _compare_blocks(target: Floats, sampled: Floats, inside: Mask, to_other: Mat
     )
 
 
-def _equalize_sharpness(a: Floats, b: Floats) -> tuple[tuple[Floats, Floats], float]:
+@dataclass(frozen=True, slots=True)
+class LocalAgreement:
+    """The shares of the detail of two aligned pictures that the other one shows, too, pixel by pixel.
+
+    What covers a picture adds detail to one of them, and hides some of the other. So `larger` is the share of the
+    picture of which more is found, `smaller` that of the other one. `coverage` is the share of the 16 x 16 cells with
+    detail in which the pictures agree, at least in part, and `gap` that of those cells which lie in one rectangle of
+    cells where they nowhere agree. `difference` is the median absolute difference where they agree, in gray levels.
+    """
+
+    larger: float
+    smaller: float
+    coverage: float
+    gap: float
+    difference: float
+
+
+_LOCAL_SIDE_PX, _WINDOW_PX, _N_CELLS = 192, 9, 16
+_LOCAL_VARIANCE, _LOCAL_CORRELATION = 16.0, 0.92
+_CELL_DETAIL, _CELL_AGREEMENT, _CELL_TRACE = 0.15, 0.25, 0.2
+
+
+def measure_local_agreement(frame: PictureRendition, other: PictureRendition, alignment: Alignment) -> LocalAgreement:
+    """Compare the surroundings of each pixel, 9 px of 192, so that the gaps between letters or lines count."""
+    whole, part = (_shrink_for(frame, np.eye(3), _LOCAL_SIDE_PX), _shrink_for(other, alignment.to_b, _LOCAL_SIDE_PX))
+    target, _ = warp(whole, _to_pixels(np.eye(3), whole.shape, _LOCAL_SIDE_PX), _LOCAL_SIDE_PX)
+    mapped = _to_pixels(alignment.to_b, part.shape, _LOCAL_SIDE_PX)
+    maps = [mapped] if alignment.n_inliers == 0 else [mapped, refine_map(target, part, mapped)]
+    found = [_agree_locally(target, *warp(part, one, _LOCAL_SIDE_PX)) for one in maps if one is not None]
+    return max(found, key=lambda agreement: agreement.smaller)
+
+
+def _agree_locally(target: Floats, sampled: Floats, inside: Mask) -> LocalAgreement:
+    a, b = blur(target, 1.0), blur(sampled, 1.0)
+    mean_a, mean_b = average_windows(a, _WINDOW_PX), average_windows(b, _WINDOW_PX)
+    variance_a = average_windows(a * a, _WINDOW_PX) - mean_a * mean_a
+    variance_b = average_windows(b * b, _WINDOW_PX) - mean_b * mean_b
+    covariance = average_windows(a * b, _WINDOW_PX) - mean_a * mean_b
+    agrees = covariance > _LOCAL_CORRELATION * np.sqrt(np.maximum(variance_a * variance_b, _VARIANCE_FLOOR))
+    has_a, has_b = (inside & (variance > _LOCAL_VARIANCE) for variance in (variance_a, variance_b))
+    has_any = has_a | has_b
+    agrees &= has_any
+    shares = sorted(int((agrees & some).sum()) / max(1, int(some.sum())) for some in (has_a, has_b))
+    detail, agreeing = _sum_cells(has_any), _sum_cells(agrees)
+    is_counted = detail > _CELL_DETAIL * (_LOCAL_SIDE_PX // _N_CELLS) ** 2
+    is_covered = is_counted & (agreeing > _CELL_AGREEMENT * detail)
+    return LocalAgreement(
+        larger=shares[1],
+        smaller=shares[0],
+        coverage=int(is_covered.sum()) / max(1, int(is_counted.sum())),
+        gap=_measure_gap(is_counted, agreeing > _CELL_TRACE * detail),
+        difference=float(np.median(np.abs(a - b)[agrees])) if agrees.any() else 255.0,
+    )
+
+
+def _measure_gap(is_counted: Mask, agrees: Mask) -> float:
+    """The share of the counted cells (n, n) in one rectangle of cells of which none agrees, at most."""
+    largest = 0
+    for top in range(len(agrees)):
+        for bottom in range(top + 1, len(agrees) + 1):
+            n_counted = is_counted[top:bottom].sum(0).tolist()
+            run = 0
+            for n, is_agreeing in zip(n_counted, (agrees[top:bottom].sum(0) > 0).tolist(), strict=True):
+                run = 0 if is_agreeing else run + n
+                largest = max(largest, run)
+    return largest / max(1, int(is_counted.sum()))
+
+
+def _sum_cells(mask: Mask) -> NDArray[np.int64]:
+    side = _LOCAL_SIDE_PX // _N_CELLS
+    sums: NDArray[np.int64] = mask.reshape(_N_CELLS, side, _N_CELLS, side).sum((1, 3))
+    return sums
+
+
+def _equalize_sharpness(a: Floats, b: Floats, sharpness: tuple[float, float]) -> tuple[tuple[Floats, Floats], float]:
     """Blur the sharper picture as much as the other one was blurred or enlarged.
 
-    Also returns the factor by which the bands of detail must widen then.
+    Also returns the factor by which the bands of detail must widen then. More blur leaves less sharpness, so the blur
+    is found by halving its range.
     """
-    sharpness = [_measure_sharpness(some) for some in (a, b)]
     sharper, target = (a, sharpness[1]) if sharpness[0] > sharpness[1] else (b, sharpness[0])
     if min(sharpness) <= 0 or max(sharpness) < _MAX_SHARPNESS_RATIO * min(sharpness):
         return (a, b), 1.0
-    blurred = [(sigma, blur(sharper, sigma)) for sigma in _BLURS_PX]
-    sigma, best = min(blurred, key=lambda pair: abs(np.log(max(_measure_sharpness(pair[1]), 1e-6) / target)))
+    low, high = 0, len(_BLURS_PX) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if measure_sharpness(blur(sharper, _BLURS_PX[middle])) > target:
+            low = middle + 1
+        else:
+            high = middle
+    sigma = _BLURS_PX[low]
+    best = blur(sharper, sigma)
     return ((best, b) if sharper is a else (a, best)), math.sqrt(1 + (sigma / _FINE_SIGMA_PX) ** 2)
-
-
-def _measure_sharpness(picture: Floats) -> float:
-    """The energy of the finest detail as a share of that of coarser detail: the median of the blocks."""
-    fine, wide = blur(picture, 0.7), blur(picture, 2.0)
-    coarse_energy = _sum_blocks(np.square(fine - wide))
-    has_detail = coarse_energy > _BLOCK_PX**2
-    if not has_detail.any():
-        return 0.0
-    return float(np.median(_sum_blocks(np.square(picture - fine))[has_detail] / coarse_energy[has_detail]))
-
-
-def _measure_coherence(agrees: Mask, is_counted: Mask) -> float:
-    """The share of the counted neighbors (right and below) of agreeing blocks that agree."""
-    n_both = n_either = 0
-    for a, b in (((slice(None), slice(1, None)), (slice(None), slice(-1))), ((slice(1, None),), (slice(-1),))):
-        are_counted = is_counted[a] & is_counted[b]
-        n_both += int((agrees[a] & agrees[b] & are_counted).sum())
-        n_either += int(((agrees[a] | agrees[b]) & are_counted).sum())
-    return n_both / max(1, n_either)
 
 
 def _fit_tone(target: Floats, sampled: Floats, inside: Mask) -> tuple[float, float, float]:
@@ -156,12 +223,12 @@ def _correlate(a: Floats, b: Floats, inside: Mask) -> float:
     return float((x * y).sum() / np.sqrt(max(float((x * x).sum() * (y * y).sum()), _VARIANCE_FLOOR)))
 
 
-def _shrink_for(picture: PictureRendition, to_picture: Matrix) -> Floats:
+def _shrink_for(picture: PictureRendition, to_picture: Matrix, side_px: int) -> Floats:
     """Shrink a rendition so that a pixel of the square covers about one pixel of the result, against aliasing."""
     gray = picture.gray.astype(np.float32)
     height, width = gray.shape
     spans = np.ptp(map_points(to_picture, CORNERS), axis=0)
-    across, down = (max(1.0, span * length / SIDE_PX) for span, length in zip(spans, (width, height), strict=True))
+    across, down = (max(1.0, span * length / side_px) for span, length in zip(spans, (width, height), strict=True))
     size = (max(8, round(height / down)), max(8, round(width / across)))
     return gray if size == gray.shape else shrink(gray, *size)
 
@@ -178,16 +245,16 @@ def map_points(matrix: Matrix, points: Matrix) -> Matrix:
     return result
 
 
-def _to_pixels(to_picture: Matrix, shape: tuple[int, ...]) -> Matrix:
-    """The map from pixel centers of the square to pixel centers of a picture of this shape."""
-    to_share = np.array([[1 / SIDE_PX, 0, 0.5 / SIDE_PX], [0, 1 / SIDE_PX, 0.5 / SIDE_PX], [0, 0, 1]])
+def _to_pixels(to_picture: Matrix, shape: tuple[int, ...], side_px: int) -> Matrix:
+    """The map from pixel centers of a square to pixel centers of a picture of this shape."""
+    to_share = np.array([[1 / side_px, 0, 0.5 / side_px], [0, 1 / side_px, 0.5 / side_px], [0, 0, 1]])
     to_pixel = np.array([[shape[1], 0, -0.5], [0, shape[0], -0.5], [0, 0, 1]])
     mapped: Matrix = to_pixel @ to_picture @ to_share
     return mapped
 
 
 def _from_pixels(mapped: Matrix, shape: tuple[int, ...]) -> Matrix:
-    """The inverse of `_to_pixels`."""
+    """The inverse of `_to_pixels` for a square of `SIDE_PX`."""
     to_pixel = np.array([[SIDE_PX, 0, -0.5], [0, SIDE_PX, -0.5], [0, 0, 1]])
     to_share = np.array([[1 / shape[1], 0, 0.5 / shape[1]], [0, 1 / shape[0], 0.5 / shape[0]], [0, 0, 1]])
     found = to_share @ mapped @ to_pixel
@@ -195,10 +262,5 @@ def _from_pixels(mapped: Matrix, shape: tuple[int, ...]) -> Matrix:
     return normalized
 
 
-def _sum_blocks(values: Floats) -> Floats:
-    sums: Floats = values.reshape(N_BLOCKS, _BLOCK_PX, N_BLOCKS, _BLOCK_PX).sum((1, 3))
-    return sums
-
-
 def _spread_blocks(blocks: Floats) -> Floats:
-    return np.repeat(np.repeat(blocks, _BLOCK_PX, 0), _BLOCK_PX, 1)
+    return np.repeat(np.repeat(blocks, BLOCK_PX, 0), BLOCK_PX, 1)

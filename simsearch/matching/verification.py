@@ -13,11 +13,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from simsearch.images.perceptual_hash import measure_hash_distance
-from simsearch.matching.alignment import PLAIN_ALIGNMENTS, Alignment, Matrix, align_by_features
+from simsearch.images.perceptual_hash import count_different_bits
+from simsearch.matching.alignment import MIRRORED, UPRIGHT, Alignment, Matrix, align_by_features
 from simsearch.matching.evidence import Box, CopyKind, PairEvidence, Side
 from simsearch.matching.features import PictureRendition
-from simsearch.matching.photometry import CORNERS, PixelComparison, compare_pixels, map_points
+from simsearch.matching.frames import is_framed
+from simsearch.matching.photometry import (
+    CORNERS,
+    PixelComparison,
+    compare_pixels,
+    compare_whole_pictures,
+    map_points,
+    measure_local_agreement,
+)
+from simsearch.matching.region_hashes import count_equal_regions
 
 MIN_AGREEMENT = 0.71
 """The least mean of `agreement` and `close_agreement`, unless something covers a part of one picture."""
@@ -25,17 +34,32 @@ MIN_AGREEMENT = 0.71
 MIN_AGREEMENT_OF_FEW = 0.8
 """The same where few local features support the alignment."""
 
-MIN_CLOSE_AGREEMENT, MIN_CLOSE_SHARE, MIN_COHERENCE = 0.4, 0.9, 0.68
-"""Under an overlay: the least share of blocks that agree closely, its share of `agreement`, and the coherence."""
+MIN_AGREEMENT_OF_OUTLINES = 0.9
+"""The same where less than two thirds of the blocks have detail, as in product shots on white: their outlines agree."""
+
+MIN_LARGER_SHARE, MIN_SMALLER_SHARE, MIN_COVERAGE = 0.45, 0.2, 0.2
+"""Where something covers a part of one picture: the least shares of detail that agrees, and of cells where it does."""
+
+MAX_COVERED_DIFFERENCE = 3.0
+"""The same: the largest difference in gray levels; products of one shape on white agree in outlines, not in tones."""
+
+MIN_EQUAL_REGIONS = 3
+"""The number of equal regions from which on whole pictures are compared, whatever their hashes."""
 
 MAX_PLAIN_HASH_DISTANCE = 24
 """The most bits of the hashes, of 64, that differ between pictures that are compared as they are."""
 
+MIN_LARGER_THAN_GAP = 0.32
+"""The same: by how much the larger share must exceed the gap. Different pictures on one kind of screen agree around a
+gap of half the area."""
+
+_MIN_COVERED_INLIERS = 20
 _MIN_DETAILED = 24
-_FEW_INLIERS = 40
+_FEW_INLIERS, _FEW_DETAILED = 40, 100
 _SURE_AGREEMENT = 0.95
 _WEAK_AGREEMENT = 0.05
 _MIN_OVERLAP = 0.4
+_MAX_OUTLINE_DIFFERENCE = 10.0
 _MAX_PLAIN_DIFFERENCE, _MAX_COLOR_DIFFERENCE, _MIN_CONTRAST = 2.0, 4.0, 4.0
 _MIN_ROTATION_DEG = 3.0
 _MAX_CROP_SHARE = 0.92
@@ -54,24 +78,56 @@ def verify_pair(a: PictureRendition, b: PictureRendition, *, try_mirrored: bool 
         is_part_a = abs(np.linalg.det(alignment.to_b[:2, :2])) <= 1
         whole: Side = "b" if is_part_a else "a"
         frame, other, from_frame = (a, b, alignment) if is_part_a else (b, a, alignment.invert())
-        compared = compare_pixels(frame, other, from_frame)
-        if alignment.n_inliers and _WEAK_AGREEMENT <= compared.agreement < _SURE_AGREEMENT:
-            compared = max(compared, compare_pixels(frame, other, from_frame, refine=True), key=_rate)
-        if _is_copy(compared, a, b, alignment) and (best is None or _rate(compared) > _rate(best[1])):
+        compared = _compare(frame, other, from_frame)
+        is_copy = _is_copy(compared, a, b, alignment) or _is_covered(compared, frame, other, from_frame)
+        if is_copy and (best is None or _rate(compared) > _rate(best[1])):
             best = (alignment, compared, whole)
         if best is not None and (best[0].n_inliers or _rate(best[1]) >= _SURE_AGREEMENT):
             break
     return None if best is None else _describe(a, b, *best)
 
 
+def _compare(frame: PictureRendition, other: PictureRendition, alignment: Alignment) -> PixelComparison:
+    """Compare the pixels; where features propose how the pictures align, the pixels refine it."""
+    if alignment.n_inliers == 0:
+        return compare_whole_pictures(frame, other, alignment)
+    compared = compare_pixels(frame, other, alignment)
+    if _WEAK_AGREEMENT <= compared.agreement < _SURE_AGREEMENT:
+        return max(compared, compare_pixels(frame, other, alignment, refine=True), key=_rate)
+    return compared
+
+
 def _propose_alignments(a: PictureRendition, b: PictureRendition, try_mirrored: bool) -> Iterator[Alignment]:
     """Propose the whole pictures as they are, unless their hashes differ too much, then what features support."""
-    if measure_hash_distance(a.hashes, b.hashes) <= MAX_PLAIN_HASH_DISTANCE:
-        yield from PLAIN_ALIGNMENTS
+    upright, mirrored = (count_different_bits(one, b.hashes.upright) for one in a.hashes)
+    has_equal_regions = count_equal_regions(a.region_hashes, b.region_hashes) >= MIN_EQUAL_REGIONS
+    is_plain = not a.region_hashes.any() and not b.region_hashes.any()  # the hash of a gradient is noise
+    if has_equal_regions or is_plain or min(upright, mirrored) <= MAX_PLAIN_HASH_DISTANCE:
+        yield UPRIGHT
+    if is_plain or mirrored <= MAX_PLAIN_HASH_DISTANCE:
+        yield MIRRORED
     if a.width * a.height <= b.width * b.height:  # a crop's features are all in the whole, but not the reverse
         yield from align_by_features(a, b, try_mirrored=try_mirrored)
     else:
         yield from (alignment.invert() for alignment in align_by_features(b, a, try_mirrored=try_mirrored))
+
+
+def _is_covered(
+    compared: PixelComparison, frame: PictureRendition, other: PictureRendition, alignment: Alignment
+) -> bool:
+    """Whether the pictures agree in the gaps of something that lies over one of them, such as letters or boxes."""
+    if compared.overlap < _MIN_OVERLAP or compared.n_detailed < _MIN_DETAILED:
+        return False
+    if 0 < alignment.n_inliers < _MIN_COVERED_INLIERS or compared.agreement < _WEAK_AGREEMENT:
+        return False
+    local = measure_local_agreement(frame, other, alignment)
+    return (
+        local.larger >= MIN_LARGER_SHARE
+        and local.smaller >= MIN_SMALLER_SHARE
+        and local.coverage >= MIN_COVERAGE
+        and local.larger - local.gap >= MIN_LARGER_THAN_GAP
+        and local.difference <= MAX_COVERED_DIFFERENCE
+    )
 
 
 def _rate(compared: PixelComparison) -> float:
@@ -83,19 +139,12 @@ def _is_copy(compared: PixelComparison, a: PictureRendition, b: PictureRendition
         return False
     if compared.n_detailed >= _MIN_DETAILED:
         agreement = (compared.agreement + compared.close_agreement) / 2
+        if compared.n_detailed < _FEW_DETAILED:
+            return agreement >= MIN_AGREEMENT_OF_OUTLINES and compared.difference <= _MAX_OUTLINE_DIFFERENCE
         if 0 < alignment.n_inliers < _FEW_INLIERS:
             return agreement >= MIN_AGREEMENT_OF_FEW
-        return agreement >= MIN_AGREEMENT or _is_covered_in_part(compared)
+        return agreement >= MIN_AGREEMENT
     return alignment.n_inliers == 0 and _are_alike_without_detail(compared, a, b, alignment)
-
-
-def _is_covered_in_part(compared: PixelComparison) -> bool:
-    """Whether one coherent part is the same and the rest is not, as under an overlay; alike pictures agree less."""
-    return (
-        compared.close_agreement >= MIN_CLOSE_AGREEMENT
-        and compared.close_agreement >= MIN_CLOSE_SHARE * compared.agreement
-        and compared.coherence >= MIN_COHERENCE
-    )
 
 
 def _are_alike_without_detail(
@@ -124,7 +173,10 @@ def _describe(
     )
     is_mirrored = bool(np.linalg.det(compared.to_other[:2, :2]) < 0)
     kinds = tuple(_list_kinds(part, other, compared, evidence, is_mirrored=is_mirrored))
-    return replace(evidence, kinds=kinds or ("re-encoded",))
+    is_in_part = "crop of" in kinds and abs(rotation_deg) < _MIN_ROTATION_DEG
+    return replace(
+        evidence, kinds=kinds or ("re-encoded",), is_framed=is_in_part and is_framed(other.gray, evidence.box)
+    )
 
 
 def _list_kinds(

@@ -15,7 +15,7 @@ from simsearch.store.sqlite_errors import CATALOG_NAME, SQLITE_READONLY_CANTINIT
 SHARDS_NAME = "shards"
 """The folder beside the catalog for results of remote workers that are not in the catalog yet."""
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 TOKENS_VERSION = 6
 """The first schema with random change tokens."""
 

@@ -211,6 +211,16 @@ _STATISTICS = (
     "PRAGMA user_version = 8",
 )
 
+_REGION_HASHES = (
+    # The hashes of the regions of an image (`matching.region_hashes`), 81 little-endian uint32, for the search for
+    # covered copies. `version` is that of the comparison of copies.
+    """CREATE TABLE region_hashes (
+        image_id INTEGER PRIMARY KEY REFERENCES images(id) ON DELETE CASCADE,
+        version INTEGER NOT NULL,
+        hashes BLOB NOT NULL)""",
+    "PRAGMA user_version = 9",
+)
+
 _steps = Migrations("simsearch")
 
 
@@ -252,6 +262,11 @@ def _add_copies(db: Database) -> None:
 @_steps(name="0008_statistics")
 def _add_statistics(db: Database) -> None:
     _execute_all(db, _STATISTICS)
+
+
+@_steps(name="0009_region_hashes")
+def _add_region_hashes(db: Database) -> None:
+    _execute_all(db, _REGION_HASHES)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

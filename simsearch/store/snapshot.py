@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import sqlite3
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -198,6 +199,18 @@ class Snapshot:
         rows = np.array(self._connection.execute(query).fetchall(), np.int64).reshape(-1, 3)
         return rows[:, 0].copy(), rows[:, 1:].astype(np.uint64)
 
+    def read_region_hashes(self, version: int) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """The images with region hashes of this version of the comparison: ascending ids (n,), and hashes (n, r)."""
+        if not self._has_table("region_hashes"):
+            return np.empty(0, np.int64), np.empty((0, 0), np.uint32)
+        query = "SELECT image_id, hashes FROM region_hashes WHERE version = ? ORDER BY image_id"
+        ids, blobs = array("q"), bytearray()
+        for image_id, blob in self._connection.execute(query, (version,)):
+            ids.append(image_id)
+            blobs += blob
+        hashes = np.frombuffer(bytes(blobs), "<u4").astype(np.uint32)
+        return np.array(ids, np.int64), hashes.reshape(len(ids), -1) if len(ids) else np.empty((0, 0), np.uint32)
+
     def read_copy_pairs(self, version: int) -> dict[tuple[int, int], str]:
         """The evidence, as JSON, of the pairs of image ids that this version of the comparison found to be copies."""
         if not self._has_copies:
@@ -223,8 +236,11 @@ class Snapshot:
     @property
     def _has_copies(self) -> bool:
         """Whether the catalog has the tables of copies: one of an older simsearch in a read-only folder has not."""
-        query = "SELECT 1 FROM sqlite_master WHERE name = 'copy_searches'"
-        return self._connection.execute(query).fetchone() is not None
+        return self._has_table("copy_searches")
+
+    def _has_table(self, name: str) -> bool:
+        query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+        return self._connection.execute(query, (name,)).fetchone() is not None
 
     def select_views(self, stored: StoredModel, *, originals_only: bool = False) -> ModelViews:
         """Select the views with a vector of the model and a file, or the original ones of them only."""

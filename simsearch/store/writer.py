@@ -433,6 +433,13 @@ class CatalogWriter(Catalog):
             ((one.brightness, one.contrast, one.sharpness, image_id) for image_id, one in statistics),
         )
 
+    def record_region_hashes(self, hashes: Iterable[tuple[int, NDArray[np.uint32]]], version: int) -> None:
+        """Store the hashes (81,) of the regions of images by id, without images that are no longer in the catalog."""
+        self._execute_many(
+            "INSERT OR REPLACE INTO region_hashes (image_id, version, hashes) SELECT id, ?, ? FROM images WHERE id = ?",
+            ((version, values.astype("<u4").tobytes(), image_id) for image_id, values in hashes),
+        )
+
     def record_copies(self, pairs: Iterable[tuple[int, int, str]], version: int) -> None:
         """Store pairs of image ids, the smaller id first, that are copies, with the evidence as JSON.
 

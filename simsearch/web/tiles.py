@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simsearch.duplicates.results import DuplicateGroup
+from simsearch.matching.evidence import Box
 from simsearch.search.results import Answer, HitVerification
 from simsearch.store.snapshot import StoredImage, open_snapshot
 from simsearch.web.images import read_stored_images
@@ -15,7 +16,7 @@ LIKELY = 0.5
 """The probability from which a hit is shown as likely; less likely ones are grayed."""
 
 _N_SAMPLE_TILES = 48
-_MAX_IN_GROUP = 24
+_MAX_IN_GROUP, _MAX_BOXES = 24, 8
 _MIN_ASPECT, _MAX_ASPECT = 5, 30
 _LONG_ASPECT = 3
 
@@ -28,6 +29,7 @@ class ImageTile:
     both are empty or 0 where they do not apply. `probability` is that of the hit, None without a calibration.
     `verification` is that of the hit, None where it was not compared; `width` and `height` are those of the
     image in px. `remark` is a text about the image.
+    `boxes` are parts of the image that other ones show, each with a description.
     """
 
     image_id: int
@@ -44,6 +46,7 @@ class ImageTile:
     width: int = 1
     height: int = 1
     remark: str = ""
+    boxes: tuple[tuple[Box, str], ...] = ()
 
     @property
     def is_long(self) -> bool:
@@ -82,6 +85,7 @@ def build_hit_tiles(folder: Path, answer: Answer) -> list[ImageTile]:
             _build_tile(images[hit.image_id], hit.rank, hit.similarity, hit.view.description),
             probability=hit.probability,
             verification=hit.verification,
+            boxes=_list_hit_boxes(hit.verification),
         )
         for hit in answer.hits
         if hit.image_id in images
@@ -99,6 +103,12 @@ def _build_tile(image: StoredImage, rank: int = 0, similarity: float = 0.0, vari
     )  # fmt: skip
 
 
+def _list_hit_boxes(verification: HitVerification | None) -> tuple[tuple[Box, str], ...]:
+    if verification is None or not verification.hit_box:
+        return ()
+    return ((verification.hit_box, "The part that the query picture shows"),)
+
+
 def add_other_ranks(tiles: Sequence[ImageTile], others: Sequence[ImageTile]) -> list[ImageTile]:
     """Add to each tile the rank of the same image among the others."""
     ranks = {tile.image_id: tile.rank for tile in others}
@@ -109,4 +119,19 @@ def build_group_tiles(folder: Path, group: DuplicateGroup) -> list[ImageTile]:
     """Build the tiles of a group of duplicates, each with its similarity to the image to keep."""
     members = {member.image_id: member for member in group.members[:_MAX_IN_GROUP]}
     images = read_stored_images(folder, list(members))
-    return [_build_tile(images[id_], 1, member.similarity) for id_, member in members.items() if id_ in images]
+    return [
+        replace(_build_tile(images[id_], 1, member.similarity), boxes=_list_group_boxes(group, id_))
+        for id_, member in members.items()
+        if id_ in images
+    ]
+
+
+def _list_group_boxes(group: DuplicateGroup, image_id: int) -> tuple[tuple[Box, str], ...]:
+    """List the parts of an image that other images of its group show."""
+    boxes: list[tuple[Box, str]] = []
+    for member in group.members:
+        copy = member.copy
+        if copy is not None and copy.whole_image == image_id and "crop of" in copy.kinds:
+            part = copy.of_image if member.image_id == image_id else member.image_id
+            boxes.append((copy.box, f"The part that image {part} shows"))
+    return tuple(boxes[:_MAX_BOXES])

@@ -119,7 +119,7 @@ def test_the_json_of_groups_is_valid_json(edited: Path, tmp_path: Path):
         (["duplicates", "--reject", "one"], 2, "--reject one is not a list of image ids"),
         (["duplicates", "--reject", "3"], 2, "one image is not a pair"),
         (["duplicates", "--reject", "3,99"], 2, "no image 99"),
-        (["duplicates", "--false-positive-rate", "2"], 2, "the false positive rate is 2"),
+        (["duplicates", "--false-positive-rate", "0.1"], 2, "--false-positive-rate was removed"),
     ],
 )
 def test_bad_input_gets_one_clear_line(edited: Path, arguments: list[str], code: int, message: str):

@@ -31,6 +31,19 @@ def test_a_collage_joins_one_of_its_pictures_and_does_not_glue_them():
     assert build_copy_groups(pairs, ()) == [[1, 3, 9], [2, 4]]
 
 
+def test_a_collage_that_is_nearly_its_larger_picture_does_not_bring_the_smaller_one():
+    larger, smaller = (0.0, 0.0, 0.62, 1.0), (0.64, 0.0, 1.0, 1.0)
+    pairs = [pair(1, 9, larger), pair(2, 9, smaller), pair(1, 3), pair(2, 4)]
+    assert build_copy_groups(pairs, ()) == [[1, 3, 9], [2, 4]]
+    mirrored = [
+        pair(1, 9, larger, kinds=("mirrored",)),
+        pair(2, 9, smaller),
+        pair(5, 3, (0.0, 0.0, 0.5, 0.5)),
+        pair(1, 3),
+    ]
+    assert build_copy_groups(mirrored, ()) == [[1, 3, 5, 9]]
+
+
 def test_crops_of_opposite_sides_of_a_panorama_are_not_one_group():
     pairs = [pair(1, 9, (0.0, 0.0, 0.3, 1.0)), pair(2, 9, (0.75, 0.0, 1.0, 1.0)), pair(3, 9, (0.1, 0.0, 0.35, 1.0))]
     assert build_copy_groups(pairs, ()) == [[1, 3, 9]]

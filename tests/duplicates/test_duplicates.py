@@ -412,7 +412,6 @@ def test_one_picture_has_no_duplicate(tmp_path: Path):
     [
         ({"down_to": "nearly"}, "exact, near, similar"),
         ({"keep": "prettiest"}, "largest, oldest, newest, shortest-path"),
-        ({"false_positive_rate": 0}, "false positive rate is 0"),
         ({"similar_share": 1}, "share of similar images is 1"),
         ({"min_similarity": 2}, "it is a cosine"),
     ],

@@ -273,3 +273,21 @@ def test_a_reason_is_shown_for_every_file(tmp_path: Path):
     ]
     files = suggest_actions(candidates, "largest", PictureEvidence(10**9))
     assert all(isinstance(file, MemberFile) and file.reason for file in files.values())
+
+
+@pytest.mark.parametrize("rule", KEEP_RULES)
+def test_a_larger_picture_with_a_border_around_the_original_is_never_kept_and_never_suggested(
+    tmp_path: Path, rule: str
+):
+    photo = read_photo()
+    screen = Image.new("RGB", (photo.width + 80, photo.height + 200), "white")
+    screen.paste(photo, (40, 100))
+    candidates = store(1, save(screen, tmp_path / "s.png", 50)) + store(2, save(photo, tmp_path / "a" / "photo.png"))
+    evidence = PictureEvidence(10**9)
+    evidence.framed.add(1)
+    files = suggest_actions(candidates, rule, evidence)  # type: ignore[arg-type]
+    told = {Path(file.path).name: (file.action, file.reason) for file in files.values()}
+    assert told == {
+        "photo.png": ("keep", "nothing around the picture"),
+        "s.png": ("look", "has a border or another picture around it"),
+    }

@@ -69,6 +69,22 @@ def test_the_box_is_where_the_crop_lies_in_the_larger_picture(seed: int):
     assert (turned.whole, turned.box) == ("a", pytest.approx((0.3, 0.2, 0.9, 0.7), abs=0.02))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_picture_with_a_border_or_another_one_beside_it_is_told_from_one_that_was_cropped(seed: int):
+    original = draw_scene(seed)
+    collage = Image.new("RGB", (2 * original.width, original.height))
+    collage.paste(original, (0, 0))
+    collage.paste(draw_scene(seed + 50), (original.width, 0))
+    for framed in (collage, ImageOps.expand(original, 60, "white"), ImageOps.expand(original, 60, "black")):
+        evidence = verify(original, framed)
+        assert evidence is not None
+        assert (evidence.whole, evidence.is_framed) == ("b", True)
+    for part in (crop(original, 0.2, 0.1, 0.9, 0.8), crop(original, 0, 0, 0.7, 1)):
+        evidence = verify(part, original)
+        assert evidence is not None
+        assert not evidence.is_framed
+
+
 def test_the_rotation_is_measured():
     original = draw_scene(4)
     evidence = verify(original, rotate_and_crop(original, 10))
@@ -134,6 +150,6 @@ def test_evidence_as_json():
     evidence = PairEvidence(("crop of", "tone"), 31, 0.98765, "b", (0.1, 0.2, 0.5, 0.6), 1.234)
     assert evidence.to_dict() == {
         "kind": "crop of", "kinds": ["crop of", "tone"], "inliers": 31, "agreement": 0.9877, "whole": "b",
-        "box": [0.1, 0.2, 0.5, 0.6], "rotation_deg": 1.2, "overlap": 1.0,
+        "box": [0.1, 0.2, 0.5, 0.6], "rotation_deg": 1.2, "overlap": 1.0, "framed": False,
     }  # fmt: skip
     assert evidence.box_share == pytest.approx(0.16)

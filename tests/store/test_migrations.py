@@ -53,6 +53,7 @@ def test_the_schema_is_what_the_architecture_documents():
         "picture_statistics": ["image_id", "brightness", "contrast", "sharpness"],
         "copy_pairs": ["image_a", "image_b", "version", "evidence"],
         "copy_searches": ["model_id", "image_id", "version"],
+        "region_hashes": ["image_id", "version", "hashes"],
         "projections": ["id", "model_id", "method", "n_vectors", "projection"],
         "graphs": ["model_id", "definition", "weights"],
         "runs": ["id", "model_id", "sources", "process", "started_at", "ended_at", "embedded", "reused"],
@@ -90,6 +91,7 @@ def test_opening_a_catalog_of_an_older_simsearch_upgrades_it(tmp_path: Path, pho
             "picture_statistics",
             "copy_pairs",
             "copy_searches",
+            "region_hashes",
         ):
             connection.execute(f"DROP TABLE {table}")
         if not has_graphs:

@@ -13,7 +13,10 @@ from PIL import Image
 
 from simsearch import Collection
 from simsearch.duplicates.rejections import join_pairs
+from simsearch.duplicates.results import DuplicateGroup, GroupMember, MemberCopy, MemberFile
+from simsearch.store.snapshot import open_snapshot
 from simsearch.web.settings import ServerSettings
+from simsearch.web.tiles import build_group_tiles
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 from tests.web.conftest import serving
@@ -106,3 +109,14 @@ def test_pairs_that_share_an_image_are_one_group():
     assert join_pairs([(1, 2), (5, 9), (2, 3), (3, 4)]) == [[5, 9], [1, 2, 3, 4]]
     assert join_pairs([(1, 2), (3, 4), (2, 3)]) == [[1, 2, 3, 4]]
     assert join_pairs([]) == []
+
+
+def test_the_box_of_a_crop_is_where_it_lies_in_the_larger_picture(album: Path):
+    with open_snapshot(album) as snapshot:
+        first, second = snapshot.sample_image_ids(2)
+    evidence = MemberCopy(first, "crop of", ("crop of", "tone"), first, (0.1, 0.2, 0.6, 0.7), 40, 1.0, 20)
+    kept = GroupMember(first, (MemberFile("a.png", "keep", ""),), 100, 80, 10, 1.0)
+    part = GroupMember(second, (MemberFile("b.png", "remove", ""),), 50, 40, 10, 0.8, evidence)
+    larger, smaller = build_group_tiles(album, DuplicateGroup("near", (kept, part)))
+    assert larger.boxes == (((0.1, 0.2, 0.6, 0.7), f"The part that image {second} shows"),)
+    assert smaller.boxes == ()
