@@ -53,7 +53,7 @@ MIN_LARGER_THAN_GAP = 0.32
 """The same: by how much the larger share must exceed the gap. Different pictures on one kind of screen agree around a
 gap of half the area."""
 
-_MIN_COVERED_INLIERS = 20
+_MIN_COVERED_INLIERS = 60
 _MIN_DETAILED = 24
 _FEW_INLIERS, _FEW_DETAILED = 40, 100
 _SURE_AGREEMENT = 0.95

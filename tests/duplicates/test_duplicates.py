@@ -461,11 +461,11 @@ def test_the_duplicates_of_a_public_data_set_are_found_and_its_look_alikes_are_n
         for head, whole in pairs
     }
     for kind, numbers in {
-        "cougar_face": (61, 66), "garfield": (23, 24, 25), "ibis": (76, 79), "inline_skate": (27, 30),
+        "cougar_face": (61, 66), "ibis": (76, 79), "inline_skate": (27, 30),
         "menorah": (83, 84), "rhino": (51, 55), "scorpion": (76, 78), "tick": (43, 49),
     }.items():  # fmt: skip
         copies.add(frozenset(f"{kind}/image_00{number}.jpg" for number in numbers))
-    copies.add(frozenset(f"garfield/image_00{number}.jpg" for number in (27, 32, 33, 34)))
+    copies.add(frozenset(f"garfield/image_00{number}.jpg" for number in (23, 24, 25, 27, 32, 33, 34)))
     alike = {
         frozenset({"Motorbikes/image_0795.jpg", "Motorbikes/image_0796.jpg"}),
         frozenset({"yin_yang/image_0050.jpg", "yin_yang/image_0057.jpg"}),
