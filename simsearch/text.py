@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 NO_VALUE = "\N{EN DASH}"
 """Shown in place of a number that does not exist."""
@@ -80,3 +81,9 @@ def join_names(names: Sequence[str], most: int = 3) -> str:
 def count(n: int, noun: str, plural: str = "") -> str:
     """Say a number of things, `1 image` or `1,200 images`; `plural` is the noun with an s where it is not given."""
     return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def name_counts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a result with the counts of images and queries under the names that every JSON document has."""
+    names = {"n_images": "images", "n_queries": "queries"}
+    return {name if (plain := names.get(name)) is None else plain: value for name, value in fields.items()}

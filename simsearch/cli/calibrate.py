@@ -15,6 +15,7 @@ from simsearch.cli.options import (
     find_collection,
 )
 from simsearch.cli.output import print_json, print_line
+from simsearch.text import name_counts
 
 _SHOWN_PROBABILITIES = (0.1, 0.5, 0.9)
 
@@ -54,7 +55,7 @@ def calibrate(
         stored = collection.model(backbone)
         found = collection.calibrate(options, backbone=backbone, weights=WeightsOptions(weights, offline))
     if as_json:
-        print_json({"backbone": stored.model.backbone, "model": stored.fingerprint, **found.to_dict()})
+        print_json({"backbone": stored.model.backbone, "model": stored.fingerprint, **name_counts(found.to_dict())})
         return
     print_line(
         f"{stored.model.backbone}: probability that a hit is {found.relation}, from {found.n_queries:,} queries among "

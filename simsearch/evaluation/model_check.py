@@ -19,6 +19,7 @@ from simsearch.ingest.prepare import decode_input
 from simsearch.models.choice import ModelChoice, locate_check_record, resolve_model
 from simsearch.models.loader import LoadOptions, open_embedder
 from simsearch.sources.scan import scan_sources
+from simsearch.text import name_counts
 
 _BATCH = 8
 _MAX_IMAGES = 2000
@@ -48,7 +49,7 @@ class ModelCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `simsearch backbones --check NAME --json`."""
-        return asdict(self)
+        return name_counts(asdict(self))
 
 
 def check_model(choice: ModelChoice, folder: str) -> ModelCheck:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simsearch.dataframes import build_arrow_table, build_data_frame, collect_columns
 from simsearch.evaluation.metric_names import DEFAULT_METRIC
 from simsearch.evaluation.statistics import SIGNIFICANCE_LEVEL
+from simsearch.text import name_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +335,7 @@ class BenchmarkResult:
         """
         best = self.best
         document = {
-            "dataset": dataclasses.asdict(self.dataset),
+            "dataset": name_counts(dataclasses.asdict(self.dataset)),
             "headline": self.main_metric,
             "best": best.name,
             "summary": list(summary),

@@ -42,6 +42,7 @@ from simsearch.models.weights import WeightsOptions
 from simsearch.rerank.method import RerankMethod
 from simsearch.sources.addresses import find_common_folder
 from simsearch.store.catalog import Catalog
+from simsearch.text import name_counts
 
 TUNED_METHODS = ("none", "pca", "dba", "aqe", "pca+dba", "pca+aqe", "pca+dba+aqe", "k-reciprocal", "pca+k-reciprocal")
 N_QUERIES = 500
@@ -86,7 +87,7 @@ class TuningResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `simsearch tune --json`."""
-        return asdict(self)
+        return name_counts(asdict(self))
 
 
 def tune(

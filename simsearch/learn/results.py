@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from simsearch.learn.moments import MapSettings
+from simsearch.text import name_counts
 
 MAX_P = 0.01
 
@@ -66,7 +67,7 @@ class LearnReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `simsearch learn --json`."""
-        fields = asdict(self)
+        fields = name_counts(asdict(self))
         fields["seconds"] = round(fields.pop("elapsed_s"), 3)
         fields["learned"] = self.model is not None
         return fields

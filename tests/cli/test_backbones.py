@@ -48,7 +48,7 @@ def test_a_check_prints_figures_and_marks_the_row_as_verified(photos, tmp_path):
 def test_a_check_of_a_folder_as_json(photos, clip, tmp_path):
     env = NOWHERE | {"SIMSEARCH_CACHE": str(tmp_path / "cache")}
     found = read_document("backbones", "--check", clip, "--images", "photos", cwd=photos.parent, env=env)
-    assert (found["backbone"], found["n_images"], found["width"]) == ("tiny_clip", 12, 6)
+    assert (found["backbone"], found["images"], found["width"]) == ("tiny_clip", 12, 6)
     assert 0 <= found["mean_average_precision"] <= 1
 
 

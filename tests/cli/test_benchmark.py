@@ -40,8 +40,8 @@ def test_json_has_the_documented_keys_and_the_report_is_written(home: Path):
     )  # fmt: skip
     assert told["dataset"] == {
         "source": "photos", "protocol": "self-excluded", "task": "every image is a query", "labels": "folder",
-        "n_images": 12, "n_classes": 2,
-        "n_queries": 12, "n_queries_of": 12,
+        "images": 12, "n_classes": 2,
+        "queries": 12, "n_queries_of": 12,
         "exclusions": [
             {
                 "rule": "files that cannot be read, or were not embedded by every backbone, are ignored", "count": 1,
@@ -87,7 +87,7 @@ def test_without_out_the_option_is_named_and_vectors_stay_in_the_given_collectio
 def test_the_default_methods_are_none_and_three_rerankings(home: Path):
     told = read_document("benchmark", "photos", *QUICK, "--sample", 3, cwd=home)
     assert [row["rerank"] for row in told["rows"]] == ["none", "pca256", "pca256+dba5", "pca256+dba5+aqe5"]
-    assert (told["dataset"]["n_queries"], told["dataset"]["n_queries_of"]) == (3, 12)
+    assert (told["dataset"]["queries"], told["dataset"]["n_queries_of"]) == (3, 12)
 
 
 def test_labels_can_come_from_file_names_and_two_spellings_of_a_method_are_one_row(home: Path):
@@ -165,4 +165,4 @@ def test_an_interrupted_benchmark_names_what_is_kept_and_resumes(tmp_path: Path)
     assert "stopped; indexes/photos keeps what was embedded, and the same command resumes" in messages
     assert "Traceback" not in messages
     done = subprocess.run([*command, "--json", "--robustness", "0"], cwd=tmp_path, capture_output=True, check=True)
-    assert json.loads(done.stdout)["dataset"]["n_images"] == 400
+    assert json.loads(done.stdout)["dataset"]["images"] == 400

@@ -116,7 +116,7 @@ def test_contradictory_labels_and_missing_images_are_reported_and_left_out(place
     rows += [f"{photos}/00.png,b", f"{photos}/01.png,a", "nowhere.png,a"]
     (place / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
     report = json.loads(run("learn", "--in", "ix", "--labels", "labels.csv", "--json", cwd=place).stdout)
-    assert report["n_images"] == 18
+    assert report["images"] == 18
     assert "2 images with several labels were left out" in report["notes"]
     assert "1 names in the labels match no image, such as nowhere.png" in report["notes"]
 

@@ -145,7 +145,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     oneshot.ingest(base / "indexes" / "objects", [OBJECTS], HISTOGRAM)
     told = read_document("calibrate", cwd=base)
     assert told["relation"] == "of the same class"
-    assert told["n_images"] == told["n_queries"] == len(list(OBJECTS.glob("*/*.jpg")))
+    assert told["images"] == told["queries"] == len(list(OBJECTS.glob("*/*.jpg")))
     assert told["error"]["expected"] < 0.2
     return base
 
@@ -209,7 +209,7 @@ def test_copies_are_calibrated_without_labels(objects: Path, tmp_path: Path):
     shutil.copytree(objects / "indexes", tmp_path / "indexes")
     told = read_document("calibrate", "--by", "copies", cwd=tmp_path)
     assert told["relation"] == "a copy of the same picture"
-    assert told["n_queries"] == told["n_labels"] > 50
+    assert told["queries"] == told["n_labels"] > 50
     own = read_document("query", "--id", 7, cwd=tmp_path)["hits"]
     assert own[0]["probability"] > own[-1]["probability"]
 
@@ -223,7 +223,7 @@ def test_a_column_is_a_label_and_images_without_it_are_left_out(objects: Path, t
     (tmp_path / "shape.csv").write_text("\n".join(["path,shape", *lines]))
     assert run("annotate", "shape.csv", "--in", "indexes/objects", cwd=tmp_path).returncode == 0
     told = read_document("calibrate", "--by", "shape", cwd=tmp_path)
-    assert (told["relation"], told["n_labels"], told["n_images"]) == ("of the same shape", 2, len(lines))
+    assert (told["relation"], told["n_labels"], told["images"]) == ("of the same shape", 2, len(lines))
     assert told["error"] is None
 
 

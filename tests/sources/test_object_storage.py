@@ -389,7 +389,7 @@ def test_a_benchmark_runs_on_a_bucket(bucket: Bucket, tmp_path: Path):
                    "--json", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["dataset"]["n_images"] == 20
+    assert document["dataset"]["images"] == 20
     assert {row["backbone"] for row in document["rows"]} == {"histogram"}
 
 
