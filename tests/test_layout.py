@@ -74,6 +74,7 @@ OWNERS = {
         *(f"web/{name}.py" for name in ("api", "api_browse", "api_jobs", "app", "errors", "login", "middleware")),
         *(f"web/{name}.py" for name in ("page_browse", "pages")),
     },
+    "mcp": {"web/mcp_server.py"},
     "segno": {"web/addresses.py"},
     "uvicorn": {"web/server.py"},
     "prometheus_client": {"web/metrics.py"},

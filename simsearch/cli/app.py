@@ -28,6 +28,7 @@ from simsearch.cli.list_ import list_
 from simsearch.cli.ls import ls
 from simsearch.cli.maintenance import info, prune, rebuild, remove, verify
 from simsearch.cli.map import map_
+from simsearch.cli.mcp import mcp
 from simsearch.cli.optional_value import RayCommand
 from simsearch.cli.output import DownloadMessages
 from simsearch.cli.predict import predict
@@ -68,7 +69,7 @@ def simsearch(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Index": (index, watch, annotate),
-    "Search": (query, ls, serve),
+    "Search": (query, ls, serve, mcp),
     "Explore": (map_, clusters, duplicates, check),
     "Measure": (benchmark, tune, calibrate, learn),
     "Look closer": (predict, features, compare, augment, study),
