@@ -61,7 +61,7 @@ def test_predict_lists_networks_side_by_side_and_draws_a_sheet(folder: Path):
 def test_features_draws_named_and_numbered_layers(folder: Path):
     layers = ["--layer", "last", "--layer", "7"]
     told = read_document("features", "vase.png", *layers, "--max-maps", 3, "--sort", cwd=folder)
-    assert set(told) == {"schema_version", "image", "backbone", "resize", "layers", "picture", "notes"}
+    assert set(told) == {"image", "backbone", "resize", "layers", "picture", "notes"}
     assert [(layer["name"], layer["index"], layer["maps"]) for layer in told["layers"]] == [
         ("last", 91, 1280),
         ("block_1_expand", 7, 96),
@@ -79,7 +79,7 @@ def test_compare_json_has_the_documented_keys_and_each_pair_is_drawn(folder: Pat
     told = read_document(
         "compare", *images, "--backbone", "builtin", "--backbone", "histogram", "--out", "out", cwd=folder
     )
-    assert set(told) == {"schema_version", "pairs", "heat_maps", "models", "skipped", "notes"}
+    assert set(told) == {"pairs", "heat_maps", "models", "skipped", "notes"}
     assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [
         (images[a], images[b]) for a, b in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
     ]
