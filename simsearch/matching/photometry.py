@@ -128,7 +128,7 @@ class LocalAgreement:
 
 
 _LOCAL_SIDE_PX, _WINDOW_PX, _N_CELLS = 192, 9, 16
-_LOCAL_VARIANCE, _LOCAL_CORRELATION = 16.0, 0.92
+_LOCAL_VARIANCE, _LOCAL_CORRELATION, _WORTH_REFINING = 16.0, 0.92, 0.2
 _CELL_DETAIL, _CELL_AGREEMENT, _CELL_TRACE = 0.15, 0.25, 0.2
 
 
@@ -137,9 +137,13 @@ def measure_local_agreement(frame: PictureRendition, other: PictureRendition, al
     whole, part = (_shrink_for(frame, np.eye(3), _LOCAL_SIDE_PX), _shrink_for(other, alignment.to_b, _LOCAL_SIDE_PX))
     target, _ = warp(whole, _to_pixels(np.eye(3), whole.shape, _LOCAL_SIDE_PX), _LOCAL_SIDE_PX)
     mapped = _to_pixels(alignment.to_b, part.shape, _LOCAL_SIDE_PX)
-    maps = [mapped] if alignment.n_inliers == 0 else [mapped, refine_map(target, part, mapped)]
-    found = [_agree_locally(target, *warp(part, one, _LOCAL_SIDE_PX)) for one in maps if one is not None]
-    return max(found, key=lambda agreement: agreement.smaller)
+    found = _agree_locally(target, *warp(part, mapped, _LOCAL_SIDE_PX))
+    if alignment.n_inliers == 0 or found.larger < _WORTH_REFINING:
+        return found
+    better = refine_map(target, part, mapped)
+    if better is None:
+        return found
+    return max(found, _agree_locally(target, *warp(part, better, _LOCAL_SIDE_PX)), key=lambda one: one.smaller)
 
 
 def _agree_locally(target: Floats, sampled: Floats, inside: Mask) -> LocalAgreement:

@@ -118,7 +118,11 @@ def _is_covered(
     """Whether the pictures agree in the gaps of something that lies over one of them, such as letters or boxes."""
     if compared.overlap < _MIN_OVERLAP or compared.n_detailed < _MIN_DETAILED:
         return False
-    if 0 < alignment.n_inliers < _MIN_COVERED_INLIERS or compared.agreement < _WEAK_AGREEMENT:
+    if alignment.n_inliers == 0:
+        is_aligned = _count_equal_regions(frame, other, alignment) >= MIN_EQUAL_REGIONS
+    else:
+        is_aligned = alignment.n_inliers >= _MIN_COVERED_INLIERS
+    if not is_aligned or compared.agreement < _WEAK_AGREEMENT:
         return False
     local = measure_local_agreement(frame, other, alignment)
     return (
@@ -128,6 +132,13 @@ def _is_covered(
         and local.larger - local.gap >= MIN_LARGER_THAN_GAP
         and local.difference <= MAX_COVERED_DIFFERENCE
     )
+
+
+def _count_equal_regions(frame: PictureRendition, other: PictureRendition, alignment: Alignment) -> int:
+    """Count the equal regions of two whole pictures; none of a mirrored one, whose regions are not hashed."""
+    if alignment.to_b[0, 0] < 0:
+        return 0
+    return count_equal_regions(frame.region_hashes, other.region_hashes)
 
 
 def _rate(compared: PixelComparison) -> float:
