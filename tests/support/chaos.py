@@ -161,7 +161,10 @@ def compare_with_new_index(folder: Path, pictures: Path, new: Path, n_views: int
         _compare(found, expected, f"{fingerprint}, {RERANK}")
     with Collection.open(folder) as opened:
         check_answers(opened, "a reader after rebuild and prune")
-        if (found_problems := opened.verify()).problems or found_problems.notes:
+        found_problems = opened.verify()
+        # A model that was not indexed last, or was imported, may lack images; nothing else is left to say.
+        notes = [note for note in found_problems.notes if " no vector of " not in note]
+        if found_problems.problems or notes:
             raise Difference(f"verify after rebuild and prune: {found_problems}")
     if read_columns(folder) != before:
         raise Difference("rebuild and prune changed columns")
