@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from simsearch.errors import SourceError, UsageError
-from simsearch.evaluation import metrics
 from simsearch.evaluation.embedding import Vectors
 from simsearch.evaluation.labels import find_root, make_relative
+from simsearch.evaluation.metric_names import compute_metric
 from simsearch.evaluation.metrics import Rankings, rank_positions
 from simsearch.evaluation.protocol import Positions, RetrievalTask
 from simsearch.evaluation.results import TextScores
@@ -22,13 +22,10 @@ from simsearch.models.text.encoder import TextDirections, TextEncoder, encode_in
 LABELS = "labels"
 """The value of `BenchmarkSpec.text` that takes the labels as texts."""
 
-_METRICS = {
-    "hit_at_1": lambda rankings: metrics.hit_at(rankings, 1),
-    "hit_at_5": lambda rankings: metrics.hit_at(rankings, 5),
-    "hit_at_10": lambda rankings: metrics.hit_at(rankings, 10),
-    "p_at_10": lambda rankings: metrics.precision_at(rankings, 10),
-    "map": metrics.average_precision,
-}
+_METRICS = (
+    "hit_at_1", "hit_at_5", "hit_at_10", "recall_at_10", "p_at_10", "map", "map_at_r", "r_precision", "mrr",
+    "ndcg_at_10",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ def score_texts(
     order = rank_positions(similarities)
     relevant = np.stack([np.isin(row, query.relevant) for (query, _), row in zip(encoded, order, strict=True)])
     rankings = Rankings.from_relevance(relevant, np.array([len(query.relevant) for query, _ in encoded], np.int64))
-    scores = {name: float(metric(rankings).mean()) for name, metric in _METRICS.items()}
+    scores = {name: float(compute_metric(name, rankings).mean()) for name in _METRICS}
     return TextScores(model=model, n_texts=len(encoded), unknown=tuple(unknown), scores=scores)
 
 

@@ -45,14 +45,16 @@ def test_the_metrics_of_texts_are_those_of_their_rankings():
     relevant = {text: np.sort(random.choice(N, 4, replace=False)) for text in ("one", "many", "unknown", "half")}
     found = score_texts("m", [TextQuery(*one) for one in relevant.items()], SeededEncoder(), vectors, ())
     assert (found.n_texts, found.unknown) == (2, ("unknown", "half"))
-    precisions, hits = [], []
+    precisions, hits, at_r = [], [], []
     for text in ("one", "many"):
         scores = (vectors @ SeededEncoder().draw(text).T).max(axis=1)
         ranks = np.array([1 + int((scores > scores[at]).sum()) for at in relevant[text]])
         precisions.append(np.mean(np.arange(1, 5) / np.sort(ranks)))
         hits.append(ranks.min() <= 5)
+        at_r.append(np.mean(ranks <= 4))
     assert found.scores["map"] == pytest.approx(np.mean(precisions))
     assert found.scores["hit_at_5"] == pytest.approx(np.mean(hits))
+    assert found.scores["r_precision"] == pytest.approx(np.mean(at_r))
     with pytest.raises(UsageError, match="m knows none of the 1 texts"):
         score_texts("m", [TextQuery("unknown", relevant["one"])], SeededEncoder(), vectors, ())
 
@@ -94,7 +96,10 @@ def test_a_benchmark_measures_the_labels_as_texts(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     (texts,) = json.loads(done.stdout)["texts"]
     assert (texts["model"], texts["n_texts"], texts["unknown"]) == ("clip", 2, [])
-    assert set(texts["scores"]) == {"hit_at_1", "hit_at_5", "hit_at_10", "p_at_10", "map"}
+    assert set(texts["scores"]) == {
+        "hit_at_1", "hit_at_5", "hit_at_10", "recall_at_10", "p_at_10", "map", "map_at_r", "r_precision",
+        "mrr", "ndcg_at_10",
+    }  # fmt: skip
     assert "no text queries with histogram" in done.stderr
     for name in ("report.md", "report.html"):
         assert "Text queries" in (tmp_path / "report" / name).read_text()
