@@ -84,7 +84,7 @@ FAULTS = (
           _RERANK),
     Fault("the query is blended into its neighbors", "rerank/database_augmentation.py",
           "np.where(positions == query, 0, similarities)", "similarities", _RERANK),
-    Fault("whitening divides by the variance", "rerank/projection.py", "(whitening / 2)", "whitening", _RERANK),
+    Fault("whitening divides by the variance", "models/projection.py", "(whitening / 2)", "whitening", _RERANK),
     Fault("any host name is served", "web/middleware.py", "return name in LOOPBACK_HOSTS or", "return True or", _WEB),
     Fault("other sites may write", "web/middleware.py",
           'return origin is None or urllib.parse.urlsplit(origin).netloc == headers.get("host")', "return True", _WEB),
