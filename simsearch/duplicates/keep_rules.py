@@ -79,6 +79,8 @@ def find_loss(other: StoredImage, kept: StoredImage, evidence: PictureEvidence) 
     """Say what would be lost if `kept` remained without its edit `other`; empty if nothing would be."""
     if other.image_id in evidence.framed and kept.image_id not in evidence.framed:
         return "has a border or another picture around it"
+    if evidence.may_be_covered(other.image_id, kept.image_id):
+        return "something covers a part of it or of the kept file"
     if _count_pixels(kept) < _SIMILAR_AREA * _count_pixels(other):
         return "more pixels than the kept file"
     if other.taken_at is not None and kept.taken_at is None:

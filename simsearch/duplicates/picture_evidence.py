@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from simsearch.duplicates.disjoint_sets import DisjointSets
 from simsearch.duplicates.pictures import read_image
 from simsearch.store.snapshot import StoredImage
 
@@ -20,13 +21,20 @@ class PictureEvidence:
     """Colors and sharpness of images, read from their files on demand and kept by image id.
 
     `framed` are the ids of images that show another image of their group with a border or another picture around it.
+    `compared` are the ids of verified copies, and `uncovered` unites those that show the same without anything over it.
     """
 
     def __init__(self, max_pixels: int) -> None:
         self.framed: set[int] = set()
+        self.compared: set[int] = set()
+        self.uncovered = DisjointSets()
         self._max_pixels = max_pixels
         self._has_color: dict[int, bool] = {}
         self._sharpness: dict[int, float] = {}
+
+    def may_be_covered(self, a: int, b: int) -> bool:
+        """Whether something may cover a part of one of two copies, by their ids."""
+        return self.compared >= {a, b} and self.uncovered.find(a) != self.uncovered.find(b)
 
     def has_color(self, image: StoredImage) -> bool:
         """Whether at least 1 % of a picture is in color. A picture that cannot be read has none."""

@@ -111,6 +111,7 @@ def find_duplicates(
                 pairs, n_compared = _find_copies(search, model, read, max_pixels)
             copies = build_copy_groups(pairs, set(rejected))
             search.evidence.framed |= _list_framed(pairs, copies)
+            _note_covered(search.evidence, pairs)
             groups += _describe_copies(search, originals, copies, pairs)
             if options.down_to == "similar":
                 with search.time_stage("calibrate"):
@@ -187,6 +188,14 @@ def _find_copies(
         raise UnreadableFile(path, problem, "index the pictures at their current location, then search again")
     search.unread.update(renditions.unread.values())
     return [pair for pair in pairs if renditions.unread.keys().isdisjoint(pair.key)], comparer.n_compared
+
+
+def _note_covered(evidence: PictureEvidence, pairs: Sequence[CopyPair]) -> None:
+    """Note which copies show the same picture with nothing over a part of one of them."""
+    for pair in pairs:
+        evidence.compared.update(pair.key)
+        if "overlay" not in pair.evidence.kinds:
+            evidence.uncovered.unite(*pair.key)
 
 
 def _list_framed(pairs: Sequence[CopyPair], copies: Sequence[Sequence[int]]) -> set[int]:

@@ -291,3 +291,18 @@ def test_a_larger_picture_with_a_border_around_the_original_is_never_kept_and_ne
         "photo.png": ("keep", "nothing around the picture"),
         "s.png": ("look", "has a border or another picture around it"),
     }
+
+
+def test_neither_a_covered_picture_nor_its_original_is_suggested(tmp_path: Path):
+    """Letters over a picture make it sharper, so that it may be the one to keep."""
+    photo = read_photo()
+    covered = photo.copy()
+    covered.paste("black", (10, 10, 60, 60))
+    candidates = store(1, save(covered, tmp_path / "covered.png", 50)) + store(2, save(photo, tmp_path / "photo.png"))
+    candidates += store(3, save(photo.resize((90, 60)), tmp_path / "small.png"))
+    evidence = PictureEvidence(10**9)
+    evidence.compared |= {1, 2, 3}
+    evidence.uncovered.unite(2, 3)
+    files = suggest_actions(candidates, "oldest", evidence)
+    told = {Path(file.path).name: file.action for file in files.values()}
+    assert told == {"covered.png": "keep", "photo.png": "look", "small.png": "look"}
