@@ -46,8 +46,8 @@ def chromium() -> Iterator[Any]:
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures in data/objects with two backbones; the built-in one is the default."""
     folder = tmp_path_factory.mktemp("indexes") / "objects"
-    oneshot.ingest(folder, [OBJECTS], HISTOGRAM)
     oneshot.ingest(folder, [OBJECTS], ModelChoice(backbone="builtin"))
+    oneshot.ingest(folder, [OBJECTS], HISTOGRAM)
     return folder
 
 
