@@ -155,7 +155,7 @@ def test_a_collection_can_be_created_in_milvus_searched_moved_back_and_dropped_t
     assert asked["hits"][0]["path"].endswith(ASKED[0])
     assert len(asked["hits"]) == 3
     assert told(root, ["info", "--in", into])["models"][0]["index"]["uri"] == str(uri)
-    assert told(root, ["verify", "--in", into]) == {"problems": [], "notes": []}
+    assert told(root, ["verify", "--in", into]) == {"schema_version": 1, "problems": [], "notes": []}
     assert told(root, ["index", "photos", "--into", into, "--backbone", "histogram"])["embedded"] == 0
     back = told(root, ["push", "--in", into, "--store", "faiss", "--drop"])
     assert (back["store"], back["uri"], back["vectors"]) == ("faiss", None, 12)
