@@ -39,7 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         sys.argv = before
+        _reset_process()
     return 0
+
+
+def _reset_process() -> None:
+    """Undo what options of one command set for the process, for programs that call `main` and the library."""
+    from simsearch.files import set_overwriting
+    from simsearch.machine import limit_cores
+
+    set_overwriting(any_file=True)
+    limit_cores(None)
 
 
 def _run_app(name: str | None, *, is_json: bool) -> int:

@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
+from simsearch import Collection
 from simsearch.files import is_own_picture
+from simsearch.machine import find_core_limit
 from simsearch.models.precision import calibration_pays_off
 from simsearch.sources.path_filter import PathFilter
 from tests.conftest import draw_picture
@@ -292,3 +294,14 @@ def test_tune_says_at_once_on_a_terminal_what_it_measures(home: Path):
     process.wait()
     os.close(parent)
     assert first.startswith("simsearch: measuring 1 methods with up to 3 queries ...")
+
+
+def test_options_of_a_command_do_not_outlive_it(home: Path, tmp_path: Path):
+    """A program may call `main` and then the library, which overwrites what it is told to."""
+    assert run("ls", "--jobs", 1, cwd=home).returncode == 2  # has no such option
+    shutil.copytree(home / "indexes", tmp_path / "indexes")
+    assert run("export", "first.csv", cwd=tmp_path).returncode == 0
+    (tmp_path / "mine.csv").write_text("mine")
+    with Collection.open(tmp_path / "indexes" / "photos") as collection:
+        collection.export(tmp_path / "mine.csv")
+    assert find_core_limit() is None

@@ -88,7 +88,7 @@ def test_a_name_that_is_not_utf8_can_be_studied(folder: Path):
         (["study", *["vase.png"] * 25, *QUICK], 2, "cannot study 25 images"),
         (["study", "vase.png", "--out", "notes.txt", *QUICK], 2, "notes.txt is a file, not a folder"),
         (["study", "notes.txt", *QUICK], 1, "cannot read notes.txt"),
-        (["study", "vase.png", "--backbone", "vgg61"], 1, "did you mean vgg19 or vgg16?"),
+        (["study", "vase.png", "--backbone", "vgg61"], 2, "did you mean vgg19 or vgg16?"),
         (["study", "vase.png", "--backbone", "vgg16", "--offline"], 1, "no weights for vgg16"),
         (["study", "vase.png", "--layer", "fc2", *QUICK], 1, "--layer does not apply to the backbone histogram"),
     ],

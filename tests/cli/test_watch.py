@@ -442,7 +442,7 @@ def test_one_line_is_printed_for_each_run_that_changed_something(inbox: Path, tm
     [
         (["nowhere"], 1, "nowhere does not exist; check the path"),
         (["-"], 2, "cannot watch a list on stdin"),
-        (["inbox", "--backbone", "resnet51"], 1, "unknown backbone 'resnet51'"),
+        (["inbox", "--backbone", "resnet51"], 2, "unknown backbone 'resnet51'"),
     ],
 )
 def test_one_line_says_why_it_does_not_start(inbox: Path, tmp_path: Path, arguments: list[str], status: int, said: str):
