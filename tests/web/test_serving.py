@@ -121,7 +121,7 @@ def test_a_public_address_gets_a_generated_token(collection: Path):
         (["--in", "nowhere"], 1, "there is no collection at nowhere"),
         (["--in", "COLLECTION", "--token", "short"], 2, "the token has 5 characters"),
         (["--in", "COLLECTION", "--host", "192.0.2.1"], 2, "cannot serve at 192.0.2.1"),
-        (["--in", "COLLECTION", "--backbone", "vgg16", "--port", "0"], 1, "vgg16"),
+        (["--in", "COLLECTION", "--backbone", "vgg16", "--port", "0"], 2, "vgg16"),
     ],
 )
 def test_a_failed_start_is_explained_in_one_line(collection: Path, arguments: list[str], code: int, said: str):
