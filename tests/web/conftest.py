@@ -24,6 +24,7 @@ from tests.support import oneshot
 
 SCRIPT_NAME = "<img src=x onerror=alert(1)>&quot;'\"<script>alert(2)</script>.png".replace("/", "\N{DIVISION SLASH}")
 TOKEN = "correct-horse-battery-staple"
+WRITE_TOKEN = "staple-battery-horse-correct"
 
 
 @contextlib.contextmanager
@@ -79,7 +80,7 @@ def address(collection: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def guarded(collection: Path) -> Iterator[str]:
     """A server that requires a token."""
-    with serving(ServerSettings(collection=str(collection), port=0, token=TOKEN)) as found:
+    with serving(ServerSettings(collection=str(collection), port=0, token=TOKEN, write_token=WRITE_TOKEN)) as found:
         yield found
 
 

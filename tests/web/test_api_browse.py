@@ -18,10 +18,9 @@ from simsearch import Collection
 from simsearch.web.settings import ServerSettings
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
-from tests.web.conftest import TOKEN, serving
+from tests.web.conftest import TOKEN, WRITE_TOKEN, serving
 
 IMAGES = "/api/v1/images"
-WRITE_TOKEN = "another-horse-and-battery"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.web.conftest import TOKEN
+from tests.web.conftest import TOKEN, WRITE_TOKEN
 
 _EXPECTATIONS = """
 [checks]
@@ -41,7 +41,7 @@ def test_generated_requests_get_the_described_responses(address: str, guarded: s
         "--generation-deterministic",
         "--no-color",
     ]
-    command += ["-H", f"Authorization: Bearer {TOKEN}"] if has_token else []
+    command += ["-H", f"Authorization: Bearer {WRITE_TOKEN}"] if has_token else []
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "No issues found" in done.stdout
