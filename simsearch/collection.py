@@ -511,10 +511,11 @@ class Collection:
 
         A picture that cannot be read yields a `Skip`. Raises `SourceError`, and the other errors of `search`.
         """
-        named = list_paths(sources)
-        if (weights := options.get("weights")) is not None and weights.offline:
-            refuse_network(named)
-        found = scan_sources(named)
+        with use_python_terms():
+            named = list_paths(sources)
+            if (weights := options.get("weights")) is not None and weights.offline:
+                refuse_network(named)
+            found = scan_sources(named)
         yield from found.skips
         for file in found.files:
             try:
