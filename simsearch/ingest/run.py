@@ -198,7 +198,7 @@ def run_ingest(folder: Path, catalog: Catalog | None, options: IngestOptions) ->
         )
     others, notes = _update_other_models(folder, catalog, plan, found, pipeline, options)
     report = _make_report(folder, plan, outcome, options, time.perf_counter() - started)
-    return replace(report, others=others, notes=(*report.notes, *notes, *_list_incomplete_models(folder)))
+    return replace(report, others=others, notes=(*report.notes, *notes, *_list_incomplete_models(catalog)))
 
 
 def _update_other_models(
@@ -226,9 +226,11 @@ def _update_other_models(
     return tuple(reports), notes
 
 
-def _list_incomplete_models(folder: Path) -> list[str]:
-    with Catalog.open(folder) as catalog:
-        models = [(stored, catalog.count_images_missing(stored)) for stored in catalog.list_models()]
+def _list_incomplete_models(catalog: Catalog | None) -> list[str]:
+    """Say which models lack images; a collection that the run has created has one model, with all of them."""
+    if catalog is None:
+        return []
+    models = [(stored, catalog.count_images_missing(stored)) for stored in catalog.list_models()]
     return [describe_missing_images(stored, n) for stored, n in models if n]
 
 

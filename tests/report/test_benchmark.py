@@ -94,7 +94,7 @@ def test_names_break_no_table_and_are_no_markup_in_markdown(awkward: BenchmarkRe
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     outside = re.sub(r"\\.", "", text.replace("    simsearch benchmark '<i>a'", ""))
-    assert not re.search(r"[<>`]", outside)
+    assert not re.search(r"[<>`]", outside.replace("<!-- made by simsearch -->", ""))
     assert "tied, p = 0.31" in text
     assert "gamma\\|\\`" in text
 

@@ -43,6 +43,7 @@ def test_the_json_of_the_command_line_leaves_out_what_is_not_there():
         "query": ["a.jpg"],
         "backbone": "mobilenet_v2",
         "model": "1f",
+        "default_backbone": "",
         "hits": [FIELDS | {"view": {"kind": "augmented", "mirrored": True}}],
         "milliseconds": {"load": 1.23},
     }

@@ -102,5 +102,5 @@ def test_names_in_a_notebook_are_escaped_and_an_unreadable_picture_is_named(tmp_
 def test_clusters_of_another_backbone_can_be_asked_for(filled: Path, photos: Path):
     oneshot.ingest(filled, [photos], ModelChoice(backbone="builtin", precision="f32"))
     with Collection.open(filled) as opened:
-        assert opened.clusters(2).backbone == "builtin"
-        assert opened.clusters(2, backbone="histogram").backbone == "histogram"
+        assert opened.clusters(2).backbone == "histogram"
+        assert opened.clusters(2, backbone="builtin").backbone == "builtin"
