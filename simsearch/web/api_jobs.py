@@ -147,7 +147,7 @@ async def job(request: Request, job_id: _JobId) -> JobDocument:
     return _describe_job(find_engine(request).jobs.find(job_id))
 
 
-@router.delete("/jobs/{job_id}", responses=describe_errors(404, 503), tags=["jobs"])
+@router.post("/jobs/{job_id}/cancel", responses=describe_errors(404, 503), tags=["jobs"])
 async def cancel_job(request: Request, job_id: _JobId) -> JobDocument:
     """Cancel a job. One that runs ends at its next step; one that is done stays as it is."""
     return _describe_job(find_engine(request).jobs.cancel(job_id))

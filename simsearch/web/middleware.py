@@ -341,7 +341,7 @@ def _list_cors_headers(scope: Scope, settings: ServerSettings) -> list[tuple[byt
 async def _answer_preflight(sender: _ResponseSender) -> None:
     """Tell a browser that a page of an allowed origin may send a request with these methods and headers."""
     headers = [
-        (b"access-control-allow-methods", b"GET, POST, DELETE"),
+        (b"access-control-allow-methods", b"GET, POST"),
         (b"access-control-allow-headers", b"Authorization, Content-Type, If-None-Match"),
         (b"access-control-max-age", b"600"),
     ]
