@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ with block_import("openvino.tools.ovc"):  # the converter takes a third of the i
     from openvino import opset13 as ops
     from openvino.preprocess import ColorFormat, PrePostProcessor
 
+_WIDER_RANGE = 1.5
 VERSION = str(ov.__version__).split("-")[0]
 
 # OpenVINO 2026.4 builds its table of types on first use, and deadlocks when two threads trigger that at the same time:
@@ -153,10 +154,13 @@ class OpenVinoEmbedder:
             ) from error
 
 
-def list_native_precisions() -> tuple[Precision, ...]:
-    """The precisions that this processor supports natively, the fastest first."""
+def list_native_precisions(*, avoids_saturation: bool = False) -> tuple[Precision, ...]:
+    """The precisions that this processor supports natively, the fastest first.
+
+    int8 needs VNNI, except for a graph that is adapted by `avoid_saturation`.
+    """
     capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    lower: list[Precision] = ["int8"] if "INT8" in capabilities and has_vnni() else []
+    lower: list[Precision] = ["int8"] if "INT8" in capabilities and (has_vnni() or avoids_saturation) else []
     return (*lower, "bf16", "f32") if "BF16" in capabilities else (*lower, "f32")
 
 
@@ -205,6 +209,42 @@ def to_bytes(graph: Any) -> GraphBytes:
 def read_graph(definition: Path, weights: Path) -> Any:
     """Read a graph whose weights are in a file of another name."""
     return ov.Core().read_model(definition, weights)
+
+
+def avoid_saturation(graph: Any, exact: Collection[str]) -> Any:
+    """Adapt an int8 graph, in place, to a processor without VNNI, which adds two products of 8 bits in 16 bits.
+
+    The unsigned ranges of activations become 1.5 times as large, so that values stay below 171 of 255 and sums rarely
+    saturate. The outputs of the nodes `exact`, the most sensitive ones, are not quantized.
+    """
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "FakeQuantize":
+            continue
+        if node.get_friendly_name().partition("/")[0] in exact:
+            for target in list(node.output(0).get_target_inputs()):
+                target.replace_source_output(node.input_value(0))
+                _use_f32_kernel(target.get_node())
+        elif not (_read_constant(node, 1) < 0).any():
+            for number in (2, 4):  # the upper ends of the input and of the output
+                wider = ops.constant(_read_constant(node, number) * _WIDER_RANGE)
+                node.input(number).replace_source_output(wider.output(0))
+    return graph
+
+
+def _use_f32_kernel(convolution: Any) -> None:
+    """Give a convolution, whose kernel is an int8 constant times a scale, the product as a constant.
+
+    OpenVINO 2026.4 computes wrong results where an int8 kernel is multiplied before its use in floating point.
+    """
+    if convolution.get_type_name() != "Convolution":
+        return
+    multiply = convolution.input_value(1).get_node()
+    kernel = _read_constant(multiply.input_value(0).get_node(), 0).astype(np.float32) * _read_constant(multiply, 1)
+    convolution.input(1).replace_source_output(ops.constant(kernel.astype(np.float32)).output(0))
+
+
+def _read_constant(node: Any, number: int) -> NDArray[Any]:
+    return np.asarray(node.input_value(number).get_node().get_data())
 
 
 def add_classifier(graph: Any, features: str, head: ClassificationHead) -> Any:

@@ -137,7 +137,11 @@ def _list_candidates(model: Model, precision: PrecisionOption, n_pixels: int, no
     if precision != "auto":
         return [precision]
     may_use_int8 = is_calibrated or (_has_nncf() and n_pixels >= CALIBRATION_IMAGES)
-    return [name for name in list_native_precisions() if name != "f32" and (name != "int8" or may_use_int8)]
+    return [
+        name
+        for name in list_native_precisions(avoids_saturation=is_calibrated)
+        if name != "f32" and (name != "int8" or may_use_int8)
+    ]
 
 
 def _has_nncf() -> bool:

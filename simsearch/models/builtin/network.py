@@ -31,6 +31,8 @@ PREDICTIONS_LAYER = "predictions"
 """The softmax layer of the classification head, as Keras's networks name it."""
 POOLED = "pooled"
 """The layer of the 1,280 features that are classified and projected."""
+SENSITIVE_LAYERS = ("block_0_project", "block_10_add")
+"""The layers whose outputs lose most when they are quantized."""
 PROJECTION = "projection"
 """The layer whose output is the embedding before L2 normalization."""
 
