@@ -26,6 +26,7 @@ from simsearch.cli.output import (
     print_line,
     print_message,
     print_notes,
+    print_table,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 ProtocolName = Literal["self-excluded", "counted", "skip-first", "ukbench", "leave-one-out"]
 
 # Typer accepts no list of Literal: these two options state their choices themselves, and the library checks them.
+_ALL_COLUMNS = 10_000
+"""A width at which no column of the table is left out."""
 _PRECISIONS, _POOLINGS = get_args(PrecisionName), get_args(PoolingName)
 
 
@@ -335,10 +338,13 @@ def _report_result(result: BenchmarkResult, out: str | None, trec: str | None, *
     )
     for exclusion in dataset.exclusions:
         print_line(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
-    console = Console()
-    console.print(build_terminal_table(result, console.width))
-    for table in build_improvement_tables(result):
-        console.print(table)
+    is_terminal = sys.stdout.isatty()
+    width = Console().width if is_terminal else _ALL_COLUMNS
+    for table in (build_terminal_table(result, width), *build_improvement_tables(result)):
+        if is_terminal:
+            Console().print(table)
+        else:
+            print_table(table)
     for scores in result.texts:
         print_line(_describe_text_scores(scores))
     for sentence in summarize_benchmark(result):

@@ -160,7 +160,7 @@ def print_table(table: Table) -> None:
 
 def _list_lines(table: Table) -> Iterator[tuple[str, ...]]:
     """The headings, if any, and the rows of a table as text."""
-    headings = tuple(str(column.header) for column in table.columns)
+    headings = tuple(" ".join(str(column.header).split()) for column in table.columns)
     if table.show_header and any(headings):
         yield headings
     yield from zip(*([_to_plain(cell) for cell in column.cells] for column in table.columns), strict=True)

@@ -74,7 +74,7 @@ def test_the_text_output_has_a_table_the_excluded_files_and_the_path_of_the_repo
         in done.stdout
     )
     assert re.search(r"1: files that cannot be read.*, such as photos/a/torn\.jpg", done.stdout)
-    assert re.search(r"row +mAP +interval", done.stdout)
+    assert re.search(r"row\tmAP\t95 % interval", done.stdout)
     assert f"Report: {Path('told') / 'report.html'}" in done.stdout
 
 
@@ -139,7 +139,7 @@ def test_another_metric_and_protocol_rank_the_rows_and_the_export_is_named(home:
     done = run(*arguments, "--rerank", "none", cwd=home, env={"COLUMNS": "120"})
     assert done.returncode == 0
     assert "with --protocol counted the first result is nearly always the query itself" in done.stderr
-    assert re.search(r"row +P@1 +interval", done.stdout)
+    assert re.search(r"row\tP@1\t95 % interval", done.stdout)
     assert "(counted; every image is a query; labels from folder)" in done.stdout
     assert done.stdout.endswith("qrels and runs of TREC: trec\n")
     assert (home / "trec" / "qrels.txt").read_text().startswith("a/picture_00.png 0 a/picture_00.png 1\n")
