@@ -18,7 +18,7 @@ SAMPLE_SIZES = (5_000, 20_000)
 """Numbers of vectors of the two samples: from the times at both the time at full size is estimated. They take about ten
 seconds of one core at 256 dimensions."""
 
-MAX_BUILD_S = 120.0
+MAX_BUILD_S = 60.0
 """A kind whose building is estimated to take longer is chosen only if every other one takes longer still."""
 
 _N_QUERIES = 200
