@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.index.exact import is_in_sorted
+from simsearch.index.faiss_calls import train_faiss
 from simsearch.index.info import IndexDetails
 from simsearch.index.kinds import FETCH_NS, POINTS_PER_LIST, IndexKind, choose_n_lists
 from simsearch.index.protocol import Ids, Vectors
@@ -136,7 +137,7 @@ def _train(index: Any, kind: IndexKind, sample: Vectors) -> None:
         lists.cp.max_points_per_centroid = len(sample)
         if kind.name == "ivf-pq":
             settings[1].max_points_per_centroid = _TRAINING_ROWS_PER_CODE
-    index.train(np.ascontiguousarray(sample))
+    train_faiss(index, sample)
 
 
 def _merge_blocks(blocks: Iterator[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, Vectors]]:

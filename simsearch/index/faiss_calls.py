@@ -12,6 +12,18 @@ from simsearch.index.protocol import Ids, Vectors
 _N_THREADS = faiss.omp_get_max_threads()
 
 
+def train_faiss(index: Any, sample: Vectors) -> None:
+    """Train a FAISS index on vectors (m, d), in all threads: a search of one query leaves the process with one."""
+    faiss.omp_set_num_threads(_N_THREADS)
+    index.train(np.ascontiguousarray(sample))
+
+
+def add_to_faiss(index: Any, ids: Ids, vectors: Vectors) -> None:
+    """Add vectors (n, d) with their ids (n,) to a FAISS index, in all threads."""
+    faiss.omp_set_num_threads(_N_THREADS)
+    index.add_with_ids(np.ascontiguousarray(vectors), ids)
+
+
 def search_faiss(index: Any, queries: Vectors, n: int, parameters: Any = None) -> tuple[Vectors, Ids]:
     """Search a FAISS index as `Searchable.search` says; the id is -1 where the index found fewer than n."""
     if n == 0:

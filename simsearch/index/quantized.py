@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.index.exact import is_in_sorted
-from simsearch.index.faiss_calls import make_id_selector, search_faiss
+from simsearch.index.faiss_calls import add_to_faiss, make_id_selector, search_faiss
 from simsearch.index.files import IndexFooter, IndexStamp, map_index, read_index, write_index
 from simsearch.index.info import IndexDetails
 from simsearch.index.integrity import FileCheck
@@ -94,7 +94,7 @@ class QuantizedIndex:
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors (n, d) with ids (n,) that are not in the index yet; its file must not be mapped."""
         self._sorted_ids = None
-        self.faiss_index.add_with_ids(np.ascontiguousarray(vectors), ids)
+        add_to_faiss(self.faiss_index, ids, vectors)
 
     def measure_bytes(self) -> int:
         """The size of its file, of an index that is small."""
