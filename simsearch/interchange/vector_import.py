@@ -145,9 +145,9 @@ def import_vectors(
 
 def _find_last_rows(source: KeyedVectors, options: VectorImportOptions) -> NDArray[np.bool_]:
     """Read and check all rows; return for each (n,) whether no later row has its key."""
-    resolve = _KeyResolver(options.root)
+    resolver = _KeyResolver(options.root)
     digests = [
-        b"".join(xxhash.xxh3_128_digest(os.fsencode(resolve.resolve(key))) for key in block.paths)
+        b"".join(xxhash.xxh3_128_digest(os.fsencode(resolver.resolve(key))) for key in block.paths)
         for block in source.iterate_blocks()
     ]
     keys = np.frombuffer(b"".join(digests), "V16")
@@ -162,14 +162,14 @@ def _write_blocks(
     is_last: NDArray[np.bool_], progress: Callable[[Progress], None],
 ) -> tuple[int, int]:  # fmt: skip
     """Write the rows, a transaction for each block; return how many vectors were added, and how many differ."""
-    resolve, reader = _KeyResolver(options.root), _ColumnReader(options.columns, source.key_column)
+    resolver, reader = _KeyResolver(options.root), _ColumnReader(options.columns, source.key_column)
     n_read = n_added = n_kept = 0
     for block in source.iterate_blocks():
         chosen = np.flatnonzero(is_last[n_read : n_read + len(block.paths)])
         n_read += len(block.paths)
         rows = [block.rows[at] for at in chosen.tolist()] if block.rows else []
         batch = UnreadImages(
-            [resolve.resolve(block.paths[at]) for at in chosen.tolist()], block.vectors[chosen],
+            [resolver.resolve(block.paths[at]) for at in chosen.tolist()], block.vectors[chosen],
             [reader.read_columns(row) for row in rows], [reader.read_size(row) for row in rows],
         )  # fmt: skip
         with writer.transaction():
