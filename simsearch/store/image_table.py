@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from simsearch.sources.addresses import find_common_folder
 from simsearch.sources.path_codec import decode_path
 from simsearch.store.snapshot import Snapshot
 
@@ -183,12 +184,8 @@ def _build_user_columns(snapshot: Snapshot, ids: NDArray[np.int64]) -> list[Face
 
 
 def _find_root(folders: Sequence[str]) -> str:
-    """The deepest folder that all folders are in; empty where they have none in common, or are no absolute paths."""
-    try:
-        root = os.path.commonpath(folders) if folders else ""
-    except ValueError:
-        return ""
-    return "" if root == _SEP else root
+    """The deepest folder, or address of one, that all folders are in; empty where they have none in common."""
+    return find_common_folder([f"{folder}/" for folder in folders]).rstrip("/")
 
 
 def _format_mtime(mtime_ns: int) -> str:

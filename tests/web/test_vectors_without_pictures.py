@@ -33,3 +33,13 @@ def test_vectors_without_pictures_are_served_with_placeholders(tmp_path: Path):
             told = client.get(f"/api/v1/images/{image_id}/file")
             assert told.status_code == 410
             assert "imported without its picture" in told.json()["problem"]
+
+
+def test_addresses_are_shown_from_their_host_on(tmp_path: Path):
+    keys = [f"https://pictures.example/{'ab'[number % 2]}/{number}.jpg" for number in range(8)]
+    with Collection.open(tmp_path / "c", create=True) as collection:
+        collection.add_vectors(keys, np.random.default_rng(0).standard_normal((8, 16)), "clip")
+    with serving(ServerSettings(collection=str(tmp_path / "c"), port=0)) as address:
+        found = httpx.get(f"{address}/api/v1/images", timeout=30).json()["images"]
+    shown = [file["path"] for image in found for file in image["files"]]
+    assert shown == [key.removeprefix("https://") for key in keys]
