@@ -253,7 +253,7 @@ class Catalog(CatalogDatabase):
                FROM runs JOIN models ON models.id = model_id ORDER BY runs.id DESC LIMIT ?""",
             (n,),
         )
-        return [RunRecord(id_, model, json.loads(sources), *others) for id_, model, sources, *others in rows]
+        return [_parse_run(row) for row in rows]
 
     def list_rejected_pairs(self) -> set[tuple[int, int]]:
         """The pairs of image ids, smaller id first, that a person marked as not duplicates."""
@@ -616,3 +616,10 @@ def _parse_stored_model(row: tuple[int, str, str, int, int, str | None]) -> Stor
     id_, fingerprint, details, width, change_token, augmentation = row
     views = Augmentation.from_json(augmentation) if augmentation else NO_AUGMENTATION
     return StoredModel(id_, fingerprint, Model.from_json(details), operator.index(width), change_token, views)
+
+
+def _parse_run(row: Sequence[Any]) -> RunRecord:
+    id_, fingerprint, sources, process, started_at, ended_at, *counts = row
+    embedded, reused = (None if count is None else operator.index(count) for count in counts)
+    parsed = [str(source) for source in json.loads(sources)]
+    return RunRecord(id_, fingerprint, parsed, process, started_at, ended_at, embedded, reused)
