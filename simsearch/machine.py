@@ -6,12 +6,19 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from simsearch.errors import UsageError
 
 _MAX_CORES = 1024
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",  # FAISS, and everything else with OpenMP
+    "OPENBLAS_NUM_THREADS",  # NumPy, SciPy
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+"""What libraries read, when they are imported, about the number of their own threads."""
 _PACKAGES = ("simsearch", "openvino", "tensorflow", "faiss-cpu", "numpy", "pillow")
 
 
@@ -19,6 +26,8 @@ class _Cores:
     """The limit on processor cores, for all threads of this process; None: all are used."""
 
     limit: int | None = None
+    former_environment: Mapping[str, str | None] = {}
+    """The values that the thread variables had before the limit; None where one was not set."""
 
 
 def count_cores() -> int:
@@ -27,10 +36,24 @@ def count_cores() -> int:
 
 
 def limit_cores(n: int | None) -> None:
-    """Use at most n processor cores in this process from now on; None: all. Raises `UsageError` below 1."""
+    """Use at most n processor cores in this process and its children from now on; None: as without a limit.
+
+    The limit holds for decoding, OpenVINO, and the libraries with threads of their own that are imported from now on
+    (FAISS, NumPy, TensorFlow). Raises `UsageError` below 1.
+    """
     if n is not None and n < 1:
         raise UsageError(f"the number of processor cores is {n}", "give --jobs 1 or more")
+    for name, value in _Cores.former_environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     _Cores.limit = n
+    _Cores.former_environment = {} if n is None else {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    for name, value in _Cores.former_environment.items():
+        is_less = value is not None and value.isdecimal() and 0 < int(value) < (n or 0)
+        if not is_less:
+            os.environ[name] = str(n)
 
 
 def find_core_limit() -> int | None:

@@ -80,7 +80,11 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 _WRITING = (query, map_, clusters, duplicates, benchmark, predict, features, compare, study, export)
 """The commands that write files which the user names."""
 
-_HARD = (index, watch, import_, duplicates, check, benchmark, upgrade, predict, compare, study)
+_HARD = (
+    index, watch, import_, rebuild, upgrade, serve,
+    duplicates, check, clusters, map_, benchmark, tune, calibrate, learn,
+    predict, features, compare, study,
+)  # fmt: skip
 """The commands that keep several processor cores busy."""
 
 for panel, commands in _PANELS.items():

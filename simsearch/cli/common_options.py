@@ -53,7 +53,11 @@ JOBS = CommonOption(
     Annotated[
         int | None,
         typer.Option(
-            "--jobs", metavar="N", help="Number of processor cores to use. Default: all.", rich_help_panel=_PANEL
+            "--jobs",
+            metavar="N",
+            help="Number of processor cores to use, to decode pictures, run networks, build indexes and compute. "
+            "Default: all.",
+            rich_help_panel=_PANEL,
         ),
     ],
     None,

@@ -176,6 +176,19 @@ def test_the_number_of_cores_is_limited_for_one_command(tmp_path: Path):
     draw_picture(tmp_path / "photos" / "a.png", 1)
     assert run("index", "photos", "--jobs", 1, "--backbone", "histogram", cwd=tmp_path).returncode == 0
     assert run("index", "photos", "--jobs", 0, cwd=tmp_path).returncode == 2
+    assert run("rebuild", "--jobs", 1, cwd=tmp_path).returncode == 0
+
+
+def test_the_number_of_cores_bounds_the_threads_of_libraries(tmp_path: Path):
+    """In a process of its own: libraries read the number when they are imported."""
+    draw_picture(tmp_path / "photos" / "a.png", 1)
+    script = (
+        "import os; before = dict(os.environ); from simsearch.cli import main\n"
+        "assert main(['index', 'photos', '--jobs', '1', '--backbone', 'histogram', '--quiet']) == 0\n"
+        "import faiss; print(faiss.omp_get_max_threads(), dict(os.environ) == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "1 True"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
