@@ -66,7 +66,7 @@ async def duplicates(request: Request, tier: Tier = "near", start: _Start = 0, l
         page = _describe_page(len(report.groups), start, limit)
         return page | {"freed_bytes": report.freed_bytes, "groups": groups}
 
-    return _answer_with_result(await engine.find_duplicates(tier), describe)
+    return _answer_with_result(request, await engine.find_duplicates(tier), describe)
 
 
 @router.get("/pairs", response_model=PairsDocument, responses=_ACCEPTED | _RESULT_ERRORS, tags=["collection"])
@@ -81,7 +81,7 @@ async def pairs(request: Request, start: _Start = 0, limit: _Limit = 100) -> Res
         ]
         return _describe_page(len(report.pairs), start, limit) | {"pairs": found}
 
-    return _answer_with_result(await engine.find_duplicates("near"), describe)
+    return _answer_with_result(request, await engine.find_duplicates("near"), describe)
 
 
 @router.get("/quality", response_model=QualityDocument, responses=_ACCEPTED | _RESULT_ERRORS, tags=["collection"])
@@ -105,7 +105,7 @@ async def quality(
             "findings": [one.to_dict() | {"path": engine.paths.name(one.path)} for one in found[start : start + limit]],
         }
 
-    return _answer_with_result(await engine.check_quality(), describe)
+    return _answer_with_result(request, await engine.check_quality(), describe)
 
 
 @router.get("/clusters", response_model=ClustersDocument, responses=_ACCEPTED | _RESULT_ERRORS, tags=["collection"])
@@ -132,13 +132,13 @@ async def clusters(
             ]
         }
 
-    return _answer_with_result(job, describe)
+    return _answer_with_result(request, job, describe)
 
 
 @router.get("/map", response_model=MapDocument, responses=_ACCEPTED | _RESULT_ERRORS, tags=["collection"])
 async def map_points(request: Request) -> Response:
     """Lay out the images on a plane, similar ones close together; of more than 50,000 images, a sample."""
-    return _answer_with_result(await find_engine(request).lay_out(), _describe_layout)
+    return _answer_with_result(request, await find_engine(request).lay_out(), _describe_layout)
 
 
 @router.get("/jobs/{job_id}", responses=describe_errors(404, 503), tags=["jobs"])
@@ -153,13 +153,13 @@ async def cancel_job(request: Request, job_id: _JobId) -> JobDocument:
     return _describe_job(find_engine(request).jobs.cancel(job_id))
 
 
-def _answer_with_result(job: BackgroundJob[T], describe: Callable[[T], dict[str, Any]]) -> Response:
+def _answer_with_result(request: Request, job: BackgroundJob[T], describe: Callable[[T], dict[str, Any]]) -> Response:
     """Answer with the result of a job, or with status 202 while it runs. Raises the error of a failed job."""
     if job.is_done:
         return to_json_response(describe(job.result()))
     response = to_json_response(_describe_job(job).model_dump(mode="json"))
     response.status_code = 202
-    response.headers["Location"] = f"{PREFIX}/jobs/{job.job_id}"
+    response.headers["Location"] = f"{find_engine(request).root}{PREFIX}/jobs/{job.job_id}"
     response.headers["Retry-After"] = str(_POLL_S)
     return response
 

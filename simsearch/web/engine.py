@@ -116,6 +116,7 @@ class SearchEngine:
         self.settings = settings
         self.metrics = metrics = ServerMetrics()
         self.folder = Path(settings.collection)
+        self.root = settings.root
         self.uploads = UploadCache()
         self.browser = CollectionBrowser(self.folder)
         self.paths = PathNames("", settings.show_paths)

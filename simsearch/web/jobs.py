@@ -184,11 +184,12 @@ class BackgroundJobs:
             is_known = known is not None and known.state == "done"
             layout = known.result() if known and is_known else opened.arrangement(backbone=self._settings.backbone)
             progress("drawing", 0.6)
+            root = self._settings.root
             images = [
-                MapImage(image.image_id, image.path, image.label, f"/images/{image.image_id}")
+                MapImage(image.image_id, image.path, image.label, f"{root}/images/{image.image_id}")
                 for image in layout.images
             ]
-            title = f"{Path(self._settings.collection).absolute().name} ({layout.backbone})"
+            title = f"{self._settings.name} ({layout.backbone})"
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "map.html"
                 write_map_page(CollectionMap(title, images, layout.grid, layout.clusters), file)

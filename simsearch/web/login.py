@@ -71,15 +71,20 @@ async def asset(request: Request, name: str) -> Response:
     return Response(data, media_type=kind, headers=headers)
 
 
-def render_response(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:
-    """Render a template to a page that browsers may store but must revalidate."""
-    html = render_package_page("simsearch.web", template, **values)
+def render_response(
+    template: str, status: int = 200, headers: dict[str, str] | None = None, *, root: str = "", **values: Any
+) -> Response:
+    """Render a template to a page that browsers may store but must revalidate.
+
+    `root` is what the addresses of the collection begin with, for the links of the page.
+    """
+    html = render_package_page("simsearch.web", template, root=root, **values)
     return HTMLResponse(html, status, {"Cache-Control": "private, no-cache", **(headers or {})})
 
 
-def render_error_page(error: ErrorResponse, headers: dict[str, str], back: str = "") -> Response:
+def render_error_page(error: ErrorResponse, headers: dict[str, str], *, root: str = "", back: str = "") -> Response:
     """Render an error for a browser, with a link back to a search if there was one."""
-    return render_response("error.html.j2", error.status, headers, error=error, back=back)
+    return render_response("error.html.j2", error.status, headers, root=root, error=error, back=back)
 
 
 @functools.cache

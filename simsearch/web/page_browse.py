@@ -81,13 +81,14 @@ async def browse_page(
         for image_id in page.image_ids
         if image_id in images
     ]
+    root = engine.root
     return await render_page(
         request, "browse.html.j2", 200 if error is None else error.status, view=view, page=page, images=brief,
-        facets=[_link_facet(facet, view) for facet in facets], chips=_list_chips(view), error=error, built=built,
-        written=where if error else view.where, fields=[*FIELDS, *columns], operators=OPERATORS,
+        facets=[_link_facet(facet, view, root) for facet in facets], chips=_list_chips(view, root), error=error,
+        built=built, written=where if error else view.where, fields=[*FIELDS, *columns], operators=OPERATORS,
         sorts=get_args(SortKey), api_query=_encode(view),
-        previous_url=_build_url(view, max(0, page.start - _IMAGES_PER_PAGE)),
-        next_url=_build_url(view, page.start + _IMAGES_PER_PAGE),
+        previous_url=_build_url(root, view, max(0, page.start - _IMAGES_PER_PAGE)),
+        next_url=_build_url(root, view, page.start + _IMAGES_PER_PAGE),
     )  # fmt: skip
 
 
@@ -99,24 +100,24 @@ def _find(
     return page, facets, browser.list_own_columns()
 
 
-def _link_facet(facet: Facet, view: BrowseQuery) -> FacetView:
+def _link_facet(facet: Facet, view: BrowseQuery, root: str) -> FacetView:
     links = tuple(
         FacetLink(
             "none" if one.value is None else str(one.value),
             one.n_images,
-            _build_url(BrowseQuery(join_conditions([view.where, one.where]), view.sort, view.direction)),
+            _build_url(root, BrowseQuery(join_conditions([view.where, one.where]), view.sort, view.direction)),
         )
         for one in facet.values
     )
     return FacetView(facet.name, facet.n_values, links)
 
 
-def _list_chips(view: BrowseQuery) -> list[FilterLink]:
+def _list_chips(view: BrowseQuery, root: str) -> list[FilterLink]:
     """The parts of the filter, each with the link without it."""
     parts = split_conditions(view.where)
     return [
         FilterLink(
-            part, _build_url(BrowseQuery(join_conditions(parts[:i] + parts[i + 1 :]), view.sort, view.direction))
+            part, _build_url(root, BrowseQuery(join_conditions(parts[:i] + parts[i + 1 :]), view.sort, view.direction))
         )
         for i, part in enumerate(parts)
     ]
@@ -127,5 +128,5 @@ def _encode(view: BrowseQuery) -> str:
     return urllib.parse.urlencode({name: value for name, value in parameters.items() if value})
 
 
-def _build_url(view: BrowseQuery, start: int = 0) -> str:
-    return f"/browse?{_encode(view)}" + (f"&start={start}" if start else "")
+def _build_url(root: str, view: BrowseQuery, start: int = 0) -> str:
+    return f"{root}/browse?{_encode(view)}" + (f"&start={start}" if start else "")

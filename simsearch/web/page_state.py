@@ -24,7 +24,8 @@ class PageState:
     """A search in the URL of the page: query pictures and texts, a crop, filters, and the position in the results.
 
     `min_similarity` is a cosine; a value of 0 or less shows all results. `beside` is a second backbone whose results
-    are shown side by side. `verify` compares the first results with the pixels of the query.
+    are shown side by side. `verify` compares the first results with the pixels of the query. `root` is what the
+    addresses of the collection begin with.
     """
 
     like: tuple[PictureRef, ...] = ()
@@ -38,9 +39,10 @@ class PageState:
     beside: str = ""
     verify: bool = False
     offset: int = 0
+    root: str = ""
 
     @classmethod
-    def parse(cls, parameters: Iterable[tuple[str, str]]) -> Self:
+    def parse(cls, parameters: Iterable[tuple[str, str]], root: str = "") -> Self:
         """Parse the names and values of a URL's query string. Raises `UsageError`."""
         pictures: dict[str, list[PictureRef]] = {"like": [], "unlike": []}
         names = ("text", "unlike_text", "crop", "where", "min", "backbone", "beside", "verify", "from")
@@ -60,7 +62,7 @@ class PageState:
             like=tuple(dict.fromkeys(pictures["like"])), unlike=tuple(dict.fromkeys(pictures["unlike"])),
             text=single["text"], unlike_text=single["unlike_text"], crop=single["crop"], where=single["where"],
             min_similarity=_parse_min_similarity(single["min"]), backbone=single["backbone"], beside=single["beside"],
-            verify=single["verify"] == "1", offset=_parse_offset(single["from"]),
+            verify=single["verify"] == "1", offset=_parse_offset(single["from"]), root=root,
         )  # fmt: skip
 
     @property
@@ -89,7 +91,7 @@ class PageState:
             "from": str(state.offset or ""),
         }
         parameters = state._list_pictures() + [(name, value) for name, value in single.items() if value]
-        return "/" + ("?" + urllib.parse.urlencode(parameters, safe=",") if parameters else "")
+        return f"{self.root}/" + ("?" + urllib.parse.urlencode(parameters, safe=",") if parameters else "")
 
     def build_search_url(self, picture: PictureRef) -> str:
         """Build the URL of a search with this picture alone."""

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import functools
 import hashlib
-import os
 import re
 import urllib.parse
 from dataclasses import dataclass, replace
@@ -69,7 +68,8 @@ class QueryPicture:
 @router.get("/")
 async def search_page(request: Request) -> Response:
     """Show the results for the pictures and texts in the URL, or a sample of the collection if there are none."""
-    engine, state = find_engine(request), PageState.parse(request.query_params.multi_items())
+    engine = find_engine(request)
+    state = PageState.parse(request.query_params.multi_items(), engine.root)
     if state.is_empty:
         sample = await engine.run_image_work(lambda: sample_tiles(engine.folder))
         return await render_page(request, "search.html.j2", state=state, tiles=[sample], **_NO_RESULTS)
@@ -110,7 +110,7 @@ async def take_pictures(
         uploads.append(await fetch_picture(url, engine, request.app.state.fetcher))
     if not uploads:
         raise UsageError("no picture was uploaded", "choose, drop or paste one")
-    previous = PageState.parse(_parse_query_string(state))
+    previous = PageState.parse(_parse_query_string(state), engine.root)
     try:
         for data in uploads:  # reject files that are not pictures before any is stored
             await engine.render_upload(data, 64)
@@ -118,7 +118,7 @@ async def take_pictures(
         if "text/html" not in request.headers.get("accept", ""):
             raise
         error = to_error_response(failure)
-        return render_error_page(error, error.headers, back=previous.build_url())
+        return render_error_page(error, error.headers, root=engine.root, back=previous.build_url())
     names = tuple(dict.fromkeys(engine.uploads.put(data) for data in uploads))
     url = previous.build_url(like=names, unlike=(), text="", unlike_text="", crop="")
     if request.headers.get("accept") == "application/json":  # the script of the page, which stays there on errors
@@ -140,7 +140,7 @@ async def image_page(request: Request, image_id: ImageId) -> Response:
     """Show an image with its metadata and its nearest neighbors. As the source of an <img>, send the picture."""
     engine = find_engine(request)
     if request.headers.get("sec-fetch-dest") == "image":
-        return RedirectResponse(f"/api/v1/images/{image_id}/thumbnail?side={THUMBNAIL_SIDES[-1]}", 303)
+        return RedirectResponse(f"{engine.root}/api/v1/images/{image_id}/thumbnail?side={THUMBNAIL_SIDES[-1]}", 303)
     image = await engine.run_image_work(lambda: read_stored_image(engine.folder, image_id))
     related: list[ImageTile] = []
     with contextlib.suppress(ModelNotIndexed):  # an image without a vector of the model has no neighbors
@@ -154,7 +154,7 @@ async def image_page(request: Request, image_id: ImageId) -> Response:
         image_name=name,
         related=related,
         is_long=is_long(image.width, image.height),
-        state=PageState(),
+        state=PageState(root=engine.root),
     )
 
 
@@ -178,7 +178,7 @@ async def duplicates_page(
     tiles = await engine.run_image_work(lambda: [build_group_tiles(engine.folder, group) for group in groups])
     return await render_page(
         request, "duplicates.html.j2", report=report, groups=list(zip(groups, tiles, strict=True)), tier=tier,
-        titles=TIER_TITLES, state=PageState(), start=start, groups_per_page=_GROUPS_PER_PAGE,
+        titles=TIER_TITLES, state=PageState(root=engine.root), start=start, groups_per_page=_GROUPS_PER_PAGE,
         rejected=rejected if _IDS_PATTERN.fullmatch(rejected) else "",
     )  # fmt: skip
 
@@ -192,8 +192,8 @@ async def rejected_page(request: Request, start: _GroupOffset = 0) -> Response:
     tiles = await engine.run_image_work(lambda: [build_tiles(engine.folder, image_ids) for image_ids in shown])
     groups = [(",".join(map(str, ids)), some) for ids, some in zip(shown, tiles, strict=True)]
     return await render_page(
-        request, "rejected.html.j2", groups=groups, n_groups=len(rejected), titles=TIER_TITLES, state=PageState(),
-        start=start, groups_per_page=_GROUPS_PER_PAGE,
+        request, "rejected.html.j2", groups=groups, n_groups=len(rejected), titles=TIER_TITLES,
+        state=PageState(root=engine.root), start=start, groups_per_page=_GROUPS_PER_PAGE,
     )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ async def change_rejections(
         parameters["rejected"] = ids
     else:
         await engine.unreject_duplicates(image_ids)
-    return RedirectResponse(f"/duplicates?{urllib.parse.urlencode(parameters, safe=',')}", 303)
+    return RedirectResponse(f"{engine.root}/duplicates?{urllib.parse.urlencode(parameters, safe=',')}", 303)
 
 
 @router.get("/quality")
@@ -235,7 +235,7 @@ async def quality_page(request: Request, kind: QualityKind | None = None, start:
     reasons = {finding.image_id: finding.reason for finding in shown}
     return await render_page(
         request, "quality.html.j2", report=report, counts=counts, kind=chosen, n_found=len(found), start=start,
-        findings_per_page=_FINDINGS_PER_PAGE, state=PageState(),
+        findings_per_page=_FINDINGS_PER_PAGE, state=PageState(root=engine.root),
         tiles=[replace(tile, remark=reasons[tile.image_id]) for tile in tiles],
     )  # fmt: skip
 
@@ -244,7 +244,7 @@ async def quality_page(request: Request, kind: QualityKind | None = None, start:
 async def docs_page(request: Request) -> Response:
     """Show the reference of the API."""
     tags = list_operations(request.app.openapi())
-    address = f"{request.url.scheme}://{request.url.netloc}"
+    address = f"{request.url.scheme}://{request.url.netloc}{find_engine(request).root}"
     return await render_page(request, "docs.html.j2", tags=tags, address=address)
 
 
@@ -261,9 +261,10 @@ async def map_page(request: Request) -> Response:
 @router.get("/map/view")
 async def map_view(request: Request) -> Response:
     """Send the map itself, for the frame in its page. It is the page that `simsearch map` writes."""
-    job = await find_engine(request).draw_map()
+    engine = find_engine(request)
+    job = await engine.draw_map()
     if not job.is_done:
-        return RedirectResponse("/map", 303)
+        return RedirectResponse(f"{engine.root}/map", 303)
     page = job.result()
     headers = {"Content-Security-Policy": _build_policy(page), "X-Frame-Options": "SAMEORIGIN"}
     return HTMLResponse(page, headers=headers | {"Cache-Control": "private, no-cache"})
@@ -287,9 +288,10 @@ async def render_page(request: Request, template: str, status: int = 200, **valu
     engine = find_engine(request)
     info = await engine.load_info()
     return render_response(
-        template, status, info=info, page_size=RESULTS_PER_PAGE, name=Path(os.path.abspath(engine.folder)).name,
-        settings=engine.settings, backbones=[model.backbone for model in info.models], paths=engine.paths,
-        answers_text=await engine.run_lookup(Collection.answers_text), path=request.url.path,
+        template, status, root=engine.root, info=info, page_size=RESULTS_PER_PAGE,
+        name=engine.settings.name, settings=engine.settings, backbones=[model.backbone for model in info.models],
+        paths=engine.paths, answers_text=await engine.run_lookup(Collection.answers_text),
+        path=request.scope["path"].removeprefix(request.scope.get("root_path", "")),
         can_write=bool(request.scope.get(CAN_WRITE)), **values,
     )  # fmt: skip
 
@@ -332,10 +334,10 @@ def _list_query_pictures(state: PageState, engine: SearchEngine) -> list[QueryPi
     for picture in references:
         if isinstance(picture, int):
             name = Path(images[picture].files[0].path).name if picture in images else ""
-            url = f"/api/v1/images/{picture}/thumbnail?side={_QUERY_SIDE_PX}"
+            url = f"{engine.root}/api/v1/images/{picture}/thumbnail?side={_QUERY_SIDE_PX}"
             pictures.append(QueryPicture(picture, url, name))
         else:
-            pictures.append(QueryPicture(picture, f"/pictures/{picture}", ""))
+            pictures.append(QueryPicture(picture, f"{engine.root}/pictures/{picture}", ""))
     return pictures
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import urllib.parse
 from dataclasses import dataclass
+from pathlib import Path
 
 from simsearch.errors import UsageError
 from simsearch.machine import count_cores
+from simsearch.text import replace_invalid_unicode
 
 MIN_TOKEN_LENGTH = 16
 _MIN_DIFFERENT = 6
@@ -20,6 +23,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 class ServerSettings:
     """How a server serves a collection.
 
+    `root` is what the addresses of the collection begin with: empty, or `/c/NAME` where a server has several.
     `token` is required in every request; None means no token, which is allowed on loopback addresses only.
     `write_token` allows what `token` does, and changes of the collection. Without it, changes need no token on a
     loopback address that needs none for searches; elsewhere they are refused. `cors` are the origins whose pages may
@@ -34,6 +38,7 @@ class ServerSettings:
     """
 
     collection: str
+    root: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
@@ -61,6 +66,11 @@ class ServerSettings:
             raise UsageError("the write token is the token", "give them different values, or only one of them")
         for origin in self.cors:
             _check_origin(origin)
+
+    @property
+    def name(self) -> str:
+        """The name of the collection: that of its folder, as valid Unicode."""
+        return replace_invalid_unicode(Path(os.path.abspath(self.collection)).name)
 
     @property
     def is_loopback(self) -> bool:

@@ -25,16 +25,20 @@ states = st.builds(
     backbone=st.sampled_from(["", "builtin", "a&b=c#d"]),
     beside=st.sampled_from(["", "histogram"]),
     offset=st.integers(0, 10_000),
+    root=st.sampled_from(["", "/c/my%20photos"]),
 )
 
 
-def read(address: str) -> PageState:
-    return PageState.parse(urllib.parse.parse_qsl(urllib.parse.urlsplit(address).query, keep_blank_values=True))
+def read(address: str, root: str = "") -> PageState:
+    parameters = urllib.parse.parse_qsl(urllib.parse.urlsplit(address).query, keep_blank_values=True)
+    return PageState.parse(parameters, root)
 
 
 @given(states)
 def test_a_url_holds_the_whole_state(state: PageState):
-    assert read(state.build_url(offset=state.offset)) == state
+    url = state.build_url(offset=state.offset)
+    assert urllib.parse.urlsplit(url).path == state.root + "/"
+    assert read(url, state.root) == state
 
 
 def test_links_change_one_part_of_the_query():

@@ -3,6 +3,7 @@
 document.documentElement.classList.add("scripting");
 const one = (selector, from = document) => from.querySelector(selector);
 const all = (selector, from = document) => [...from.querySelectorAll(selector)];
+const root = document.documentElement.dataset.root;  // what the addresses of this collection begin with
 
 // The query picture: dropped, pasted or chosen.
 const ask = one("form.ask");

@@ -5,7 +5,7 @@ if (wall) {
   const total = Number(wall.dataset.total), size = 200, gap = 12, mostHeight = 30_000_000;
   const known = new Map(), pages = new Map(), cells = new Map();  // images by position; requests by page; cells by position
   let columns = 1, side = 190, rowHeight = 216, timer = 0;
-  const remembered = `simsearch-scroll ${location.search}`;
+  const remembered = `simsearch-scroll ${root}${location.search}`;
   for (const cell of all(".cell", wall)) {
     known.set(Number(cell.dataset.index), { image_id: Number(cell.dataset.id), name: one("img", cell).alt, width: Number(cell.dataset.width), height: Number(cell.dataset.height) });
     cell.remove();
@@ -40,13 +40,13 @@ if (wall) {
     const image = known.get(index), link = one(".open", cell);
     if (!image || cell.dataset.id) return;
     cell.dataset.id = String(image.image_id);
-    link.href = `/images/${image.image_id}`;
+    link.href = `${root}/images/${image.image_id}`;
     const picture = document.createElement("img");
     picture.alt = image.name;
     picture.decoding = "async";
     const isLong = Math.max(image.width, image.height) > 3 * Math.min(image.width, image.height);
     cell.classList.toggle("long", isLong);  // the middle of a panorama instead of a thin strip
-    picture.src = `/api/v1/images/${image.image_id}/thumbnail?side=${isLong ? 1600 : 320}`;
+    picture.src = `${root}/api/v1/images/${image.image_id}/thumbnail?side=${isLong ? 1600 : 320}`;
     link.append(picture);
     one(".user", cell).textContent = image.name;
     selection.dress(cell);
@@ -54,7 +54,7 @@ if (wall) {
   async function load(page) {
     if (pages.has(page)) return pages.get(page);
     const request = (async () => {
-      const answer = await fetch(`/api/v1/images?${wall.dataset.query}&brief=true&limit=${size}&start=${page * size}`);
+      const answer = await fetch(`${root}/api/v1/images?${wall.dataset.query}&brief=true&limit=${size}&start=${page * size}`);
       if (!answer.ok) throw new Error(String(answer.status));
       const { images } = await answer.json();
       images.forEach((image, i) => known.set(page * size + i, image));

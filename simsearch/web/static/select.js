@@ -2,7 +2,8 @@
 // Selected images, by id: chosen by click, shift and keys; saved, labelled or marked to be removed. Nothing is deleted.
 const selection = (() => {
   const load = (name) => { try { return new Set(JSON.parse(sessionStorage.getItem(name) || "[]")); } catch { return new Set(); } };
-  const chosen = load("simsearch-selected"), marked = load("simsearch-to-remove");
+  const names = { chosen: `simsearch-selected${root}`, marked: `simsearch-to-remove${root}` };  // ids are those of one collection
+  const chosen = load(names.chosen), marked = load(names.marked);
   const bar = one(".selection"), pile = one(".marked"), undoLine = one(".said-undo");
   const steps = [];
   let anchor = null;  // where a range begins: the id of the image that was chosen last
@@ -31,8 +32,8 @@ const selection = (() => {
     one(".count", pile).textContent = `${marked.size.toLocaleString("en")} image${marked.size === 1 ? "" : "s"}`;
     one("[name=ids]", bar).value = [...chosen].join(",");
     one("[name=ids]", pile).value = [...marked].join(",");
-    sessionStorage.setItem("simsearch-selected", JSON.stringify([...chosen]));
-    sessionStorage.setItem("simsearch-to-remove", JSON.stringify([...marked]));
+    sessionStorage.setItem(names.chosen, JSON.stringify([...chosen]));
+    sessionStorage.setItem(names.marked, JSON.stringify([...marked]));
   }
   function remember(said, back) {
     steps.push(back);
@@ -65,7 +66,7 @@ const selection = (() => {
     show();
   }
   async function send(changes) {
-    const answer = await fetch("/api/v1/annotations", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ changes }) });
+    const answer = await fetch(`${root}/api/v1/annotations`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ changes }) });
     const document = await answer.json();
     if (!answer.ok) throw new Error(`${document.detail}; ${document.advice}`);
     return document;
