@@ -72,7 +72,7 @@ OWNERS = {
     "ray": {"ingest/ray_cluster/cluster.py", "ingest/ray_cluster/rounds.py", "ingest/ray_cluster/worker.py"},
     "fastapi": {
         *(f"web/{name}.py" for name in ("api", "api_browse", "api_jobs", "app", "errors", "login", "middleware")),
-        *(f"web/{name}.py" for name in ("page_browse", "pages")),
+        *(f"web/{name}.py" for name in ("page_browse", "page_duplicates", "page_label", "pages")),
     },
     "mcp": {"web/mcp_server.py"},
     "segno": {"web/addresses.py"},

@@ -55,11 +55,13 @@ class LabelSuggestion:
 
 
 def suggest_images(
-    collection: Collection, n: int, *, backbone: str | None = None, labels: str | None = None, seed: int = 0
-) -> tuple[LabelSuggestion, ...]:
+    collection: Collection, n: int, *, backbone: str | None = None, labels: str | None = None,
+    column: str | None = None, seed: int = 0,
+) -> tuple[LabelSuggestion, ...]:  # fmt: skip
     """Suggest n images without a label to label next, by turns unsure and new ones.
 
-    `labels` is a column of the collection or a label file; by default the column `label`, if there is one. Unsure
+    `labels` is a column of the collection or a label file; by default the column `label`, if there is one. `column` is
+    a column only, which may be one that the collection does not have yet: then no image has a label. Unsure
     images have the smallest margin between their two most probable labels (linear discriminant analysis of the labeled
     images); new ones are the farthest from all that is labeled or suggested. With fewer than two labels, all are new.
     Of a large collection a random sample of 100,000 images is considered. Raises `UsageError`, `ModelNotIndexed`.
@@ -67,7 +69,8 @@ def suggest_images(
     if n < 1:
         raise UsageError(f"the number of suggestions is {n}", "give 1 or more")
     stored = collection.model(backbone)
-    chosen = labels or (DEFAULT_COLUMN if DEFAULT_COLUMN in collection.catalog.count_columns() else None)
+    wanted = column or DEFAULT_COLUMN
+    chosen = labels or (wanted if wanted in collection.catalog.count_columns() else None)
     view_ids, names = np.empty(0, np.int64), dict[int, str]()
     if chosen is not None:
         view_ids, names = read_names(collection.catalog, stored, LabelChoice(chosen))

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +147,11 @@ def write_duplicates(report: DuplicateReport, context: DuplicatesContext, file: 
     write_output_file(file, content)
 
 
-def build_duplicates_csv(report: DuplicateReport) -> str:
-    """Build a CSV with a row per file: group number, tier, suggestion, path, and facts of the image."""
+def build_duplicates_csv(report: DuplicateReport, name_path: Callable[[str], str] = str) -> str:
+    """Build a CSV with a row per file: group number, tier, suggestion, path, and facts of the image.
+
+    `name_path` gives the path that is written.
+    """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(_COLUMNS)
@@ -156,7 +159,7 @@ def build_duplicates_csv(report: DuplicateReport) -> str:
         for member in group.members:
             facts = (f"{member.similarity:.6f}", member.width, member.height, member.size_bytes)
             for file in member.files:
-                row = (number, group.tier, file.action, file.path, member.image_id, *facts, file.reason)
+                row = (number, group.tier, file.action, name_path(file.path), member.image_id, *facts, file.reason)
                 writer.writerow(row)
     return stream.getvalue()
 

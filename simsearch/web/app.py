@@ -15,7 +15,7 @@ from starlette.routing import Match
 
 from simsearch import __version__
 from simsearch.errors import SimsearchError
-from simsearch.web import api, api_browse, api_jobs, login, page_browse, pages
+from simsearch.web import api, api_browse, api_jobs, login, page_browse, page_duplicates, page_label, pages
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import to_error_response
 from simsearch.web.guesses import GuessLimiter
@@ -48,8 +48,8 @@ def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
     for part in (api, api_browse, api_jobs):
         app.include_router(part.router)
     app.include_router(api.metrics_router)
-    app.include_router(pages.router)
-    app.include_router(page_browse.router)
+    for page in (pages, page_browse, page_duplicates, page_label):
+        app.include_router(page.router)
     app.include_router(login.router)
     for kind in (SimsearchError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _render_error)

@@ -111,6 +111,13 @@ class CollectionBrowser:
         """The names of the columns of the user's own."""
         return [column.name for column in self.load_table().facets if column.is_own]
 
+    def list_values(self, column: str, limit: int) -> list[str]:
+        """The most frequent values of a column of the user's own, the most frequent first."""
+        for one in self.load_table().facets:
+            if one.is_own and one.name == column:
+                return [str(value) for value, _ in one.count(None) if value is not None][:limit]
+        return []
+
     def find_position(self, query: BrowseQuery, image_id: int) -> int | None:
         """The position of an image in the order of a query; None where it does not match."""
         table = self.load_table()

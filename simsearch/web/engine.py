@@ -34,7 +34,7 @@ from simsearch.visualization.overview import Clustering, CollectionLayout
 from simsearch.web.batching import SharedEmbedders
 from simsearch.web.browse import CollectionBrowser
 from simsearch.web.images import read_stored_image, read_stored_original
-from simsearch.web.jobs import BackgroundJob, BackgroundJobs
+from simsearch.web.jobs import BackgroundJob, BackgroundJobs, SuggestionList
 from simsearch.web.metrics import ServerMetrics
 from simsearch.web.path_names import PathNames
 from simsearch.web.settings import ServerSettings
@@ -274,6 +274,10 @@ class SearchEngine:
     async def cluster(self, k: int | None, where: str | None) -> BackgroundJob[Clustering]:
         """Start clustering the images that match a filter, or return the job that already runs or is done."""
         return await self.run_lookup(lambda collection: self.jobs.cluster(collection, k, where))
+
+    async def suggest_labels(self, column: str, n: int) -> BackgroundJob[SuggestionList]:
+        """Start looking for n images to label next in a column, or return the job that already runs or is done."""
+        return await self.run_lookup(lambda collection: self.jobs.suggest_labels(collection, column, n))
 
     async def lay_out(self) -> BackgroundJob[CollectionLayout]:
         """Start laying out the map, or return the job that already runs or is done."""

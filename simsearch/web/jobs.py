@@ -16,6 +16,7 @@ from simsearch.collection import Collection
 from simsearch.duplicates.options import TIERS, DuplicateOptions, Tier
 from simsearch.duplicates.results import DuplicateReport
 from simsearch.errors import SimsearchError
+from simsearch.learn.suggestions import LabelSuggestion, suggest_images
 from simsearch.models.weights import WeightsOptions
 from simsearch.quality.results import QualityReport
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
@@ -28,10 +29,13 @@ T = TypeVar("T")
 ReportProgress = Callable[[str, float], None]
 """Called with the current stage and the fraction that is done, from 0 to 1."""
 
+SuggestionList = tuple[LabelSuggestion, ...]
+"""Images to label next, the most useful first."""
+
 _MAX_JOBS = 8
 _MAX_ENDED = 32
 
-JobKind = Literal["duplicates", "quality", "clusters", "layout", "map"]
+JobKind = Literal["duplicates", "quality", "clusters", "layout", "map", "suggestions"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
@@ -162,6 +166,15 @@ class BackgroundJobs:
             return opened.check_quality(backbone=self._settings.backbone, progress=progress)
 
         return self._submit("quality", self._build_state_key(collection), check)
+
+    def suggest_labels(self, collection: Collection, column: str, n: int) -> BackgroundJob[SuggestionList]:
+        """Return the job that finds n images to label next in a column, and start it if needed."""
+
+        def suggest(opened: Collection, progress: ReportProgress) -> SuggestionList:
+            progress("comparing with the labels", 0.2)
+            return suggest_images(opened, n, backbone=self._settings.backbone, column=column)
+
+        return self._submit("suggestions", (column, n, *self._build_state_key(collection)), suggest)
 
     def lay_out(self, collection: Collection) -> BackgroundJob[CollectionLayout]:
         """Return the job that lays out the images on the map, and start it if needed."""

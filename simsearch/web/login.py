@@ -96,6 +96,7 @@ def _load_assets() -> dict[str, tuple[str, bytes, str]]:
         "style.css": (reports / "style.css", "text/css"),
         "app.js": (own / "app.js", "text/javascript"),
         "browse.js": (own / "browse.js", "text/javascript"),
+        "label.js": (own / "label.js", "text/javascript"),
         "select.js": (own / "select.js", "text/javascript"),
         "icon.svg": (own / "icon.svg", "image/svg+xml"),
     }

@@ -1,4 +1,4 @@
-"""The HTML pages: search, image, duplicates and map. They are rendered here and work without scripts."""
+"""The HTML pages: search, image, quality and map. They are rendered here and work without scripts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import re
 import urllib.parse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from simsearch.collection import Collection
-from simsearch.duplicates.options import Tier
 from simsearch.errors import ImageError, ModelError, ModelNotIndexed, UsageError
 from simsearch.quality.results import QUALITY_KINDS, QualityKind
-from simsearch.report.duplicates import TIER_TITLES
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
 from simsearch.web.api import ImageId, fetch_picture, find_engine
@@ -34,7 +32,6 @@ from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, RequestPicture, build_
 from simsearch.web.tiles import (
     ImageTile,
     add_other_ranks,
-    build_group_tiles,
     build_hit_tiles,
     build_tiles,
     is_long,
@@ -43,15 +40,14 @@ from simsearch.web.tiles import (
 
 RESULTS_PER_PAGE = 48
 _MAX_RELATED = 12
-_GROUPS_PER_PAGE = 60
 _FINDINGS_PER_PAGE = 96
-_IDS_PATTERN = re.compile(r"[0-9]{1,18}(,[0-9]{1,18}){1,999}")
 _QUERY_SIDE_PX = 640
 _UPLOAD_CACHE_CONTROL = "private, max-age=3600"
 
 _NO_RESULTS: dict[str, Any] = {"answers": [], "pictures": [], "crop": None, "has_more": False, "error": None}
 
-_GroupOffset = Annotated[int, Query(ge=0, le=10_000_000)]
+Offset = Annotated[int, Query(ge=0, le=10_000_000)]
+"""The position of the first result of a page."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -158,66 +154,8 @@ async def image_page(request: Request, image_id: ImageId) -> Response:
     )
 
 
-@router.get("/duplicates")
-async def duplicates_page(
-    request: Request,
-    tier: Tier = "near",
-    start: _GroupOffset = 0,
-    rejected: Annotated[str, Query(max_length=20_000)] = "",
-) -> Response:
-    """Show the groups of duplicates from a position on, or the progress of the search for them.
-
-    `rejected` are the ids of the group that was just rejected, for a button that undoes it.
-    """
-    engine = find_engine(request)
-    job = await engine.find_duplicates(tier)
-    if not job.is_done:
-        return await render_page(request, "progress.html.j2", heading="Looking for duplicates", job=job)
-    report = job.result()
-    groups = report.groups[start : start + _GROUPS_PER_PAGE]
-    tiles = await engine.run_image_work(lambda: [build_group_tiles(engine.folder, group) for group in groups])
-    return await render_page(
-        request, "duplicates.html.j2", report=report, groups=list(zip(groups, tiles, strict=True)), tier=tier,
-        titles=TIER_TITLES, state=PageState(root=engine.root), start=start, groups_per_page=_GROUPS_PER_PAGE,
-        rejected=rejected if _IDS_PATTERN.fullmatch(rejected) else "",
-    )  # fmt: skip
-
-
-@router.get("/duplicates/rejected")
-async def rejected_page(request: Request, start: _GroupOffset = 0) -> Response:
-    """Show the images that were marked as no duplicates of each other, to undo it."""
-    engine = find_engine(request)
-    rejected = await engine.list_rejected_groups()
-    shown = rejected[start : start + _GROUPS_PER_PAGE]
-    tiles = await engine.run_image_work(lambda: [build_tiles(engine.folder, image_ids) for image_ids in shown])
-    groups = [(",".join(map(str, ids)), some) for ids, some in zip(shown, tiles, strict=True)]
-    return await render_page(
-        request, "rejected.html.j2", groups=groups, n_groups=len(rejected), titles=TIER_TITLES,
-        state=PageState(root=engine.root), start=start, groups_per_page=_GROUPS_PER_PAGE,
-    )  # fmt: skip
-
-
-@router.post("/duplicates/rejections")
-async def change_rejections(
-    request: Request,
-    ids: Annotated[str, Form(max_length=20_000, pattern=f"^{_IDS_PATTERN.pattern}$")],
-    action: Annotated[Literal["reject", "unreject"], Form()],
-    tier: Annotated[Tier, Form()] = "near",
-    start: Annotated[int, Form(ge=0, le=10_000_000)] = 0,
-) -> Response:
-    """Mark the images of a group as no duplicates of each other, or undo it, and show the groups again."""
-    engine, image_ids = find_engine(request), [int(part) for part in ids.split(",")]
-    parameters = {"tier": tier, "start": str(start)}
-    if action == "reject":
-        await engine.reject_duplicates(image_ids)
-        parameters["rejected"] = ids
-    else:
-        await engine.unreject_duplicates(image_ids)
-    return RedirectResponse(f"{engine.root}/duplicates?{urllib.parse.urlencode(parameters, safe=',')}", 303)
-
-
 @router.get("/quality")
-async def quality_page(request: Request, kind: QualityKind | None = None, start: _GroupOffset = 0) -> Response:
+async def quality_page(request: Request, kind: QualityKind | None = None, start: Offset = 0) -> Response:
     """Show the pictures that are worth a look, of one kind, or the progress of looking for them."""
     engine = find_engine(request)
     job = await engine.check_quality()

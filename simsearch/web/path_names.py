@@ -22,9 +22,13 @@ class PathNames:
 
     def name(self, path: str) -> str:
         """The name of a file, as valid Unicode."""
+        return replace_invalid_unicode(self.cut(path))
+
+    def cut(self, path: str) -> str:
+        """The part of a path that visitors see. Bytes that are not Unicode stay surrogates."""
         if self.is_whole:
-            return replace_invalid_unicode(path)
+            return path
         above = self.root.rpartition(_SEP)[0] + _SEP if self.root else ""
         if above and path.startswith(above):
-            return replace_invalid_unicode(path[len(above) :])
-        return replace_invalid_unicode(_SEP.join(path.split(_SEP)[-2:]))
+            return path[len(above) :]
+        return _SEP.join(path.split(_SEP)[-2:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import time
 from collections.abc import Iterator
@@ -12,9 +14,14 @@ import pytest
 from PIL import Image
 
 from simsearch import Collection
+from simsearch.duplicates.options import DuplicateOptions
 from simsearch.duplicates.rejections import join_pairs
-from simsearch.duplicates.results import DuplicateGroup, GroupMember, MemberCopy, MemberFile
+from simsearch.duplicates.results import DuplicateGroup, DuplicateReport, GroupMember, MemberCopy, MemberFile
+from simsearch.errors import UsageError
+from simsearch.report.duplicates import build_duplicates_csv
 from simsearch.store.snapshot import open_snapshot
+from simsearch.web.page_duplicates import write_list
+from simsearch.web.path_names import PathNames
 from simsearch.web.settings import ServerSettings
 from simsearch.web.tiles import build_group_tiles
 from tests.conftest import HISTOGRAM, draw_picture
@@ -103,6 +110,50 @@ def test_a_position_after_the_last_group_is_an_empty_page_with_a_way_back(page: 
 def test_a_text_in_the_address_that_is_no_list_of_ids_is_not_shown(page: httpx.Client):
     read_page(page)
     assert "alert(1)" not in page.get("/duplicates", params={"rejected": "<script>alert(1)</script>"}).text
+
+
+def read_removable(page: httpx.Client, format: str) -> httpx.Response:
+    answer = page.get("/duplicates/removable", params={"tier": "near", "format": format})
+    assert answer.status_code == 200
+    return answer
+
+
+def test_the_files_that_can_go_are_the_ones_that_the_command_lists(page: httpx.Client, album: Path):
+    read_page(page)
+    with Collection.open(album) as collection:
+        report = collection.duplicates(DuplicateOptions(down_to="near"))
+    shown = [f"photos/{Path(path).name}" for path in report.removable_paths]
+    assert len(shown) == 3
+    assert read_removable(page, "list").text.split("\n") == [*shown, ""]
+    assert read_removable(page, "null").content.split(b"\0") == [*map(str.encode, shown), b""]
+    rows = list(csv.DictReader(io.StringIO(read_removable(page, "csv").text)))
+    expected = list(csv.DictReader(io.StringIO(build_duplicates_csv(report))))
+    assert [row | {"path": f"photos/{Path(row['path']).name}"} for row in expected] == rows
+    ids = [member.image_id for group in report.groups for member in group.members[1:]]
+    assert read_removable(page, "ids").json() == {"image_ids": ids}
+    for answer in (read_removable(page, "list"), read_removable(page, "csv")):
+        assert answer.headers["content-disposition"].startswith("attachment; filename=")
+
+
+def test_the_list_of_the_removable_is_offered_with_its_number(page: httpx.Client):
+    text = read_page(page)
+    assert "Save the list of 3 files" in text
+    assert "Select all 3 images that can go" in text
+    assert "Save the list" not in page.get("/duplicates/rejected").text.partition('class="selection')[0]
+
+
+def test_paths_in_the_list_are_bytes_and_a_line_break_is_refused_where_lines_end_in_one():
+    def report_of(name: str) -> DuplicateReport:
+        files = (MemberFile("/a/keep.png", "keep", ""), MemberFile(f"/a/{name}", "remove", "newer"))
+        group = DuplicateGroup("exact", (GroupMember(1, files, 10, 10, 10, 1.0),))
+        return DuplicateReport(DuplicateOptions(), (group,), None, 2, (), {})
+
+    whole = PathNames("/a", is_whole=True)
+    assert write_list(report_of("\udcff.png"), "list", whole) == b"/a/\xff.png\n"
+    assert write_list(report_of("b\nc.png"), "null", PathNames("/a")) == b"a/b\nc.png\0"
+    with pytest.raises(UsageError, match="line break"):
+        write_list(report_of("b\nc.png"), "list", whole)
+    assert b"'=1+1.png" in write_list(report_of("=1+1.png"), "csv", PathNames("/a/=1+1.png"))
 
 
 def test_pairs_that_share_an_image_are_one_group():

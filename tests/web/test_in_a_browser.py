@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from simsearch.search.examples import Crop, Example
 from simsearch.web.settings import ServerSettings
 from tests.conftest import HISTOGRAM, ROOT
 from tests.support import oneshot
+from tests.support.browser import open_browser
 from tests.web.conftest import serving
 
 pytestmark = pytest.mark.long
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OBJECTS = ROOT / "data" / "objects"
 LAMP = OBJECTS / "lamp" / "lamp_03.jpg"
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
@@ -32,14 +31,8 @@ FOUND_DUPLICATES = "h1:text-is('Duplicates')"
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine to load the page in: `make browser` installs it")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

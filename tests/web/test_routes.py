@@ -14,12 +14,12 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from simsearch.web import api, api_browse, api_jobs, login, page_browse, pages
+from simsearch.web import api, api_browse, api_jobs, login, page_browse, page_duplicates, page_label, pages
 from simsearch.web.middleware import PUBLIC_PATHS
 from tests.web.conftest import TOKEN
 
 _CONTRACT = Path(__file__).parent / "api_contract.json"
-_MODULES = (api, api_browse, api_jobs, pages, page_browse, login)
+_MODULES = (api, api_browse, api_jobs, pages, page_browse, page_duplicates, page_label, login)
 _ROUTERS = (*(module.router for module in _MODULES), api.metrics_router)
 _VALUES = {"image_id": "1", "job_id": "0123456789abcdef", "name": "x"}
 

@@ -6,6 +6,7 @@ const selection = (() => {
   const chosen = load(names.chosen), marked = load(names.marked);
   const bar = one(".selection"), pile = one(".marked"), undoLine = one(".said-undo");
   const steps = [];
+  let labelledFrom = null;  // the link to come back to from the form
   let anchor = null;  // where a range begins: the id of the image that was chosen last
   let list = () => all("[data-id]").map((item) => Number(item.dataset.id));  // ids in the order of the page
 
@@ -71,13 +72,15 @@ const selection = (() => {
     if (!answer.ok) throw new Error(`${document.detail}; ${document.advice}`);
     return document;
   }
+  const tell = (changes) => dispatchEvent(new CustomEvent("labelled", { detail: changes }));
   async function label(ids, column, value) {
     try {
       const done = await send([{ image_ids: ids, column, value: value === "" ? null : value }]);
       const values = one("#label-values");
       if (value && ![...values.options].some((option) => option.value === value)) values.append(new Option(value, value));
       const number = ids.length.toLocaleString("en");
-      remember(value ? `${number} labelled ${value}.` : `${column} of ${number} deleted.`, () => send(done.undo));
+      tell([{ image_ids: ids, column, value }]);
+      remember(value ? `${number} labeled ${value}.` : `${column} of ${number} deleted.`, () => send(done.undo).then(() => tell(done.undo)));
     } catch (error) {
       remember(error.message, () => {});
     }
@@ -103,13 +106,20 @@ const selection = (() => {
     if (!isBox) event.preventDefault();  // a link is not followed
     choose(Number(item.dataset.id), event.shiftKey);
   });
+  for (const button of all(".choose-all")) button.addEventListener("click", async () => {
+    const answer = await fetch(button.dataset.address);
+    if (answer.ok) change((await answer.json()).image_ids, true);
+  });
   one(".clear", bar).addEventListener("click", clear);
   one(".to-remove", bar).addEventListener("click", () => mark([...chosen]));
   one(".clear", pile).addEventListener("click", () => mark([...marked]));
   one("button", undoLine).addEventListener("click", undo);
   const form = one(".label-form", bar);
+  const leave = () => { if (labelledFrom && labelledFrom.isConnected) labelledFrom.focus(); };
+  if (form) form.addEventListener("keydown", (event) => { if (event.key === "Escape") leave(); });
   if (form) form.addEventListener("submit", (event) => {
     event.preventDefault();
+    leave();
     label([...chosen], one("#label-column", form).value.trim(), one("#label-value", form).value.trim());
   });
   addEventListener("keydown", (event) => {
@@ -121,11 +131,15 @@ const selection = (() => {
         " ": item && (() => choose(Number(item.dataset.id), event.shiftKey)),
         z: undo,
         x: () => mark(chosen.size ? [...chosen] : item ? [Number(item.dataset.id)] : []),
-        l: form && chosen.size && (() => one("#label-value", form).focus()),
+        l: form && (item || chosen.size) && (() => {
+          if (!chosen.size) change([Number(item.dataset.id)], true);
+          labelledFrom = item && one(".open", item);
+          one("#label-value", form).select();
+        }),
         Escape: chosen.size && clear,
       }[event.key];
     if (does) { event.preventDefault(); does(); }
   });
   show();
-  return { dress, show, choose, change, chooseAll: () => change(list(), true), use: (ids, everything) => { list = ids; selection.chooseAll = everything; } };
+  return { dress, show, choose, change, label, chosen: () => [...chosen], chooseAll: () => change(list(), true), use: (ids, everything) => { list = ids; selection.chooseAll = everything; } };
 })();
