@@ -56,7 +56,7 @@ class IndexCache:
         self._catalog = catalog
         self._folder = catalog.folder
         self._updater = IndexUpdater(catalog, rewrite_limit_bytes, background_limit_bytes)
-        self._open_indexes: dict[Path, tuple[IndexStamp, FaissIndex]] = {}
+        self._open_indexes: dict[str, tuple[IndexStamp, FaissIndex]] = {}
         self._exact_indexes: dict[Path, tuple[IndexStamp, ExactIndex]] = {}
 
     def close(self) -> None:
@@ -72,8 +72,7 @@ class IndexCache:
 
     def locate_file(self, fingerprint: str, transform: VectorTransform | None = None) -> Path:
         """The base file of the index of a model's vectors, or of the transformed vectors."""
-        name = fingerprint if transform is None else f"{fingerprint}{_TRANSFORM_SEPARATOR}{transform.name}"
-        return self._folder / f"{name}{_INDEX_SUFFIX}"
+        return self._folder / _make_file_name(fingerprint, transform)
 
     def describe_location(self, fingerprint: str) -> str:
         """As `IndexBackend` says: the name of the base file."""
@@ -90,7 +89,7 @@ class IndexCache:
             return found
         with contextlib.suppress(OSError):  # a read-only folder can be searched too
             return self._open_current(fingerprint, transform, must_save=False)
-        return self._open_indexes[self.locate_file(fingerprint, transform)][1]
+        return self._open_indexes[_make_file_name(fingerprint, transform)][1]
 
     def open_exact_index(self, fingerprint: str, transform: VectorTransform | None = None) -> ExactIndex:
         """Open an index with all full vectors: memory-mapped, or read into memory where the file holds codes.
@@ -115,7 +114,7 @@ class IndexCache:
                 return found
             spec = self._make_spec(fingerprint, transform)
             updated = self._updater.open_index(spec)
-        self._open_indexes[spec.file] = (spec.stamp, updated.index)
+        self._open_indexes[spec.file.name] = (spec.stamp, updated.index)
         updated.save()
         if updated.details is not None:
             self._write_details(spec, updated.details)
@@ -123,7 +122,7 @@ class IndexCache:
 
     def _find_open_index(self, fingerprint: str, transform: VectorTransform | None) -> FaissIndex | None:
         """Find the open index if its vectors have not changed, by the token alone: counting them takes longer."""
-        held = self._open_indexes.get(self.locate_file(fingerprint, transform))
+        held = self._open_indexes.get(_make_file_name(fingerprint, transform))
         if held is None:
             return None
         stamp, index = held
@@ -271,6 +270,11 @@ class IndexCache:
         """Whether a base file, with its delta file, is up to date, whatever transformation it holds."""
         footer = read_footer(file)
         return footer is not None and is_current(file, footer, self._make_stamp(stored, footer.stamp.derivation))
+
+
+def _make_file_name(fingerprint: str, transform: VectorTransform | None) -> str:
+    name = fingerprint if transform is None else f"{fingerprint}{_TRANSFORM_SEPARATOR}{transform.name}"
+    return f"{name}{_INDEX_SUFFIX}"
 
 
 def _store_details(writer: CatalogWriter, spec: IndexSpec, details: IndexDetails) -> None:

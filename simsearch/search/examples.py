@@ -172,7 +172,7 @@ def combine_vectors(vectors: Sequence[NDArray[np.float32]], examples: Sequence[A
     Raises `UsageError` if the vectors cancel out.
     """
     if len(vectors) == len(vectors[0]) == 1 and examples[0].weight > 0:
-        return normalize_directions(vectors[0].astype(np.float64))
+        return vectors[0]  # a unit vector as it is
     n_with_choice = sum(len(rows) > 1 and example.weight > 0 for rows, example in zip(vectors, examples, strict=True))
     n_each = int(_MAX_QUERY_VECTORS ** (1 / max(n_with_choice, 1)))
     sums = np.zeros((1, vectors[0].shape[1]), np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -124,8 +125,8 @@ def _make_array_example(array: NDArray[Any]) -> Example | None:
 def normalize_vector(vector: NDArray[Any]) -> NDArray[np.float32]:
     """Normalize a vector (d,) to unit length. Raises `UsageError` where it has no direction."""
     wide = np.asarray(vector, np.float64)
-    length = float(np.linalg.norm(wide)) if np.isfinite(wide).all() else float("nan")
-    if not length > _MIN_LENGTH:
+    length = math.sqrt(wide @ wide)
+    if not _MIN_LENGTH < length < math.inf:
         problem = "a vector to search with has only zeros, or a number that is not finite"
         raise UsageError(problem, "give the vector of a picture, as the model or `Collection.embed` returns it")
     return np.asarray(wide / length, np.float32)

@@ -95,8 +95,8 @@ def _rank_first(
 
 
 def _round_similarities(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[int, float]]:
-    rounded = np.round(similarities.astype(np.float64), SIMILARITY_DECIMALS)
-    return list(zip(ids.tolist(), rounded.tolist(), strict=True))
+    pairs = zip(ids.tolist(), similarities.tolist(), strict=True)
+    return [(view_id, round(similarity, SIMILARITY_DECIMALS)) for view_id, similarity in pairs]
 
 
 def _sort_candidates(found: Iterable[ImageCandidate]) -> list[ImageCandidate]:

@@ -103,9 +103,10 @@ def run_query(query: Query, target: SearchTarget) -> Answer:
     origin = QueryOrigin(frozenset(content.digest for content in contents), contents[0].view_id if is_one else None)
     excluded = origin.digests if query.exclude_self else ()
     rank = _prepare_ranking(reranker, query, vectors, contents, origin)
-    if reranker.index.notes:  # an approximate index may miss even the views that the query was made of
-        known = np.unique([content.view_id for content in contents if content.view_id is not None]).astype(np.int64)
-        subset = KnownViews(subset, known, reranker.index.read_vectors, partial(_is_match, target, compiled))
+    known = {content.view_id for content in contents if content.view_id is not None}
+    if known and reranker.index.notes:  # an approximate index may miss even the views that the query was made of
+        is_match = partial(_is_match, target, compiled)
+        subset = KnownViews(subset, np.array(sorted(known), np.int64), reranker.index.read_vectors, is_match)
     calibration = _find_calibration(query, target, is_one=is_one)
     limits = RankingLimits(query.k, _find_least_similarity(query, calibration), excluded, query.offset)
     verified = _VerifiedRanking(compared, target, limits) if compared is not None else None

@@ -391,6 +391,7 @@ class Catalog(CatalogDatabase):
             known = self._vector_counts[model_id] = (token[0], n)
         return known[1]
 
+    @_keep_until_change
     def count_images_missing(self, stored: StoredModel) -> int:
         """Count the images with a file that have no vector of a model; the result is cached until either changes."""
         state = (

@@ -49,8 +49,9 @@ def encode_in_prompts(encoder: TextEncoder, text: str, prompts: Sequence[str] = 
 
 def normalize_directions(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     """Normalize rows (m, d) to unit length; a row of zeros stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: NDArray[np.float32] = np.divide(rows, lengths, where=lengths > 0, out=np.zeros_like(rows)).astype(np.float32)
+    wide = np.asarray(rows, np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))  # `np.linalg.norm` takes several times as long for one row
+    units: NDArray[np.float32] = (wide / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
     return units
 
 
