@@ -3,9 +3,16 @@
 Each worker of pytest-xdist computes in one thread, and so do the processes that it starts: several workers already use
 every core, and threads that wait for each other would only take time from them. This module is imported before NumPy,
 FAISS, OpenVINO and TensorFlow, which read these variables once. Values that the user has set are kept.
+
+Compiled modules are written, even where PYTHONDONTWRITEBYTECODE is set: the tests start hundreds of processes, and each
+would compile the package again, which takes longer than what it is asked for.
 """
 
 import os
+import sys
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -45,6 +46,8 @@ _GROUPS = {
     "cli/test_push": "milvus",
 }
 """Parts of paths of tests that run in one worker: they share a server, or load the machine by themselves."""
+_SINGLE = ("tests/test_chaos.py",)
+"""Modules whose tests take minutes and share no fixture: each test is a group of its own."""
 _LONGEST_FIRST = (
     "server", "milvus", "tests/models/test_keras_runtime.py", "tests/sources/test_object_storage.py", "ray",
     "tests/models/test_loader.py", "browser", "tests/cli/test_watch.py", "tests/cli/test_commands.py",
@@ -56,18 +59,38 @@ _LONGEST_FIRST = (
 _LONG_TIMEOUT_S = 600
 
 
+def find_group(nodeid: str) -> str:
+    """The group of a test: those of a group run in one worker, one after the other, as they share fixtures."""
+    file = nodeid.partition("::")[0]
+    if file in _SINGLE:
+        return nodeid
+    return next((name for part, name in _GROUPS.items() if part in file), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the workers of pytest-xdist whole groups.
+
+    `--dist loadgroup` alone does not: pytest-xdist 3.8 writes the groups into ids that pytest 9.2 takes from elsewhere,
+    and then gives out single tests, so that every worker builds every fixture.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return find_group(nodeid)
+
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module in one worker of pytest-xdist, as they share fixtures; give long tests more time."""
-    order: dict[pytest.Item, int] = {}
+    """Begin with the longest groups in the workers of pytest-xdist; give long tests more time."""
+    order = {name: place for place, name in enumerate(_LONGEST_FIRST)}
     for item in items:
-        place = item.nodeid.partition("::")[0]
-        group = next((name for part, name in _GROUPS.items() if part in place), place)
-        order[item] = _LONGEST_FIRST.index(group) if group in _LONGEST_FIRST else len(_LONGEST_FIRST)
-        item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT_S))
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=order.__getitem__)
+        items.sort(key=lambda item: order.get(find_group(item.nodeid), len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@ def test_a_few_histories_end_as_a_new_index(tmp_path: Path):
 
 @pytest.mark.thorough
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("part", [pytest.param(n, marks=pytest.mark.xdist_group(f"chaos-{n % 8}")) for n in range(20)])
+@pytest.mark.parametrize("part", range(20))
 def test_five_hundred_histories_end_as_a_new_index(part: int, tmp_path: Path):
     first = 1000 + part * N_IN_PROCESS
     run_histories(tmp_path, range(first, first + N_IN_PROCESS))

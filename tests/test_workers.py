@@ -1,0 +1,33 @@
+"""The tests of a module run in one worker of pytest-xdist: they share fixtures, which every worker would build."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import find_group
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run, which its workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_a_module_stays_in_one_worker(turn: int, run_folder: Path):
+    (run_folder / f"worker-{os.getpid()}").touch()
+    assert len(list(run_folder.glob("worker-*"))) == 1
+
+
+def test_modules_that_share_a_server_are_one_group():
+    assert find_group("tests/web/test_api.py::test_a[b::c]") == find_group("tests/web/test_hostile.py::test_d")
+    assert find_group("tests/index/test_milvus_index.py::test_a") == find_group("tests/cli/test_push.py::test_b")
+    assert find_group("tests/store/test_writer.py::test_a") == "tests/store/test_writer.py"
+
+
+def test_long_tests_that_share_nothing_are_groups_of_their_own():
+    assert find_group("tests/test_chaos.py::test_a[1]") != find_group("tests/test_chaos.py::test_a[2]")
