@@ -226,7 +226,8 @@ class _BenchmarkRun:
         self._callbacks.on_stage(f"ranking texts with {name}")
         try:
             encoder = open_text_encoder(model, WeightsOptions(offline=True))
-            self.texts.append(score_texts(name, self._text_queries, encoder, vectors, self._spec.prompts))
+            prompts, chosen = self._spec.prompts, self._spec.metrics
+            self.texts.append(score_texts(name, self._text_queries, encoder, vectors, prompts, chosen))
         except UsageError as error:
             self.notes.append(f"no text queries with {name}: {error.problem}")
 

@@ -36,7 +36,7 @@ _WITHOUT_CUTOFF: Mapping[str, Callable[[Rankings], NDArray[np.float64]]] = {
     "mrr": metrics.reciprocal_rank,
     "r_precision": metrics.r_precision,
 }
-_TASK_METRICS = ("ns", "map_easy", "map_hard")
+TASK_METRICS = ("ns", "map_easy", "map_hard")
 """Metrics of UKBench and of graded lists, which are computed for their tasks only."""
 
 _OTHER_SPELLINGS = {
@@ -63,7 +63,7 @@ def parse_metric(text: str) -> str:
         )
     base = _OTHER_SPELLINGS.get(base, base)
     if k is None:
-        if base in _WITHOUT_CUTOFF or base in _TASK_METRICS:
+        if base in _WITHOUT_CUTOFF or base in TASK_METRICS:
             return base
         if base in _WITH_CUTOFF:
             raise UsageError(f"the metric {text} needs a number of results", f"write {text}@10, for example")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simsearch.errors import UsageError
 from simsearch.evaluation import metrics
 from simsearch.evaluation.embedding import Vectors
-from simsearch.evaluation.metric_names import DEFAULT_METRIC, STANDARD_METRICS, compute_metric
+from simsearch.evaluation.metric_names import DEFAULT_METRIC, STANDARD_METRICS, TASK_METRICS, compute_metric
 from simsearch.evaluation.metrics import Rankings
 from simsearch.evaluation.protocol import GroundTruth, Positions, RetrievalTask
 from simsearch.evaluation.ranking import Ranker, RankingBlock
@@ -43,7 +43,7 @@ def list_metrics(task: RetrievalTask, chosen: Sequence[str] = ()) -> tuple[str, 
     special = ["ns"] if task.protocol == "ukbench" else []
     special += [f"map_{grade}" for grade in task.truths if grade not in ("", "medium")]
     for name in chosen:
-        if name in ("ns", "map_easy", "map_hard") and name not in special:
+        if name in TASK_METRICS and name not in special:
             needed = "--protocol ukbench" if name == "ns" else "lists of easy and hard images in --labels"
             raise UsageError(f"the metric {name} is not defined for this task", f"it needs {needed}")
     return tuple(dict.fromkeys((*STANDARD_METRICS, *(name for name in chosen if name not in special), *special)))

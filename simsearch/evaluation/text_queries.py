@@ -13,7 +13,7 @@ import numpy as np
 from simsearch.errors import SourceError, UsageError
 from simsearch.evaluation.embedding import Vectors
 from simsearch.evaluation.labels import find_root, make_relative
-from simsearch.evaluation.metric_names import compute_metric
+from simsearch.evaluation.metric_names import TASK_METRICS, compute_metric
 from simsearch.evaluation.metrics import Rankings, rank_positions
 from simsearch.evaluation.protocol import Positions, RetrievalTask
 from simsearch.evaluation.results import TextScores
@@ -60,11 +60,13 @@ def build_text_queries(choice: str, task: RetrievalTask, source: str) -> tuple[T
 
 
 def score_texts(
-    model: str, queries: Sequence[TextQuery], encoder: TextEncoder, vectors: Vectors, prompts: Sequence[str]
-) -> TextScores:
+    model: str, queries: Sequence[TextQuery], encoder: TextEncoder, vectors: Vectors, prompts: Sequence[str] = (),
+    chosen: Sequence[str] = (),
+) -> TextScores:  # fmt: skip
     """Rank all images (n, d) for every text, and compute the metrics. Texts that cannot be encoded are left out.
 
-    Raises `UsageError` where no text can be encoded.
+    `chosen` are keys of metrics that come before the usual ones; those of special tasks do not apply to texts and are
+    left out. Raises `UsageError` where no text can be encoded.
     """
     encoded: list[tuple[TextQuery, TextDirections]] = []
     unknown: list[str] = []
@@ -84,7 +86,8 @@ def score_texts(
     order = rank_positions(similarities)
     relevant = np.stack([np.isin(row, query.relevant) for (query, _), row in zip(encoded, order, strict=True)])
     rankings = Rankings.from_relevance(relevant, np.array([len(query.relevant) for query, _ in encoded], np.int64))
-    scores = {name: float(compute_metric(name, rankings).mean()) for name in _METRICS}
+    names = dict.fromkeys((*(name for name in chosen if name not in TASK_METRICS), *_METRICS))
+    scores = {name: float(compute_metric(name, rankings).mean()) for name in names}
     return TextScores(model=model, n_texts=len(encoded), unknown=tuple(unknown), scores=scores)
 
 

@@ -55,6 +55,13 @@ def test_the_metrics_of_texts_are_those_of_their_rankings():
     assert found.scores["map"] == pytest.approx(np.mean(precisions))
     assert found.scores["hit_at_5"] == pytest.approx(np.mean(hits))
     assert found.scores["r_precision"] == pytest.approx(np.mean(at_r))
+    queries = [TextQuery(text, relevant[text]) for text in ("one", "many")]
+    chosen = score_texts("m", queries, SeededEncoder(), vectors, chosen=("p_at_3", "map_hard")).scores
+    nearest = [set(np.argsort(-(vectors @ SeededEncoder().draw(one.text).T).max(axis=1))[:3]) for one in queries]
+    shares = [len(found & set(query.relevant)) / 3 for found, query in zip(nearest, queries, strict=True)]
+    assert chosen["p_at_3"] == pytest.approx(np.mean(shares))
+    assert next(iter(chosen)) == "p_at_3"
+    assert "map_hard" not in chosen
     with pytest.raises(UsageError, match="m knows none of the 1 texts"):
         score_texts("m", [TextQuery("unknown", relevant["one"])], SeededEncoder(), vectors, ())
 
