@@ -23,10 +23,11 @@ from simsearch.sources.scan import Skip
 from simsearch.store import settings
 from simsearch.store.catalog import Catalog, RunRecord, StoredModel, describe_missing_images
 from simsearch.store.derived_models import find_derived_models
-from simsearch.store.known_sources import read_sources
+from simsearch.store.known_sources import is_at_or_below, list_missing_folders, read_sources
 from simsearch.store.own_files import delete_shards
 from simsearch.store.sqlite_errors import CATALOG_NAME
 from simsearch.store.writer import CatalogWriter
+from simsearch.text import count
 
 _UNIT_TOLERANCE = 1e-3
 _N_RUNS = 5
@@ -275,13 +276,21 @@ def verify(catalog: Catalog, cache: IndexBackend) -> Verification:
     if n_remote := len(paths) - len(local):
         notes.append(f"{n_remote} remote files were not checked; index again to check them")
     if missing:
-        notes.append(f"{len(missing)} files are missing, such as {missing[0]}; index again to remove them from results")
+        notes.append(_describe_missing_files(catalog, missing))
     if unreachable:
         first, cause = unreachable[0]
         notes.append(f"{len(unreachable)} files cannot be checked, such as {first} ({cause}); check the permissions")
     if counts["orphans"]:
         notes.append(f"{counts['orphans']} images have no file; `simsearch prune` deletes their vectors")
     return Verification(tuple(problems), tuple(notes))
+
+
+def _describe_missing_files(catalog: Catalog, missing: Sequence[str]) -> str:
+    problem = f"{count(len(missing), 'file is', 'files are')} missing, such as {missing[0]}"
+    folder = next((path for path in list_missing_folders(catalog) if is_at_or_below(missing[0], path)), None)
+    if folder is None:
+        return f"{problem}; index again to remove {'it' if len(missing) == 1 else 'them'} from results"
+    return f"{problem}; the folder {folder} is not there: index it where it is now, or `simsearch remove {folder}`"
 
 
 def rebuild(writer: CatalogWriter, choice: IndexKindChoice | None = None) -> list[str]:

@@ -6,6 +6,7 @@ and `--help` must not. A test compares them.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -328,12 +329,20 @@ def _check_same_source(folder: Path, source: str) -> None:
     if not (folder / "catalog.db").is_file():
         return
     from simsearch.collection import Collection
+    from simsearch.sources.addresses import is_remote
 
     with Collection.open(folder) as collection:
         other = collection.find_other_source(source)
     if other is not None:
-        problem = f"{folder} is the collection of {other}"
-        raise UsageError(problem, f"name another collection with --into, or give --into {folder} to add to this one")
+        state = "" if is_remote(other) or os.path.exists(other) else ", which is not there now"
+        advice = f"--into {_find_free_folder(folder)} makes a collection of its own, --into {folder} adds to this one"
+        raise UsageError(f"{folder} is the collection of {other}{state}", advice)
+
+
+def _find_free_folder(folder: Path) -> Path:
+    """The first of photos-2, photos-3, ... that is free."""
+    names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in names if not path.exists())
 
 
 def check_sources_are_narrow(sources: Sequence[str], *, is_confirmed: bool) -> None:

@@ -37,6 +37,7 @@ from simsearch.store.derived_models import update_derived_models
 from simsearch.store.known_sources import (
     STDIN_SOURCE,
     canonicalize_source,
+    find_moved_files,
     identify_folder,
     is_at_or_below,
     is_emptied_folder,
@@ -307,6 +308,9 @@ def _scan(options: IngestOptions, catalog: Catalog | None) -> Scan:
     replaced = [] if catalog is None else _find_replaced_folders(catalog, found, options.sources)
     found.unreachable += replaced
     found.skips += [Skip(folder, _REPLACED_REASON) for folder in replaced]
+    for source in () if catalog is None else options.sources:
+        for moved in find_moved_files(catalog, source).values():
+            found.gone.update(moved)
     if catalog is None or not all(is_emptied_folder(catalog, source) for source in options.sources):
         check_has_picture(found, options.sources, options.max_pixels)
     return found

@@ -57,13 +57,19 @@ def read_sources(catalog: Catalog) -> dict[str, FolderIdentity | None]:
 
 
 def remember_sources(writer: CatalogWriter, sources: Sequence[str]) -> None:
-    """Add sources that were indexed; a folder that is empty now keeps the identity that it had."""
+    """Add sources that were indexed; a folder that is empty now keeps the identity that it had.
+
+    A folder that is not there any more, and of which the collection has no file, is forgotten.
+    """
     known = read_sources(writer)
     before = dict(known)
     for source in sources:
         if source != STDIN_SOURCE:
             path = canonicalize_source(source)
             known[path] = None if is_remote(path) else _identify_filled_folder(path, known)
+    for path in _list_missing_folders(known):
+        if not any(is_at_or_below(file, path) for file in writer.iterate_paths()):
+            del known[path]
     if known != before:
         writer.write_setting(SOURCES, _to_json(known))
 
@@ -71,17 +77,59 @@ def remember_sources(writer: CatalogWriter, sources: Sequence[str]) -> None:
 def find_other_source(catalog: Catalog, source: str) -> str | None:
     """The first source of a collection, where `source` is none of them; None where it is one, or none is known.
 
-    In a collection of an older simsearch, which does not know its sources, a file below the source counts.
+    A folder to which one of them was moved is that source: the former folder is not there, and more than half of its
+    files are in the other, with the same name and size. In a collection of an older simsearch, which does not know its
+    sources, a file below the source counts.
     """
     path, known = canonicalize_source(source), read_sources(catalog)
     if path in known:
         return None
     if known:
-        return next(iter(known))
+        is_moved = any(_is_moved(catalog, former, path) for former in _list_missing_folders(known))
+        return None if is_moved else next(iter(known))
     first = next(catalog.iterate_paths(), None)
     if first is None or any(is_at_or_below(file, path) for file in catalog.iterate_paths()):
         return None
     return first if is_remote(first) else os.path.dirname(first)
+
+
+def find_moved_files(catalog: Catalog, source: str) -> dict[str, list[str]]:
+    """Find the files of folders that are not there any more which are now in the folder `source`.
+
+    They have the same name below the folder, and the same size. The result has their former paths by former folder.
+    """
+    path = canonicalize_source(source)
+    if not os.path.isdir(path):
+        return {}
+    found = {former: _list_moved(catalog, former, path) for former in list_missing_folders(catalog)}
+    return {former: files for former, files in found.items() if files}
+
+
+def list_missing_folders(catalog: Catalog) -> list[str]:
+    """List the folders that were indexed into a collection and are not there now."""
+    return _list_missing_folders(read_sources(catalog))
+
+
+def _list_missing_folders(known: Mapping[str, FolderIdentity | None]) -> list[str]:
+    return [path for path, facts in known.items() if facts is not None and not os.path.lexists(path)]
+
+
+def _is_moved(catalog: Catalog, former: str, current: str) -> bool:
+    n_files = sum(is_at_or_below(file, former) for file in catalog.iterate_paths())
+    return n_files > 0 and len(_list_moved(catalog, former, current)) > n_files / 2
+
+
+def _list_moved(catalog: Catalog, former: str, current: str) -> list[str]:
+    files = [file for file in catalog.iterate_paths() if is_at_or_below(file, former)]
+    sizes = {file: known.size_bytes for file, known in catalog.find_known_files(files, 0).items()}
+    return [file for file in files if _read_size(current + file.removeprefix(former)) == sizes[file]]
+
+
+def _read_size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
 
 
 def is_emptied_folder(catalog: Catalog, source: str) -> bool:

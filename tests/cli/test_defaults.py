@@ -119,9 +119,35 @@ def test_two_folders_of_one_name_do_not_become_one_collection(home: Path):
     draw_picture(home / "other" / "photos" / "x.png", seed=7)
     refused = run("index", "other/photos", cwd=home)
     assert refused.returncode == 2
-    assert f"indexes/photos is the collection of {home / 'photos'}; name another collection" in refused.stderr
+    assert f"indexes/photos is the collection of {home / 'photos'}; --into indexes/photos-2 makes a" in refused.stderr
     assert run("index", "other/photos", "--into", "indexes/photos", cwd=home).returncode == 0
     assert run("index", "other/photos", cwd=home).returncode == 0  # it is a source of it now
+
+
+def test_a_source_folder_that_was_moved_is_recognised_by_its_files(home: Path):
+    (home / "archive").mkdir()
+    shutil.copytree(home / "photos", home / "archive" / "photos")  # a copy, as on another disk
+    n_files = len(run("ls", cwd=home).stdout.splitlines())
+    assert run("index", "archive/photos", cwd=home).returncode == 2  # the former folder is there: these are two
+    shutil.rmtree(home / "photos")
+    assert "index it where it is now, or `simsearch remove" in run("verify", cwd=home).stdout
+    draw_picture(home / "archive" / "photos" / "new.png", seed=99)
+    done = run("index", "archive/photos", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert f"1 embedded, {n_files} unchanged or moved, {n_files} gone" in done.stdout
+    paths = run("ls", cwd=home).stdout.splitlines()
+    assert len(paths) == n_files + 1
+    assert all(path.startswith(str(home / "archive" / "photos")) for path in paths)
+    draw_picture(home / "photos" / "other.png", seed=5)
+    assert run("index", "photos", cwd=home).returncode == 2  # the former source is forgotten
+
+
+def test_a_folder_with_other_files_is_not_a_source_that_was_moved(home: Path):
+    draw_picture(home / "other" / "photos" / "x.png", seed=7)
+    (home / "photos").rename(home / "elsewhere")
+    refused = run("index", "other/photos", cwd=home)
+    assert refused.returncode == 2
+    assert f"indexes/photos is the collection of {home / 'photos'}, which is not there now; --into" in refused.stderr
 
 
 def test_a_collection_of_an_older_simsearch_knows_its_source_by_its_files(home: Path):
