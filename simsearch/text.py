@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+SCHEMA_VERSION = 1
+"""The value of `schema_version` in every JSON document; it rises when a field changes its name or meaning."""
 
 NO_VALUE = "\N{EN DASH}"
 """Shown in place of a number that does not exist."""
@@ -81,6 +85,11 @@ def join_names(names: Sequence[str], most: int = 3) -> str:
 def count(n: int, noun: str, plural: str = "") -> str:
     """Say a number of things, `1 image` or `1,200 images`; `plural` is the noun with an s where it is not given."""
     return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def format_document(document: Mapping[str, Any], *, indent: int | None = 2) -> str:
+    """A JSON document with its `schema_version`, in ASCII, which every terminal can show for every file name."""
+    return json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=indent)
 
 
 def name_counts(fields: Mapping[str, Any]) -> dict[str, Any]:

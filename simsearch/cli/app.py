@@ -30,7 +30,7 @@ from simsearch.cli.maintenance import info, prune, rebuild, remove, verify
 from simsearch.cli.map import map_
 from simsearch.cli.mcp import mcp
 from simsearch.cli.optional_value import RayCommand
-from simsearch.cli.output import DownloadMessages
+from simsearch.cli.output import PreparationMessages
 from simsearch.cli.predict import predict
 from simsearch.cli.push import push
 from simsearch.cli.query import query
@@ -64,7 +64,7 @@ def simsearch(
 
     Start with:  simsearch index photos  and  simsearch query example.jpg
     """
-    DownloadMessages().listen()
+    PreparationMessages().listen()
 
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {

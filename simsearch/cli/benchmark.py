@@ -337,7 +337,7 @@ def _report_result(result: BenchmarkResult, out: str | None, trec: str | None, *
         f"{dataset.n_classes:,} classes ({dataset.protocol}; {dataset.task}; labels from {dataset.labels})"
     )
     for exclusion in dataset.exclusions:
-        print_line(f"  {exclusion.count:,}: {exclusion.rule}, such as {format_path(exclusion.examples[0])}")
+        print_line(f"  {exclusion.rule}: {exclusion.count:,}, such as {format_path(exclusion.examples[0])}")
     is_terminal = sys.stdout.isatty()
     width = Console().width if is_terminal else _ALL_COLUMNS
     for table in (build_terminal_table(result, width), *build_improvement_tables(result)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_line, print_message
+from simsearch.cli.output import format_path, print_json, print_line, show_activity
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,12 +84,18 @@ def learn(
     from simsearch.learn.image_labels import LabelChoice
     from simsearch.learn.learn import LearnOptions, learn_from_labels
 
+    stages = contextlib.ExitStack()
+
+    def show_stage(stage: str) -> None:
+        stages.close()
+        stages.enter_context(show_activity(stage))
+
     options = LearnOptions(
         backbone=backbone, labels=LabelChoice(labels, group_by), task=task, name=name, seed=seed, force=force,
         export=None if export is None else Path(export),
-        progress=lambda stage: print_message(f"simsearch: {stage}"),
+        progress=show_stage,
     )  # fmt: skip
-    with Collection.open(find_collection(in_)) as collection:
+    with stages, Collection.open(find_collection(in_)) as collection:
         report = learn_from_labels(collection, options)
     if as_json:
         print_json(report.to_dict())

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from simsearch.errors import SimsearchError
-from simsearch.text import clean_text, shorten_text
+from simsearch.text import clean_text, format_document, shorten_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 _MAX_SKIPS_SHOWN = 20
 _MIN_PATH_WIDTH = 16
 """Paths in a table are not shortened to less than this, however narrow the terminal is."""
-
-JSON_VERSION = 1
-"""The value of `schema_version` in every document; it rises when a field changes its name or meaning."""
 
 _BAR_DELAY_S = 1.0
 """A progress bar appears after this time."""
@@ -48,12 +44,12 @@ def set_quiet(is_on: bool) -> None:
 
 
 def print_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
-    """Print one JSON document on stdout, in ASCII, which every terminal can show for every file name.
+    """Print one JSON document on stdout.
 
     Without `indent` it is one line, for commands that print several documents.
     """
     with _translate_stdout_errors():
-        typer.echo(json.dumps({"schema_version": JSON_VERSION, **document}, indent=indent))
+        typer.echo(format_document(document, indent=indent))
 
 
 def print_line(text: str) -> None:
@@ -86,15 +82,40 @@ def _print_raw_paths(paths: Iterable[str], end: bytes) -> None:
 
 
 def print_message(message: str) -> None:
-    """Print a message for the user in one line on stderr, cleaned as `print_line` does; nothing with `--quiet`."""
-    if not _Quiet.is_on:
+    """Print a message for the user in one line on stderr, cleaned as `print_line` does; nothing with `--quiet`.
+
+    A progress bar that is shown stays below it.
+    """
+    if _Quiet.is_on:
+        return
+    if _Shown.bar is None:
         typer.echo(clean_text(message), err=True)
+        return
+    from rich.text import Text
+
+    _Shown.bar.console.print(Text(clean_text(message)), soft_wrap=True)
 
 
-def print_activity(activity: str) -> None:
-    """Say at once what begins and takes seconds, on a terminal, where progress is shown too."""
-    if sys.stderr.isatty():
-        print_message(f"simsearch: {activity}")
+@contextlib.contextmanager
+def show_activity(activity: str) -> Iterator[Callable[[float], None]]:
+    """Say at once what begins and takes seconds, and show a bar until it ends; on a terminal only.
+
+    Gives a function to call with the finished share, from 0 to 1. The bar moves without it, too, and shows the time.
+    """
+    if _Quiet.is_on or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    print_message(f"simsearch: {activity} ...")
+    if _Shown.bar is not None:
+        yield lambda _: None
+        return
+    bar = _create_activity_bar()
+    task = bar.add_task(activity, total=None)
+    _start_bar(bar)
+    try:
+        yield lambda share: bar.update(task, total=1.0, completed=share)
+    finally:
+        _stop_bar(bar)
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -214,30 +235,55 @@ def _translate_stdout_errors() -> Iterator[None]:
         raise SimsearchError(problem, "redirect it to another file or device") from error
 
 
+class _Shown:
+    """The bar that is on the terminal now; there is one at a time."""
+
+    bar: RichProgress | None = None
+
+
+def _start_bar(bar: RichProgress) -> None:
+    bar.start()
+    _Shown.bar = bar
+
+
+def _stop_bar(bar: RichProgress) -> None:
+    _Shown.bar = None
+    bar.stop()
+
+
 class ProgressBar:
-    """A progress bar on stderr. Nothing is shown in the first second, or when stderr is not a terminal."""
+    """A progress bar on stderr. Nothing is shown in the first second, or when stderr is not a terminal.
+
+    A bar that is full is left as it is; what is shown after that begins a new one.
+    """
 
     def __init__(self, activity: str = "indexing", unit: str = "files") -> None:
         self._activity = activity
         self._unit = unit
         self._started = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._end()
 
     def __call__(self, progress: Progress) -> None:
         """Show the progress of an ingest."""
         self.show(progress.n_done, progress.n_files)
 
     def show(self, n_done: int, n_total: int) -> None:
-        """Show `n_done` of `n_total` units, with the rate and the remaining time."""
-        rate = n_done / max(1e-9, time.monotonic() - self._started)
-        self._update(self._activity, n_done, n_total, f"{n_done:,}/{n_total:,}  {rate:.0f} {self._unit}/s")
+        """Show `n_done` of `n_total` units, with the rate since the first of these calls and the remaining time."""
+        now = time.monotonic()
+        self._first = self._first or (now, n_done)
+        since, n_before = self._first
+        rate = (n_done - n_before) / (now - since) if now > since else 0.0
+        speed = f"  {rate:.0f} {self._unit}/s" if rate else ""
+        self._update(self._activity, n_done, n_total, f"{n_done:,}/{n_total:,}{speed}")
+        if n_done >= n_total:
+            self._end()
 
     def show_stage(self, stage: str, fraction: float) -> None:
         """Show a stage of the work, and the fraction of it that is done, from 0 to 1."""
@@ -245,25 +291,37 @@ class ProgressBar:
 
     def _update(self, description: str, done: float, total: float, amount: str) -> None:
         if self._bar is None:
+            if done >= total:  # nothing is left to wait for
+                return
             if _Quiet.is_on or not sys.stderr.isatty() or time.monotonic() - self._started < _BAR_DELAY_S:
+                return
+            if _Shown.bar is not None:
                 return
             self._bar = _create_bar()
             self._bar.add_task(description, total=total, amount=amount)
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], description=description, completed=done, total=total, amount=amount)
+            _start_bar(self._bar)
+        task = self._bar.tasks[0]
+        if task.description != description:
+            self._bar.reset(task.id)
+        self._bar.update(task.id, description=description, completed=done, total=total, amount=amount)
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            _stop_bar(self._bar)
+        self._bar, self._first, self._started = None, None, time.monotonic()
 
 
-class DownloadMessages:
-    """Progress of downloads and notes about them, on stderr. A bar is shown as `ProgressBar` shows one."""
+class PreparationMessages:
+    """Progress of downloads and other preparations, and notes about them, on stderr."""
 
     def __init__(self) -> None:
         self._bar: ProgressBar | None = None
 
     def listen(self) -> None:
-        """Show the downloads of this context from now on."""
-        from simsearch.sources.progress import LISTENER, DownloadListener
+        """Show the preparations of this context from now on."""
+        from simsearch.sources.progress import LISTENER, PreparationListener
 
-        LISTENER.set(DownloadListener(self._show, lambda note: print_message(f"simsearch: {note}"), print_activity))
+        LISTENER.set(PreparationListener(self._show, lambda note: print_message(f"simsearch: {note}"), show_activity))
 
     def _show(self, name: str, n_done: int, n_total: int) -> None:
         self._bar = self._bar or ProgressBar()
@@ -271,6 +329,13 @@ class DownloadMessages:
         if n_done == n_total:
             self._bar.__exit__()
             self._bar = None
+
+
+def _create_activity_bar() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TimeElapsedColumn
+
+    return Progress(BarColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True)
 
 
 def _create_bar() -> RichProgress:

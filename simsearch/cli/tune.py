@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import BackboneOption, CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import make_table, print_activity, print_json, print_line, print_table
+from simsearch.cli.output import make_table, print_json, print_line, print_table
 from simsearch.text import count
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def tune(
     from simsearch.evaluation.tuning import tune as tune_collection
 
     folder = find_collection(in_)
-    print_activity(f"measuring {len(reranks or TUNED_METHODS)} methods with up to {sample:,} queries ...")
     result = tune_collection(
         folder, backbone, methods=reranks or TUNED_METHODS, n_queries=sample, seed=seed, keep=not dry_run
     )
@@ -70,7 +69,7 @@ def _print_trials(result: TuningResult, *, is_kept: bool) -> None:
             style="bold" if trial.method == result.chosen else "",
         )  # fmt: skip
     print_table(table)
-    print_line("p: paired randomization test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05")
+    print_line("p: paired randomisation test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05")
     print_line(f"that takes at most {MAX_SLOWDOWN:g} times as long as the fastest of these.")
     if is_kept:
         print_line(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,8 +41,9 @@ from simsearch.maintenance import find_models
 from simsearch.models.weights import WeightsOptions
 from simsearch.rerank.method import RerankMethod
 from simsearch.sources.addresses import find_common_folder
+from simsearch.sources.progress import find_listener
 from simsearch.store.catalog import Catalog
-from simsearch.text import name_counts
+from simsearch.text import count, name_counts
 
 TUNED_METHODS = ("none", "pca", "dba", "aqe", "pca+dba", "pca+aqe", "pca+dba+aqe", "k-reciprocal", "pca+k-reciprocal")
 N_QUERIES = 500
@@ -111,7 +112,8 @@ def tune(
     if backbone is not None:
         with Collection.open(folder) as collection:
             collection.model(backbone)  # a fused model is defined when it is first named
-    with Catalog.open(Path(folder)) as catalog:
+    activity = f"measuring {count(len(tried), 'method')} with up to {count(n_queries, 'query', 'queries')}"
+    with find_listener().on_activity(activity) as report, Catalog.open(Path(folder)) as catalog:
         models = catalog.list_models() if backbone is None else find_models(catalog, backbone)
         if not models:
             raise CollectionError(str(folder), f"{folder} is empty", "index a folder into it first")
@@ -123,7 +125,7 @@ def tune(
         task, vectors, queries = _build_label_task(images, catalog, probe, n_queries, seed) or _build_view_task(
             images, catalog, probe, n_queries, seed
         )
-        trials = _run_trials(task, vectors, queries, tried, seed)
+        trials = _run_trials(task, vectors, queries, tried, seed, report)
     best = _choose_method(trials)
     if keep:
         with Collection.open(folder) as collection:
@@ -187,10 +189,12 @@ def _build_view_task(
 
 
 def _run_trials(
-    task: RetrievalTask, vectors: TaskVectors, queries: Vectors, methods: Sequence[RerankMethod], seed: int
-) -> list[MethodTrial]:
+    task: RetrievalTask, vectors: TaskVectors, queries: Vectors, methods: Sequence[RerankMethod], seed: int,
+    report: Callable[[float], None],
+) -> list[MethodTrial]:  # fmt: skip
     per_query, precisions, answer_ms = [], [], []
-    for method in methods:
+    for number, method in enumerate(methods):
+        report(number / len(methods))
         ranker = Ranker(vectors, method)
         scores = score(task, ranker, queries)
         per_query.append(scores.per_query[DEFAULT_METRIC])

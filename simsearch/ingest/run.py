@@ -308,9 +308,9 @@ def _scan(options: IngestOptions, catalog: Catalog | None) -> Scan:
     replaced = [] if catalog is None else _find_replaced_folders(catalog, found, options.sources)
     found.unreachable += replaced
     found.skips += [Skip(folder, _REPLACED_REASON) for folder in replaced]
-    for source in () if catalog is None else options.sources:
-        for moved in find_moved_files(catalog, source).values():
-            found.gone.update(moved)
+    if catalog is not None:
+        for source in options.sources:
+            found.gone.update(*find_moved_files(catalog, source).values())
     if catalog is None or not all(is_emptied_folder(catalog, source) for source in options.sources):
         check_has_picture(found, options.sources, options.max_pixels)
     return found

@@ -160,7 +160,12 @@ def _open_converted(openvino_runtime: Any, model: Model, options: LoadOptions) -
             return openvino_runtime.OpenVinoEmbedder(model, file, for_throughput=options.for_throughput)  # type: ignore[no-any-return]
     except (ValueError, SimsearchError) as error:
         notes.append(f"the cached graph of {model.backbone} was damaged and is converted again ({error})")
-    find_listener().on_activity(f"converting {model.backbone} for OpenVINO, once ...")
+    with find_listener().on_activity(f"converting {model.backbone} for OpenVINO, once"):
+        return _convert(openvino_runtime, model, options, key, notes)
+
+
+def _convert(openvino_runtime: Any, model: Model, options: LoadOptions, key: str, notes: list[str]) -> Embedder:
+    """Convert a Keras network, compare it with Keras, keep it in the cache, and open it."""
     keras = _open_keras(model, options, notes)
     try:
         graph = openvino_runtime.convert(keras.function)  # type: ignore[attr-defined]  # a KerasEmbedder

@@ -11,9 +11,10 @@ import io
 import math
 import os
 import shutil
+import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ with block_import("openvino.tools.ovc"):  # the converter takes a third of the i
     import openvino as ov
     from openvino import opset13 as ops
     from openvino.preprocess import ColorFormat, PrePostProcessor
+
+_N_QUANTIZATION_PASSES = 2.0
+"""NNCF reads the pictures about so many times: for the ranges of values, and to correct the bias of each layer."""
 
 _WIDER_RANGE = 1.5
 VERSION = str(ov.__version__).split("-")[0]
@@ -184,7 +188,31 @@ def convert(function: Any) -> Any:
     """
     from openvino.tools.ovc import convert_model
 
-    return convert_model(function)
+    with _mend_version_lookup():
+        return convert_model(function)
+
+
+@contextlib.contextmanager
+def _mend_version_lookup() -> Iterator[None]:
+    """Let OpenVINO find the version of TensorFlow in Python 3.13 and later, where its own way raises `NameError`.
+
+    OpenVINO 2026.4 deletes a name that `exec` has bound in a function, which is gone by then (PEP 667).
+    """
+    from openvino.frontend.tensorflow import utils
+
+    look_up = utils.get_environment_setup
+
+    def look_up_in_modules(framework: str) -> dict[str, str]:
+        try:
+            return look_up(framework)  # type: ignore[no-any-return]
+        except NameError:
+            return {"tensorflow": sys.modules["tensorflow"].__version__}
+
+    utils.get_environment_setup = look_up_in_modules
+    try:
+        yield
+    finally:
+        utils.get_environment_setup = look_up
 
 
 def save(graph: Any, file: Path) -> None:
@@ -261,16 +289,25 @@ def from_bytes(graph: GraphBytes) -> Any:
     return ov.Core().read_model(graph.definition, weights)
 
 
-def quantize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
+def quantize(graph: Any, pixels: NDArray[np.uint8], progress: Callable[[float], None] = lambda _: None) -> Any:
     """Quantize a graph to int8 with NNCF's mixed preset, calibrated on pictures (n, side, side, 3) uint8.
 
-    Raises `ImportError` when NNCF is not installed.
+    `progress` is called with the finished share, from 0 to 1, which is an estimate. Raises `ImportError` when NNCF is
+    not installed.
     """
     import nncf
 
     nncf.set_log_level("ERROR")
     graph = graph if isinstance(graph, ov.Model) else ov.Core().read_model(graph)
-    pictures = nncf.Dataset([picture[None] for picture in pixels])
+    n_read = 0
+
+    def read(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        nonlocal n_read
+        n_read += 1
+        progress(min(1.0, n_read / (_N_QUANTIZATION_PASSES * len(pixels))))
+        return picture[None]
+
+    pictures = nncf.Dataset(list(pixels), read)
     with contextlib.redirect_stdout(io.StringIO()):  # NNCF prints progress bars; stdout is reserved for results
         return nncf.quantize(graph, pictures, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels))
 

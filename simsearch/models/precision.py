@@ -108,8 +108,6 @@ def open_with_precision(
                 rate = comparison.images_per_s * (_BF16_SPEEDUP if "bf16" in candidates else 1.0)
                 if n_images is not None and not calibration_pays_off(n_images, rate):
                     continue
-            if _needs_calibration(model, name):
-                find_listener().on_activity(f"calibrating int8 for {model.backbone} on {len(pixels)} pictures ...")
             candidate, graph = _open_lower_precision(model, name, options, pixels, exact)
             agreement = comparison.measure_agreement(candidate)
             if agreement.cosine >= MIN_COSINE and (precision != "auto" or agreement.top_10 >= MIN_TOP_10):
@@ -156,7 +154,8 @@ def _open_lower_precision(
     from simsearch.models.openvino_runtime import OpenVinoEmbedder, quantize, to_bytes
 
     assert isinstance(exact, OpenVinoEmbedder)  # only this engine runs a lower precision
-    calibrated = to_bytes(quantize(exact.graph, pixels))
+    with find_listener().on_activity(f"calibrating int8 for {model.backbone} on {len(pixels)} pictures") as report:
+        calibrated = to_bytes(quantize(exact.graph, pixels, report))
     lowered = replace(model, precision="int8", calibration=xxhash.xxh3_128_hexdigest(pixels.tobytes()))
     return open_embedder(lowered, replace(options, graph=calibrated)), calibrated
 

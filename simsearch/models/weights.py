@@ -79,7 +79,8 @@ def find(backbone: Backbone, options: WeightsOptions, *, with_head: bool, downlo
     if options.path is not None:
         if os.path.isfile(options.path):
             return os.path.abspath(options.path)
-        raise _make_missing_error(backbone, wanted, f"{options.path} does not exist")
+        problem = "is a folder" if os.path.isdir(options.path) else "does not exist"
+        raise _make_missing_error(backbone, wanted, f"{options.path} {problem}")
     if found := find_local(backbone, with_head=with_head):
         return found
     searched = ", ".join(str(folder) for folder in _list_search_folders())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from simsearch.files import make_output_folder, write_output_file
 from simsearch.images.thumbnails import make_thumbnail
 from simsearch.report.html import render_page
 from simsearch.report.move_script import build_move_script
-from simsearch.text import clean_text, join_names
+from simsearch.text import clean_text, format_document, join_names
 
 MAX_PICTURES = 1_500
 """The page shows at most this many images, which makes about 8 MB; the table and the JSON have all groups."""
@@ -142,7 +141,7 @@ def write_duplicates(report: DuplicateReport, context: DuplicatesContext, file: 
         content = build_move_script(report)
     else:
         document = context.to_dict() | report.to_dict()
-        content = (json.dumps(document, indent=2) + "\n").encode()
+        content = (format_document(document) + "\n").encode()
     make_output_folder(file.parent)
     write_output_file(file, content)
 

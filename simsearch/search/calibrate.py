@@ -16,6 +16,7 @@ from simsearch.images.views import Augmentation
 from simsearch.index.exact import ExactIndex
 from simsearch.models.embedder import Embedder
 from simsearch.search.calibration import Positions, ProbabilityCalibration, SampleQueries, calibrate
+from simsearch.sources.progress import find_listener
 from simsearch.store.catalog import StoredModel
 from simsearch.store.originals import read_original
 from simsearch.store.snapshot import Snapshot, StoredImage
@@ -23,6 +24,7 @@ from simsearch.store.snapshot import Snapshot, StoredImage
 BY_CLASS, BY_COPIES = "class", "copies"
 N_QUERIES = 500
 _N_COPIED = 200
+_COPIES_BATCH = 32
 _SEED_OF_COPIES = 20_261_129
 """An index contains no views of this seed, unless a user sets it."""
 
@@ -115,5 +117,10 @@ def _embed_copies(
     if len(positions) < 2:
         raise UsageError("fewer than two images can be read", "index the pictures at their current location")
     own = np.full(len(positions), -1, np.int64)
-    vectors = np.concatenate([embedder.embed(np.stack(squares[at : at + 32])) for at in range(0, len(squares), 32)])
+    rows = []
+    with find_listener().on_activity(f"embedding {len(squares)} altered copies") as report:
+        for at in range(0, len(squares), _COPIES_BATCH):
+            rows.append(embedder.embed(np.stack(squares[at : at + _COPIES_BATCH])))
+            report(at / len(squares))
+    vectors = np.concatenate(rows)
     return SampleQueries(vectors, np.array(positions, np.int64), own)

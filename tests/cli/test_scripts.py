@@ -13,11 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from PIL import Image
 from rich.cells import cell_len
+from typer.main import get_command
 
 from simsearch import Collection
+from simsearch.cli.app import app
 from simsearch.files import is_own_picture
 from simsearch.machine import find_core_limit
 from simsearch.models.precision import calibration_pays_off
@@ -172,6 +175,33 @@ def test_files_are_chosen_by_patterns(tmp_path: Path):
     ]
 
 
+def test_every_command_with_json_prints_a_document_with_its_version_even_for_an_error(tmp_path: Path):
+    names = [name for name, command in get_command(app).commands.items() if _has_json(command)]
+    assert len(names) >= 25
+    for name in names:
+        done = run(name, "--json", "--no-such-option", cwd=tmp_path)
+        assert (done.returncode, json.loads(done.stdout)["schema_version"]) == (2, 1), name
+
+
+def _has_json(command: click.Command) -> bool:
+    return any("--json" in parameter.opts for parameter in command.params)
+
+
+def test_every_json_document_in_a_file_has_the_version(tmp_path: Path):
+    for label in ("a", "b"):
+        for number in range(2):
+            draw_picture(tmp_path / "photos" / label / f"{number}.png", number + 5 * (label == "b"))
+    for words in (
+        ("benchmark", "photos", "--backbone", "histogram", "--rerank", "none", "--out", "report"),
+        ("duplicates", "--backbone", "histogram", "--out", "report/duplicates.json"),
+        ("study", "photos/a/0.png", "photos/b/0.png", "--backbone", "histogram", "--out", "report"),
+    ):
+        assert run(*words, cwd=tmp_path).returncode == 0, words
+    documents = sorted((tmp_path / "report").glob("*.json"))
+    assert [document.name for document in documents] == ["duplicates.json", "report.json", "study.json"]
+    assert [json.loads(document.read_text())["schema_version"] for document in documents] == [1, 1, 1]
+
+
 def test_the_number_of_cores_is_limited_for_one_command(tmp_path: Path):
     draw_picture(tmp_path / "photos" / "a.png", 1)
     assert run("index", "photos", "--jobs", 1, "--backbone", "histogram", cwd=tmp_path).returncode == 0
@@ -306,7 +336,31 @@ def test_tune_says_at_once_on_a_terminal_what_it_measures(home: Path):
     first = os.read(parent, 65536).decode()
     process.wait()
     os.close(parent)
-    assert first.startswith("simsearch: measuring 1 methods with up to 3 queries ...")
+    assert first.startswith("simsearch: measuring 1 method with up to 3 queries ...")
+
+
+def test_messages_stay_above_the_bar_of_an_activity_and_the_bar_goes_away():
+    script = (
+        "from simsearch.cli.output import *\n"
+        "with show_activity('converting x') as report:\n"
+        "    report(0.5); print_message('one'); print_message('two')\n"
+        "    with show_activity('comparing y') as inner: inner(1.0)\n"
+        "print_message('done')"
+    )
+    parent, child = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=child, env={**os.environ, "TERM": "xterm"})
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is closed
+        while block := os.read(parent, 65536):
+            shown += block
+    os.close(parent)
+    assert process.wait() == 0
+    # What a terminal shows: each line break, and each erased line, begins a new one.
+    lines = [line.strip() for line in re.sub(rb"\x1b\[2K|\r", b"\n", shown).decode().split("\n")]
+    texts = [line for line in lines if line.startswith(("simsearch", "one", "two", "done"))]
+    assert texts == ["simsearch: converting x ...", "one", "two", "simsearch: comparing y ...", "done"]
+    assert shown.rstrip().endswith(b"done")
 
 
 def test_options_of_a_command_do_not_outlive_it(home: Path, tmp_path: Path):

@@ -18,7 +18,7 @@ from simsearch.models.hub_models import build_published_model, find_repository, 
 from simsearch.models.loader import open_embedder
 from simsearch.models.published import PUBLISHED, HubFile, PublishedBackbone, PublishedText
 from simsearch.models.weights import WeightsOptions
-from simsearch.sources.progress import LISTENER, DownloadListener
+from simsearch.sources.progress import LISTENER, PreparationListener
 from tests.models.conftest import make_random_pixels
 from tests.support.onnx_models import CLIP_PROCESSOR, TinyEncoder, make_two_towers, write_json
 from tests.support.servers import Hub, serving_hub
@@ -155,7 +155,7 @@ def test_a_file_without_a_published_digest_is_pinned_and_said(row, hub_server, p
     (file,) = row.files
     row = dataclasses.replace(row, files=(HubFile(file.path),))
     notes: list[str] = []
-    token = LISTENER.set(DownloadListener(on_note=notes.append))
+    token = LISTENER.set(PreparationListener(on_note=notes.append))
     try:
         model = build(row)
     finally:
@@ -193,7 +193,7 @@ def test_faults_that_pass_are_survived(row, hub_server, faults, source):
 
 def test_progress_is_told(row, hub_server):
     told: list[tuple[str, int, int]] = []
-    token = LISTENER.set(DownloadListener(on_progress=lambda *progress: told.append(progress)))
+    token = LISTENER.set(PreparationListener(on_progress=lambda *progress: told.append(progress)))
     try:
         build(row)
     finally:
@@ -270,7 +270,7 @@ def test_a_name_that_is_no_repository_is_refused(name):
 def test_any_repository_is_pinned_to_its_commit(source, hub_server, places):
     hub_server.add_folder(REPOSITORY, source)
     notes: list[str] = []
-    token = LISTENER.set(DownloadListener(on_note=notes.append))
+    token = LISTENER.set(PreparationListener(on_note=notes.append))
     try:
         model = resolve_model(ModelChoice(backbone="hf:owner/tiny-clip"))
     finally:

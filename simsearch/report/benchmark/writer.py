@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from simsearch.report.benchmark.html import render_benchmark
 from simsearch.report.benchmark.markdown import render_markdown
 from simsearch.report.benchmark.plots import PALETTE, draw_plots
 from simsearch.report.benchmark.view import build_view
-from simsearch.text import escape_formula
+from simsearch.text import escape_formula, format_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def write_report(benchmark: BenchmarkResult, folder: str | Path) -> BenchmarkRep
     texts = {
         "report.html": render_benchmark(view, plots),
         "report.md": render_markdown(view, plots),
-        "report.json": json.dumps(benchmark.to_dict(summary=view.summary), indent=2) + "\n",
+        "report.json": format_document(benchmark.to_dict(summary=view.summary)) + "\n",
         "per_query.csv": build_per_query_csv(benchmark),
     }
     contents = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from simsearch.report.study.html import render_study
 from simsearch.report.study.pictures import draw_study_pictures
 from simsearch.report.study.view import StudyProvenance, build_view
 from simsearch.study.study import StudyPictures, StudyResult
+from simsearch.text import format_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,6 @@ def write_study(study: StudyResult, folder: str | Path, command: str, max_pixels
     pictures, summary = draw_study_pictures(study, folder, max_pixels), summarize_study(study)
     report = StudyReport(folder / "study.html", folder / "study.json", study, pictures, provenance, summary)
     page = render_study(build_view(study, folder, pictures, provenance, summary))
-    write_output_file(report.file, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+    write_output_file(report.file, (format_document(report.to_dict()) + "\n").encode())
     write_output_file(report.page, page.encode("utf-8"))
     return report
