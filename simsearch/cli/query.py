@@ -34,6 +34,7 @@ from simsearch.cli.output import (
     print_table,
 )
 from simsearch.errors import SourceError, UsageError
+from simsearch.text import count
 
 if TYPE_CHECKING:
     from simsearch.collection import Collection
@@ -473,7 +474,13 @@ def _draw_sheet(
         liked = [example for example in examples if example.weight > 0] or list(examples)
         file = sheet or os.path.join(tempfile.mkdtemp(prefix="simsearch-"), "hits.png")
         texts = [example.text for example in liked if isinstance(example, TextExample)]
-        draw_contact_sheet(collection.files_of(liked, folder), answer.hits, answer.backbone, file, texts=texts)
+        missing = draw_contact_sheet(
+            collection.files_of(liked, folder), answer.hits, answer.backbone, file, texts=texts
+        )
+    if missing:
+        print_message(
+            f"simsearch: {count(len(missing), 'picture')} of the sheet cannot be read; the first: {missing[0]}"
+        )
     if show:
         typer.launch(file)
 

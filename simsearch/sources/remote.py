@@ -23,6 +23,7 @@ from simsearch.sources.retry import (
     RemoteState,
     Retrier,
     TemporaryFailure,
+    limit_timeout,
     set_stop_event,
 )
 
@@ -97,8 +98,9 @@ def read_content(address: str, *, head_bytes: int | None = None, max_bytes: int)
     """
     address = canonicalize_address(address)
     if is_url(address):
+        timeout_s = limit_timeout(_WEB_TIMEOUT_S)
         content = _find_retrier(address)(
-            lambda: web.fetch_content(address, head_bytes=head_bytes, max_bytes=max_bytes, timeout_s=_WEB_TIMEOUT_S)
+            lambda: web.fetch_content(address, head_bytes=head_bytes, max_bytes=max_bytes, timeout_s=timeout_s)
         )
         # Without a modification time, the time of the read is used; no later response will equal it.
         state = replace(content.state, size_bytes=content.state.size_bytes if head_bytes else len(content.data))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -90,6 +91,37 @@ def set_stop_event(stop: threading.Event) -> None:
     _thread_local.stop = stop
 
 
+class _Patience:
+    """How long the requests of a thread may wait for servers, and the servers that have failed meanwhile."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.failures: dict[Retrier, TemporaryFailure] = {}
+
+
+@contextmanager
+def limit_patience(seconds: float) -> Iterator[None]:
+    """Give up on a server of which a request of this thread has waited for so long; later requests to it fail at once.
+
+    For pictures that somebody waits for, and that are not necessary.
+    """
+    before, _thread_local.patience = _find_patience(), _Patience(seconds)
+    try:
+        yield
+    finally:
+        _thread_local.patience = before
+
+
+def limit_timeout(timeout_s: float) -> float:
+    """The time that one request of this thread may take: `timeout_s`, or less within `limit_patience`."""
+    patience = _find_patience()
+    return timeout_s if patience is None else min(timeout_s, patience.seconds)
+
+
+def _find_patience() -> _Patience | None:
+    return getattr(_thread_local, "patience", None)
+
+
 class Retrier:
     """Retry requests to one server. While it is down, a request has one attempt: a run ends in minutes, not in days."""
 
@@ -99,7 +131,10 @@ class Retrier:
 
     def __call__(self, attempt: Callable[[], T]) -> T:
         """Call `attempt` until it succeeds; return its result. Retries `TemporaryFailure` only; raises the last one."""
-        deadline = time.monotonic() + self._policy.max_total_s
+        patience = _find_patience()
+        if patience is not None and self in patience.failures:
+            raise patience.failures[self]
+        deadline = time.monotonic() + limit_timeout(self._policy.max_total_s)
         n_failed = 0
         while True:
             try:
@@ -109,7 +144,10 @@ class Retrier:
                 pause_s = self._policy.compute_pause_s(n_failed, failure.retry_after_s)
                 if not self._can_retry(n_failed, deadline - pause_s) or _wait_or_stop(pause_s):
                     self._n_consecutive_failures += 1
-                    raise self._add_attempt_count(failure, n_failed) from failure
+                    counted = self._add_attempt_count(failure, n_failed)
+                    if patience is not None:
+                        patience.failures[self] = counted
+                    raise counted from failure
             else:
                 self._n_consecutive_failures = 0
                 return found

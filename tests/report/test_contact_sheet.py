@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,14 @@ def test_the_first_three_queries_are_drawn(tmp_path: Path):
     draw_contact_sheet(paths, hits_in(tmp_path, ["a.png"]), "histogram", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height == 2 * 28 + 3 * (280 + 60)
+
+
+def test_pictures_that_cannot_be_read_are_returned_and_an_unreachable_host_is_waited_for_once(tmp_path: Path):
+    with socket.socket() as free:  # bound, but nobody listens: connections are refused
+        free.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{free.getsockname()[1]}"
+        paths = [f"{host}/{number}.jpg" for number in range(12)] + [str(tmp_path / "gone.png")]
+        hits = [Hit(rank, 0.5, rank, path, (path,), View("original", {})) for rank, path in enumerate(paths, start=1)]
+        failures = draw_contact_sheet([], hits, "histogram", tmp_path / "sheet.png")
+    assert len(failures) == 13
+    assert len({str(failure) for failure in failures}) == 2  # one for the host, one for the file

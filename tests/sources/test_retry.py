@@ -8,7 +8,16 @@ import time
 import pytest
 
 from simsearch.errors import UnreadableFile
-from simsearch.sources.retry import AccessDenied, RemoteNotFound, Retrier, RetryPolicy, TemporaryFailure, set_stop_event
+from simsearch.sources.retry import (
+    AccessDenied,
+    RemoteNotFound,
+    Retrier,
+    RetryPolicy,
+    TemporaryFailure,
+    limit_patience,
+    limit_timeout,
+    set_stop_event,
+)
 
 QUICK = RetryPolicy(max_attempts=5, first_pause_s=0.001, max_pause_s=0.004)
 
@@ -101,3 +110,19 @@ def test_a_thread_that_is_to_stop_asks_no_more():
     stop.set()
     thread.join(20)
     assert len(ended) == 1
+
+
+def test_with_limited_patience_a_server_that_failed_is_not_asked_again():
+    down, up = Retrier(RetryPolicy(max_attempts=100, first_pause_s=0.2)), Retrier(QUICK)
+    asked = Flaky(1000)
+    with limit_patience(0.1):
+        assert (limit_timeout(60.0), limit_timeout(0.01)) == (0.1, 0.01)
+        for _ in range(3):
+            with pytest.raises(TemporaryFailure):
+                down(asked)
+        assert up(Flaky(1)) == "answer"
+    assert asked.n_asked == 1
+    assert limit_timeout(60.0) == 60.0
+    with pytest.raises(TemporaryFailure):
+        Retrier(QUICK)(asked)  # without the limit
+    assert asked.n_asked == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +105,18 @@ def make_extension_error(file: str | os.PathLike[str], advice: str = "") -> Usag
     return UsageError(problem, advice or "use .png, .jpg or .webp")
 
 
-def frame_picture(path: str, side_px: int, box: Box | None = None) -> Image.Image:
+def frame_picture(
+    path: str, side_px: int, box: Box | None = None, *, on_failure: Callable[[ImageError], None] = lambda _: None
+) -> Image.Image:
     """Fit an image file into the middle of a square; a gray square when it cannot be read.
 
-    `box` is a part of the picture to outline, as shares of its size.
+    `box` is a part of the picture to outline, as shares of its size. `on_failure` is called with the cause where the
+    picture cannot be read.
     """
     try:
         whole = read_small_image(path, side_px)
-    except ImageError:
+    except ImageError as error:
+        on_failure(error)
         empty = Image.new("RGB", (side_px, side_px), EMPTY)
         if side_px >= _MIN_SIDE_FOR_MESSAGE_PX:
             draw_line(ImageDraw.Draw(empty), (side_px // 2, side_px // 2), "not readable", 13, FAINT, anchor="mm")
