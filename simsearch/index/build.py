@@ -162,11 +162,13 @@ class _GroundTruth:
         """Take a block of vectors (b, d) with ids (b,) into account."""
         similarities = self.queries @ vectors.T
         similarities[ids == self.held_out[:, None]] = -2
-        similarities = np.concatenate([self._similarities, similarities], axis=1)
-        order = np.argpartition(similarities, -_RECALL_DEPTH, axis=1)[:, -_RECALL_DEPTH:]
-        self._similarities = np.take_along_axis(similarities, order, 1)
-        found = np.take_along_axis(self._ids, np.minimum(order, _RECALL_DEPTH - 1), 1)
-        self._ids = np.where(order < _RECALL_DEPTH, found, ids[np.maximum(order - _RECALL_DEPTH, 0)])
+        is_near = similarities > self._similarities.min(axis=1, keepdims=True)
+        for row in np.flatnonzero(is_near.any(axis=1)).tolist():  # few others are near: no need to sort all of them
+            near = np.flatnonzero(is_near[row])
+            merged = np.concatenate([self._similarities[row], similarities[row, near]])
+            order = np.argpartition(merged, -_RECALL_DEPTH)[-_RECALL_DEPTH:]
+            self._similarities[row] = merged[order]
+            self._ids[row] = np.concatenate([self._ids[row], ids[near]])[order]
 
     def __len__(self) -> int:
         return len(self.held_out)
