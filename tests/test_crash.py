@@ -72,7 +72,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few hundred pictures, with a broken one and a copy among them."""
     folder = tmp_path_factory.mktemp("many")
     for seed in range(N_PICTURES):
-        draw_picture(folder / f"{seed:03}.png", seed, side_px=300)
+        draw_picture(folder / f"{seed:03}.png", seed, side_px=160)
     (folder / "100_broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     shutil.copy(folder / "050.png", folder / "150_copy.png")
     return folder
@@ -89,7 +89,7 @@ def wait_for_images(collection: Path, process: subprocess.Popen) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("n_rounds", [8, pytest.param(24, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("n_rounds", [6, pytest.param(24, marks=pytest.mark.thorough)])
 @pytest.mark.long
 def test_a_killed_run_continues_to_the_same_catalog_and_results(many: Path, tmp_path: Path, n_rounds: int):
     """The run is killed at random moments, and in every second round as soon as its first images are committed."""
@@ -123,7 +123,7 @@ def test_a_killed_run_continues_to_the_same_catalog_and_results(many: Path, tmp_
         leftovers = {file.name for file in collection.iterdir()} - {"catalog.db", "catalog.lock"}
         assert {Path(name).suffix for name in leftovers} == {".faiss"}
     assert n_killed >= n_rounds * 3 // 4
-    assert n_rows_before_the_end >= 3, "no kill fell between two batches: the test would show nothing"
+    assert n_rows_before_the_end >= n_rounds // 3, "no kill fell between two batches: the test would show nothing"
 
 
 @pytest.mark.parametrize("leftover", [b"", None])

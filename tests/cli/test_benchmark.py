@@ -153,8 +153,8 @@ def test_another_metric_and_protocol_rank_the_rows_and_the_export_is_named(home:
 
 @pytest.mark.long
 def test_an_interrupted_benchmark_names_what_is_kept_and_resumes(tmp_path: Path):
-    for seed in range(400):
-        draw_picture(tmp_path / "photos" / "ab"[seed % 2] / f"{seed}.png", seed, side_px=300)
+    for seed in range(80):
+        draw_picture(tmp_path / "photos" / "ab"[seed % 2] / f"{seed}.png", seed)
     command = [sys.executable, "-m", "simsearch", "benchmark", "photos", "--backbone", "builtin", "--rerank", "none"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("indexes/photos/catalog.db-wal")) and process.poll() is None:
@@ -165,4 +165,4 @@ def test_an_interrupted_benchmark_names_what_is_kept_and_resumes(tmp_path: Path)
     assert "stopped; indexes/photos keeps what was embedded, and the same command resumes" in messages
     assert "Traceback" not in messages
     done = subprocess.run([*command, "--json", "--robustness", "0"], cwd=tmp_path, capture_output=True, check=True)
-    assert json.loads(done.stdout)["dataset"]["images"] == 400
+    assert json.loads(done.stdout)["dataset"]["images"] == 80

@@ -19,10 +19,22 @@ from tests.support.command_line import read_document, run, run_process
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos/ indexed under indexes/ with the built-in network, for tests that change neither."""
+    folder = tmp_path_factory.mktemp("home")
+    for seed in range(12):
+        draw_picture(folder / "photos" / ("a" if seed < 6 else "b") / f"picture_{seed:02}.png", seed)
+    read_document("index", "photos", cwd=folder)
+    (folder / "empty").mkdir()
+    (folder / "notes.txt").write_text("to do")
+    return folder
+
+
 @pytest.fixture
-def home(photos: Path) -> Path:
-    """A folder with photos/ indexed under indexes/."""
-    read_document("index", "photos", cwd=photos.parent)
+def own_home(photos: Path) -> Path:
+    """The same for one test, which may change it, with a backbone that needs no time."""
+    read_document("index", "photos", "--backbone", "histogram", cwd=photos.parent)
     return photos.parent
 
 
@@ -89,16 +101,16 @@ def test_a_process_prints_and_returns_what_a_call_in_this_process_does(home: Pat
     assert process.stderr.replace("python -m simsearch", "simsearch") == call.stderr
 
 
-def test_a_name_that_is_not_utf8_can_be_indexed_searched_and_printed(home: Path):
-    name = os.fsencode(home / "photos") + b"/caf\xe9_\xff.png"
+def test_a_name_that_is_not_utf8_can_be_indexed_searched_and_printed(own_home: Path):
+    name = os.fsencode(own_home / "photos") + b"/caf\xe9_\xff.png"
     try:
-        os.rename(home / "photos" / "a" / "picture_00.png", name)
+        os.rename(own_home / "photos" / "a" / "picture_00.png", name)
     except OSError as error:
         pytest.skip(f"this file system refuses such names: {error}")
-    assert read_document("index", "photos", cwd=home)["embedded"] == 0
-    hit = read_document("query", os.fsdecode(name), "-k", 1, cwd=home)["hits"][0]
+    assert read_document("index", "photos", cwd=own_home)["embedded"] == 0
+    hit = read_document("query", os.fsdecode(name), "-k", 1, cwd=own_home)["hits"][0]
     assert os.fsencode(hit["path"]) == name
-    shown = run_process("query", os.fsdecode(name), "-k", 1, cwd=home)
+    shown = run_process("query", os.fsdecode(name), "-k", 1, cwd=own_home)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "caf\ufffd_\ufffd.png" in shown.stdout
 
@@ -114,31 +126,31 @@ def test_no_progress_bar_when_stderr_is_not_a_terminal(photos: Path):
     assert run("index", "photos", cwd=photos.parent).stderr == ""
 
 
-def test_info_backbones_verify_rebuild_remove_and_prune_print_json(home: Path):
-    assert read_document("info", cwd=home)["images"] == 12
-    names = [row["name"] for row in read_document("backbones", cwd=home)["backbones"]]
+def test_info_backbones_verify_rebuild_remove_and_prune_print_json(own_home: Path):
+    assert read_document("info", cwd=own_home)["images"] == 12
+    names = [row["name"] for row in read_document("backbones", cwd=own_home)["backbones"]]
     assert {"histogram", "vgg16", "resnet50", "mobilenet_v2"} <= set(names)
-    assert read_document("verify", cwd=home) == {"problems": [], "notes": []}
-    assert len(read_document("rebuild", cwd=home)["rebuilt"]) == 1
-    assert read_document("remove", "photos/a", cwd=home) == {"removed": 6}
-    assert read_document("prune", cwd=home)["images"] == 6
+    assert read_document("verify", cwd=own_home) == {"problems": [], "notes": []}
+    assert len(read_document("rebuild", cwd=own_home)["rebuilt"]) == 1
+    assert read_document("remove", "photos/a", cwd=own_home) == {"removed": 6}
+    assert read_document("prune", cwd=own_home)["images"] == 6
 
 
 @pytest.mark.parametrize("command", ["info", "backbones", "verify", "rebuild", "prune"])
-def test_the_same_commands_print_text(home: Path, command: str):
-    done = run(command, cwd=home)
+def test_the_same_commands_print_text(own_home: Path, command: str):
+    done = run(command, cwd=own_home)
     assert done.returncode == 0
     assert done.stdout.strip()
 
 
-def test_damage_is_exit_status_1(home: Path):
-    catalog = home / "indexes" / "photos" / "catalog.db"
+def test_damage_is_exit_status_1(own_home: Path):
+    catalog = own_home / "indexes" / "photos" / "catalog.db"
     import contextlib
     import sqlite3
 
     with contextlib.closing(sqlite3.connect(catalog)) as connection, connection:
         connection.execute("UPDATE vectors SET vector = zeroblob(4) WHERE id = 1")
-    assert run("verify", cwd=home).returncode == 1
+    assert run("verify", cwd=own_home).returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -171,8 +183,6 @@ def test_damage_is_exit_status_1(home: Path):
     ],
 )
 def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: int, message: str):
-    (home / "empty").mkdir()
-    (home / "notes.txt").write_text("to do")
     done = run(*arguments, cwd=home, env={"SIMSEARCH_CACHE": str(home / "cache"), "KERAS_HOME": str(home / "keras")})
     assert (done.returncode, done.stdout) == (code, "")
     assert message in re.sub(r"[\s│]+", " ", done.stderr)
@@ -181,12 +191,12 @@ def test_bad_input_gets_one_clear_line(home: Path, arguments: list[str], code: i
         assert done.stderr.count("\n") == 1
 
 
-def test_several_collections_need_a_choice_and_the_variable_makes_it(home: Path):
-    read_document("index", "photos/a", cwd=home)
-    done = run("info", cwd=home)
+def test_several_collections_need_a_choice_and_the_variable_makes_it(own_home: Path):
+    read_document("index", "photos/a", "--backbone", "histogram", cwd=own_home)
+    done = run("info", cwd=own_home)
     assert done.returncode == 2
     assert "2 collections in indexes/: a, photos; choose one" in done.stderr
-    assert read_document("info", cwd=home, env={"SIMSEARCH_INDEX": "indexes/a"})["images"] == 6
+    assert read_document("info", cwd=own_home, env={"SIMSEARCH_INDEX": "indexes/a"})["images"] == 6
 
 
 def test_a_sheet_shows_query_and_hits(home: Path):

@@ -39,7 +39,8 @@ def test_benchmark_measures_and_changes_no_default(tmp_path: Path):
         for number in range(3):
             draw_picture(tmp_path / "photos" / label / f"{number}.png", seed=number + 10 * (label == "red"))
     run("index", "photos", "--backbone", "histogram", cwd=tmp_path)
-    measured = run("benchmark", "photos", "--backbone", "builtin", "--precision", "f32", "--out", "r", cwd=tmp_path)
+    words = ["--backbone", "builtin", "--precision", "f32", "--rerank", "none", "--robustness", 0, "--out", "r"]
+    measured = run("benchmark", "photos", *words, cwd=tmp_path)
     assert measured.returncode == 0, measured.stderr
     assert read_document("default", cwd=tmp_path)["default_backbone"] == "histogram"
     assert read_document("default", cwd=tmp_path)["other_backbones"] == ["builtin"]

@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.errors import ImageError, NotAPicture, UsageError
+from simsearch.errors import ImageError, NotAPicture, SimsearchError, UsageError
 from simsearch.images.decode import RawFile
 from simsearch.images.isolation import DecodingBusy, DecodingProcesses
 from simsearch.models.choice import ModelChoice, resolve_model
@@ -51,6 +52,13 @@ def wait_until_gone(pid: int) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"process {pid} still runs")
+
+
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} was not made"
+        time.sleep(0.01)
 
 
 def blank_jpeg2000(side_px: int) -> bytes:
@@ -124,26 +132,46 @@ def test_what_a_library_prints_is_no_result(processes: DecodingProcesses):
     assert processes.call(busy.print_something).tolist() == [0]
 
 
-def test_closing_ends_calls_that_run_and_refuses_new_ones():
+def test_closing_ends_calls_that_run_and_refuses_new_ones(tmp_path: Path):
     processes, failures = DecodingProcesses(2), []
 
     def wait() -> None:
         try:
-            processes.call(busy.sleep_long)
-        except ImageError as error:
-            failures.append(str(error))
+            processes.call(busy.touch_and_sleep, str(tmp_path / "runs"))
+        except SimsearchError as error:
+            failures.append(type(error))
 
     pid = read_id(processes)
     waiting = threading.Thread(target=wait)
     waiting.start()
-    while not processes.is_busy:
-        time.sleep(0.01)
+    wait_for_file(tmp_path / "runs")
     processes.close()
     waiting.join(DEADLINE_S)
-    assert len(failures) == 1
+    assert failures == [ImageError]
     wait_until_gone(pid)
     with pytest.raises(DecodingBusy):
         processes.call(busy.echo, b"ab")
+
+
+def test_closing_ends_calls_that_wait_for_a_process(tmp_path: Path):
+    """The first call has the one process for quick pictures; closing refuses the second, waiting or not."""
+    processes, failures = DecodingProcesses(2), []
+
+    def call(name: str) -> None:
+        try:
+            processes.call(busy.touch_and_sleep, str(tmp_path / name))
+        except SimsearchError as error:
+            failures.append((name, type(error)))
+
+    threads = [threading.Thread(target=call, args=(name,)) for name in ("runs", "waits")]
+    threads[0].start()
+    wait_for_file(tmp_path / "runs")
+    threads[1].start()
+    processes.close()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert sorted(failures) == [("runs", ImageError), ("waits", DecodingBusy)]
+    assert not (tmp_path / "waits").exists()
 
 
 def test_quick_pictures_do_not_wait_for_slow_ones_and_too_many_slow_ones_are_refused():

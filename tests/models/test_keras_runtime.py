@@ -141,6 +141,7 @@ def test_random_weights_are_the_same_in_every_build(mobilenet):
 
 
 @pytest.mark.long
+@pytest.mark.thorough  # TensorFlow in another process takes ten seconds; two builds in one are compared above
 def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
     pixels = make_random_pixels(2, 224)
     np.save(tmp_path / "pixels.npy", pixels)

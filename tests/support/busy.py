@@ -35,6 +35,12 @@ def sleep_long() -> np.ndarray:
     raise AssertionError
 
 
+def touch_and_sleep(path: str) -> np.ndarray:
+    """Make a file, which says that the call runs, and sleep."""
+    with open(path, "wb"):
+        return sleep_long()
+
+
 def crash() -> np.ndarray:
     os.abort()
 
