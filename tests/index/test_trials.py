@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from simsearch.index import trials as trials_module
 from simsearch.index.build import VectorSource
 from simsearch.index.info import FaissIndexInfo, IndexDetails
 from simsearch.index.kinds import AUTO_CANDIDATES, KINDS
@@ -40,6 +41,15 @@ def test_each_kind_is_timed_and_the_quickest_comes_first(source: VectorSource):
 
 def test_a_kind_that_is_too_large_comes_last(source: VectorSource):
     assert run_trials(source, N * 100)[0].kind.name == "ivf-sq8"
+
+
+def test_of_kinds_that_take_too_long_to_build_the_shortest_comes_first(
+    source: VectorSource, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trials_module, "MAX_BUILD_S", 0.0)
+    trials = run_trials(source, np.inf)
+    assert trials[0].build_s <= trials[1].build_s
+    assert trials[0].kind.name == "ivf-sq8"  # a graph of a few thousand vectors takes many times as long
 
 
 def test_the_table_is_kept_with_the_details_and_told():
