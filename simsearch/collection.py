@@ -19,9 +19,11 @@ from simsearch.errors import (
     CollectionClosed,
     CollectionNotFound,
     ImageError,
+    ModelError,
     ModelNotIndexed,
     NotAPicture,
     SimsearchError,
+    UsageError,
     use_python_terms,
 )
 from simsearch.files import check_is_no_input, make_overwrite_error
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from simsearch.interchange.exporter import ExportFormat, ExportReport, VectorKind
     from simsearch.interchange.importer import ImportReport
     from simsearch.interchange.label_export import LabelExportReport
+    from simsearch.models.text.words import WordEncoder
     from simsearch.quality.results import QualityReport
     from simsearch.search.calibrate import CalibrationOptions
     from simsearch.search.calibration import ProbabilityCalibration
@@ -714,7 +717,7 @@ class Collection:
     def clusters(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
     ) -> Clustering:
-        """Group the images into k clusters, or into as many as are found; above 50,000 images a sample is used.
+        """Group the images into k clusters, or into as many as are found; above 100,000 images a sample is used.
 
         Raises `ModelNotIndexed` when there are none, `UsageError` when no image matches or k is out of range.
         """
@@ -726,10 +729,14 @@ class Collection:
     def arrangement(
         self, k: int | None = None, *, backbone: str | None = None, selection: ImageSelection | None = None
     ) -> CollectionLayout:
-        """Cluster the images as `clusters` does, and lay them out in two dimensions, similar images close together."""
+        """Cluster the images as `clusters` does, and lay them out in two dimensions, similar images close together.
+
+        Clusters are named by words where the network has an ImageNet head on this machine.
+        """
         from simsearch.visualization.overview import ImageSelection, lay_out_collection
 
-        return lay_out_collection(self.catalog, self._find_model(backbone), k, selection or ImageSelection())
+        stored = self._find_model(backbone)
+        return lay_out_collection(self.catalog, stored, k, selection or ImageSelection(), self._find_words(stored))
 
     @_run_alone
     def duplicates(
@@ -997,6 +1004,16 @@ class Collection:
                 stored, self.catalog, weights, for_throughput=False, pixels=pixels
             )
         return self._embedders[fingerprint]
+
+    def _find_words(self, stored: StoredModel) -> WordEncoder | None:
+        """The words of a model with an ImageNet head; None without one, or where its weights would be downloaded."""
+        from simsearch.models.text.words import WordEncoder
+
+        try:
+            encoder = self._open_text_encoder(stored, WeightsOptions(offline=True))
+        except (UsageError, ModelError):
+            return None
+        return encoder if isinstance(encoder, WordEncoder) else None
 
     def _open_text_encoder(self, stored: StoredModel, weights: WeightsOptions) -> TextEncoder:
         fingerprint = stored.fingerprint

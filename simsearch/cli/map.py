@@ -45,7 +45,7 @@ def map_(
     """Draw a 2-D map of a collection with similar images next to each other, as an HTML page or an image.
 
     The page is a single file. It zooms, colors images by cluster or class, filters, and shows an image when it is
-    clicked. Of more than 50,000 images a random sample is drawn.
+    clicked. Of more than 100,000 images a random sample is drawn.
 
     Example:  simsearch map --in indexes/photos --out map.html --out map.png
     """
@@ -61,7 +61,7 @@ def map_(
         layout = collection.arrangement(k, backbone=backbone, selection=ImageSelection(where, seed=seed))
     title = f"{os.path.basename(os.path.abspath(folder))} ({layout.backbone})"
     images = [MapImage(image.image_id, image.path, image.label) for image in layout.images]
-    collection_map = CollectionMap(title, images, layout.grid, layout.clusters)
+    collection_map = CollectionMap(title, images, layout.grid, layout.clusters, layout.name_clusters())
     for file in files:
         write = write_map_page if file.suffix.lower() in _PAGE_EXTENSIONS else draw_map
         write(collection_map, file)

@@ -29,7 +29,7 @@ from simsearch.text import replace_invalid_unicode
 from simsearch.visualization.clusters import Cluster
 from simsearch.visualization.grid import GridLayout
 
-MAX_MAP_IMAGES = 50_000
+MAX_MAP_IMAGES = 100_000
 """A map of more images is not readable; callers draw a sample."""
 
 _PNG_SIDE_PX = 8_000
@@ -40,11 +40,12 @@ _MIN_WIDTH_PX = 480
 _CAPTION_REFERENCE_PX = 2_400
 
 _PAGE_PIXELS = 24e6
-_MIN_TILE_PX, _MAX_TILE_PX = 24, 160
+_MIN_TILE_PX, _MAX_TILE_PX = 16, 160
 _SHEET_PX = 4_096
 """Every browser can draw from pictures of this width."""
 
 _WEBP_QUALITY = 80
+_N_TYPICAL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +65,36 @@ class MapImage:
 class CollectionMap:
     """Images with their positions on a grid, and their clusters.
 
-    The members of `clusters` are positions in `images`; there may be no clusters. `title` is plain text.
+    The members of `clusters` are positions in `images`; there may be no clusters. `names` are those of the clusters,
+    empty ones for clusters without a name. `title` is plain text. `search_url` is the beginning of the URL of a search
+    with an image, to which its id is appended; empty where no server searches.
     """
 
     title: str
     images: Sequence[MapImage]
     grid: GridLayout
     clusters: Sequence[Cluster] = ()
+    names: Sequence[str] = ()
+    search_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MapGrouping:
-    """A way to group the images of a map: names and colors of the groups, and the group of each image (-1: none)."""
+    """A way to group the images of a map: names and colors of the groups, and the group of each image (-1: none).
+
+    `typical` has the positions of a few images of each group, for the legend.
+    """
 
     title: str
     names: Sequence[str]
     groups: Sequence[int]
+    typical: Sequence[Sequence[int]]
 
     def to_dict(self) -> dict[str, Any]:
         """The form that the script of the page reads."""
         colors = choose_group_colors(len(self.names))
-        return {"title": self.title, "names": list(self.names), "colours": colors, "of": list(self.groups)}
+        lists = {"names": list(self.names), "of": list(self.groups), "typical": [list(some) for some in self.typical]}
+        return {"title": self.title, "colours": colors, **lists}
 
 
 def draw_map(map_: CollectionMap, file: Path) -> None:
@@ -120,8 +130,9 @@ def draw_map(map_: CollectionMap, file: Path) -> None:
 def write_map_page(map_: CollectionMap, file: Path) -> None:
     """Write one self-contained HTML file: a map to pan, zoom, color and filter, with all thumbnails.
 
-    Thumbnails share 24 million px (160 px wide for few images, 48 px for 10,000, 24 px for 50,000), so that the page
-    has at most about 12 MB. The page opens an image from its own file, where the browser can reach it.
+    Thumbnails share 24 million px (160 px wide for few images, 48 px for 10,000, 24 px for 40,000, 16 px for 100,000),
+    so that the page has at most about 12 MB of pictures. The page opens an image from its own file, where the browser
+    can reach it.
 
     Raises `UsageError` when there are too many images, `SimsearchError` when the file cannot be written.
     """
@@ -206,11 +217,22 @@ def _build_page_data(map_: CollectionMap) -> dict[str, Any]:
     root = _find_root(paths)
     labels, label_numbers = _number_labels(image.label for image in map_.images)
     groupings = (
-        MapGrouping("Cluster", [_format_cluster(one) for one in map_.clusters], _assign_clusters(map_).tolist()),
-        MapGrouping("Class", [replace_invalid_unicode(label) for label in labels], label_numbers),
+        MapGrouping(
+            "Cluster",
+            _format_clusters(map_),
+            _assign_clusters(map_).tolist(),
+            [one.members[:_N_TYPICAL] for one in map_.clusters],
+        ),
+        MapGrouping(
+            "Class",
+            [replace_invalid_unicode(label) for label in labels],
+            label_numbers,
+            _list_firsts(label_numbers, len(labels)),
+        ),
     )
     return {
         "n": len(paths),
+        "search": map_.search_url,
         "root": "" if all(image.url for image in map_.images) else replace_invalid_unicode(root),
         "names": [replace_invalid_unicode(path[len(root) :]) for path in paths],
         "addresses": {
@@ -228,11 +250,23 @@ def _build_page_data(map_: CollectionMap) -> dict[str, Any]:
     }
 
 
-def _format_cluster(cluster: Cluster) -> str:
-    """Format the number of a cluster, with its most frequent class where there is one."""
-    if cluster.label is None:
-        return f"{cluster.number}"
-    return f"{cluster.number} · {replace_invalid_unicode(cluster.label)} {cluster.label_share:.0%}"
+def _format_clusters(map_: CollectionMap) -> list[str]:
+    """Format the numbers of the clusters with their names, and the share of the class that is the name."""
+    names = map_.names or [cluster.label or "" for cluster in map_.clusters]
+    formatted = []
+    for cluster, name in zip(map_.clusters, names, strict=True):
+        share = f" {cluster.label_share:.0%}" if name and name == cluster.label else ""
+        formatted.append(f"{cluster.number} · {replace_invalid_unicode(name)}{share}" if name else f"{cluster.number}")
+    return formatted
+
+
+def _list_firsts(groups: Sequence[int], n_groups: int) -> list[list[int]]:
+    """List the positions of the first images of each group."""
+    firsts: list[list[int]] = [[] for _ in range(n_groups)]
+    for position, group in enumerate(groups):
+        if group >= 0 and len(firsts[group]) < _N_TYPICAL:
+            firsts[group].append(position)
+    return firsts
 
 
 def _number_labels(labels: Iterable[str | None]) -> tuple[list[str], list[int]]:

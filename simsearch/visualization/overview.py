@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import ModelNotIndexed, UsageError
 from simsearch.filters import compile_sql, parse
+from simsearch.models.text.words import WordEncoder
 from simsearch.notebook import GalleryItem, render_gallery
 from simsearch.search.ranking import SIMILARITY_DECIMALS
 from simsearch.store.catalog import Catalog, StoredModel
@@ -19,10 +20,11 @@ from simsearch.visualization.clusters import Cluster, derive_folder_labels, find
 from simsearch.visualization.grid import GridLayout, snap_to_grid
 from simsearch.visualization.tsne import compute_tsne
 
-MAX_IMAGES = 50_000
+MAX_IMAGES = 100_000
 """The most images of an overview. Of more images, a sample is drawn with the seed."""
 
 _MAX_NOTEBOOK_CLUSTERS = 20
+_CLEAR_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,24 @@ class Clustering:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CollectionLayout(Clustering):
-    """Clusters, and a cell of a grid for each of `images`, near similar images."""
+    """Clusters, and a cell of a grid for each of `images`, near similar images.
+
+    `words` name each cluster by what its images show, with empty texts where no word fits; without a network that has
+    words there are none.
+    """
 
     grid: GridLayout = field(repr=False)
+    words: tuple[str, ...] = ()
+
+    def name_clusters(self) -> tuple[str, ...]:
+        """Name each cluster: by the label of at least half of its images, by a word, or by its most frequent label.
+
+        A name is empty where a cluster has none of them.
+        """
+        return tuple(
+            (found.label if found.label_share >= _CLEAR_SHARE else word) or found.label or ""
+            for found, word in zip(self.clusters, self.words or [""] * len(self.clusters), strict=True)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The layout as `map --json` prints it, between the collection and the files: clusters are only counted."""
@@ -113,13 +130,23 @@ def cluster_collection(catalog: Catalog, stored: StoredModel, k: int | None, sel
 
 
 def lay_out_collection(
-    catalog: Catalog, stored: StoredModel, k: int | None, selection: ImageSelection
+    catalog: Catalog, stored: StoredModel, k: int | None, selection: ImageSelection, encoder: WordEncoder | None = None
 ) -> CollectionLayout:
-    """Cluster the images of a model and lay them out on a grid. Raises what `cluster_collection` raises."""
+    """Cluster the images of a model and lay them out on a grid. Raises what `cluster_collection` raises.
+
+    With the words of the model, each cluster is named by the word that tells it most from the others.
+    """
     n_images, images, vectors = _gather_images(catalog, stored, selection)
     found = find_clusters(vectors, k, _collect_labels(images), seed=selection.seed)
     grid = snap_to_grid(compute_tsne(vectors, seed=selection.seed))
-    return CollectionLayout(stored.model.backbone, stored.fingerprint, n_images, images, tuple(found), grid)
+    words = () if encoder is None else tuple(encoder.name_directions(_compute_directions(vectors, found)))
+    return CollectionLayout(stored.model.backbone, stored.fingerprint, n_images, images, tuple(found), grid, words)
+
+
+def _compute_directions(vectors: NDArray[np.float32], clusters: Sequence[Cluster]) -> NDArray[np.float64]:
+    """Compute the direction (k, d) of each cluster from the mean of all images, or from 0 for a single cluster."""
+    centers = np.stack([vectors[list(found.members)].mean(axis=0, dtype=np.float64) for found in clusters])
+    return centers - vectors.mean(axis=0, dtype=np.float64) if len(clusters) > 1 else centers
 
 
 def _gather_images(

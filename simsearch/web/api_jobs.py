@@ -115,7 +115,7 @@ async def clusters(
     where: Where = "",
     members: Annotated[int, Query(ge=0, le=1000, description="The most images to list of a cluster.")] = 20,
 ) -> Response:
-    """Group the images by similarity; of more than 50,000 images, a sample."""
+    """Group the images by similarity; of more than 100,000 images, a sample."""
     job = await find_engine(request).cluster(k, where or None)
 
     def describe(found: Clustering) -> dict[str, Any]:
@@ -137,7 +137,7 @@ async def clusters(
 
 @router.get("/map", response_model=MapDocument, responses=_ACCEPTED | _RESULT_ERRORS, tags=["collection"])
 async def map_points(request: Request) -> Response:
-    """Lay out the images on a plane, similar ones close together; of more than 50,000 images, a sample."""
+    """Lay out the images on a plane, similar ones close together; of more than 100,000 images, a sample."""
     return _answer_with_result(request, await find_engine(request).lay_out(), _describe_layout)
 
 

@@ -205,7 +205,8 @@ class BackgroundJobs:
             title = f"{self._settings.name} ({layout.backbone})"
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "map.html"
-                write_map_page(CollectionMap(title, images, layout.grid, layout.clusters), file)
+                names, search_url = layout.name_clusters(), f"{root}/?like="
+                write_map_page(CollectionMap(title, images, layout.grid, layout.clusters, names, search_url), file)
                 return file.read_bytes()
 
         return self._submit("map", key, draw)

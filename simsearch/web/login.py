@@ -97,6 +97,7 @@ def _load_assets() -> dict[str, tuple[str, bytes, str]]:
         "app.js": (own / "app.js", "text/javascript"),
         "browse.js": (own / "browse.js", "text/javascript"),
         "label.js": (own / "label.js", "text/javascript"),
+        "map.js": (own / "map.js", "text/javascript"),
         "select.js": (own / "select.js", "text/javascript"),
         "icon.svg": (own / "icon.svg", "image/svg+xml"),
     }

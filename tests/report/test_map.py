@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_a_map_needs_the_name_of_a_picture(coloured, tmp_path, name):
 def test_a_map_of_nothing_or_of_too_much_is_a_usage_error(write, coloured, tmp_path):
     for images in ([], [coloured[0].images[0]] * (MAX_MAP_IMAGES + 1)):
         drawn = CollectionMap("x", images, snap_to_grid(np.zeros((0, 2), np.float32)))
-        with pytest.raises(UsageError, match="lay out a sample of 1 to 50,000"):
+        with pytest.raises(UsageError, match="lay out a sample of 1 to 100,000"):
             write(drawn, tmp_path / "map.png")
     assert list(tmp_path.iterdir()) == []
 
@@ -181,6 +182,17 @@ def test_the_page_knows_classes_and_clusters(coloured, page):
     names = by_title["Class"]["names"]
     assert [names[group] for group in by_title["Class"]["of"]] == ["red & <b>", "blue"] * 15
     assert all(len(grouping["colours"]) == len(grouping["names"]) for grouping in by_title.values())
+
+
+def test_groups_have_typical_images_and_clusters_the_names_that_are_given(coloured, page, tmp_path):
+    by_title = {grouping["title"]: grouping for grouping in facts_of(page)["groupings"]}
+    assert by_title["Cluster"]["typical"] == [[0, 2, 4], [1, 3, 5]]
+    assert by_title["Class"]["typical"] == [[1, 3, 5], [0, 2, 4]]  # blue, red
+    drawn = replace(coloured[0], names=("</script>", "goblet"), search_url="/?like=")
+    write_map_page(drawn, tmp_path / "named.html")
+    facts = facts_of(tmp_path / "named.html")
+    assert facts["groupings"][0]["names"] == ["1 · </script> 100%", "2 · goblet"]
+    assert facts["search"] == "/?like="
 
 
 def test_no_name_can_end_a_script_or_become_a_tag(page):

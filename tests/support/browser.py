@@ -24,3 +24,14 @@ def open_browser(*flags: str) -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=found, args=[*_FLAGS, *flags])
         yield browser
         browser.close()
+
+
+def list_violations(page: Any) -> list[str]:
+    """The rules of axe-core that a page and its frames break, each with the first elements that break it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
+    found = []
+    for frame in page.frames:
+        for violation in axe.Axe().run(frame).response["violations"]:
+            places = [node["html"][:160] + " " + node["failureSummary"] for node in violation["nodes"][:3]]
+            found.append(f"{frame.url}: {violation['id']} ({len(violation['nodes'])}): {places}")
+    return found

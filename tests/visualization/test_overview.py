@@ -11,10 +11,14 @@ import pytest
 from simsearch import Collection, ModelChoice
 from simsearch.errors import ModelNotIndexed, UsageError
 from simsearch.notebook import GalleryItem, render_gallery
-from simsearch.visualization.overview import ImageSelection
-from tests.conftest import HISTOGRAM, draw_picture
+from simsearch.visualization.clusters import Cluster
+from simsearch.visualization.grid import snap_to_grid
+from simsearch.visualization.overview import CollectionLayout, ImageSelection, OverviewImage
+from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.support import oneshot
 from tests.support.pages import Elements
+
+BUILTIN = ModelChoice(backbone="builtin")
 
 
 @pytest.fixture
@@ -64,6 +68,37 @@ def test_an_arrangement_gives_each_image_a_cell_of_its_own(filled: Path):
     assert len(cells) == len(found.images) == 12
     assert np.isfinite(found.grid.exact).all()
     assert sum(cluster.size for cluster in found.clusters) == 12
+
+
+@pytest.mark.parametrize(
+    ("label", "share", "words", "name"),
+    [
+        ("lamp", 0.5, ("table lamp",), "lamp"),
+        ("2021", 0.49, ("table lamp",), "table lamp"),
+        ("2021", 0.49, ("",), "2021"),
+        ("2021", 0.1, (), "2021"),
+        (None, 0.0, ("goblet",), "goblet"),
+        (None, 0.0, ("",), ""),
+        (None, 0.0, (), ""),
+    ],
+)
+def test_a_cluster_is_named_by_a_clear_label_else_by_a_word(
+    label: str | None, share: float, words: tuple[str, ...], name: str
+):
+    grid = snap_to_grid(np.zeros((1, 2), np.float32))
+    cluster = Cluster(1, (0,), 1.0, label, share)
+    layout = CollectionLayout("builtin", "x", 1, (OverviewImage(1, "a", label),), (cluster,), grid, words)
+    assert layout.name_clusters() == (name,)
+
+
+def test_clusters_of_a_network_with_words_have_words_and_others_none(filled: Path):
+    with Collection.open(filled) as opened:
+        assert opened.arrangement(2).words == ()
+    oneshot.ingest(filled, [ROOT / "data" / "objects" / name for name in ("hourglass", "teapot")], BUILTIN)
+    with Collection.open(filled) as opened:
+        found = opened.arrangement(2, backbone="builtin")
+    named = {cluster.label: word for cluster, word in zip(found.clusters, found.words, strict=True)}
+    assert named == {"hourglass": "hourglass", "teapot": "teapot"}
 
 
 def test_nothing_to_look_at_is_said(filled: Path, photos: Path):

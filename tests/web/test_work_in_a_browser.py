@@ -138,3 +138,24 @@ def test_pictures_are_selected_labeled_and_undone_by_keys_on_browse(desk: tuple[
     assert read_labels(folder) == {}
     page.keyboard.press("Escape")
     assert page.locator(".selection").is_hidden()
+
+
+def test_images_on_the_map_are_selected_labeled_and_searched_with(desk: tuple[Any, Path]):
+    page, folder = desk
+    open_view(page, "/map", "iframe.map")
+    frame = page.frame_locator("iframe.map")
+    frame.locator("html[data-ready]").wait_for()
+    frame.locator("#filter").fill("lamp/")
+    frame.locator("#filter").press("Enter")
+    frame.locator("#map").press("a")
+    page.locator(".selection .count", has_text="9 selected").wait_for()
+    frame.locator("#map").press("l")
+    page.keyboard.type("light")
+    page.keyboard.press("Enter")
+    page.locator(".said-undo", has_text="9 labeled light.").wait_for()
+    assert list(read_labels(folder).values()) == ["light"] * 9
+    page.get_by_role("button", name="Clear").press("Enter")
+    page.locator(".selection").wait_for(state="hidden")
+    frame.locator("#map").press("Enter")
+    frame.locator("#search-link").press("Enter")
+    page.wait_for_url("**/?like=*")

@@ -17,14 +17,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simsearch.errors import UsageError
+from simsearch.models.imagenet import load_classes
 from simsearch.models.text.encoder import TextDirections, merge_directions, normalize_directions
 from simsearch.models.text.heads import Head
 from simsearch.models.text.vocabulary import ParsedText, find_nearest_words, list_words, parse_text
 from simsearch.text import join_names
 
 _RIDGE = 3.0
+_LEAST_SIMILARITY = 0.3
 MAX_DIRECTIONS = 32
 """A word of more classes has the directions of groups of classes; neighbouring classes are related."""
 
@@ -42,6 +45,19 @@ class WordEncoder:
         Raises `UsageError` for a text without a known word, with the nearest known ones.
         """
         return [self._encode_one(text) for text in texts]
+
+    def name_directions(self, rows: NDArray[np.floating]) -> list[str]:
+        """Name each direction (n, d) by the ImageNet class that is most similar to it; empty where none is similar.
+
+        The limit of 0.3 was chosen by eye on 22 clusters of `data/objects`: of the names above it, all 10 but one fit
+        (a candlestick is a goblet), below it 2 of 12 do.
+        """
+        similarities = normalize_directions(rows) @ normalize_directions(self._classes).T
+        classes = load_classes()
+        return [
+            classes[number].name.replace("_", " ") if row[number] >= _LEAST_SIMILARITY else ""
+            for row, number in zip(similarities, similarities.argmax(axis=1).tolist(), strict=True)
+        ]
 
     def _encode_one(self, text: str) -> TextDirections:
         parsed = parse_text(text)

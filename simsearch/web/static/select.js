@@ -35,6 +35,7 @@ const selection = (() => {
     one("[name=ids]", pile).value = [...marked].join(",");
     sessionStorage.setItem(names.chosen, JSON.stringify([...chosen]));
     sessionStorage.setItem(names.marked, JSON.stringify([...marked]));
+    dispatchEvent(new CustomEvent("selected"));
   }
   function remember(said, back) {
     steps.push(back);
@@ -141,5 +142,11 @@ const selection = (() => {
     if (does) { event.preventDefault(); does(); }
   });
   show();
-  return { dress, show, choose, change, label, chosen: () => [...chosen], chooseAll: () => change(list(), true), use: (ids, everything) => { list = ids; selection.chooseAll = everything; } };
+  function replace(ids) {
+    const before = [...chosen];
+    remember("", () => restore(chosen, before));
+    restore(chosen, ids);
+    show();
+  }
+  return { replace, dress, show, choose, change, label, chosen: () => [...chosen], chooseAll: () => change(list(), true), use: (ids, everything) => { list = ids; selection.chooseAll = everything; } };
 })();

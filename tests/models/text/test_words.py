@@ -42,6 +42,12 @@ def test_a_class_name_is_the_direction_of_its_class():
     assert found.notes == ()
 
 
+def test_a_direction_is_named_by_its_class_if_one_is_similar():
+    rows = DIRECTIONS[[position("table lamp"), position("teapot")]] * 5
+    assert ENCODER.name_directions(rows) == ["table lamp", "teapot"]
+    assert ENCODER.name_directions(np.zeros((1, 24))) == [""]
+
+
 def test_a_word_of_several_classes_has_the_direction_of_each():
     word = find_word("fruit")
     assert word is not None
