@@ -23,6 +23,7 @@ PARTS = (
     "clicks",
     "evaluation",
     "copies",
+    "candidates",
     "serve",
     "hostile",
     "scale",

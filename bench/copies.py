@@ -1,4 +1,8 @@
-"""Copies in collections with half and almost only copies: recall by edit, precision, time, and other tools."""
+"""Copies: recall by edit, precision and time, with few and with many copies in a collection, and other tools.
+
+`python -m bench copies` (about ten minutes on two cores). `BENCH_TOOLS_PYTHON` names a Python that has fastdup,
+imagehash and imagededup; of the latter only the hashes are used, so PyTorch is not needed.
+"""
 
 from __future__ import annotations
 
@@ -12,44 +16,56 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bench.copies_edits import ISSUE_EDITS, OTHER_EDITS
+from bench.copies_edits import ISSUE_EDITS, OTHER_EDITS, Edit
 from bench.setup import SHARED, find_weights, format_table, ingest, list_photographs, read_memory_mb, run_child
 from simsearch import Collection, ModelChoice
 
-N_EDITED = 100
+N_EDITED, N_OTHERS = 100, 200
 N_CLEAN = 1_000
 BACKBONES = ("builtin", "mobilenet_v2")
-SHARES = (0.5, 0.95)
-"""The shares of edited copies in the collections."""
+
+N_MANY, MANY_EDITS = 500, (
+    "JPEG quality 10", "quarter size", "tone", "crop to 50 %", "rotated", "blurred, gray", "overlays",
+)  # fmt: skip
+"""The photographs with seven edits each that are one collection."""
+
+N_FAMILIES, SHARES = 20, (0.01, 0.5, 0.95)
+"""The photographs whose seven edits are these shares of collections, with others around them."""
 
 MAX_HASH_DISTANCE = 8
+POOL = os.environ.get("BENCH_POOL", "")
+"""A folder of other photographs, to surround copies with; the more the better, up to 14,000."""
+
 TOOLS_PYTHON = os.environ.get("BENCH_TOOLS_PYTHON", sys.executable)
 """The Python in which fastdup, imagehash and imagededup are installed, for the bench only."""
 
 EDITS = {**ISSUE_EDITS, **OTHER_EDITS}
 
+_N_DIGITS = 5
 
-def write_family(folder: Path, number: int, photograph: Path) -> None:
+
+def write_family(folder: Path, number: int, photograph: Path, edits: Mapping[str, tuple[Edit, int]] = EDITS) -> None:
     """Write a photograph and its edits, as <number>_<edit>.jpg."""
     random = np.random.default_rng(number)
     data = photograph.read_bytes()
     write_original(folder, number, photograph)
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    for name, (edit, quality) in EDITS.items():
-        edit(image, random).save(folder / f"{number:04}_{name}.jpg", quality=quality)
+    for name, (edit, quality) in edits.items():
+        edit(image, random).save(folder / f"{number:0{_N_DIGITS}}_{name}.jpg", quality=quality)
 
 
 def write_original(folder: Path, number: int, photograph: Path) -> None:
     """Write a photograph without edits, as <number>_original.jpg."""
-    shutil.copyfile(photograph, folder / f"{number:04}_original.jpg")
+    shutil.copyfile(photograph, folder / f"{number:0{_N_DIGITS}}_original.jpg")
 
 
 def list_report_photographs() -> list[Path]:
@@ -60,43 +76,66 @@ def list_report_photographs() -> list[Path]:
     return [file for kind in sorted(folder.iterdir()) for file in sorted(kind.glob("*.jpg"))[:10:4]]
 
 
-def write_collection(folder: Path, photographs: Sequence[Path], share: float) -> None:
-    """Write families and single photographs, so that a share of all pictures are edited copies."""
-    edited = photographs[:N_EDITED]
-    n_copies = len(edited) * len(EDITS)
-    n_others = max(0, round(n_copies / share) - n_copies - len(edited))
-    others = photographs[N_EDITED : N_EDITED + n_others]
+def list_other_photographs() -> list[Path]:
+    """List the photographs of Caltech 101 that `list_report_photographs` leaves out, of all kinds in turn."""
+    used = set(list_report_photographs())
+    left = [file for file in list_photographs() if file not in used] or list_photographs()
+    return [left[row] for row in np.random.default_rng(0).permutation(len(left))]
+
+
+def list_fillers() -> list[Path]:
+    """List other photographs to surround copies: of `BENCH_POOL` where it is set, else of Caltech 101."""
+    files = sorted(Path(POOL).rglob("*.jpg")) if POOL else list_other_photographs()[N_FAMILIES:]
+    return [files[row] for row in np.random.default_rng(1).permutation(len(files))]
+
+
+def write_collection(
+    folder: Path, edited: Sequence[Path], others: Sequence[Path], edits: Mapping[str, tuple[Edit, int]] = EDITS
+) -> int:
+    """Write photographs with their edits, and others without; returns the number of pictures."""
+    folder.mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(write_family, folder), range(len(edited)), edited, chunksize=10))
+        write = partial(write_family, folder, edits=edits)
+        list(pool.map(write, range(len(edited)), edited, chunksize=10))
         numbers = range(len(edited), len(edited) + len(others))
         list(pool.map(partial(write_original, folder), numbers, others, chunksize=50))
+    return len(edited) * (1 + len(edits)) + len(others)
 
 
 def find_copies(folder: str) -> dict[str, object]:
     """Search a collection for copies in this process: time, memory, and the groups of file names."""
-    started = time.perf_counter()
+    started, before_s = time.perf_counter(), time.process_time()
     with Collection.open(folder) as collection:
         report = collection.duplicates()
     return {
         "elapsed_s": time.perf_counter() - started,
+        "processor_s": time.process_time() - before_s,
         "peak_mb": read_memory_mb(),
         "n_compared": report.n_compared,
         "groups": [[Path(path).name for path in group.paths] for group in report.groups],
     }
 
 
-def score_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[int, int, dict[str, float]]:
-    """Count pairs of names, the right ones, and the share of edits of each kind that are paired with their original."""
+def score_pairs(
+    pairs: Iterable[tuple[str, str]], n_edited: int = N_EDITED, edits: Iterable[str] = EDITS
+) -> tuple[int, int, dict[str, float]]:
+    """Count pairs of names, the right ones, and the share of edits of each kind that are paired with their original.
+
+    Pairs of two photographs that were not edited do not count: a data set may hold copies of its own.
+    """
     n_pairs = n_right = 0
     found: Counter[str] = Counter()
     for pair in pairs:
         a, b = sorted(pair)
+        if min(int(a[:_N_DIGITS]), int(b[:_N_DIGITS])) >= n_edited:
+            continue
         n_pairs += 1
-        n_right += a[:4] == b[:4]
-        kinds = [name[5:-4] for name in (a, b)]
-        if a[:4] == b[:4] and "original" in kinds:
+        is_right = a[:_N_DIGITS] == b[:_N_DIGITS]
+        n_right += is_right
+        kinds = [name[_N_DIGITS + 1 : -4] for name in (a, b)]
+        if is_right and "original" in kinds:
             found[kinds[0] if kinds[1] == "original" else kinds[1]] += 1
-    return n_pairs, n_right, {name: found[name] / N_EDITED for name in EDITS}
+    return n_pairs, n_right, {name: found[name] / n_edited for name in edits}
 
 
 def pair_by_hash(folder: Path, compute: str) -> list[tuple[str, str]]:
@@ -116,7 +155,12 @@ if kind == "imagehash":
     from PIL import Image
     hashes = [int(str(imagehash.phash(Image.open(file))), 16) for file in files]
 else:
-    from imagededup.methods import PHash
+    import importlib.util, types
+    root = Path(importlib.util.find_spec("imagededup").origin).parent
+    for name in ("methods", "utils"):  # these packages import the networks, too, which need PyTorch; hashes do not
+        package = sys.modules["imagededup." + name] = types.ModuleType("imagededup." + name)
+        package.__path__ = [str(root / name)]
+    from imagededup.methods.hashing import PHash
     hashes = [int(PHash(verbose=False).encode_image(image_file=file), 16) for file in files]
 codes = np.array(hashes, np.uint64)
 bits = np.unpackbits(codes[:, None].view(np.uint8), axis=1).astype(np.int16)
@@ -147,38 +191,83 @@ def pair_by_fastdup(folder: Path, work: Path) -> list[tuple[str, str]]:
 
 def measure() -> str:
     """Measure and format the section of the report."""
-    photographs = list_report_photographs()
-    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as name:
-        for share in SHARES:
-            pictures = Path(name) / f"pictures_{share}"
-            pictures.mkdir()
-            write_collection(pictures, photographs, share)
-            n_pictures = len(list(pictures.iterdir()))
-            for backbone in BACKBONES:
-                weights = find_weights(backbone) if backbone != "builtin" else None
-                collection = Path(name) / f"{backbone}_{share}"
-                ingest(collection, [pictures], ModelChoice(backbone=backbone, weights=weights))
-                result = json.loads(run_child("bench.copies", str(collection)))
-                pairs = [pair for group in result["groups"] for pair in itertools.combinations(group, 2)]
-                tool = f"simsearch, {backbone}, {n_pictures:,} images, {share:.0%} copies"
-                rows.append(_format_row(tool, pairs, f"{result['elapsed_s']:.0f} s"))
-        rows += _measure_others(pictures, Path(name))
-        clean = _measure_clean(Path(name))
-    headings = ["tool", "pairs", "precision", *EDITS, "time"]
+        work = Path(name)
+        parts = [_measure_edits(work / "edits"), _measure_many(work / "many"), _measure_shares(work / "shares"),
+                 _measure_clean(work / "clean")]  # fmt: skip
     about = (
-        f"{N_EDITED} photographs of Caltech 101 with {len(EDITS)} edits each, among other photographs of it. "
-        "The rule was fixed on other photographs and other edits. "
-        "Recall by edit: the edit and its original are in one group (other tools: a pair). "
-        "Precision counts all pairs of a group."
+        "Recall by edit: the edit and its original are in one group (other tools: a pair). Precision counts all pairs "
+        "of a group in which an edited photograph or one of its edits is."
     )
-    return f"## Copies\n\n{about}\n\n{format_table(headings, rows)}\n\n{clean}"
+    return "\n\n".join(["## Copies", about, *parts])
+
+
+def _measure_edits(folder: Path) -> str:
+    photographs = list_report_photographs()
+    pictures = folder / "pictures"
+    n = write_collection(pictures, photographs[:N_EDITED], photographs[N_EDITED : N_EDITED + N_OTHERS])
+    rows = []
+    for backbone in BACKBONES:
+        weights = find_weights(backbone) if backbone != "builtin" else None
+        result = _find(folder / backbone, pictures, ModelChoice(backbone=backbone, weights=weights))
+        rows.append(_format_row(f"simsearch, {backbone}", *_score(result), _format_cost(result, n)))
+    rows += _measure_others(pictures, folder)
+    about = (
+        f"{N_EDITED} photographs of Caltech 101 with {len(EDITS)} edits each, among {N_OTHERS} other photographs of "
+        f"it ({n:,} images)."
+    )
+    return f"{about}\n\n{format_table(['tool', 'pairs', 'precision', *EDITS, 'cost'], rows)}"
+
+
+def _measure_many(folder: Path) -> str:
+    edits = {name: EDITS[name] for name in MANY_EDITS}
+    n = write_collection(folder / "pictures", list_other_photographs()[:N_MANY], [], edits)
+    result = _find(folder / "collection", folder / "pictures")
+    row = _format_row(f"{n:,} images", *_score(result, N_MANY, edits), _format_cost(result, n))
+    about = f"{N_MANY} other photographs of Caltech 101 with {len(edits)} edits each in one collection."
+    return f"{about}\n\n{format_table(['', 'pairs', 'precision', *edits, 'cost'], [row])}"
+
+
+def _measure_shares(folder: Path) -> str:
+    edits, rows = {name: EDITS[name] for name in MANY_EDITS}, []
+    edited, fillers = list_other_photographs()[:N_FAMILIES], list_fillers()
+    for share in SHARES:
+        n_copies = N_FAMILIES * len(edits)
+        others = fillers[: max(0, round(n_copies / share) - n_copies - N_FAMILIES)]
+        pictures = folder / f"pictures_{share}"
+        n = write_collection(pictures, edited, others, edits)
+        result = _find(folder / f"collection_{share}", pictures)
+        scores = _score(result, N_FAMILIES, edits)
+        mean = sum(scores[2].values()) / len(edits)
+        rows.append([*_format_row(f"{n_copies / n:.1%} of {n:,}", *scores, _format_cost(result, n)), f"{mean:.3f}"])
+    about = f"{N_FAMILIES} photographs of Caltech 101 with {len(edits)} edits each, as a share of collections."
+    return f"{about}\n\n{format_table(['copies', 'pairs', 'precision', *edits, 'cost', 'all edits'], rows)}"
+
+
+def _find(collection: Path, pictures: Path, choice: ModelChoice | None = None) -> dict[str, Any]:
+    """Index pictures, and search them for copies in a process of its own."""
+    ingest(collection, [pictures], choice or ModelChoice(backbone="builtin"))
+    return dict(json.loads(run_child("bench.copies", str(collection))))
+
+
+def _score(
+    result: Mapping[str, Any], n_edited: int = N_EDITED, edits: Iterable[str] = EDITS
+) -> tuple[int, int, dict[str, float]]:
+    pairs = (pair for group in result["groups"] for pair in itertools.combinations(group, 2))
+    return score_pairs(pairs, n_edited, edits)
+
+
+def _format_cost(result: Mapping[str, Any], n: int) -> str:
+    return (
+        f"{result['elapsed_s']:.0f} s, {1e3 * result['processor_s'] / n:.1f} ms of processor time an image, "
+        f"{result['n_compared']:,} pairs compared, {result['peak_mb']:.0f} MB"
+    )
 
 
 def _measure_clean(folder: Path) -> str:
     """List the groups that are found among photographs without edits, for a person to look at."""
-    ingest(folder / "clean", list_photographs()[:N_CLEAN], ModelChoice(backbone="builtin"))
-    result = json.loads(run_child("bench.copies", str(folder / "clean")))
+    ingest(folder, list_photographs()[:N_CLEAN], ModelChoice(backbone="builtin"))
+    result = json.loads(run_child("bench.copies", str(folder)))
     groups = "; ".join(" = ".join(group) for group in result["groups"])
     return (
         f"{N_CLEAN:,} of the photographs alone, {result['elapsed_s']:.0f} s: {len(result['groups'])} groups: {groups}"
@@ -195,16 +284,13 @@ def _measure_others(pictures: Path, work: Path) -> list[list[str]]:
         except subprocess.CalledProcessError:
             rows.append([tool, "not installed", *[""] * (len(EDITS) + 2)])
             continue
-        rows.append(_format_row(tool, pairs, f"{time.perf_counter() - started:.0f} s"))
+        rows.append(_format_row(tool, *score_pairs(pairs), f"{time.perf_counter() - started:.0f} s"))
     return rows
 
 
-def _format_row(tool: str, pairs: Sequence[tuple[str, str]], elapsed: str) -> list[str]:
-    n_pairs, n_right, recalls = score_pairs(pairs)
-    return [
-        tool, f"{n_pairs:,}", f"{n_right / max(1, n_pairs):.4f}", *(f"{value:.2f}" for value in recalls.values()),
-        elapsed,
-    ]  # fmt: skip
+def _format_row(tool: str, n_pairs: int, n_right: int, recalls: Mapping[str, float], cost: str) -> list[str]:
+    values = (f"{value:.3f}" for value in recalls.values())
+    return [tool, f"{n_pairs:,}", f"{n_right / max(1, n_pairs):.4f}", *values, cost]
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from simsearch.duplicates.pairs import VERIFIER_VERSION, CopyPair
 from simsearch.duplicates.pictures import read_image
 from simsearch.duplicates.region_search import RegionSearch
 from simsearch.duplicates.renditions import RenditionCache
+from simsearch.duplicates.search_order import order_by_likeness
 from simsearch.duplicates.similarity_graph import OriginalVectors
 from simsearch.errors import CollectionBusy, CollectionNotWritable
 from simsearch.images.perceptual_hash import PictureHashes, compute_hashes
@@ -63,7 +64,7 @@ class CopySearch:
         comparer = PairComparer(self.snapshot, self.renditions, known)
         ids = self.originals.image_ids
         searched = self.snapshot.list_searched_images(self.model_id, VERIFIER_VERSION)
-        new = np.flatnonzero(~np.isin(ids, searched))
+        new = order_by_likeness(self.originals, np.flatnonzero(~np.isin(ids, searched)))
         found = list(known)
         regions = _RegionHashes(self, len(new))
         with time_stage("compare") as progress:

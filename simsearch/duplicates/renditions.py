@@ -7,14 +7,22 @@ import threading
 from cachetools import LRUCache
 
 from simsearch.duplicates.pictures import read_image
+from simsearch.machine import detect_memory_bytes
 from simsearch.matching.features import DECODE_PX, PictureRendition, render_for_matching
 from simsearch.store.snapshot import StoredImage
 
-_MAX_KEPT = 3000  # of 150 kB each with their features
+_RENDITION_BYTES = 150_000
+_MIN_KEPT, _MAX_KEPT, _MEMORY_SHARE = 3_000, 10_000, 16
+
+
+def _choose_max_kept() -> int:
+    """The number of renditions that fit into a sixteenth of the memory, from 3,000 (450 MB) to 10,000 (1.5 GB)."""
+    fitting = detect_memory_bytes() // _MEMORY_SHARE // _RENDITION_BYTES
+    return min(_MAX_KEPT, max(_MIN_KEPT, fitting))
 
 
 class RenditionCache:
-    """The renditions of images by id, at most 3,000 of them (about 450 MB). Threads may share it.
+    """The renditions of images by id, within a bound on memory. Threads may share it.
 
     `unread` maps the ids of images that cannot be read to their first file.
     """
@@ -22,7 +30,7 @@ class RenditionCache:
     def __init__(self, max_pixels: int) -> None:
         self.unread: dict[int, str] = {}
         self._max_pixels = max_pixels
-        self._renditions: LRUCache[int, PictureRendition] = LRUCache(_MAX_KEPT)
+        self._renditions: LRUCache[int, PictureRendition] = LRUCache(_choose_max_kept())
         self._lock = threading.Lock()
 
     def load(self, image: StoredImage) -> PictureRendition | None:

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_SIDE_PX, _N_FREQUENCIES = 32, 8
+HASHED_SIDE_PX = 32
+"""The side of the gray square whose frequencies are the hash."""
+
+_N_FREQUENCIES = 8
 _ALL_BITS = 2**64 - 1
 
 
@@ -26,9 +29,15 @@ def compute_hashes(image: Image.Image) -> PictureHashes:
     C. Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, section 3.2. Mirroring changes
     the sign of the odd horizontal frequencies.
     """
-    small = image.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BOX, reducing_gap=1.0).convert("L")
+    size = (HASHED_SIDE_PX, HASHED_SIDE_PX)
+    small = image.resize(size, Image.Resampling.BOX, reducing_gap=1.0).convert("L")
+    return hash_gray(np.asarray(small, np.float32))
+
+
+def hash_gray(small: NDArray[np.float32]) -> PictureHashes:
+    """Compute the hashes of a gray picture that was squeezed to (32, 32), as `compute_hashes` does."""
     transform = _build_cosines()
-    frequencies = transform @ np.asarray(small, np.float32) @ transform.T
+    frequencies = (transform @ small @ transform.T).astype(np.float32)
     signs = np.where(np.arange(_N_FREQUENCIES) % 2, -1, 1).astype(np.float32)
     return PictureHashes(_pack_bits(frequencies), _pack_bits(frequencies * signs))
 
@@ -46,6 +55,6 @@ def _pack_bits(frequencies: NDArray[np.float32]) -> int:
 @functools.cache
 def _build_cosines() -> NDArray[np.float32]:
     """The lowest frequencies of the type-II discrete cosine transform, (8, 32)."""
-    positions = np.arange(_SIDE_PX) + 0.5
-    cosines = np.cos(np.pi / _SIDE_PX * np.arange(_N_FREQUENCIES)[:, None] * positions)
+    positions = np.arange(HASHED_SIDE_PX) + 0.5
+    cosines = np.cos(np.pi / HASHED_SIDE_PX * np.arange(_N_FREQUENCIES)[:, None] * positions)
     return cosines.astype(np.float32)

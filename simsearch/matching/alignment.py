@@ -18,7 +18,8 @@ MIRROR: Matrix = np.array([[-1.0, 0, 1], [0, 1, 0], [0, 0, 1]])
 """The map that exchanges left and right."""
 
 MIN_VOTES = 5
-"""The least number of sampled features that agree on rotation and scale: 1 % of different pictures reach it."""
+"""The least number of the first features that agree on rotation and scale: less than 1 % of different pictures reach
+it. Of 327 copies of the tuning set that are found by features, none has fewer than 12."""
 
 MIN_INLIERS = 6
 

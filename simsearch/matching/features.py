@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simsearch.images.decode import DecodedImage, Pixels
-from simsearch.images.perceptual_hash import PictureHashes, compute_hashes
-from simsearch.matching.opencv import describe_mirrored, detect_features, shrink
+from simsearch.images.perceptual_hash import HASHED_SIDE_PX, PictureHashes, hash_gray
+from simsearch.matching.opencv import blur, describe_mirrored, detect_features, shrink
 from simsearch.matching.region_hashes import RegionHashes, compute_region_hashes
 from simsearch.matching.sharpness import measure_sharpness
 
@@ -25,9 +25,10 @@ DECODE_PX = 256
 SIDE_PX = 96
 """The side of the square in which whole pictures are compared."""
 
-N_SAMPLED = 250
+N_SAMPLED = 100
 """The number of features that are tried first, to see whether two pictures have anything in common."""
 
+_THUMBNAIL_PX, _THUMBNAIL_SIGMA_PX = 24, 4.0
 _MAX_ENLARGEMENT = 2.0
 _MIN_SIDE_PX, _MAX_SIDE_PX = 16, 1024
 _COLOR_SIDE_PX = 8
@@ -46,18 +47,17 @@ class PictureRendition:
     """A small rendition of a picture, about 150 kB with its features.
 
     `width` and `height` are the full size of the picture in px, `gray` (h, w) is the rendition with about
-    `RENDITION_PIXELS` pixels, `colors` (8, 8, 3) are mean colours, `hashes` the perceptual hashes.
+    `RENDITION_PIXELS` pixels, `colors` (8, 8, 3) are mean colours. Everything else is computed when it is first used.
     """
 
     width: int
     height: int
     gray: Pixels
     colors: Pixels
-    hashes: PictureHashes
 
     @functools.cached_property
     def features(self) -> LocalFeatures:
-        """The local features, detected when they are first used."""
+        """The local features."""
         return LocalFeatures(*detect_features(self.gray))
 
     @functools.cached_property
@@ -70,19 +70,33 @@ class PictureRendition:
         """The first `N_SAMPLED` of the mirrored features."""
         return LocalFeatures(*describe_mirrored(self.gray, self.features.keypoints[:N_SAMPLED]))
 
-    def make_square(self) -> NDArray[np.float32]:
+    @functools.cached_property
+    def square(self) -> NDArray[np.float32]:
         """The rendition squeezed to a square of `SIDE_PX`."""
         return shrink(self.gray.astype(np.float32), SIDE_PX, SIDE_PX)
 
     @functools.cached_property
+    def thumbnail(self) -> NDArray[np.float32]:
+        """The coarse detail of the square, (24, 24), without gradual light: of length 1, or 0 without detail."""
+        small = shrink(self.square, _THUMBNAIL_PX, _THUMBNAIL_PX)
+        detail = small - blur(small, _THUMBNAIL_SIGMA_PX)
+        length = float(np.linalg.norm(detail))
+        return detail / length if length > 0 else detail
+
+    @functools.cached_property
     def region_hashes(self) -> RegionHashes:
         """The hashes of the regions of the square, as `compute_region_hashes` says."""
-        return compute_region_hashes(self.make_square())
+        return compute_region_hashes(self.square)
+
+    @functools.cached_property
+    def hashes(self) -> PictureHashes:
+        """The perceptual hashes, which differ by few bits from those of the full picture."""
+        return hash_gray(shrink(self.square, HASHED_SIDE_PX, HASHED_SIDE_PX))
 
     @functools.cached_property
     def sharpness(self) -> float:
         """The sharpness of the square, as `measure_sharpness` says."""
-        return measure_sharpness(self.make_square())
+        return measure_sharpness(self.square)
 
 
 def render_for_matching(picture: DecodedImage) -> PictureRendition:
@@ -93,4 +107,4 @@ def render_for_matching(picture: DecodedImage) -> PictureRendition:
     size = (max(_MIN_SIDE_PX, round(image.width * factor)), max(_MIN_SIDE_PX, round(image.height * factor)))
     gray = image.convert("L").resize(size, Image.Resampling.BILINEAR)
     colors = image.resize((_COLOR_SIDE_PX, _COLOR_SIDE_PX), Image.Resampling.BOX)
-    return PictureRendition(picture.width, picture.height, np.asarray(gray), np.asarray(colors), compute_hashes(image))
+    return PictureRendition(picture.width, picture.height, np.asarray(gray), np.asarray(colors))

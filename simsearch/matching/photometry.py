@@ -32,9 +32,9 @@ class PixelComparison:
 
     `to_other` maps the frame to the other picture, in shares of the sides. `n_detailed` counts the blocks that lie in
     both and have detail in one of them. `agreement` is the share of these whose details correlate by at least 0.9, or
-    differ by less than 2 gray levels, as compression changes them; `close_agreement` requires 0.95. `coherence` is the
-    share of the neighbors of agreeing blocks that agree, too. `overlap` is the share of the frame that lies in the
-    other picture. `gain` is the contrast of the frame over that of the other
+    differ by less than 2 gray levels, as compression changes them; `close_agreement` requires 0.95, and
+    `central_agreement` is the share of the 6 x 6 blocks in the middle, 1 if none of them has detail. `overlap` is the
+    share of the frame that lies in the other picture. `gain` is the contrast of the frame over that of the other
     picture, `offset` the difference of their means, and `difference` the median absolute difference after both, in gray
     levels. `contrast` is the standard deviation of the frame in gray levels.
     """
@@ -43,6 +43,7 @@ class PixelComparison:
     n_detailed: int
     agreement: float
     close_agreement: float
+    central_agreement: float
     overlap: float
     gain: float
     offset: float
@@ -58,7 +59,7 @@ def compare_pixels(
     Detail is the difference of two Gaussian blurs, so that neither gradual light nor the finest grain counts. With
     `refine` the alignment is first refined by the pixels, if that improves their correlation.
     """
-    target = frame.make_square()
+    target = frame.square
     source = _shrink_for(other, alignment.to_b, SIDE_PX)
     mapped = _to_pixels(alignment.to_b, source.shape, SIDE_PX)
     sampled, inside = warp(source, mapped, SIDE_PX)
@@ -72,11 +73,11 @@ def compare_pixels(
 
 def compare_whole_pictures(a: PictureRendition, b: PictureRendition, alignment: Alignment) -> PixelComparison:
     """Compare two whole pictures as they are, or mirrored if the alignment does; else as `compare_pixels`."""
-    sampled = b.make_square()
+    sampled = b.square
     if alignment.to_b[0, 0] < 0:
         sampled = np.ascontiguousarray(sampled[:, ::-1])
     everywhere = np.ones((SIDE_PX, SIDE_PX), np.bool_)
-    return _compare_squares(a.make_square(), sampled, everywhere, alignment.to_b, (a.sharpness, b.sharpness))
+    return _compare_squares(a.square, sampled, everywhere, alignment.to_b, (a.sharpness, b.sharpness))
 
 
 def _compare_squares(
@@ -102,6 +103,7 @@ def _compare_squares(
         n_detailed=n_detailed,
         agreement=int(agrees.sum()) / max(1, n_detailed),
         close_agreement=int(agrees_closely.sum()) / max(1, n_detailed),
+        central_agreement=_measure_center(agrees, is_counted),
         overlap=float(weight.mean()),
         gain=gain,
         offset=offset,
@@ -110,25 +112,36 @@ def _compare_squares(
     )
 
 
+def _measure_center(agrees: Mask, is_counted: Mask) -> float:
+    """The share of the counted blocks in the middle that agree; 1 if none is counted."""
+    quarter = len(agrees) // 4
+    center = slice(quarter, len(agrees) - quarter)
+    n_counted = int(is_counted[center, center].sum())
+    return int(agrees[center, center].sum()) / n_counted if n_counted else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class LocalAgreement:
     """The shares of the detail of two aligned pictures that the other one shows, too, pixel by pixel.
 
     What covers a picture adds detail to one of them, and hides some of the other. So `larger` is the share of the
     picture of which more is found, `smaller` that of the other one. `coverage` is the share of the 16 x 16 cells with
-    detail in which the pictures agree, at least in part, and `gap` that of those cells which lie in one rectangle of
-    cells where they nowhere agree. `difference` is the median absolute difference where they agree, in gray levels.
+    detail in which the pictures agree, at least in part, `central_coverage` the same of the 8 x 8 cells in the middle,
+    and `gap` that of those cells which lie in one rectangle of cells where they nowhere agree. `difference` is the
+    median absolute difference where they agree, in gray levels.
     """
 
     larger: float
     smaller: float
     coverage: float
+    central_coverage: float
     gap: float
     difference: float
 
 
 _LOCAL_SIDE_PX, _WINDOW_PX, _N_CELLS = 192, 9, 16
 _LOCAL_VARIANCE, _LOCAL_CORRELATION, _WORTH_REFINING = 16.0, 0.92, 0.2
+_CENTER = slice(_N_CELLS // 4, -_N_CELLS // 4)
 _CELL_DETAIL, _CELL_AGREEMENT, _CELL_TRACE = 0.15, 0.25, 0.2
 
 
@@ -164,6 +177,7 @@ def _agree_locally(target: Floats, sampled: Floats, inside: Mask) -> LocalAgreem
         larger=shares[1],
         smaller=shares[0],
         coverage=int(is_covered.sum()) / max(1, int(is_counted.sum())),
+        central_coverage=int(is_covered[_CENTER, _CENTER].sum()) / max(1, int(is_counted[_CENTER, _CENTER].sum())),
         gap=_measure_gap(is_counted, agreeing > _CELL_TRACE * detail),
         difference=float(np.median(np.abs(a - b)[agrees])) if agrees.any() else 255.0,
     )

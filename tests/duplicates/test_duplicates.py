@@ -436,7 +436,7 @@ def test_fifteen_edits_of_photographs_are_found(shared: Path, tmp_path: Path, ba
     with Collection.open(tmp_path / "ix") as collection:
         groups = collection.duplicates().groups
     pairs = [pair for group in groups for pair in itertools.combinations(group.paths, 2)]
-    n_right = sum(Path(a).name[:4] == Path(b).name[:4] for a, b in pairs)
+    n_right = sum(Path(a).name[:5] == Path(b).name[:5] for a, b in pairs)
     assert n_right == len(pairs)
     assert n_right / (10 * 16 * 15 / 2) >= 0.85
 

@@ -15,7 +15,7 @@ from tests.support.scenes import cover, draw_scene, recompress
 
 def hash_regions(image: Image.Image) -> np.ndarray:
     picture = DecodedImage(image.convert("RGB"), image.width, image.height, "PNG")
-    return compute_region_hashes(render_for_matching(picture).make_square())
+    return compute_region_hashes(render_for_matching(picture).square)
 
 
 def find_by_brute_force(hashes: np.ndarray, n: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from simsearch.images.decode import DecodedImage
 from simsearch.matching.evidence import PairEvidence
@@ -153,3 +153,33 @@ def test_evidence_as_json():
         "box": [0.1, 0.2, 0.5, 0.6], "rotation_deg": 1.2, "overlap": 1.0, "framed": False,
     }  # fmt: skip
     assert evidence.box_share == pytest.approx(0.16)
+
+
+def show_on_screen(picture: Image.Image) -> Image.Image:
+    """A picture of 300 x 200 between the bars and the lines of text of a screen."""
+    screen = Image.new("RGB", (336, 300), "white")
+    draw = ImageDraw.Draw(screen)
+    draw.rectangle((0, 0, 336, 25), fill=(30, 30, 34))
+    draw.rectangle((0, 267, 336, 300), fill=(240, 240, 242))
+    for row in range(4):
+        draw.line((10, 270 + 7 * row, 300 - 20 * row, 270 + 7 * row), fill="black")
+    screen.paste(picture, (18, 50))
+    return screen
+
+
+def draw_few_shapes(seed: int, n: int) -> Image.Image:
+    random = np.random.default_rng(seed)
+    picture = Image.new("RGB", (300, 200), tuple(random.integers(120, 200, 3).tolist()))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(n):
+        left, top, width, height = random.integers((20, 10, 20, 20), (220, 130, 70, 60)).tolist()
+        draw.ellipse((left, top, left + width, top + height), fill=tuple(random.integers(0, 256, 3).tolist()))
+    return picture
+
+
+@pytest.mark.parametrize("n_shapes", [4, 8])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_pictures_with_little_detail_on_screens_of_one_kind_are_no_copies(seed: int, n_shapes: int):
+    one, other = (draw_few_shapes(some, n_shapes) for some in (seed, seed + 10))
+    assert verify(show_on_screen(one), show_on_screen(other)) is None
+    assert verify(show_on_screen(one), show_on_screen(recompress(one, 40))) is not None
