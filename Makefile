@@ -19,6 +19,7 @@ demo: .venv/demo ## install, index the pictures in data/, run a query by example
 	$(BIN)/simsearch query data/objects/lamp/lamp_03.jpg --in indexes/objects -k 10 --exclude-self --sheet indexes/demo.png
 	$(BIN)/simsearch query --text lamp --in indexes/objects -k 10 --sheet indexes/demo-text.png
 	@echo "Look at indexes/demo.png and indexes/demo-text.png"
+	@echo "Your own pictures: . $(BIN)/activate; simsearch index ~/photos"
 
 test: .venv/dev ## install the test dependencies and run the whole suite
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_OPTIONS) -m "not thorough"
@@ -70,11 +71,13 @@ clean: ## remove the environment, indexes and caches
 	rm -rf .venv site indexes/* .mypy_cache .pytest_cache .ruff_cache
 
 .venv/demo: pyproject.toml
+	@echo "installing simsearch and what it needs into .venv: a few minutes, 2.6 GB"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -e .
 	@touch $@
 
 .venv/dev: pyproject.toml
+	@echo "installing simsearch and the test dependencies into .venv: some minutes, 3.9 GB"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@ .venv/demo

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SimsearchError as error:
         _print_error(error.message)
         if is_json:
-            _print_error_document(type(error).__name__, error.problem, error.advice)
+            problem = error.message.removesuffix(f"; {error.advice}")  # with the path of a picture
+            _print_error_document(type(error).__name__, problem, error.advice)
         return 2 if isinstance(error, _WRONG_WORDS) else 1
     except FileNotFoundError:
         if _has_current_folder():

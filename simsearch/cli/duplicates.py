@@ -193,7 +193,7 @@ def _print_group(number: int, group: DuplicateGroup) -> None:
     from simsearch.report.duplicates import TIER_TITLES
 
     ids = ",".join(str(member.image_id) for member in group.members)
-    print_line(f"{number}  {TIER_TITLES[group.tier]}  (images {ids})")
+    print_line(f"{number}  {TIER_TITLES[group.tier]}  ({'image' if len(group.members) == 1 else 'images'} {ids})")
     lines = [
         f"   {_SUGGESTION_LABELS[file.action]:<8} {member.similarity:.3f}  "
         f"{f'{member.width} x {member.height}':>13}  {format_size(member.size_bytes):>9}  {format_path(file.path)}"

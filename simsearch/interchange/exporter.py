@@ -104,7 +104,7 @@ def _choose_format(output: Path) -> ExportFormat:
     except KeyError:
         raise UsageError(
             f"{output} has no known extension",
-            f"use .parquet, .csv or .jsonl, or give --format: {', '.join(FORMATS)}",
+            "use .parquet, .csv or .jsonl, or give a folder and --format npy (NumPy)",
         ) from None
 
 

@@ -38,6 +38,20 @@ def found(collection: Path, where: str) -> set[int]:
         return {hit.image_id for hit in opened.search(1, k=None, where=where).hits}
 
 
+@pytest.mark.parametrize(("delimiter", "number"), [(",", "12.5"), (";", "12,5"), ("\t", "12.5")])
+def test_cells_are_separated_by_commas_semicolons_or_tabs(delimiter: str, number: str, indexed: Path, photos: Path):
+    """A spreadsheet writes semicolons, and decimal commas, where the comma is the decimal sign."""
+    path = min(photos.rglob("*.png"))
+    rows = [
+        ["name", "path", "price", "note"],
+        ["A1", str(path), number, "red; not blue" if delimiter == "," else "red"],
+    ]
+    text = "\ufeff" + "".join(delimiter.join(row) + "\r\n" for row in rows)
+    text = text.replace("name", "sku", 1)
+    assert oneshot.annotate(indexed, table(photos, text)).columns == ("sku", "price", "note")
+    assert noted(indexed)[1, "price"] == 12.5
+
+
 def test_values_of_a_csv_are_noted_as_what_they_are(indexed: Path, photos: Path):
     rows = ["20", "2.5", "-3", "0", "007", "1e3", "1.5e3", "true", "FALSE", "99999999999999999999", "blue", "-0.25"]
     values = [20, 2.5, -3, 0, "007", "1e3", 1500.0, 1, 0, "99999999999999999999", "blue", -0.25]
