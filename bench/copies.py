@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.copies_edits import ISSUE_EDITS, OTHER_EDITS, Edit
+from bench.copies_edits import ISSUE_EDITS, OTHER_EDITS
 from bench.setup import SHARED, find_weights, format_table, ingest, list_photographs, read_memory_mb, run_child
 from simsearch import Collection, ModelChoice
 
@@ -53,13 +53,14 @@ EDITS = {**ISSUE_EDITS, **OTHER_EDITS}
 _N_DIGITS = 5
 
 
-def write_family(folder: Path, number: int, photograph: Path, edits: Mapping[str, tuple[Edit, int]] = EDITS) -> None:
+def write_family(folder: Path, number: int, photograph: Path, edits: Sequence[str] = tuple(EDITS)) -> None:
     """Write a photograph and its edits, as <number>_<edit>.jpg."""
     random = np.random.default_rng(number)
     data = photograph.read_bytes()
     write_original(folder, number, photograph)
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    for name, (edit, quality) in edits.items():
+    for name in edits:
+        edit, quality = EDITS[name]
         edit(image, random).save(folder / f"{number:0{_N_DIGITS}}_{name}.jpg", quality=quality)
 
 
@@ -90,7 +91,7 @@ def list_fillers() -> list[Path]:
 
 
 def write_collection(
-    folder: Path, edited: Sequence[Path], others: Sequence[Path], edits: Mapping[str, tuple[Edit, int]] = EDITS
+    folder: Path, edited: Sequence[Path], others: Sequence[Path], edits: Sequence[str] = tuple(EDITS)
 ) -> int:
     """Write photographs with their edits, and others without; returns the number of pictures."""
     folder.mkdir(parents=True)
@@ -220,16 +221,15 @@ def _measure_edits(folder: Path) -> str:
 
 
 def _measure_many(folder: Path) -> str:
-    edits = {name: EDITS[name] for name in MANY_EDITS}
-    n = write_collection(folder / "pictures", list_other_photographs()[:N_MANY], [], edits)
+    n = write_collection(folder / "pictures", list_other_photographs()[:N_MANY], [], MANY_EDITS)
     result = _find(folder / "collection", folder / "pictures")
-    row = _format_row(f"{n:,} images", *_score(result, N_MANY, edits), _format_cost(result, n))
-    about = f"{N_MANY} other photographs of Caltech 101 with {len(edits)} edits each in one collection."
-    return f"{about}\n\n{format_table(['', 'pairs', 'precision', *edits, 'cost'], [row])}"
+    row = _format_row(f"{n:,} images", *_score(result, N_MANY, MANY_EDITS), _format_cost(result, n))
+    about = f"{N_MANY} other photographs of Caltech 101 with {len(MANY_EDITS)} edits each in one collection."
+    return f"{about}\n\n{format_table(['', 'pairs', 'precision', *MANY_EDITS, 'cost'], [row])}"
 
 
 def _measure_shares(folder: Path) -> str:
-    edits, rows = {name: EDITS[name] for name in MANY_EDITS}, []
+    edits, rows = MANY_EDITS, []
     edited, fillers = list_other_photographs()[:N_FAMILIES], list_fillers()
     for share in SHARES:
         n_copies = N_FAMILIES * len(edits)

@@ -48,7 +48,9 @@ def count_different_bits(a: int, b: int) -> int:
 
 
 def _pack_bits(frequencies: NDArray[np.float32]) -> int:
-    bits = frequencies > np.median(frequencies)
+    ordered = np.sort(frequencies, axis=None)  # `np.median` takes 20 times as long
+    median = (ordered[ordered.size // 2 - 1] + ordered[ordered.size // 2]) / 2
+    bits = frequencies > median
     return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
 
 
