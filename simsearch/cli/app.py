@@ -15,7 +15,7 @@ from simsearch.cli.benchmark import benchmark
 from simsearch.cli.calibrate import calibrate
 from simsearch.cli.check import check
 from simsearch.cli.clusters import clusters
-from simsearch.cli.common_options import FORCE, JOBS, QUIET, add_options
+from simsearch.cli.common_options import FORCE, JOBS, QUIET, FlagCommand, FlagGroup, add_options
 from simsearch.cli.compare import compare
 from simsearch.cli.default import default
 from simsearch.cli.duplicates import duplicates
@@ -42,6 +42,7 @@ from simsearch.cli.watch import watch
 
 app = typer.Typer(
     name="simsearch",
+    cls=FlagGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -94,6 +95,6 @@ for panel, commands in _PANELS.items():
             **({"jobs": JOBS} if command in _HARD else {}),
             "quiet": QUIET,
         }
-        kind = RayCommand if command is index else None
+        kind = RayCommand if command is index else FlagCommand
         name = command.__name__.rstrip("_")
         app.command(name, cls=kind, rich_help_panel=panel)(add_options(command, options))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from simsearch.cli.output import set_quiet
 
@@ -65,6 +66,29 @@ JOBS = CommonOption(
 )
 
 
+class FlagCommand(TyperCommand):
+    """A command whose help shows no type behind flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the parameters, `--help` included."""
+        return _hide_flag_types(super().get_params(ctx))
+
+
+class FlagGroup(TyperGroup):
+    """A group of commands whose help shows no type behind flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the parameters, `--help` included."""
+        return _hide_flag_types(super().get_params(ctx))
+
+
+def _hide_flag_types(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
 def add_options(command: Callable[..., None], options: Mapping[str, CommonOption]) -> Callable[..., None]:
     """Return a command with further options, by the names of their parameters. They are set before it runs."""
 
@@ -100,11 +124,8 @@ def escape_markup(text: str) -> str:
 
 
 def _prepare_help(annotation: Any) -> None:
-    """Show the help of an option as it is written, and no `<bool>` behind a flag."""
+    """Show the help of an option as it is written."""
     if get_origin(annotation) is not Annotated:
         return
-    kind, *settings = get_args(annotation)
-    for one in settings:
+    for one in get_args(annotation)[1:]:
         one.help = escape_markup(one.help or "")
-        if kind is bool:
-            one.metavar = ""

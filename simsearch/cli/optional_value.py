@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from typer.core import TyperCommand
+from simsearch.cli.common_options import FlagCommand
 
 _OPTION = "--ray"
 _ADDRESS = re.compile(r"auto|local|(ray://)?([\w.-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
 
 
-class RayCommand(TyperCommand):
+class RayCommand(FlagCommand):
     """A command with an option `--ray` that takes a value, `--ray=ADDRESS`, or none, which gives the empty string.
 
     The word after `--ray` is its value if it looks like an address (auto, local, host:port); otherwise it is the next
