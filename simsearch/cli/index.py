@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -142,6 +143,7 @@ def index(
     store_choice, kind_choice = StoreChoice.from_options(store, milvus_uri), IndexKindChoice.from_options(kind, recall)
     folder = choose_new_collection(into, sources, user=user)
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
+    is_new = not os.path.exists(os.path.join(folder, "catalog.db"))
     if dry_run:
         with Collection.open(folder, create=True) as collection:
             preview = collection.preview_ingest(
@@ -163,8 +165,11 @@ def index(
     print_notes(report.notes)
     if as_json:
         print_json(report.to_dict())
-    else:
-        _print_report(report)
+        return
+    _print_report(report)
+    if is_new and sys.stderr.isatty():
+        place = shlex.quote(format_path(folder))
+        print_message(f"next: simsearch query IMAGE --in {place}, or simsearch serve --in {place}")
 
 
 def _print_preview(preview: IngestPreview, *, as_json: bool) -> None:

@@ -339,6 +339,28 @@ def test_tune_says_at_once_on_a_terminal_what_it_measures(home: Path):
     assert first.startswith("simsearch: measuring 1 method with up to 3 queries ...")
 
 
+def test_a_new_collection_says_on_a_terminal_what_to_type_next(tmp_path: Path):
+    draw_picture(tmp_path / "my photos" / "a.png", 1)
+    command = [sys.executable, "-m", "simsearch", "index", "my photos", "--backbone", "histogram"]
+    shown = [_run_on_terminal(command, tmp_path) for _ in range(2)]
+    assert "next: simsearch query IMAGE --in 'indexes/my photos', or simsearch serve" in shown[0]
+    assert "next" not in shown[1]
+
+
+def _run_on_terminal(command: list[str], folder: Path) -> str:
+    """Run a command with stderr on a pseudo-terminal; return what it prints there."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=child)
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is closed
+        while block := os.read(parent, 65536):
+            shown += block
+    os.close(parent)
+    assert process.wait() == 0
+    return shown.decode()
+
+
 def test_messages_stay_above_the_bar_of_an_activity_and_the_bar_goes_away():
     script = (
         "from simsearch.cli.output import *\n"
@@ -347,20 +369,12 @@ def test_messages_stay_above_the_bar_of_an_activity_and_the_bar_goes_away():
         "    with show_activity('comparing y') as inner: inner(1.0)\n"
         "print_message('done')"
     )
-    parent, child = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=child, env={**os.environ, "TERM": "xterm"})
-    os.close(child)
-    shown = b""
-    with contextlib.suppress(OSError):  # the terminal is closed
-        while block := os.read(parent, 65536):
-            shown += block
-    os.close(parent)
-    assert process.wait() == 0
+    shown = _run_on_terminal(["env", "TERM=xterm", sys.executable, "-c", script], Path.cwd())
     # What a terminal shows: each line break, and each erased line, begins a new one.
-    lines = [line.strip() for line in re.sub(rb"\x1b\[2K|\r", b"\n", shown).decode().split("\n")]
+    lines = [line.strip() for line in re.sub(r"\x1b\[2K|\r", "\n", shown).split("\n")]
     texts = [line for line in lines if line.startswith(("simsearch", "one", "two", "done"))]
     assert texts == ["simsearch: converting x ...", "one", "two", "simsearch: comparing y ...", "done"]
-    assert shown.rstrip().endswith(b"done")
+    assert shown.rstrip().endswith("done")
 
 
 def test_options_of_a_command_do_not_outlive_it(home: Path, tmp_path: Path):
