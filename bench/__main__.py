@@ -25,6 +25,7 @@ PARTS = (
     "copies",
     "candidates",
     "serve",
+    "browse",
     "hostile",
     "scale",
 )

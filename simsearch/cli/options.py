@@ -46,6 +46,14 @@ CollectionOption = Annotated[
         "collection in indexes/, otherwise the only one in your own place ($SIMSEARCH_HOME).",
     ),
 ]
+CollectionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--in",
+        metavar="DIR",
+        help="A collection, as --in of other commands takes it. May be repeated.",
+    ),
+]
 NewCollectionOption = Annotated[
     str | None,
     typer.Option("--into", metavar="DIR", help="The collection. Default: indexes/<name of the source>."),
@@ -269,6 +277,12 @@ def find_collection(folder: str | None) -> str:
     raise CollectionNotFound(str(COLLECTIONS_FOLDER), problem, "create one with `simsearch index SOURCE`")
 
 
+def describe_collections(folders: Sequence[str]) -> str:
+    """Name collections in a line of text, the first ones if there are many."""
+    names = ", ".join(folders[:_MAX_NAMES_SHOWN])
+    return names if len(folders) <= _MAX_NAMES_SHOWN else f"{names}, and {len(folders) - _MAX_NAMES_SHOWN:,} more"
+
+
 def _find_named_collection(name: str) -> str:
     """Return a folder as it is, or that of the collection of this name."""
     if Path(name, "catalog.db").exists() or Path(name).name != name:
@@ -278,9 +292,7 @@ def _find_named_collection(name: str) -> str:
 
 
 def _make_choice_error(place: Path, found: Sequence[Path]) -> UsageError:
-    names = ", ".join(path.name for path in found[:_MAX_NAMES_SHOWN])
-    if len(found) > _MAX_NAMES_SHOWN:
-        names += f", and {len(found) - _MAX_NAMES_SHOWN:,} more"
+    names = describe_collections([path.name for path in found])
     advice = f"choose one with --in or ${COLLECTION_VARIABLE}; `simsearch list` shows all"
     return UsageError(f"{len(found):,} collections in {place}/: {names}", advice)
 

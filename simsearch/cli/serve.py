@@ -11,9 +11,10 @@ import typer
 
 from simsearch.cli.options import (
     BackboneOption,
-    CollectionOption,
+    CollectionsOption,
     MaxMegapixelsOption,
     OfflineWeightsOption,
+    describe_collections,
     find_collection,
     to_pixels,
 )
@@ -22,7 +23,7 @@ from simsearch.errors import MissingExtra
 
 
 def serve(
-    in_: CollectionOption = None,
+    in_: CollectionsOption = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. One that other machines can reach requires a token.")
     ] = "127.0.0.1",
@@ -59,25 +60,28 @@ def serve(
 ) -> None:
     """Serve a web page for searching with images, and an HTTP API under /api/v1, until Ctrl-C.
 
+    Several collections (--in A --in B) are at /c/A/ and /c/B/, with a list of them at the start.
+
     Only this machine can connect, unless --host says otherwise; then every visitor needs the token.
 
     Example:  simsearch serve --in indexes/photos --open
     """
-    folder = find_collection(in_)
+    folders = [find_collection(one) for one in in_] if in_ else [find_collection(None)]
     try:
         from simsearch.web.addresses import draw_qr_code, find_own_address
         from simsearch.web.server import bind_socket, make_token
         from simsearch.web.server import serve as run_server
-        from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
+        from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings, choose_roots
     except ModuleNotFoundError as error:
         raise MissingExtra("the web server", "web") from error
     settings = ServerSettings(
-        collection=folder, host=host, port=port, token=token or (None if host in LOOPBACK_HOSTS else make_token()),
+        collection=folders[0], host=host, port=port, token=token or (None if host in LOOPBACK_HOSTS else make_token()),
         write_token=write_token, cors=tuple(cors or ()), show_paths=show_paths, backbone=backbone, allow_url=allow_url,
         offline=offline,
     )  # fmt: skip
     if (max_pixels := to_pixels(megapixels)) is not None:
         settings = replace(settings, max_pixels=max_pixels)
+    each = choose_roots(settings, folders)
     bound = bind_socket(settings)
 
     def announce() -> None:
@@ -86,14 +90,14 @@ def serve(
         name = f"[{reachable}]" if ":" in reachable else reachable
         address = f"http://{name}:{bound.getsockname()[1]}/"
         entry = address + (f"login?token={settings.token}" if settings.token else "")
-        print_message(f"simsearch: serving {folder} at {entry}  (Ctrl-C stops it)")
+        print_message(f"simsearch: serving {describe_collections(folders)} at {entry}  (Ctrl-C stops it)")
         if is_any and sys.stderr.isatty():
             typer.echo(draw_qr_code(entry), err=True)
         if show:
             typer.launch(entry)
 
     with bound:
-        has_ended = run_server(bound, settings, announce)
+        has_ended = run_server(bound, each, announce)
     if not has_ended:
         sys.stdout.flush()
         sys.stderr.flush()

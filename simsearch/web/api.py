@@ -44,6 +44,7 @@ from simsearch.web.schemas import (
     AnswerDocument,
     BatchDocument,
     BatchRequest,
+    CollectionDocument,
     EmbeddingDocument,
     ImageDocument,
     ModelDocument,
@@ -113,9 +114,15 @@ router = APIRouter(
 
 
 def find_engine(request: Request) -> SearchEngine:
-    """Return the engine of the app."""
+    """Return the engine of the collection that a request is for."""
     engine: SearchEngine = request.app.state.engine
     return engine
+
+
+def list_engines(request: Request) -> Sequence[SearchEngine]:
+    """List the engines of all collections of the server."""
+    engines: Sequence[SearchEngine] = request.app.state.engines
+    return engines
 
 
 @router.get("/search", response_model=AnswerDocument, responses=describe_errors(400, 404, 410, 503), tags=["search"])
@@ -346,19 +353,35 @@ async def models(request: Request) -> list[ModelDocument]:
     return [ModelDocument.model_validate(model.to_dict()) for model in info.models]
 
 
-@router.get("/health", tags=["server"])
+server_router = APIRouter(
+    prefix=PREFIX, responses=describe_errors(*COMMON_ERRORS), dependencies=[Depends(check_parameter_names)]
+)
+"""What concerns the whole server."""
+
+
+@server_router.get("/collections", responses=describe_errors(503), tags=["server"])
+async def collections(request: Request) -> list[CollectionDocument]:
+    """List the collections of the server. The addresses of each begin with its `root`, such as `ROOT/api/v1/search`."""
+    found = []
+    for engine in list_engines(request):
+        info = await engine.load_info()
+        found.append(CollectionDocument(name=engine.settings.name, root=engine.root, images=info.n_images))
+    return found
+
+
+@server_router.get("/health", tags=["server"])
 async def health() -> StateDocument:
     """Report that the server runs. Needs no token."""
     return StateDocument(status="ok")
 
 
-@router.get("/ready", responses=describe_errors(503), tags=["server"])
+@server_router.get("/ready", responses=describe_errors(503), tags=["server"])
 async def ready(request: Request) -> StateDocument:
-    """Report whether the collection is open and its model is loaded."""
-    engine = find_engine(request)
-    if not engine.is_ready:
-        raise ServerNotReady("the server is starting or stopping", "try again in a moment")
-    await engine.load_info()
+    """Report whether the collections are open and their models are loaded."""
+    for engine in list_engines(request):
+        if not engine.is_ready:
+            raise ServerNotReady("the server is starting or stopping", "try again in a moment")
+        await engine.load_info()
     return StateDocument(status="ready")
 
 
@@ -375,7 +398,9 @@ metrics_router = APIRouter(responses=describe_errors(*COMMON_ERRORS))
 )
 async def prometheus(request: Request) -> Response:
     """Return metrics in the text format of Prometheus."""
-    return Response(request.app.state.metrics.to_text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    return Response(
+        list_engines(request)[0].resources.metrics.to_text(), headers={"Content-Type": metrics.CONTENT_TYPE}
+    )
 
 
 async def fetch_picture(url: str, engine: SearchEngine, fetcher: Fetcher) -> bytes:

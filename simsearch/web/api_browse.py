@@ -22,12 +22,13 @@ from simsearch.web.api import (
     to_json_response,
 )
 from simsearch.web.browse import BrowseQuery, Direction
-from simsearch.web.engine import RETRY_AFTER_S, SearchEngine, ServerBusy
+from simsearch.web.engine import SearchEngine
 from simsearch.web.exports import EXPORT_TYPES, ExportFormat, export_images
 from simsearch.web.images import read_stored_images
 from simsearch.web.middleware import Receive, Scope, Send
 from simsearch.web.parameters import WHERE, WHERE_EXAMPLE
 from simsearch.web.query import MAX_ID, MAX_WHERE_LENGTH
+from simsearch.web.resources import RETRY_AFTER_S, ServerBusy
 from simsearch.web.schemas import (
     AnnotationDocument,
     AnnotationRequest,

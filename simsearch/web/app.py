@@ -1,25 +1,41 @@
-"""The web app: the API and the pages behind the security middleware, with one form of error responses."""
+"""The web app: the API and the pages behind the security middleware, with one form of error responses.
+
+A server with one collection has it at `/`. One with several has each at `/c/NAME/`, in an app of its own, and a list of
+them at `/`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import anyio.to_thread
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
 from simsearch import __version__
 from simsearch.errors import SimsearchError
-from simsearch.web import api, api_browse, api_jobs, login, page_browse, page_duplicates, page_label, pages
+from simsearch.web import (
+    api,
+    api_browse,
+    api_jobs,
+    login,
+    page_browse,
+    page_collections,
+    page_duplicates,
+    page_label,
+    pages,
+)
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import to_error_response
 from simsearch.web.guesses import GuessLimiter
-from simsearch.web.middleware import AsgiApp, SecurityMiddleware
+from simsearch.web.middleware import AsgiApp, Receive, Scope, SecurityMiddleware, Send, accepts_page
 from simsearch.web.problems import PROBLEM_TYPE, make_problem
 from simsearch.web.safe_fetch import Fetcher
 
@@ -29,34 +45,67 @@ _DESCRIPTION = """Search a collection of images by example. The parameters are t
 
 If the server requires a token, send it as `Authorization: Bearer TOKEN`."""
 
+SERVER_ROUTERS = (api.server_router, api.metrics_router)
+COLLECTION_ROUTERS = (
+    api.router, api_browse.router, api_jobs.router, pages.router, page_browse.router, page_duplicates.router,
+    page_label.router,
+)  # fmt: skip
 
-def make_app(engine: SearchEngine, fetcher: Fetcher | None = None) -> AsgiApp:
-    """Make the ASGI app of a started engine. The app closes the engine when it stops."""
-    settings, metrics = engine.settings, engine.metrics
+_Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def make_app(engines: Sequence[SearchEngine], fetcher: Fetcher | None = None) -> AsgiApp:
+    """Make the ASGI app of started engines, one for each collection. The app closes the engines when it stops."""
+    settings, metrics = engines[0].settings, engines[0].resources.metrics
+    guesses, fetcher = GuessLimiter(), fetcher or Fetcher(max_bytes=settings.max_body_bytes)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await anyio.to_thread.run_sync(engine.close)
+        for engine in engines:
+            await anyio.to_thread.run_sync(engine.close)
 
-    app = FastAPI(
-        title="simsearch", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
-        openapi_url=f"{api.PREFIX}/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False,
-    )  # fmt: skip
-    app.state.engine, app.state.metrics, app.state.guesses = engine, metrics, GuessLimiter()
-    app.state.fetcher = fetcher or Fetcher(max_bytes=settings.max_body_bytes)
-    for part in (api, api_browse, api_jobs):
-        app.include_router(part.router)
-    app.include_router(api.metrics_router)
-    for page in (pages, page_browse, page_duplicates, page_label):
-        app.include_router(page.router)
-    app.include_router(login.router)
-    for kind in (SimsearchError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, _render_error)
-    _describe_errors(app)
-    if settings.token is not None:
-        _describe_token(app)
-    return SecurityMiddleware(app, settings, metrics, app.state.guesses)
+    def make(
+        routers: Sequence[APIRouter], engine: SearchEngine | None = None, lifespan: _Lifespan | None = None
+    ) -> FastAPI:
+        app = FastAPI(
+            title="simsearch", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
+            openapi_url=f"{api.PREFIX}/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False,
+            servers=[{"url": engine.root}] if engine is not None and engine.root else None,
+        )  # fmt: skip
+        app.state.engines, app.state.guesses, app.state.fetcher = tuple(engines), guesses, fetcher
+        app.state.engine = engine
+        for router in routers:
+            app.include_router(router)
+        for kind in (SimsearchError, RequestValidationError, HTTPException, Exception):
+            app.add_exception_handler(kind, _render_error)
+        _describe_errors(app)
+        if settings.token is not None:
+            _describe_token(app, is_at_root=engine is None or not engine.root)
+        return app
+
+    if not settings.root:
+        app = make([*COLLECTION_ROUTERS, *SERVER_ROUTERS, login.router], engines[0], lifespan)
+    else:
+        app = make([*SERVER_ROUTERS, login.router, page_collections.router], None, lifespan)
+        apps = {engine.settings.name: make([*COLLECTION_ROUTERS, *SERVER_ROUTERS], engine) for engine in engines}
+        app.router.routes.append(Mount("/c/{collection}", _CollectionApps(apps)))
+    names = {urllib.parse.unquote(engine.root): engine.settings.name for engine in engines}
+    return SecurityMiddleware(app, settings, metrics, guesses, names)
+
+
+class _CollectionApps:
+    """The apps of the collections, by the name in the path."""
+
+    def __init__(self, apps: Mapping[str, FastAPI]) -> None:
+        self._apps = apps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to the app of its collection. Raises `HTTPException` (404) if there is none of that name."""
+        app = self._apps.get(scope["path_params"]["collection"])
+        if app is None:
+            raise HTTPException(404, "there is no collection of this name")
+        await app(scope, receive, send)
 
 
 def _render_error(request: Request, error: Exception) -> Response:
@@ -67,8 +116,9 @@ def _render_error(request: Request, error: Exception) -> Response:
     headers = response.headers | dict((error.headers or {}) if isinstance(error, HTTPException) else {})
     if response.status == 405:
         headers["Allow"] = ", ".join(_list_methods(request))
-    if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api"):
-        return login.render_error_page(response, headers)
+    if accepts_page(request.headers.get("accept", ""), request.scope["path"]):
+        engine: SearchEngine | None = request.app.state.engine
+        return login.render_error_page(response, headers, root=engine.root if engine else "")
     document = make_problem(response.status, response.problem, response.advice)
     return JSONResponse(document, response.status, headers, PROBLEM_TYPE)
 
@@ -88,9 +138,10 @@ def _describe_errors(app: FastAPI) -> None:
                     response["content"] = {PROBLEM_TYPE: response["content"][PROBLEM_TYPE]}
 
 
-def _describe_token(app: FastAPI) -> None:
-    """Add the token to the OpenAPI description."""
+def _describe_token(app: FastAPI, *, is_at_root: bool) -> None:
+    """Add the token to the OpenAPI description. Only the server itself, not a collection, tells its health without."""
     description = app.openapi()
     description.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     description["security"] = [{"token": []}]
-    description["paths"][f"{api.PREFIX}/health"]["get"]["security"] = []
+    if is_at_root:
+        description["paths"][f"{api.PREFIX}/health"]["get"]["security"] = []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +18,8 @@ from simsearch.duplicates.rejections import join_pairs
 from simsearch.duplicates.results import DuplicateReport
 from simsearch.errors import SimsearchError
 from simsearch.images.decode import compute_default_max_pixels
-from simsearch.images.isolation import DecodingProcesses
-from simsearch.images.thumbnails import ThumbnailCache, render_thumbnail, render_thumbnail_array
+from simsearch.images.thumbnails import render_thumbnail, render_thumbnail_array
 from simsearch.maintenance import CollectionInfo
-from simsearch.models.text.encoder import TextEncoder
 from simsearch.models.weights import WeightsOptions
 from simsearch.quality.results import QualityReport
 from simsearch.search.query import Query
@@ -31,110 +27,53 @@ from simsearch.search.query_vectors import ExampleDecoder, decode_example_square
 from simsearch.search.results import Answer
 from simsearch.store.database import read_again
 from simsearch.visualization.overview import Clustering, CollectionLayout
-from simsearch.web.batching import SharedEmbedders
 from simsearch.web.browse import CollectionBrowser
 from simsearch.web.images import read_stored_image, read_stored_original
 from simsearch.web.jobs import BackgroundJob, BackgroundJobs, SuggestionList
-from simsearch.web.metrics import ServerMetrics
 from simsearch.web.path_names import PathNames
+from simsearch.web.resources import CLOSE_GRACE_S, ServerResources
 from simsearch.web.settings import ServerSettings
-from simsearch.web.threads import WorkerThreads
-from simsearch.web.uploads import UploadCache
 
 T = TypeVar("T")
 
-RETRY_AFTER_S = 1
 _UPLOAD_NAME = "the uploaded picture"
 _INFO_MAX_AGE_S = 1.0
-_CLOSE_GRACE_S = 2.0  # together with the grace of requests, less than the 10 s that service managers allow
-_LOOKUP_THREADS = 2  # more threads would only compete for the GIL
-_IMAGE_THREADS = 2
-_MAX_WAITING_IMAGES = 512  # one page requests dozens of thumbnails at once
-_FETCH_THREADS, _MAX_WAITING_FETCHES = 4, 8
-
-
-class ServerBusy(SimsearchError):
-    """The queue is full. The client can retry after `RETRY_AFTER_S` seconds."""
-
-
-class RequestTimedOut(SimsearchError):
-    """A request was not answered within its time limit."""
 
 
 class ServerNotReady(SimsearchError):
     """The server is starting or stopping."""
 
 
-class _BoundedPool:
-    """A thread pool for one kind of work, with a limit on the number of waiting calls."""
-
-    def __init__(self, name: str, n_threads: int, max_waiting: int) -> None:
-        self._threads = WorkerThreads(name, n_threads)
-        self._capacity = n_threads + max_waiting
-        self._n_pending = 0
-        self._lock = threading.Lock()
-
-    @property
-    def n_pending(self) -> int:
-        """The number of calls that run or wait."""
-        return self._n_pending
-
-    async def run(self, work: Callable[[], T], timeout_s: float) -> T:
-        """Run a function in a thread and return its result.
-
-        Raises `ServerBusy` at once if the queue is full, `RequestTimedOut` if the result takes too long.
-        """
-        with self._lock:
-            if self._n_pending >= self._capacity:
-                raise ServerBusy("the server is overloaded", f"try again in {RETRY_AFTER_S} s")
-            self._n_pending += 1
-        future = self._threads.submit(work)
-        future.add_done_callback(self._release_slot)
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout_s)
-        except TimeoutError as error:
-            raise RequestTimedOut(
-                f"the request took longer than {timeout_s:g} s", "request fewer results, or try again later"
-            ) from error
-
-    def _release_slot(self, _: Future[Any]) -> None:
-        with self._lock:
-            self._n_pending -= 1
-
-    def close(self, end: float) -> bool:
-        """Close the threads, as `WorkerThreads.close` does."""
-        return self._threads.close(end)
-
-
 class SearchEngine:
     """A collection that serves many requests at once. Each thread opens the collection; models are shared.
 
     A collection sees the changes of other processes at its next search, so the engine does not watch for them.
+    `resources` are shared with the engines of other collections of the server.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, resources: ServerResources | None = None) -> None:
         self.settings = settings
-        self.metrics = metrics = ServerMetrics()
+        self.resources = resources = resources or ServerResources(settings)
+        self.metrics = resources.metrics.for_collection(settings.name)
         self.folder = Path(settings.collection)
         self.root = settings.root
-        self.uploads = UploadCache()
+        self.uploads = resources.uploads
         self.browser = CollectionBrowser(self.folder)
         self.paths = PathNames("", settings.show_paths)
         self.is_ready = False
-        self._embedders = SharedEmbedders(metrics.count_batch)
-        self._text_encoders: dict[str, TextEncoder] = {}
-        self._thumbnails = ThumbnailCache()
+        self._embedders = resources.embedders
+        self._text_encoders = resources.text_encoders
+        self._thumbnails = resources.thumbnails
         self._thread_local = threading.local()
         self._collections: list[Collection] = []
-        self._search_pool = _BoundedPool("search", settings.n_workers, settings.max_waiting)
-        self._lookup_pool = _BoundedPool("lookup", _LOOKUP_THREADS, settings.max_waiting)
-        self._image_pool = _BoundedPool("image", _IMAGE_THREADS, _MAX_WAITING_IMAGES)
-        self._fetch_pool = _BoundedPool("fetch", _FETCH_THREADS, _MAX_WAITING_FETCHES)
-        self._decoding = DecodingProcesses(wall_limit_s=settings.answer_timeout_s)
+        self._search_pool = resources.search_pool
+        self._lookup_pool = resources.lookup_pool
+        self._image_pool = resources.image_pool
+        self._fetch_pool = resources.fetch_pool
+        self._decoding = resources.decoding
         self._cached_info: tuple[float, tuple[object, ...], CollectionInfo] | None = None
-        self.jobs = BackgroundJobs(settings)
+        self.jobs = BackgroundJobs(settings, resources.job_threads)
         self._has_closed = False
-        metrics.watch_queue(lambda: self._search_pool.n_pending + self._lookup_pool.n_pending)
 
     def start(self) -> None:
         """Load the default model and run it once, so that the first request does not wait for it.
@@ -147,18 +86,14 @@ class SearchEngine:
         self.refresh_paths()
         self.is_ready = True
 
-    def close(self, grace_s: float = _CLOSE_GRACE_S) -> None:
+    def close(self, grace_s: float = CLOSE_GRACE_S) -> None:
         """Drop waiting requests, wait `grace_s` for running ones, and close the collections.
 
-        What runs on after that keeps its collection open; see `has_running_work`.
+        What runs on after that keeps its collection open; see `has_running_work`. The resources are closed with the
+        first of the engines that share them.
         """
-        self.is_ready, end = False, time.monotonic() + grace_s
-        pools = (self._search_pool, self._lookup_pool, self._image_pool, self._fetch_pool, self.jobs)
-        for pool in pools:  # each of them drops what waits
-            pool.close(end - grace_s / 2)
-        self._decoding.close()  # threads that wait for it go on
-        endings = [pool.close(end) for pool in pools]
-        self._has_closed = all(endings)
+        self.is_ready = False
+        self._has_closed = self.resources.close(grace_s)
         if self._has_closed:
             for collection in self._collections:
                 collection.close()

@@ -21,10 +21,11 @@ from simsearch.errors import (
     UsageError,
 )
 from simsearch.images.isolation import DecodingBusy
-from simsearch.web.engine import RETRY_AFTER_S, RequestTimedOut, ServerBusy, ServerNotReady
+from simsearch.web.engine import ServerNotReady
 from simsearch.web.images import OriginalGone
 from simsearch.web.jobs import JobCancelled, JobNotFound
 from simsearch.web.parameters import InvalidParameters, describe_unknown
+from simsearch.web.resources import RETRY_AFTER_S, RequestTimedOut, ServerBusy
 
 
 class UploadExpired(SimsearchError):

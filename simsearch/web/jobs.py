@@ -89,11 +89,14 @@ class BackgroundJob(Generic[T]):
 
 
 class BackgroundJobs:
-    """Jobs over a whole collection, run one at a time. Results are kept until the collection changes."""
+    """Jobs over a whole collection, run one at a time. Results are kept until the collection changes.
 
-    def __init__(self, settings: ServerSettings) -> None:
+    `threads` may be shared with other collections.
+    """
+
+    def __init__(self, settings: ServerSettings, threads: WorkerThreads) -> None:
         self._settings = settings
-        self._threads = WorkerThreads("job", 1)
+        self._threads = threads
         self._jobs: dict[tuple[Any, ...], BackgroundJob[Any]] = {}
         self._ended: collections.deque[BackgroundJob[Any]] = collections.deque(maxlen=_MAX_ENDED)
         self._lock = threading.Lock()
@@ -210,10 +213,6 @@ class BackgroundJobs:
                 return file.read_bytes()
 
         return self._submit("map", key, draw)
-
-    def close(self, end: float) -> bool:
-        """Drop waiting jobs, and wait for the running one, as `WorkerThreads.close` does."""
-        return self._threads.close(end)
 
     def _build_state_key(self, collection: Collection) -> tuple[Any, ...]:
         """Build a key that changes with the collection: the model, its vectors, the files and the rejected pairs."""

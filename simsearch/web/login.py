@@ -12,7 +12,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from simsearch.report.html import render_package_page
-from simsearch.web.api import find_engine
+from simsearch.web.api import list_engines
 from simsearch.web.errors import ErrorResponse
 from simsearch.web.guesses import GuessLimiter
 from simsearch.web.middleware import (
@@ -33,7 +33,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/login")
 async def login_page(request: Request, token: str = "", next: str = "/") -> Response:
     """Show the login form. A token in the URL logs in at once and is then removed from the URL."""
-    if not find_engine(request).settings.needs_login:
+    if not list_engines(request)[0].settings.needs_login:
         return RedirectResponse("/", 303)
     if token:
         return _check_login(request, token, next)
@@ -109,7 +109,7 @@ def _load_assets() -> dict[str, tuple[str, bytes, str]]:
 
 
 def _check_login(request: Request, token: str, next: str) -> Response:
-    settings = find_engine(request).settings
+    settings = list_engines(request)[0].settings
     if not settings.needs_login:
         return RedirectResponse("/", 303)
     guesses: GuessLimiter = request.app.state.guesses

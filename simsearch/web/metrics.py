@@ -10,22 +10,36 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _TIME_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+class CollectionMetrics:
+    """The metrics of one collection."""
+
+    def __init__(self, name: str, stages: Histogram) -> None:
+        self._name = name
+        self._stages = stages
+
+    def observe_stages(self, milliseconds: Mapping[str, float]) -> None:
+        """Record the times of a search by stage."""
+        for stage, value in milliseconds.items():
+            self._stages.labels(self._name, stage).observe(value / 1e3)
+
+
 class ServerMetrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
-            "simsearch_requests", "Requests by method, route and status.", ["method", "route", "status"],
+            "simsearch_requests", "Requests by collection, method, route and status.",
+            ["collection", "method", "route", "status"],
             registry=registry,
         )  # fmt: skip
         self._request_seconds = Histogram(
-            "simsearch_request_seconds", "Time from the head of a request to the end of its response.", ["route"],
-            buckets=_TIME_BUCKETS_S, registry=registry,
+            "simsearch_request_seconds", "Time from the head of a request to the end of its response.",
+            ["collection", "route"], buckets=_TIME_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._stages = Histogram(
             "simsearch_search_stage_seconds", "Time of a search by stage: load (including decoding), embed, search.",
-            ["stage"], buckets=_TIME_BUCKETS_S, registry=registry,
+            ["collection", "stage"], buckets=_TIME_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._batches = Histogram(
             "simsearch_embed_batch_pictures", "Pictures per embedding batch.",
@@ -37,19 +51,18 @@ class ServerMetrics:
         """Read the queue length from this function whenever the metrics are read."""
         self._queue.set_function(length)
 
-    def count_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
-        """Count a request."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_seconds.labels(route).observe(elapsed_s)
+    def for_collection(self, name: str) -> CollectionMetrics:
+        """The metrics of one collection of the server."""
+        return CollectionMetrics(name, self._stages)
+
+    def count_request(self, collection: str, method: str, route: str, status: int, elapsed_s: float) -> None:
+        """Count a request. The name of the collection is empty for what concerns none."""
+        self._requests.labels(collection, method, route, str(status)).inc()
+        self._request_seconds.labels(collection, route).observe(elapsed_s)
 
     def count_batch(self, n_pictures: int) -> None:
         """Count a batch that was embedded."""
         self._batches.observe(n_pictures)
-
-    def observe_stages(self, milliseconds: Mapping[str, float]) -> None:
-        """Record the times of a search by stage."""
-        for stage, value in milliseconds.items():
-            self._stages.labels(stage).observe(value / 1e3)
 
     def to_text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""

@@ -11,9 +11,10 @@ import hashlib
 import hmac
 import json
 import math
+import re
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Literal
 
 from fastapi import HTTPException
@@ -60,15 +61,24 @@ WRONG_TOKENS = "too many wrong tokens were sent from this address"
 IMAGE_POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'"
 """The policy of a picture: a browser that shows it in a tab builds a page with an inline style around it."""
 
+_COLLECTION_PATTERN = re.compile(r"/c/[^/]+(?=/)")
 _LINGER_S = 2.0
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class SecurityMiddleware:
-    """The outermost ASGI layer of the app."""
+    """The outermost ASGI layer of the app. `names` are those of the collections, by what their paths begin with."""
 
-    def __init__(self, app: AsgiApp, settings: ServerSettings, metrics: ServerMetrics, guesses: GuessLimiter) -> None:
+    def __init__(
+        self,
+        app: AsgiApp,
+        settings: ServerSettings,
+        metrics: ServerMetrics,
+        guesses: GuessLimiter,
+        names: Mapping[str, str],
+    ) -> None:
         self._app = app
+        self._names = names
         self._guesses = guesses
         self._settings = settings
         self._metrics = metrics
@@ -84,7 +94,8 @@ class SecurityMiddleware:
             await self._check_request(scope, receive, sender)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.count_request(scope["method"], route, sender.status, time.perf_counter() - started)
+            name = self._names.get(scope.get("root_path", ""), "")
+            self._metrics.count_request(name, scope["method"], route, sender.status, time.perf_counter() - started)
 
     async def _check_request(self, scope: Scope, receive: Receive, sender: _ResponseSender) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -172,6 +183,17 @@ def _list_cookies(header: str, name: str) -> list[str]:
     """List the values of the cookies with this name; cookies of other applications may be in any form."""
     pairs = (part.partition("=") for part in header.split(";"))
     return [value.strip() for key, _, value in pairs if key.strip() == name]
+
+
+def strip_root(path: str) -> str:
+    """Return a path within its collection: `/c/NAME/browse` is `/browse`."""
+    found = _COLLECTION_PATTERN.match(path)
+    return path[found.end() :] if found else path
+
+
+def accepts_page(accept: str, path: str) -> bool:
+    """Whether a request is a browser's for a page, by its Accept header, and not one for the API."""
+    return "text/html" in accept and not strip_root(path).startswith("/api")
 
 
 def describe_size_limit(settings: ServerSettings) -> str:
@@ -266,7 +288,7 @@ class _BoundedBody:
 
 async def _reject_unauthorized(scope: Scope, headers: dict[str, str], sender: _ResponseSender) -> None:
     """Redirect a browser to the login page; send 401 to a program."""
-    if scope["method"] == "GET" and "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api"):
+    if scope["method"] == "GET" and accepts_page(headers.get("accept", ""), scope["path"]):
         await _redirect("/login", scope, sender)
         return
     problem, advice = "a token is required", "send it as `Authorization: Bearer TOKEN`"
@@ -280,7 +302,7 @@ def _is_foreign_read(scope: Scope, headers: dict[str, str]) -> bool:
     """
     if scope["path"] in PUBLIC_PATHS or headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return False
-    return not (_is_visit(headers) and scope["path"] == "/" and not scope["query_string"])
+    return not (_is_visit(headers) and strip_root(scope["path"]) == "/" and not scope["query_string"])
 
 
 def _is_visit(headers: dict[str, str]) -> bool:
@@ -298,7 +320,9 @@ async def _reject_foreign_read(scope: Scope, headers: dict[str, str], sender: _R
 
 async def _redirect(place: str, scope: Scope, sender: _ResponseSender) -> None:
     """Redirect to a page that leads to the requested one as its `next`."""
-    target = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+    target = urllib.parse.quote(scope["path"]) + (
+        "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
+    )
     location = f"{place}?" + urllib.parse.urlencode({"next": sanitize_local_path(target)})
     await sender({"type": "http.response.start", "status": 303, "headers": [(b"location", location.encode())]})
     await sender({"type": "http.response.body", "body": b""})
@@ -326,7 +350,7 @@ def _list_cors_headers(scope: Scope, settings: ServerSettings) -> list[tuple[byt
 
     No cookies are allowed: such a page sends a token itself.
     """
-    if not settings.cors or not scope["path"].startswith("/api/"):
+    if not settings.cors or not strip_root(scope["path"]).startswith("/api/"):
         return []
     sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"), "")
     if sent not in settings.cors:

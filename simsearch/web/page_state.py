@@ -110,6 +110,19 @@ class PageState:
         like, unlike = _remove_picture(self.like, picture), _remove_picture(self.unlike, picture)
         return self.build_url(like=like, unlike=unlike, crop="" if self.like[:1] == (picture,) else self.crop)
 
+    def move_to(self, root: str) -> Self:
+        """The same search in another collection: with the texts and the uploaded pictures.
+
+        Stored images, filters and backbones are those of this collection.
+        """
+        like = tuple(picture for picture in self.like if isinstance(picture, str))
+        unlike = tuple(picture for picture in self.unlike if isinstance(picture, str))
+        crop = self.crop if like[:1] == self.like[:1] else ""
+        return type(self)(
+            like=like, unlike=unlike, text=self.text, unlike_text=self.unlike_text, crop=crop,
+            min_similarity=self.min_similarity, root=root,
+        )  # fmt: skip
+
     def list_hidden_fields(self) -> list[tuple[str, str]]:
         """List the hidden fields of the filter form: the pictures and the crop."""
         return self._list_pictures() + ([("crop", self.crop)] if self.crop else [])

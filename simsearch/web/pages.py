@@ -20,13 +20,13 @@ from simsearch.errors import ImageError, ModelError, ModelNotIndexed, UsageError
 from simsearch.quality.results import QUALITY_KINDS, QualityKind
 from simsearch.search.examples import Crop
 from simsearch.search.results import Answer
-from simsearch.web.api import ImageId, fetch_picture, find_engine
+from simsearch.web.api import ImageId, fetch_picture, find_engine, list_engines
 from simsearch.web.api_reference import list_operations
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import UploadExpired, to_error_response
 from simsearch.web.images import THUMBNAIL_SIDES, read_stored_image, read_stored_images
 from simsearch.web.login import render_error_page, render_response
-from simsearch.web.middleware import CAN_WRITE, IMAGE_POLICY
+from simsearch.web.middleware import CAN_WRITE, IMAGE_POLICY, strip_root
 from simsearch.web.page_state import PageState, PictureRef
 from simsearch.web.query import MAX_EXAMPLES, MAX_OFFSET, RequestPicture, build_query
 from simsearch.web.tiles import (
@@ -41,6 +41,7 @@ from simsearch.web.tiles import (
 RESULTS_PER_PAGE = 48
 _MAX_RELATED = 12
 _FINDINGS_PER_PAGE = 96
+_MENU_PATHS = frozenset({"/", "/browse", "/label", "/duplicates", "/quality", "/map", "/docs"})
 _QUERY_SIDE_PX = 640
 _UPLOAD_CACHE_CONTROL = "private, max-age=3600"
 
@@ -50,6 +51,15 @@ Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 """The position of the first result of a page."""
 
 router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionLink:
+    """A collection of the server, and the address of the same page there."""
+
+    name: str
+    url: str
+    is_shown: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,15 +233,29 @@ def _build_policy(page: bytes) -> str:
 
 async def render_page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """Render a page with what every page shows: the name of the collection, the number of its images, the menu."""
-    engine = find_engine(request)
+    engine, path = find_engine(request), strip_root(request.scope["path"])
     info = await engine.load_info()
     return render_response(
         template, status, root=engine.root, info=info, page_size=RESULTS_PER_PAGE,
         name=engine.settings.name, settings=engine.settings, backbones=[model.backbone for model in info.models],
         paths=engine.paths, answers_text=await engine.run_lookup(Collection.answers_text),
-        path=request.scope["path"].removeprefix(request.scope.get("root_path", "")),
+        path=path, collections=_list_collections(request, path, values.get("state")),
         can_write=bool(request.scope.get(CAN_WRITE)), **values,
     )  # fmt: skip
+
+
+def _list_collections(request: Request, path: str, state: PageState | None) -> list[CollectionLink]:
+    """List the collections of the server, each with the address of the same page there; none if there is only one."""
+    engines = list_engines(request)
+    if len(engines) == 1:
+        return []
+    links = []
+    for engine in engines:
+        url = engine.root + (path if path in _MENU_PATHS else "/")
+        if path == "/" and state is not None:
+            url = state.move_to(engine.root).build_url()
+        links.append(CollectionLink(engine.settings.name, url, engine is find_engine(request)))
+    return links
 
 
 async def _search(state: PageState, engine: SearchEngine, backbone: str) -> Answer:

@@ -359,6 +359,14 @@ class StatsDocument(BaseModel):
     models: list[ModelDocument]
 
 
+class CollectionDocument(BaseModel):
+    """A collection of the server."""
+
+    name: str
+    root: str = Field(description="What its addresses begin with; empty for the only collection of a server.")
+    images: int
+
+
 class StateDocument(BaseModel):
     """The state of the server."""
 

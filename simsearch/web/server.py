@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from simsearch.web.app import make_app
 from simsearch.web.connections import MAX_CONNECTIONS, MAX_PER_ADDRESS, ConnectionCounter
 from simsearch.web.engine import SearchEngine
 from simsearch.web.middleware import AsgiApp, Receive, Scope, Send
+from simsearch.web.resources import ServerResources
 from simsearch.web.safe_fetch import Fetcher
 from simsearch.web.settings import ServerSettings
 
@@ -56,31 +57,41 @@ def make_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def serve(bound: socket.socket, settings: ServerSettings, on_ready: Callable[[], None]) -> bool:
-    """Serve until SIGINT or SIGTERM; requests in progress have some seconds to finish.
+def serve(bound: socket.socket, settings: Sequence[ServerSettings], on_ready: Callable[[], None]) -> bool:
+    """Serve collections until SIGINT or SIGTERM; requests in progress have some seconds to finish.
 
     Returns whether every thread has ended. If not, the caller should end the process by `os._exit`: the interpreter
     would wait for the thread, as long as it takes. Raises the errors of opening the collection and its model.
     """
-    engine = SearchEngine(settings)
-    engine.start()
-    return run_server(make_server(engine, on_ready), engine, bound)
+    engines = start_engines(settings)
+    return run_server(make_server(engines, on_ready), engines, bound)
 
 
-def run_server(server: uvicorn.Server, engine: SearchEngine, bound: socket.socket) -> bool:
+def start_engines(settings: Sequence[ServerSettings]) -> list[SearchEngine]:
+    """Start the engines of collections. Raises the errors of opening a collection and its model."""
+    resources = ServerResources(settings[0])
+    engines = [SearchEngine(one, resources) for one in settings]
+    for engine in engines:
+        engine.start()
+    return engines
+
+
+def run_server(server: uvicorn.Server, engines: Sequence[SearchEngine], bound: socket.socket) -> bool:
     """Run a server until a signal, and return whether every thread has ended; see `serve`."""
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn handles them, and raises them again when it has stopped
         signal.signal(number, lambda *_: None)
     server.run([bound])
-    return not engine.has_running_work
+    return not any(engine.has_running_work for engine in engines)
 
 
-def make_server(engine: SearchEngine, on_ready: Callable[[], None], fetcher: Fetcher | None = None) -> uvicorn.Server:
-    """Make the server of a started engine; `on_ready` is called once it accepts requests."""
+def make_server(
+    engines: Sequence[SearchEngine], on_ready: Callable[[], None], fetcher: Fetcher | None = None
+) -> uvicorn.Server:
+    """Make the server of started engines; `on_ready` is called once it accepts requests."""
     _limit_repeated_lines()
     config = uvicorn.Config(
-        _report_requests(make_app(engine, fetcher)),
-        http=functools.partial(_GuardedProtocol, ConnectionCounter(), engine.settings.head_timeout_s),  # type: ignore[arg-type]  # called as a class is
+        _report_requests(make_app(engines, fetcher)),
+        http=functools.partial(_GuardedProtocol, ConnectionCounter(), engines[0].settings.head_timeout_s),  # type: ignore[arg-type]  # called as a class is
         ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=MAX_CONNECTIONS, backlog=256,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import urllib.parse
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simsearch.errors import UsageError
@@ -86,6 +87,23 @@ class ServerSettings:
     def needs_login(self) -> bool:
         """Whether there is a token that visitors can log in with."""
         return not self.can_anyone_write
+
+
+def choose_roots(settings: ServerSettings, folders: Sequence[str]) -> list[ServerSettings]:
+    """The settings of each of several collections, at `/c/NAME/`; the only one is at `/`.
+
+    Raises `UsageError` if two folders have the same name.
+    """
+    if len(folders) == 1:
+        return [replace(settings, collection=folders[0])]
+    chosen: dict[str, ServerSettings] = {}
+    for folder in folders:
+        one = replace(settings, collection=folder)
+        if one.name in chosen:
+            problem = f"two collections are named {one.name!r}: {chosen[one.name].collection} and {folder}"
+            raise UsageError(problem, "rename one of the folders, or give a symbolic link with another name")
+        chosen[one.name] = replace(one, root=f"/c/{urllib.parse.quote(one.name, safe='')}")
+    return list(chosen.values())
 
 
 def _check_token(token: str) -> None:

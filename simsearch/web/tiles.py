@@ -64,10 +64,10 @@ def is_long(width: int, height: int) -> bool:
     return max(width, height) > _LONG_ASPECT * min(width, height)
 
 
-def sample_tiles(folder: Path) -> list[ImageTile]:
-    """Choose images from the whole collection for the start page."""
+def sample_tiles(folder: Path, n: int = _N_SAMPLE_TILES) -> list[ImageTile]:
+    """Choose `n` images from the whole collection for a start page."""
     with open_snapshot(folder) as snapshot:
-        images = snapshot.read_images(snapshot.sample_image_ids(_N_SAMPLE_TILES))
+        images = snapshot.read_images(snapshot.sample_image_ids(n))
     return [_build_tile(images[image_id]) for image_id in sorted(images)]
 
 

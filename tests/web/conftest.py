@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.web.engine import SearchEngine
 from simsearch.web.safe_fetch import Fetcher
-from simsearch.web.server import bind_socket, make_server
-from simsearch.web.settings import ServerSettings
+from simsearch.web.server import bind_socket, make_server, start_engines
+from simsearch.web.settings import ServerSettings, choose_roots
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 
@@ -28,12 +27,12 @@ WRITE_TOKEN = "staple-battery-horse-correct"
 
 
 @contextlib.contextmanager
-def serving(settings: ServerSettings, fetcher: Fetcher | None = None) -> Iterator[str]:
-    """Run a server in a thread, as `simsearch serve` does, and give its URL."""
-    is_ready, engine = threading.Event(), SearchEngine(settings)
-    engine.start()
+def serving(settings: ServerSettings, fetcher: Fetcher | None = None, *others: Path) -> Iterator[str]:
+    """Run a server in a thread, as `simsearch serve` does, and give its URL; `others` are further collections."""
+    is_ready = threading.Event()
+    engines = start_engines(choose_roots(settings, [settings.collection, *map(str, others)]))
     bound = bind_socket(settings)
-    server = make_server(engine, is_ready.set, fetcher)
+    server = make_server(engines, is_ready.set, fetcher)
     thread = threading.Thread(target=server.run, args=([bound],))
     thread.start()
     try:
@@ -82,6 +81,36 @@ def guarded(collection: Path) -> Iterator[str]:
     """A server that requires a token."""
     with serving(ServerSettings(collection=str(collection), port=0, token=TOKEN, write_token=WRITE_TOKEN)) as found:
         yield found
+
+
+OTHER_NAME = "vases & 100 % more {é}"
+"""A name that has to be encoded in addresses and on pages."""
+
+
+@pytest.fixture(scope="session")
+def other_collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five other images."""
+    home = tmp_path_factory.mktemp("other")
+    for seed in range(5):
+        draw_picture(home / "more" / f"other_{seed}.png", 200 + seed)
+    oneshot.ingest(home / OTHER_NAME, [home / "more"], HISTOGRAM)
+    return home / OTHER_NAME
+
+
+@pytest.fixture(scope="session")
+def several(collection: Path, other_collection: Path) -> Iterator[str]:
+    """The address of the first of two collections in one server without a token."""
+    settings = ServerSettings(collection=str(collection), port=0, body_timeout_s=2.0, max_body_bytes=2_000_000)
+    with serving(settings, None, other_collection) as found:
+        yield f"{found}/c/ix"
+
+
+@pytest.fixture(scope="session")
+def several_guarded(collection: Path, other_collection: Path) -> Iterator[str]:
+    """The address of the first of two collections in one server that requires a token."""
+    settings = ServerSettings(collection=str(collection), port=0, token=TOKEN, write_token=WRITE_TOKEN)
+    with serving(settings, None, other_collection) as found:
+        yield f"{found}/c/ix"
 
 
 @pytest.fixture

@@ -120,9 +120,12 @@ def test_metrics_count_requests_by_route_and_stages_of_searches(client: httpx.Cl
     client.get("/api/v1/images/999999")
     lines = client.get("/metrics").text.splitlines()
     counted = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[:1] != "#"}
-    assert counted['simsearch_requests_total{method="GET",route="/api/v1/search",status="200"}'] >= 1
-    assert counted['simsearch_requests_total{method="GET",route="/api/v1/images/{image_id}",status="404"}'] >= 1
-    assert counted['simsearch_search_stage_seconds_count{stage="search"}'] >= 1
+    assert counted['simsearch_requests_total{collection="ix",method="GET",route="/api/v1/search",status="200"}'] >= 1
+    assert (
+        counted['simsearch_requests_total{collection="ix",method="GET",route="/api/v1/images/{image_id}",status="404"}']
+        >= 1
+    )
+    assert counted['simsearch_search_stage_seconds_count{collection="ix",stage="search"}'] >= 1
 
 
 @pytest.mark.parametrize(

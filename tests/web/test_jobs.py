@@ -12,6 +12,7 @@ import pytest
 from simsearch import Collection
 from simsearch.web.jobs import BackgroundJobs
 from simsearch.web.settings import ServerSettings
+from simsearch.web.threads import WorkerThreads
 from tests.conftest import HISTOGRAM
 from tests.support import oneshot
 
@@ -44,13 +45,14 @@ def test_duplicates_are_searched_again_when_the_collection_has_changed(
 ):
     shutil.copy(photos / "a" / "picture_00.png", photos / "b" / "copy.png")
     oneshot.ingest(collection, [photos], HISTOGRAM)
-    jobs = BackgroundJobs(ServerSettings(collection=str(collection)))
+    threads = WorkerThreads("job", 1)
+    jobs = BackgroundJobs(ServerSettings(collection=str(collection)), threads)
     with Collection.open(collection) as opened:
         before = jobs.find_duplicates(opened, "exact")
         before.future.result(60)
         change(photos, collection)
         after = jobs.find_duplicates(opened, "exact")
         paths = {path for group in after.future.result(60).groups for member in group.members for path in member.paths}
-    assert jobs.close(time.monotonic() + 10)
+    assert threads.close(time.monotonic() + 10)
     assert (after is not before) == is_new
     assert (str(photos / "a" / "renamed.png") in paths) == (change is rename)

@@ -75,7 +75,7 @@ def keep_busy():
         tasks.append(asyncio.ensure_future(run(lambda: time.sleep(60))))
     print("ready", flush=True)
 
-if not run_server(make_server(engine, keep_busy), engine, bind_socket(settings)):
+if not run_server(make_server([engine], keep_busy), [engine], bind_socket(settings)):
     os._exit(0)
 raise SystemExit("the threads have ended?")
 """

@@ -5,6 +5,13 @@ const one = (selector, from = document) => from.querySelector(selector);
 const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 const root = document.documentElement.dataset.root;  // what the addresses of this collection begin with
 
+// The list of collections closes when something else is chosen.
+const shelf = one("details.switch");
+if (shelf) {
+  addEventListener("click", (event) => { if (!shelf.contains(event.target)) shelf.open = false; });
+  shelf.addEventListener("keydown", (event) => { if (event.key === "Escape") { shelf.open = false; one("summary", shelf).focus(); } });
+}
+
 // The query picture: dropped, pasted or chosen.
 const ask = one("form.ask");
 function complain(text) {
