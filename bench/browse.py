@@ -61,7 +61,7 @@ def measure() -> str:
 
 def make_collection(folder: Path) -> None:
     """Make a collection whose images have no files: names, sizes, dates, cameras and random vectors."""
-    random, model = np.random.default_rng(0), resolve_model(ModelChoice(backbone="histogram"))
+    random, model = np.random.default_rng(0), resolve_model(ModelChoice())
     with CatalogWriter.open_or_create(folder) as writer, writer.transaction():
         stored = writer.add_model(model, WIDTH, model.fingerprint)
         writer.record_files(_make_entries(random), stored.id)

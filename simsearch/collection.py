@@ -280,6 +280,23 @@ class Collection:
         rows = embed_examples(examples, self.catalog, stored, limits, open_model)
         return rows[0] if is_single else rows
 
+    @_run_alone
+    def embed_texts(
+        self, texts: Sequence[str], *, backbone: str | None = None, weights: WeightsOptions | None = None
+    ) -> NDArray[np.float32]:
+        """Embed texts with the text tower of a model of the collection: (n, d) unit rows.
+
+        Raises `UsageError` for a model without one, and for a word that stands for several directions of an ImageNet
+        head; `ModelNotIndexed` or a `ModelError`.
+        """
+        stored = self._find_model(backbone)
+        found = self._open_text_encoder(stored, weights or WeightsOptions()).encode(list(texts))
+        for text, directions in zip(texts, found, strict=True):
+            if len(directions.rows) != 1:
+                problem = f"{text!r} is {len(directions.rows)} vectors of {stored.model.backbone}, not one"
+                raise UsageError(problem, "search with it, or use a model with a text tower")
+        return np.concatenate([directions.rows for directions in found])
+
     # Adding images
 
     @_run_alone

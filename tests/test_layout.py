@@ -71,8 +71,9 @@ OWNERS = {
     },
     "ray": {"ingest/ray_cluster/cluster.py", "ingest/ray_cluster/rounds.py", "ingest/ray_cluster/worker.py"},
     "fastapi": {
-        *(f"web/{name}.py" for name in ("api", "api_browse", "api_jobs", "app", "errors", "login", "middleware")),
-        *(f"web/{name}.py" for name in ("page_browse", "page_duplicates", "page_label", "pages")),
+        *(f"web/{name}.py" for name in ("api", "api_browse", "api_jobs", "api_upload", "app", "errors", "login")),
+        *(f"web/{name}.py" for name in ("middleware", "page_browse", "page_collections", "page_duplicates")),
+        *(f"web/{name}.py" for name in ("page_label", "pages")),
     },
     "mcp": {"web/mcp_server.py"},
     "segno": {"web/addresses.py"},

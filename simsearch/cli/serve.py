@@ -49,11 +49,38 @@ def serve(
         list[str] | None,
         typer.Option("--cors", metavar="ORIGIN", help="Let pages of this origin use the API. May be repeated."),
     ] = None,
+    rate_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--rate-limit",
+            metavar="N",
+            help="Requests that an address may send each second, and ten times as many at once. Default: no limit.",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            metavar="ADDRESS",
+            help="Believe the X-Forwarded-For of a reverse proxy at this address or network. May be repeated.",
+        ),
+    ] = None,
     show_paths: Annotated[bool, typer.Option("--show-paths", help="Show visitors the whole paths of files.")] = False,
     backbone: BackboneOption = None,
     allow_url: Annotated[
         bool, typer.Option("--allow-url", help="Allow queries with images at public web addresses.")
     ] = False,
+    allow_upload: Annotated[
+        str | None,
+        typer.Option(
+            "--allow-upload",
+            metavar="FOLDER",
+            help="Let visitors who may write add pictures: they are stored in this folder, and indexed.",
+        ),
+    ] = None,
+    max_upload_gigabytes: Annotated[
+        float, typer.Option("--max-upload-gigabytes", min=0, help="The most that added pictures take together.")
+    ] = 10.0,
     megapixels: MaxMegapixelsOption = None,
     offline: OfflineWeightsOption = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
@@ -76,8 +103,9 @@ def serve(
         raise MissingExtra("the web server", "web") from error
     settings = ServerSettings(
         collection=folders[0], host=host, port=port, token=token or (None if host in LOOPBACK_HOSTS else make_token()),
-        write_token=write_token, cors=tuple(cors or ()), show_paths=show_paths, backbone=backbone, allow_url=allow_url,
-        offline=offline,
+        write_token=write_token, cors=tuple(cors or ()), show_paths=show_paths,
+        rate_limit=rate_limit, trusted_proxies=tuple(trusted_proxy or ()), backbone=backbone, allow_url=allow_url,
+        offline=offline, allow_upload=allow_upload, max_upload_bytes=round(1e9 * max_upload_gigabytes),
     )  # fmt: skip
     if (max_pixels := to_pixels(megapixels)) is not None:
         settings = replace(settings, max_pixels=max_pixels)

@@ -129,6 +129,15 @@ class Snapshot:
                 )  # fmt: skip
         return images
 
+    def find_image_ids(self, digests: Sequence[str]) -> dict[str, int]:
+        """Find the ids of the images with these contents, by digest; images without a file are left out."""
+        found: dict[str, int] = {}
+        for some, marks in split_chunks(digests):
+            query = f"""SELECT digest, id FROM images
+                        WHERE digest IN ({marks}) AND EXISTS (SELECT 1 FROM files WHERE image_id = images.id)"""
+            found.update(self._connection.execute(query, some))
+        return found
+
     def read_image(self, image_id: int) -> StoredImage:
         """Read an image. Raises `ImageNotFound` where no image with a file has this id."""
         image = self.read_images([image_id]).get(image_id)

@@ -77,10 +77,11 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         408: "The request body arrived too slowly.",
         410: "The file of the image is gone or has changed since it was indexed; or the job was cancelled.",
         413: "The request is too large.",
-        429: "Too many wrong tokens were sent; Retry-After gives the time in seconds.",
+        429: "Too many requests, or too many wrong tokens, were sent; Retry-After gives the time in seconds.",
         422: "The request is malformed, or its picture cannot be read.",
         421: "The Host header does not name this server.",
         500: "Internal server error.",
+        507: "The disk, or what uploads may take of it, is full.",
         503: "The server is overloaded; Retry-After gives the time in seconds.",
     }
     content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -144,7 +145,7 @@ async def search(request: Request, parameters: Annotated[SearchParameters, Query
 
     The parameters are form fields, or in the query string. The body may be a picture as it is.
     """
-    body = await _read_body(request)
+    body = await read_body(request)
     parameters = parse_fields(SearchParameters, [*request.query_params.multi_items(), *body.fields])
     like = [*body.like, *await _fetch_url(parameters, request)]
     return to_json_response(await _search(find_engine(request), parameters, like, body.unlike))
@@ -169,15 +170,19 @@ async def search_batch(request: Request, batch: BatchRequest) -> BatchDocument:
     tags=["search"],
 )
 async def embed(request: Request, parameters: Annotated[EmbedParameters, Query()]) -> Response:
-    """Embed pictures with a model of the collection: the vectors of the uploaded ones, then those of stored images."""
-    engine, body = find_engine(request), await _read_body(request)
+    """Embed pictures and texts with a model of the collection.
+
+    The vectors are those of the uploaded pictures, then of stored images, then of texts.
+    """
+    engine, body = find_engine(request), await read_body(request)
     parameters = parse_fields(EmbedParameters, [*request.query_params.multi_items(), *body.fields])
     if body.unlike:
         raise InvalidParameters(describe_unknown("unlike_image", ["image"]), "see /api/v1/openapi.json")
     pictures = [picture if isinstance(picture, int) else picture[1] for picture in [*body.like, *parameters.id]]
-    if not 1 <= len(pictures) <= MAX_EXAMPLES:
-        raise UsageError(f"the request has {len(pictures)} pictures", f"send 1 to {MAX_EXAMPLES}")
-    backbone, vectors = await engine.embed(pictures, parameters.backbone)
+    n_inputs = len(pictures) + len(parameters.text)
+    if not 1 <= n_inputs <= MAX_EXAMPLES:
+        raise UsageError(f"the request has {n_inputs} pictures and texts", f"send 1 to {MAX_EXAMPLES}")
+    backbone, vectors = await engine.embed(pictures, parameters.text, parameters.backbone)
     return to_json_response(
         {"backbone": backbone, "width": vectors.shape[1], "vectors": [list(map(float, row)) for row in vectors]}
     )
@@ -216,25 +221,25 @@ def describe_answer(answer: Answer, engine: SearchEngine) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _SearchBody:
-    """The body of a search: fields, and pictures of positive and negative examples."""
+class RequestBody:
+    """The body of a request: fields, and pictures of positive and negative examples."""
 
     fields: Sequence[tuple[str, str]] = ()
     like: Sequence[RequestPicture] = ()
     unlike: Sequence[RequestPicture] = ()
 
 
-async def _read_body(request: Request) -> _SearchBody:
+async def read_body(request: Request) -> RequestBody:
     """Read a form with fields and pictures, or one picture. Raises `InvalidParameters`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _FORM_TYPES:
         data = await request.body()
-        return _SearchBody(like=[(_UPLOAD_NAME, data)] if data else ())
+        return RequestBody(like=[(_UPLOAD_NAME, data)] if data else ())
     async with request.form() as form:
         return await _read_form(form)
 
 
-async def _read_form(form: FormData) -> _SearchBody:
+async def _read_form(form: FormData) -> RequestBody:
     pictures: dict[str, list[RequestPicture]] = {name: [] for name in _PICTURE_FIELDS}
     fields = []
     for name, value in form.multi_items():
@@ -248,7 +253,7 @@ async def _read_form(form: FormData) -> _SearchBody:
             raise InvalidParameters(f"{name}: a file is expected", "send it as a file of a multipart form")
         else:
             fields.append((name, value))
-    return _SearchBody(fields, [*pictures["image"], *pictures["file"]], pictures["unlike_image"])
+    return RequestBody(fields, [*pictures["image"], *pictures["file"]], pictures["unlike_image"])
 
 
 def _as_list(value: Any) -> Iterable[Any]:

@@ -144,27 +144,28 @@ async def map_points(request: Request) -> Response:
 @router.get("/jobs/{job_id}", responses=describe_errors(404, 503), tags=["jobs"])
 async def job(request: Request, job_id: _JobId) -> JobDocument:
     """Tell the state of a job."""
-    return _describe_job(find_engine(request).jobs.find(job_id))
+    return describe_job(find_engine(request).jobs.find(job_id))
 
 
 @router.post("/jobs/{job_id}/cancel", responses=describe_errors(404, 503), tags=["jobs"])
 async def cancel_job(request: Request, job_id: _JobId) -> JobDocument:
     """Cancel a job. One that runs ends at its next step; one that is done stays as it is."""
-    return _describe_job(find_engine(request).jobs.cancel(job_id))
+    return describe_job(find_engine(request).jobs.cancel(job_id))
 
 
 def _answer_with_result(request: Request, job: BackgroundJob[T], describe: Callable[[T], dict[str, Any]]) -> Response:
     """Answer with the result of a job, or with status 202 while it runs. Raises the error of a failed job."""
     if job.is_done:
         return to_json_response(describe(job.result()))
-    response = to_json_response(_describe_job(job).model_dump(mode="json"))
+    response = to_json_response(describe_job(job).model_dump(mode="json"))
     response.status_code = 202
     response.headers["Location"] = f"{find_engine(request).root}{PREFIX}/jobs/{job.job_id}"
     response.headers["Retry-After"] = str(_POLL_S)
     return response
 
 
-def _describe_job(job: BackgroundJob[Any]) -> JobDocument:
+def describe_job(job: BackgroundJob[Any]) -> JobDocument:
+    """Describe the state of a job, with the error of one that has failed."""
     problem = None
     if job.state == "failed":
         error = job.future.exception()

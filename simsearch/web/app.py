@@ -25,6 +25,7 @@ from simsearch.web import (
     api,
     api_browse,
     api_jobs,
+    api_upload,
     login,
     page_browse,
     page_collections,
@@ -47,8 +48,8 @@ If the server requires a token, send it as `Authorization: Bearer TOKEN`."""
 
 SERVER_ROUTERS = (api.server_router, api.metrics_router)
 COLLECTION_ROUTERS = (
-    api.router, api_browse.router, api_jobs.router, pages.router, page_browse.router, page_duplicates.router,
-    page_label.router,
+    api.router, api_browse.router, api_jobs.router, api_upload.router, pages.router, page_browse.router,
+    page_duplicates.router, page_label.router,
 )  # fmt: skip
 
 _Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -71,7 +72,7 @@ def make_app(engines: Sequence[SearchEngine], fetcher: Fetcher | None = None) ->
         app = FastAPI(
             title="simsearch", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
             openapi_url=f"{api.PREFIX}/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False,
-            servers=[{"url": engine.root}] if engine is not None and engine.root else None,
+            root_path_in_servers=False, servers=[{"url": engine.root}] if engine is not None and engine.root else None,
         )  # fmt: skip
         app.state.engines, app.state.guesses, app.state.fetcher = tuple(engines), guesses, fetcher
         app.state.engine = engine

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +19,7 @@ from simsearch.collection import Collection
 from simsearch.duplicates.options import Tier
 from simsearch.duplicates.rejections import join_pairs
 from simsearch.duplicates.results import DuplicateReport
-from simsearch.errors import SimsearchError
+from simsearch.errors import SimsearchError, UsageError
 from simsearch.images.decode import compute_default_max_pixels
 from simsearch.images.thumbnails import render_thumbnail, render_thumbnail_array
 from simsearch.maintenance import CollectionInfo
@@ -28,11 +31,13 @@ from simsearch.search.results import Answer
 from simsearch.store.database import read_again
 from simsearch.visualization.overview import Clustering, CollectionLayout
 from simsearch.web.browse import CollectionBrowser
-from simsearch.web.images import read_stored_image, read_stored_original
+from simsearch.web.images import find_image_ids, read_stored_image, read_stored_original
+from simsearch.web.indexing import IndexedUploads, UploadIndexer
 from simsearch.web.jobs import BackgroundJob, BackgroundJobs, SuggestionList
 from simsearch.web.path_names import PathNames
 from simsearch.web.resources import CLOSE_GRACE_S, ServerResources
 from simsearch.web.settings import ServerSettings
+from simsearch.web.upload_folder import Upload, UploadFolder, identify_picture, name_upload
 
 T = TypeVar("T")
 
@@ -42,6 +47,19 @@ _INFO_MAX_AGE_S = 1.0
 
 class ServerNotReady(SimsearchError):
     """The server is starting or stopping."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddedPictures:
+    """Pictures that were added: ids by digest of those in the collection, and reasons by name of those left out.
+
+    `job` indexes the new ones; None where all were in the collection before.
+    """
+
+    uploads: tuple[Upload, ...]
+    image_ids: dict[str, int]
+    job: BackgroundJob[IndexedUploads] | None
+    reasons: dict[str, str]
 
 
 class SearchEngine:
@@ -73,6 +91,10 @@ class SearchEngine:
         self._decoding = resources.decoding
         self._cached_info: tuple[float, tuple[object, ...], CollectionInfo] | None = None
         self.jobs = BackgroundJobs(settings, resources.job_threads)
+        self._uploads_to: tuple[UploadFolder, UploadIndexer] | None = None
+        if settings.allow_upload is not None:
+            folder = UploadFolder(settings.allow_upload, settings.max_upload_bytes, settings.min_free_bytes)
+            self._uploads_to = folder, UploadIndexer(settings, folder)
         self._has_closed = False
 
     def start(self) -> None:
@@ -80,6 +102,8 @@ class SearchEngine:
 
         Raises the errors of opening a collection and a model.
         """
+        if self._uploads_to is not None:
+            self._uploads_to[0].check(self.settings.collection)
         with self._open_collection(fuses=True) as collection:  # the operator names the backbone, not a visitor
             if collection.info().models:
                 self._warm_up(collection)
@@ -93,6 +117,8 @@ class SearchEngine:
         first of the engines that share them.
         """
         self.is_ready = False
+        if self._uploads_to is not None:
+            self._uploads_to[1].end()
         self._has_closed = self.resources.close(grace_s)
         if self._has_closed:
             for collection in self._collections:
@@ -119,16 +145,53 @@ class SearchEngine:
         self.metrics.observe_stages(answer.milliseconds)
         return answer
 
-    async def embed(self, pictures: Sequence[int | bytes], backbone: str | None) -> tuple[str, NDArray[np.float32]]:
-        """Embed pictures (bytes) and stored images (ids): the name of the backbone, and unit rows (n, d)."""
+    async def embed(
+        self, pictures: Sequence[int | bytes], texts: Sequence[str], backbone: str | None
+    ) -> tuple[str, NDArray[np.float32]]:
+        """Embed pictures (bytes), stored images (ids) and texts: the name of the backbone, and unit rows (n, d)."""
 
         def run() -> tuple[str, NDArray[np.float32]]:
             collection, name = self._open_thread_collection(), backbone or self.settings.backbone
             options = WeightsOptions(offline=self.settings.offline)
-            rows = collection.embed(list(pictures), backbone=name, weights=options, max_pixels=self.settings.max_pixels)
-            return collection.model(name).model.backbone, rows
+            limit, parts = self.settings.max_pixels, list[NDArray[np.float32]]()
+            if pictures:
+                parts.append(collection.embed(list(pictures), backbone=name, weights=options, max_pixels=limit))
+            if texts:
+                parts.append(collection.embed_texts(texts, backbone=name, weights=options))
+            return collection.model(name).model.backbone, np.concatenate(parts)
 
         return await self._search_pool.run(run, self.settings.answer_timeout_s)
+
+    async def add_pictures(self, pictures: Sequence[bytes], wait_s: float) -> AddedPictures:
+        """Store pictures that the collection does not have, and index them; wait at most `wait_s` for the end of it.
+
+        Raises `UsageError` where the server takes none, `UploadFolderFull`, `UploadFailed`, `IndexingFailed`, and
+        `ImageError` where one is no picture; then none is stored.
+        """
+        if self._uploads_to is None:
+            raise UsageError("this server stores no pictures", "start it with --allow-upload FOLDER")
+        folder, indexer = self._uploads_to
+        uploads = []
+        for data in pictures:
+            identify = functools.partial(
+                self._decoding.call, identify_picture, data, _UPLOAD_NAME, self.settings.max_pixels
+            )
+            found = await self._search_pool.run(identify, self.settings.answer_timeout_s)
+            uploads.append(name_upload(data, found.tobytes().decode()))
+        digests = [one.digest for one in uploads]
+        known = await self.run_image_work(lambda: find_image_ids(self.folder, digests))
+        unknown = [one for one in uploads if one.digest not in known]
+        if not unknown:
+            return AddedPictures(tuple(uploads), known, None, {})
+        new_names = await self.run_image_work(lambda: folder.store(unknown))
+        indexer.add(new_names)
+        job = self.jobs.index_uploads(indexer, self.resources.index_threads)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job.future)), wait_s)
+        reasons = job.result().skipped if job.is_done else {}
+        return AddedPictures(
+            tuple(uploads), await self.run_image_work(lambda: find_image_ids(self.folder, digests)), job, reasons
+        )
 
     async def run_lookup(self, work: Callable[[Collection], T]) -> T:
         """Run a short function on this thread's collection."""

@@ -23,9 +23,11 @@ from simsearch.errors import (
 from simsearch.images.isolation import DecodingBusy
 from simsearch.web.engine import ServerNotReady
 from simsearch.web.images import OriginalGone
+from simsearch.web.indexing import IndexingFailed
 from simsearch.web.jobs import JobCancelled, JobNotFound
 from simsearch.web.parameters import InvalidParameters, describe_unknown
 from simsearch.web.resources import RETRY_AFTER_S, RequestTimedOut, ServerBusy
+from simsearch.web.upload_folder import UploadFailed, UploadFolderFull
 
 
 class UploadExpired(SimsearchError):
@@ -47,6 +49,9 @@ _STATUS_BY_ERROR: tuple[tuple[type[SimsearchError], int], ...] = (
     (JobNotFound, 404),
     (InvalidParameters, 422),
     (WritingForbidden, 403),
+    (UploadFailed, 500),
+    (UploadFolderFull, 507),
+    (IndexingFailed, 503),
     (ImageNotFound, 404),
     (ModelNotIndexed, 404),
     (CollectionBusy, 503),

@@ -50,6 +50,12 @@ def read_stored_image(folder: Path, image_id: int) -> StoredImage:
         return snapshot.read_image(image_id)
 
 
+def find_image_ids(folder: Path, digests: Sequence[str]) -> dict[str, int]:
+    """Find the images with these contents that have a file, by digest."""
+    with open_snapshot(folder) as snapshot:
+        return snapshot.find_image_ids(digests)
+
+
 @functools.cache
 def draw_gone_tile(label: str) -> bytes:
     """Draw a gray picture as WebP that says why an image is not shown."""

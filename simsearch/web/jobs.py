@@ -21,6 +21,7 @@ from simsearch.models.weights import WeightsOptions
 from simsearch.quality.results import QualityReport
 from simsearch.report.map import CollectionMap, MapImage, write_map_page
 from simsearch.visualization.overview import Clustering, CollectionLayout, ImageSelection
+from simsearch.web.indexing import IndexedUploads, UploadIndexer
 from simsearch.web.settings import ServerSettings
 from simsearch.web.threads import WorkerThreads
 
@@ -35,7 +36,7 @@ SuggestionList = tuple[LabelSuggestion, ...]
 _MAX_JOBS = 8
 _MAX_ENDED = 32
 
-JobKind = Literal["duplicates", "quality", "clusters", "layout", "map", "suggestions"]
+JobKind = Literal["duplicates", "quality", "clusters", "layout", "map", "suggestions", "indexing"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
@@ -99,7 +100,8 @@ class BackgroundJobs:
         self._threads = threads
         self._jobs: dict[tuple[Any, ...], BackgroundJob[Any]] = {}
         self._ended: collections.deque[BackgroundJob[Any]] = collections.deque(maxlen=_MAX_ENDED)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # cancelling a future calls back at once
+        self._n_indexings = 0
 
     def find(self, job_id: str) -> BackgroundJob[Any]:
         """Find a job by its id. Raises `JobNotFound`."""
@@ -188,6 +190,20 @@ class BackgroundJobs:
 
         return self._submit("layout", self._build_state_key(collection), lay_out)
 
+    def index_uploads(self, indexer: UploadIndexer, threads: WorkerThreads) -> BackgroundJob[IndexedUploads]:
+        """Return a job that indexes the uploads stored until now: the one that waits to begin, or a new one."""
+
+        def index(progress: ReportProgress) -> IndexedUploads:
+            progress("indexing", 0.1)
+            return indexer.run()
+
+        with self._lock:
+            for key, job in self._jobs.items():
+                if key[0] == "indexing" and job.state == "waiting":
+                    return job
+            self._n_indexings += 1
+            return self._start("indexing", ("indexing", self._n_indexings), index, threads)
+
     def draw_map(self, collection: Collection) -> BackgroundJob[bytes]:
         """Return the job that draws the map as an HTML page with links to this server, and start it if needed."""
 
@@ -228,23 +244,38 @@ class BackgroundJobs:
                 if known.state == "failed":  # its error is told once; the next request tries again
                     self._ended.append(self._jobs.pop(key))
                 return known
-            while len(self._jobs) >= _MAX_JOBS:
-                self._jobs.pop(next(iter(self._jobs))).future.cancel()
-            job: BackgroundJob[T] = BackgroundJob(Future(), kind)
-            self._jobs[key] = job
+            results = [one for one in self._jobs if one[0] != "indexing"]
+            for old in results[: max(0, len(results) - _MAX_JOBS + 1)]:
+                self._jobs.pop(old).future.cancel()
+
+            def run(progress: ReportProgress) -> T:
+                with Collection.open(self._settings.collection) as opened:
+                    return compute(opened, progress)
+
+            return self._start(kind, key, run, self._threads)
+
+    def _start(
+        self, kind: JobKind, key: tuple[Any, ...], run: Callable[[ReportProgress], T], threads: WorkerThreads
+    ) -> BackgroundJob[T]:
+        """Start a job, with the lock held. Indexing has no result to keep: it is forgotten when others have ended."""
+        job: BackgroundJob[T] = BackgroundJob(Future(), kind)
+        self._jobs[key] = job
 
         def work() -> None:
             if not job.future.set_running_or_notify_cancel():
                 return
             try:
-                with Collection.open(self._settings.collection) as opened:
-                    result = compute(opened, job.report_progress)
+                result = run(job.report_progress)
                 job.report_progress("done", 1.0)
                 job.future.set_result(result)
             except BaseException as error:
                 job.future.set_exception(error)
+            if kind == "indexing":
+                with self._lock:
+                    if self._jobs.pop(key, None) is not None:
+                        self._ended.append(job)
 
-        self._threads.submit(work)
+        threads.submit(work)
         return job
 
 

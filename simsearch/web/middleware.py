@@ -22,6 +22,7 @@ from fastapi import HTTPException
 from simsearch.web.guesses import GuessLimiter
 from simsearch.web.metrics import ServerMetrics
 from simsearch.web.problems import PROBLEM_TYPE, make_problem
+from simsearch.web.rate_limit import RateLimiter
 from simsearch.web.settings import LOOPBACK_HOSTS, ServerSettings
 
 Scope = MutableMapping[str, Any]
@@ -30,6 +31,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+HEALTH_PATH = "/api/v1/health"
 PUBLIC_PATHS = frozenset(
     {
         "/login",
@@ -38,7 +40,7 @@ PUBLIC_PATHS = frozenset(
         "/static/app.css",
         "/static/style.css",
         "/static/icon.svg",
-        "/api/v1/health",
+        HEALTH_PATH,
     }
 )
 """Paths that need no token and start no work. They reveal nothing about the collection."""
@@ -78,6 +80,7 @@ class SecurityMiddleware:
         names: Mapping[str, str],
     ) -> None:
         self._app = app
+        self._rates = None if settings.rate_limit is None else RateLimiter(settings.rate_limit)
         self._names = names
         self._guesses = guesses
         self._settings = settings
@@ -100,7 +103,9 @@ class SecurityMiddleware:
     async def _check_request(self, scope: Scope, receive: Receive, sender: _ResponseSender) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         is_foreign = bool(sender.more_headers)  # of an origin that may use the API
-        if self._settings.token is None and not _is_own_host(headers.get("host", ""), self._settings):
+        if (pause_s := self._count_request(scope)) > 0:
+            await _reject_too_many(sender, "too many requests were sent from this address", pause_s)
+        elif self._settings.token is None and not _is_own_host(headers.get("host", ""), self._settings):
             await sender.reject(421, "the Host header does not name this server", "use the URL that the server printed")
         elif is_foreign and scope["method"] == "OPTIONS":
             await _answer_preflight(sender)
@@ -109,14 +114,19 @@ class SecurityMiddleware:
         elif not is_foreign and _is_foreign_read(scope, headers):
             await _reject_foreign_read(scope, headers, sender)
         elif (wait_s := self._find_wait_s(scope, headers)) > 0:
-            retry = (b"retry-after", b"%d" % math.ceil(wait_s))
-            await sender.reject(429, WRONG_TOKENS, f"try again in {math.ceil(wait_s)} s", retry)
+            await _reject_too_many(sender, WRONG_TOKENS, wait_s)
         elif not self._is_authorized(scope, headers, is_foreign=is_foreign):
             await _reject_unauthorized(scope, headers, sender)
         elif not _is_within_limit(headers.get("content-length"), self._settings.max_body_bytes):
             await sender.reject(413, describe_size_limit(self._settings), "send a smaller picture")
         else:
             await self._app(scope, _BoundedBody(receive, self._settings), sender)
+
+    def _count_request(self, scope: Scope) -> float:
+        """Count a request of its client; the seconds until it may send one if it has sent too many."""
+        if self._rates is None or scope["path"] == HEALTH_PATH:
+            return 0.0
+        return self._rates.count_request(find_client(scope))
 
     def _is_authorized(self, scope: Scope, headers: dict[str, str], *, is_foreign: bool) -> bool:
         """Whether a request may be answered; whether it may change the collection is noted in its scope."""
@@ -284,6 +294,12 @@ class _BoundedBody:
             raise HTTPException(413, describe_size_limit(self._settings), {"connection": "close"})
         self._is_complete = not message.get("more_body", False)
         return message
+
+
+async def _reject_too_many(sender: _ResponseSender, problem: str, wait_s: float) -> None:
+    """Tell a client when it may send a request again."""
+    seconds = math.ceil(wait_s)
+    await sender.reject(429, problem, f"try again in {seconds} s", (b"retry-after", b"%d" % seconds))
 
 
 async def _reject_unauthorized(scope: Scope, headers: dict[str, str], sender: _ResponseSender) -> None:

@@ -75,12 +75,26 @@ class SearchParameters(BaseModel):
     rerank: Rerank = "default"
 
 
+class UploadParameters(BaseModel):
+    """The parameters of adding pictures."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wait: float = Field(
+        default=10.0,
+        ge=0,
+        le=25,
+        description="Seconds to wait for the ids of new pictures, which are there when they have been indexed.",
+    )
+
+
 class EmbedParameters(BaseModel):
     """The parameters of embedding that are no pictures."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: _Ids = Field(default_factory=list, description="Ids of stored images.", examples=[[1]])
+    text: _Texts = Field(default_factory=list, description="Texts, for a model that has a text tower.")
     backbone: str | None = Field(default=None, max_length=200)
 
 

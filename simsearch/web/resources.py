@@ -95,6 +95,7 @@ class ServerResources:
         self.image_pool = BoundedPool("image", _IMAGE_THREADS, _MAX_WAITING_IMAGES)
         self.fetch_pool = BoundedPool("fetch", _FETCH_THREADS, _MAX_WAITING_FETCHES)
         self.job_threads = WorkerThreads("job", 1)
+        self.index_threads = WorkerThreads("index", 1)
         self.decoding = DecodingProcesses(wall_limit_s=settings.answer_timeout_s)
         self._has_ended: bool | None = None
         self.metrics.watch_queue(lambda: self.search_pool.n_pending + self.lookup_pool.n_pending)
@@ -106,7 +107,10 @@ class ServerResources:
         """
         if self._has_ended is None:
             end = time.monotonic() + grace_s
-            pools = (self.search_pool, self.lookup_pool, self.image_pool, self.fetch_pool, self.job_threads)
+            pools = (
+                self.search_pool, self.lookup_pool, self.image_pool, self.fetch_pool, self.job_threads,
+                self.index_threads,
+            )  # fmt: skip
             for pool in pools:  # each of them drops what waits
                 pool.close(end - grace_s / 2)
             self.decoding.close()  # threads that wait for it go on

@@ -359,6 +359,22 @@ class StatsDocument(BaseModel):
     models: list[ModelDocument]
 
 
+class AddedImageDocument(BaseModel):
+    """A picture that was added. `image_id` is null until it is indexed, and where `problem` says why it is not."""
+
+    name: str = Field(description="The name of its file: digest and extension.")
+    digest: str = Field(description="The xxh3_128 of its content.")
+    image_id: int | None
+    problem: str | None
+
+
+class AddedImagesDocument(BaseModel):
+    """The pictures of a request, in its order. `job` is null where the collection had all of them before."""
+
+    images: list[AddedImageDocument]
+    job: JobDocument | None
+
+
 class CollectionDocument(BaseModel):
     """A collection of the server."""
 

@@ -89,10 +89,11 @@ def make_server(
 ) -> uvicorn.Server:
     """Make the server of started engines; `on_ready` is called once it accepts requests."""
     _limit_repeated_lines()
+    proxies = engines[0].settings.trusted_proxies
     config = uvicorn.Config(
         _report_requests(make_app(engines, fetcher)),
         http=functools.partial(_GuardedProtocol, ConnectionCounter(), engines[0].settings.head_timeout_s),  # type: ignore[arg-type]  # called as a class is
-        ws="none", lifespan="on",
+        ws="none", lifespan="on", proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
         log_config=None, access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_SHUTDOWN_S, limit_concurrency=MAX_CONNECTIONS, backlog=256,
     )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
+import math
 import os
 import urllib.parse
 from collections.abc import Sequence
@@ -29,11 +31,14 @@ class ServerSettings:
     `write_token` allows what `token` does, and changes of the collection. Without it, changes need no token on a
     loopback address that needs none for searches; elsewhere they are refused. `cors` are the origins whose pages may
     use the API. `show_paths` shows whole paths of files; without it, visitors see them from the root of the collection
-    on. `backbone` is used when a request names none; None means the default of the collection. A picture has at most
+    on. `rate_limit` are the requests that a client may send each second, ten times as many at once. A client is named
+    by the address of its connection, or by `X-Forwarded-For` where that is the address of one of the `trusted_proxies`.
+    `backbone` is used when a request names none; None means the default of the collection. A picture has at most
     `max_pixels` and a request body at most `max_body_bytes`, which must arrive within `body_timeout_s`; the head of a
     request (request line and headers) must arrive within `head_timeout_s`. A request is answered within
     `answer_timeout_s`; at most `max_waiting` requests wait for one of `n_workers` threads. `allow_url` permits pictures
-    by URL; `offline` forbids the download of weights.
+    by URL; `allow_upload` is a folder that visitors who may write add pictures to, which take at most
+    `max_upload_bytes` together and leave `min_free_bytes` of the disk; `offline` forbids the download of weights.
 
     Raises `UsageError` if the address needs a token and has none, or if the token is too short or cannot be sent.
     """
@@ -46,8 +51,13 @@ class ServerSettings:
     write_token: str | None = None
     cors: tuple[str, ...] = ()
     show_paths: bool = False
+    rate_limit: float | None = None
+    trusted_proxies: tuple[str, ...] = ()
     backbone: str | None = None
     allow_url: bool = False
+    allow_upload: str | None = None
+    max_upload_bytes: int = 10_000_000_000
+    min_free_bytes: int = 500_000_000
     offline: bool = False
     max_body_bytes: int = 32_000_000
     max_pixels: int = 50_000_000
@@ -65,6 +75,10 @@ class ServerSettings:
                 _check_token(token)
         if self.token is not None and self.token == self.write_token:
             raise UsageError("the write token is the token", "give them different values, or only one of them")
+        if self.rate_limit is not None and not 0 < self.rate_limit < math.inf:
+            raise UsageError(f"--rate-limit {self.rate_limit:g} allows nothing", "give a number above 0")
+        for address in self.trusted_proxies:
+            _check_address(address)
         for origin in self.cors:
             _check_origin(origin)
 
@@ -92,10 +106,12 @@ class ServerSettings:
 def choose_roots(settings: ServerSettings, folders: Sequence[str]) -> list[ServerSettings]:
     """The settings of each of several collections, at `/c/NAME/`; the only one is at `/`.
 
-    Raises `UsageError` if two folders have the same name.
+    Raises `UsageError` if two folders have the same name, or with uploads.
     """
     if len(folders) == 1:
         return [replace(settings, collection=folders[0])]
+    if settings.allow_upload is not None:
+        raise UsageError("--allow-upload with several collections", "serve the collection that takes uploads alone")
     chosen: dict[str, ServerSettings] = {}
     for folder in folders:
         one = replace(settings, collection=folder)
@@ -114,6 +130,15 @@ def _check_token(token: str) -> None:
         raise UsageError("the token is easy to guess", "use random characters, or omit --token to generate one")
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise UsageError("the token has characters that HTTP headers do not allow", "use letters, digits, - and _")
+
+
+def _check_address(address: str) -> None:
+    """Check that a trusted proxy is named by its address, or a network of addresses."""
+    try:
+        ipaddress.ip_network(address)
+    except ValueError as error:
+        advice = "write it as an address or a network, such as 127.0.0.1 or 10.0.0.0/8"
+        raise UsageError(f"{address!r} is not an address", advice) from error
 
 
 def _check_origin(origin: str) -> None:

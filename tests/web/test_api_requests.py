@@ -75,6 +75,12 @@ def test_embedded_pictures_are_the_vectors_of_the_library(client: httpx.Client, 
     assert client.post("/api/v1/embed", data={"id": "1", "backbon": "x"}).status_code == 422
 
 
+def test_a_model_without_a_text_tower_embeds_no_text(client: httpx.Client):
+    answer = client.post("/api/v1/embed", data={"text": "lamp"})
+    assert answer.status_code == 400
+    assert "histogram" in answer.json()["detail"]
+
+
 def wait_for(client: httpx.Client, place: str, **parameters: Any) -> dict[str, Any]:
     """The result of a job, as a client waits for it."""
     end = time.monotonic() + 60

@@ -18,7 +18,9 @@ def test_every_address_of_a_template_begins_with_the_root_of_the_collection(file
     assert [one for one in addresses if not one.startswith(_SHARED)] == []
 
 
-@pytest.mark.parametrize("name", ["app.js", "browse.js", "select.js"])
-def test_every_address_of_a_script_begins_with_the_root_of_the_collection(name: str):
-    script = (_WEB / "static" / name).read_text()
-    assert re.findall(r"""["'`]/(?:api|images|browse|pictures|c|map|duplicates|quality)\b""", script) == []
+@pytest.mark.parametrize(
+    "file", [one for one in (_WEB / "static").iterdir() if one.name.endswith(".js")], ids=lambda one: str(one.name)
+)
+def test_every_address_of_a_script_begins_with_the_root_of_the_collection(file: resources.abc.Traversable):
+    script = file.read_text()
+    assert re.findall(r"""["'`]/(?:api|images|browse|label|pictures|c|map|duplicates|quality)\b""", script) == []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -27,10 +28,12 @@ from simsearch.models.text.tower import TowerEncoder, TowerTokenizer
 from simsearch.models.text_tower import TextTower
 from simsearch.models.weights import WeightsOptions
 from simsearch.study.predict import predict_labels
+from simsearch.web.settings import ServerSettings
 from tests.conftest import draw_picture
-from tests.support import command_line
+from tests.support import command_line, oneshot
 from tests.support.onnx_models import TinyEncoder, make_two_towers, write_json
 from tests.support.tokenizer_files import write_siglip_tokenizer
+from tests.web.conftest import serving
 
 # The part of CLIP's published vocabulary and merges that the sentences below need (openai/CLIP, MIT license).
 CLIP_MERGES = (
@@ -146,6 +149,22 @@ def test_a_text_has_the_vector_of_an_independent_evaluator(towers: Path):
     np.testing.assert_allclose(red.rows, evaluate_text(graph, [3, 4, 5, 1, 0, 0, 0]), atol=1e-5)
     np.testing.assert_allclose(vase.rows, evaluate_text(graph, [5, 1, 0, 0, 0, 0, 0]), atol=1e-5)
     assert red.rows.dtype == np.float32
+
+
+def test_texts_of_requests_have_the_vectors_of_the_tower_beside_pictures(towers: Path, photos: Path, tmp_path: Path):
+    oneshot.ingest(tmp_path / "ix", [photos], ModelChoice(backbone=str(towers)))
+    settings = ServerSettings(collection=str(tmp_path / "ix"), port=0, offline=True)
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=60) as client:
+        both = client.post("/api/v1/embed", data={"id": "2", "text": ["a red vase", "vase"]})
+        only_texts = client.post("/api/v1/embed", params={"text": "vase"})
+    assert both.status_code == 200, both.text
+    graph = towers / "onnx" / "text_model.onnx"
+    vectors = np.array(both.json()["vectors"])
+    np.testing.assert_allclose(vectors[1:2], evaluate_text(graph, [3, 4, 5, 1, 0, 0, 0]), atol=1e-5)
+    np.testing.assert_allclose(vectors[2:], evaluate_text(graph, [5, 1, 0, 0, 0, 0, 0]), atol=1e-5)
+    assert only_texts.json()["vectors"] == both.json()["vectors"][2:]
+    with Collection.open(tmp_path / "ix") as opened:
+        np.testing.assert_allclose(vectors[0], opened.embed(2), atol=1e-6)
 
 
 def test_a_learned_map_leaves_the_space_of_the_texts(towers: Path):
