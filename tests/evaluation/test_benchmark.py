@@ -25,6 +25,7 @@ from simsearch.rerank.method import RerankMethod
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 from tests.support.benchmarks import row as made_row
+from tests.support.onnx_models import TinyEncoder
 
 PLAIN, PCA, DBA = (RerankMethod.parse(text) for text in ("none", "pca5", "pca5+dba2"))
 
@@ -209,21 +210,14 @@ def test_rows_are_named_by_what_tells_them_apart(rows: list[BenchmarkRow], names
     assert [row.name for row in name_rows(rows)] == names
 
 
-@pytest.mark.long
 def test_two_weights_of_one_backbone_are_two_rows(tmp_path: Path):
     """Model files of one name in two folders: the fingerprint tells them apart."""
-    keras = pytest.importorskip("keras")
     photos = draw_classes(tmp_path / "photos", a=3, b=3)
     choices = []
     for number in (1, 2):
-        keras.utils.set_random_seed(number)
-        net = keras.Sequential(
-            [keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
-        )
-        (tmp_path / str(number)).mkdir()
-        net.save(tmp_path / str(number) / "net.keras")
-        (tmp_path / str(number) / "net.json").write_text('{"side": 16, "scaling": "tf"}')
-        choices.append(ModelChoice(backbone=str(tmp_path / str(number) / "net.keras"), precision="f32"))
+        file = TinyEncoder(outputs=("image_embeds",), seed=number).save(tmp_path / str(number) / "net.onnx")
+        file.with_suffix(".json").write_text('{"side": 24, "scaling": "tf"}')
+        choices.append(ModelChoice(backbone=str(file), precision="f32"))
     found = run_benchmark(question(photos, choices=tuple(choices)))
     first, second = found.rows
     assert first.model != second.model
@@ -528,18 +522,18 @@ def default_of(folder: Path) -> str:
 
 
 def test_measuring_does_not_change_the_default_backbone_of_a_collection(classes: Path, tmp_path: Path):
-    other = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow", precision="f32")
+    other = ModelChoice(backbone="builtin", precision="f32")
     spec = question(classes, collection_folder=str(tmp_path / "ix"), choices=(HISTOGRAM,))
     run_benchmark(spec)
     run_benchmark(replace(spec, choices=(HISTOGRAM, other)))
     assert default_of(tmp_path / "ix") == "histogram"
     with Collection.open(tmp_path / "ix") as collection:
-        collection.set_default_model("mobilenet_v3_small")
+        collection.set_default_model("builtin")
     run_benchmark(replace(spec, choices=(HISTOGRAM,)))
-    assert default_of(tmp_path / "ix") == "mobilenet_v3_small"
+    assert default_of(tmp_path / "ix") == "builtin"
 
 
 def test_the_baseline_is_not_the_default_backbone_of_a_collection_that_a_benchmark_makes(classes: Path, tmp_path: Path):
-    other = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow", precision="f32")
+    other = ModelChoice(backbone="builtin", precision="f32")
     run_benchmark(question(classes, collection_folder=str(tmp_path / "ix"), choices=(HISTOGRAM, other)))
-    assert default_of(tmp_path / "ix") == "mobilenet_v3_small"
+    assert default_of(tmp_path / "ix") == "builtin"

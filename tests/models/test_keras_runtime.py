@@ -159,7 +159,7 @@ def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
 
 @pytest.mark.parametrize(
     ("layer", "width"),
-    [("block_6_expand_relu", 192), pytest.param("global_average_pooling2d", 1280, marks=pytest.mark.long)],
+    [("block_6_expand_relu", 192), pytest.param("global_average_pooling2d", 1280, marks=pytest.mark.thorough)],
 )
 def test_any_layer_of_a_network_can_be_selected(layer, width):
     middle = open_keras_embedder("mobilenet_v2", weights="random", layer=layer)
@@ -210,6 +210,7 @@ def test_real_weights_with_head_serve_for_features_and_for_predictions(shared, r
     np.testing.assert_allclose(vectors, classes, atol=2e-5)
 
 
+@pytest.mark.thorough  # weights without head of MobileNet are loaded below in both formats
 def test_real_weights_without_head_serve_for_features(shared):
     weights, pixels = str(shared / "weights/mobilenet_notop.weights.h5"), make_random_pixels(2, 224)
     keras.backend.clear_session()
@@ -233,7 +234,9 @@ def test_weights_of_another_network_do_not_fit(shared, recwarn):
     assert len(recwarn) == 0
 
 
-@pytest.mark.parametrize("name", ["mine.weights.h5", "mine.h5", pytest.param("mine.txt", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", ["mine.weights.h5", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("mine.h5", "mine.txt"))]
+)
 def test_a_file_that_holds_no_weights_does_not_fit(name, tmp_path):
     (tmp_path / name).write_text("no weights")
     with pytest.raises(WeightsMismatch, match=f"{name} do not fit mobilenet.*; give the Keras weights"):

@@ -113,3 +113,87 @@ FAULTS = (
           'os.path.join(os.path.realpath(path), "")', "os.path.realpath(path)", ("tests/test_maintenance.py",)),
 )  # fmt: skip
 """Forty faults: of ranking, storage, decoding, filters, metrics, indexes, re-ranking, security, sources and upkeep."""
+
+NOTICED_BY = {
+    "the first hit has rank 0":
+        "tests/test_search.py::test_a_picture_that_is_not_in_the_collection_is_embedded",
+    "equal hits by falling id":
+        "tests/test_search.py::test_equal_similarities_come_in_the_order_of_ids_even_at_the_cut",
+    "the last of equal views is shown":
+        "tests/ingest/test_augmented_index.py::test_of_views_that_are_equal_the_original_is_shown",
+    "excluded contents stay":
+        "tests/test_search.py::test_exclude_self_leaves_out_the_content_of_the_query_under_any_name",
+    "a search ends among equal hits":
+        "tests/search/test_ranking.py::test_similarities_that_are_equal_in_six_decimals_come_by_id_however_the_index_sorts_them",
+    "a failed transaction is committed":
+        "tests/store/test_writer.py::test_a_transaction_that_fails_leaves_nothing",
+    "skips of removed files stay":
+        "tests/store/test_writer.py::test_a_removed_file_is_no_skip_any_more",
+    "new vectors give no new token":
+        "tests/store/test_reading_without_locks.py::test_a_reader_without_permission_to_write_sees_every_change",
+    "a changed file keeps its old image":
+        "tests/ingest/test_ingest.py::test_a_changed_file_is_embedded_again_and_its_old_image_leaves_the_results",
+    "EXIF turns are skipped":
+        "tests/images/test_orientation.py::test_lossless_pictures_are_turned_upright",
+    "the pixel limit looks at the width only":
+        "tests/images/test_bad_pictures.py::test_the_limit_counts_pixels_and_includes_itself",
+    "a file that changes while it is read is taken":
+        "tests/images/test_read.py::test_a_file_of_the_same_size_that_changes_while_it_is_read_is_unreadable",
+    "a negated filter loses missing values":
+        "tests/filters/test_sql.py::test_each_field_finds_what_plain_python_finds",
+    "or means and":
+        "tests/filters/test_sql.py::test_three_thousand_random_conditions_find_what_plain_python_finds",
+    "<= means <":
+        "tests/filters/test_sql.py::test_each_field_finds_what_plain_python_finds",
+    "nDCG discounts one rank too many":
+        "tests/evaluation/test_metrics.py::test_ndcg_compares_with_every_relevant_image_first",
+    "ignored images come first":
+        "tests/evaluation/test_metrics.py::test_the_order_is_by_rounded_similarity_then_by_position",
+    "a query is relevant to itself":
+        "tests/evaluation/test_protocol.py::test_every_image_asks_among_all_others_and_those_of_its_label_are_right",
+    "the same content answers a query folder":
+        "tests/evaluation/test_protocol.py::test_a_query_whose_content_is_in_the_database_ignores_it_there",
+    "a delta of another base is used":
+        "tests/index/test_files.py::test_a_delta_file_counts_with_the_base_that_it_was_made_for_only",
+    "an index of another collection is used":
+        "tests/index/test_files.py::test_an_index_of_other_vectors_or_of_another_state_is_not_current",
+    "a damaged index counts as intact":
+        "tests/index/test_integrity.py::test_a_query_does_not_use_an_index_file_with_damaged_content",
+    "an index of another history is updated":
+        "tests/index/test_change_tokens.py::test_a_catalog_restored_from_a_copy_does_not_use_the_index_of_the_other_history",
+    "removed vectors stay in a delta index":
+        "tests/index/test_kinds.py::test_a_few_changes_are_written_to_a_delta_file_and_found",
+    "dissimilar neighbors expand a query":
+        "tests/rerank/test_database_augmentation.py::test_an_expanded_query_is_the_one_worked_out_by_hand",
+    "two thirds in common are too few":
+        "tests/rerank/test_k_reciprocal.py::test_a_row_as_query_is_re_ranked_as_by_dense_matrices",
+    "the query is blended into its neighbors":
+        "tests/rerank/test_database_augmentation.py::test_a_corrected_database_is_one_made_anew_without_the_query",
+    "whitening divides by the variance":
+        "tests/rerank/test_gains.py::test_full_whitening_hurts_as_measured",
+    "any host name is served":
+        "tests/web/test_hostile.py::test_a_foreign_host_header_is_refused",
+    "other sites may write":
+        "tests/web/test_hostile.py::test_a_cross_site_form_is_refused",
+    "a login leads to another site":
+        "tests/web/test_hostile.py::test_the_login_page_redirects_to_no_other_site",
+    "one public address of a host is enough":
+        "tests/web/test_safe_fetch.py::test_a_host_with_a_private_address_among_its_addresses_is_not_fetched_from",
+    "files of an unreachable folder count as deleted":
+        "tests/sources/test_scan.py::test_a_folder_that_cannot_be_listed_is_reported_and_silent",
+    "hidden files are indexed":
+        "tests/sources/test_scan.py::test_hidden_files_and_folders_are_left_out_silently",
+    "a server that recovered stays down":
+        "tests/sources/test_retry.py::test_store_that_is_down_gets_one_attempt_per_object_until_it_recovers",
+    "an unreadable file loses its vector":
+        "tests/ingest/test_ingest.py::test_a_changed_file_that_cannot_be_read_keeps_its_picture",
+    "missing views are not embedded":
+        "tests/ingest/test_augmented_index.py::test_raising_the_number_keeps_every_vector_that_is_there",
+    "a crop begins one pixel late":
+        "tests/search/test_examples.py::test_a_crop_is_rounded_outwards_to_whole_pixels",
+    "rejected pairs share a group":
+        "tests/duplicates/test_duplicates.py::test_a_rejected_pair_is_never_in_one_group_whoever_stands_between",
+    "a sibling with the same beginning is removed":
+        "tests/test_maintenance.py::test_remove_of_a_folder_leaves_those_whose_names_begin_as_its_own",
+}  # fmt: skip
+"""The test that noticed each fault: it is tried first. Where it does not, all tests of the fault are."""
