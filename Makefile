@@ -7,6 +7,8 @@ PYTEST_OPTIONS ?=
 # the Python of `make test-python`
 PY ?= 3.13
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# empty: modules are compiled once, also where the environment forbids it
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-quick test-python coverage mutation lint types check bench browser screenshots docs clean
@@ -79,5 +81,5 @@ clean: ## remove the environment, indexes and caches
 .venv/dev: pyproject.toml
 	@echo "installing simsearch and the test dependencies into .venv: some minutes, 3.9 GB"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-compile -e '.[dev]'
 	@touch $@ .venv/demo

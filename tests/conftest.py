@@ -40,6 +40,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 
 _GROUPS = {
     "in_a_browser": "browser",
+    "tests/report/": "browser",
     "tests/web/": "server",
     "test_ray_": "ray",
     "test_milvus_": "milvus",

@@ -82,7 +82,6 @@ def test_database_augmentation_gains_as_measured(features: tuple[np.ndarray, np.
     np.testing.assert_allclose(_scores(rankings, features[1]), [0.853, 0.727, 0.746], atol=0.005)
 
 
-@pytest.mark.thorough
 def test_query_expansion_on_top_gains_as_measured(features: tuple[np.ndarray, np.ndarray], projected: np.ndarray):
     def rankings() -> Iterator[np.ndarray]:
         for query, database in _blended_without(projected):
@@ -99,7 +98,6 @@ def _re_ranked(reciprocal: KReciprocalReranker, query: int, database: np.ndarray
     return np.concatenate([first[reciprocal.reorder(query, first, database[first] @ vector).order], ranking[100:]])
 
 
-@pytest.mark.thorough
 def test_re_ranking_gains_as_measured(features: tuple[np.ndarray, np.ndarray], projected: np.ndarray):
     reciprocal = KReciprocalReranker(NeighborDatabase.from_vectors(projected, 20))
     rankings = (_re_ranked(reciprocal, query, projected, projected[query]) for query in range(1200))

@@ -30,7 +30,7 @@ display = [
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("has_token", [False, True])
+@pytest.mark.parametrize("has_token", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_generated_requests_get_the_described_responses(address: str, guarded: str, tmp_path: Path, has_token: bool):
     (tmp_path / "schemathesis.toml").write_text(_EXPECTATIONS)
     server = guarded if has_token else address
