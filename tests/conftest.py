@@ -50,11 +50,12 @@ _GROUPS = {
 _SINGLE = ("tests/test_chaos.py",)
 """Modules whose tests take minutes and share no fixture: each test is a group of its own."""
 _LONGEST_FIRST = (
-    "server", "milvus", "tests/models/test_keras_runtime.py", "tests/sources/test_object_storage.py", "ray",
-    "tests/models/test_loader.py", "browser", "tests/cli/test_watch.py", "tests/cli/test_commands.py",
-    "tests/test_crash.py", "tests/evaluation/test_benchmark.py", "tests/models/test_zoo.py",
+    "server", "browser", "milvus", "tests/evaluation/test_measured_photographs.py", "ray", "tests/test_crash.py",
+    "tests/sources/test_object_storage.py", "tests/models/test_keras_runtime.py", "tests/models/test_loader.py",
+    "tests/duplicates/test_duplicates.py", "tests/cli/test_watch.py", "tests/cli/test_commands.py",
+    "tests/evaluation/test_benchmark.py", "tests/models/test_zoo.py",
     "tests/sources/test_remote.py", "tests/models/test_portable.py", "tests/models/test_custom_model.py",
-    "tests/study/test_predict.py", "tests/report/test_plots.py",
+    "tests/study/test_predict.py",
 )  # fmt: skip
 """Groups that take longest: they are begun first, so that no worker is left with one of them in the end."""
 _LONG_TIMEOUT_S = 600
