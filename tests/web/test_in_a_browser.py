@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from simsearch import Collection, ModelChoice
 from simsearch.search.examples import Crop, Example
@@ -517,6 +518,89 @@ def test_a_dropped_file_that_is_no_picture_leaves_the_search(visit: Any, objects
     assert (page.url, names(page)) == (address, before)
 
 
+def save_screenshot(page: Any, file: Path) -> None:
+    page.wait_for_load_state("networkidle")
+    raw = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    palette = raw.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4)
+    raw.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(file, optimize=True)
+    assert file.stat().st_size < 400_000, file.name
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """The pictures in data/objects with edited copies, poor pictures and some labels."""
+    photos = tmp_path / "objects"
+    shutil.copytree(OBJECTS, photos)
+    lamp, bell, vase, amphora = (
+        Image.open(OBJECTS / name.partition("_")[0] / f"{name}.jpg").convert("RGB")
+        for name in ("lamp_03", "bell_01", "vase_02", "amphora_06")
+    )
+    (photos / "edited").mkdir()
+    for name, picture, quality in (
+        ("lamp_small", lamp.resize((250, 200)), 70),
+        ("vase_crop", vase.crop((60, 20, 330, 300)), 95),
+        ("bell_mirrored", ImageOps.mirror(bell), 88),
+        ("bell_strong", bell, 30),
+        ("amphora_bright", ImageEnhance.Brightness(amphora).enhance(1.35), 90),
+        ("vase_dark", ImageEnhance.Brightness(vase).enhance(0.08), 90),
+        ("bell_dark", ImageEnhance.Brightness(bell).enhance(0.05), 90),
+    ):
+        picture.save(photos / "edited" / f"{name}.jpg", quality=quality)
+    for number, name in enumerate(("bottle_02", "goblet_03", "teapot_05", "candlestick_04", "hourglass_01", "bowl_08")):
+        file = photos / name.partition("_")[0] / f"{name}.jpg"
+        with Image.open(file) as picture:
+            blurred = picture.convert("RGB").filter(ImageFilter.GaussianBlur(5 + number))
+        blurred.save(file, quality=90)
+    folder = tmp_path / "indexes" / "objects"
+    oneshot.ingest(folder, [photos], ModelChoice(backbone="builtin"))
+    with Collection.open(folder) as opened:
+        labels = {}
+        for image in opened:
+            path = Path(image.files[0].path)
+            if path.parent.name in ("lamp", "vase", "bell", "bowl") and path.stem < f"{path.parent.name}_06":
+                labels[image.image_id, "label"] = path.parent.name
+        opened.set_values(labels)
+    return folder
+
+
+@pytest.mark.thorough
+def test_screenshots_of_work_for_the_documentation(chromium: Any, album: Path, tmp_path: Path):
+    out = Path(os.environ.get("SIMSEARCH_SCREENSHOTS") or tmp_path)
+    window = {"viewport": {"width": 1200, "height": 740}}
+    phone = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    with serving(ServerSettings(collection=str(album), port=0)) as address:
+
+        def open_page(path: str, selector: str, **visitor: Any) -> Any:
+            page = chromium.new_context(**(window | visitor)).new_page()
+            page.goto(address + path)
+            page.locator(selector).first.wait_for(timeout=120_000)
+            return page
+
+        page = open_page("/browse?sort=name", ".wall.virtual .cell img")
+        for index in (1, 2, 4):
+            page.locator(".cell .pick").nth(index).click(force=True)
+        page.mouse.move(5, 5)
+        save_screenshot(page, out / "serve-browse.png")
+        save_screenshot(open_page("/duplicates", ".groups", color_scheme="dark"), out / "serve-duplicates.png")
+        save_screenshot(open_page("/quality", ".tile img"), out / "serve-quality.png")
+        page = open_page("/label", ".palette")
+        for key in "213":
+            page.keyboard.press(key)
+            page.locator(".palette .count", has_text=f"{'213'.index(key) + 1} of").wait_for()
+        page.locator(".said-undo").evaluate("one => one.hidden = true")
+        save_screenshot(page, out / "serve-label.png")
+        page = open_page("/map", "iframe.map")
+        frame = page.frame_locator("iframe.map")
+        frame.locator("html[data-ready]").wait_for()
+        frame.locator("#legend button").nth(2).click()
+        frame.locator("#map").press("a")
+        frame.locator("#legend button").nth(2).click()
+        page.locator(".selection").wait_for()
+        page.mouse.move(5, 5)
+        save_screenshot(page, out / "serve-map.png")
+        save_screenshot(open_page("/browse", ".wall.virtual .cell img", **phone), out / "serve-phone-browse.png")
+
+
 @pytest.mark.thorough
 def test_screenshots_for_the_documentation(visit: Any, objects: Path, tmp_path: Path):
     """Saved to the folder $SIMSEARCH_SCREENSHOTS; `make screenshots` saves them to docs/."""
@@ -530,9 +614,4 @@ def test_screenshots_for_the_documentation(visit: Any, objects: Path, tmp_path: 
         ("serve-phone.png", f"/?like={lamp}", PHONE),
     ]
     for name, path, visitor in shots:
-        page = visit(path, **visitor)
-        page.wait_for_load_state("networkidle")
-        raw = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        palette = raw.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4)
-        raw.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(out / name, optimize=True)
-        assert (out / name).stat().st_size < 400_000, name
+        save_screenshot(visit(path, **visitor), out / name)
