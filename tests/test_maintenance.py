@@ -259,7 +259,7 @@ def test_files_that_cannot_be_checked_are_not_called_missing(open_folder: Path):
     assert "3 files cannot be checked" in note
     assert "(Permission denied); check the permissions" in note
     with Collection.open(open_folder / "ix") as opened:
-        assert opened.verify().notes[0].startswith("1 files are missing")
+        assert opened.verify().notes[0].startswith("1 file is missing")
 
 
 def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
@@ -267,7 +267,7 @@ def test_verify_notes_missing_files_and_orphans(indexed: Path, photos: Path):
     (photos / "a" / "picture_01.png").unlink()
     with Collection.open(indexed) as opened:
         notes = " ".join(opened.verify().notes)
-    assert "1 files are missing" in notes
+    assert "1 file is missing" in notes
     assert "1 images have no file" in notes
 
 

@@ -73,7 +73,7 @@ def test_the_text_output_has_a_table_the_excluded_files_and_the_path_of_the_repo
         "photos: 12 images, 12 queries, 2 classes (self-excluded; every image is a query; labels from folder)"
         in done.stdout
     )
-    assert re.search(r"1: files that cannot be read.*, such as photos/a/torn\.jpg", done.stdout)
+    assert re.search(r"files that cannot be read.*: 1, such as photos/a/torn\.jpg", done.stdout)
     assert re.search(r"row\tmAP\t95 % interval", done.stdout)
     assert f"Report: {Path('told') / 'report.html'}" in done.stdout
 
