@@ -12,11 +12,11 @@ from simsearch.matching.features import DECODE_PX, PictureRendition, render_for_
 from simsearch.store.snapshot import StoredImage
 
 _RENDITION_BYTES = 150_000
-_MIN_KEPT, _MAX_KEPT, _MEMORY_SHARE = 3_000, 10_000, 16
+_MIN_KEPT, _MAX_KEPT, _MEMORY_SHARE = 3_000, 5_000, 16
 
 
 def _choose_max_kept() -> int:
-    """The number of renditions that fit into a sixteenth of the memory, from 3,000 (450 MB) to 10,000 (1.5 GB)."""
+    """The number of renditions that fit into a sixteenth of the memory, from 3,000 (450 MB) to 5,000 (750 MB)."""
     fitting = detect_memory_bytes() // _MEMORY_SHARE // _RENDITION_BYTES
     return min(_MAX_KEPT, max(_MIN_KEPT, fitting))
 
