@@ -39,7 +39,8 @@ def test_everything_is_written_and_nothing_else(report: BenchmarkReport):
 
 
 def test_the_json_file_is_the_document(report: BenchmarkReport, awkward: BenchmarkResult):
-    assert json.loads(report.document.read_text("utf-8")) == awkward.to_dict(summary=summarize_benchmark(awkward))
+    document = {"schema_version": 1, **awkward.to_dict(summary=summarize_benchmark(awkward))}
+    assert json.loads(report.document.read_text("utf-8")) == document
 
 
 def test_the_csv_file_has_the_score_of_every_query_in_every_row_and_metric(

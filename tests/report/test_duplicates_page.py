@@ -130,7 +130,7 @@ def test_the_table_has_a_row_for_each_file(found: DuplicateReport, tmp_path: Pat
 def test_the_document_is_what_was_found(found: DuplicateReport, tmp_path: Path):
     write_duplicates(found, ABOUT, tmp_path / "d.json")
     told = json.loads((tmp_path / "d.json").read_text())
-    assert told == json.loads(json.dumps(ABOUT.to_dict() | found.to_dict()))
+    assert told == json.loads(json.dumps({"schema_version": 1} | ABOUT.to_dict() | found.to_dict()))
     assert [group["tier"] for group in told["groups"]] == ["exact", "near", "similar"]
     assert told["groups"][2]["remove"] == []
     assert (told["removable"], told["freed_bytes"]) == (3, 1600)
