@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.web.conftest import TOKEN, WRITE_TOKEN
+from simsearch.web.settings import ServerSettings
+from tests.web.conftest import TOKEN, WRITE_TOKEN, serving
 
 _EXPECTATIONS = """
 [checks]
@@ -31,9 +34,17 @@ display = [
 
 @pytest.mark.long
 @pytest.mark.parametrize("has_token", [pytest.param(False, marks=pytest.mark.thorough), True])
-def test_generated_requests_get_the_described_responses(address: str, guarded: str, tmp_path: Path, has_token: bool):
+def test_generated_requests_get_the_described_responses(collection: Path, tmp_path: Path, has_token: bool):
     (tmp_path / "schemathesis.toml").write_text(_EXPECTATIONS)
-    server = guarded if has_token else address
+    own = str(shutil.copytree(collection, tmp_path / "ix"))  # generated requests write, too
+    settings = ServerSettings(collection=own, port=0)
+    if has_token:
+        settings = replace(settings, token=TOKEN, write_token=WRITE_TOKEN)
+    with serving(settings) as server:
+        run_schemathesis(server, tmp_path, has_token=has_token)
+
+
+def run_schemathesis(server: str, folder: Path, *, has_token: bool) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server}/api/v1/openapi.json"]
     command += [
         "--max-examples",
@@ -42,7 +53,7 @@ def test_generated_requests_get_the_described_responses(address: str, guarded: s
         "--no-color",
     ]
     command += ["-H", f"Authorization: Bearer {WRITE_TOKEN}"] if has_token else []
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "No issues found" in done.stdout
 
