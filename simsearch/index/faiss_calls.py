@@ -8,19 +8,20 @@ import faiss
 import numpy as np
 
 from simsearch.index.protocol import Ids, Vectors
+from simsearch.machine import count_cores
 
-_N_THREADS = faiss.omp_get_max_threads()
+_MAX_THREADS = faiss.omp_get_max_threads()
 
 
 def train_faiss(index: Any, sample: Vectors) -> None:
     """Train a FAISS index on vectors (m, d), in all threads: a search of one query leaves the process with one."""
-    faiss.omp_set_num_threads(_N_THREADS)
+    faiss.omp_set_num_threads(_count_threads())
     index.train(np.ascontiguousarray(sample))
 
 
 def add_to_faiss(index: Any, ids: Ids, vectors: Vectors) -> None:
     """Add vectors (n, d) with their ids (n,) to a FAISS index, in all threads."""
-    faiss.omp_set_num_threads(_N_THREADS)
+    faiss.omp_set_num_threads(_count_threads())
     index.add_with_ids(np.ascontiguousarray(vectors), ids)
 
 
@@ -29,7 +30,7 @@ def search_faiss(index: Any, queries: Vectors, n: int, parameters: Any = None) -
     if n == 0:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     # One query is faster in one thread: FAISS 1.15 splits its scan at a cost (bench/RESULTS.md, Query).
-    faiss.omp_set_num_threads(1 if len(queries) == 1 else _N_THREADS)
+    faiss.omp_set_num_threads(1 if len(queries) == 1 else _count_threads())
     similarities, ids = index.search(np.ascontiguousarray(queries), n, params=parameters)
     return np.clip(similarities, -1, 1), ids
 
@@ -48,3 +49,8 @@ def make_id_selector(ids: Ids) -> Any:
     bits = np.zeros(int(ids.max()) // 8 * 8 + 8, np.bool_)
     bits[ids] = True
     return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
+
+
+def _count_threads() -> int:
+    """All threads, or as many as `limit_cores` allows now."""
+    return int(min(_MAX_THREADS, count_cores()))
