@@ -61,7 +61,7 @@ def test_json_has_the_documented_keys_and_the_report_is_written(home: Path):
     assert (told["seed"], told["robustness_images"], len(told["robustness"])) == (4, 3, 12)
     assert told["command"].endswith("benchmark photos --backbone histogram --augment 0 --augment 1 --rerank none "
         "--rerank pca4+dba2 --robustness 3 --out report --seed 4 --json")  # fmt: skip
-    assert json.loads((home / "report" / "report.json").read_text()) == told
+    assert json.loads((home / "report" / "report.json").read_text()) == {"schema_version": 1, **told}
     for name in ("report.html", "report.md", "per_query.csv", "plots"):
         assert (home / "report" / name).exists()
 
