@@ -64,7 +64,17 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.rename(strange, os.fsencode(strange.parent) + b"/stra\xffnge.png")
     shutil.copy(home / "photos" / "lamp" / "picture_00.png", home / "photos" / "vase" / "copy.png")
     oneshot.ingest(home / "ix", [home / "photos"], HISTOGRAM)
+    shutil.copytree(home / "ix", home / "unserved")
     return home / "ix"
+
+
+@pytest.fixture
+def own_collection(collection: Path, tmp_path: Path) -> Path:
+    """A copy of the collection for one test, which may change it.
+
+    It is not copied from what is served: closing a file in this process drops SQLite's locks on it.
+    """
+    return Path(shutil.copytree(collection.with_name("unserved"), tmp_path / "ix"))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,12 @@ from tests.conftest import HISTOGRAM
 from tests.support import oneshot
 
 
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    """A folder for a collection that the test makes and changes."""
+    return tmp_path / "ix"
+
+
 def rename(photos: Path, collection: Path) -> None:
     (photos / "a" / "picture_00.png").rename(photos / "a" / "renamed.png")
     oneshot.ingest(collection, [photos], HISTOGRAM)

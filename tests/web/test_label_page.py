@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,9 @@ from tests.web.conftest import TOKEN, WRITE_TOKEN, serving
 
 
 @pytest.fixture
-def own(collection: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(collection, tmp_path / "ix"))
-
-
-@pytest.fixture
-def client(own: Path) -> Iterator[httpx.Client]:
+def client(own_collection: Path) -> Iterator[httpx.Client]:
     with (
-        serving(ServerSettings(collection=str(own), port=0)) as address,
+        serving(ServerSettings(collection=str(own_collection), port=0)) as address,
         httpx.Client(base_url=address, timeout=60, headers={"Origin": address}) as made,
     ):
         yield made
@@ -49,9 +43,9 @@ def list_offered(page: str) -> list[str]:
     return [html.unescape(one) for one in re.findall(r'data-value="([^"]*)"', page)]
 
 
-def label(own: Path, column: str = "label") -> None:
+def label(own_collection: Path, column: str = "label") -> None:
     """Give two images of each folder the name of their folder."""
-    with Collection.open(own) as collection:
+    with Collection.open(own_collection) as collection:
         found: dict[str, list[int]] = {"lamp": [], "vase": []}
         for image in collection:
             if (folder := Path(image.files[0].path).parent.name) in found:
@@ -59,10 +53,10 @@ def label(own: Path, column: str = "label") -> None:
         collection.set_values({(id_, column): name for name, ids in found.items() for id_ in ids[:2]})
 
 
-def test_it_shows_the_suggestions_of_the_library_with_what_the_labels_say(client: httpx.Client, own: Path):
-    label(own)
+def test_it_shows_the_suggestions_of_the_library_with_what_the_labels_say(client: httpx.Client, own_collection: Path):
+    label(own_collection)
     page = read_page(client)
-    with Collection.open(own) as collection:
+    with Collection.open(own_collection) as collection:
         expected = suggest_images(collection, 24)
     assert list_ids(page) == [one.image_id for one in expected]
     assert len(expected) == 12
@@ -83,23 +77,23 @@ def test_without_labels_all_are_new_and_the_folders_are_offered(client: httpx.Cl
     assert page.count("unlike all labeled") >= 16
 
 
-def test_a_column_that_is_new_has_no_labels_and_a_file_is_no_column(client: httpx.Client, own: Path):
-    label(own)
+def test_a_column_that_is_new_has_no_labels_and_a_file_is_no_column(client: httpx.Client, own_collection: Path):
+    label(own_collection)
     assert len(list_ids(read_page(client, "mood"))) == 16
     assert len(list_ids(read_page(client, "/etc/passwd"))) == 16
     assert client.get("/label", params={"column": " "}).status_code == 422
 
 
-def test_when_every_image_has_a_label_it_says_so(client: httpx.Client, own: Path):
-    with Collection.open(own) as collection:
+def test_when_every_image_has_a_label_it_says_so(client: httpx.Client, own_collection: Path):
+    with Collection.open(own_collection) as collection:
         collection.set_values({(image.image_id, "label"): "x" for image in collection})
     page = read_page(client)
     assert "Every image has a label" in page
     assert list_ids(page) == []
 
 
-def test_only_visitors_who_may_write_get_the_labels(own: Path):
-    settings = ServerSettings(collection=str(own), port=0, token=TOKEN, write_token=WRITE_TOKEN)
+def test_only_visitors_who_may_write_get_the_labels(own_collection: Path):
+    settings = ServerSettings(collection=str(own_collection), port=0, token=TOKEN, write_token=WRITE_TOKEN)
     with serving(settings) as address:
         for token, may_write in ((TOKEN, False), (WRITE_TOKEN, True)):
             with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=60) as visitor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -34,10 +33,9 @@ display = [
 
 @pytest.mark.long
 @pytest.mark.parametrize("has_token", [pytest.param(False, marks=pytest.mark.thorough), True])
-def test_generated_requests_get_the_described_responses(collection: Path, tmp_path: Path, has_token: bool):
+def test_generated_requests_get_the_described_responses(own_collection: Path, tmp_path: Path, has_token: bool):
     (tmp_path / "schemathesis.toml").write_text(_EXPECTATIONS)
-    own = str(shutil.copytree(collection, tmp_path / "ix"))  # generated requests write, too
-    settings = ServerSettings(collection=own, port=0)
+    settings = ServerSettings(collection=str(own_collection), port=0)  # generated requests write, too
     if has_token:
         settings = replace(settings, token=TOKEN, write_token=WRITE_TOKEN)
     with serving(settings) as server:
