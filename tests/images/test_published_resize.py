@@ -22,7 +22,8 @@ N_PHOTOGRAPHS = 50
 def list_photographs():
     """50 photographs, spread over the classes; the drawn pictures of the project where there are none."""
     files = sorted((ROOT / "../shared/photos/caltech101_small").resolve().glob("*/*.jpg"))
-    return files[:: len(files) // N_PHOTOGRAPHS][:N_PHOTOGRAPHS] or sorted((ROOT / "data/objects").glob("*/*"))[::7]
+    step = max(len(files) // N_PHOTOGRAPHS, 1)
+    return files[::step][:N_PHOTOGRAPHS] or sorted((ROOT / "data/objects").glob("*/*"))[::7]
 
 
 @pytest.fixture(scope="module")

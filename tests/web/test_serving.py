@@ -142,7 +142,7 @@ for missing in {packages!r}:
     if (child := os.fork()) == 0:
         sys.modules[missing] = None
         sys.exit(main(["serve", "--in", {str(collection)!r}]))
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.stdout.split() == ["1"] * len(packages)
