@@ -29,10 +29,10 @@ _BLOCK_ROWS = 16_384
 _TRAINING_ROWS_PER_CODE = 1024
 _REFINE_FACTORS = (1, 2, 3, 4, 6, 8, 12, 16)
 _GRAPH_EFFORTS = (16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
-_CONSTRUCTION_EFFORT = 64
-"""The number of candidates (efConstruction) among which the neighbors of a vector are chosen, for a graph. With
-FAISS's 40 a query needs half as much effort again for the same recall; 100 takes 1.6 times as long to build and gains
-nothing."""
+_CONSTRUCTION_EFFORT = 100
+"""The number of candidates (efConstruction) among which the neighbors of a vector are chosen, for a graph. With FAISS's
+40 a query needs half as much effort again for the same recall. With 64 that cannot be seen at 60,000 vectors; of a
+million with 45 near copies of each, a graph then finds less (recall 0.967 instead of 0.972) and takes longer."""
 
 _MIN_RECALL_GAIN = 3e-4
 """The recall that the next higher effort must add; with less, no higher one is tried."""
