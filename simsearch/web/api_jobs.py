@@ -159,9 +159,14 @@ def _answer_with_result(request: Request, job: BackgroundJob[T], describe: Calla
         return to_json_response(describe(job.result()))
     response = to_json_response(describe_job(job).model_dump(mode="json"))
     response.status_code = 202
-    response.headers["Location"] = f"{find_engine(request).root}{PREFIX}/jobs/{job.job_id}"
+    response.headers["Location"] = locate_job(request, job)
     response.headers["Retry-After"] = str(_POLL_S)
     return response
+
+
+def locate_job(request: Request, job: BackgroundJob[Any]) -> str:
+    """The path of a job in the collection that a request is for."""
+    return f"{find_engine(request).root}{PREFIX}/jobs/{job.job_id}"
 
 
 def describe_job(job: BackgroundJob[Any]) -> JobDocument:

@@ -17,7 +17,7 @@ from simsearch.web.api import (
     read_body,
     to_json_response,
 )
-from simsearch.web.api_jobs import describe_job
+from simsearch.web.api_jobs import describe_job, locate_job
 from simsearch.web.parameters import InvalidParameters, UploadParameters, describe_form, describe_unknown, parse_fields
 from simsearch.web.query import MAX_EXAMPLES
 from simsearch.web.schemas import AddedImageDocument, AddedImagesDocument
@@ -70,5 +70,5 @@ async def add_images(request: Request, parameters: Annotated[UploadParameters, Q
         response.status_code = 201
     else:
         response.status_code = 202
-        response.headers["Location"] = f"{engine.root}{PREFIX}/jobs/{added.job.job_id}"
+        response.headers["Location"] = locate_job(request, added.job)
     return response

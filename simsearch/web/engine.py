@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import threading
 import time
@@ -79,16 +77,8 @@ class SearchEngine:
         self.browser = CollectionBrowser(self.folder)
         self.paths = PathNames("", settings.show_paths)
         self.is_ready = False
-        self._embedders = resources.embedders
-        self._text_encoders = resources.text_encoders
-        self._thumbnails = resources.thumbnails
         self._thread_local = threading.local()
         self._collections: list[Collection] = []
-        self._search_pool = resources.search_pool
-        self._lookup_pool = resources.lookup_pool
-        self._image_pool = resources.image_pool
-        self._fetch_pool = resources.fetch_pool
-        self._decoding = resources.decoding
         self._cached_info: tuple[float, tuple[object, ...], CollectionInfo] | None = None
         self.jobs = BackgroundJobs(settings, resources.job_threads)
         self._uploads_to: tuple[UploadFolder, UploadIndexer] | None = None
@@ -140,7 +130,9 @@ class SearchEngine:
         is_stored = not query.texts and all(
             isinstance(example.picture, int) and example.crop is None for example in query.pictures
         )
-        pool = self._lookup_pool if is_stored else self._search_pool  # stored vectors: nothing to decode or embed
+        pool = (
+            self.resources.lookup_pool if is_stored else self.resources.search_pool
+        )  # stored vectors: nothing to decode or embed
         answer = await pool.run(lambda: self._open_thread_collection().run_query(query), self.settings.answer_timeout_s)
         self.metrics.observe_stages(answer.milliseconds)
         return answer
@@ -160,7 +152,7 @@ class SearchEngine:
                 parts.append(collection.embed_texts(texts, backbone=name, weights=options))
             return collection.model(name).model.backbone, np.concatenate(parts)
 
-        return await self._search_pool.run(run, self.settings.answer_timeout_s)
+        return await self.resources.search_pool.run(run, self.settings.answer_timeout_s)
 
     async def add_pictures(self, pictures: Sequence[bytes], wait_s: float) -> AddedPictures:
         """Store pictures that the collection does not have, and index them; wait at most `wait_s` for the end of it.
@@ -174,9 +166,9 @@ class SearchEngine:
         uploads = []
         for data in pictures:
             identify = functools.partial(
-                self._decoding.call, identify_picture, data, _UPLOAD_NAME, self.settings.max_pixels
+                self.resources.decoding.call, identify_picture, data, _UPLOAD_NAME, self.settings.max_pixels
             )
-            found = await self._search_pool.run(identify, self.settings.answer_timeout_s)
+            found = await self.resources.search_pool.run(identify, self.settings.answer_timeout_s)
             uploads.append(name_upload(data, found.tobytes().decode()))
         digests = [one.digest for one in uploads]
         known = await self.run_image_work(lambda: find_image_ids(self.folder, digests))
@@ -186,8 +178,7 @@ class SearchEngine:
         new_names = await self.run_image_work(lambda: folder.store(unknown))
         indexer.add(new_names)
         job = self.jobs.index_uploads(indexer, self.resources.index_threads)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job.future)), wait_s)
+        await job.wait(wait_s)
         reasons = job.result().skipped if job.is_done else {}
         return AddedPictures(
             tuple(uploads), await self.run_image_work(lambda: find_image_ids(self.folder, digests)), job, reasons
@@ -195,22 +186,24 @@ class SearchEngine:
 
     async def run_lookup(self, work: Callable[[Collection], T]) -> T:
         """Run a short function on this thread's collection."""
-        return await self._lookup_pool.run(lambda: work(self._open_thread_collection()), self.settings.answer_timeout_s)
+        return await self.resources.lookup_pool.run(
+            lambda: work(self._open_thread_collection()), self.settings.answer_timeout_s
+        )
 
     async def run_image_work(self, work: Callable[[], T]) -> T:
         """Run a function that reads or decodes files, without a collection."""
-        return await self._image_pool.run(lambda: read_again(work), self.settings.answer_timeout_s)
+        return await self.resources.image_pool.run(lambda: read_again(work), self.settings.answer_timeout_s)
 
     async def run_fetch(self, work: Callable[[], T]) -> T:
         """Run a function that waits for another server, in threads of their own."""
-        return await self._fetch_pool.run(work, self.settings.answer_timeout_s)
+        return await self.resources.fetch_pool.run(work, self.settings.answer_timeout_s)
 
     async def render_upload(self, data: bytes, side_px: int) -> bytes:
         """Render an uploaded picture as WebP of at most `side_px` by `side_px`. Raises `ImageError`."""
         work = functools.partial(
-            self._decoding.call, render_thumbnail_array, data, _UPLOAD_NAME, side_px, self.settings.max_pixels
+            self.resources.decoding.call, render_thumbnail_array, data, _UPLOAD_NAME, side_px, self.settings.max_pixels
         )
-        return (await self._search_pool.run(work, self.settings.answer_timeout_s)).tobytes()
+        return (await self.resources.search_pool.run(work, self.settings.answer_timeout_s)).tobytes()
 
     async def load_info(self) -> CollectionInfo:
         """Load `Collection.info`, at most a second old; it is counted again where the collection has changed."""
@@ -236,7 +229,7 @@ class SearchEngine:
             self.refresh_paths()
             return result
 
-        return await self._lookup_pool.run(run, self.settings.answer_timeout_s)
+        return await self.resources.lookup_pool.run(run, self.settings.answer_timeout_s)
 
     async def change(self, work: Callable[[Collection], T]) -> T:
         """Run a function that writes to the collection, on a collection of its own."""
@@ -245,18 +238,18 @@ class SearchEngine:
             with self._open_collection() as collection:
                 return work(collection)
 
-        return await self._lookup_pool.run(run, self.settings.answer_timeout_s)
+        return await self.resources.lookup_pool.run(run, self.settings.answer_timeout_s)
 
     async def load_thumbnail(self, image_id: int, side_px: int) -> tuple[str, bytes]:
         """Load the digest of a stored image and its thumbnail as WebP. Raises `ImageNotFound`, `ImageError`."""
 
         def load() -> tuple[str, bytes]:
             image = read_stored_image(self.folder, image_id)
-            data = self._thumbnails.get(image.digest, side_px)
+            data = self.resources.thumbnails.get(image.digest, side_px)
             if data is None:
                 original = read_stored_original(image)
                 data = render_thumbnail(original.data, original.path, side_px, compute_default_max_pixels())
-                self._thumbnails.put(image.digest, side_px, data)
+                self.resources.thumbnails.put(image.digest, side_px, data)
             return image.digest, data
 
         return await self.run_image_work(load)
@@ -303,7 +296,7 @@ class SearchEngine:
     def _open_thread_collection(self) -> Collection:
         """Open the collection of this thread when it is first needed."""
         if not hasattr(self._thread_local, "collection"):
-            decode = functools.partial(self._decoding.call, decode_example_square)
+            decode = functools.partial(self.resources.decoding.call, decode_example_square)
             self._thread_local.collection = self._open_collection(decode)
             self._collections.append(self._thread_local.collection)
         collection: Collection = self._thread_local.collection
@@ -311,7 +304,11 @@ class SearchEngine:
 
     def _open_collection(self, decode: ExampleDecoder = decode_example_square, *, fuses: bool = False) -> Collection:
         return Collection.open(
-            self.folder, embedders=self._embedders, text_encoders=self._text_encoders, decode=decode, fuses=fuses
+            self.folder,
+            embedders=self.resources.embedders,
+            text_encoders=self.resources.text_encoders,
+            decode=decode,
+            fuses=fuses,
         )
 
     def _warm_up(self, collection: Collection) -> None:
@@ -327,7 +324,7 @@ class SearchEngine:
             _encode_ppm(noise), k=1, backbone=self.settings.backbone, rerank="none",
             weights=WeightsOptions(offline=self.settings.offline),
         )  # fmt: skip
-        embedder = self._embedders[answer.model]
+        embedder = self.resources.embedders[answer.model]
         for n in range(2, self.settings.n_workers + 1):
             embedder.embed(np.zeros((n, *embedder.model.input_shape), np.uint8))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -33,6 +35,7 @@ ReportProgress = Callable[[str, float], None]
 SuggestionList = tuple[LabelSuggestion, ...]
 """Images to label next, the most useful first."""
 
+_WAIT_STEP_S = 0.05
 _MAX_JOBS = 8
 _MAX_ENDED = 32
 
@@ -75,6 +78,12 @@ class BackgroundJob(Generic[T]):
         if not self.future.done():
             return "running" if self.future.running() else "waiting"
         return "failed" if self.future.exception() is not None else "done"
+
+    async def wait(self, most_s: float) -> None:
+        """Wait until the job is done, at most so many seconds. `result` tells its error."""
+        end = time.monotonic() + most_s
+        while not self.is_done and time.monotonic() < end:
+            await asyncio.sleep(_WAIT_STEP_S)
 
     def result(self) -> T:
         """Return the result of a job that is done, or raise its error, which is `JobCancelled` after `cancel`."""

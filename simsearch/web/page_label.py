@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -19,7 +18,7 @@ from simsearch.web.tiles import ImageTile, build_tiles
 
 _N_SUGGESTIONS = 24
 _N_KEYS = 9
-_WAIT_S, _STEP_S = 1.5, 0.05
+_WAIT_S = 1.5
 """Most searches take less; for one that takes longer, the page shows its progress."""
 
 router = APIRouter(include_in_schema=False)
@@ -32,10 +31,7 @@ async def label_page(
     """Show the images to label next in a column, and the labels that the digits give, or the progress of the search."""
     engine, column = find_engine(request), column.strip()
     job = await engine.suggest_labels(column, _N_SUGGESTIONS)
-    for _ in range(round(_WAIT_S / _STEP_S)):
-        if job.is_done:
-            break
-        await asyncio.sleep(_STEP_S)
+    await job.wait(_WAIT_S)
     if not job.is_done:
         return await render_page(request, "progress.html.j2", heading="Looking for images to label", job=job)
     try:
