@@ -23,8 +23,8 @@ MAX_BUILD_S = 300.0
 
 _BUILD_EXPONENTS = {"flat": (1.0, 1.0), "ivf": (1.0, 1.3), "hnsw": (1.2, 1.4)}
 """The range of the exponent with which the time to build a family grows. A small sample of a graph fits into the cache
-of the processor, so that the time at two small sizes grows more slowly than it does later: 1.22 from 20,000 to a
-million vectors of 256 d."""
+of the processor, so that the time at two small sizes grows more slowly than it does later. With 1.2 the graph of a
+million vectors of 256 d was estimated at 130 to 149 s, and building one took 100 s (bench/RESULTS.md)."""
 
 _N_QUERIES = 200
 _N_RESULTS = 10
