@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from simsearch.index.exact import is_in_sorted
 from simsearch.index.faiss_calls import train_faiss
 from simsearch.index.info import IndexDetails
-from simsearch.index.kinds import FETCH_NS, POINTS_PER_LIST, IndexKind, choose_n_lists
+from simsearch.index.kinds import FETCH_NS, IndexKind, choose_n_lists
+from simsearch.index.kmeans import fit_kmeans_in_two_levels
 from simsearch.index.protocol import Ids, Vectors
 from simsearch.index.quantized import MIN_CANDIDATES, QuantizedIndex, VectorReaders
 
@@ -24,6 +25,10 @@ _N_TUNING_QUERIES, _N_RECALL_QUERIES = 300, 300
 """Numbers of held-out vectors for choosing the search effort, and of others for measuring the reported recall."""
 
 _MIN_TRAINING_ROWS = 10_000
+_TRAINING_ROWS_PER_LIST = 100
+_MAX_TRAINING_BYTES = 1 << 30
+"""The most that the sample for training may take, as float32."""
+
 _BLOCK_ROWS = 16_384
 
 _TRAINING_ROWS_PER_CODE = 1024
@@ -34,8 +39,19 @@ _CONSTRUCTION_EFFORT = 100
 40 a query needs half as much effort again for the same recall. With 64 that cannot be seen at 60,000 vectors; of a
 million with 45 near copies of each, a graph then finds less (recall 0.967 instead of 0.972) and takes longer."""
 
+_CENTERS_EFFORT = 32
+"""The search effort of the graph that finds the lists of a vector, where there is one. With FAISS's 16 vectors are put
+into lists in which no query looks for them: of a million in 4,096 lists at most 0.975 of the neighbors were found. Of
+40,000 vectors 0.997 came into the list of the nearest of 16,384 centers, in half the time of a scan of the centers."""
+
+_TRAINING_SHARE, _ADDING_SHARE = 0.15, 0.75
+"""The shares of the time to build an index that training and adding take, about; tuning takes the rest."""
+
 _MIN_RECALL_GAIN = 3e-4
 """The recall that the next higher effort must add; with less, no higher one is tried."""
+
+
+ReportShare = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +68,14 @@ class VectorSource:
     readers: VectorReaders
 
 
-def build_index(kind: IndexKind, source: VectorSource, recall: float) -> QuantizedIndex:
+def build_index(
+    kind: IndexKind, source: VectorSource, recall: float, report: ReportShare = lambda _: None
+) -> QuantizedIndex:
     """Build a quantized index with the lowest search effort that reaches the recall@10, or the highest useful effort.
 
     The vectors are never in memory all at once: the quantizers are trained on a sample, then blocks are added. Each
-    block is also compared with held-out vectors, to find the true neighbors for measuring the recall.
+    block is also compared with held-out vectors, to find the true neighbors for measuring the recall. `report` is
+    called with the finished share, from 0 to 1.
     """
     started, n = time.perf_counter(), len(source.ids)
     held_out, others = _split_held_out(source.ids)
@@ -64,13 +83,16 @@ def build_index(kind: IndexKind, source: VectorSource, recall: float) -> Quantiz
     faiss_index = faiss.index_factory(source.width, factory, faiss.METRIC_INNER_PRODUCT)
     if kind.family == "hnsw":
         faiss.downcast_index(faiss_index.index).hnsw.efConstruction = _CONSTRUCTION_EFFORT
-    _train(faiss_index, kind, source.readers.ranking(np.sort(others[: _choose_sample_size(n)])))
+    _train(faiss_index, kind, source.readers.ranking(np.sort(others[: _choose_sample_size(n, source.width)])))
+    report(_TRAINING_SHARE)
     details = IndexDetails(kind.name, n, n_trained=n, wanted=recall)
     index = QuantizedIndex(faiss_index, details, source.readers)
-    return _fill_and_tune(index, held_out, source, source.ids, started)
+    return _fill_and_tune(index, held_out, source, source.ids, started, report)
 
 
-def extend_index(index: QuantizedIndex, source: VectorSource, removed: Ids) -> QuantizedIndex:
+def extend_index(
+    index: QuantizedIndex, source: VectorSource, removed: Ids, report: ReportShare = lambda _: None
+) -> QuantizedIndex:
     """Remove the ids `removed` from an index, add the vectors it lacks, then tune and measure its recall again.
 
     The index is not trained again. A graph cannot remove vectors: `removed` must be empty for it.
@@ -83,7 +105,7 @@ def extend_index(index: QuantizedIndex, source: VectorSource, removed: Ids) -> Q
     held_out, _ = _split_held_out(missing if index.kind.family == "hnsw" and is_enough else source.ids)
     details = replace(index.details, n_vectors=len(source.ids))
     extended = QuantizedIndex(index.faiss_index, details, source.readers)
-    return _fill_and_tune(extended, held_out, source, missing, started)
+    return _fill_and_tune(extended, held_out, source, missing, started, report)
 
 
 def _split_held_out(ids: Ids) -> tuple[Ids, Ids]:
@@ -94,7 +116,7 @@ def _split_held_out(ids: Ids) -> tuple[Ids, Ids]:
 
 
 def _fill_and_tune(
-    index: QuantizedIndex, held_out: Ids, source: VectorSource, missing: Ids, started: float
+    index: QuantizedIndex, held_out: Ids, source: VectorSource, missing: Ids, started: float, report: ReportShare
 ) -> QuantizedIndex:
     """Read all vectors once: add the missing ones and find the true neighbors of the held-out ones; then tune.
 
@@ -104,12 +126,15 @@ def _fill_and_tune(
     rows = source.readers.ranking(held_out)
     truth = _GroundTruth(held_out, rows)
     waiting = np.sort(np.intersect1d(held_out, missing)) if index.kind.family == "hnsw" else missing[:0]
+    n_seen = 0
     for ids, vectors in _merge_blocks(source.block_reader()):
         is_seen = ~is_in_sorted(ids, waiting)
         truth.update(ids[is_seen], vectors[is_seen])
         is_new = is_in_sorted(ids, missing) & is_seen
         if is_new.any():
             index.add(ids[is_new], vectors[is_new])
+        n_seen += len(ids)
+        report(_TRAINING_SHARE + _ADDING_SHARE * min(1.0, n_seen / len(source.ids)))
     n_tuning = _N_TUNING_QUERIES if len(held_out) > 2 * _N_TUNING_QUERIES else len(held_out) // 2
     tuning, measuring = truth.split(n_tuning)
     index.details = _tune(index, tuning)
@@ -124,20 +149,22 @@ def _fill_and_tune(
     return index
 
 
-def _choose_sample_size(n: int) -> int:
-    return max(_MIN_TRAINING_ROWS, POINTS_PER_LIST * choose_n_lists(n))
+def _choose_sample_size(n: int, width: int) -> int:
+    rows = min(_TRAINING_ROWS_PER_LIST * choose_n_lists(n), _MAX_TRAINING_BYTES // (4 * width))
+    return max(_MIN_TRAINING_ROWS, rows)
 
 
 def _train(index: Any, kind: IndexKind, sample: Vectors) -> None:
     if kind.family == "ivf":
-        lists = faiss.extract_index_ivf(index)
-        # The sample has the size wanted here: FAISS must neither sample it again nor warn about its size.
-        settings = [lists.cp] + ([faiss.downcast_index(lists).pq.cp] if kind.name == "ivf-pq" else [])
-        for clustering in settings:
-            clustering.niter, clustering.min_points_per_centroid, clustering.seed = 10, 1, 1234
-        lists.cp.max_points_per_centroid = len(sample)
+        lists = faiss.downcast_index(faiss.extract_index_ivf(index))
+        centers = faiss.downcast_index(lists.quantizer)
+        if isinstance(centers, faiss.IndexHNSW):
+            centers.hnsw.efConstruction, centers.hnsw.efSearch = _CONSTRUCTION_EFFORT, _CENTERS_EFFORT
+        centers.add(fit_kmeans_in_two_levels(sample, lists.nlist))  # FAISS then trains the codes only
         if kind.name == "ivf-pq":
-            settings[1].max_points_per_centroid = _TRAINING_ROWS_PER_CODE
+            settings = lists.pq.cp
+            settings.niter, settings.min_points_per_centroid, settings.seed = 10, 1, 1234
+            settings.max_points_per_centroid = _TRAINING_ROWS_PER_CODE
     train_faiss(index, sample)
 
 
@@ -228,15 +255,17 @@ def _tune(index: QuantizedIndex, truth: _GroundTruth) -> IndexDetails:
 def _estimate_cost_ns(index: QuantizedIndex, refine: int, effort: int) -> float:
     """Estimate the cost of a query: dimensions scanned, and vectors read for re-ranking."""
     n, width, kind = len(index), int(index.faiss_index.d), index.kind
-    scanned = {"flat": n, "ivf": n * effort / choose_n_lists(n), "hnsw": effort}[kind.family]
+    n_lists = int(index.faiss_index.nlist) if kind.family == "ivf" else 1
+    scanned = {"flat": n, "ivf": n * effort / n_lists, "hnsw": effort}[kind.family]
     return scanned * width * kind.scan_ns + FETCH_NS * MIN_CANDIDATES * refine
 
 
 def _list_efforts(index: QuantizedIndex) -> Sequence[int]:
-    """The efforts to try, ascending: for lists 1, 2, 4, ... up to a complete search; a flat index has no effort."""
+    """The efforts to try, ascending: for lists 1, 2, 3, 4, 6, ... up to all of them; a flat index has no effort."""
     if index.kind.family == "flat":
         return (1,)
     if index.kind.family == "ivf":
         most = int(index.faiss_index.nlist)
-        return [1 << step for step in range(most.bit_length()) if 1 << step <= most]
+        steps = range(most.bit_length())
+        return sorted({effort for step in steps for effort in (1 << step, 3 << step >> 1) if effort <= most})
     return _GRAPH_EFFORTS

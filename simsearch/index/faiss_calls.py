@@ -13,15 +13,20 @@ from simsearch.machine import count_cores
 _MAX_THREADS = faiss.omp_get_max_threads()
 
 
-def train_faiss(index: Any, sample: Vectors) -> None:
-    """Train a FAISS index on vectors (m, d), in all threads: a search of one query leaves the process with one."""
+def use_all_threads() -> None:
+    """Let the next calls of FAISS use all threads: a search of one query leaves the process with one."""
     faiss.omp_set_num_threads(_count_threads())
+
+
+def train_faiss(index: Any, sample: Vectors) -> None:
+    """Train a FAISS index on vectors (m, d), in all threads."""
+    use_all_threads()
     index.train(np.ascontiguousarray(sample))
 
 
 def add_to_faiss(index: Any, ids: Ids, vectors: Vectors) -> None:
     """Add vectors (n, d) with their ids (n,) to a FAISS index, in all threads."""
-    faiss.omp_set_num_threads(_count_threads())
+    use_all_threads()
     index.add_with_ids(np.ascontiguousarray(vectors), ids)
 
 

@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+_RECALL_TOLERANCE = 0.01
+"""The sampling error of a recall that is measured with 300 vectors."""
+
 
 @dataclass(frozen=True, slots=True)
 class IndexDetails:
@@ -16,8 +19,8 @@ class IndexDetails:
     ten nearest neighbors that is found, measured with `n_queries` vectors of the collection when it had `n_vectors`;
     `wanted` is the requested recall. The index was trained when the collection had `n_trained` vectors.
 
-    `trials` are the estimates by which `auto` chose the kind: for each kind tried, milliseconds of a query
-    (`query_ms`), seconds to build it (`build_s`) and its `bytes`.
+    `trials` are the times by which `auto` chose the kind: for each kind tried, milliseconds of a query (`query_ms`),
+    seconds to build it (`build_s`) and its `bytes`, measured or estimated with `n_timed` vectors.
 
     The field names are keys of JSON stored in catalogs and index files.
     """
@@ -32,6 +35,11 @@ class IndexDetails:
     n_queries: int = 0
     build_s: float = 0.0
     trials: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def has_wanted_recall(self) -> bool:
+        """Whether the measured recall misses the wanted one by no more than its sampling error."""
+        return self.recall_at_10 >= self.wanted - _RECALL_TOLERANCE
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON object; the details of an exact index are only kind, size and recall."""
@@ -82,9 +90,8 @@ class FaissIndexInfo:
             parts.append(f"built in {self.details.build_s:.1f} s")
         if self.details is not None and self.details.trials:
             tried = sorted(self.details.trials.items(), key=lambda item: item[1]["query_ms"])
-            parts.append(
-                "estimated ms a query: " + "; ".join(f"{name} {trial['query_ms']:.2f}" for name, trial in tried)
-            )
+            n = self.details.n_trained
+            parts.append("ms a query: " + "; ".join(_describe_trial(name, trial, n) for name, trial in tried))
         if self.n_added or self.n_removed:
             parts.append(f"since then {self.n_added:,} vectors added and {self.n_removed:,} removed")
         return ", ".join(parts)
@@ -93,3 +100,7 @@ class FaissIndexInfo:
         """As `IndexInfo` says."""
         details = {"kind": self.kind} if self.details is None else self.details.to_dict()
         return details | {"recent": self.n_added, "removed": self.n_removed}
+
+
+def _describe_trial(name: str, trial: dict[str, float], n: int) -> str:
+    return f"{name} {trial['query_ms']:.2f} ({'measured' if trial.get('n_timed', 0) >= n else 'estimated'})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -34,12 +35,14 @@ FETCH_NS = 1_500.0
 """The cost of reading the vector of a candidate from the vector file."""
 
 _UNKNOWN_MEMORY = 4 << 30
-_TARGET_LIST_LENGTH = 500
+_LISTS_PER_ROOT = 4
+"""The number of inverted lists per square root of the number of vectors: the centers of 4,096 lists are scanned in as
+long as two lists of a million vectors."""
+
+_MIN_LIST_LENGTH = 40
 _MAX_LISTS = 1 << 16
 _MIN_LISTS_FOR_HNSW = 1 << 13
 """From this number of lists on, the lists to search are found by an HNSW graph of their centers instead of a scan."""
-
-POINTS_PER_LIST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,12 @@ def write_kind_choice(writer: CatalogWriter, choice: IndexKindChoice) -> bool:
 
 
 def choose_n_lists(n: int) -> int:
-    """Choose the number of inverted lists: a power of two near n / 500, with enough of n vectors to train each."""
-    wanted = min(n // POINTS_PER_LIST, max(32, n // _TARGET_LIST_LENGTH), _MAX_LISTS)
-    return 1 << max(0, wanted.bit_length() - 1) if wanted else 1
+    """Choose the number of inverted lists: the power of two nearest to 4 √n, with at least 40 of n vectors in each."""
+    longest = n // _MIN_LIST_LENGTH
+    if not longest:
+        return 1
+    nearest = 1 << round(math.log2(_LISTS_PER_ROOT * math.sqrt(n)))
+    return min(nearest, 1 << (longest.bit_length() - 1), _MAX_LISTS)
 
 
 def _choose_n_subquantizers(width: int) -> int:

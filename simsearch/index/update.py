@@ -7,13 +7,14 @@ import errno
 import functools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from simsearch.index.build import VectorSource, build_index, extend_index
+from simsearch.index.build import ReportShare, VectorSource, build_index, extend_index
 from simsearch.index.delta import DeltaIndex
 from simsearch.index.exact import ExactIndex, is_in_sorted
 from simsearch.index.files import (
@@ -31,9 +32,10 @@ from simsearch.index.integrity import check_damage
 from simsearch.index.kinds import AUTO, AUTO_CANDIDATES, KINDS, IndexKind, read_kind_choice
 from simsearch.index.protocol import Ids, Vectors, VectorTransform
 from simsearch.index.quantized import QuantizedIndex, VectorReaders
-from simsearch.index.trials import SAMPLE_SIZES, KindTrial, try_kinds
+from simsearch.index.trials import KindTrial, build_quickest
 from simsearch.index.vector_file import VectorFile, VectorFileWriter
 from simsearch.machine import detect_memory_bytes
+from simsearch.sources.progress import find_listener
 from simsearch.store.catalog import Catalog, StoredModel
 
 _MAX_ADDED_SHARE = 0.01
@@ -42,11 +44,11 @@ _MAX_REMOVED_SHARE = 0.1
 """A delta file holds up to 1 % of added vectors (at least 1,000) and 10 % of removed ids; beyond that the base is
 rewritten."""
 
-_RECALL_TOLERANCE = 0.01
-"""The sampling error of a measured recall; `auto` falls back to an exact index where the recall misses by more."""
-
 _MAX_MEMORY_DIVISOR = 3
 """`auto` takes no kind that is larger than a third of the memory."""
+
+_MIN_TOLD_VECTORS = 50_000
+"""Building the index of so many vectors is told to the user."""
 
 _RETRAIN_GROWTH = 2
 """An index is trained again when the collection has grown by this factor since the last training."""
@@ -220,7 +222,9 @@ class IndexUpdater:
         if footer.stamp.kind != "flat":
             pending = self._prepare_vectors(spec, spec.stamp, lambda: wanted) if not kind.has_precise_codes else None
             source = self._make_vector_source(spec, wanted, pending)
-            index = extend_index(QuantizedIndex.read(spec.file, footer, source.readers), source, surplus)
+            held_index = QuantizedIndex.read(spec.file, footer, source.readers)
+            with _tell_building(len(wanted)) as report:
+                index = extend_index(held_index, source, surplus, report)
             return self._finish_base(spec, index, index.details, pending)
         exact = ExactIndex.read(spec.file)
         if len(surplus):
@@ -238,23 +242,18 @@ class IndexUpdater:
     def _rebuild(self, spec: IndexSpec, ids: Ids) -> UpdatedIndex:
         kind, choice = self._select_kind(spec, len(ids)), read_kind_choice(self._catalog)
         if kind.is_approximate:
-            pending = self._prepare_vectors(spec, spec.stamp, lambda: ids) if not kind.has_precise_codes else None
-            source = self._make_vector_source(spec, ids, pending)
-            is_open = choice.name == AUTO and kind.name in AUTO_CANDIDATES
-            trials = self._try_kinds(source, choice.recall) if is_open else []
-            for some in [trial.kind for trial in trials] or [kind]:
-                index = build_index(some, source, choice.recall)
-                if choice.name != AUTO or index.details.recall_at_10 >= choice.recall - _RECALL_TOLERANCE:
-                    index.details = replace(index.details, trials=_to_table(trials))
-                    return self._finish_base(spec, index, index.details, pending)
+            with _tell_building(len(ids)) as report:
+                pending = self._prepare_vectors(spec, spec.stamp, lambda: ids) if not kind.has_precise_codes else None
+                source = self._make_vector_source(spec, ids, pending)
+                if choice.name == AUTO and kind.name in AUTO_CANDIDATES:
+                    index = _build_quickest(source, choice.recall, report)
+                else:
+                    index = build_index(kind, source, choice.recall, report)
+            if index is not None and (choice.name != AUTO or index.details.has_wanted_recall):
+                return self._finish_base(spec, index, index.details, pending)
         exact = ExactIndex.create_empty(spec.width)
         self._add_vectors(exact, spec, ids)
         return self._finish_base(spec, exact, IndexDetails("flat", len(ids)))
-
-    @staticmethod
-    def _try_kinds(source: VectorSource, recall: float) -> list[KindTrial]:
-        max_bytes = detect_memory_bytes() // _MAX_MEMORY_DIVISOR or math.inf
-        return try_kinds([KINDS[name] for name in AUTO_CANDIDATES], source, recall, max_bytes, SAMPLE_SIZES)
 
     def _build_transformed(self, spec: IndexSpec, transform_originals: Callable[[Vectors], Vectors]) -> UpdatedIndex:
         """Transform the rows of all original views at once."""
@@ -335,6 +334,23 @@ class IndexUpdater:
         return rows
 
 
+def _tell_building(n: int) -> AbstractContextManager[ReportShare]:
+    """Tell that an index of n vectors is being built, where that takes seconds."""
+    if n < _MIN_TOLD_VECTORS:
+        return contextlib.nullcontext(lambda _: None)
+    return find_listener().on_activity(f"building the index of {n:,} vectors")
+
+
+def _build_quickest(source: VectorSource, recall: float, report: ReportShare) -> QuantizedIndex | None:
+    """Build the quickest kind, with the table of their times; None where no kind reaches the recall."""
+    kinds = [KINDS[name] for name in AUTO_CANDIDATES]
+    max_bytes = detect_memory_bytes() // _MAX_MEMORY_DIVISOR or math.inf
+    index, trials = build_quickest(kinds, source, recall, max_bytes, report=report)
+    if index is not None:
+        index.details = replace(index.details, trials=_to_table(trials))
+    return index
+
+
 def _to_table(trials: list[KindTrial]) -> dict[str, dict[str, float]]:
     """The trials as the details of an index keep them."""
     return {
@@ -342,6 +358,7 @@ def _to_table(trials: list[KindTrial]) -> dict[str, dict[str, float]]:
             "query_ms": round(one.query_ms, 3),
             "build_s": round(one.build_s, 1),
             "bytes": round(one.n_bytes),
+            "n_timed": one.n_timed,
         }
         for one in trials
     }

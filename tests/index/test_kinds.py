@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -14,8 +16,9 @@ from simsearch.cli.app import app
 from simsearch.errors import UsageError
 from simsearch.index.cache import IndexCache
 from simsearch.index.files import is_intact
-from simsearch.index.kinds import KINDS, IndexKindChoice
+from simsearch.index.kinds import KINDS, IndexKindChoice, choose_n_lists
 from simsearch.models.choice import resolve_model
+from simsearch.sources.progress import LISTENER, PreparationListener
 from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
@@ -218,6 +221,56 @@ def test_the_index_file_has_the_permissions_of_the_catalog(tmp_path: Path):
 )
 def test_auto_selects_by_count_memory_and_recall(n: int, width: int, memory: int, recall: float, kind: str):
     assert IndexKindChoice("auto", recall).select_kind(n, width, memory).name == kind
+
+
+@pytest.mark.parametrize(
+    ("n", "lists"),
+    [(30, 1), (1_000, 16), (20_000, 256), (100_000, 1_024), (1_000_000, 4_096), (10_000_000, 16_384), (10**9, 65_536)],
+)
+def test_the_number_of_lists_grows_with_the_square_root(n: int, lists: int):
+    assert choose_n_lists(n) == lists
+
+
+def test_vectors_are_in_the_lists_of_their_nearest_centers_where_a_graph_finds_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("simsearch.index.kinds._MIN_LISTS_FOR_HNSW", 64)
+    filled = fill(tmp_path / "ix", clustered(20_000, seed=1), IndexKindChoice("ivf-sq8", 0.97))
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        lists = faiss.downcast_index(index.faiss_index)
+        centers = faiss.downcast_index(lists.quantizer)
+        assert isinstance(centers, faiss.IndexHNSW)
+        nearest = (filled.vectors @ centers.reconstruct_n(0, lists.nlist).T).argmax(axis=1)
+        inside = np.full(len(nearest) + 1, -1)
+        for number in filter(lists.invlists.list_size, range(lists.nlist)):
+            ids = faiss.rev_swig_ptr(lists.invlists.get_ids(number), lists.invlists.list_size(number))
+            inside[ids] = number
+        assert (inside[1:] == nearest).mean() > 0.99
+        assert index.details.recall_at_10 >= 0.96
+
+
+def test_building_a_large_index_is_told_with_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("simsearch.index.update._MIN_TOLD_VECTORS", 20_000)
+    told: list[tuple[str, list[float]]] = []
+
+    @contextlib.contextmanager
+    def listen(activity: str):
+        told.append((activity, []))
+        yield told[-1][1].append
+
+    token = LISTENER.set(PreparationListener(on_activity=listen))
+    try:
+        fill(tmp_path / "small", clustered(2_000, seed=1), IndexKindChoice("ivf-sq8"))
+        assert told == []
+        fill(tmp_path / "large", clustered(20_000, seed=1), IndexKindChoice("ivf-sq8"))
+    finally:
+        LISTENER.reset(token)
+    ((activity, shares),) = told
+    assert activity == "building the index of 20,000 vectors"
+    assert len(shares) > 2
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
 
 
 @pytest.mark.parametrize("kind", CODED)
