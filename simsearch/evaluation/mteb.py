@@ -107,12 +107,11 @@ def _unpack_images(file: Path, folder: Path) -> int:
     if missing := [name for name in _IMAGE_COLUMNS if name not in reader.columns]:
         raise SourceError(str(file), f"{file} has no column {missing[0]}", "give the tables as MTEB publishes them")
     n_images = 0
-    for rows, _ in reader.iterate_blocks(_IMAGE_COLUMNS, None, n_rows=_N_ROWS):
-        for row in rows:
-            content = row["image"].get("bytes") if isinstance(row["image"], dict) else row["image"]
-            if isinstance(content, bytes):
-                (folder / f"{encode_id(row['id'])}{_choose_extension(content)}").write_bytes(content)
-                n_images += 1
+    for row in reader.iterate_rows(_IMAGE_COLUMNS, n_rows=_N_ROWS):
+        content = row["image"].get("bytes") if isinstance(row["image"], dict) else row["image"]
+        if isinstance(content, bytes):
+            (folder / f"{encode_id(row['id'])}{_choose_extension(content)}").write_bytes(content)
+            n_images += 1
     return n_images
 
 
@@ -148,4 +147,4 @@ def read_parquet_rows(file: Path, needed: Sequence[str] = ()) -> list[dict[str, 
     if missing := [name for name in needed if name not in reader.columns]:
         raise SourceError(str(file), f"{file} has no column {missing[0]}", f"give the columns {', '.join(needed)}")
     wanted = needed or [name for name in reader.columns if name not in ("image", "vector", "embedding")]
-    return [row for rows, _ in reader.iterate_blocks(wanted, None) for row in rows]
+    return list(reader.iterate_rows(wanted))

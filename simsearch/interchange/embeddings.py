@@ -19,7 +19,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from simsearch.errors import SourceError
 from simsearch.interchange.annotations import parse_cell
-from simsearch.interchange.tables import TableReader, TableRow
+from simsearch.interchange.tables import TableColumns, TableReader, TableRow
 from simsearch.sources.path_codec import is_valid_path
 from simsearch.text import count
 
@@ -44,8 +44,8 @@ _NOT_FINITE = ("a number is not finite", "remove the row, or embed the picture a
 
 csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is less than 10,000 numbers
 
-RowBlocks = Iterator[tuple[list[TableRow], Any]]
-"""Blocks of rows, with their vectors as (n, d), or as lists whose lengths are not checked yet."""
+TableBlocks = Iterator[tuple[TableColumns, Any]]
+"""Blocks of columns, with their vectors as (n, d), or as lists whose lengths are not checked yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class ColumnNames:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingBlock:
-    """Paths or keys as they are written in the source, their vectors (n, d), unit rows, and the other columns."""
+    """Paths or keys as they are written in the source, their vectors (n, d), unit rows, and all columns if wanted."""
 
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     vectors: NDArray[np.float32]
-    rows: Sequence[TableRow] = ()
+    columns: TableColumns = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class _VectorFile:
     """One file of vectors, or a pair of files: its name in messages, and a function that reads it from the start."""
 
     name: str
-    read: Callable[[], RowBlocks]
+    read: Callable[[], TableBlocks]
 
 
 class EmbeddingSource:
@@ -99,7 +99,7 @@ class EmbeddingSource:
             raise _build_error(source, f"{source} has no vectors", "use another source")
         self.width: int = first.vectors.shape[1]
         self.key_column: str | None = columns.path or next(
-            (name for name in columns.usual_paths if first.rows and name in first.rows[0]), None
+            (name for name in columns.usual_paths if name in first.columns), None
         )
 
     def iterate_blocks(self) -> Iterator[EmbeddingBlock]:
@@ -113,16 +113,23 @@ class EmbeddingSource:
     def _iterate_checked_blocks(self, width: int | None) -> Iterator[EmbeddingBlock]:
         for part in self._parts:
             n_read = 0
-            for rows, numbers in part.read():
+            for columns, numbers in part.read():
                 where = _BlockLocation(self.source, part.name, n_read)
-                vectors = _normalize_rows(numbers, len(rows), width, where)
-                paths = _read_paths(rows, self._columns, where)
-                kept = [number for number, row in enumerate(rows) if row.get("kind") in (None, "", "original")]
-                n_read += len(rows)
+                vectors = _normalize_rows(numbers, width, where)
+                block = EmbeddingBlock(
+                    _read_paths(columns, self._columns, where), vectors, columns if self._columns.has_keys else {}
+                )
+                n_read += len(vectors)
                 width = vectors.shape[1]
-                if kept:
-                    others = [rows[number] for number in kept] if self._columns.has_keys else ()
-                    yield EmbeddingBlock(tuple(paths[number] for number in kept), vectors[kept], others)
+                if "kind" in columns:
+                    block = _select_rows(block, [kind in (None, "", "original") for kind in columns["kind"]])
+                if block.paths:
+                    yield block
+
+
+def _select_rows(block: EmbeddingBlock, is_kept: Sequence[bool]) -> EmbeddingBlock:
+    columns = {name: list(itertools.compress(values, is_kept)) for name, values in block.columns.items()}
+    return EmbeddingBlock(list(itertools.compress(block.paths, is_kept)), block.vectors[np.array(is_kept)], columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,7 @@ def _open_folder(folder: Path, metadata: Path | None, columns: ColumnNames) -> l
     raise _build_error(folder, f"{folder} has no img_emb/*.npy, *.npy or *.parquet", advice)
 
 
-def _bind_table(table: Path, columns: ColumnNames) -> Callable[[], RowBlocks]:
+def _bind_table(table: Path, columns: ColumnNames) -> Callable[[], TableBlocks]:
     return lambda: _read_table(table, columns, with_vectors=True)
 
 
@@ -187,11 +194,11 @@ def _open_npy_files(arrays: Sequence[Path], metadata: Path | None, columns: Colu
     return parts
 
 
-def _bind_numbered(array: Path, n_before: int) -> Callable[[], RowBlocks]:
-    def read() -> RowBlocks:
+def _bind_numbered(array: Path, n_before: int) -> Callable[[], TableBlocks]:
+    def read() -> TableBlocks:
         for start in range(0, len(_open_npy(array)), _KEYED_BLOCK_ROWS):
             block = _open_npy(array)[start : start + _KEYED_BLOCK_ROWS]
-            yield [{"key": n_before + start + number} for number in range(len(block))], block
+            yield {"key": list(range(n_before + start, n_before + start + len(block)))}, block
 
     return read
 
@@ -212,11 +219,12 @@ def _open_npy_pair(array: Path, table: Path, columns: ColumnNames) -> _VectorFil
         problem = f"{array.name} has {n_vectors} vectors and {table.name} {n_rows} rows"
         raise _build_error(array, problem, "use two files of the same export")
 
-    def read() -> RowBlocks:
+    def read() -> TableBlocks:
         start = 0
-        for rows, _ in _read_table(table, columns, with_vectors=False):
-            yield rows, _open_npy(array)[start : start + len(rows)]  # mapped anew, so that memory holds one block
-            start += len(rows)
+        for values, _ in _read_table(table, columns, with_vectors=False):
+            end = start + _count_values(values)
+            yield values, _open_npy(array)[start:end]  # mapped anew, so that memory holds one block
+            start = end
 
     return _VectorFile(array.name, read)
 
@@ -226,7 +234,11 @@ def _count_rows(table: Path, columns: ColumnNames) -> int:
         reader = TableReader(table)
         _find_column(table, reader.columns, columns.path, columns.usual_paths)
         return reader.n_rows
-    return sum(len(rows) for rows, _ in _read_table(table, columns, with_vectors=False))
+    return sum(_count_values(values) for values, _ in _read_table(table, columns, with_vectors=False))
+
+
+def _count_values(columns: TableColumns) -> int:
+    return len(next(iter(columns.values())))
 
 
 def _open_npy(file: Path) -> NDArray[Any]:
@@ -253,8 +265,8 @@ def _find_table(array: Path, columns: ColumnNames) -> Path | None:
     raise _build_error(array, problem, f"add {array.stem}.csv with a column `path`, or give the table (--metadata)")
 
 
-def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowBlocks:
-    """Read rows in blocks, each with at least its path; also their vectors, if they are in the same file."""
+def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> TableBlocks:
+    """Read columns in blocks, at least that of the paths; also the vectors, if they are in the same file."""
     kind = file.suffix.lower()
     if kind == ".parquet":
         table = TableReader(file)
@@ -269,7 +281,7 @@ def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowB
         raise _build_error(file, f"{file} has an unsupported format", "use a .npy, .parquet, .csv or .jsonl file")
 
 
-def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> RowBlocks:
+def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> TableBlocks:
     readers: dict[str, Callable[[Iterable[str]], Iterator[TableRow]]] = {
         ".csv": csv.DictReader,
         ".txt": _parse_path_lines,
@@ -279,24 +291,24 @@ def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) ->
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = read(stream)
             while block := list(itertools.islice(rows, columns.block_rows)):
+                values: TableColumns = {
+                    name: [row.get(name) for row in block] for name in dict.fromkeys(itertools.chain(*block))
+                }
                 if columns.has_keys and read is csv.DictReader:
-                    block = _parse_cells(file, block, columns)
+                    _parse_cells(file, values, columns)
                 vector = _find_column(file, block[0], columns.vector, _VECTOR_COLUMNS) if with_vectors else None
-                yield block, None if vector is None else [_parse_numbers(row.pop(vector, None)) for row in block]
+                yield values, None if vector is None else [_parse_numbers(text) for text in values.pop(vector)]
     except RecursionError as error:
         raise _build_error(file, f"{file} cannot be read (its JSON is nested too deeply)", "export it again") from error
     except (OSError, ValueError, csv.Error) as error:  # ValueError also for text that is not UTF-8 or not JSON
         raise _build_error(file, f"{file} cannot be read ({error})", "export it again") from error
 
 
-def _parse_cells(file: Path, rows: list[TableRow], columns: ColumnNames) -> list[TableRow]:
-    """Parse the cells of a CSV file other than keys and vectors as numbers and booleans."""
-    key = _find_column(file, rows[0], columns.path, columns.usual_paths)
-    kept = {key, columns.vector, *_VECTOR_COLUMNS}
-    return [
-        {name: cell if name in kept or not isinstance(cell, str) else parse_cell(cell) for name, cell in row.items()}
-        for row in rows
-    ]
+def _parse_cells(file: Path, values: TableColumns, columns: ColumnNames) -> None:
+    """Parse the cells of a CSV file other than keys and vectors as numbers and booleans, in place."""
+    key = _find_column(file, values, columns.path, columns.usual_paths)
+    for name in values.keys() - {key, columns.vector, *_VECTOR_COLUMNS}:
+        values[name] = [parse_cell(cell) if isinstance(cell, str) else cell for cell in values[name]]
 
 
 def _parse_path_lines(lines: Iterable[str]) -> Iterator[TableRow]:
@@ -331,22 +343,28 @@ def _find_column(file: Path, columns: Iterable[str], name: str | None, usual: Se
     raise _build_error(file, problem, "rename the column")
 
 
-def _read_paths(rows: Sequence[TableRow], columns: ColumnNames, where: _BlockLocation) -> list[str]:
-    name = _find_column(Path(where.part), rows[0], columns.path, columns.usual_paths)
-    return [_read_path(row, name, columns, where, number) for number, row in enumerate(rows)]
+def _read_paths(values: TableColumns, columns: ColumnNames, where: _BlockLocation) -> list[str]:
+    name = _find_column(Path(where.part), values, columns.path, columns.usual_paths)
+    encoded = values.get("path_hex", itertools.repeat(None))
+    return [
+        _decode_path(raw, where, number) if raw else _check_path(path, name, columns.has_keys, where, number)
+        for number, (path, raw) in enumerate(zip(values[name], encoded, strict=False))
+    ]
 
 
-def _read_path(row: TableRow, name: str, columns: ColumnNames, where: _BlockLocation, number: int) -> str:
-    if raw := row.get("path_hex"):
-        try:
-            return os.fsdecode(bytes.fromhex(raw))
-        except (TypeError, ValueError) as error:
-            raise where.build_error(number, f"path_hex {raw!r} is not hexadecimal", "export it again") from error
-    path = row.get(name)
-    if columns.has_keys and isinstance(path, int):
+def _decode_path(raw: Any, where: _BlockLocation, number: int) -> str:
+    try:
+        return os.fsdecode(bytes.fromhex(raw))
+    except (TypeError, ValueError) as error:
+        raise where.build_error(number, f"path_hex {raw!r} is not hexadecimal", "export it again") from error
+
+
+def _check_path(path: Any, name: str, is_key: bool, where: _BlockLocation, number: int) -> str:
+    """Check the path or key of a row, in the column `name`; a whole number may be a key."""
+    if is_key and isinstance(path, int):
         path = str(path)
     if not isinstance(path, str) or not path:
-        if columns.has_keys:
+        if is_key:
             raise where.build_error(number, f"the key in column {name} is missing", "every vector needs a key")
         raise where.build_error(number, "the path is missing", "every vector needs the path of its picture")
     if not is_valid_path(path):
@@ -356,10 +374,10 @@ def _read_path(row: TableRow, name: str, columns: ColumnNames, where: _BlockLoca
 
 def normalize_rows(numbers: NDArray[Any], source: Path, first_row: int) -> NDArray[np.float32]:
     """Convert numbers (n, d) to rows of unit length. Raises `SourceError`, which counts rows from `first_row` + 1."""
-    return _normalize_rows(numbers, len(numbers), None, _BlockLocation(source, source.name, first_row))
+    return _normalize_rows(numbers, None, _BlockLocation(source, source.name, first_row))
 
 
-def _normalize_rows(numbers: Any, n: int, width: int | None, where: _BlockLocation) -> NDArray[np.float32]:
+def _normalize_rows(numbers: Any, width: int | None, where: _BlockLocation) -> NDArray[np.float32]:
     """Convert the numbers to (n, d) float32 rows of unit length, and check them."""
     if not isinstance(numbers, np.ndarray):
         numbers = _stack_lists(numbers, width, where)
@@ -367,17 +385,18 @@ def _normalize_rows(numbers: Any, n: int, width: int | None, where: _BlockLocati
         raise where.build_error(0, *_describe_wrong_width(numbers.shape[1], width))
     with np.errstate(over="ignore"):  # a long double that is too large becomes infinite
         wide = numbers.astype(np.float64)
-    if not (finite := np.isfinite(wide).all(axis=1)).all():
-        raise where.build_error(int((~finite).argmax()), *_NOT_FINITE)
-    # Squares of large numbers overflow, so each row is first divided by a power of two, which is exact.
-    exponents = np.frexp(np.abs(wide).max(axis=1, keepdims=True, initial=0))[1]
-    scaled = np.ldexp(wide, -exponents)
-    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    with np.errstate(over="ignore"):
-        is_short = np.ldexp(lengths, exponents)[:, 0] <= _MIN_LENGTH
-    if is_short.any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    if not (has_length := np.isfinite(lengths)).all():
+        if not (finite := np.isfinite(wide).all(axis=1)).all():
+            raise where.build_error(int((~finite).argmax()), *_NOT_FINITE)
+        # Squares of large numbers overflow, so these rows are first divided by a power of two, which is exact.
+        large = wide[~has_length]
+        wide[~has_length] = np.ldexp(large, -np.frexp(np.abs(large).max(axis=1, keepdims=True))[1])
+        lengths[~has_length] = np.linalg.norm(wide[~has_length], axis=1)
+    if (is_short := lengths <= _MIN_LENGTH).any():
         raise where.build_error(int(is_short.argmax()), "all numbers are zero", "remove the row")
-    rows: NDArray[np.float32] = (scaled / lengths).astype(np.float32)
+    rows: NDArray[np.float32] = (wide / lengths[:, None]).astype(np.float32)
     return rows
 
 

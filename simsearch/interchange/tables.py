@@ -16,6 +16,9 @@ from simsearch.text import summarize_error
 TableRow = dict[str, Any]
 """The values of one row by column name."""
 
+TableColumns = dict[str, list[Any]]
+"""The values (n,) of some rows by column name."""
+
 _ROWS_PER_GROUP = 10_000
 """The rows of one row group, which pyarrow holds in memory before writing."""
 
@@ -102,12 +105,17 @@ class TableReader:
 
     def iterate_blocks(
         self, columns: Sequence[str], vector: str | None, *, n_rows: int = _BLOCK_ROWS
-    ) -> Iterator[tuple[list[TableRow], Any]]:
-        """Read blocks of up to `n_rows`: rows of `columns`, and the vectors of the column `vector`, (n, d) or lists."""
+    ) -> Iterator[tuple[TableColumns, Any]]:
+        """Read blocks of up to `n_rows`: the values of `columns`, and the vectors of `vector`, (n, d) or lists."""
         wanted = list(dict.fromkeys([*columns, *([] if vector is None else [vector])]))
         for batch in self._file.iter_batches(n_rows, columns=wanted):
-            rows = batch.select(list(columns)).to_pylist()
-            yield rows, None if vector is None else _convert_vectors(batch.column(vector))
+            values: TableColumns = {name: batch.column(name).to_pylist() for name in columns}
+            yield values, None if vector is None else _convert_vectors(batch.column(vector))
+
+    def iterate_rows(self, columns: Sequence[str], *, n_rows: int = _BLOCK_ROWS) -> Iterator[TableRow]:
+        """Read the rows of some columns; memory holds up to `n_rows`."""
+        for batch in self._file.iter_batches(n_rows, columns=list(columns)):
+            yield from batch.to_pylist()
 
 
 def _convert_vectors(column: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from simsearch.ingest.plan import check_new_folder
 from simsearch.interchange.annotations import AnnotationValue
 from simsearch.interchange.embeddings import EmbeddingBlock, normalize_rows
 from simsearch.interchange.importer import ImportReport, build_imported_model, check_name
+from simsearch.interchange.tables import TableColumns
 from simsearch.models.choice import list_backbone_names
 from simsearch.sources.path_codec import is_valid_path
 from simsearch.sources.scan import PICTURE_EXTENSIONS
@@ -93,8 +95,7 @@ class ArraySource:
             end = min(start + _ARRAY_BLOCK_ROWS, len(self._vectors))
             rows = normalize_rows(self._vectors[start:end], Path("vectors"), start)
             keys = [_read_array_key(self._keys[at], at) for at in range(start, end)]
-            others = [{name: values[at] for name, values in self._columns.items()} for at in range(start, end)]
-            yield EmbeddingBlock(tuple(keys), rows, others)
+            yield EmbeddingBlock(keys, rows, {name: list(values[start:end]) for name, values in self._columns.items()})
 
 
 def _read_array_key(key: Any, position: int) -> str:
@@ -102,6 +103,8 @@ def _read_array_key(key: Any, position: int) -> str:
     text = os.fspath(text) if isinstance(text, os.PathLike) else text
     if not isinstance(text, str) or not text:
         raise SourceError("vectors", f"key {position + 1} is {key!r}", "give texts, paths or whole numbers as keys")
+    if not is_valid_path(text):
+        raise SourceError(text, f"{text!r} cannot be a key", "correct it")
     return text
 
 
@@ -165,12 +168,12 @@ def _write_blocks(
     resolver, reader = _KeyResolver(options.root), _ColumnReader(options.columns, source.key_column)
     n_read = n_added = n_kept = 0
     for block in source.iterate_blocks():
-        chosen = np.flatnonzero(is_last[n_read : n_read + len(block.paths)])
+        is_chosen = is_last[n_read : n_read + len(block.paths)]
         n_read += len(block.paths)
-        rows = [block.rows[at] for at in chosen.tolist()] if block.rows else []
+        columns = {name: list(itertools.compress(values, is_chosen)) for name, values in block.columns.items()}
         batch = UnreadImages(
-            [resolver.resolve(block.paths[at]) for at in chosen.tolist()], block.vectors[chosen],
-            [reader.read_columns(row) for row in rows], [reader.read_size(row) for row in rows],
+            [resolver.resolve(key) for key in itertools.compress(block.paths, is_chosen)], block.vectors[is_chosen],
+            reader.read_columns(columns), reader.read_sizes(columns),
         )  # fmt: skip
         with writer.transaction():
             counts = writer.record_unread_images(stored.id, batch)
@@ -201,9 +204,7 @@ class _KeyResolver:
         self._resolve_folder = functools.lru_cache(maxsize=10_000)(os.path.realpath)
 
     def resolve(self, key: str) -> str:
-        """Resolve a key. Raises `SourceError` on one that cannot be stored."""
-        if not is_valid_path(key):
-            raise SourceError(key, f"{key!r} cannot be a key", "correct it")
+        """Resolve a key."""
         if "://" in key or not is_path(key):
             return key
         folder, name = os.path.split(os.path.join(self._root, key))
@@ -216,34 +217,44 @@ def is_path(key: str) -> bool:
 
 
 class _ColumnReader:
-    """Reads the user's own columns, and the size of the picture, from a row of a table."""
+    """Reads the user's own columns, and the sizes of the pictures, from the columns of a table."""
 
     def __init__(self, wanted: Sequence[str] | None, key: str | None) -> None:
         self._wanted = None if wanted is None else frozenset(wanted)
         self._ignored = {key, "path_hex", "kind", *_SIZE_COLUMNS}
         self._names: dict[str, str] = {}
 
-    def read_columns(self, row: Mapping[str, Any]) -> dict[str, AnnotationValue]:
-        """The values that can be stored. A column with the name of a field of the filters gets a `_` at its end."""
-        columns = {}
-        for name, value in row.items():
+    def read_columns(self, columns: TableColumns) -> list[tuple[str, list[AnnotationValue | None]]]:
+        """The names and values to store, None for no value.
+
+        A column with the name of a field of the filters gets a `_` at its end.
+        """
+        for name in columns:
             if name not in self._names:
                 self._names[name] = self._choose_name(name)
-            if self._names[name] and (converted := convert_cell(value)) is not None:
-                columns[self._names[name]] = converted
-        return columns
+        return [
+            (self._names[name], [convert_cell(value) for value in values])
+            for name, values in columns.items()
+            if self._names[name]
+        ]
 
-    def read_size(self, row: Mapping[str, Any]) -> tuple[int, int]:
-        """The columns `width` and `height` in px; 0 where they are missing or no whole numbers above 0."""
-        width, height = (convert_cell(row.get(name)) for name in _SIZE_COLUMNS)
-        is_known = all(isinstance(side, int) and 0 < side < 2**31 for side in (width, height))
-        return (int(width or 0), int(height or 0)) if is_known else (0, 0)
+    def read_sizes(self, columns: TableColumns) -> list[tuple[int, int]]:
+        """The columns `width` and `height` in px, (0, 0) where not whole numbers above 0; empty without them."""
+        if not all(name in columns for name in _SIZE_COLUMNS):
+            return []
+        return list(itertools.starmap(_read_size, zip(*(columns[name] for name in _SIZE_COLUMNS), strict=True)))
 
     def _choose_name(self, name: str) -> str:
         """The name under which a column is stored; empty for one that is not taken."""
         if not name or name in self._ignored or (self._wanted is not None and name not in self._wanted):
             return ""
         return f"{name}_" if name in FIELD_KINDS else replace_invalid_unicode(name)
+
+
+def _read_size(*sides: Any) -> tuple[int, int]:
+    width, height = map(convert_cell, sides)
+    is_known = all(isinstance(side, int) and 0 < side < 2**31 for side in (width, height))
+    return (int(width or 0), int(height or 0)) if is_known else (0, 0)
 
 
 def convert_cell(value: Any) -> AnnotationValue | None:

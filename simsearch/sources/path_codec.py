@@ -35,6 +35,6 @@ def decode_path(stored: str | bytes) -> str:
 def is_valid_path(text: str) -> bool:
     """Whether a file may have this path: no NUL, and no surrogate other than those that stand for a raw byte."""
     try:
-        return b"\0" not in text.encode("utf-8", "surrogateescape")
+        return "\0" not in text if text.isascii() else b"\0" not in text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -55,13 +55,13 @@ _VECTORS_OF_IMAGE = "FROM vectors JOIN views ON views.id = view_id AND kind = 'o
 class UnreadImages:
     """Images whose pictures have not been read.
 
-    `keys` are paths, addresses or ids, `vectors` (n, d) unit rows, `columns` values of the user's own columns. `sizes`
-    are widths and heights in px, 0 where they are not known; empty: of none.
+    `keys` are paths, addresses or ids, `vectors` (n, d) unit rows, `columns` names and n values of the user's own
+    columns, None for no value. `sizes` are widths and heights in px, 0 where they are not known; empty: of none.
     """
 
     keys: Sequence[str]
     vectors: NDArray[np.float32]
-    columns: Sequence[Mapping[str, str | float]] = ()
+    columns: Sequence[tuple[str, Sequence[str | float | None]]] = ()
     sizes: Sequence[tuple[int, int]] = ()
 
 
@@ -295,19 +295,20 @@ class CatalogWriter(Catalog):
         kept = [(at, place.view_id) for at, place in enumerate(places) if place and place.has_vector]
         new = [at for at, place in enumerate(places) if place is None]
         added += list(zip(new, self._add_unread_images([batch.keys[at] for at in new], batch, new), strict=True))
-        rows = np.ascontiguousarray(batch.vectors, "<f4")
+        rows, size = batch.vectors.astype("<f4", copy=False).tobytes(), 4 * batch.vectors.shape[1]
         self._execute_many(
             "INSERT INTO vectors (model_id, view_id, vector) VALUES (?, ?, ?)",
-            ((model_id, view_id, rows[at].tobytes()) for at, view_id in added),
+            ((model_id, view_id, rows[at * size : (at + 1) * size]) for at, view_id in added),
         )
         image_of = {at: place.image_id for at, place in enumerate(places) if place}
         image_of |= dict(zip(new, self._last_image_ids(len(new)), strict=True))
         self._execute_many(
             "INSERT OR REPLACE INTO annotations (image_id, name, value) VALUES (?, ?, ?)",
             (
-                (image_of[at], name, value)
-                for at, columns in enumerate(batch.columns)
-                for name, value in columns.items()
+                (image_of[at], name, values[at])
+                for at in range(len(batch.keys))
+                for name, values in batch.columns
+                if values[at] is not None
             ),
         )
         self._renew_change_token()
