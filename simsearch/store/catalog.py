@@ -202,6 +202,13 @@ class Catalog(CatalogDatabase):
         return int(self._fetch_one("SELECT change_token FROM collection")[0])
 
     @property
+    def file_token(self) -> int:
+        """A number that changes with files and images, not with the user's own columns and rejected pairs."""
+        token = self.change_token
+        file_token, _, later = (self.read_setting(settings.FILE_STATE) or "").partition(" ")
+        return int(file_token) if later == str(token) else token
+
+    @property
     def _has_tokens(self) -> bool:
         return self._read(read_version) >= TOKENS_VERSION
 

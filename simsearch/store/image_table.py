@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -60,17 +60,25 @@ class FacetColumn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTable:
-    """The images that have a file, by ascending id, at one state of the catalog (`change_token`)."""
+    """The images that have a file, by ascending id, at one state of the catalog and of its files (the tokens)."""
 
     change_token: int
+    file_token: int
     ids: NDArray[np.int64] = field(repr=False)
     orders: Mapping[SortKey, NDArray[np.int32]] = field(repr=False)
     facets: tuple[FacetColumn, ...] = field(repr=False)
     root: str = ""
 
     @classmethod
-    def load(cls, snapshot: Snapshot) -> ImageTable:
-        """Read all images of a catalog (100,000: half a second)."""
+    def load(cls, snapshot: Snapshot, former: ImageTable | None = None) -> ImageTable:
+        """Read all images of a catalog (100,000: half a second).
+
+        Of a `former` state with the same files only the user's own columns are read again.
+        """
+        token, file_token = snapshot.catalog.change_token, snapshot.catalog.file_token
+        if former is not None and former.file_token == file_token:
+            kept = [facet for facet in former.facets if not facet.is_own]
+            return replace(former, change_token=token, facets=(*kept, *_build_user_columns(snapshot, former.ids)))
         files = _FileColumns(snapshot.iterate_image_files())
         ids = np.array(files.ids, np.int64)
         root = _find_root(files.folder_names)
@@ -82,7 +90,7 @@ class ImageTable:
             FacetColumn.build("format", enumerate(files.formats)),
             *_build_user_columns(snapshot, ids),
         ]
-        return cls(snapshot.catalog.change_token, ids, files.build_orders(), tuple(facets), root)
+        return cls(token, file_token, ids, files.build_orders(), tuple(facets), root)
 
     def __len__(self) -> int:
         return len(self.ids)

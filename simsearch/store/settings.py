@@ -12,6 +12,12 @@ RERANK = "rerank"
 INDEX_KIND = "index_kind"
 """The wanted kind of FAISS index and its recall, as JSON; not set: automatic."""
 
+FILE_STATE = "file_state"
+"""The change token of the last change of files or images, and the change token with which that is still true.
+
+Set by changes of nothing else (see `Catalog.file_token`); a change of files only renews the change token.
+"""
+
 MILVUS = "milvus"
 """The URI of the Milvus server that is searched; not set: FAISS files.
 

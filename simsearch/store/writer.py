@@ -232,16 +232,16 @@ class CatalogWriter(Catalog):
     def annotate(self, values: Iterable[tuple[int, str, str | float]]) -> None:
         """Set values of the user's own columns, as (image id, name, value); earlier values are replaced."""
         self._execute_many("INSERT OR REPLACE INTO annotations (image_id, name, value) VALUES (?, ?, ?)", values)
-        self._renew_change_token()
+        self._renew_change_token(keeps_files=True)
 
     def delete_values(self, keys: Iterable[tuple[int, str]]) -> None:
         """Delete values of the user's own columns, by image id and name."""
         self._execute_many("DELETE FROM annotations WHERE image_id = ? AND name = ?", keys)
-        self._renew_change_token()
+        self._renew_change_token(keeps_files=True)
 
     def delete_column(self, name: str) -> int:
         """Delete one of the user's own columns; return how many images had a value."""
-        self._renew_change_token()
+        self._renew_change_token(keeps_files=True)
         return self._execute("DELETE FROM annotations WHERE name = ?", (name,)).rowcount
 
     def begin_run(self, model_id: int, sources: Sequence[str]) -> int:
@@ -410,12 +410,12 @@ class CatalogWriter(Catalog):
         """Mark pairs of image ids, smaller id first, as not duplicates."""
         query = "INSERT INTO rejected_pairs (image_a, image_b) VALUES (?, ?) ON CONFLICT DO NOTHING"
         self._execute_many(query, pairs)
-        self._renew_change_token()
+        self._renew_change_token(keeps_files=True)
 
     def unreject_pairs(self, pairs: Iterable[tuple[int, int]]) -> int:
         """Remove the mark of `reject_pairs`; return how many pairs had it."""
         query = "DELETE FROM rejected_pairs WHERE image_a = ? AND image_b = ?"
-        self._renew_change_token()
+        self._renew_change_token(keeps_files=True)
         return max(0, self._execute_many(query, pairs).rowcount)
 
     def record_hashes(self, hashes: Iterable[tuple[int, PictureHashes]]) -> None:
@@ -485,8 +485,12 @@ class CatalogWriter(Catalog):
             self._execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         return not is_busy
 
-    def _renew_change_token(self) -> None:
+    def _renew_change_token(self, *, keeps_files: bool = False) -> None:
+        """Give the catalog a new change token; where the files and images are as before, the file token stays."""
+        file_token = self.file_token if keeps_files else 0
         self._execute("UPDATE collection SET change_token = random()")
+        if keeps_files:
+            self.write_setting(settings.FILE_STATE, f"{file_token} {self.change_token}")
 
     def _renew_vector_tokens(self, model_ids: Sequence[int]) -> None:
         """Give models whose vectors have changed a new token; no index of another state has it."""

@@ -147,7 +147,7 @@ class CollectionBrowser:
                 return table
             with self._lock:
                 if self._table is None or self._table.change_token != token:
-                    self._table = ImageTable.load(snapshot)
+                    self._table = ImageTable.load(snapshot, self._table)
                 return self._table
 
     def _find_rows(self, table: ImageTable, query: BrowseQuery) -> NDArray[np.int32]:
