@@ -12,13 +12,12 @@ from typing import Any, TypeGuard
 from urllib.parse import unquote_to_bytes
 
 from simsearch.errors import UsageError
-from simsearch.evaluation.label_table import is_qrels, load_label_table
+from simsearch.evaluation.label_table import FILE_COLUMNS, is_qrels, load_label_table
 from simsearch.evaluation.labels import LabelGroups, ListedQuery, RelevanceLists, find_root, make_exclusions
 from simsearch.evaluation.mteb import CORPUS, QUERY, encode_id
 from simsearch.evaluation.results import Exclusion
 from simsearch.sources.addresses import canonicalize_address, is_below, is_remote, join_address
 
-_FILE_COLUMNS = ("path", "file", "filename", "image", "name")
 _LABEL_COLUMNS = ("label", "class", "group", "category")
 _OML_COLUMNS = {"label", "is_query", "is_gallery"}
 _PARTS = (QUERY, CORPUS)
@@ -29,7 +28,8 @@ _QUERY_ADVICE = 'write {"query": "a.jpg", "positives": ["b.jpg"], "junk": ["c.jp
 def read_label_file(file: str, files: Sequence[str], source: str) -> LabelGroups | RelevanceLists:
     """Read labels, or queries with lists of relevant images, from a file.
 
-    CSV: a column of paths (`path`, `file`, `image`, ...) and one of labels (`label`, `class`, `group`, ...). JSON: an
+    CSV, with commas, semicolons or tabs: a column of paths (`path`, `file`, `image`, ...) and one of labels (`label`,
+    `class`, `group`, ...). JSON: an
     object of path to label, or of label to paths; a list of objects with `path` and `label`, or with `query`,
     `positives` and optional `junk` and `box`; or the revisited Oxford and Paris form (`imlist`, `qimlist`, `gnd`). The
     published pickles of those sets are converted to JSON by bench/convert_revisited.py.
@@ -108,7 +108,7 @@ def _parse_content(content: Any, matcher: _FileMatcher, file: str) -> LabelGroup
         if any("query" in item for item in content):
             return _build_lists(content, matcher, file)
         return _build_groups(
-            [(_find_field(item, _FILE_COLUMNS), _find_field(item, _LABEL_COLUMNS)) for item in content], matcher
+            [(_find_field(item, FILE_COLUMNS), _find_field(item, _LABEL_COLUMNS)) for item in content], matcher
         )
     raise UsageError(f"{file} contains no labels in a supported form", _FORMS_ADVICE)
 
@@ -120,11 +120,11 @@ def _parse_oml(rows: Sequence[Mapping[str, Any]], matcher: _FileMatcher, file: s
     if not all(roles.values()):
         missing = next(role for role, some in roles.items() if not some)
         raise UsageError(f"{file} has no row with {missing} outside the split train", "set it to True for some images")
-    pairs = [(_find_field(row, _FILE_COLUMNS), _find_field(row, _LABEL_COLUMNS)) for row in kept]
+    pairs = [(_find_field(row, FILE_COLUMNS), _find_field(row, _LABEL_COLUMNS)) for row in kept]
     groups = _build_groups(pairs, matcher)
-    queries, database = (matcher.find_all(_find_field(row, _FILE_COLUMNS) for row in some) for some in roles.values())
-    trained = [_find_field(row, _FILE_COLUMNS) for row in rows if row not in kept] if len(kept) < len(rows) else []
-    boxed = [_find_field(row, _FILE_COLUMNS) for row in kept if str(row.get("x_1") or "").strip()]
+    queries, database = (matcher.find_all(_find_field(row, FILE_COLUMNS) for row in some) for some in roles.values())
+    trained = [_find_field(row, FILE_COLUMNS) for row in rows if row not in kept] if len(kept) < len(rows) else []
+    boxed = [_find_field(row, FILE_COLUMNS) for row in kept if str(row.get("x_1") or "").strip()]
     exclusions = (
         *make_exclusions("rows of the split train are left out", trained),
         *make_exclusions("boxes are not used: whole images are compared", boxed),

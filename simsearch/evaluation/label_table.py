@@ -9,7 +9,9 @@ from typing import Any, TypeGuard
 
 from simsearch.errors import UsageError
 from simsearch.evaluation.mteb import QRELS_COLUMNS, find_tables, read_parquet_rows, read_qrels_tables
+from simsearch.interchange.text_tables import TextTable
 
+FILE_COLUMNS = ("path", "file", "filename", "image", "name")
 _TREC_COLUMNS = ("query-id", "iteration", "corpus-id", "score")
 _TREC_ENDINGS = (".qrels", ".qrel", ".txt", ".trec")
 
@@ -36,7 +38,7 @@ def load_label_table(file: str) -> Any:
                 return json.load(text)
             if lower.endswith(_TREC_ENDINGS):
                 return [_parse_trec_line(line) for line in text if line.strip()]
-            return list(csv.DictReader(text, delimiter="\t" if lower.endswith(".tsv") else ","))
+            return list(TextTable(text, (*FILE_COLUMNS, *QRELS_COLUMNS)))
     except UsageError:  # which is a ValueError, too
         raise
     except OSError as error:

@@ -17,6 +17,7 @@ from simsearch.evaluation.metric_names import TASK_METRICS, compute_metric
 from simsearch.evaluation.metrics import Rankings, rank_positions
 from simsearch.evaluation.protocol import Positions, RetrievalTask
 from simsearch.evaluation.results import TextScores
+from simsearch.interchange.text_tables import TextTable
 from simsearch.models.text.encoder import TextDirections, TextEncoder, encode_in_prompts
 
 LABELS = "labels"
@@ -94,7 +95,7 @@ def score_texts(
 def _read_table(file: str) -> list[tuple[str, str]]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+            rows = list(TextTable(lines, ("text", "path")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(file, f"cannot read the texts in {file} ({error})", "give a CSV file, or labels") from error
     if not rows or not {"text", "path"} <= rows[0].keys():

@@ -12,7 +12,6 @@ numbers and `true` is 1; a number in another form, such as `007`, is text. Empty
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from typing import Any
 
 from simsearch.errors import ImageNotFound, SourceError, UsageError
 from simsearch.filters.conditions import FIELD_KINDS
+from simsearch.interchange.text_tables import TextTable
 from simsearch.sources.addresses import canonicalize_path
 from simsearch.sources.path_codec import is_valid_path
 from simsearch.store.catalog import Catalog
@@ -33,8 +33,6 @@ AnnotationValue = str | float
 AnnotationKey = tuple[int, str]
 """The id of an image and the name of a column."""
 
-_DELIMITERS = (",", ";", "\t")
-_DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 _KEY_COLUMNS = ("path", "image_id")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _REAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]+(?:[eE][+-]?[0-9]{1,2})?")
@@ -154,9 +152,9 @@ class _ImageLookup:
 
 
 def _read_rows(file: Path) -> Iterator[_AnnotationRow]:
-    readers = {".csv": _read_csv_rows, ".json": _read_json_rows}
+    readers = {".csv": _read_csv_rows, ".tsv": _read_csv_rows, ".json": _read_json_rows}
     if (read := readers.get(file.suffix.lower())) is None:
-        raise _build_error(file, f"{file} has an unsupported format", "use a .csv or .json file")
+        raise _build_error(file, f"{file} has an unsupported format", "use a .csv, .tsv or .json file")
     try:
         # Programs write a path that is not UTF-8 into a CSV as its bytes.
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
@@ -168,28 +166,14 @@ def _read_rows(file: Path) -> Iterator[_AnnotationRow]:
 
 
 def _read_csv_rows(file: Path, stream: Iterable[str]) -> Iterator[_AnnotationRow]:
-    """Read rows with commas, semicolons or tabs between cells: the first that separates a key column in the header.
-
-    In tables with semicolons, numbers have decimal commas, as spreadsheets of many countries write both.
-    """
-    lines = iter(stream)
-    header = next(lines, "")
-    headers = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in _DELIMITERS}
-    delimiter = next((one for one, names in headers.items() if set(_KEY_COLUMNS) & set(names)), ",")
-    reader = csv.DictReader(itertools.chain([header], lines), delimiter=delimiter)
-    _check_columns(file, reader.fieldnames or ())
+    reader = TextTable(stream, _KEY_COLUMNS)
+    _check_columns(file, reader.columns)
     for row in reader:
         if row.pop(None, None) is not None:  # where csv puts cells beyond the header
-            raise ValueError(f"line {reader.line_num} has more cells than the header")
+            raise ValueError(f"line {reader.line_number} has more cells than the header")
         if any(row.values()):
-            cells = {name: _write_point(cell) if delimiter == ";" else cell for name, cell in row.items() if cell}
-            values = {name: parse_cell(cell) for name, cell in cells.items()}
-            yield _parse_row(file, values, f"line {reader.line_num}")
-
-
-def _write_point(cell: str) -> str:
-    """A number with a decimal point instead of a decimal comma; another text as it is."""
-    return cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell
+            values = {name: parse_cell(cell) for name, cell in row.items() if cell}
+            yield _parse_row(file, values, f"line {reader.line_number}")
 
 
 def _read_json_rows(file: Path, stream: Any) -> Iterator[_AnnotationRow]:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from simsearch.errors import SourceError
 from simsearch.interchange.annotations import parse_cell
 from simsearch.interchange.tables import TableColumns, TableReader, TableRow
+from simsearch.interchange.text_tables import TextTable
 from simsearch.sources.path_codec import is_valid_path
 from simsearch.text import count
 
@@ -38,11 +39,8 @@ _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "emb", "image_embedding"
 _BLOCK_ROWS = 1_000
 _KEYED_BLOCK_ROWS = 5_000
 _MIN_LENGTH = 1e-6
-_MAX_FIELD_CHARS = 1 << 24
 _NOT_NUMBERS = ("a vector is not a list of numbers", "export it again, with one list of numbers per image")
 _NOT_FINITE = ("a number is not finite", "remove the row, or embed the picture again")
-
-csv.field_size_limit(_MAX_FIELD_CHARS)  # Python's own limit is less than 10,000 numbers
 
 TableBlocks = Iterator[tuple[TableColumns, Any]]
 """Blocks of columns, with their vectors as (n, d), or as lists whose lengths are not checked yet."""
@@ -275,18 +273,21 @@ def _read_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> Tabl
         also = [name for name in ("path_hex", "kind") if name in table.columns]
         others = [name for name in table.scalar_columns if columns.has_keys and name != vector]
         yield from table.iterate_blocks(list(dict.fromkeys([path, *also, *others])), vector, n_rows=columns.block_rows)
-    elif kind in (".csv", ".jsonl", ".ndjson", ".txt"):
+    elif kind in (".csv", ".tsv", ".jsonl", ".ndjson", ".txt"):
         yield from _read_text_table(file, columns, with_vectors=with_vectors)
     else:
         raise _build_error(file, f"{file} has an unsupported format", "use a .npy, .parquet, .csv or .jsonl file")
 
 
 def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) -> TableBlocks:
+    keys = columns.usual_paths if columns.path is None else (columns.path,)
     readers: dict[str, Callable[[Iterable[str]], Iterator[TableRow]]] = {
-        ".csv": csv.DictReader,
+        ".csv": lambda lines: TextTable(lines, keys),
+        ".tsv": lambda lines: TextTable(lines, keys),
         ".txt": _parse_path_lines,
     }
-    read = readers.get(file.suffix.lower(), _parse_json_lines)
+    kind = file.suffix.lower()
+    read = readers.get(kind, _parse_json_lines)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = read(stream)
@@ -294,7 +295,7 @@ def _read_text_table(file: Path, columns: ColumnNames, *, with_vectors: bool) ->
                 values: TableColumns = {
                     name: [row.get(name) for row in block] for name in dict.fromkeys(itertools.chain(*block))
                 }
-                if columns.has_keys and read is csv.DictReader:
+                if columns.has_keys and kind in (".csv", ".tsv"):
                     _parse_cells(file, values, columns)
                 vector = _find_column(file, block[0], columns.vector, _VECTOR_COLUMNS) if with_vectors else None
                 yield values, None if vector is None else [_parse_numbers(text) for text in values.pop(vector)]

@@ -53,6 +53,14 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, photos: list[st
     assert labels_of(found, photos) == ["black, white", "café", None, None]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_cells_are_separated_by_commas_semicolons_or_tabs(delimiter: str, tmp_path: Path, photos: list[str]):
+    (tmp_path / "labels.csv").write_text(f"Path{delimiter}label\ncats/1.jpg{delimiter}a\n2.jpg{delimiter}b\n")
+    found = read_label_file(str(tmp_path / "labels.csv"), photos, str(tmp_path / "photos"))
+    assert isinstance(found, LabelGroups)
+    assert sorted(found.labels.values()) == ["a", "b"]
+
+
 def test_an_empty_or_missing_label_is_none(tmp_path: Path, photos: list[str]):
     found = read(tmp_path, photos, "path,label\ncats/1.jpg,\ncats/2.jpg\ndogs/3.jpg,a\n")
     assert labels_of(found, photos) == [None, None, "a", None]

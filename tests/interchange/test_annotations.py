@@ -162,7 +162,7 @@ def test_they_survive_when_a_file_is_moved(indexed: Path, photos: Path):
         ("t.json", r'[{"path": "\ud800", "x": 2}]', r"entry 1: '\\ud800' cannot be the path"),
         ("t.json", r'[{"path": "a\u0000b", "x": 2}]', r"entry 1: 'a\\x00b' cannot be the path"),
         ("t.json", "[" * 100_000, "nested too deeply"),
-        ("t.xlsx", "", "unsupported format; use a .csv or .json"),
+        ("t.xlsx", "", "unsupported format; use a .csv, .tsv or .json"),
     ],
 )
 def test_an_invalid_table_is_refused_and_nothing_is_stored(
