@@ -55,11 +55,13 @@ class JobNotFound(SimsearchError):
 class BackgroundJob(Generic[T]):
     """A result that is being computed. `stage` is the current stage, `fraction` the part that is done, from 0 to 1.
 
-    `job_id` names the job in URLs.
+    `job_id` names the job in URLs. `keeps_result` states that the job answers later requests, too, until the
+    collection changes.
     """
 
     future: Future[T]
     kind: JobKind = "duplicates"
+    keeps_result: bool = True
     job_id: str = field(default_factory=lambda: secrets.token_hex(8))
     stage: str = "waiting"
     fraction: float = 0.0
@@ -211,7 +213,8 @@ class BackgroundJobs:
                 if key[0] == "indexing" and job.state == "waiting":
                     return job
             self._n_indexings += 1
-            return self._start("indexing", ("indexing", self._n_indexings), index, threads)
+            new: BackgroundJob[IndexedUploads] = BackgroundJob(Future(), "indexing", keeps_result=False)
+            return self._start(new, ("indexing", self._n_indexings), index, threads)
 
     def draw_map(self, collection: Collection) -> BackgroundJob[bytes]:
         """Return the job that draws the map as an HTML page with links to this server, and start it if needed."""
@@ -253,7 +256,7 @@ class BackgroundJobs:
                 if known.state == "failed":  # its error is told once; the next request tries again
                     self._ended.append(self._jobs.pop(key))
                 return known
-            results = [one for one in self._jobs if one[0] != "indexing"]
+            results = [one for one, job in self._jobs.items() if job.keeps_result]
             for old in results[: max(0, len(results) - _MAX_JOBS + 1)]:
                 self._jobs.pop(old).future.cancel()
 
@@ -261,13 +264,12 @@ class BackgroundJobs:
                 with Collection.open(self._settings.collection) as opened:
                     return compute(opened, progress)
 
-            return self._start(kind, key, run, self._threads)
+            return self._start(BackgroundJob(Future(), kind), key, run, self._threads)
 
     def _start(
-        self, kind: JobKind, key: tuple[Any, ...], run: Callable[[ReportProgress], T], threads: WorkerThreads
+        self, job: BackgroundJob[T], key: tuple[Any, ...], run: Callable[[ReportProgress], T], threads: WorkerThreads
     ) -> BackgroundJob[T]:
-        """Start a job, with the lock held. Indexing has no result to keep: it is forgotten when others have ended."""
-        job: BackgroundJob[T] = BackgroundJob(Future(), kind)
+        """Start a job, with the lock held. One that keeps no result is forgotten when others have ended."""
         self._jobs[key] = job
 
         def work() -> None:
@@ -279,7 +281,7 @@ class BackgroundJobs:
                 job.future.set_result(result)
             except BaseException as error:
                 job.future.set_exception(error)
-            if kind == "indexing":
+            if not job.keeps_result:
                 with self._lock:
                     if self._jobs.pop(key, None) is not None:
                         self._ended.append(job)
