@@ -82,7 +82,7 @@ def test_best_and_tied_rows_are_marked_and_the_test_is_named(page: str):
     assert len(parsed.classed("is-tied")) == 1
     assert "tied, p = 0.31" in parsed.text
     assert "worse, p < 0.001" in parsed.text
-    assert "paired randomisation test over the queries, Holm-corrected" in parsed.text
+    assert "paired randomization test over the queries, Holm-corrected" in parsed.text
     assert "0.650 to 0.750" in parsed.text
 
 

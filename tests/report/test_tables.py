@@ -38,8 +38,8 @@ def test_rows_are_ranked_and_the_tied_ones_marked():
 def test_the_test_and_the_mark_are_explained_where_something_is_compared():
     said = " ".join(_printed(benchmark(row("alpha", 0.7), row("beta", 0.6, p_value=0.2))).split())
     assert "~: tied, not significantly different from the best in mAP (p >= 0.05)" in said
-    assert "paired randomisation test over 3 queries, Holm-corrected" in said
-    assert "randomisation" not in _printed(benchmark(row("alpha", 0.7)))
+    assert "paired randomization test over 3 queries, Holm-corrected" in said
+    assert "randomization" not in _printed(benchmark(row("alpha", 0.7)))
 
 
 @pytest.mark.parametrize("width", [100, 120])

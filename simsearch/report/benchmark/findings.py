@@ -30,7 +30,7 @@ def describe_test(benchmark: BenchmarkResult) -> str:
     """Describe how rows are compared, in a sentence."""
     return (
         f"Tied: not significantly different from the best in {format_metric(benchmark.main_metric)} "
-        f"(paired randomisation test over the queries, Holm-corrected, p ≥ {SIGNIFICANCE_LEVEL})."
+        f"(paired randomization test over the queries, Holm-corrected, p ≥ {SIGNIFICANCE_LEVEL})."
     )
 
 

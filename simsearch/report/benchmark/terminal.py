@@ -174,7 +174,7 @@ def _build_caption(benchmark: BenchmarkResult) -> Text | None:
     label = format_metric(benchmark.main_metric)
     meaning = f"tied, not significantly different from the best in {label} (p >= {SIGNIFICANCE_LEVEL})"
     return Text(
-        f"bold: best; {_TIED}: {meaning}. p: paired randomisation test over {benchmark.dataset.n_queries:,} queries, "
+        f"bold: best; {_TIED}: {meaning}. p: paired randomization test over {benchmark.dataset.n_queries:,} queries, "
         "Holm-corrected",
         "dim",
     )
