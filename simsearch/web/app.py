@@ -36,7 +36,7 @@ from simsearch.web import (
 from simsearch.web.engine import SearchEngine
 from simsearch.web.errors import to_error_response
 from simsearch.web.guesses import GuessLimiter
-from simsearch.web.middleware import AsgiApp, Receive, Scope, SecurityMiddleware, Send, accepts_page
+from simsearch.web.middleware import AsgiApp, Message, Receive, Scope, SecurityMiddleware, Send, accepts_page
 from simsearch.web.problems import PROBLEM_TYPE, make_problem
 from simsearch.web.safe_fetch import Fetcher
 
@@ -92,7 +92,26 @@ def make_app(engines: Sequence[SearchEngine], fetcher: Fetcher | None = None) ->
         apps = {engine.settings.name: make([*COLLECTION_ROUTERS, *SERVER_ROUTERS], engine) for engine in engines}
         app.router.routes.append(Mount("/c/{collection}", _CollectionApps(apps)))
     names = {urllib.parse.unquote(engine.root): engine.settings.name for engine in engines}
-    return SecurityMiddleware(app, settings, metrics, guesses, names)
+    return SecurityMiddleware(_HeadRequests(app), settings, metrics, guesses, names)
+
+
+class _HeadRequests:
+    """Responds to HEAD on every route of GET: with its status and headers, and without its body."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        inner = {**scope, "method": "GET"}
+        await self._app(inner, receive, send_without_body)
+        scope.update(inner, method="HEAD")
 
 
 class _CollectionApps:
