@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simsearch.errors import UsageError
+from simsearch.errors import ImageError, UsageError
 from simsearch.files import replace_output_file
 from simsearch.report.drawing.canvas import FAINT, INK, Canvas, check_extension
-from simsearch.report.drawing.tiles import TileSheet, load_tiles
+from simsearch.report.drawing.tiles import MAX_WAIT_S, TileSheet, load_tiles
 from simsearch.sources.addresses import find_common_folder
+from simsearch.sources.retry import limit_patience
 from simsearch.text import replace_invalid_unicode
 from simsearch.visualization.clusters import Cluster
 from simsearch.visualization.grid import GridLayout
@@ -97,10 +98,12 @@ class MapGrouping:
         return {"title": self.title, "colours": colors, **lists}
 
 
-def draw_map(map_: CollectionMap, file: Path) -> None:
+def draw_map(map_: CollectionMap, file: Path) -> tuple[ImageError, ...]:
     """Draw a PNG, JPEG or WebP: the central square of each image in its cell, with a frame in its cluster's color.
 
-    Cells are at most 104 px wide, and smaller where the picture would be wider than about 8,000 px.
+    Cells are at most 104 px wide, and smaller where the picture would be wider than about 8,000 px. Pictures that
+    cannot be read are crossed squares, and their errors are returned. A server that does not answer is waited for
+    `MAX_WAIT_S` seconds.
 
     Raises `UsageError` when there are too many images or the extension is not that of a picture format,
     `SimsearchError` when the file cannot be written.
@@ -116,23 +119,26 @@ def draw_map(map_: CollectionMap, file: Path) -> None:
     colors, clusters = choose_group_colors(len(map_.clusters)), _assign_clusters(map_)
     frame = max(1, round(_FRAME_SHARE * cell_px / 2))
     inset = frame if map_.clusters else 0
-    tiles = load_tiles((image.path for image in map_.images), cell_px - 2 * frame - 2 * inset)
-    for number, tile in enumerate(tiles):
-        left, top = (int(axis[number]) * cell_px + frame + _MARGIN_PX for axis in (columns, rows))
-        if map_.clusters:
-            last = cell_px - 2 * frame - 1
-            canvas.draw.rectangle([left, top, left + last, top + last], colors[clusters[number]])
-        canvas.paste(tile, (left + inset, top + inset))
+    failures: list[ImageError] = []
+    with limit_patience(MAX_WAIT_S):
+        tiles = load_tiles((image.path for image in map_.images), cell_px - 2 * frame - 2 * inset, failures.append)
+        for number, tile in enumerate(tiles):
+            left, top = (int(axis[number]) * cell_px + frame + _MARGIN_PX for axis in (columns, rows))
+            if map_.clusters:
+                last = cell_px - 2 * frame - 1
+                canvas.draw.rectangle([left, top, left + last, top + last], colors[clusters[number]])
+            canvas.paste(tile, (left + inset, top + inset))
     _draw_caption(canvas, map_)
     canvas.save(file)
+    return tuple(failures)
 
 
-def write_map_page(map_: CollectionMap, file: Path) -> None:
+def write_map_page(map_: CollectionMap, file: Path) -> tuple[ImageError, ...]:
     """Write one self-contained HTML file: a map to pan, zoom, color and filter, with all thumbnails.
 
     Thumbnails share 24 million px (160 px wide for few images, 48 px for 10,000, 24 px for 40,000, 16 px for 100,000),
     so that the page has at most about 12 MB of pictures. The page opens an image from its own file, where the browser
-    can reach it.
+    can reach it. Returns and waits as `draw_map` does.
 
     Raises `UsageError` when there are too many images, `SimsearchError` when the file cannot be written.
     """
@@ -141,18 +147,22 @@ def write_map_page(map_: CollectionMap, file: Path) -> None:
     tile_px = min(_MAX_TILE_PX, max(_MIN_TILE_PX, fitting_px)) // 8 * 8  # WebP compresses blocks of 8 px
     n_in_row = _SHEET_PX // tile_px
     colors: list[str] = []
+    failures: list[ImageError] = []
     template = resources.files("simsearch.report").joinpath("templates/map.html").read_text("utf-8")
     head, middle, tail = template.split("<!--split-->")
     with replace_output_file(file) as temporary, temporary.open("w", encoding="utf-8") as page:
         page.write(head.replace("<!--title-->", html.escape(replace_invalid_unicode(map_.title))))
         n_sheets = 0
-        for sheet in _encode_sheets(map_.images, TileSheet(tile_px, n_in_row, n_in_row), colors):
-            page.write(f'<img class="sheet" alt="" hidden src="data:image/webp;base64,{sheet}">\n')
-            n_sheets += 1
+        with limit_patience(MAX_WAIT_S):
+            tiles = load_tiles((image.path for image in map_.images), tile_px, failures.append)
+            for sheet in _encode_sheets(tiles, len(map_.images), TileSheet(tile_px, n_in_row, n_in_row), colors):
+                page.write(f'<img class="sheet" alt="" hidden src="data:image/webp;base64,{sheet}">\n')
+                n_sheets += 1
         page.write(middle)
         data = _build_page_data(map_) | {"tile": tile_px, "inRow": n_in_row, "sheets": n_sheets, "average": colors}
         page.write(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
         page.write(tail)
+    return tuple(failures)
 
 
 def choose_group_colors(n: int) -> list[str]:
@@ -195,12 +205,11 @@ def _compute_caption_scale(width_px: int) -> float:
     return max(1.0, width_px / _CAPTION_REFERENCE_PX)
 
 
-def _encode_sheets(images: Sequence[MapImage], sheet: TileSheet, colors: list[str]) -> Iterator[str]:
+def _encode_sheets(tiles: Iterator[Image.Image], n_tiles: int, sheet: TileSheet, colors: list[str]) -> Iterator[str]:
     """Yield the tiles in sheets, each a base64 WebP; the mean color of each tile is appended to `colors`."""
     n_in_sheet = sheet.columns * sheet.rows
-    tiles = load_tiles((image.path for image in images), sheet.side_px)
-    for first in range(0, len(images), n_in_sheet):
-        n = min(n_in_sheet, len(images) - first)
+    for first in range(0, n_tiles, n_in_sheet):
+        n = min(n_in_sheet, n_tiles - first)
         picture = Image.new("RGB", (sheet.size[0], -(-n // sheet.columns) * sheet.side_px), "#808080")
         for number in range(n):
             tile = next(tiles)

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from simsearch.errors import ImageError, UnreadableFile
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -103,9 +104,26 @@ class _Patience:
 def limit_patience(seconds: float) -> Iterator[None]:
     """Give up on a server of which a request of this thread has waited for so long; later requests to it fail at once.
 
-    For pictures that somebody waits for, and that are not necessary.
+    For pictures that somebody waits for, and that are not necessary. Within another such block its limit holds.
     """
-    before, _thread_local.patience = _find_patience(), _Patience(seconds)
+    with _set_patience(_find_patience() or _Patience(seconds)):
+        yield
+
+
+def keep_patience(request: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that waits, in any thread, as requests of this thread do now (see `limit_patience`)."""
+    patience = _find_patience()
+
+    def run(*arguments: P.args, **options: P.kwargs) -> T:
+        with _set_patience(patience):
+            return request(*arguments, **options)
+
+    return run
+
+
+@contextmanager
+def _set_patience(patience: _Patience | None) -> Iterator[None]:
+    before, _thread_local.patience = _find_patience(), patience
     try:
         yield
     finally:

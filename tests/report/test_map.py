@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from simsearch.errors import ModelNotIndexed, SimsearchError, UsageError
 from simsearch.report.drawing.tiles import load_tiles
 from simsearch.report.map import MAX_MAP_IMAGES, CollectionMap, MapImage, choose_group_colors, draw_map, write_map_page
 from simsearch.report.projector import MAX_SPRITE_PX, export_projector, plan_sprite
+from simsearch.sources.retry import limit_patience
 from simsearch.store.catalog import Catalog
 from simsearch.visualization.clusters import Cluster, find_clusters
 from simsearch.visualization.grid import snap_to_grid
@@ -132,6 +134,20 @@ def test_a_map_that_cannot_be_saved_is_said_so(write, coloured, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SimsearchError, match="cannot be written"):
         write(coloured[0], tmp_path / "file" / "map.png")
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.html"])
+def test_a_server_that_does_not_answer_is_waited_for_once(coloured, tmp_path, name):
+    drawn = coloured[0]
+    write = write_map_page if name.endswith("html") else draw_map
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as silent:  # takes connections, and never answers
+        host = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        images = [MapImage(number, f"{host}/{number}.jpg") for number in range(29)] + [drawn.images[28]]
+        with limit_patience(0.2):
+            missing = write(CollectionMap("x", images, drawn.grid), tmp_path / name)
+    assert len(missing) == 29
+    assert all("127.0.0.1" in str(error) for error in missing)
+    assert (tmp_path / name).stat().st_size > 0
 
 
 # The page

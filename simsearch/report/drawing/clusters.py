@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import os
 
+from simsearch.errors import ImageError
 from simsearch.report.drawing.canvas import ACCENT, FAINT, INK, RULE, Canvas, Position, frame_picture
+from simsearch.report.drawing.tiles import MAX_WAIT_S
+from simsearch.sources.retry import limit_patience
 from simsearch.visualization.clusters import Cluster
 from simsearch.visualization.overview import Clustering
 
@@ -18,8 +21,11 @@ _MAX_IN_ONE_COLUMN = 8
 """More clusters are drawn in two columns."""
 
 
-def draw_clusters(clustering: Clustering, file: str | os.PathLike[str]) -> None:
+def draw_clusters(clustering: Clustering, file: str | os.PathLike[str]) -> tuple[ImageError, ...]:
     """Draw the clusters, the largest first, and save the drawing in the format of the file's extension.
+
+    Pictures that cannot be read are gray squares, and their errors are returned. A server that does not answer is
+    waited for `MAX_WAIT_S` seconds once.
 
     Raises `UsageError` when the extension is not that of a picture format, `SimsearchError` when the file cannot be
     written.
@@ -29,15 +35,22 @@ def draw_clusters(clustering: Clustering, file: str | os.PathLike[str]) -> None:
     n_rows = math.ceil(len(shown) / n_columns)
     step = (_ROW_PX + 2 * _MARGIN_PX, _CELL_PX + 2 * _GAP_PX)
     canvas = Canvas(n_columns * step[0], 2 * _MARGIN_PX + n_rows * step[1] - 2 * _GAP_PX)
+    failures: list[ImageError] = []
+    with limit_patience(MAX_WAIT_S):
+        pictures = [
+            [frame_picture(image.path, _CELL_PX, on_failure=failures.append) for image in clustering.list_typical(one)]
+            for one in shown
+        ]
     for number, cluster in enumerate(shown):
         column, row = divmod(number, n_rows)
         left, top = _MARGIN_PX + column * step[0], _MARGIN_PX + row * step[1]
         if row:
             canvas.draw.line([(left, top - _GAP_PX), (left + _ROW_PX, top - _GAP_PX)], RULE, 1)
         _draw_caption(canvas, cluster, (left, top))
-        for cell, image in enumerate(clustering.list_typical(cluster)):
-            canvas.paste(frame_picture(image.path, _CELL_PX), (left + _TEXT_PX + cell * (_CELL_PX + _GAP_PX), top))
+        for cell, picture in enumerate(pictures[number]):
+            canvas.paste(picture, (left + _TEXT_PX + cell * (_CELL_PX + _GAP_PX), top))
     canvas.save(file)
+    return tuple(failures)
 
 
 def _draw_caption(canvas: Canvas, cluster: Cluster, position: Position) -> None:

@@ -21,6 +21,7 @@ from simsearch.report.drawing.canvas import (
     frame_picture,
     shorten_to_width,
 )
+from simsearch.report.drawing.tiles import MAX_WAIT_S
 from simsearch.search.results import UNVERIFIED, Hit
 from simsearch.sources.retry import limit_patience
 from simsearch.text import shorten_path
@@ -32,8 +33,6 @@ _MARGIN_PX = 28
 _QUERY_PX = 280
 _MAX_COLUMNS = 5
 _MAX_QUERIES = 3
-MAX_WAIT_S = 5.0
-"""How long a contact sheet waits for a server that does not answer."""
 _TEXT_PX, _LINE_PX, _TEXT_COLUMNS, _TEXT_LINES = 24, 34, 18, 6
 
 

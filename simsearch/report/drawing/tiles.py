@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,11 @@ from simsearch.errors import ImageError
 from simsearch.images.decode import RawFile, compute_default_max_pixels, decode_image, read_raw_file
 from simsearch.sources.reader import ConcurrentReader
 from simsearch.sources.remote import N_READERS
+from simsearch.sources.retry import keep_patience
 from simsearch.sources.scan import FoundFile
+
+MAX_WAIT_S = 5.0
+"""How long a drawing of pictures waits for a server that does not answer."""
 
 _N_THREADS = 4
 _AHEAD = N_READERS + 4 * _N_THREADS
@@ -38,36 +42,44 @@ class TileSheet:
         return number % self.columns * self.side_px, number // self.columns * self.side_px
 
 
-def load_tiles(paths: Iterable[str], side_px: int) -> Iterator[Image.Image]:
+def load_tiles(
+    paths: Iterable[str], side_px: int, on_failure: Callable[[ImageError], None] = lambda _: None
+) -> Iterator[Image.Image]:
     """Crop each image to its central square, as RGB, in the order of `paths`; an unreadable one is a crossed square.
 
-    Threads decode a limited number of images ahead, so that memory does not grow with the number of paths.
+    `on_failure` is called with the error of each unreadable one, from several threads. Threads decode a limited number
+    of images ahead, so that memory does not grow with the number of paths.
     """
     limit_px = compute_default_max_pixels()
-    work = partial(_make_tile, side_px=side_px, limit_px=limit_px)
+    read = keep_patience(partial(_read_file, limit_px=limit_px, on_failure=on_failure))
+    work = partial(_make_tile, side_px=side_px, limit_px=limit_px, on_failure=on_failure)
     with ConcurrentReader(_N_THREADS) as reading:
         waiting: deque[Future[Image.Image]] = deque()
         for path in paths:
-            waiting.append(reading.submit(FoundFile(path, 0, 0), partial(_read_file, path, limit_px), work))
+            waiting.append(reading.submit(FoundFile(path, 0, 0), partial(read, path), work))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _read_file(path: str, limit_px: int) -> RawFile | None:
+def _read_file(path: str, limit_px: int, on_failure: Callable[[ImageError], None]) -> RawFile | None:
     try:
         return read_raw_file(path, has_picture_extension=True, max_pixels=limit_px)
-    except ImageError:
+    except ImageError as error:
+        on_failure(error)
         return None
 
 
-def _make_tile(raw: RawFile | None, side_px: int, limit_px: int) -> Image.Image:
+def _make_tile(
+    raw: RawFile | None, side_px: int, limit_px: int, on_failure: Callable[[ImageError], None]
+) -> Image.Image:
     if raw is None:
         return _draw_missing_tile(side_px)
     try:
         picture = decode_image(raw.data, raw.path, max_pixels=limit_px, target_px=side_px).image
-    except ImageError:
+    except ImageError as error:
+        on_failure(error)
         return _draw_missing_tile(side_px)
     return ImageOps.fit(picture, (side_px, side_px), Image.Resampling.LANCZOS)
 
