@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_line, print_message
+from simsearch.cli.output import format_path, print_json, print_message, print_summary
 from simsearch.errors import UsageError
 
 _MAX_UNKNOWN_SHOWN = 5
@@ -46,10 +46,10 @@ def annotate(
         print_json({"collection": folder, "cleared": n_cleared, **stored.to_dict()})
         return
     if clear:
-        print_line(f"{n_cleared:,} values deleted from {', '.join(clear)}")
+        print_summary(f"{n_cleared:,} values deleted from {', '.join(clear)}")
     if report:
         columns = ", ".join(report.columns) or "no column"
-        print_line(f"{folder}: {report.n_values:,} values of {report.n_images:,} images stored in {columns}")
+        print_summary(f"{folder}: {report.n_values:,} values of {report.n_images:,} images stored in {columns}")
         _print_unknown(report.unknown)
 
 

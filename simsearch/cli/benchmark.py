@@ -26,6 +26,7 @@ from simsearch.cli.output import (
     print_line,
     print_message,
     print_notes,
+    print_summary,
     print_table,
 )
 
@@ -349,9 +350,9 @@ def _report_result(result: BenchmarkResult, out: str | None, trec: str | None, *
         print_line(_describe_text_scores(scores))
     for sentence in summarize_benchmark(result):
         print_line(sentence)
-    print_line(f"Report: {written.page}" if written else "Write the full report with --out DIR.")
+    print_summary(f"Report: {written.page}" if written else "Write the full report with --out DIR.")
     if trec is not None:
-        print_line(f"qrels and runs of TREC: {format_path(trec)}")
+        print_summary(f"qrels and runs of TREC: {format_path(trec)}")
 
 
 def _describe_text_scores(scores: TextScores) -> str:

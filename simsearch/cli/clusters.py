@@ -15,7 +15,14 @@ from simsearch.cli.options import (
     WhereOption,
     find_collection,
 )
-from simsearch.cli.output import format_path, make_table, print_json, print_sample_note, print_table
+from simsearch.cli.output import (
+    format_path,
+    make_table,
+    print_json,
+    print_missing_pictures,
+    print_sample_note,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from simsearch.visualization.overview import Clustering
@@ -55,7 +62,7 @@ def clusters(
     if sheet is not None:
         from simsearch.report.drawing.clusters import draw_clusters
 
-        draw_clusters(clustering, sheet)
+        print_missing_pictures("sheet", draw_clusters(clustering, sheet))
     if as_json:
         print_json({"collection": folder, **clustering.to_dict()})
         return

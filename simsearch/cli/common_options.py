@@ -39,7 +39,14 @@ def _set_jobs(n: int | None) -> None:
 
 
 QUIET = CommonOption(
-    Annotated[bool, typer.Option("--quiet", help="Print no notes and no progress on stderr.", rich_help_panel=_PANEL)],
+    Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            help="Print only errors and the data that was asked for: no notes, no progress, not what was done.",
+            rich_help_panel=_PANEL,
+        ),
+    ],
     False,
     set_quiet,
 )
@@ -66,27 +73,24 @@ JOBS = CommonOption(
 )
 
 
-class FlagCommand(TyperCommand):
+class _PlainFlags:
+    """Shows no type behind flags in the help of a command."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the parameters, `--help` included."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the command that this is mixed into
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class FlagCommand(_PlainFlags, TyperCommand):
     """A command whose help shows no type behind flags."""
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """List the parameters, `--help` included."""
-        return _hide_flag_types(super().get_params(ctx))
 
-
-class FlagGroup(TyperGroup):
+class FlagGroup(_PlainFlags, TyperGroup):
     """A group of commands whose help shows no type behind flags."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """List the parameters, `--help` included."""
-        return _hide_flag_types(super().get_params(ctx))
-
-
-def _hide_flag_types(parameters: list[Any]) -> list[Any]:
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False):
-            parameter.metavar = ""
-    return parameters
 
 
 def add_options(command: Callable[..., None], options: Mapping[str, CommonOption]) -> Callable[..., None]:

@@ -30,6 +30,7 @@ from simsearch.cli.output import (
     print_message,
     print_notes,
     print_skips,
+    print_summary,
     print_table,
 )
 
@@ -75,7 +76,7 @@ def compare(
         print_json(comparison.to_dict(pictures=drawn.pairs, heat_maps=drawn.heat_maps))
     else:
         _print_similarities(comparison)
-        print_line(f"images of pairs: {format_path(str(Path(out, 'cos_sim')))}")
+        print_summary(f"images of pairs: {format_path(str(Path(out, 'cos_sim')))}")
 
 
 def _print_similarities(comparison: ImageComparison) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import print_json, print_line
+from simsearch.cli.output import print_json, print_summary
 
 
 def default(
@@ -36,4 +36,4 @@ def default(
         print_json({"collection": folder, **document})
         return
     also = f"; it also has {', '.join(others)}" if others else ""
-    print_line(f"{folder}: queries use {stored.model.backbone}{also}")
+    print_summary(f"{folder}: queries use {stored.model.backbone}{also}")

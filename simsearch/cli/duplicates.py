@@ -25,6 +25,7 @@ from simsearch.cli.output import (
     print_line,
     print_message,
     print_paths0,
+    print_summary,
 )
 from simsearch.errors import UsageError
 from simsearch.text import format_size
@@ -141,7 +142,7 @@ def duplicates(
         return
     _print_report(report)
     for file in out or ():
-        print_line(f"written: {format_path(file)}")
+        print_summary(f"written: {format_path(file)}")
 
 
 def _update_rejections(folder: str, rejected: list[str], unrejected: list[str], *, as_json: bool) -> None:
@@ -157,9 +158,9 @@ def _update_rejections(folder: str, rejected: list[str], unrejected: list[str], 
         print_json({"collection": folder, "rejected_pairs": n_rejected, "forgotten_pairs": n_unrejected})
         return
     if rejected:
-        print_line(f"{n_rejected:,} pairs will not be reported as duplicates again; --unreject undoes it")
+        print_summary(f"{n_rejected:,} pairs will not be reported as duplicates again; --unreject undoes it")
     if unrejected:
-        print_line(f"{n_unrejected:,} rejected pairs removed")
+        print_summary(f"{n_unrejected:,} rejected pairs removed")
 
 
 def _parse_ids(text: str, option: str) -> list[int]:

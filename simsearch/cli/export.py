@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from simsearch.cli.options import BackboneOption, CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_line, print_message
+from simsearch.cli.output import format_path, print_json, print_message, print_summary
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def export(
     if as_json:
         print_json({"backbone": model.model.backbone, "model": model.fingerprint, **report})
         return
-    print_line(
+    print_summary(
         f"{format_path(report['path'])}: {report['rows']:,} rows of {model.model.backbone} as {report['format']}"
     )
     if projector is not None:
@@ -94,7 +94,7 @@ def _export_labels(folder: str, path: str, column: str, *, as_json: bool) -> Non
     if as_json:
         print_json(report.to_dict())
     else:
-        print_line(f"{format_path(report.path)}: {report.n_rows:,} files with {report.n_labels:,} labels ({column})")
+        print_summary(f"{format_path(report.path)}: {report.n_rows:,} files with {report.n_labels:,} labels ({column})")
 
 
 def _export_projector(collection: Collection, path: str, backbone: str | None) -> ProjectorExport:

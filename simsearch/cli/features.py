@@ -19,7 +19,7 @@ from simsearch.cli.options import (
     build_choices,
     to_pixels,
 )
-from simsearch.cli.output import format_path, print_json, print_line, print_notes
+from simsearch.cli.output import format_path, print_json, print_line, print_notes, print_summary
 
 if TYPE_CHECKING:
     from simsearch.study.features import ImageFeatures
@@ -86,4 +86,4 @@ def _print_layers(extracted: ImageFeatures, file: str) -> None:
     for layer in extracted.layers:
         height, width = layer.maps.shape[:2]
         print_line(f"  {layer.index:>4}  {layer.layer:<40} {layer.n_maps:>5,} maps of {width} x {height}")
-    print_line(f"image: {format_path(os.path.abspath(file))}")
+    print_summary(f"image: {format_path(os.path.abspath(file))}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import JsonOption, MaxMegapixelsOption, to_pixels
-from simsearch.cli.output import ProgressBar, print_json, print_line, print_message, print_skips
+from simsearch.cli.output import ProgressBar, print_json, print_message, print_skips, print_summary
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _print_report(report: ImportReport) -> None:
         parts.append(f"{len(report.skips):,} skipped")
     if report.n_repeated:
         parts.append(f"{report.n_repeated:,} rows of a repeated path or key left out: the last row of each counts")
-    print_line(
+    print_summary(
         f"{report.collection}: {report.n_images:,} images with a vector of {report.backbone}, {report.width} d "
         f"({', '.join(parts)})"
     )

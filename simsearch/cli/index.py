@@ -45,6 +45,7 @@ from simsearch.cli.output import (
     print_message,
     print_notes,
     print_skips,
+    print_summary,
 )
 from simsearch.text import count
 
@@ -196,17 +197,17 @@ def _print_report(report: IngestReport) -> None:
     if report.skips:
         parts.append(f"{len(report.skips):,} skipped")
     rate = f", {report.images_per_s:.0f} images/s" if report.n_embedded else ""
-    print_line(
+    print_summary(
         f"{report.collection}: {count(report.n_images, 'image')} in {count(report.n_files, 'file')}, {name} "
         f"({', '.join(parts)}; {report.elapsed_s:.1f} s{rate})"
     )
     if report.agreement is not None:
-        print_line(
+        print_summary(
             f"  {report.agreement.precision} against f32: mean cosine {report.agreement.cosine:.4f}, "
             f"{report.agreement.top_10:.0%} of the ten nearest images in common"
         )
     for other in report.others:
-        print_line(f"  {other.backbone}: {count(other.n_images, 'image')}, {other.n_embedded:,} embedded")
+        print_summary(f"  {other.backbone}: {count(other.n_images, 'image')}, {other.n_embedded:,} embedded")
     if report.default and report.default != report.backbone:
-        print_line(f"  queries use {report.default}; `simsearch default {report.backbone}` changes it")
+        print_summary(f"  queries use {report.default}; `simsearch default {report.backbone}` changes it")
     print_skips(report.skips, full_list=f"simsearch info --in {report.collection} --json")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_line, show_activity
+from simsearch.cli.output import format_path, print_json, print_line, print_summary, show_activity
 from simsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -131,9 +131,9 @@ def _print_report(report: LearnReport) -> None:
     if report.name is None:
         print_line("no reliable gain: nothing was stored (--force stores it all the same)")
         return
-    print_line(f"stored as {report.name} ({report.width} d); use it with --backbone {report.name}")
+    print_summary(f"stored as {report.name} ({report.width} d); use it with --backbone {report.name}")
     if report.exported:
-        print_line(f"written to {format_path(report.exported)}; any folder can be indexed with --backbone FILE")
+        print_summary(f"written to {format_path(report.exported)}; any folder can be indexed with --backbone FILE")
 
 
 def _format_gain(gain: Gain | None) -> str:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import CollectionOption, IndexKindOption, JsonOption, RecallOption, find_collection
-from simsearch.cli.output import format_path, print_json, print_line, print_message, print_notes, print_paths
+from simsearch.cli.output import (
+    format_path,
+    print_json,
+    print_line,
+    print_message,
+    print_notes,
+    print_paths,
+    print_summary,
+)
 from simsearch.text import count, format_size
 
 if TYPE_CHECKING:
@@ -86,7 +94,7 @@ def verify(in_: CollectionOption = None, as_json: JsonOption = False) -> None:
     else:
         for line in (*verification.problems, *verification.notes):
             print_line(format_path(line))
-        print_line("damaged" if verification.problems else "no problems" if not verification.notes else "no damage")
+        print_summary("damaged" if verification.problems else "no problems" if not verification.notes else "no damage")
     if verification.problems:
         raise typer.Exit(1)
 
@@ -110,9 +118,9 @@ def rebuild(
     if as_json:
         print_json({"rebuilt": rebuilt, "indexes": [model.index.to_dict() for model in models]})
         return
-    print_line(f"rebuilt {', '.join(rebuilt) or 'nothing: the collection has no model'}")
+    print_summary(f"rebuilt {', '.join(rebuilt) or 'nothing: the collection has no model'}")
     for model in models:
-        print_line(f"  {model.backbone}: {model.index.summary}")
+        print_summary(f"  {model.backbone}: {model.index.summary}")
 
 
 def remove(
@@ -139,7 +147,9 @@ def remove(
         print_paths(selected, ends_in_nul=False)
         print_message(f"simsearch: {count(len(selected), 'file')} would be removed")
     else:
-        print_line(f"{count(n_removed, 'file')} removed; `simsearch prune` deletes vectors that are no longer needed")
+        print_summary(
+            f"{count(n_removed, 'file')} removed; `simsearch prune` deletes vectors that are no longer needed"
+        )
 
 
 def prune(
@@ -169,5 +179,7 @@ def prune(
         return
     deleted = count(report.n_models, "model") if backbone else count(report.n_images, "image")
     deleted = count(report.n_views, "augmented view") if augmented else deleted
-    freed = f"deleted, {format_size(report.freed_bytes)} freed"
-    print_line(f"{deleted} {'would be deleted' if dry_run else freed}")
+    if dry_run:
+        print_line(f"{deleted} would be deleted")
+    else:
+        print_summary(f"{deleted} deleted, {format_size(report.freed_bytes)} freed")

@@ -16,7 +16,7 @@ from simsearch.cli.options import (
     WhereOption,
     find_collection,
 )
-from simsearch.cli.output import print_json, print_line, print_sample_note
+from simsearch.cli.output import print_json, print_missing_pictures, print_sample_note, print_summary
 from simsearch.errors import UsageError
 
 DEFAULT_MAP = "map.html"
@@ -50,7 +50,9 @@ def map_(
     Example:  simsearch map --in indexes/photos --out map.html --out map.png
     """
     from simsearch.collection import Collection
+    from simsearch.report.drawing.tiles import MAX_WAIT_S
     from simsearch.report.map import CollectionMap, MapImage, draw_map, write_map_page
+    from simsearch.sources.retry import limit_patience
     from simsearch.visualization.overview import ImageSelection
 
     files = [Path(name) for name in out or [DEFAULT_MAP]]
@@ -62,14 +64,16 @@ def map_(
     title = f"{os.path.basename(os.path.abspath(folder))} ({layout.backbone})"
     images = [MapImage(image.image_id, image.path, image.label) for image in layout.images]
     collection_map = CollectionMap(title, images, layout.grid, layout.clusters, layout.name_clusters())
-    for file in files:
-        write = write_map_page if file.suffix.lower() in _PAGE_EXTENSIONS else draw_map
-        write(collection_map, file)
+    with limit_patience(MAX_WAIT_S):  # for all files together
+        for file in files:
+            write = write_map_page if file.suffix.lower() in _PAGE_EXTENSIONS else draw_map
+            missing = write(collection_map, file)
+    print_missing_pictures("map", missing)
     if as_json:
         print_json({"collection": folder, **layout.to_dict(), "files": [str(file) for file in files]})
         return
     print_sample_note(layout)
-    print_line(f"{len(images):,} images in {len(layout.clusters)} clusters: {', '.join(map(str, files))}")
+    print_summary(f"{len(images):,} images in {len(layout.clusters)} clusters: {', '.join(map(str, files))}")
 
 
 def _check_extensions(files: list[Path]) -> None:

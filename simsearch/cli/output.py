@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from simsearch.errors import SimsearchError
-from simsearch.text import clean_text, format_document, shorten_text
+from simsearch.text import clean_text, count, format_document, shorten_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,13 +33,13 @@ _BAR_DELAY_S = 1.0
 
 
 class _Quiet:
-    """Whether notes, skips and progress are left out of stderr, for the command that runs."""
+    """Whether notes, skips, progress and summaries are left out, for the command that runs."""
 
     is_on = False
 
 
 def set_quiet(is_on: bool) -> None:
-    """Leave out notes, skips and progress from now on, or show them again."""
+    """Leave out notes, skips, progress and summaries from now on, or show them again."""
     _Quiet.is_on = is_on
 
 
@@ -56,6 +56,12 @@ def print_line(text: str) -> None:
     """Print one line of a result on stdout; control characters of names, which a terminal obeys, are replaced."""
     with _translate_stdout_errors():
         typer.echo(clean_text(text))
+
+
+def print_summary(text: str) -> None:
+    """Print in one line on stdout what a command has done or written; nothing with `--quiet`."""
+    if not _Quiet.is_on:
+        print_line(text)
 
 
 def print_paths0(paths: Iterable[str]) -> None:
@@ -130,6 +136,14 @@ def print_skips(skips: Sequence[Skip], *, full_list: str = "--json", max_shown: 
         print_message(f"  skipped {format_path(skip.path)}: {skip.reason}")
     if len(skips) > max_shown:
         print_message(f"  and {len(skips) - max_shown:,} more; all of them: {full_list}")
+
+
+def print_missing_pictures(drawing: str, missing: Sequence[SimsearchError]) -> None:
+    """Print on stderr how many pictures of a drawing could not be read, if any, with the error of the first."""
+    if missing:
+        print_message(
+            f"simsearch: {count(len(missing), 'picture')} of the {drawing} cannot be read; the first: {missing[0]}"
+        )
 
 
 def print_sample_note(clustering: Clustering) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, MilvusUriOption, StoreOption, find_collection
-from simsearch.cli.output import ProgressBar, format_path, print_json, print_line, print_message
+from simsearch.cli.output import ProgressBar, format_path, print_json, print_message, print_summary
 
 if TYPE_CHECKING:
     from simsearch.index.milvus.migrate import PushReport
@@ -50,4 +50,4 @@ def push(
 
 def _print_report(report: PushReport) -> None:
     place = "FAISS files in its folder" if report.uri is None else f"Milvus at {format_path(report.uri)}"
-    print_line(f"{report.collection}: {report.n_vectors:,} vectors, searched in {place} ({report.elapsed_s:.1f} s)")
+    print_summary(f"{report.collection}: {report.n_vectors:,} vectors, searched in {place} ({report.elapsed_s:.1f} s)")

@@ -29,12 +29,12 @@ from simsearch.cli.output import (
     print_json,
     print_line,
     print_message,
+    print_missing_pictures,
     print_notes,
     print_paths,
     print_table,
 )
 from simsearch.errors import SourceError, UsageError
-from simsearch.text import count
 
 if TYPE_CHECKING:
     from simsearch.collection import Collection
@@ -477,10 +477,7 @@ def _draw_sheet(
         missing = draw_contact_sheet(
             collection.files_of(liked, folder), answer.hits, answer.backbone, file, texts=texts
         )
-    if missing:
-        print_message(
-            f"simsearch: {count(len(missing), 'picture')} of the sheet cannot be read; the first: {missing[0]}"
-        )
+    print_missing_pictures("sheet", missing)
     if show:
         typer.launch(file)
 

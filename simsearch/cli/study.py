@@ -21,7 +21,15 @@ from simsearch.cli.options import (
     build_choices,
     to_pixels,
 )
-from simsearch.cli.output import format_command_line, format_path, print_json, print_line, print_notes, print_skips
+from simsearch.cli.output import (
+    format_command_line,
+    format_path,
+    print_json,
+    print_line,
+    print_notes,
+    print_skips,
+    print_summary,
+)
 
 if TYPE_CHECKING:
     from simsearch.report.study.writer import StudyReport
@@ -74,4 +82,4 @@ def study(
 def _print_report(report: StudyReport, out: str) -> None:
     for sentence in report.summary:
         print_line(sentence)
-    print_line(f"page: {format_path(str(Path(out, report.page.name)))}")
+    print_summary(f"page: {format_path(str(Path(out, report.page.name)))}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsearch.cli.options import BackboneOption, CollectionOption, JsonOption, find_collection
-from simsearch.cli.output import make_table, print_json, print_line, print_table
+from simsearch.cli.output import make_table, print_json, print_line, print_summary, print_table
 from simsearch.text import count
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def _print_trials(result: TuningResult, *, is_kept: bool) -> None:
             style="bold" if trial.method == result.chosen else "",
         )  # fmt: skip
     print_table(table)
-    print_line("p: paired randomisation test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05")
+    print_line("p: paired randomization test against the best, Holm-corrected. Chosen: the simplest with p >= 0.05")
     print_line(f"that takes at most {MAX_SLOWDOWN:g} times as long as the fastest of these.")
     if is_kept:
-        print_line(
+        print_summary(
             f"Queries of {result.collection} with {result.backbone} now use {result.chosen}; override it with --rerank."
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, MaxMegapixelsOption, find_collection, to_pixels
-from simsearch.cli.output import ProgressBar, print_json, print_line, print_message, print_notes, print_skips
+from simsearch.cli.output import ProgressBar, print_json, print_message, print_notes, print_skips, print_summary
 
 if TYPE_CHECKING:
     from simsearch.ingest.upgrade import UpgradeReport
@@ -37,13 +37,13 @@ def upgrade(in_: CollectionOption = None, megapixels: MaxMegapixelsOption = None
 
 def _print_report(report: UpgradeReport) -> None:
     if not report.runs:
-        print_line(f"{report.collection}: nothing to upgrade; it has no former version of a backbone")
+        print_summary(f"{report.collection}: nothing to upgrade; it has no former version of a backbone")
     for run in report.runs:
         print_notes(run.notes)
-        print_line(f"{report.collection}: {run.n_images:,} images, now with {run.model}")
+        print_summary(f"{report.collection}: {run.n_images:,} images, now with {run.model}")
         print_skips(run.skips, full_list=f"simsearch info --in {report.collection} --json")
     if report.n_left:
-        print_line(
+        print_summary(
             f"  {report.n_left:,} images have no new vector: their files are missing or cannot be read; the former "
             "vectors are kept; run the same command again, or delete them with `simsearch prune --backbone MODEL`"
         )

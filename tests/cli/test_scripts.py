@@ -135,6 +135,28 @@ def test_quiet_leaves_out_notes_and_keeps_errors(home: Path):
     assert run(*none, cwd=home).stderr != ""  # it holds for one command
 
 
+def test_quiet_prints_what_was_asked_for_and_not_what_was_done(tmp_path: Path):
+    for seed in range(4):
+        draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
+    (tmp_path / "own.csv").write_text("path;mark\nphotos/0.png;1,5\n")
+    done = ["index photos --backbone histogram", "annotate own.csv", "default histogram", "export out.csv",
+            "map --out map.png", "rebuild", "verify", "remove photos/3.png", "prune"]  # fmt: skip
+    for command in done:
+        told = run(*command.split(), "--quiet", cwd=tmp_path)
+        assert (told.returncode, told.stdout, told.stderr) == (0, "", ""), command
+    for command in (
+        "info",
+        "list",
+        "ls",
+        "query --id 1",
+        "clusters -k 2",
+        "duplicates",
+        "remove photos/0.png --dry-run",
+    ):
+        assert run(*command.split(), "--quiet", cwd=tmp_path).stdout != "", command
+    assert run("default", "histogram", cwd=tmp_path).stdout != ""
+
+
 def test_dry_runs_say_what_would_happen_and_change_nothing(tmp_path: Path):
     for seed in range(3):
         draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
