@@ -72,7 +72,9 @@ def format_size(n_bytes: float) -> str:
 
 def summarize_error(error: BaseException) -> str:
     """The message of an exception in one line, or its type; many connection errors have no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+    is_raw = len(error.args) == 1 and isinstance(error.args[0], bytes)  # such as those of LibRaw
+    text = error.args[0].decode(errors="replace") if is_raw else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def join_names(names: Sequence[str], most: int = 3) -> str:
