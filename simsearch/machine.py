@@ -61,6 +61,16 @@ def find_core_limit() -> int | None:
     return _Cores.limit
 
 
+def find_thread_limit() -> int | None:
+    """The most threads of a library that computes: the less of `limit_cores` and OMP_NUM_THREADS; None without both.
+
+    FAISS and NumPy read the variable themselves; OpenVINO does not.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # one number for each level of nesting
+    wanted = int(first) if first.isdecimal() and int(first) > 0 else None
+    return min((n for n in (wanted, _Cores.limit) if n is not None), default=None)
+
+
 def detect_memory_bytes(root: Path = Path("/")) -> int:
     """Detect the memory that this process may use; 0 where it is unknown.
 

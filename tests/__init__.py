@@ -2,7 +2,8 @@
 
 Each worker of pytest-xdist computes in one thread, and so do the processes that it starts: several workers already use
 every core, and threads that wait for each other would only take time from them. This module is imported before NumPy,
-FAISS, OpenVINO and TensorFlow, which read these variables once. Values that the user has set are kept.
+FAISS and TensorFlow, which read these variables once; simsearch reads the first for OpenVINO. Values that the user has
+set are kept.
 
 Compiled modules are written, even where PYTHONDONTWRITEBYTECODE is set: the tests start hundreds of processes, and each
 would compile the package again, which takes longer than what it is asked for.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simsearch.machine import detect_memory_bytes
+from simsearch.machine import detect_memory_bytes, find_thread_limit, limit_cores
 
 MB = 1_000_000
 V2 = "30 20 0:27 {top} /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -66,3 +66,18 @@ print(detect_memory_bytes())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "800000000\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "limit", "expected"),
+    [("", None, None), ("3", None, 3), ("3,2", None, 3), ("0", None, None), ("many", 2, 2), ("3", 2, 2), ("1", 2, 1)],
+)
+def test_the_threads_of_libraries_are_limited_by_the_variable_and_the_cores(
+    monkeypatch: pytest.MonkeyPatch, variable: str, limit: int | None, expected: int | None
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    limit_cores(limit)
+    try:
+        assert find_thread_limit() == expected
+    finally:
+        limit_cores(None)

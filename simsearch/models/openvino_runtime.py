@@ -23,7 +23,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from simsearch.errors import ModelError
-from simsearch.machine import block_import, find_core_limit, read_cpu_info
+from simsearch.machine import block_import, find_thread_limit, read_cpu_info
 from simsearch.models import graph_cache
 from simsearch.models.builtin.network import ClassificationHead
 from simsearch.models.graph_operations import Operation
@@ -53,7 +53,7 @@ class OpenVinoEmbedder:
 
     `graph` is a graph, the path of one, or a function that reads one; by default the model's ONNX file is read.
     `for_throughput` compiles it for as many parallel batches as there are streams, otherwise for the lowest latency of
-    one batch. `n_threads` None means all cores. With `cache_key` the compiled graph is kept in the user's cache: a
+    one batch. `n_threads` None means all cores, or as many as `limit_cores` and OMP_NUM_THREADS allow. With `cache_key` the compiled graph is kept in the user's cache: a
     graph compiled for the lowest latency opens in a quarter of the time then, and `graph` is not read.
     """
 
@@ -76,7 +76,7 @@ class OpenVinoEmbedder:
             "INFERENCE_PRECISION_HINT": "bf16" if model.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "THROUGHPUT" if for_throughput else "LATENCY",
         }
-        limits = [n for n in (n_threads, find_core_limit()) if n is not None]
+        limits = [n for n in (n_threads, find_thread_limit()) if n is not None]
         if limits:
             settings["INFERENCE_NUM_THREADS"] = min(limits)
         self._graph = graph or read_onnx(model)

@@ -289,3 +289,9 @@ def test_a_side_that_the_network_cannot_take_is_refused(tmp_path):
     assert open_onnx_embedder(network.save(tmp_path / "mine.onnx")).width == 720
     with pytest.raises(ModelError, match=r"mine\.onnx cannot run with a 20 x 20 px input \(.*\); correct the side"):
         open_onnx_embedder(network.save(tmp_path / "mine.onnx", side=20))
+
+
+def test_a_network_computes_in_as_many_threads_as_the_variable_of_openmp_allows(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    embedder = open_onnx_embedder(make_planar().save(tmp_path / "mine.onnx"))
+    assert embedder._compiled.get_property("INFERENCE_NUM_THREADS") == 1
