@@ -1,9 +1,15 @@
-"""Every page holds the rules of axe-core, light and dark, on a desktop and a phone, and fits the window."""
+"""Every page holds the rules of axe-core, light and dark, on a desktop and a phone, and fits the window.
+
+Each rule is checked in both schemes and both sizes; the schemes change colors only, and colors do not depend on the
+size, so the two other pairs are thorough.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,26 +70,47 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def check(page: Any, size: str) -> None:
+@pytest.fixture(scope="module")
+def visitors(chromium: Any) -> Iterator[Callable[[str, str], Any]]:
+    """A page for each size and scheme, opened once: a window of Chromium takes longer than most pages."""
+
+    @functools.cache
+    def open_visitor(size: str, scheme: Any) -> Any:
+        context = chromium.new_context(**SIZES[size], color_scheme=scheme, reduced_motion="reduce")
+        return stack.enter_context(contextlib.closing(context)).new_page()
+
+    with contextlib.ExitStack() as stack:
+        yield open_visitor
+
+
+def check(page: Any) -> None:
     page.wait_for_load_state("networkidle")
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        assert list_violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["viewport"]["width"]
+    assert list_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+with_every_size_and_scheme = pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        ("desktop", "light"),
+        ("phone", "dark"),
+        pytest.param("desktop", "dark", marks=pytest.mark.thorough),
+        pytest.param("phone", "light", marks=pytest.mark.thorough),
+    ],
+)
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("size", SIZES)
-def test_a_page_is_accessible(chromium: Any, place: str, view: str, size: str):
+@with_every_size_and_scheme
+def test_a_page_is_accessible(visitors: Any, place: str, view: str, size: str, scheme: str):
     path, selector = VIEWS[view]
-    context = chromium.new_context(**SIZES[size], reduced_motion="reduce")
-    page = context.new_page()
+    page = visitors(size, scheme)
     page.goto(place + path)
     page.locator(selector).first.wait_for(timeout=120_000)
     if view == "map":
         frame = page.frame_locator("iframe.map")
         frame.locator("#legend button").first.wait_for()
-        check(page, size)
+        check(page)
         frame.locator("#map").press("Enter")
         frame.locator("#chosen").wait_for()
         frame.locator("#map").press("a")
@@ -94,21 +121,19 @@ def test_a_page_is_accessible(chromium: Any, place: str, view: str, size: str):
         page.keyboard.press("x")
         page.locator(".marked").wait_for()
     elif view == "start":
-        check(page, size)
+        check(page)
         page.keyboard.press("?")
         page.locator("dialog.keys").wait_for()
-    check(page, size)
-    context.close()
+    check(page)
+    page.evaluate("sessionStorage.clear()")  # what is selected and marked is kept there
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_login_page_is_accessible(chromium: Any, collection: Path, size: str):
+@with_every_size_and_scheme
+def test_the_login_page_is_accessible(visitors: Any, collection: Path, size: str, scheme: str):
+    page = visitors(size, scheme)
     with serving(ServerSettings(collection=str(collection), port=0, token=TOKEN)) as address:
-        context = chromium.new_context(**SIZES[size])
-        page = context.new_page()
         page.goto(address)
         page.fill("#token", "wrong")
         page.get_by_role("button").click()
         page.locator(".complaint").wait_for()
-        check(page, size)
-        context.close()
+        check(page)
