@@ -309,15 +309,17 @@ def test_ctrl_c_stops_a_cluster_run_like_a_local_run(machines: Machines, large: 
     wait_for(lambda: not working())
 
 
-def test_a_run_with_nothing_to_embed_does_not_load_ray(large: Path, expected: dict[str, list], tmp_path: Path):
-    oneshot.ingest(tmp_path / "ix", [large], HISTOGRAM)
+def test_a_run_with_nothing_to_embed_does_not_load_ray(tmp_path: Path):
+    objects = ROOT / "data" / "objects"
+    oneshot.ingest(tmp_path / "ix", [objects], HISTOGRAM)
+    expected = content(tmp_path / "ix")
     code = (
         "import sys\nfrom simsearch import Collection\n"
-        f"report = Collection.open({str(tmp_path / 'ix')!r}).ingest([{str(large)!r}], ray='local')\n"
+        f"report = Collection.open({str(tmp_path / 'ix')!r}).ingest([{str(objects)!r}], ray='local')\n"
         "print(report.n_embedded, report.n_reused, 'ray' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "0 256 False\n"
+    assert done.stdout == "0 120 False\n"
     assert content(tmp_path / "ix") == expected
 
 
