@@ -59,6 +59,7 @@ _LONGEST_FIRST = (
 )  # fmt: skip
 """Groups that take longest: they are begun first, so that no worker is left with one of them in the end."""
 _LONG_TIMEOUT_S = 600
+_LONG_MODULE = "\npytestmark = pytest.mark.long\n"
 
 
 def find_group(nodeid: str) -> str:
@@ -67,6 +68,13 @@ def find_group(nodeid: str) -> str:
     if file in _SINGLE:
         return nodeid
     return next((name for part, name in _GROUPS.items() if part in file), file)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave modules unread that are `long` as a whole where `long` is left out: each worker would import TensorFlow."""
+    if collection_path.suffix != ".py" or not config.option.markexpr.startswith("not long"):
+        return None
+    return True if _LONG_MODULE in collection_path.read_text("utf-8") else None
 
 
 @pytest.hookimpl(optionalhook=True)

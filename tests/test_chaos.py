@@ -18,7 +18,7 @@ N_OPERATIONS = 12
 N_IN_PROCESS = 25
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")]
 
 
 def run_histories(folder: Path, seeds: range) -> None:

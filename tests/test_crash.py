@@ -23,6 +23,8 @@ from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 from tests.support.disks import small_disk
 
+pytestmark = pytest.mark.long
+
 N_PICTURES = 260
 
 
@@ -90,7 +92,6 @@ def wait_for_images(collection: Path, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize("n_rounds", [6, pytest.param(24, marks=pytest.mark.thorough)])
-@pytest.mark.long
 def test_a_killed_run_continues_to_the_same_catalog_and_results(many: Path, tmp_path: Path, n_rounds: int):
     """The run is killed at random moments, and in every second round as soon as its first images are committed."""
     started = time.monotonic()

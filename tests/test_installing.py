@@ -17,6 +17,8 @@ from simsearch.errors import MissingExtra
 from simsearch.extras import format_install_command, list_requirements
 from tests.conftest import draw_picture
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = sorted(set(PROJECT["optional-dependencies"]) - {"test", "bench", "docs", "dev"})

@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.support.pages import Elements
 
+pytestmark = pytest.mark.long
+
 NOTEBOOK = ROOT / "docs" / "simsearch.ipynb"
 LARGEST_BYTES = 150_000
 
@@ -49,7 +51,6 @@ def stored(cell: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-@pytest.mark.long
 def test_every_cell_runs_and_shows_what_is_stored(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(NOTEBOOK.parent)
     names: dict[str, Any] = {"__name__": "__main__"}

@@ -21,6 +21,8 @@ import pytest
 
 from tests.support.command_line import run
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 CLASSES = ("lamp", "teapot", "vase", "bell")
@@ -140,7 +142,6 @@ def blur(line: str) -> str:
     return " ".join(re.sub(r"\d[\d.,]*", "#", line).split())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run_and_print_what_it_shows(page: str, template: Path, tmp_path: Path):
     project = tmp_path / "project"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import find_group
+from tests.conftest import ROOT, find_group, pytest_ignore_collect
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,18 @@ def test_modules_that_share_a_server_are_one_group():
 
 def test_long_tests_that_share_nothing_are_groups_of_their_own():
     assert find_group("tests/test_chaos.py::test_a[1]") != find_group("tests/test_chaos.py::test_a[2]")
+
+
+def is_read(module: Path, expression: str) -> bool:
+    config = argparse.Namespace(option=argparse.Namespace(markexpr=expression))
+    return not pytest_ignore_collect(module, config)
+
+
+def test_the_quick_suite_does_not_read_what_it_leaves_out_and_has_something_of_every_folder():
+    long_one = ROOT / "tests" / "models" / "test_keras_runtime.py"
+    assert is_read(long_one, "")
+    assert is_read(long_one, "not thorough")
+    assert not is_read(long_one, "not long and not thorough")
+    folders = {module.parent for module in (ROOT / "tests").rglob("test_*.py")}
+    for folder in folders:
+        assert any(is_read(module, "not long and not thorough") for module in folder.glob("test_*.py")), folder

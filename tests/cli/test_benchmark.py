@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import draw_picture
 from tests.support.command_line import read_document, run
 
+pytestmark = pytest.mark.long
+
 QUICK = ["--backbone", "histogram", "--robustness", 0]
 
 
@@ -151,7 +153,6 @@ def test_another_metric_and_protocol_rank_the_rows_and_the_export_is_named(home:
     assert all(row["preprocessing"].startswith("both sides scaled to 128 x 128 px") for row in told["rows"])
 
 
-@pytest.mark.long
 def test_an_interrupted_benchmark_names_what_is_kept_and_resumes(tmp_path: Path):
     for seed in range(80):
         draw_picture(tmp_path / "photos" / "ab"[seed % 2] / f"{seed}.png", seed)

@@ -13,6 +13,8 @@ from simsearch import Collection, ModelChoice
 from tests.conftest import draw_picture
 from tests.support.command_line import read_document, run
 
+pytestmark = pytest.mark.long
+
 _A = "photos/a/picture_00.png"
 
 

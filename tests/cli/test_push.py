@@ -21,6 +21,8 @@ from simsearch.maintenance import Verification
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 
+pytestmark = pytest.mark.long
+
 ASKED = ("photos/a/picture_00.png", "photos/b/picture_07.png")
 
 
@@ -145,7 +147,6 @@ def test_later_index_remove_annotate_and_prune_reach_milvus(root: Path, folder: 
 # The commands, as they are typed
 
 
-@pytest.mark.long
 def test_a_collection_can_be_created_in_milvus_searched_moved_back_and_dropped_there(root: Path, tmp_path: Path):
     into, uri = tmp_path / "made", tmp_path / "lite" / "vectors.db"
     index = ["index", "photos", "--into", into, "--backbone", "histogram", "--store", "milvus", "--milvus-uri", uri]
@@ -163,7 +164,6 @@ def test_a_collection_can_be_created_in_milvus_searched_moved_back_and_dropped_t
     assert told(root, ["query", ASKED[0], "--in", into, "-k", "3", "--where", "class = a"])["hits"] == asked["hits"]
 
 
-@pytest.mark.long
 def test_a_push_reports_its_result_and_can_be_repeated(root: Path, tmp_path: Path):
     folder = shutil.copytree(root / "files", tmp_path / "collection")
     push = ["push", "--in", folder, "--milvus-uri", folder / "vectors.db"]
@@ -177,7 +177,6 @@ def test_a_push_reports_its_result_and_can_be_repeated(root: Path, tmp_path: Pat
     assert said.stdout.count("\n") == 1
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "code", "line"),
     [
@@ -196,7 +195,6 @@ def test_a_wrong_option_gets_one_line(root: Path, command: list[str], code: int,
     assert not (root / "never").exists()
 
 
-@pytest.mark.long
 def test_an_unreachable_server_gets_one_line_and_nothing_is_created_or_moved(root: Path):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -210,7 +208,6 @@ def test_an_unreachable_server_gets_one_line_and_nothing_is_created_or_moved(roo
     assert told(root, ["info", "--in", "files"])["models"][0]["index"]["kind"] != "milvus"
 
 
-@pytest.mark.long
 def test_without_pymilvus_one_line_names_the_extra_and_files_still_work(root: Path, tmp_path: Path):
     """A folder before all others on the path holds a pymilvus that cannot be imported, as if it were not there."""
     (tmp_path / "absent" / "pymilvus").mkdir(parents=True)

@@ -26,6 +26,8 @@ from simsearch.store.writer import CatalogWriter
 from tests.conftest import draw_picture
 from tests.support.stores import configure, new_bucket, proxy, s3_server, well
 
+pytestmark = pytest.mark.long
+
 WATCH = [sys.executable, "-m", "simsearch", "watch"]
 DEADLINE_S = 30.0
 SETTLE_S = 0.3
@@ -258,7 +260,6 @@ def test_it_waits_while_another_run_writes_and_reports_it_once(shared_watch: Wat
     assert shared_watch.said("another run is writing") == 1
 
 
-@pytest.mark.long
 def test_a_file_that_is_written_all_the_time_does_not_block_others(shared_watch: Watching, folder: Path):
     done = threading.Event()
 
@@ -290,7 +291,6 @@ def test_hidden_files_and_files_of_the_collection_start_no_run(watching, inbox: 
         one.until_it_holds(picture.name)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("how", [(), ("--poll", "0.2")], ids=["told", "polling"])
 def test_a_source_that_is_missing_for_a_while_keeps_its_pictures(
     watching, inbox: Path, tmp_path: Path, how: tuple[str, ...]
@@ -309,7 +309,6 @@ def test_a_source_that_is_missing_for_a_while_keeps_its_pictures(
     assert [one.said(words) for words in ("does not exist", "available again")] == [1, 1]
 
 
-@pytest.mark.long
 def test_a_source_that_becomes_empty_keeps_its_pictures_and_others_are_indexed(watching, inbox: Path, tmp_path: Path):
     draw_picture(tmp_path / "other" / "other.png", 70)
     one = watching(inbox, tmp_path / "other").until_first_run()
@@ -334,7 +333,6 @@ def test_an_empty_folder_waits_for_its_first_picture(watching, tmp_path: Path):
     assert one.runs[0]["embedded"] == 1
 
 
-@pytest.mark.long
 def test_lists_and_single_pictures_are_polled(watching, inbox: Path, tmp_path: Path):
     listed = tmp_path / "list.txt"
     listed.write_text(f"{inbox}/first_0.png\n")
@@ -348,7 +346,6 @@ def test_lists_and_single_pictures_are_polled(watching, inbox: Path, tmp_path: P
     assert [(run["files"], run["embedded"]) for run in one.runs] == [(2, 2), (3, 1), (3, 1)]
 
 
-@pytest.mark.long
 def test_an_object_store_is_polled_and_keeps_its_pictures_while_it_refuses_access(
     watching, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -379,7 +376,6 @@ def test_a_change_of_a_single_picture_is_detected_without_polling(watching, tmp_
     assert one.runs[1]["embedded"] == 1
 
 
-@pytest.mark.long
 def test_it_polls_when_the_system_has_no_folder_watches_left(watching, inbox: Path):
     limited = ("unshare", "--user", "--map-root-user", "sh", "-c")
     script = 'echo 1 > /proc/sys/user/max_inotify_watches && exec "$@"'
@@ -404,7 +400,6 @@ def test_a_signal_stops_it_at_once_and_indexed_pictures_are_kept(watching, inbox
     assert len(files(one.collection)) == N_FIRST
 
 
-@pytest.mark.long
 def test_it_resumes_after_it_was_killed(watching, inbox: Path):
     first = watching(inbox).until_first_run()
     assert first.end(signal.SIGKILL) == -signal.SIGKILL

@@ -27,6 +27,8 @@ from tests.support import oneshot
 from tests.support.benchmarks import row as made_row
 from tests.support.onnx_models import TinyEncoder
 
+pytestmark = pytest.mark.long
+
 PLAIN, PCA, DBA = (RerankMethod.parse(text) for text in ("none", "pca5", "pca5+dba2"))
 
 
@@ -227,7 +229,6 @@ def test_two_weights_of_one_backbone_are_two_rows(tmp_path: Path):
 # What is embedded
 
 
-@pytest.mark.long
 def test_a_second_run_embeds_nothing_and_another_backbone_only_itself(classes: Path, tmp_path: Path):
     asked = question(classes, collection_folder=str(tmp_path / "ix"))
     _, first = measured(asked)

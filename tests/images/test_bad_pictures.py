@@ -31,6 +31,8 @@ from tests.support.pictures import (
     tiff,
 )
 
+pytestmark = pytest.mark.long
+
 # Limits
 
 BOMBS = {

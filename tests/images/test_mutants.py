@@ -21,7 +21,7 @@ CPU_LIMIT_S = 60
 N_TOGETHER = 50
 MAX_FILE_S = 5.0
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of processes as on Linux")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="limits of processes as on Linux")]
 
 
 def write_mutants(folder: Path, n: int, seed: int) -> list[str]:

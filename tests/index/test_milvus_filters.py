@@ -16,6 +16,8 @@ from tests.conftest import HISTOGRAM
 from tests.filters.test_sql import COLUMNS, ROWS, drawn_condition
 from tests.support.milvus_catalogs import FINGERPRINT, entry, move_to_milvus, searched, unit_rows
 
+pytestmark = pytest.mark.long
+
 WIDTH = 8
 BELOW_ALL = -1.1
 
@@ -55,7 +57,6 @@ def found(milvus, text: str) -> np.ndarray:
     return np.sort(ids)
 
 
-@pytest.mark.long
 def test_hundreds_of_random_conditions_match_the_same_rows_in_milvus_and_the_catalog(milvus):
     catalog, index = milvus
     draw = random.Random(11)

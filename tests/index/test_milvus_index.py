@@ -16,6 +16,8 @@ from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.support.milvus_catalogs import FINGERPRINT, add_images, move_to_milvus, searched, unit_rows
 
+pytestmark = pytest.mark.long
+
 N, WIDTH = 500, 16
 VECTORS = unit_rows(N, WIDTH)
 VECTORS[100:110] = VECTORS[100]  # pictures that look the same: ties
@@ -116,7 +118,6 @@ def test_an_exact_index_has_no_note(opened: tuple[Catalog, Index]):
 
 
 @pytest.mark.parametrize("n_queries", [20, pytest.param(100, marks=pytest.mark.thorough)])
-@pytest.mark.long
 def test_ten_thousand_vectors_match_a_brute_force_scan_with_and_without_filters(tmp_path: Path, n_queries: int):
     """Ids and similarities of queries over 10,000 vectors of 256 numbers."""
     vectors, queries = unit_rows(10_000, 256, seed=2), unit_rows(n_queries, 256, seed=3)
@@ -144,7 +145,6 @@ def test_ten_thousand_vectors_match_a_brute_force_scan_with_and_without_filters(
                 np.testing.assert_allclose(scan[found[0] - 1], np.sort(scan)[::-1][:10], atol=1e-6)
 
 
-@pytest.mark.long
 def test_more_results_than_one_milvus_query_returns_are_complete(tmp_path: Path):
     """Milvus returns at most 16,384 results; all of 20,000 vectors, many of them equal, are returned."""
     vectors = unit_rows(20_000, 8, seed=4)

@@ -35,6 +35,8 @@ from tests.support.milvus_catalogs import (
 )
 from tests.support.milvus_servers import free_port, refusing, serving
 
+pytestmark = pytest.mark.long
+
 WIDTH = 8
 VECTORS = unit_rows(40, WIDTH)
 
@@ -260,7 +262,6 @@ def size_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-@pytest.mark.long
 def test_a_killed_push_is_resumed(tmp_path: Path):
     folder, vectors = tmp_path / "collection", unit_rows(12_000, 64, seed=6)
     with CatalogWriter.open_or_create(folder) as writer:
@@ -285,7 +286,6 @@ def push_for_ever(indexes: MilvusIndexCache) -> None:
         indexes.push(FINGERPRINT)
 
 
-@pytest.mark.long
 def test_a_lost_server_is_reported_in_one_line_and_the_next_push_resumes(tmp_path: Path):
     folder, port = tmp_path / "collection", free_port()
     with CatalogWriter.open_or_create(folder) as writer:
@@ -314,7 +314,6 @@ def test_a_lost_server_is_reported_in_one_line_and_the_next_push_resumes(tmp_pat
 # A server on the network, and what goes wrong with it
 
 
-@pytest.mark.long
 def test_several_threads_search_a_server_with_a_note_about_its_approximate_index(tmp_path: Path):
     folder, port, vectors = tmp_path / "collection", free_port(), unit_rows(2000, 32, seed=8)
     with CatalogWriter.open_or_create(folder) as writer:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.long
+
 PAGE = ROOT / "docs" / "library.md"
 
 
@@ -20,7 +22,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.long
 def test_the_examples_of_the_library_page_give_what_the_page_says(place: Path):
     pytest.importorskip("sklearn")
     pytest.importorskip("pandas")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.keras_runtime import build_graph, keras
 from simsearch.models.model import Model
+
+pytestmark = pytest.mark.long
 
 
 def test_a_file_gets_the_input_scaling_that_keras_adds_to_imagenet_weights(tmp_path: Path):

@@ -22,6 +22,8 @@ from simsearch.models.model import SCALINGS
 from tests.conftest import SHARED
 from tests.models.conftest import apply_scaling, make_random_pixels, normalize_rows, pool_maps
 
+pytestmark = pytest.mark.long
+
 SIDE_PX = 16
 
 
@@ -140,7 +142,6 @@ def test_random_weights_are_the_same_in_every_build(mobilenet):
     )
 
 
-@pytest.mark.long
 @pytest.mark.thorough  # TensorFlow in another process takes ten seconds; two builds in one are compared above
 def test_random_weights_are_the_same_in_every_process(mobilenet, tmp_path):
     pixels = make_random_pixels(2, 224)
@@ -168,7 +169,6 @@ def test_any_layer_of_a_network_can_be_selected(layer, width):
     np.testing.assert_allclose(np.linalg.norm(vectors), 1, atol=1e-5)
 
 
-@pytest.mark.long
 @pytest.mark.thorough  # 138 million random weights; the layers of smaller networks are selected above
 def test_fc2_of_vgg16_has_4096_numbers():
     vectors = open_keras_embedder("vgg16", weights="random", layer="fc2").embed(make_random_pixels(1, 224))

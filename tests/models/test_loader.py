@@ -20,6 +20,8 @@ from simsearch.models.model import Model
 from simsearch.models.precision import open_with_precision
 from tests.conftest import SHARED
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -254,7 +256,6 @@ def test_int8_without_its_extra_names_the_extra(model: Model, pixels: np.ndarray
     assert "pip install 'nncf>=3.0'" in done.stdout
 
 
-@pytest.mark.long
 def test_mobilenet_v2_agrees_with_keras_on_photographs(shared: Path):
     from simsearch.images.decode import decode_square, read_raw_file
     from simsearch.images.resize import ResizeRule

@@ -14,6 +14,8 @@ from simsearch.models.model import SCALINGS
 from simsearch.models.zoo import BACKBONES
 from tests.models.conftest import apply_scaling, make_random_pixels, normalize_rows, pool_maps
 
+pytestmark = pytest.mark.long
+
 
 def find_family(constructor):
     """Find the Keras module of a network and its `preprocess_input`."""

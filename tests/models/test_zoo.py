@@ -16,6 +16,8 @@ import pytest
 
 from simsearch.models.zoo import BACKBONES
 
+pytestmark = pytest.mark.long
+
 ROWS = tuple(BACKBONES.values())
 
 # The networks that are built in every run, without head; the others, 3 s each on average, are thorough. The table
@@ -192,7 +194,6 @@ def published_others(tmp_path_factory):
     return ask_keras([row for row in ROWS if row.name not in QUICK_WITH_HEAD], tmp_path_factory.mktemp("keras"))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name in QUICK_WITH_HEAD], ids=lambda row: row.name)
 def test_the_weights_files_are_those_keras_asks_for(row, published):
     check_published(row, published)

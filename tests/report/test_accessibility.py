@@ -33,7 +33,10 @@ def chromium() -> Iterator[Any]:
 def check(chromium: Any, file: Path) -> None:
     for width, scheme in ((1400, "light"), (390, "dark")):
         context = chromium.new_context(
-            viewport={"width": width, "height": 900}, is_mobile=width < 500, color_scheme=scheme, reduced_motion="reduce"
+            viewport={"width": width, "height": 900},
+            is_mobile=width < 500,
+            color_scheme=scheme,
+            reduced_motion="reduce",
         )
         page = context.new_page()
         page.goto(file.as_uri())

@@ -18,6 +18,8 @@ from simsearch.report.duplicates import DuplicatesContext, write_duplicates
 from simsearch.report.study.writer import StudyReport
 from tests.conftest import draw_picture
 
+pytestmark = pytest.mark.long
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
 _NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
@@ -43,7 +45,6 @@ def page(awkward: BenchmarkResult, tmp_path_factory: pytest.TempPathFactory) -> 
     return write_report(awkward, tmp_path_factory.mktemp("report")).page
 
 
-@pytest.mark.long
 def test_the_page_loads_without_an_error_or_a_request(chromium: str, page: Path, tmp_path: Path):
     _, console = _load(chromium, page, tmp_path / "profile")
     assert console == []
@@ -56,7 +57,6 @@ def test_the_page_loads_without_an_error_or_a_request(chromium: str, page: Path,
     assert len(console) == 2
 
 
-@pytest.mark.long
 def test_a_click_on_a_title_sorts_the_table(chromium: str, page: Path, tmp_path: Path):
     def names(document: str) -> list[str]:
         found = re.findall(r'<th scope="row" class="series" data-value="([^"]*)"', document)
@@ -77,7 +77,6 @@ def test_a_click_on_a_title_sorts_the_table(chromium: str, page: Path, tmp_path:
     assert names(seen[1]) == ranked[::-1]  # it was sorted by that already: the other way round
 
 
-@pytest.mark.long
 def test_the_page_of_a_study_loads_without_an_error_or_a_request_and_fits_a_telephone(
     chromium: str, study_report: StudyReport, tmp_path: Path
 ):
@@ -89,7 +88,6 @@ def test_the_page_of_a_study_loads_without_an_error_or_a_request_and_fits_a_tele
     assert shown == study_report.page.read_text("utf-8").count("<img ")
 
 
-@pytest.mark.long
 def test_the_page_of_duplicates_loads_without_an_error_or_a_request_and_fits_a_telephone(chromium: str, tmp_path: Path):
     folder = tmp_path / "photos"
     names = ('<img src=x onerror=alert(1)>"&.png', "a_name_without_any_place_to_break_it_" * 4 + ".png", "plain.png")

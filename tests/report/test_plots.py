@@ -21,6 +21,8 @@ from simsearch.report.benchmark.plots import Plot, draw_plots
 from simsearch.report.benchmark.point_labels import PointStack, label_stacks
 from tests.support.benchmarks import benchmark, cost, robustness, row
 
+pytestmark = pytest.mark.long
+
 ALL = ["quality_speed", "precision_recall", "precision_at_k", "per_class", "robustness"]
 
 

@@ -30,6 +30,8 @@ from tests.support.servers import serving
 from tests.support.stores import Bucket, Proxy, configure, half, new_bucket, proxy, s3_server
 from tests.web.conftest import serving as web_server
 
+pytestmark = pytest.mark.long
+
 OBJECTS = ROOT / "data" / "objects"
 KINDS = ("bell", "vase")
 N_MANY = 300
@@ -175,7 +177,6 @@ def test_a_server_that_fails_half_of_all_requests_is_indexed_whole(
     assert content(tmp_path / "remote", f"{bucket.address}/objects/") == content(tmp_path / "local", f"{folder}/")
 
 
-@pytest.mark.long
 def test_a_server_that_fails_every_request_is_one_clear_line_and_changes_nothing(
     bucket: Bucket, between: Proxy, tmp_path: Path
 ):
@@ -190,7 +191,6 @@ def test_a_server_that_fails_every_request_is_one_clear_line_and_changes_nothing
     assert (collection / "catalog.db").read_bytes() == before
 
 
-@pytest.mark.long
 def test_object_that_always_fails_is_skipped_and_keeps_its_vectors(
     bucket: Bucket, between: Proxy, collection: Path, folder: Path
 ):
@@ -234,7 +234,6 @@ def test_a_missing_bucket_and_a_prefix_without_pictures_make_no_collection(bucke
     assert not collection.exists()
 
 
-@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_collection(bucket: Bucket, between: Proxy, tmp_path: Path):
     for seed in range(N_MANY):
         bucket.put(f"many/{seed:03}.png", draw_picture(tmp_path / "one.png", seed).read_bytes())
@@ -260,7 +259,6 @@ def test_a_killed_run_goes_on_to_the_same_collection(bucket: Bucket, between: Pr
     assert n_partial, "no kill fell between two batches: the test would show nothing"
 
 
-@pytest.mark.long
 def test_an_interrupted_run_ends_soon_although_the_server_is_silent(bucket: Bucket, between: Proxy, tmp_path: Path):
     between.mood = lambda method, path: "503" if ".jpg" in path else "pass"
     line = [sys.executable, "-m", "simsearch", "index", bucket.address, "--backbone", "histogram"]
@@ -383,7 +381,6 @@ def test_the_folders_of_a_bucket_are_classes(bucket: Bucket, collection: Path, t
     assert oneshot.annotate(collection, tmp_path / "notes.csv").n_images == 1
 
 
-@pytest.mark.long
 def test_a_benchmark_runs_on_a_bucket(bucket: Bucket, tmp_path: Path):
     done = command("benchmark", f"{bucket.address}/objects", "--backbone", "histogram", "--into", "ix", "--out", "out",
                    "--json", cwd=tmp_path)  # fmt: skip
@@ -404,7 +401,6 @@ def test_exported_collection_of_objects_is_imported_with_their_states(bucket: Bu
     assert states(tmp_path / "other") == states(collection)
 
 
-@pytest.mark.long
 def test_duplicates_and_maps_look_at_objects(bucket: Bucket, collection: Path, folder: Path, tmp_path: Path):
     bucket.put("objects/copies/bell.jpg", (folder / "bell" / "bell_01.jpg").read_bytes())
     ingest(collection, f"{bucket.address}/objects")

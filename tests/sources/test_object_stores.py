@@ -24,6 +24,8 @@ from simsearch.sources.s3 import CLIENT_CONFIG, S3Store
 from tests.sources.test_addresses import ODD_KEYS
 from tests.support.stores import configure, new_bucket, proxy, s3_server
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:

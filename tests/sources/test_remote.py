@@ -16,6 +16,8 @@ from tests.sources.test_addresses import ODD_KEYS
 from tests.support.servers import serving
 from tests.support.stores import Bucket, configure, half, new_bucket, proxy, s3_server
 
+pytestmark = pytest.mark.long
+
 LIMIT = 10**6
 MANY = [f"many/{number:04}.jpg" for number in range(1001)]
 
@@ -147,7 +149,6 @@ def test_every_key_is_found_and_can_be_read(bucket: Bucket):
         assert (raw.path, raw.size_bytes, raw.etag) == (file.path, file.size_bytes, file.etag)
 
 
-@pytest.mark.long
 def test_all_pages_are_listed_and_only_a_failed_page_is_retried(
     server: str, crowded: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -209,7 +210,6 @@ def test_denied_access_is_an_error_with_advice(
         assert len(between.seen) == 2, "what is denied is not asked again"
 
 
-@pytest.mark.long
 def test_a_listing_that_fails_midway_is_an_error_and_never_an_empty_folder(
     server: str, crowded: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -359,7 +359,6 @@ def test_missing_web_picture_is_an_error():
         scan_sources([f"{web}/none.png"])
 
 
-@pytest.mark.long
 def test_unreachable_server_is_an_error_after_several_attempts_and_nothing_counts_as_gone():
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))

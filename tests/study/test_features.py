@@ -18,6 +18,8 @@ from simsearch.study.features import ImageFeatures, extract_features
 from tests.conftest import draw_picture
 from tests.support.networks import SIDE_PX, save, small_network
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
@@ -133,7 +135,6 @@ def test_the_blocks_of_resnet50_are_its_five_stages():
     ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "last"),
     [

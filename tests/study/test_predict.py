@@ -26,6 +26,8 @@ from simsearch.models.zoo import BACKBONES
 from simsearch.study.predict import PredictionResult, predict
 from tests.conftest import SHARED, draw_picture
 
+pytestmark = pytest.mark.long
+
 SMALL = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow")
 WEIGHTS = SHARED / "weights" / "mobilenet_v2.weights.h5"
 MOBILENET = ModelChoice(backbone="mobilenet_v2", weights=str(WEIGHTS))
@@ -147,7 +149,6 @@ def test_two_models_of_one_backbone_are_told_apart_by_their_fingerprints(found):
     assert len(found.models) == 2
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES)])
 def test_the_last_layer_of_a_head_is_a_softmax_of_a_thousand_classes(name: str):
     row = BACKBONES[name]
