@@ -40,6 +40,8 @@ with block_import("openvino.tools.ovc"):  # the converter takes a third of the i
 _N_QUANTIZATION_PASSES = 2.0
 """NNCF reads the pictures about so many times: for the ranges of values, and to correct the bias of each layer."""
 
+_TELEMETRY = "openvino_telemetry"
+"""A package that OpenVINO installs. Its converter and NNCF report each use to Google Analytics, unless it is missing."""
 _WIDER_RANGE = 1.5
 VERSION = str(ov.__version__).split("-")[0]
 
@@ -186,7 +188,8 @@ def convert(function: Any) -> Any:
 
     For an unsupported layer OpenVINO raises exceptions of various types.
     """
-    from openvino.tools.ovc import convert_model
+    with block_import(_TELEMETRY):
+        from openvino.tools.ovc import convert_model
 
     with _mend_version_lookup():
         return convert_model(function)
@@ -295,7 +298,8 @@ def quantize(graph: Any, pixels: NDArray[np.uint8], progress: Callable[[float], 
     `progress` is called with the finished share, from 0 to 1, which is an estimate. Raises `ImportError` when NNCF is
     not installed.
     """
-    import nncf
+    with block_import(_TELEMETRY):
+        import nncf
 
     nncf.set_log_level("ERROR")
     graph = graph if isinstance(graph, ov.Model) else ov.Core().read_model(graph)

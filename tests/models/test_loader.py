@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -86,6 +87,15 @@ def test_a_converted_graph_gives_keras_s_vectors_and_batch_one_gives_those_of_ba
     single = np.concatenate([converted.embed(picture[None]) for picture in pixels[:9]])
     np.testing.assert_allclose(single, rows[:9], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+
+
+def test_nothing_is_reported_to_anybody(cold_model: Model, pixels: np.ndarray):
+    """OpenVINO's converter and NNCF report each use where they can import the package for it, which OpenVINO installs."""
+    assert importlib.util.find_spec("openvino_telemetry")
+    assert open_embedder(cold_model).engine == "openvino"
+    open_with_precision(cold_model, "int8", LoadOptions(pixels=pixels[:4]))
+    assert {"openvino.tools.ovc", "nncf"} <= set(sys.modules)
+    assert "openvino_telemetry" not in sys.modules
 
 
 def test_answers_of_one_batch_survive_the_next(model: Model, pixels: np.ndarray):
