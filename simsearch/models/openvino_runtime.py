@@ -41,7 +41,7 @@ _N_QUANTIZATION_PASSES = 2.0
 """NNCF reads the pictures about so many times: for the ranges of values, and to correct the bias of each layer."""
 
 _TELEMETRY = "openvino_telemetry"
-"""A package that OpenVINO installs. Its converter and NNCF report each use to Google Analytics, unless it is missing."""
+"""A package that OpenVINO installs. With it, the converter and NNCF report each use to Google Analytics."""
 _WIDER_RANGE = 1.5
 VERSION = str(ov.__version__).split("-")[0]
 
@@ -55,8 +55,9 @@ class OpenVinoEmbedder:
 
     `graph` is a graph, the path of one, or a function that reads one; by default the model's ONNX file is read.
     `for_throughput` compiles it for as many parallel batches as there are streams, otherwise for the lowest latency of
-    one batch. `n_threads` None means all cores, or as many as `limit_cores` and OMP_NUM_THREADS allow. With `cache_key` the compiled graph is kept in the user's cache: a
-    graph compiled for the lowest latency opens in a quarter of the time then, and `graph` is not read.
+    one batch. `n_threads` None means all cores, or as many as `limit_cores` and OMP_NUM_THREADS allow. With `cache_key`
+    the compiled graph is kept in the user's cache: a graph compiled for the lowest latency opens in a quarter of the
+    time then, and `graph` is not read.
     """
 
     engine = "openvino"

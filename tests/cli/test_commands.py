@@ -16,6 +16,8 @@ from simsearch.cli.app import app
 from tests.conftest import ROOT, draw_picture
 from tests.support.command_line import read_document, run, run_process
 
+pytestmark = pytest.mark.long
+
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
@@ -224,7 +226,6 @@ def test_tensorflow_is_not_imported_when_no_network_runs(home: Path, command: li
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.long
 def test_the_progress_bar_appears_on_a_terminal_after_a_second(tmp_path: Path):
     """A real terminal: the child's stderr is a pseudo-terminal, its stdout a pipe."""
     import pty

@@ -90,7 +90,7 @@ def test_a_converted_graph_gives_keras_s_vectors_and_batch_one_gives_those_of_ba
 
 
 def test_nothing_is_reported_to_anybody(cold_model: Model, pixels: np.ndarray):
-    """OpenVINO's converter and NNCF report each use where they can import the package for it, which OpenVINO installs."""
+    """OpenVINO and NNCF report each use where they can import the package for it, which OpenVINO installs."""
     assert importlib.util.find_spec("openvino_telemetry")
     assert open_embedder(cold_model).engine == "openvino"
     open_with_precision(cold_model, "int8", LoadOptions(pixels=pixels[:4]))

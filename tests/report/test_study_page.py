@@ -24,6 +24,8 @@ from tests.conftest import HISTOGRAM, draw_picture
 from tests.support.benchmarks import HOSTILE, SCRIPT
 from tests.support.pages import Elements
 
+pytestmark = pytest.mark.long
+
 SECTIONS = ["predictions", "features", "pairs", "views", "separation", "made"]
 
 

@@ -19,6 +19,8 @@ from simsearch.study.compare import MAX_COMPARED_IMAGES, ImageComparison, compar
 from tests.conftest import HISTOGRAM, SHARED, draw_picture
 from tests.support.networks import SIDE_PX, save, small_network
 
+pytestmark = pytest.mark.long
+
 SEED = SHARED / "seed"
 SEED_PICTURES = [SEED / name for name in ("vase.jpg", "vase2.jpg", "flowerpot.JPG")]
 AUGMENTED = [SEED / "augmented" / f"vaseAI{number}.jpg" for number in range(10)]
@@ -195,7 +197,6 @@ def test_softmax_outputs_are_saturated_and_features_are_not(seed_features):
     assert np.ptp(saturated[3:]) < 0.03 < 0.2 < np.ptp(plain[3:])
 
 
-@pytest.mark.long
 def test_the_original_figures_of_vgg16_are_reproduced(shared):
     """Its fc2, on pictures squeezed by Keras's `load_img`: the nearest pixel."""
 

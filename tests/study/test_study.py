@@ -17,6 +17,8 @@ from simsearch.study.study import MAX_STUDY_IMAGES, StudyResult, choose_default_
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support.networks import save, small_network
 
+pytestmark = pytest.mark.long
+
 SMALL = ModelChoice(backbone="mobilenet_v3_small", weights="random", engine="tensorflow", precision="f32")
 
 
