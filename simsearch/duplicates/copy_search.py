@@ -40,7 +40,7 @@ from simsearch.store.writer import CatalogWriter
 TimeStage = Callable[[str], AbstractContextManager[Callable[[float], None]]]
 """Times a stage by its name, and gives a function to call with the finished share."""
 
-_N_HASHED, _N_IMAGES = 4096, 2048
+_N_HASHED, _N_IMAGES = 4096, 512
 _HASH_PX = 32
 _NO_HASH = (0, -1)  # as far as possible from each other and, in the mean, from all others
 

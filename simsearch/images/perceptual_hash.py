@@ -29,8 +29,8 @@ def compute_hashes(image: Image.Image) -> PictureHashes:
     C. Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, section 3.2. Mirroring changes
     the sign of the odd horizontal frequencies.
     """
-    size = (HASHED_SIDE_PX, HASHED_SIDE_PX)
-    small = image.resize(size, Image.Resampling.BOX, reducing_gap=1.0).convert("L")
+    gray = image if image.mode == "L" else image.convert("L")
+    small = gray.resize((HASHED_SIDE_PX, HASHED_SIDE_PX), Image.Resampling.BOX, reducing_gap=1.0)
     return hash_gray(np.asarray(small, np.float32))
 
 

@@ -137,6 +137,7 @@ def decode_views(result: ReadResult, context: PreparationContext, clock: StageCl
     with clock.measure("augment"):
         pixels = context.augmentation.render_views(square, raw.digest, missing, model.resize_rule)
     with clock.measure("hash"):
-        hashes, statistics = compute_hashes(image.image), compute_statistics(image.image)
+        gray = image.image.convert("L")
+        hashes, statistics = compute_hashes(gray), compute_statistics(gray)
     properties = ImageProperties(image.width, image.height, image.format, image.metadata, hashes, statistics)
     return PreparedFile(as_read, raw.digest, properties, missing, pixels)

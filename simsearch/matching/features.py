@@ -31,7 +31,8 @@ N_SAMPLED = 100
 _THUMBNAIL_PX, _THUMBNAIL_SIGMA_PX = 24, 4.0
 _MAX_ENLARGEMENT = 2.0
 _MIN_SIDE_PX, _MAX_SIDE_PX = 16, 1024
-_COLOR_SIDE_PX = 8
+_COLOR_SIDE_PX, _COLORS_PER_MEAN = 24, 3
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,27 @@ class PictureRendition:
     """A small rendition of a picture, about 150 kB with its features.
 
     `width` and `height` are the full size of the picture in px, `gray` (h, w) is the rendition with about
-    `RENDITION_PIXELS` pixels, `colors` (8, 8, 3) are mean colours. Everything else is computed when it is first used.
+    `RENDITION_PIXELS` pixels, `colors` (24, 24, 3) are mean colours. Everything else is computed when it is first used.
     """
 
     width: int
     height: int
     gray: Pixels
     colors: Pixels
+
+    @functools.cached_property
+    def mean_colors(self) -> NDArray[np.float32]:
+        """The mean colours (8, 8, 3) of larger parts."""
+        side, n = _COLOR_SIDE_PX // _COLORS_PER_MEAN, _COLORS_PER_MEAN
+        means: NDArray[np.float32] = self.colors.astype(np.float32).reshape(side, n, side, n, 3).mean((1, 3))
+        return means
+
+    @functools.cached_property
+    def chroma(self) -> NDArray[np.float32]:
+        """The differences of blue and red from the brightness, (2, 24, 24): 0 where there is no color."""
+        colors = self.colors.astype(np.float32)
+        brightness = colors @ _BRIGHTNESS
+        return np.stack([colors[..., 2] - brightness, colors[..., 0] - brightness])
 
     @functools.cached_property
     def features(self) -> LocalFeatures:

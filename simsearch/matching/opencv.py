@@ -44,11 +44,14 @@ def detect_features(gray: Pixels) -> tuple[Floats, Pixels]:
         corners, found = _detect_enough(detectors, picture)
         if found is None:
             continue
-        rows = np.array([(*c.pt, c.angle, c.octave, c.response) for c in corners], np.float32)
-        ranks.append(_rank_within(rows[:, 3], rows[:, 4]))
-        rows[:, :2] *= (gray.shape[1] / picture.shape[1], gray.shape[0] / picture.shape[0])
-        rows[:, 3] = octave + rows[:, 3] * np.log2(_SCALE_FACTOR)
-        keypoints.append(rows[:, :4])
+        levels = np.array([corner.octave for corner in corners], np.float32)
+        ranks.append(_rank_within(levels, np.array([corner.response for corner in corners], np.float32)))
+        rows = np.empty((len(corners), 4), np.float32)
+        scale = np.array([gray.shape[1] / picture.shape[1], gray.shape[0] / picture.shape[0]])
+        rows[:, :2] = cv2.KeyPoint.convert(corners) * scale
+        rows[:, 2] = [corner.angle for corner in corners]
+        rows[:, 3] = octave + levels * np.log2(_SCALE_FACTOR)
+        keypoints.append(rows)
         descriptors.append(np.asarray(found, np.uint8))
     order = np.argsort(np.concatenate(ranks), kind="stable")
     return np.concatenate(keypoints)[order], np.concatenate(descriptors)[order]

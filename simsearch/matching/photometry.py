@@ -24,6 +24,7 @@ _MIN_INSIDE = 0.6
 _MAX_SHARPNESS_RATIO = 1.5
 _BLURS_PX = (0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2)
 _VARIANCE_FLOOR = 1e-3
+_MIN_COLORED_BLOCKS, _MIN_CHROMA = 8, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class PixelComparison:
     `central_agreement` is the share of the 6 x 6 blocks in the middle, 1 if none of them has detail. `overlap` is the
     share of the frame that lies in the other picture. `gain` is the contrast of the frame over that of the other
     picture, `offset` the difference of their means, and `difference` the median absolute difference after both, in gray
-    levels. `contrast` is the standard deviation of the frame in gray levels.
+    levels. `contrast` is the standard deviation of the frame in gray levels. `agrees` (12, 12) tells the blocks that
+    `agreement` counts.
     """
 
     to_other: Matrix
@@ -49,6 +51,7 @@ class PixelComparison:
     offset: float
     difference: float
     contrast: float
+    agrees: Mask
 
 
 def compare_pixels(
@@ -103,21 +106,42 @@ def _compare_squares(
         n_detailed=n_detailed,
         agreement=int(agrees.sum()) / max(1, n_detailed),
         close_agreement=int(agrees_closely.sum()) / max(1, n_detailed),
-        central_agreement=_measure_center(agrees, is_counted),
+        central_agreement=_measure_center(agrees, is_counted, if_none=1.0),
         overlap=float(weight.mean()),
         gain=gain,
         offset=offset,
         difference=difference,
         contrast=float(target.std()),
+        agrees=agrees,
     )
 
 
-def _measure_center(agrees: Mask, is_counted: Mask) -> float:
-    """The share of the counted blocks in the middle that agree; 1 if none is counted."""
+def _measure_center(agrees: Mask, is_counted: Mask, *, if_none: float) -> float:
+    """The share of the counted blocks or cells (n, n) in the middle half of both sides that agree."""
     quarter = len(agrees) // 4
-    center = slice(quarter, len(agrees) - quarter)
+    center = slice(quarter, -quarter)
     n_counted = int(is_counted[center, center].sum())
-    return int(agrees[center, center].sum()) / n_counted if n_counted else 1.0
+    return int((agrees & is_counted)[center, center].sum()) / n_counted if n_counted else if_none
+
+
+def correlate_colors(frame: PictureRendition, other: PictureRendition, compared: PixelComparison) -> float:
+    """The correlation of the colors of two aligned pictures in the blocks that agree, 1 where either has few colors.
+
+    Saturation, gamma and the tint of paper change colors everywhere alike.
+    """
+    side, n = frame.chroma.shape[1], compared.agrees.shape[0]
+    mapped = _to_pixels(compared.to_other, (side, side), side)
+    sampled = np.stack([warp(channel, mapped, side)[0] for channel in other.chroma])
+    a, b = (
+        some.reshape(2, n, side // n, n, side // n).mean((2, 4))[:, compared.agrees] for some in (frame.chroma, sampled)
+    )
+    if a.shape[1] < _MIN_COLORED_BLOCKS:
+        return 1.0
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    energy_a, energy_b = float((a * a).sum()), float((b * b).sum())
+    if min(energy_a, energy_b) < _MIN_CHROMA**2 * a.shape[1]:
+        return 1.0
+    return float((a * b).sum()) / math.sqrt(energy_a * energy_b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +165,6 @@ class LocalAgreement:
 
 _LOCAL_SIDE_PX, _WINDOW_PX, _N_CELLS = 192, 9, 16
 _LOCAL_VARIANCE, _LOCAL_CORRELATION, _WORTH_REFINING = 16.0, 0.92, 0.2
-_CENTER = slice(_N_CELLS // 4, -_N_CELLS // 4)
 _CELL_DETAIL, _CELL_AGREEMENT, _CELL_TRACE = 0.15, 0.25, 0.2
 
 
@@ -177,7 +200,7 @@ def _agree_locally(target: Floats, sampled: Floats, inside: Mask) -> LocalAgreem
         larger=shares[1],
         smaller=shares[0],
         coverage=int(is_covered.sum()) / max(1, int(is_counted.sum())),
-        central_coverage=int(is_covered[_CENTER, _CENTER].sum()) / max(1, int(is_counted[_CENTER, _CENTER].sum())),
+        central_coverage=_measure_center(is_covered, is_counted, if_none=0.0),
         gap=_measure_gap(is_counted, agreeing > _CELL_TRACE * detail),
         difference=float(np.median(np.abs(a - b)[agrees])) if agrees.any() else 255.0,
     )
@@ -185,14 +208,15 @@ def _agree_locally(target: Floats, sampled: Floats, inside: Mask) -> LocalAgreem
 
 def _measure_gap(is_counted: Mask, agrees: Mask) -> float:
     """The share of the counted cells (n, n) in one rectangle of cells of which none agrees, at most."""
-    largest = 0
-    for top in range(len(agrees)):
-        for bottom in range(top + 1, len(agrees) + 1):
-            n_counted = is_counted[top:bottom].sum(0).tolist()
-            run = 0
-            for n, is_agreeing in zip(n_counted, (agrees[top:bottom].sum(0) > 0).tolist(), strict=True):
-                run = 0 if is_agreeing else run + n
-                largest = max(largest, run)
+    tops, bottoms = np.triu_indices(len(agrees))
+    n_counted, n_agreeing = (
+        sums[bottoms + 1] - sums[tops]
+        for sums in (np.pad(mask.cumsum(0), ((1, 0), (0, 0))) for mask in (is_counted, agrees))
+    )
+    run, largest = np.zeros(len(tops), np.int64), 0
+    for n, n_agree in zip(n_counted.T, n_agreeing.T, strict=True):  # the columns, for all ranges of rows at once
+        run = np.where(n_agree > 0, 0, run + n)
+        largest = max(largest, int(run.max()))
     return largest / max(1, int(is_counted.sum()))
 
 

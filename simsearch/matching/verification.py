@@ -23,6 +23,7 @@ from simsearch.matching.photometry import (
     PixelComparison,
     compare_pixels,
     compare_whole_pictures,
+    correlate_colors,
     map_points,
     measure_local_agreement,
 )
@@ -67,6 +68,9 @@ MIN_CENTRAL_COVERAGE = 0.12
 """The same: the least share of the cells in the middle where something agrees. On one kind of screen two different
 pictures agree around the middle only; of 158 covered pictures of the tuning set none has less than 0.25."""
 
+MIN_COLOR_CORRELATION = 0.3
+"""The least correlation of the colors where the details agree: products and drawings in other colors are no copies."""
+
 _MIN_COVERED_INLIERS = 60
 _MIN_DETAILED = 24
 _FEW_INLIERS, _FEW_DETAILED = 40, 100
@@ -94,6 +98,7 @@ def verify_pair(a: PictureRendition, b: PictureRendition, *, try_mirrored: bool 
         frame, other, from_frame = (a, b, alignment) if is_part_a else (b, a, alignment.invert())
         compared = _compare(frame, other, from_frame)
         is_copy = _is_copy(compared, a, b, alignment) or _is_covered(compared, frame, other, from_frame)
+        is_copy = is_copy and correlate_colors(frame, other, compared) >= MIN_COLOR_CORRELATION
         if is_copy and (best is None or _rate(compared) > _rate(best[1])):
             best = (alignment, compared, whole)
         if best is not None and (best[0].n_inliers or _rate(best[1]) >= _SURE_AGREEMENT):
@@ -188,8 +193,8 @@ def _are_alike_without_detail(
     """Whether two whole pictures without much detail show the same light and colours, without a change of tone."""
     if compared.contrast < _MIN_CONTRAST or (compared.n_detailed and compared.agreement < _SURE_AGREEMENT):
         return False
-    colors_a = a.colors[:, ::-1] if alignment.to_b[0, 0] < 0 else a.colors
-    differences = np.abs(colors_a.astype(np.float32) - b.colors)
+    colors_a = a.mean_colors[:, ::-1] if alignment.to_b[0, 0] < 0 else a.mean_colors
+    differences = np.abs(colors_a - b.mean_colors)
     return bool(
         compared.difference <= _MAX_PLAIN_DIFFERENCE
         and abs(compared.offset) <= _MAX_PLAIN_DIFFERENCE
@@ -238,7 +243,7 @@ def _list_kinds(
 
 def _measure_chroma(picture: PictureRendition) -> float:
     """The mean range of the three channels: 0 for a gray picture."""
-    return float(np.ptp(picture.colors.astype(np.float32), axis=2).mean())
+    return float(np.ptp(picture.mean_colors, axis=2).mean())
 
 
 def _measure_rotation(to_b: Matrix, a: PictureRendition, b: PictureRendition) -> float:

@@ -110,6 +110,23 @@ def test_different_pictures_with_the_same_frame_or_watermark_are_no_copies():
     assert verify(*marked) is None
 
 
+def draw_in_colors(seed: int, red: float, blue: float) -> Image.Image:
+    """A scene whose dark parts are of one color and whose light ones are of another: its brightness is the same."""
+    gray = np.asarray(draw_scene(seed).convert("L"), np.float32)
+    is_light = (np.asarray(draw_scene(seed).convert("L").filter(ImageFilter.GaussianBlur(8))) > 127).astype(np.float32)
+    change = np.stack([red * is_light, -0.2 * (red * is_light + blue * (1 - is_light)), blue * (1 - is_light)], axis=-1)
+    return Image.fromarray(np.clip(gray[..., None] * 0.7 + 40 + change, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_drawing_in_other_colors_is_no_copy_and_one_with_other_saturation_is(seed: int):
+    drawing = draw_in_colors(seed, 60, 0)
+    assert verify(drawing, draw_in_colors(seed, 0, 60)) is None
+    for saturation in (0.0, 0.3, 1.8):
+        evidence = verify(drawing, ImageEnhance.Color(drawing).enhance(saturation))
+        assert evidence is not None
+
+
 def test_a_crop_is_no_copy_of_another_part_of_the_picture():
     original = draw_scene(5)
     assert verify(crop(original, 0, 0, 0.45, 1), crop(original, 0.55, 0, 1, 1)) is None
