@@ -11,9 +11,11 @@ RUN python -m venv /venv \
         'fastapi>=0.120' 'httptools>=0.7' 'prometheus-client>=0.22' 'python-multipart>=0.0.20' 'segno>=1.6' 'uvicorn>=0.38' 'uvloop>=0.22' \
         'pillow-heif>=1.1' 'tokenizers>=0.21'
 COPY . .
-RUN /venv/bin/pip install --no-cache-dir --no-deps . && /venv/bin/pip uninstall -y h5py pip
-# What neither `index` nor `serve` loads: tests, plugins for other processors, readers of other formats.
-RUN find /venv -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
+RUN /venv/bin/pip install --no-cache-dir --no-deps . && /venv/bin/pip uninstall -y h5py hf-xet pip
+# What neither `index` nor `serve` loads: tests, sources of compiled modules, plugins for other processors, readers of
+# other formats.
+RUN find /venv -depth \( -type d \( -name tests -o -name __pycache__ \) \
+        -o -type f \( -name "*.c" -o -name "*.h" -o -name "*.pyx" \) \) -exec rm -rf {} + \
     && cd /venv/lib/python3.13/site-packages/openvino && rm -rf include libs/cache.json \
         libs/libopenvino_intel_gpu_plugin.so libs/libopenvino_intel_npu_plugin.so \
         libs/libopenvino_tensorflow_* libs/libopenvino_pytorch_* libs/libopenvino_paddle_* libs/libopenvino_gguf_*
