@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index.exact import is_in_sorted
+from simsearch.index.exact import exclude_ids, is_in_sorted
 from simsearch.index.faiss_calls import train_faiss
 from simsearch.index.info import IndexDetails
 from simsearch.index.kinds import FETCH_NS, IndexKind, choose_n_lists
@@ -98,7 +98,7 @@ def extend_index(
     The index is not trained again. A graph cannot remove vectors: `removed` must be empty for it.
     """
     started = time.perf_counter()
-    missing = np.setdiff1d(source.ids, index.ids)
+    missing = exclude_ids(source.ids, index.ids)
     if len(removed):
         index.faiss_index.remove_ids(removed)
     is_enough = len(missing) >= 2 * (_N_TUNING_QUERIES + _N_RECALL_QUERIES)

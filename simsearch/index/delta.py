@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from simsearch.index.exact import ExactIndex, is_in_sorted
+from simsearch.index.exact import ExactIndex, exclude_ids, is_in_sorted
 from simsearch.index.protocol import Ids, Searchable, Vectors
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class DeltaIndex(_CombinedIndex):
 
     def select(self, ids: Ids) -> Searchable:
         """Select the vectors with these ids (m,); ids that are not in the index are ignored."""
-        return _CombinedIndex([self.base.select(np.setdiff1d(ids, self.removed)), self.added.select(ids)])
+        return _CombinedIndex([self.base.select(exclude_ids(ids, self.removed)), self.added.select(ids)])
 
     def read_vectors(self, ids: Ids) -> Vectors:
         """Read the vectors (m, d) of ids (m,), all of which are in the index."""

@@ -128,7 +128,7 @@ class ExactIndex:
         """Select the vectors without those of these ids (m,). Valid as long as the index lives."""
         if not len(ids):
             return self
-        return self.select(np.setdiff1d(self.ids, ids))
+        return self.select(exclude_ids(np.sort(self.ids), ids))
 
     def _sort_ids(self) -> tuple[Ids, NDArray[np.intp]]:
         """The ids in ascending order, and the position of each in `rows`."""
@@ -227,3 +227,17 @@ def is_in_sorted(ids: Ids, sorted_ids: Ids) -> NDArray[np.bool_]:
     positions = np.searchsorted(sorted_ids, ids)
     found: NDArray[np.bool_] = sorted_ids[np.minimum(positions, len(sorted_ids) - 1)] == ids
     return found
+
+
+def exclude_ids(ids: Ids, excluded: Ids) -> Ids:
+    """The ids (n,) that are not among some others (m,), in their order; `np.setdiff1d` takes ten times as long."""
+    return ids[~is_in_sorted(ids, np.sort(excluded))]
+
+
+def compare_ids(held: Ids, wanted: Ids) -> tuple[Ids, Ids]:
+    """Find the wanted ids that are not held, and the held ids that are not wanted; both arrays ascend."""
+    n = min(len(held), len(wanted))
+    differs = held[:n] != wanted[:n]
+    start = int(differs.argmax()) if differs.any() else n  # mostly ids are added at the end
+    held, wanted = held[start:], wanted[start:]
+    return exclude_ids(wanted, held), exclude_ids(held, wanted)

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.index.exact import is_in_sorted
+from simsearch.index.exact import exclude_ids, is_in_sorted
 from simsearch.index.faiss_calls import add_to_faiss, make_id_selector, search_faiss
 from simsearch.index.files import IndexFooter, IndexStamp, map_index, read_index, write_index
 from simsearch.index.info import IndexDetails
@@ -144,7 +144,7 @@ class QuantizedIndex:
 
     def exclude(self, ids: Ids) -> Searchable:
         """Select the vectors without those of these ids (m,)."""
-        return QuantizedSubset(self, np.setdiff1d(self.ids, ids)) if len(ids) else self
+        return QuantizedSubset(self, exclude_ids(self.ids, ids)) if len(ids) else self
 
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
         """As `Searchable` says, except that neighbors may be missing."""

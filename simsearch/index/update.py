@@ -16,7 +16,7 @@ import numpy as np
 
 from simsearch.index.build import ReportShare, VectorSource, build_index, extend_index
 from simsearch.index.delta import DeltaIndex
-from simsearch.index.exact import ExactIndex, is_in_sorted
+from simsearch.index.exact import ExactIndex, compare_ids
 from simsearch.index.files import (
     IndexFooter,
     IndexStamp,
@@ -205,8 +205,7 @@ class IndexUpdater:
     def _catch_up(self, spec: IndexSpec, footer: IndexFooter, wanted: Ids) -> UpdatedIndex:
         """Add and remove the vectors by which index and catalog differ; an id never gets another vector."""
         held = self._open_base(spec, footer).ids
-        missing = wanted[~is_in_sorted(wanted, np.sort(held))]
-        surplus = held[~is_in_sorted(held, wanted)]
+        missing, surplus = compare_ids(np.sort(held), wanted)
         is_small = footer.stamp.kind == "flat" and 4 * spec.width * len(held) <= self._rewrite_limit_bytes
         delta_capacity = max(_MIN_DELTA_CAPACITY, int(_MAX_ADDED_SHARE * len(held)))
         if not is_small and len(missing) <= delta_capacity and len(surplus) <= _MAX_REMOVED_SHARE * len(held):

@@ -32,6 +32,19 @@ if TYPE_CHECKING:
 
 _FROM_MATCHES = """FROM vectors JOIN views ON views.id = view_id WHERE model_id = ? AND image_id IN (
     SELECT files.image_id FROM files JOIN images ON images.id = files.image_id WHERE {})"""
+_ID_RANGE = 512
+_VECTOR_IDS = """WITH RECURSIVE
+    ends(first, last) AS (SELECT min(view_id), max(view_id) FROM vectors WHERE model_id = ?1),
+    ranges(first) AS (SELECT first FROM ends WHERE first IS NOT NULL
+        UNION ALL SELECT first + ?2 FROM ranges WHERE first + ?2 <= (SELECT last FROM ends))
+    SELECT first, CASE (SELECT count(*) FROM vectors
+                        WHERE model_id = ?1 AND view_id >= ranges.first AND view_id < ranges.first + ?2)
+        WHEN ?2 THEN NULL WHEN 0 THEN ''
+        ELSE (SELECT group_concat(view_id) FROM (SELECT view_id FROM vectors
+              WHERE model_id = ?1 AND view_id >= ranges.first AND view_id < ranges.first + ?2 ORDER BY view_id)) END
+    FROM ranges"""
+"""Ranges of view ids with their first id: NULL where every id has a vector of the model, else the ids that have one."""
+
 UNREAD_DIGEST = "unread:"
 """How the digest of an image begins whose picture has not been read: its vectors were imported without it."""
 
@@ -445,9 +458,18 @@ class Catalog(CatalogDatabase):
         return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def list_vector_ids(self, model_id: int) -> NDArray[np.int64]:
-        """The ids of the views with a vector of the model (n,), ascending."""
-        rows = self._iterate_rows("SELECT view_id FROM vectors WHERE model_id = ? ORDER BY view_id", (model_id,))
-        return np.fromiter((row[0] for row in rows), dtype=np.int64)
+        """The ids of the views with a vector of the model (n,), ascending.
+
+        Most ids follow each other: SQLite counts those of a range, which takes an eighth of the time of reading them,
+        and only ranges with gaps are read.
+        """
+        some = [np.empty(0, np.int64)]
+        for first, listed in self._iterate_rows(_VECTOR_IDS, (model_id, _ID_RANGE)):
+            if listed is None:
+                some.append(np.arange(first, first + _ID_RANGE, dtype=np.int64))
+            elif listed:
+                some.append(np.fromstring(listed, np.int64, sep=","))
+        return np.concatenate(some)
 
     def find_last_view_id(self, model_id: int) -> int:
         """The largest of `list_vector_ids`; 0 where there are none."""

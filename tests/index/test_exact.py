@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsearch.index.exact import ExactIndex
+from simsearch.index.exact import ExactIndex, compare_ids
 from simsearch.index.files import IndexStamp, is_intact, read_stamp
 from simsearch.index.int8_scan import Int8Scan
 from tests.support.synthetic import clustered
@@ -208,3 +208,21 @@ def test_indexes_of_one_file_share_their_codes(tmp_path: Path):
     assert first is not None
     assert second is not None
     assert first[0] is second[0]
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted"),
+    [
+        ([], []),
+        ([], [1, 2]),
+        ([1, 2], []),
+        ([1, 2, 3], [1, 2, 3]),
+        ([1, 2, 3], [1, 2, 3, 7, 9]),
+        ([1, 2, 3, 4], [1, 3, 4, 9]),
+        ([2, 5, 6], [1, 2, 6, 7]),
+    ],
+)
+def test_ids_are_compared_as_sets(held: list[int], wanted: list[int]):
+    missing, surplus = compare_ids(np.array(held, np.int64), np.array(wanted, np.int64))
+    assert missing.tolist() == sorted(set(wanted) - set(held))
+    assert surplus.tolist() == sorted(set(held) - set(wanted))
