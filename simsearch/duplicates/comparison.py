@@ -81,6 +81,22 @@ class PairComparer:
                 progress(end / len(order))
         return found
 
+    def compare_further(
+        self, pairs: Sequence[ImagePair], describe: Callable[[int, int, PairEvidence], CopyPair]
+    ) -> list[CopyPair]:
+        """Compare pairs of images, the smaller id first, although they may be known to be linked; as `compare`."""
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._attempted]
+        self._attempted.update(new)
+        with ThreadPoolExecutor(max_workers=count_cores()) as pool:
+            results = list(pool.map(self._verify, *self._read(new), itertools.repeat(True)))
+        self.n_compared += len(new)
+        found = [
+            describe(a, b, evidence) for (a, b), evidence in zip(new, results, strict=True) if evidence is not None
+        ]
+        for pair in found:
+            self._note(pair)
+        return found
+
     def _select(self, first: list[int], second: list[int], ranks: list[int]) -> list[ImagePair]:
         """Select the pairs to compare, the smaller id first."""
         selected: list[ImagePair] = []

@@ -8,7 +8,7 @@
 3. An image that overlaps with another one, where neither contains the other, joins the group of that one only if it has
    no group of its own, and nothing joins through it.
 
-No two images of a group are a rejected pair.
+No two images of a group are a rejected pair, and a weak link (see `weak_links`) connects no images.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from simsearch.duplicates.comparison import MIN_WHOLE_OVERLAP, MIN_WHOLE_SHARE, is_whole_copy
 from simsearch.duplicates.disjoint_sets import DisjointSets
 from simsearch.duplicates.pairs import CopyPair
+from simsearch.duplicates.weak_links import find_weak_links
 from simsearch.matching.evidence import Box
 
 _MIN_BOX_OVERLAP = 0.2
@@ -37,6 +38,8 @@ class _Part:
 def build_copy_groups(pairs: Sequence[CopyPair], rejected: Collection[tuple[int, int]]) -> list[list[int]]:
     """Build the groups, of at least two image ids each, ascending, from pairs of copies."""
     pairs = [pair for pair in pairs if pair.key not in rejected]
+    weak = {link.pair.key for link in find_weak_links(pairs)}
+    pairs = [pair for pair in pairs if pair.key not in weak]
     cores = DisjointSets()
     for pair in pairs:
         if is_whole_copy(pair.evidence):

@@ -29,6 +29,7 @@ from simsearch.duplicates.region_search import RegionSearch
 from simsearch.duplicates.renditions import RenditionCache
 from simsearch.duplicates.search_order import order_by_likeness
 from simsearch.duplicates.similarity_graph import OriginalVectors
+from simsearch.duplicates.weak_links import find_weak_links
 from simsearch.errors import CollectionBusy, CollectionNotWritable
 from simsearch.images.perceptual_hash import PictureHashes, compute_hashes
 from simsearch.machine import count_cores
@@ -77,7 +78,21 @@ class CopySearch:
                 pairs = self._compare(rows, hashes, regions, comparer, report)
                 found += pairs
                 self._keep(pairs, ids[rows])
+            found += self._confirm(found, hashes, comparer)
         return found, comparer
+
+    def _confirm(self, found: Sequence[CopyPair], hashes: HashSearch, comparer: PairComparer) -> list[CopyPair]:
+        """Compare other pairs of the groups that a weak link connects; returns those that are copies."""
+        order = np.argsort(self.originals.image_ids)
+
+        def describe(a: int, b: int, evidence: PairEvidence) -> CopyPair:
+            return self.describe_pair(a, b, evidence, hashes.hashes, order)
+
+        others = [pair for link in find_weak_links(found) for pair in link.others]
+        confirmed = comparer.compare_further(others, describe)
+        if confirmed:
+            self._keep(confirmed, self.originals.image_ids[:0])
+        return confirmed
 
     def _compare(
         self, rows: NDArray[np.intp], hashes: HashSearch, regions: _RegionHashes, comparer: PairComparer,

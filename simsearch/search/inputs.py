@@ -105,8 +105,18 @@ def _read_open_file(file: Any) -> Example:
     data = file.read()
     if not isinstance(data, bytes):
         raise UnsupportedInput("the open file gives text", 'open it in binary mode: open(path, "rb")')
+    if not data and _is_at_end(file):
+        raise UsageError("the open file has been read to its end", "call its seek(0) first")
     name = getattr(file, "name", None)
     return Example(data, name=name if isinstance(name, str) else None)
+
+
+def _is_at_end(file: Any) -> bool:
+    """Whether a file can tell that bytes have been read from it before."""
+    try:
+        return bool(file.seekable() and file.tell() > 0)
+    except (AttributeError, OSError):
+        return False
 
 
 def _make_array_example(array: NDArray[Any]) -> Example | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from simsearch.duplicates.copy_groups import build_copy_groups
 from simsearch.duplicates.pairs import CopyPair
 from simsearch.matching.evidence import Box, CopyKind, PairEvidence
@@ -69,3 +71,20 @@ def test_a_rejected_pair_is_in_no_group_whoever_stands_between():
         for group in build_copy_groups(pairs, {rejected}):
             assert not set(rejected) <= set(group)
     assert build_copy_groups(pairs, {(1, 2), (1, 3), (2, 3)}) == []
+
+
+def clique(*ids: int) -> list[CopyPair]:
+    return [pair(a, b) for a, b in itertools.combinations(ids, 2)]
+
+
+def test_one_covered_pair_alone_does_not_unite_two_groups():
+    groups = [*clique(1, 2, 3), *clique(7, 8, 9)]
+    covered = pair(3, 7, kinds=("overlay",))
+    assert build_copy_groups([*groups, covered], ()) == [[1, 2, 3], [7, 8, 9]]
+    assert build_copy_groups([*groups, covered, pair(2, 9)], ()) == [[1, 2, 3, 7, 8, 9]]
+    assert build_copy_groups([*groups, pair(3, 7)], ()) == [[1, 2, 3, 7, 8, 9]]
+
+
+def test_covered_copies_join_a_group_by_one_pair():
+    covered = [pair(3, 7, kinds=("overlay",)), pair(7, 8)]
+    assert build_copy_groups([*clique(1, 2, 3), *covered], ()) == [[1, 2, 3, 7, 8]]

@@ -68,6 +68,15 @@ def test_a_file_that_is_open_is_named_by_its_path(opened: Collection, photos: Pa
         opened.search(file)
 
 
+def test_an_open_file_that_was_read_before_says_so(opened: Collection, photos: Path):
+    with (photos / "03.png").open("rb") as file:
+        file.read()
+        with pytest.raises(UsageError, match=r"read to its end; call its seek\(0\) first"):
+            opened.search(file)
+        file.seek(0)
+        assert opened.search(file)[0].path.endswith("03.png")
+
+
 def test_ids_may_be_numpy_integers_and_arrays(opened: Collection):
     for several in (np.array([2, 5]), [np.int64(2), 5], (np.uint8(2), np.int32(5)), iter([2, 5])):
         assert [example.picture for example in make_examples(several)] == [2, 5]
