@@ -123,7 +123,7 @@ def test_a_killed_run_continues_to_the_same_catalog_and_results(many: Path, tmp_
         assert (found.problems, found.notes) == ((), ())
         leftovers = {file.name for file in collection.iterdir()} - {"catalog.db", "catalog.lock"}
         assert {Path(name).suffix for name in leftovers} == {".faiss"}
-    assert n_killed >= n_rounds * 3 // 4
+    assert n_killed >= n_rounds // 2  # those of every second round; the others may come too late on a busy machine
     assert n_rows_before_the_end >= n_rounds // 3, "no kill fell between two batches: the test would show nothing"
 
 

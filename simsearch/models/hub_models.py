@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from simsearch.errors import ModelError, WeightsMismatch
-from simsearch.files import write_output_file
+from simsearch.files import replace_file, translate_write_errors
 from simsearch.images.resize import Resize
 from simsearch.models import hub
 from simsearch.models.custom_model import build_onnx_model, hash_model, read_model_file
@@ -131,5 +131,7 @@ def _fetch(row: PublishedBackbone, files: tuple[HubFile, ...] | list[HubFile], o
     license_files = [HubFile(row.license_file)] if row.license_file else []
     folder = hub.fetch_files(repository, [*files, *license_files], offline=options.offline)
     notice = f"{row.name}: {row.license}\n{row.license_url}\nhf:{row.repository}@{row.revision}\n{row.paper}\n"
-    write_output_file(folder / _LICENSE_NAME, notice.encode())
+    file = folder / _LICENSE_NAME
+    with translate_write_errors(file), replace_file(file) as temporary:  # also beside the files of an earlier download
+        temporary.write_bytes(notice.encode())
     return folder

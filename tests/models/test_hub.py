@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from simsearch import files
 from simsearch.errors import ModelError, WeightsMismatch, WeightsMissing
 from simsearch.models import hub
 from simsearch.models.choice import ModelChoice, locate_text_tower, relocate_weights, resolve_model
@@ -168,7 +169,8 @@ def test_a_file_without_a_published_digest_is_pinned_and_said(row, hub_server, p
     assert "vision_model.onnx" not in list_cache(places)
 
 
-def test_the_text_encoder_is_downloaded_when_it_is_asked_for(row, hub_server):
+def test_the_text_encoder_is_downloaded_when_it_is_asked_for(row, hub_server, monkeypatch):
+    monkeypatch.setattr(files._Overwriting, "checks", True)  # as for commands
     build(row)
     tower = locate_published_text_tower(row, ONLINE)
     assert tower is not None
