@@ -150,10 +150,15 @@ class OpenVinoEmbedder:
         return to_bytes(self.graph)
 
     def _check_input_size(self) -> None:
-        """Embed a black picture: only running a network shows whether it accepts the side given in its JSON file."""
+        """Embed a black picture: only running a network shows whether it accepts the side given in its JSON file.
+
+        Where the shapes do not fit, OpenVINO 2026.4 raises an error, or in a single thread returns no row.
+        """
         side = self.model.side_px
         try:
-            self.embed(np.zeros((1, side, side, 3), dtype=np.uint8))
+            rows = self.embed(np.zeros((1, side, side, 3), dtype=np.uint8))
+            if rows.shape != (1, self.width):
+                raise RuntimeError(f"one picture gives {rows.shape[0]} vectors of {rows.shape[1]} dimensions")
         except RuntimeError as error:
             raise ModelError(
                 f"{self.model.file} cannot run with a {side} x {side} px input ({extract_last_line(error)})",
