@@ -56,6 +56,11 @@ def make_id_selector(ids: Ids) -> Any:
     return faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
 
 
+def make_excluding_selector(ids: Ids) -> Any:
+    """Make a FAISS selector that admits all but these ids (m,), m > 0."""
+    return faiss.IDSelectorNot(make_id_selector(ids))
+
+
 def _count_threads() -> int:
     """All threads, or as many as `limit_cores` allows now."""
     return int(min(_MAX_THREADS, count_cores()))

@@ -6,6 +6,7 @@ vectors, and a graph of float16, rank by themselves: float16 changes a similarit
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.index.exact import exclude_ids, is_in_sorted
-from simsearch.index.faiss_calls import add_to_faiss, make_id_selector, search_faiss
+from simsearch.index.faiss_calls import add_to_faiss, make_excluding_selector, make_id_selector, search_faiss
 from simsearch.index.files import IndexFooter, IndexStamp, map_index, read_index, write_index
 from simsearch.index.info import IndexDetails
 from simsearch.index.integrity import FileCheck
@@ -73,6 +74,7 @@ class QuantizedIndex:
         self.readers = readers
         self._file_check = file_check
         self._sorted_ids: Ids | None = None
+        self._vector_file: VectorFile | None = None
         self._usual_parameters: tuple[int, Any] | None = None
 
     @classmethod
@@ -87,13 +89,18 @@ class QuantizedIndex:
         """Read the index in `file` into memory, for extending it."""
         return cls(read_index(file), IndexDetails(**footer.facts), readers)
 
+    def rank_by(self, full: VectorReader, vectors: VectorFile | None) -> None:
+        """Rank candidates by a vector file of the same vectors; it lists their ids, too, if they are consecutive."""
+        self.readers = VectorReaders.from_file(full, vectors)
+        self._vector_file = vectors if vectors is not None and vectors.has_consecutive_ids else None
+
     def save(self, file: Path, stamp: IndexStamp) -> None:
         """Write the index to a file, atomically. Raises `OSError`."""
         write_index(self.faiss_index, file, stamp, facts=asdict(self.details))
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors (n, d) with ids (n,) that are not in the index yet; its file must not be mapped."""
-        self._sorted_ids = None
+        self._sorted_ids, self._vector_file = None, None
         add_to_faiss(self.faiss_index, ids, vectors)
 
     def measure_bytes(self) -> int:
@@ -111,7 +118,9 @@ class QuantizedIndex:
     @property
     def ids(self) -> Ids:
         """The ids of the vectors, ascending."""
-        if self._sorted_ids is None:
+        if self._sorted_ids is None and self._vector_file is not None:
+            self._sorted_ids = self._vector_file.ids
+        elif self._sorted_ids is None:
             self._sorted_ids = np.sort(self._read_list_ids() if self.kind.family == "ivf" else self._read_id_map())
         return self._sorted_ids
 
@@ -140,11 +149,15 @@ class QuantizedIndex:
 
     def select(self, ids: Ids) -> Searchable:
         """Select the vectors with these ids (m,); ids that are not in the index are ignored."""
-        return QuantizedSubset(self, ids[is_in_sorted(ids, self.ids)])
+        ids = ids[is_in_sorted(ids, self.ids)]
+        return QuantizedSubset(self, len(ids), make_id_selector(ids) if len(ids) else None, lambda: ids)
 
     def exclude(self, ids: Ids) -> Searchable:
-        """Select the vectors without those of these ids (m,)."""
-        return QuantizedSubset(self, exclude_ids(self.ids, ids)) if len(ids) else self
+        """Select the vectors without those of these ids (m,), all of which are in the index."""
+        if not len(ids):
+            return self
+        selector = make_excluding_selector(ids)
+        return QuantizedSubset(self, len(self) - len(ids), selector, lambda: exclude_ids(self.ids, ids))
 
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
         """As `Searchable` says, except that neighbors may be missing."""
@@ -231,15 +244,23 @@ class QuantizedIndex:
 
 
 class QuantizedSubset:
-    """The vectors of a quantized index with given ascending ids."""
+    """A part of a quantized index: n vectors, which a FAISS selector admits (None where n is 0).
 
-    def __init__(self, index: QuantizedIndex, ids: Ids) -> None:
-        self._index = index
-        self.ids = ids
-        self.selector = make_id_selector(ids) if len(ids) else None
+    `list_ids` lists their ids, ascending; for all but a few of ten million vectors that takes seconds.
+    """
+
+    def __init__(self, index: QuantizedIndex, n: int, selector: Any, list_ids: Callable[[], Ids]) -> None:
+        self._index, self._n = index, n
+        self.selector = selector
+        self._list_ids = list_ids
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._n
+
+    @functools.cached_property
+    def ids(self) -> Ids:
+        """The ids of the vectors, ascending."""
+        return self._list_ids()
 
     def search(self, queries: Vectors, n: int) -> tuple[Vectors, Ids]:
         """As `Searchable` says, except that neighbors may be missing."""

@@ -171,7 +171,7 @@ class IndexUpdater:
         if not index.kind.has_precise_codes:
             pending = self._prepare_vectors(spec, footer.stamp, lambda: index.ids)
             pending.publish()
-            index.readers = VectorReaders.from_file(full, pending.vectors)
+            index.rank_by(full, pending.vectors)
         return self._check_width(spec, index)
 
     @staticmethod

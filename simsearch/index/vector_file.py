@@ -79,6 +79,11 @@ class VectorFile:
         return self._n
 
     @property
+    def has_consecutive_ids(self) -> bool:
+        """Whether the ids follow each other, so that the first and the last one tell all."""
+        return self._ids is None
+
+    @property
     def ids(self) -> Ids:
         """The ids of the rows, ascending."""
         return np.arange(self._first, self._first + self._n, dtype=np.int64) if self._ids is None else self._ids

@@ -17,6 +17,7 @@ from simsearch.errors import UsageError
 from simsearch.index.cache import IndexCache
 from simsearch.index.files import is_intact
 from simsearch.index.kinds import KINDS, IndexKindChoice, choose_n_lists
+from simsearch.index.quantized import QuantizedIndex
 from simsearch.models.choice import resolve_model
 from simsearch.sources.progress import LISTENER, PreparationListener
 from simsearch.store.catalog import Catalog
@@ -347,6 +348,25 @@ def test_a_few_changes_are_written_to_a_delta_file_and_found(kept: Filled):
         facts = collection.info().to_dict()["models"][0]["index"]
         assert (facts["recent"], facts["removed"]) == (50, 150)
         assert not [note for note in collection.verify().notes if ".faiss" in note]
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_a_search_beside_removed_vectors_does_not_list_all_ids(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Listing those of ten million vectors reads the whole index file, which took 20 s at the first search."""
+    filled = fill(tmp_path / kind, clustered(2_000, seed=1), IndexKindChoice(kind, 0.97))
+    change(filled.folder, clustered(50, seed=10), 2_000, list(range(0, 150)))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("all ids are listed")
+
+    monkeypatch.setattr(QuantizedIndex, "_read_list_ids", refuse)
+    monkeypatch.setattr(QuantizedIndex, "_read_id_map", refuse)
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        assert len(index) == 1_900
+        assert index.search(clustered(20, seed=11), 10)[1].min() > 150
 
 
 def test_many_changes_are_written_into_the_base(kept: Filled):
