@@ -111,7 +111,10 @@ def test_a_killed_run_continues_to_the_same_catalog_and_results(many: Path, tmp_
             else:
                 time.sleep(duration * moments.uniform(0.05, 1.0))
             process.kill()
-            n_killed += finished(process)[0] == -signal.SIGKILL
+            was_killed = finished(process)[0] == -signal.SIGKILL
+            n_killed += was_killed
+            if not was_killed:  # the first run was slower, such as on a busy machine: the next moments are earlier
+                duration /= 2
         if (collection / "catalog.db").exists():
             with contextlib.suppress(sqlite3.OperationalError):  # killed before the first table
                 n_rows_before_the_end += 0 < len(content(collection)["images"]) < N_PICTURES
@@ -123,7 +126,7 @@ def test_a_killed_run_continues_to_the_same_catalog_and_results(many: Path, tmp_
         assert (found.problems, found.notes) == ((), ())
         leftovers = {file.name for file in collection.iterdir()} - {"catalog.db", "catalog.lock"}
         assert {Path(name).suffix for name in leftovers} == {".faiss"}
-    assert n_killed >= n_rounds // 2  # those of every second round; the others may come too late on a busy machine
+    assert n_killed >= n_rounds * 3 // 4
     assert n_rows_before_the_end >= n_rounds // 3, "no kill fell between two batches: the test would show nothing"
 
 

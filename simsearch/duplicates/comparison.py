@@ -71,13 +71,7 @@ class PairComparer:
                 block = order[start:end]  # in random order: pairs of one picture are in many blocks
                 ranks = candidates.ranks[block].tolist()
                 pairs = self._select(first[block].tolist(), second[block].tolist(), ranks)
-                try_mirrored = itertools.repeat(ranks[0] < _N_MIRRORED)
-                results = pool.map(self._verify, *self._read(pairs), try_mirrored)
-                for (a, b), evidence in zip(pairs, results, strict=True):
-                    self._count(a, b, evidence)
-                    if evidence is not None:
-                        found.append(describe(a, b, evidence))
-                        self._note(found[-1])
+                found += self._compare_pairs(pool, pairs, describe, try_mirrored=ranks[0] < _N_MIRRORED)
                 progress(end / len(order))
         return found
 
@@ -88,13 +82,19 @@ class PairComparer:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._attempted]
         self._attempted.update(new)
         with ThreadPoolExecutor(max_workers=count_cores()) as pool:
-            results = list(pool.map(self._verify, *self._read(new), itertools.repeat(True)))
-        self.n_compared += len(new)
-        found = [
-            describe(a, b, evidence) for (a, b), evidence in zip(new, results, strict=True) if evidence is not None
-        ]
-        for pair in found:
-            self._note(pair)
+            return self._compare_pairs(pool, new, describe, try_mirrored=True)
+
+    def _compare_pairs(
+        self, pool: ThreadPoolExecutor, pairs: Sequence[ImagePair],
+        describe: Callable[[int, int, PairEvidence], CopyPair], *, try_mirrored: bool,
+    ) -> list[CopyPair]:  # fmt: skip
+        found: list[CopyPair] = []
+        results = pool.map(self._verify, *self._read(pairs), itertools.repeat(try_mirrored))
+        for (a, b), evidence in zip(pairs, results, strict=True):
+            self._count(a, b, evidence)
+            if evidence is not None:
+                found.append(describe(a, b, evidence))
+                self._note(found[-1])
         return found
 
     def _select(self, first: list[int], second: list[int], ranks: list[int]) -> list[ImagePair]:

@@ -83,13 +83,8 @@ class CopySearch:
 
     def _confirm(self, found: Sequence[CopyPair], hashes: HashSearch, comparer: PairComparer) -> list[CopyPair]:
         """Compare other pairs of the groups that a weak link connects; returns those that are copies."""
-        order = np.argsort(self.originals.image_ids)
-
-        def describe(a: int, b: int, evidence: PairEvidence) -> CopyPair:
-            return self.describe_pair(a, b, evidence, hashes.hashes, order)
-
         others = [pair for link in find_weak_links(found) for pair in link.others]
-        confirmed = comparer.compare_further(others, describe)
+        confirmed = comparer.compare_further(others, self._prepare_description(hashes))
         if confirmed:
             self._keep(confirmed, self.originals.image_ids[:0])
         return confirmed
@@ -104,12 +99,13 @@ class CopySearch:
         candidates = find_candidates(
             self.originals, self.neighbors, hashes, rows, lambda part: progress(0.3 + 0.1 * part), [covered]
         )
-        order = np.argsort(ids)
-
-        def describe(a: int, b: int, evidence: PairEvidence) -> CopyPair:
-            return self.describe_pair(a, b, evidence, hashes.hashes, order)
-
+        describe = self._prepare_description(hashes)
         return comparer.compare(candidates, ids, describe, lambda part: progress(0.4 + 0.6 * part))
+
+    def _prepare_description(self, hashes: HashSearch) -> Callable[[int, int, PairEvidence], CopyPair]:
+        """Prepare a function that makes the result of two image ids and their evidence."""
+        order = np.argsort(self.originals.image_ids)
+        return lambda a, b, evidence: self.describe_pair(a, b, evidence, hashes.hashes, order)
 
     def describe_pair(
         self, a: int, b: int, evidence: PairEvidence, hashes: NDArray[np.uint64], order: NDArray[np.intp]

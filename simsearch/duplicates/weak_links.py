@@ -26,7 +26,7 @@ class WeakLink:
 
 
 def find_weak_links(pairs: Sequence[CopyPair]) -> list[WeakLink]:
-    """Find the weak links among all pairs of copies; to confirm one, an other pair of its groups must be copies."""
+    """Find the weak links among all pairs of copies; to confirm one, another pair of its groups must be copies."""
     neighbors: dict[int, list[int]] = {}
     containing = {pair.key: pair for pair in pairs if pair.evidence.overlap >= MIN_WHOLE_OVERLAP}
     for a, b in sorted(containing):

@@ -1,4 +1,4 @@
-"""What a comparison needs of a picture: a small gray rendition, its local features, and its mean colours."""
+"""What a comparison needs of a picture: a small gray rendition, its local features, and its mean colors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PictureRendition:
     """A small rendition of a picture, about 150 kB with its features.
 
     `width` and `height` are the full size of the picture in px, `gray` (h, w) is the rendition with about
-    `RENDITION_PIXELS` pixels, `colors` (24, 24, 3) are mean colours. Everything else is computed when it is first used.
+    `RENDITION_PIXELS` pixels, `colors` (24, 24, 3) are mean colors. Everything else is computed when it is first used.
     """
 
     width: int
@@ -58,7 +58,7 @@ class PictureRendition:
 
     @functools.cached_property
     def mean_colors(self) -> NDArray[np.float32]:
-        """The mean colours (8, 8, 3) of larger parts."""
+        """The mean colors (8, 8, 3) of larger parts."""
         side, n = _COLOR_SIDE_PX // _COLORS_PER_MEAN, _COLORS_PER_MEAN
         means: NDArray[np.float32] = self.colors.astype(np.float32).reshape(side, n, side, n, 3).mean((1, 3))
         return means

@@ -460,8 +460,8 @@ class Catalog(CatalogDatabase):
     def list_vector_ids(self, model_id: int) -> NDArray[np.int64]:
         """The ids of the views with a vector of the model (n,), ascending.
 
-        Most ids follow each other: SQLite counts those of a range, which takes an eighth of the time of reading them,
-        and only ranges with gaps are read.
+        Most ids follow each other: SQLite counts those of a range, and only ranges with gaps are read. Counting ten
+        million takes 0.7 s, reading them 7 s.
         """
         some = [np.empty(0, np.int64)]
         for first, listed in self._iterate_rows(_VECTOR_IDS, (model_id, _ID_RANGE)):
