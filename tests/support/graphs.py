@@ -1,4 +1,4 @@
-"""Converted graphs that are kept between runs of the tests, in a folder of their own."""
+"""Converted and compiled graphs that are kept between runs of the tests, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ VARIABLE = "SIMSEARCH_TEST_GRAPHS"
 """Environment variable with the folder; by default it is in the user's cache. Empty: nothing is kept."""
 
 _PACKAGES = ("openvino", "tensorflow", "keras", "numpy")
+_CACHES = ("graphs", "compiled")
 _MAX_AGE_S = 14 * 24 * 3600
 
 
 def share_graphs(cache: Path) -> None:
-    """Let the graph cache in `cache`, a new and empty folder, be one that all workers and later runs share.
+    """Let the graph caches in `cache`, a new and empty folder, be ones that all workers and later runs share.
 
     The shared folder is named by a digest of the package's sources and the versions of what converts: after a change to
-    one of them every graph is converted again. Where it cannot be written, graphs are kept for this run only.
+    one of them every graph is converted and compiled again. The names of compiled graphs tell the processor, too. Where
+    the folder cannot be written, graphs are kept for this run only.
     """
     root = _find_root()
     if root is None:
@@ -33,8 +35,10 @@ def share_graphs(cache: Path) -> None:
     with contextlib.suppress(OSError):
         _remove_old_folders(root)
         folder = root / _hash_sources()
-        folder.mkdir(parents=True, exist_ok=True)
-        (cache / "graphs").symlink_to(folder, target_is_directory=True)
+        for name in _CACHES:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (cache / name).symlink_to(folder / name, target_is_directory=True)
+        os.utime(folder)  # used now
 
 
 def _find_root() -> Path | None:
@@ -55,9 +59,9 @@ def _hash_sources() -> str:
 
 
 def _remove_old_folders(root: Path) -> None:
-    """Remove graphs of other sources that no run has added to for two weeks, and single graphs older than that."""
+    """Remove the graphs of other sources that no run has used for two weeks, and single graphs older than that."""
     oldest = time.time() - _MAX_AGE_S
-    for folder in [*root.glob("*"), *root.glob("*/*")]:
+    for place in [*root.glob("*"), *root.glob("*/*/*")]:
         with contextlib.suppress(OSError):  # another run removed it
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
+            if place.stat().st_mtime < oldest:
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
