@@ -128,7 +128,7 @@ class ExactIndex:
         """Select the vectors without those of these ids (m,). Valid as long as the index lives."""
         if not len(ids):
             return self
-        return self.select(exclude_ids(np.sort(self.ids), ids))
+        return self.select(exclude_ids(sort_ids(self.ids), ids))
 
     def _sort_ids(self) -> tuple[Ids, NDArray[np.intp]]:
         """The ids in ascending order, and the position of each in `rows`."""
@@ -231,7 +231,12 @@ def is_in_sorted(ids: Ids, sorted_ids: Ids) -> NDArray[np.bool_]:
 
 def exclude_ids(ids: Ids, excluded: Ids) -> Ids:
     """The ids (n,) that are not among some others (m,), in their order; `np.setdiff1d` takes ten times as long."""
-    return ids[~is_in_sorted(ids, np.sort(excluded))]
+    return ids[~is_in_sorted(ids, sort_ids(excluded))]
+
+
+def sort_ids(ids: Ids) -> Ids:
+    """The ids (n,) ascending; mostly they are already, which a tenth of the time of sorting shows."""
+    return ids if (ids[1:] >= ids[:-1]).all() else np.sort(ids)
 
 
 def compare_ids(held: Ids, wanted: Ids) -> tuple[Ids, Ids]:

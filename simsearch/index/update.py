@@ -16,7 +16,7 @@ import numpy as np
 
 from simsearch.index.build import ReportShare, VectorSource, build_index, extend_index
 from simsearch.index.delta import DeltaIndex
-from simsearch.index.exact import ExactIndex, compare_ids
+from simsearch.index.exact import ExactIndex, compare_ids, sort_ids
 from simsearch.index.files import (
     IndexFooter,
     IndexStamp,
@@ -204,12 +204,13 @@ class IndexUpdater:
 
     def _catch_up(self, spec: IndexSpec, footer: IndexFooter, wanted: Ids) -> UpdatedIndex:
         """Add and remove the vectors by which index and catalog differ; an id never gets another vector."""
-        held = self._open_base(spec, footer).ids
-        missing, surplus = compare_ids(np.sort(held), wanted)
+        base = self._open_base(spec, footer)
+        held = sort_ids(base.ids)
+        missing, surplus = compare_ids(held, wanted)
         is_small = footer.stamp.kind == "flat" and 4 * spec.width * len(held) <= self._rewrite_limit_bytes
         delta_capacity = max(_MIN_DELTA_CAPACITY, int(_MAX_ADDED_SHARE * len(held)))
         if not is_small and len(missing) <= delta_capacity and len(surplus) <= _MAX_REMOVED_SHARE * len(held):
-            return self._build_delta(spec, footer, missing, surplus)
+            return self._build_delta(spec, base, footer.digest, missing, surplus)
         must_retrain = bool(footer.facts) and len(wanted) > _RETRAIN_GROWTH * footer.facts["n_trained"]
         kind = self._select_kind(spec, len(wanted))
         if read_kind_choice(self._catalog).name == AUTO and {kind.name, footer.stamp.kind} <= set(AUTO_CANDIDATES):
@@ -231,11 +232,14 @@ class IndexUpdater:
         self._add_vectors(exact, spec, missing)
         return self._finish_base(spec, exact)
 
-    def _build_delta(self, spec: IndexSpec, footer: IndexFooter, missing: Ids, surplus: Ids) -> UpdatedIndex:
+    def _build_delta(
+        self, spec: IndexSpec, base: ExactIndex | QuantizedIndex, digest: str, missing: Ids, surplus: Ids
+    ) -> UpdatedIndex:
+        """Put the changes beside a base, whose file has this digest."""
         added = ExactIndex.create_empty(spec.width)
         self._add_vectors(added, spec, missing)
-        stamp = replace(spec.stamp, base=footer.digest)
-        index = DeltaIndex(self._open_base(spec, footer), added, surplus)
+        stamp = replace(spec.stamp, base=digest)
+        index = DeltaIndex(base, added, surplus)
         return UpdatedIndex(index, lambda: added.save(spec.delta_file, stamp, surplus))
 
     def _rebuild(self, spec: IndexSpec, ids: Ids) -> UpdatedIndex:
