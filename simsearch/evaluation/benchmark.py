@@ -165,7 +165,7 @@ class _BenchmarkRun:
         probe = ModelProbe(stored, self._catalog, WeightsOptions(None, offline=True), max_pixels)
         queries = _load_query_vectors(task, vectors, probe)
         view_counts = sorted(set(spec.view_counts))
-        speeds = probe.measure_speeds([image.paths[0] for image in task.images], view_counts)
+        speeds = probe.measure_speeds([image.paths[0] for image in task.images], view_counts, spec.probe_s)
         self.notes += probe.notes
         self._measure_texts(stored, vectors.originals)
         self._measure_improvements(

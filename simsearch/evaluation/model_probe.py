@@ -37,9 +37,6 @@ from simsearch.store.writer import CatalogWriter
 _QUERY_BATCH = 256
 """Queries decoded before they are embedded, which bounds the memory."""
 
-_PROBE_S = 2.0
-"""The approximate duration of each speed measurement."""
-
 _MAX_PROBE_IMAGES = 512
 _N_WARMUP = 3
 """The number of queries before those that are timed."""
@@ -105,22 +102,26 @@ class ModelProbe:
                 blocks.append(self.embed(list(pool.map(lambda query: self.decode_input(query.path, query.box), block))))
         return np.concatenate(blocks)
 
-    def measure_speeds(self, paths: Sequence[str], view_counts: Sequence[int]) -> ModelSpeeds:
-        """Measure the speeds with some images, evenly chosen from `paths`; unreadable ones are left out.
+    def measure_speeds(self, paths: Sequence[str], view_counts: Sequence[int], probe_s: float) -> ModelSpeeds:
+        """Measure the speeds with some images, evenly chosen from `paths`, in about `probe_s` seconds for each.
+
+        Unreadable images are left out.
 
         Raises `ImageError` when none of them can be read.
         """
         readable, squares = self._decode_sample(paths)
         self._embedder.embed(squares[:BATCH_SIZE])  # the first call, which is slower, is not counted
         seconds, n_embedded = 0.0, 0
-        while seconds < _PROBE_S / 2:
+        while seconds < probe_s / 2:
             started = time.perf_counter()
             self.embed(squares)
             seconds += time.perf_counter() - started
             n_embedded += len(squares)
         rate = n_embedded / seconds
         vectors, query_s = self._time_queries(readable)
-        end_to_end = {count: self._measure_ingest(paths, rate, Augmentation(count)) for count in view_counts}
+        end_to_end = {
+            count: self._measure_ingest(paths, round(probe_s * rate), Augmentation(count)) for count in view_counts
+        }
         return ModelSpeeds(rate, end_to_end, vectors, query_s)
 
     def _decode_sample(self, paths: Sequence[str]) -> tuple[list[str], Pixels]:
@@ -136,9 +137,9 @@ class ModelProbe:
             raise failure
         return list(squares), np.stack(list(squares.values()))
 
-    def _measure_ingest(self, paths: Sequence[str], rate: float, augmentation: Augmentation) -> float:
-        """Measure images/s of an ingest of some of the images into a temporary collection."""
-        n_images = int(np.clip(_PROBE_S * rate, BATCH_SIZE, _MAX_PROBE_IMAGES)) // len(augmentation.numbers)
+    def _measure_ingest(self, paths: Sequence[str], n_views: int, augmentation: Augmentation) -> float:
+        """Measure images/s of an ingest of so many images that they have about `n_views`, into a new collection."""
+        n_images = int(np.clip(n_views, BATCH_SIZE, _MAX_PROBE_IMAGES)) // len(augmentation.numbers)
         found = scan_sources(_sample_evenly(paths, max(8, n_images)), b"")
         with (
             tempfile.TemporaryDirectory(prefix="simsearch-") as folder,

@@ -135,7 +135,7 @@ class BenchmarkSpec:
     rows are ranked and compared. `text` are the texts of text-to-image retrieval: `labels`, or a CSV file with the
     columns text and path; None: none. `prompts` are templates for them. `fuses` tries every pair of the models as one.
     `trec_folder` receives qrels and a run of `trec_depth` ranks (0: all) for each row in the forms of TREC; None:
-    nowhere.
+    nowhere. `probe_s` is about how many seconds each measurement of speed takes.
     """
 
     source: str
@@ -154,6 +154,7 @@ class BenchmarkSpec:
     trec_depth: int = 1000
     seed: int = 0
     max_pixels: int | None = None
+    probe_s: float = 2.0
     command: str = ""
 
     @property
@@ -169,6 +170,8 @@ class BenchmarkSpec:
         ):
             if number is not None and number < least:
                 raise UsageError(f"{option} is {number}", f"give {least} or more")
+        if not self.probe_s > 0:
+            raise UsageError(f"probe_s is {self.probe_s}", "give more than 0")
         check_prompts(self.prompts)
         for count in self.view_counts:
             Augmentation(count)  # raises UsageError for a number out of range

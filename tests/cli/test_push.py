@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from simsearch.index.milvus.config import StoreChoice
 from simsearch.maintenance import Verification
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
+from tests.support.command_line import read_document, run, run_process
 
 pytestmark = pytest.mark.long
 
@@ -56,21 +54,6 @@ def folder(in_milvus: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _beside_the_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
-
-
-def run(root: Path, command: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command as it is typed, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "simsearch", *map(str, command)],
-        cwd=root, capture_output=True, text=True, timeout=120, env={**os.environ, **environment},
-    )  # fmt: skip
-
-
-def told(root: Path, command: Sequence[str | Path]) -> Any:
-    """The document of a command that went well and wrote nothing else."""
-    done = run(root, [*command, "--json"])
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return json.loads(done.stdout)
 
 
 def hits(folder: Path, query: str, **options: Any) -> list[tuple[int, float, str]]:
@@ -150,28 +133,30 @@ def test_later_index_remove_annotate_and_prune_reach_milvus(root: Path, folder: 
 def test_a_collection_can_be_created_in_milvus_searched_moved_back_and_dropped_there(root: Path, tmp_path: Path):
     into, uri = tmp_path / "made", tmp_path / "lite" / "vectors.db"
     index = ["index", "photos", "--into", into, "--backbone", "histogram", "--store", "milvus", "--milvus-uri", uri]
-    assert told(root, index)["embedded"] == 12
+    made = run_process(*index, cwd=root)  # the file is closed for this process, which goes on with it
+    assert (made.returncode, made.stderr) == (0, "")
     assert not list(into.glob("*.faiss"))
-    asked = told(root, ["query", ASKED[0], "--in", into, "-k", "3", "--where", "class = a"])
+    query = ("query", ASKED[0], "--in", into, "-k", "3", "--where", "class = a")
+    asked = read_document(*query, cwd=root)
     assert asked["hits"][0]["path"].endswith(ASKED[0])
     assert len(asked["hits"]) == 3
-    assert told(root, ["info", "--in", into])["models"][0]["index"]["uri"] == str(uri)
-    assert told(root, ["verify", "--in", into]) == {"schema_version": 1, "problems": [], "notes": []}
-    assert told(root, ["index", "photos", "--into", into, "--backbone", "histogram"])["embedded"] == 0
-    back = told(root, ["push", "--in", into, "--store", "faiss", "--drop"])
+    assert read_document("info", "--in", into, cwd=root)["models"][0]["index"]["uri"] == str(uri)
+    assert read_document("verify", "--in", into, cwd=root) == {"problems": [], "notes": []}
+    assert read_document("index", "photos", "--into", into, "--backbone", "histogram", cwd=root)["embedded"] == 0
+    back = read_document("push", "--in", into, "--store", "faiss", "--drop", cwd=root)
     assert (back["store"], back["uri"], back["vectors"]) == ("faiss", None, 12)
     assert not list((uri / "collections").iterdir())
-    assert told(root, ["query", ASKED[0], "--in", into, "-k", "3", "--where", "class = a"])["hits"] == asked["hits"]
+    assert read_document(*query, cwd=root)["hits"] == asked["hits"]
 
 
 def test_a_push_reports_its_result_and_can_be_repeated(root: Path, tmp_path: Path):
     folder = shutil.copytree(root / "files", tmp_path / "collection")
     push = ["push", "--in", folder, "--milvus-uri", folder / "vectors.db"]
-    done = told(root, push)
+    done = read_document(*push, cwd=root)
     assert (done["collection"], done["store"], done["vectors"]) == (str(folder), "milvus", 48)
     assert sorted(model["vectors"] for model in done["models"]) == [12, 36]
-    assert told(root, ["push", "--in", folder])["vectors"] == 48
-    said = run(root, push)
+    assert read_document("push", "--in", folder, cwd=root)["vectors"] == 48
+    said = run(*push, cwd=root)
     assert (said.returncode, said.stderr) == (0, "")
     assert said.stdout.startswith(f"{folder}: 48 vectors, searched in Milvus at ")
     assert said.stdout.count("\n") == 1
@@ -188,7 +173,7 @@ def test_a_push_reports_its_result_and_can_be_repeated(root: Path, tmp_path: Pat
     ],
 )
 def test_a_wrong_option_gets_one_line(root: Path, command: list[str], code: int, line: str):
-    done = run(root, command)
+    done = run(*command, cwd=root)
     assert (done.returncode, done.stdout) == (code, "")
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
@@ -200,23 +185,24 @@ def test_an_unreachable_server_gets_one_line_and_nothing_is_created_or_moved(roo
         held.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{held.getsockname()[1]}"
         for command in (["push", "--in", "files"], ["index", "photos", "--into", "never"]):
-            done = run(root, [*command, "--milvus-uri", uri])
+            done = run(*command, "--milvus-uri", uri, cwd=root)
             assert (done.returncode, done.stdout) == (1, "")
             assert f"{uri} cannot be reached" in done.stderr
             assert done.stderr.count("\n") == 1
     assert not (root / "never").exists()
-    assert told(root, ["info", "--in", "files"])["models"][0]["index"]["kind"] != "milvus"
+    assert read_document("info", "--in", "files", cwd=root)["models"][0]["index"]["kind"] != "milvus"
 
 
 def test_without_pymilvus_one_line_names_the_extra_and_files_still_work(root: Path, tmp_path: Path):
     """A folder before all others on the path holds a pymilvus that cannot be imported, as if it were not there."""
     (tmp_path / "absent" / "pymilvus").mkdir(parents=True)
     (tmp_path / "absent" / "pymilvus" / "__init__.py").write_text("raise ImportError('not installed')")
-    done = run(root, ["push", "--in", "files", "--milvus-uri", tmp_path / "x.db"], PYTHONPATH=str(tmp_path / "absent"))
+    env = {"PYTHONPATH": str(tmp_path / "absent")}
+    done = run_process("push", "--in", "files", "--milvus-uri", tmp_path / "x.db", cwd=root, env=env)
     assert done.returncode == 1
     assert "pymilvus>=3.0" in done.stderr
     assert done.stderr.count("\n") == 1
-    done = run(root, ["query", ASKED[0], "--in", "files"], PYTHONPATH=str(tmp_path / "absent"))
+    done = run_process("query", ASKED[0], "--in", "files", cwd=root, env=env)
     assert done.returncode == 0
 
 

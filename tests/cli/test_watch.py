@@ -24,6 +24,7 @@ from simsearch import Collection
 from simsearch.errors import CollectionBusy
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import draw_picture
+from tests.support.command_line import run
 from tests.support.stores import configure, new_bucket, proxy, s3_server, well
 
 pytestmark = pytest.mark.long
@@ -441,7 +442,7 @@ def test_one_line_is_printed_for_each_run_that_changed_something(inbox: Path, tm
     ],
 )
 def test_one_line_says_why_it_does_not_start(inbox: Path, tmp_path: Path, arguments: list[str], status: int, said: str):
-    done = subprocess.run([*WATCH, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
+    done = run("watch", *arguments, cwd=tmp_path)
     assert done.returncode == status
     assert done.stdout == ""
     assert said in done.stderr.splitlines()[-1]

@@ -52,7 +52,11 @@ def _tint(path: Path, number: int) -> None:
 
 def question(photos: Path, **changes: object) -> BenchmarkSpec:
     plain = BenchmarkSpec(
-        source=str(photos), collection_folder=str(photos.parent / "ix"), choices=(HISTOGRAM,), n_robustness=0
+        source=str(photos),
+        collection_folder=str(photos.parent / "ix"),
+        choices=(HISTOGRAM,),
+        n_robustness=0,
+        probe_s=0.05,
     )
     return replace(plain, **changes)
 
@@ -432,6 +436,7 @@ def test_labels_of_a_file_serve_queries_and_database_alike(tmp_path: Path):
     [
         ({"n_queries": 0}, "--sample is 0; give 1 or more"),
         ({"n_robustness": -1}, "--robustness is -1; give 0 or more"),
+        ({"probe_s": 0.0}, "probe_s is 0.0; give more than 0"),
         ({"view_counts": (0, -2)}, "invalid number of augmented views -2"),
         ({"view_counts": (9999,)}, "invalid number of augmented views 9999"),
     ],

@@ -146,7 +146,7 @@ def write_dataset(folder: Path, pictures: dict[str, bytes], *, is_flat: bool) ->
 def measure(dataset: Path, home: Path, protocol: str = "self-excluded") -> BenchmarkResult:
     return run_benchmark(
         BenchmarkSpec(
-            source=str(dataset), collection_folder=str(home / "ix"), choices=(HISTOGRAM,), n_robustness=0,
+            source=str(dataset), collection_folder=str(home / "ix"), choices=(HISTOGRAM,), n_robustness=0, probe_s=0.05,
             label_source=LabelSource(protocol=protocol),
         )
     )  # fmt: skip

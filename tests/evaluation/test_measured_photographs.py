@@ -45,6 +45,7 @@ def found(collection: Path) -> BenchmarkResult:
             choices=tuple(BACKBONES.values()),
             methods=methods,
             n_robustness=10,
+            probe_s=0.5,
         )
     )
 

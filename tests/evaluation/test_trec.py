@@ -34,7 +34,7 @@ def draw(folder: Path) -> Path:
 def measure(photos: Path, out: Path, protocol: str = "self-excluded", **changes: object) -> BenchmarkResult:
     spec = BenchmarkSpec(
         source=str(photos), collection_folder=str(photos.parent / "ix"), choices=(HISTOGRAM,), n_robustness=0,
-        methods=METHODS, label_source=LabelSource(protocol=protocol), trec_folder=str(out), **changes,
+        probe_s=0.05, methods=METHODS, label_source=LabelSource(protocol=protocol), trec_folder=str(out), **changes,
     )  # fmt: skip
     return run_benchmark(spec)
 
@@ -96,7 +96,7 @@ def test_exported_qrels_are_labels(photos: Path, tmp_path: Path):
     exported = measure(photos, tmp_path / "trec")
     spec = BenchmarkSpec(
         source=str(photos), collection_folder=str(photos.parent / "ix"), choices=(HISTOGRAM,), n_robustness=0,
-        methods=METHODS, label_source=LabelSource(file=str(tmp_path / "trec" / "qrels.txt")),
+        probe_s=0.05, methods=METHODS, label_source=LabelSource(file=str(tmp_path / "trec" / "qrels.txt")),
     )  # fmt: skip
     read = run_benchmark(spec)
     assert (read.dataset.labels, read.dataset.task) == ("qrels", "lists name the queries")
