@@ -13,12 +13,14 @@ import mmap
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,7 @@ from simsearch.store.writer import CatalogWriter
 CACHE_FOLDER = ROOT / "build" / "ann"
 SIZES = (100_000, 1_000_000)
 WIDTH, N_QUERIES, TARGET_RECALL = 256, 500, 0.97
+N_ROUNDS = 3
 OURS = (
     "flat",
     "flat-fp16",
@@ -65,6 +68,7 @@ OURS = (
 )
 OTHERS = ("hnswlib", "usearch f32", "usearch i8", "rabitqlib")
 _BLOCK = 50_000
+_MODEL = resolve_model(ModelChoice(backbone="histogram"))
 
 Search = Callable[[np.ndarray], np.ndarray]
 """A search: from a query (256,) to the ids of the ten nearest rows."""
@@ -192,23 +196,31 @@ def _drop_from_page_cache(file: Path) -> None:
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _measure_ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+def _build_kind(data: str, n: int, kind: str, rows: np.ndarray) -> tuple[Path, dict[str, Any]]:
+    """Build an index of a kind for the collection of these vectors; its folder, and what is known of the index."""
     folder = CACHE_FOLDER / f"{data}-{n}"
-    model = resolve_model(ModelChoice(backbone="histogram"))
     if not (folder / "catalog.db").exists():
         _write_catalog(folder, rows)
     with CatalogWriter.open_or_create(folder) as writer:
         write_kind_choice(writer, IndexKindChoice(kind, TARGET_RECALL))
         cache = IndexCache(writer)
         cache.discard()
-        build_s, before_mb = measure_seconds(lambda: cache.refresh(model.fingerprint)), read_memory_mb("VmRSS")
-        size = cache.locate_file(model.fingerprint).stat().st_size
+        build_s, rss_mb = measure_seconds(lambda: cache.refresh(_MODEL.fingerprint)), read_memory_mb("VmRSS")
         facts = cache.describe(writer.list_models()[0])
-    peak_mb = read_memory_mb("VmHWM")
+        size = cache.locate_file(_MODEL.fingerprint).stat().st_size
+    return folder, {
+        "kind": facts.kind, "bytes": size, "build_s": build_s, "rss_mb": rss_mb, "peak_mb": read_memory_mb("VmHWM"),
+        "trials": facts.details.trials if facts.details else {},
+        "estimated_recall": facts.details.recall_at_10 if facts.details else 1.0,
+    }  # fmt: skip
+
+
+def _measure_ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    folder, built = _build_kind(data, n, kind, rows)
     with Catalog.open(folder) as catalog:
         opened = IndexCache(catalog)
-        open_s = measure_seconds(lambda: opened.open_index(model.fingerprint))
-        index = opened.open_index(model.fingerprint)
+        open_s = measure_seconds(lambda: opened.open_index(_MODEL.fingerprint))
+        index = opened.open_index(_MODEL.fingerprint)
         truth = load_truth(data, n)
         found = _measure_search(lambda query: index.search(query[None], 10)[1][0] - 1, queries, truth)
         limits = RankingLimits(10)
@@ -217,19 +229,16 @@ def _measure_ours(data: str, n: int, kind: str, queries: np.ndarray, rows: np.nd
     for file in vectors:
         _drop_from_page_cache(file)
     with Catalog.open(folder) as catalog:
-        index = IndexCache(catalog).open_index(model.fingerprint)
+        index = IndexCache(catalog).open_index(_MODEL.fingerprint)
         for query in queries:
             index.search(query[None], 10)
-    result: dict[str, Any] = {
-        "kind": facts.kind,
-        "trials": facts.details.trials if facts.details else {},
+    stored = {
         "search_added_p50_ms": added_ms,
         "vector_file_bytes": sum(file.stat().st_size for file in vectors),
         "vector_file_bytes_in_page_cache_after_500_queries": sum(map(measure_resident_bytes, vectors)),
+        "open_s": open_s,
     }
-    result |= {"bytes": size, "build_s": build_s, "peak_mb": peak_mb, "rss_mb": before_mb, "open_s": open_s}
-    result["estimated_recall"] = facts.details.recall_at_10 if facts.details else 1.0
-    return result | found | {"answer_p50_ms": statistics.median(whole)}
+    return built | stored | found | {"answer_p50_ms": statistics.median(whole)}
 
 
 def _measure_search_by_id(folder: Path, n: int) -> float:
@@ -254,9 +263,8 @@ def _write_catalog(folder: Path, rows: np.ndarray) -> None:
     """Write a catalog with an image for every row; image and view n + 1 is row n."""
     part = folder.with_suffix(".part")
     with CatalogWriter.open_or_create(part) as writer:
-        model = resolve_model(ModelChoice(backbone="histogram"))
         with writer.transaction():
-            model_id = writer.add_model(model, WIDTH, model.fingerprint).id
+            model_id = writer.add_model(_MODEL, WIDTH, _MODEL.fingerprint).id
         for start in range(0, len(rows), 5_000):
             with writer.transaction():
                 writer.record_files(
@@ -267,7 +275,15 @@ def _write_catalog(folder: Path, rows: np.ndarray) -> None:
 
 def _measure_theirs(data: str, n: int, engine: str, queries: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
     """Measure another library, at the lowest search effort that reaches the target recall."""
-    file, truth, found = CACHE_FOLDER / f"{data}-{n}.{engine.replace(' ', '-')}", load_truth(data, n), {}
+    search, facts = _build_theirs(data, n, engine, queries, rows)
+    return facts | {"peak_mb": read_memory_mb("VmHWM")} | _measure_search(search, queries, load_truth(data, n))
+
+
+def _build_theirs(
+    data: str, n: int, engine: str, queries: np.ndarray, rows: np.ndarray
+) -> tuple[Search, dict[str, Any]]:
+    """Build the index of another library, and choose the lowest search effort that reaches the target recall."""
+    file, truth = CACHE_FOLDER / f"{data}-{n}.{engine.replace(' ', '-')}", load_truth(data, n)
     started = time.perf_counter()
     builders = {"hnswlib": _build_hnswlib, "rabitqlib": _build_rabitqlib}
     search_with, save = builders.get(engine, _build_usearch)(engine, rows)
@@ -276,10 +292,10 @@ def _measure_theirs(data: str, n: int, engine: str, queries: np.ndarray, rows: n
     size = file.stat().st_size
     file.unlink()
     for effort in (16, 32, 64, 128, 256, 512, 1024):
-        found = _measure_search(search_with(effort), queries, truth) | {"effort": effort}
-        if found["recall"] >= TARGET_RECALL:
+        search = search_with(effort)
+        if measure_hits([search(query) for query in queries], truth) >= TARGET_RECALL:
             break
-    return {"bytes": size, "build_s": build_s, "peak_mb": read_memory_mb("VmHWM")} | found
+    return search, {"bytes": size, "build_s": build_s, "effort": effort}
 
 
 def _build_hnswlib(_: str, rows: np.ndarray) -> tuple[Callable[[int], Search], Callable[[str], object]]:
@@ -344,12 +360,63 @@ def time_each_ms(ask: Callable[[np.ndarray], object], queries: np.ndarray) -> li
     return times
 
 
+# Engines in turn
+
+
+def measure_in_turn(data: str, n: int, engines: list[str]) -> dict[str, dict[str, Any]]:
+    """Measure engines in turn, each in a process of its own that keeps its index open; medians of three rounds.
+
+    All indexes are built first, one after the other. Then a line is read from standard input, so that the rounds, which
+    take seconds, can be begun when the machine is idle.
+    """
+    children, results = {}, {}
+    for engine in engines:
+        command = [sys.executable, "-m", "bench.ann", "rounds", data, str(n), engine]
+        children[engine] = child = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT)
+        assert child.stdout is not None
+        results[engine] = json.loads(child.stdout.readline())
+        print(engine, results[engine], file=sys.stderr, flush=True)
+    print("built; a line on standard input begins the rounds", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+    rounds: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
+    for _ in range(N_ROUNDS):
+        for engine, child in children.items():
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+            rounds[engine].append(json.loads(child.stdout.readline()))
+    for engine, child in children.items():
+        child.communicate()
+        results[engine] |= {key: statistics.median(found[key] for found in rounds[engine]) for key in rounds[engine][0]}
+        results[engine]["per_second_of_rounds"] = [found["per_second"] for found in rounds[engine]]
+    return results
+
+
+def serve_rounds(data: str, n: int, engine: str) -> None:
+    """Build an index, print its facts as a line of JSON, and measure all queries once for every line of input."""
+    rows, truth = load_vectors(data, n), load_truth(data, n)
+    queries, rows = np.array(rows[:N_QUERIES]), rows[N_QUERIES:]
+    build = _build_ours if engine in OURS else _build_theirs
+    search, facts = build(data, n, engine, queries, rows)
+    print(json.dumps(facts | {"peak_mb": read_memory_mb("VmHWM")}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(_measure_search(search, queries, truth)), flush=True)
+
+
+def _build_ours(data: str, n: int, kind: str, _queries: np.ndarray, rows: np.ndarray) -> tuple[Search, dict[str, Any]]:
+    """Build an index of the collection of these vectors, and open it from its file."""
+    folder, built = _build_kind(data, n, kind, rows)
+    index = IndexCache(Catalog.open(folder)).open_index(_MODEL.fingerprint)
+    return lambda query: index.search(query[None], 10)[1][0] - 1, built
+
+
 # A large collection that grows
 
 
 def measure_growth() -> dict[str, float]:
     """Measure a collection of a million images: opened in a new process, and 1,000 images added."""
-    folder, model = CACHE_FOLDER / "real-1000000", resolve_model(ModelChoice(backbone="histogram"))
+    folder, model = CACHE_FOLDER / "real-1000000", _MODEL
     with CatalogWriter.open_or_create(folder) as writer:
         write_kind_choice(writer, IndexKindChoice())
         cache = IndexCache(writer)
@@ -420,7 +487,7 @@ def measure_side_by_side(n: int, kinds: list[str]) -> dict[str, dict[str, float]
 
 def measure_changes(data: str, n: int, kind: str) -> dict[str, Any]:
     """Measure the recall of 500 new queries at the default setting: as built, with filters, after 10 % of changes."""
-    folder, model = CACHE_FOLDER / f"{data}-{n}", resolve_model(ModelChoice(backbone="histogram"))
+    folder, model = CACHE_FOLDER / f"{data}-{n}", _MODEL
     if not (folder / "catalog.db").exists():
         _write_catalog(folder, load_vectors(data, n)[N_QUERIES:])
     rows = load_vectors(data, n)
@@ -592,6 +659,12 @@ def _load_or_measure(name: str, *arguments: str) -> dict[str, Any]:
 def main() -> None:
     """Run one measurement in this process and print its result as JSON."""
     measurement, *rest = sys.argv[1:]
+    if measurement == "rounds":
+        serve_rounds(rest[0], int(rest[1]), rest[2])
+        return
+    if measurement == "in-turn":
+        print(json.dumps(measure_in_turn(rest[0], int(rest[1]), rest[2:]), indent=1))
+        return
     if measurement == "side-by-side":
         print(json.dumps(measure_side_by_side(int(rest[0]), rest[1:])))
         return
