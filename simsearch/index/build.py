@@ -18,7 +18,7 @@ from simsearch.index.info import IndexDetails
 from simsearch.index.kinds import FETCH_NS, IndexKind, choose_n_lists
 from simsearch.index.kmeans import fit_kmeans_in_two_levels
 from simsearch.index.protocol import Ids, Vectors
-from simsearch.index.quantized import MIN_CANDIDATES, QuantizedIndex, VectorReaders
+from simsearch.index.quantized import CENTERS_EFFORT, MIN_CANDIDATES, QuantizedIndex, VectorReaders
 
 _RECALL_DEPTH = 10
 _N_TUNING_QUERIES, _N_RECALL_QUERIES = 300, 300
@@ -38,11 +38,6 @@ _CONSTRUCTION_EFFORT = 100
 """The number of candidates (efConstruction) among which the neighbors of a vector are chosen, for a graph. With FAISS's
 40 a query needs half as much effort again for the same recall. With 64 that cannot be seen at 60,000 vectors; of a
 million with 45 near copies of each, a graph then finds less (recall 0.967 instead of 0.972) and takes longer."""
-
-_CENTERS_EFFORT = 32
-"""The search effort of the graph that finds the lists of a vector, where there is one. With FAISS's 16 vectors are put
-into lists in which no query looks for them: of a million in 4,096 lists at most 0.975 of the neighbors were found. Of
-40,000 vectors 0.997 came into the list of the nearest of 16,384 centers, in half the time of a scan of the centers."""
 
 _TRAINING_SHARE, _ADDING_SHARE = 0.15, 0.75
 """The shares of the time to build an index that training and adding take, about; tuning takes the rest."""
@@ -159,7 +154,7 @@ def _train(index: Any, kind: IndexKind, sample: Vectors) -> None:
         lists = faiss.downcast_index(faiss.extract_index_ivf(index))
         centers = faiss.downcast_index(lists.quantizer)
         if isinstance(centers, faiss.IndexHNSW):
-            centers.hnsw.efConstruction, centers.hnsw.efSearch = _CONSTRUCTION_EFFORT, _CENTERS_EFFORT
+            centers.hnsw.efConstruction, centers.hnsw.efSearch = _CONSTRUCTION_EFFORT, CENTERS_EFFORT
         centers.add(fit_kmeans_in_two_levels(sample, lists.nlist))  # FAISS then trains the codes only
         if kind.name == "ivf-pq":
             settings = lists.pq.cp

@@ -37,6 +37,15 @@ _MIN_GRAPH_SHARE = 0.1
 
 _MAX_GRAPH_EFFORT = 4_096
 
+CENTERS_EFFORT = 32
+"""The search effort of the graph that finds the lists of a vector, where there is one. With FAISS's 16 vectors are put
+into lists in which no query looks for them: of a million in 4,096 lists at most 0.975 of the neighbors were found. Of
+40,000 vectors 0.997 came into the list of the nearest of 16,384 centers, in half the time of a scan of the centers."""
+
+_CENTERS_EFFORT_PER_LIST = 2
+"""The same for the lists of a query. FAISS's graph finds hardly more than its effort: with 32 a query that asked for
+1,600 of 4,096 lists got 240 of them, and a filter that admits 0.5 % found 0.963 of its neighbors instead of 0.999."""
+
 MIN_CANDIDATES = 18
 """Candidates are found for at least this many results: what `search.ranking` requests for ten hits."""
 
@@ -209,12 +218,26 @@ class QuantizedIndex:
             return self._usual_parameters[1]
         selector = None if subset is None else subset.selector
         if self.kind.family == "ivf":
-            made = faiss.SearchParametersIVF(nprobe=effort, sel=selector)
+            made = faiss.SearchParametersIVF(nprobe=effort, sel=selector, **self._make_centers_parameters(effort))
         else:
             made = faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
         if subset is None:
             self._usual_parameters = effort, made
         return made
+
+    def _make_centers_parameters(self, n_lists: int) -> dict[str, Any]:
+        """Make the parameters of the search for the nearest lists, where a graph finds them."""
+        if not self._has_graph_of_centers:
+            return {}
+        return {
+            "quantizer_params": faiss.SearchParametersHNSW(
+                efSearch=max(CENTERS_EFFORT, _CENTERS_EFFORT_PER_LIST * n_lists)
+            )
+        }
+
+    @functools.cached_property
+    def _has_graph_of_centers(self) -> bool:
+        return isinstance(faiss.downcast_index(self.faiss_index.quantizer), faiss.IndexHNSW)
 
     def _scan_codes(self, queries: Vectors, n: int, subset: QuantizedSubset) -> tuple[Vectors, Ids]:
         """As `_find_candidates`, by a scan of the codes that a graph index stores."""

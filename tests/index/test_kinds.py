@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -249,6 +250,23 @@ def test_vectors_are_in_the_lists_of_their_nearest_centers_where_a_graph_finds_t
             inside[ids] = number
         assert (inside[1:] == nearest).mean() > 0.99
         assert index.details.recall_at_10 >= 0.96
+
+
+def test_a_strong_filter_searches_as_many_lists_as_it_needs_where_a_graph_finds_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for place in ("kinds", "build"):
+        monkeypatch.setattr(f"simsearch.index.{place}.choose_n_lists", lambda _: 2_048)
+    monkeypatch.setattr("simsearch.index.quantized._SCAN_LIMIT", 50)
+    vectors = clustered(20_000, seed=1)
+    filled = fill(tmp_path / "ix", vectors, IndexKindChoice("ivf-sq8", 0.97))
+    catalog, index = open_index(filled.folder)
+    with catalog:
+        index.details = dataclasses.replace(index.details, effort=8, refine=1)
+        few = index.select(np.arange(1, len(vectors), 100))
+        faiss.cvar.indexIVF_stats.reset()
+        few.search(filled.vectors[:50], 10)
+    assert faiss.cvar.indexIVF_stats.nlist / 50 >= 0.95 * 8 * 100
 
 
 def test_building_a_large_index_is_told_with_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
