@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import faiss
@@ -147,12 +148,11 @@ def test_an_exact_index_can_be_opened_for_every_kind(filled: Filled):
 # What an index says of itself
 
 
-@pytest.mark.parametrize("kind", CODED)
-def test_the_reported_recall_agrees_with_brute_force(kind: str, tmp_path: Path):
-    filled = fill(tmp_path / kind, clustered(N, seed=1), IndexKindChoice(kind, 0.97))
+@pytest.mark.parametrize("filled", CODED, indirect=True)
+def test_the_reported_recall_agrees_with_brute_force(filled: Filled):
     with Collection.open(filled.folder) as collection:
         facts = collection.info().to_dict()["models"][0]["index"]
-    assert (facts["kind"], facts["n_vectors"], facts["recent"], facts["removed"]) == (kind, N, 0, 0)
+    assert (facts["kind"], facts["n_vectors"], facts["recent"], facts["removed"]) == (filled.folder.name, N, 0, 0)
     rows = np.random.default_rng(8).choice(N, 300, replace=False)
     catalog, index = open_index(filled.folder)
     with catalog:
@@ -327,10 +327,17 @@ def change(folder: Path, added: np.ndarray, n_before: int, removed: list[int]) -
         IndexCache(writer, rewrite_limit_bytes=0).refresh(resolve_model(HISTOGRAM).fingerprint)
 
 
-@pytest.fixture(params=["flat", *CODED])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Filled:
-    """A collection of each kind, for tests that change it."""
-    return fill(tmp_path / request.param, clustered(2_000, seed=1), IndexKindChoice(request.param, 0.97))
+@pytest.fixture(scope="module", params=["flat", *CODED])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """A collection of each kind, to be copied."""
+    folder = tmp_path_factory.mktemp("made") / request.param
+    return fill(folder, clustered(2_000, seed=1), IndexKindChoice(request.param, 0.97))
+
+
+@pytest.fixture
+def kept(made: Filled, tmp_path: Path) -> Filled:
+    """A copy of a collection of each kind, for tests that change it."""
+    return Filled(shutil.copytree(made.folder, tmp_path / made.folder.name), made.vectors)
 
 
 def base_of(folder: Path) -> Path:
@@ -368,20 +375,17 @@ def test_a_few_changes_are_written_to_a_delta_file_and_found(kept: Filled):
         assert not [note for note in collection.verify().notes if ".faiss" in note]
 
 
-@pytest.mark.parametrize("kind", CODED)
-def test_a_search_beside_removed_vectors_does_not_list_all_ids(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.parametrize("made", CODED, indirect=True)
+def test_a_search_beside_removed_vectors_does_not_list_all_ids(kept: Filled, monkeypatch: pytest.MonkeyPatch):
     """Listing those of ten million vectors reads the whole index file, which took 20 s at the first search."""
-    filled = fill(tmp_path / kind, clustered(2_000, seed=1), IndexKindChoice(kind, 0.97))
-    change(filled.folder, clustered(50, seed=10), 2_000, list(range(0, 150)))
+    change(kept.folder, clustered(50, seed=10), 2_000, list(range(0, 150)))
 
     def refuse(*_: object) -> None:
         raise AssertionError("all ids are listed")
 
     monkeypatch.setattr(QuantizedIndex, "_read_list_ids", refuse)
     monkeypatch.setattr(QuantizedIndex, "_read_id_map", refuse)
-    catalog, index = open_index(filled.folder)
+    catalog, index = open_index(kept.folder)
     with catalog:
         assert len(index) == 1_900
         assert index.search(clustered(20, seed=11), 10)[1].min() > 150

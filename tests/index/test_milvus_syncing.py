@@ -263,21 +263,21 @@ def size_of(folder: Path) -> int:
 
 
 def test_a_killed_push_is_resumed(tmp_path: Path):
-    folder, vectors = tmp_path / "collection", unit_rows(12_000, 64, seed=6)
+    folder, vectors = tmp_path / "collection", unit_rows(6_000, 64, seed=6)
     with CatalogWriter.open_or_create(folder) as writer:
         add_images(writer, vectors)
     move_to_milvus(folder, str(tmp_path / "vectors.db"))
     with pushing(folder) as first:
         deadline = time.monotonic() + 120
-        while size_of(tmp_path / "vectors.db") < 1_500_000 and time.monotonic() < deadline and first.poll() is None:
+        while size_of(tmp_path / "vectors.db") < 1_000_000 and time.monotonic() < deadline and first.poll() is None:
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGKILL)
     missing, surplus, other = deviations(folder)
-    assert 0 < missing < 12_000
+    assert 0 < missing < 6_000
     assert (surplus, other) == (0, 0)
     with pushing(folder) as second:
         out, err = second.communicate(timeout=120)
-    assert (out.strip(), err) == (b"12000", b"")
+    assert (out.strip(), err) == (b"6000", b"")
     assert deviations(folder) == (0, 0, 0)
 
 
@@ -289,7 +289,7 @@ def push_for_ever(indexes: MilvusIndexCache) -> None:
 def test_a_lost_server_is_reported_in_one_line_and_the_next_push_resumes(tmp_path: Path):
     folder, port = tmp_path / "collection", free_port()
     with CatalogWriter.open_or_create(folder) as writer:
-        add_images(writer, unit_rows(6000, 64, seed=7))
+        add_images(writer, unit_rows(2000, 64, seed=7))
     move_to_milvus(folder, f"http://127.0.0.1:{port}")
     with (
         CatalogWriter.open_or_create(folder) as writer,
@@ -307,7 +307,7 @@ def test_a_lost_server_is_reported_in_one_line_and_the_next_push_resumes(tmp_pat
             CatalogWriter.open_or_create(folder) as writer,
             MilvusIndexCache(writer, MilvusConfig.from_catalog(writer)) as indexes,
         ):
-            assert indexes.push(FINGERPRINT) == 6000
+            assert indexes.push(FINGERPRINT) == 2000
         assert deviations(folder) == (0, 0, 0)
 
 
