@@ -43,7 +43,8 @@ _TRAINING_SHARE, _ADDING_SHARE = 0.15, 0.75
 """The shares of the time to build an index that training and adding take, about; tuning takes the rest."""
 
 _MIN_RECALL_GAIN = 3e-4
-"""The recall that the next higher effort must add; with less, no higher one is tried."""
+"""The recall that twice an effort must add; with less, no higher one is tried. The next effort alone often adds none:
+among near copies a query finds all ten neighbors or no neighbor, so that the recall of 300 queries rises by 0.003."""
 
 
 ReportShare = Callable[[float], None]
@@ -226,7 +227,7 @@ def _tune(index: QuantizedIndex, truth: _GroundTruth) -> IndexDetails:
     that was lucky.
     """
     best = replace(index.details, recall_at_10=-1.0)
-    reached: dict[int, float] = {}
+    reached: dict[int, list[tuple[int, float]]] = {refine: [] for refine in _REFINE_FACTORS}
     stalled: set[int] = set()
     refines = (1,) if index.kind.has_precise_codes else _REFINE_FACTORS
     for refine, effort in sorted(
@@ -241,9 +242,10 @@ def _tune(index: QuantizedIndex, truth: _GroundTruth) -> IndexDetails:
             best = replace(index.details, recall_at_10=recall)
         if recall - recalls.std() / np.sqrt(max(1, len(recalls))) >= index.details.wanted:
             break
-        if recall - reached.get(refine, -1.0) < _MIN_RECALL_GAIN:
+        with_half = max((before for half, before in reached[refine] if 2 * half <= effort), default=-1.0)
+        if recall - with_half < _MIN_RECALL_GAIN:
             stalled.add(refine)  # more effort does not help: the codes are not precise enough
-        reached[refine] = recall
+        reached[refine].append((effort, recall))
     return best
 
 

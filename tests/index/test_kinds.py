@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from simsearch import Collection
 from simsearch.cli.app import app
 from simsearch.errors import UsageError
+from simsearch.index.build import _GroundTruth, _tune
 from simsearch.index.cache import IndexCache
 from simsearch.index.files import is_intact
 from simsearch.index.kinds import KINDS, IndexKindChoice, choose_n_lists
@@ -267,6 +268,19 @@ def test_a_strong_filter_searches_as_many_lists_as_it_needs_where_a_graph_finds_
         faiss.cvar.indexIVF_stats.reset()
         few.search(filled.vectors[:50], 10)
     assert faiss.cvar.indexIVF_stats.nlist / 50 >= 0.95 * 8 * 100
+
+
+def test_an_effort_that_adds_nothing_does_not_end_the_search_for_a_higher_one(tmp_path: Path):
+    recalls = {16: 0.90, 20: 0.93, 24: 0.93, 32: 0.96, 40: 0.96, 48: 0.98}
+    filled = fill(tmp_path / "ix", clustered(2_000, seed=1), IndexKindChoice("hnsw-fp16", 0.97))
+    catalog, index = open_index(filled.folder)
+
+    class Truth(_GroundTruth):
+        def measure_recalls(self, index: QuantizedIndex):
+            return np.full(300, recalls.get(index.details.effort, 0.98))
+
+    with catalog:
+        assert _tune(index, Truth(np.arange(300), filled.vectors[:300])).effort == 48
 
 
 def test_building_a_large_index_is_told_with_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
