@@ -23,6 +23,7 @@ PARTS = (
     "clicks",
     "evaluation",
     "copies",
+    "copies-shares",
     "candidates",
     "serve",
     "browse",

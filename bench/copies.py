@@ -1,4 +1,4 @@
-"""Copies: recall by edit, precision and time, with few and with many copies in a collection, and other tools.
+"""Copies: recall by edit, precision and time, and other tools.
 
 `python -m bench copies` (about ten minutes on two cores). `BENCH_TOOLS_PYTHON` names a Python that has fastdup,
 imagehash and imagededup; of the latter only the hashes are used, so PyTorch is not needed.
@@ -38,13 +38,7 @@ N_MANY, MANY_EDITS = 500, (
 )  # fmt: skip
 """The photographs with seven edits each that are one collection."""
 
-N_FAMILIES, SHARES = 20, (0.01, 0.5, 0.95)
-"""The photographs whose seven edits are these shares of collections, with others around them."""
-
 MAX_HASH_DISTANCE = 8
-POOL = os.environ.get("BENCH_POOL", "")
-"""A folder of other photographs, to surround copies with; the more the better, up to 14,000."""
-
 TOOLS_PYTHON = os.environ.get("BENCH_TOOLS_PYTHON", sys.executable)
 """The Python in which fastdup, imagehash and imagededup are installed, for the bench only."""
 
@@ -82,12 +76,6 @@ def list_other_photographs() -> list[Path]:
     used = set(list_report_photographs())
     left = [file for file in list_photographs() if file not in used] or list_photographs()
     return [left[row] for row in np.random.default_rng(0).permutation(len(left))]
-
-
-def list_fillers() -> list[Path]:
-    """List other photographs to surround copies: of `BENCH_POOL` where it is set, else of Caltech 101."""
-    files = sorted(Path(POOL).rglob("*.jpg")) if POOL else list_other_photographs()[N_FAMILIES:]
-    return [files[row] for row in np.random.default_rng(1).permutation(len(files))]
 
 
 def write_collection(
@@ -194,8 +182,8 @@ def measure() -> str:
     """Measure and format the section of the report."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        parts = [_measure_edits(work / "edits"), _measure_many(work / "many"), _measure_shares(work / "shares"),
-                 _measure_clean(work / "clean")]  # fmt: skip
+        edits, many = _measure_edits(work / "edits"), _measure_many(work / "many")
+        parts = [edits, many, _measure_clean(work / "clean")]
     about = (
         "Recall by edit: the edit and its original are in one group (other tools: a pair). Precision counts all pairs "
         "of a group in which an edited photograph or one of its edits is."
@@ -210,7 +198,7 @@ def _measure_edits(folder: Path) -> str:
     rows = []
     for backbone in BACKBONES:
         weights = find_weights(backbone) if backbone != "builtin" else None
-        result = _find(folder / backbone, pictures, ModelChoice(backbone=backbone, weights=weights))
+        result = find_in_new_process(folder / backbone, pictures, ModelChoice(backbone=backbone, weights=weights))
         rows.append(_format_row(f"simsearch, {backbone}", *_score(result), _format_cost(result, n)))
     rows += _measure_others(pictures, folder)
     about = (
@@ -222,29 +210,13 @@ def _measure_edits(folder: Path) -> str:
 
 def _measure_many(folder: Path) -> str:
     n = write_collection(folder / "pictures", list_other_photographs()[:N_MANY], [], MANY_EDITS)
-    result = _find(folder / "collection", folder / "pictures")
+    result = find_in_new_process(folder / "collection", folder / "pictures")
     row = _format_row(f"{n:,} images", *_score(result, N_MANY, MANY_EDITS), _format_cost(result, n))
     about = f"{N_MANY} other photographs of Caltech 101 with {len(MANY_EDITS)} edits each in one collection."
     return f"{about}\n\n{format_table(['', 'pairs', 'precision', *MANY_EDITS, 'cost'], [row])}"
 
 
-def _measure_shares(folder: Path) -> str:
-    edits, rows = MANY_EDITS, []
-    edited, fillers = list_other_photographs()[:N_FAMILIES], list_fillers()
-    for share in SHARES:
-        n_copies = N_FAMILIES * len(edits)
-        others = fillers[: max(0, round(n_copies / share) - n_copies - N_FAMILIES)]
-        pictures = folder / f"pictures_{share}"
-        n = write_collection(pictures, edited, others, edits)
-        result = _find(folder / f"collection_{share}", pictures)
-        scores = _score(result, N_FAMILIES, edits)
-        mean = sum(scores[2].values()) / len(edits)
-        rows.append([*_format_row(f"{n_copies / n:.1%} of {n:,}", *scores, _format_cost(result, n)), f"{mean:.3f}"])
-    about = f"{N_FAMILIES} photographs of Caltech 101 with {len(edits)} edits each, as a share of collections."
-    return f"{about}\n\n{format_table(['copies', 'pairs', 'precision', *edits, 'cost', 'all edits'], rows)}"
-
-
-def _find(collection: Path, pictures: Path, choice: ModelChoice | None = None) -> dict[str, Any]:
+def find_in_new_process(collection: Path, pictures: Path, choice: ModelChoice | None = None) -> dict[str, Any]:
     """Index pictures, and search them for copies in a process of its own."""
     ingest(collection, [pictures], choice or ModelChoice(backbone="builtin"))
     return dict(json.loads(run_child("bench.copies", str(collection))))

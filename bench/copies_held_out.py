@@ -179,11 +179,11 @@ EDITS: Mapping[str, Edit] = {
 }
 
 
-def list_photographs() -> list[Path]:
-    """List photographs of `BENCH_POOL` and of Caltech 101 in turn, each in an order drawn at random."""
+def list_photographs(folder: str = POOL) -> list[Path]:
+    """List photographs of a folder and of Caltech 101 in turn, each in an order drawn at random."""
     random = np.random.default_rng(SEED)
     caltech = sorted((SHARED / "photos" / "caltech101_small").rglob("*.jpg"))
-    pool = [file for file in sorted(Path(POOL).rglob("*.jpg")) if _TUNING_KIND not in file.parts] if POOL else []
+    pool = [file for file in sorted(Path(folder).rglob("*.jpg")) if _TUNING_KIND not in file.parts] if folder else []
     kinds = defaultdict[Path, list[Path]](list)
     for row in random.permutation(len(pool)):
         kinds[pool[row].parent].append(pool[row])

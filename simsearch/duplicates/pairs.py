@@ -8,7 +8,7 @@ from typing import Any
 
 from simsearch.matching.evidence import PairEvidence
 
-VERIFIER_VERSION = 4
+VERIFIER_VERSION = 5
 """Changes when the comparison of pictures changes, so that pairs of an older version are compared again."""
 
 

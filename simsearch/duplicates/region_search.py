@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.duplicates.similarity_graph import Positions
-
-MIN_EQUAL_REGIONS, MIN_EQUAL_OF_MANY = 3, 2
-"""Of two different pictures, 1 pair of about 10,000 has three equal regions of 81; the same of every third region."""
+from simsearch.matching.region_hashes import MIN_EQUAL_REGIONS
 
 _MANY, _STEP_OF_MANY = 100_000, 3
 _MAX_EQUAL, _MAX_EQUAL_OF_MANY = 64, 16
@@ -54,7 +52,6 @@ class RegionSearch:
         are_many = n_images > _MANY
         self._step = _STEP_OF_MANY if are_many else 1
         self._max_equal = _MAX_EQUAL_OF_MANY if are_many else _MAX_EQUAL
-        self._min_regions = MIN_EQUAL_OF_MANY if are_many else MIN_EQUAL_REGIONS
         self._segments: list[_Segment] = []
 
     def add(self, positions: Positions, hashes: Hashes) -> None:
@@ -78,7 +75,7 @@ class RegionSearch:
                 is_other = found != positions[rows]
                 codes.append((rows[is_other] << n_bits) | found[is_other])
         pairs, n_equal = np.unique(np.concatenate(codes), return_counts=True)
-        is_enough = n_equal >= self._min_regions
+        is_enough = n_equal >= MIN_EQUAL_REGIONS
         pairs, n_equal = pairs[is_enough], n_equal[is_enough]
         rows = pairs >> n_bits
         order = np.lexsort((-n_equal, rows))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsearch.matching.features import N_SAMPLED, LocalFeatures, PictureRendition
+from simsearch.matching.features import N_FIRST, N_SAMPLED, LocalFeatures, PictureRendition
 from simsearch.matching.opencv import fit_affine, fit_homography, match_descriptors
 
 Matrix = NDArray[np.float64]
@@ -18,8 +18,12 @@ MIRROR: Matrix = np.array([[-1.0, 0, 1], [0, 1, 0], [0, 0, 1]])
 """The map that exchanges left and right."""
 
 MIN_VOTES = 5
-"""The least number of the first features that agree on rotation and scale: less than 1 % of different pictures reach
-it. Of 327 copies of the tuning set that are found by features, none has fewer than 12."""
+"""The least number of the first `N_SAMPLED` features that agree on rotation and scale: of the nearest neighbors among
+2,000 unrelated photographs, 2 % reach it."""
+
+MIN_FIRST_VOTES = 2
+"""The same of the first `N_FIRST`, which are tried before: 11 % of these reach it, and all of 1,095 copies of the
+tuning set that are found by features."""
 
 MIN_INLIERS = 6
 
@@ -51,9 +55,16 @@ UPRIGHT, MIRRORED = Alignment(np.eye(3), 0), Alignment(MIRROR, 0)
 
 def align_by_features(a: PictureRendition, b: PictureRendition, *, try_mirrored: bool = True) -> Iterator[Alignment]:
     """Find the maps that the local features support: upright or rotated, then mirrored if wanted."""
-    if _count_votes(a.features, b.features) >= MIN_VOTES:
+    if (
+        _count_votes(a.features, N_FIRST, b.features) >= MIN_FIRST_VOTES
+        and _count_votes(a.features, N_SAMPLED, b.features) >= MIN_VOTES
+    ):
         yield from _fit(a.features, b.features, a, b, np.eye(3))
-    if try_mirrored and _count_votes(a.mirrored_sample, b.features) >= MIN_VOTES:
+    if (
+        try_mirrored
+        and _count_votes(a.first_mirrored, N_FIRST, b.features) >= MIN_FIRST_VOTES
+        and _count_votes(a.mirrored_sample, N_SAMPLED, b.features) >= MIN_VOTES
+    ):
         yield from _fit(a.mirrored_features, b.features, a, b, MIRROR)
 
 
@@ -79,15 +90,15 @@ def _fit(
     yield Alignment(to_b / to_b[2, 2], n_inliers)
 
 
-def _count_votes(a: LocalFeatures, b: LocalFeatures) -> int:
-    """Count the matches of a sample of features that agree on rotation and scale.
+def _count_votes(a: LocalFeatures, n: int, b: LocalFeatures) -> int:
+    """Count the matches of the first n features that agree on rotation and scale.
 
     Wrong matches spread over all rotations and scales; those of a copy agree (D. Lowe, Distinctive image features from
     scale-invariant keypoints, IJCV 60, 2004, section 7.3). A match votes for two overlapping bins of each.
     """
-    rows_a, rows_b, ratios = match_descriptors(a.descriptors[:N_SAMPLED], b.descriptors[:_N_SEARCHED])
+    rows_a, rows_b, ratios = match_descriptors(a.descriptors[:n], b.descriptors[:_N_SEARCHED])
     is_distinct = ratios < _SAMPLE_RATIO
-    if is_distinct.sum() < MIN_VOTES:
+    if is_distinct.sum() < MIN_FIRST_VOTES:
         return 0
     turns, scales = (b.keypoints[rows_b[is_distinct], 2:] - a.keypoints[rows_a[is_distinct], 2:]).T
     votes = []

@@ -25,8 +25,8 @@ DECODE_PX = 256
 SIDE_PX = 96
 """The side of the square in which whole pictures are compared."""
 
-N_SAMPLED = 100
-"""The number of features that are tried first, to see whether two pictures have anything in common."""
+N_FIRST, N_SAMPLED = 50, 100
+"""The numbers of features that are tried first, and then, to see whether two pictures have anything in common."""
 
 _THUMBNAIL_PX, _THUMBNAIL_SIGMA_PX = 24, 4.0
 _MAX_ENLARGEMENT = 2.0
@@ -81,6 +81,11 @@ class PictureRendition:
         return LocalFeatures(*describe_mirrored(self.gray, self.features.keypoints))
 
     @functools.cached_property
+    def first_mirrored(self) -> LocalFeatures:
+        """The first `N_FIRST` of the mirrored features."""
+        return LocalFeatures(*describe_mirrored(self.gray, self.features.keypoints[:N_FIRST]))
+
+    @functools.cached_property
     def mirrored_sample(self) -> LocalFeatures:
         """The first `N_SAMPLED` of the mirrored features."""
         return LocalFeatures(*describe_mirrored(self.gray, self.features.keypoints[:N_SAMPLED]))
@@ -98,9 +103,18 @@ class PictureRendition:
         length = float(np.linalg.norm(detail))
         return detail / length if length > 0 else detail
 
-    @functools.cached_property
+    @property
     def region_hashes(self) -> RegionHashes:
         """The hashes of the regions of the square, as `compute_region_hashes` says."""
+        return self._regions[0]
+
+    @property
+    def has_detail(self) -> bool:
+        """Whether any region of the square has detail."""
+        return self._regions[1]
+
+    @functools.cached_property
+    def _regions(self) -> tuple[RegionHashes, bool]:
         return compute_region_hashes(self.square)
 
     @functools.cached_property

@@ -14,15 +14,15 @@ from simsearch.matching.nearest_bits import find_nearest_bits
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-N_FINE_FEATURES, N_COARSE_FEATURES = 400, 300
-"""The most local features of a picture, and of the same picture at half the size.
+N_FEATURES = 700
+"""The most local features of a picture, at scales from 1 to 4.
 
 A crop to a quarter of the area shows the fine features of the whole picture at twice the size.
 """
 
-_N_LEVELS, _SCALE_FACTOR, _EDGE_PX, _PATCH_PX = 4, 1.2, 15, 31
-_CORNER_THRESHOLD, _WEAK_CORNER_THRESHOLD = 20, 5
-_ENOUGH_FEATURES = 0.8
+_N_LEVELS, _SCALE_FACTOR, _EDGE_PX, _PATCH_PX = 5, 1.41, 15, 31
+_CORNER_THRESHOLD, _WEAK_CORNER_THRESHOLD = 20, 8
+_ENOUGH_FEATURES = 0.43
 
 _RANSAC_PX = 3.0
 _RANSAC_CONFIDENCE, _RANSAC_ROUNDS = 0.999, 300
@@ -39,32 +39,25 @@ def detect_features(gray: Pixels) -> tuple[Floats, Pixels]:
     turn, so that the first keypoints are a good sample of all. Weak corners are searched for only where there are not
     enough strong ones. ORB: E. Rublee et al., ORB: an efficient alternative to SIFT or SURF, ICCV 2011.
     """
-    keypoints, descriptors, ranks = [np.empty((0, 4), np.float32)], [np.empty((0, 32), np.uint8)], [np.empty(0)]
-    for octave, (detectors, picture) in enumerate(zip(_get_detectors(), (gray, _halve(gray)), strict=True)):
-        corners, found = _detect_enough(detectors, picture)
-        if found is None:
-            continue
-        levels = np.array([corner.octave for corner in corners], np.float32)
-        ranks.append(_rank_within(levels, np.array([corner.response for corner in corners], np.float32)))
-        rows = np.empty((len(corners), 4), np.float32)
-        scale = np.array([gray.shape[1] / picture.shape[1], gray.shape[0] / picture.shape[0]])
-        rows[:, :2] = cv2.KeyPoint.convert(corners) * scale
-        rows[:, 2] = [corner.angle for corner in corners]
-        rows[:, 3] = octave + levels * np.log2(_SCALE_FACTOR)
-        keypoints.append(rows)
-        descriptors.append(np.asarray(found, np.uint8))
-    order = np.argsort(np.concatenate(ranks), kind="stable")
-    return np.concatenate(keypoints)[order], np.concatenate(descriptors)[order]
+    corners, found = _detect_enough(gray)
+    if found is None:
+        return np.empty((0, 4), np.float32), np.empty((0, 32), np.uint8)
+    levels = np.array([corner.octave for corner in corners], np.float32)
+    keypoints = np.empty((len(corners), 4), np.float32)
+    keypoints[:, :2] = cv2.KeyPoint.convert(corners)
+    keypoints[:, 2] = [corner.angle for corner in corners]
+    keypoints[:, 3] = levels * np.log2(_SCALE_FACTOR)
+    ranks = _rank_within(levels, np.array([corner.response for corner in corners], np.float32))
+    order = np.argsort(ranks, kind="stable")
+    return keypoints[order], np.asarray(found, np.uint8)[order]
 
 
-def _detect_enough(
-    detectors: tuple[cv2.ORB, cv2.ORB], picture: Pixels
-) -> tuple[Sequence[cv2.KeyPoint], NDArray[np.uint8] | None]:
+def _detect_enough(gray: Pixels) -> tuple[Sequence[cv2.KeyPoint], NDArray[np.uint8] | None]:
     """Detect strong corners; weak ones, too, where these are not enough."""
-    strong, weak = detectors
-    corners, found = strong.detectAndCompute(picture, None)
-    if len(corners) < _ENOUGH_FEATURES * strong.getMaxFeatures():
-        corners, found = weak.detectAndCompute(picture, None)
+    strong, weak = _get_detectors()
+    corners, found = strong.detectAndCompute(gray, None)
+    if len(corners) < _ENOUGH_FEATURES * N_FEATURES:
+        corners, found = weak.detectAndCompute(gray, None)
     return corners, found
 
 
@@ -73,35 +66,22 @@ def describe_mirrored(gray: Pixels, keypoints: Floats) -> tuple[Floats, Pixels]:
 
     `keypoints` (n, 4) are those of the picture itself; the result is as in `detect_features`, in the same order.
     """
-    mirrored = np.ascontiguousarray(gray[:, ::-1])
-    octaves = (keypoints[:, 3] >= 1).astype(np.intp)  # the scales of an octave span less than 1
-    result, descriptors = np.empty((len(keypoints), 4), np.float32), np.empty((len(keypoints), 32), np.uint8)
-    is_described = np.zeros(len(keypoints), np.bool_)
-    for octave, (detectors, picture) in enumerate(zip(_get_detectors(), (mirrored, _halve(mirrored)), strict=True)):
-        rows = np.flatnonzero(octaves == octave)
-        scale = np.array([picture.shape[1] / gray.shape[1], picture.shape[0] / gray.shape[0]], np.float32)
-        levels = np.rint((keypoints[rows, 3] - octave) / np.log2(_SCALE_FACTOR)).astype(int).tolist()
-        places = (keypoints[rows, :2] * scale).tolist()
-        angles = ((180 - keypoints[rows, 2]) % 360).tolist()
-        corners = [
-            cv2.KeyPoint(picture.shape[1] - 1 - x, y, _PATCH_PX * _SCALE_FACTOR**level, angle, 0, level, int(row))
-            for row, (x, y), angle, level in zip(rows, places, angles, levels, strict=True)
-        ]
-        corners, found = detectors[0].compute(picture, corners)
-        if found is None:
-            continue
-        kept = [corner.class_id for corner in corners]
-        descriptors[kept], is_described[kept] = found, True
-        result[kept, :2] = np.array([corner.pt for corner in corners], np.float32) / scale
-        result[kept, 2] = [corner.angle for corner in corners]
-        result[kept, 3] = keypoints[kept, 3]
-    return result[is_described], descriptors[is_described]
-
-
-def _halve(gray: Pixels) -> Pixels:
-    height, width = gray.shape
-    size = (max(1, width // 2), max(1, height // 2))
-    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+    levels = np.rint(keypoints[:, 3] / np.log2(_SCALE_FACTOR)).astype(int)
+    angles = (180 - keypoints[:, 2]) % 360
+    sizes = _PATCH_PX * _SCALE_FACTOR**levels
+    places = np.stack([gray.shape[1] - 1 - keypoints[:, 0], keypoints[:, 1]], 1)
+    values = (values.tolist() for values in (places[:, 0], places[:, 1], sizes, angles, levels))
+    corners = [
+        cv2.KeyPoint(x, y, size, angle, 0, level, row)
+        for row, (x, y, size, angle, level) in enumerate(zip(*values, strict=True))
+    ]
+    corners, found = _get_detectors()[0].compute(np.ascontiguousarray(gray[:, ::-1]), corners)
+    if found is None:
+        return np.empty((0, 4), np.float32), np.empty((0, 32), np.uint8)
+    kept = np.array([corner.class_id for corner in corners])
+    order = np.argsort(kept)
+    kept = kept[order]
+    return np.column_stack([places[kept], angles[kept], keypoints[kept, 3]]), np.asarray(found, np.uint8)[order]
 
 
 def _rank_within(levels: Floats, responses: Floats) -> NDArray[np.float64]:
@@ -182,18 +162,15 @@ def refine_map(target: Floats, source: Floats, to_source: NDArray[np.float64]) -
     return np.asarray(found, np.float64)
 
 
-def _get_detectors() -> tuple[tuple[cv2.ORB, cv2.ORB], ...]:
-    """The detectors of this thread, of strong and of weak corners: for a picture, and for the same at half the size."""
+def _get_detectors() -> tuple[cv2.ORB, cv2.ORB]:
+    """The detectors of this thread: of strong, and of weak corners, too."""
     if not hasattr(_local, "detectors"):
         _local.detectors = tuple(
-            tuple(
-                cv2.ORB_create(
-                    n, scaleFactor=_SCALE_FACTOR, nlevels=_N_LEVELS, edgeThreshold=_EDGE_PX, patchSize=_PATCH_PX,
-                    fastThreshold=threshold,
-                )
-                for threshold in (_CORNER_THRESHOLD, _WEAK_CORNER_THRESHOLD)
+            cv2.ORB_create(
+                N_FEATURES, scaleFactor=_SCALE_FACTOR, nlevels=_N_LEVELS, edgeThreshold=_EDGE_PX, patchSize=_PATCH_PX,
+                fastThreshold=threshold,
             )
-            for n in (N_FINE_FEATURES, N_COARSE_FEATURES)
+            for threshold in (_CORNER_THRESHOLD, _WEAK_CORNER_THRESHOLD)
         )  # fmt: skip
-    detectors: tuple[tuple[cv2.ORB, cv2.ORB], ...] = _local.detectors
+    detectors: tuple[cv2.ORB, cv2.ORB] = _local.detectors
     return detectors

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simsearch.duplicates.region_search import MIN_EQUAL_REGIONS, RegionSearch
+from simsearch.duplicates.region_search import RegionSearch
 from simsearch.images.decode import DecodedImage
 from simsearch.matching.features import render_for_matching
-from simsearch.matching.region_hashes import N_REGIONS, compute_region_hashes, count_equal_regions
+from simsearch.matching.region_hashes import MIN_EQUAL_REGIONS, N_REGIONS, compute_region_hashes, count_equal_regions
 from tests.support.scenes import cover, draw_scene, recompress
 
 
 def hash_regions(image: Image.Image) -> np.ndarray:
     picture = DecodedImage(image.convert("RGB"), image.width, image.height, "PNG")
-    return compute_region_hashes(render_for_matching(picture).square)
+    return compute_region_hashes(render_for_matching(picture).square)[0]
 
 
 def find_by_brute_force(hashes: np.ndarray, n: int) -> list[list[int]]:
@@ -45,6 +45,14 @@ def test_regions_without_detail_are_equal_to_none():
     plain = hash_regions(Image.new("RGB", (300, 200), "gray"))
     assert not plain.any()
     assert count_equal_regions(plain, plain) == 0
+
+
+def test_a_straight_edge_is_equal_to_none_because_many_pictures_have_one():
+    edge = np.zeros((200, 300), np.uint8)
+    for rows, columns in ((slice(100, None), slice(None)), (slice(None), slice(150, None))):
+        half = edge.copy()
+        half[rows, columns] = 200
+        assert not hash_regions(Image.fromarray(half)).any()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
