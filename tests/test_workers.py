@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, find_group, pytest_ignore_collect
+
+QUICK = "not long and not thorough"
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +46,17 @@ def test_the_quick_suite_does_not_read_what_it_leaves_out_and_has_something_of_e
     long_one = ROOT / "tests" / "models" / "test_keras_runtime.py"
     assert is_read(long_one, "")
     assert is_read(long_one, "not thorough")
-    assert not is_read(long_one, "not long and not thorough")
+    assert not is_read(long_one, QUICK)
     folders = {module.parent for module in (ROOT / "tests").rglob("test_*.py")}
     for folder in folders:
-        assert any(is_read(module, "not long and not thorough") for module in folder.glob("test_*.py")), folder
+        assert any(is_read(module, QUICK) for module in folder.glob("test_*.py")), folder
+
+
+def test_no_module_of_the_quick_suite_imports_a_framework_when_it_is_collected():
+    """Each worker would: TensorFlow and Keras take three seconds of processor time, Ray and Milvus one."""
+    packages = "tensorflow|keras|ray|pymilvus|milvus_lite|playwright|moto|nncf"
+    modules = r"simsearch\.models\.keras_runtime|simsearch\.index\.milvus\.(cache|client)|tests\.support\.networks"
+    heavy = re.compile(rf"^(import|from) ({packages}|{modules})\b", re.M)
+    for module in (ROOT / "tests").rglob("test_*.py"):
+        if is_read(module, QUICK):
+            assert not heavy.search(module.read_text("utf-8")), module

@@ -28,6 +28,8 @@ from simsearch.sources.path_filter import PathFilter
 from tests.conftest import draw_picture
 from tests.support.command_line import read_document, run
 
+pytestmark = pytest.mark.long
+
 ODD_NAMES = (
     b"with space.png", b"two\nlines.png", b"tab\there.png", b"quote'and\".png", b"-dash.png", b"\xff\xfe latin.png",
     "寿司 🏺.png".encode(), b"back\\slash.png", b"$HOME`ls`.png", b"[red]markup[/red].png", b"per%cent?.png",

@@ -14,6 +14,8 @@ from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.support import oneshot
 from tests.support.command_line import run
 
+pytestmark = pytest.mark.long
+
 CONTROLS = "\x1b]0;title\x07\x1b[31m\r\x9b2J\u202e"
 
 

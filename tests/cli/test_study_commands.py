@@ -12,6 +12,8 @@ from PIL import Image
 from tests.conftest import draw_picture
 from tests.support.command_line import read_document, run
 
+pytestmark = pytest.mark.long
+
 RANDOM = ["--backbone", "mobilenet_v3_small", "--weights", "random"]
 
 

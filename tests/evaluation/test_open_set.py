@@ -12,6 +12,8 @@ from simsearch.evaluation.protocol import RetrievalTask, TaskImage
 from simsearch.evaluation.spec import LabelSource
 from tests.support.pages import Elements
 
+pytestmark = pytest.mark.long
+
 
 def build_task(labels: list[str]) -> RetrievalTask:
     images = [TaskImage(f"{number:032x}", (f"/p/{label}/{number}.jpg",)) for number, label in enumerate(labels)]

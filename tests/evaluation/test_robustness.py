@@ -23,6 +23,8 @@ from simsearch.store.catalog import Catalog
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 
+pytestmark = pytest.mark.long
+
 N_IMAGES = 90
 
 

@@ -7,7 +7,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,8 @@ def scores(n: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95])
 def test_the_interval_is_the_percentile_bootstrap_of_scipy(confidence: float):
+    import scipy.stats
+
     values = scores(60)
     ours = bootstrap_interval(values, seed=1, confidence=confidence, n_resamples=40_000)
     theirs = scipy.stats.bootstrap(
@@ -120,6 +121,8 @@ def test_three_queries_that_all_improve_are_worked_by_hand():
 
 @pytest.mark.parametrize("n", [8, 13])
 def test_the_exact_p_is_that_of_scipy(n: int):
+    import scipy.stats
+
     a, b = scores(n), scores(n, seed=1) * 0.8
     theirs = scipy.stats.permutation_test(
         (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=np.inf
@@ -129,6 +132,8 @@ def test_the_exact_p_is_that_of_scipy(n: int):
 
 @pytest.mark.parametrize("shift", [0.0, 0.02, 0.06])
 def test_the_drawn_p_is_near_that_of_scipy(shift: float):
+    import scipy.stats
+
     a = scores(70)
     b = a - shift + np.random.default_rng(5).normal(0, 0.15, 70)
     theirs = scipy.stats.permutation_test(
@@ -169,6 +174,8 @@ def test_queries_on_which_both_are_equal_say_nothing():
 
 
 def test_without_any_difference_p_is_spread_evenly():
+    import scipy.stats
+
     drawn = np.random.default_rng(8)
     found = [compute_paired_p_value(*drawn.normal(size=(2, 20)), seed=seed, n_resamples=400) for seed in range(400)]
     assert scipy.stats.kstest(found, "uniform").pvalue > 0.01

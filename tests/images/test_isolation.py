@@ -24,6 +24,8 @@ from simsearch.search.query_vectors import decode_example_square
 from tests.support import busy
 from tests.support.pictures import LIMIT, encode, photo
 
+pytestmark = pytest.mark.long
+
 DEADLINE_S = 60
 MODEL = resolve_model(ModelChoice(backbone="histogram"))
 

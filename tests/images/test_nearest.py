@@ -10,6 +10,8 @@ from simsearch.images.decode import decode_square, read_raw_file
 from simsearch.images.resize import ResizeRule
 from tests.support.pictures import encode, photo
 
+pytestmark = pytest.mark.long
+
 LIMIT = 10**8
 
 

@@ -29,6 +29,8 @@ from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 from tests.support.synthetic import WIDTH, Filled, clustered, fill, record
 
+pytestmark = pytest.mark.long
+
 N = 4_000
 CODED = [name for name, kind in KINDS.items() if kind.is_approximate]
 GIGABYTES = 1 << 30

@@ -17,6 +17,8 @@ from simsearch.store.snapshot import open_model_views
 from tests.conftest import draw_picture
 from tests.support.command_line import run
 
+pytestmark = pytest.mark.long
+
 FUSED = "builtin+0.3*histogram"
 N_IMAGES = 8
 

@@ -21,6 +21,8 @@ from simsearch.models.choice import ModelChoice, resolve_model
 from simsearch.models.loader import LoadOptions, open_embedder
 from simsearch.models.precision import MIN_COSINE, open_with_precision
 
+pytestmark = pytest.mark.long
+
 FOLDER = network.GRAPH.parent
 DATA = Path(__file__).parents[2] / "data"
 LARGEST_BYTES = 8_000_000

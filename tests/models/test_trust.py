@@ -22,6 +22,8 @@ from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
 from tests.support.command_line import run
 
+pytestmark = pytest.mark.long
+
 SIDE_PX = 16
 CHECK = """
 import sys

@@ -23,6 +23,8 @@ from simsearch.models.weights import (
 )
 from simsearch.models.zoo import BACKBONES
 
+pytestmark = pytest.mark.long
+
 VGG16 = BACKBONES["vgg16"]
 TOP = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 NOTOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"

@@ -20,6 +20,8 @@ from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.support import oneshot
 from tests.support.milvus_catalogs import add_images, entry, unit_rows
 
+pytestmark = pytest.mark.long
+
 _SEARCHES = """
 import os, sys
 from simsearch import Collection

@@ -17,6 +17,8 @@ from tests.support.command_line import run
 from tests.support.disks import fill, make_read_only, small_disk
 from tests.support.faults import run_with_fault
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("left_kb", [0, 8, 24])
 def test_a_collection_on_a_full_disk_is_read(photos: Path, tmp_path: Path, left_kb: int):

@@ -7,15 +7,20 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from simsearch import ModelChoice
 from simsearch.errors import ImageError, ModelError, UnknownLayer, UsageError, WeightsMissing
+from simsearch.images.augmentation import AugmentationRanges
 from simsearch.images.decode import decode_square, read_raw_file
 from simsearch.images.resize import ResizeRule
+from simsearch.images.views import Augmentation
 from simsearch.models import weights
 from simsearch.models.weights import WeightsOptions
 from simsearch.models.zoo import BACKBONES
 from simsearch.study.compare import MAX_COMPARED_IMAGES, ImageComparison, compare
+from simsearch.study.study import run_study
+from simsearch.study.views import write_views
 from tests.conftest import HISTOGRAM, SHARED, draw_picture
 from tests.support.networks import SIDE_PX, save, small_network
 
@@ -77,6 +82,24 @@ def test_similarities_are_the_cosines_of_what_keras_gives(pictures, network, min
     expected = cosines(network(pixels_of(pictures) / np.float32(127.5) - 1).numpy().astype(np.float64))
     np.testing.assert_allclose(found.similarities["mine"], expected, atol=1e-5)
     np.testing.assert_array_equal(np.diag(found.similarities["mine"]), 1)
+
+
+def embed_files(network: keras.Model, files: list[str]) -> np.ndarray:
+    rows = network(np.stack([np.asarray(Image.open(file)) for file in files]) / np.float32(127.5) - 1).numpy()
+    return rows.astype(np.float64) / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_similarities_are_the_cosines_of_the_views_that_are_written(network, mine, tmp_path):
+    """Of pictures as large as the network's square: what is written of them is what the network sees."""
+    pictures = [str(draw_picture(tmp_path / f"{seed}.png", seed, SIDE_PX)) for seed in (0, 7, 14)]
+    augmentation = Augmentation(40, seed=3, ranges=AugmentationRanges(rotation_deg=15, zoom=0.3))  # more than a batch
+    found = run_study(pictures, [mine, HISTOGRAM], augmentation).augmented
+    written = write_views(pictures, str(tmp_path / "views"), augmentation)
+    views = embed_files(network, [view.file for view in written]).reshape(3, 40, -1)
+    expected = np.array([[[view @ image for image in embed_files(network, pictures)] for view in of] for of in views])
+    np.testing.assert_allclose(found.similarities["mine"], expected, atol=1e-5)
+    assert np.ptp(expected) > 0.1
+    assert [each for of in found.transformations for each in of] == [view.transformation for view in written]
 
 
 def test_layer_and_pooling_are_as_asked(pictures, network, mine, folder):

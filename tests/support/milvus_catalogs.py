@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simsearch.images.metadata import ExifMetadata
-from simsearch.index.milvus.cache import MilvusIndexCache
 from simsearch.index.milvus.config import MilvusConfig, StoreChoice, switch_store
 from simsearch.models.choice import resolve_model
 from simsearch.sources.scan import FoundFile
 from simsearch.store.catalog import Catalog, EmbeddedView, FileEntry, ImageProperties, StoredModel
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
+
+if TYPE_CHECKING:
+    from simsearch.index.milvus.cache import MilvusIndexCache
 
 FINGERPRINT = "synthetic-0"
 
@@ -68,6 +70,8 @@ def move_to_milvus(folder: Path, uri: str) -> MilvusConfig:
 @contextlib.contextmanager
 def searched(folder: Path) -> Iterator[tuple[Catalog, MilvusIndexCache]]:
     """Open a catalog and its indexes in Milvus."""
+    from simsearch.index.milvus.cache import MilvusIndexCache  # imports pymilvus
+
     with Catalog.open(folder) as catalog:
         place = MilvusConfig.from_catalog(catalog)
         assert place is not None

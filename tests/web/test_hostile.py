@@ -24,6 +24,8 @@ from simsearch.web.settings import ServerSettings
 from tests.support import oneshot
 from tests.web.conftest import SCRIPT_NAME, TOKEN, jpeg, serving
 
+pytestmark = pytest.mark.long
+
 SEARCH = "/api/v1/search"
 TRAVERSALS = ["../../../../etc/passwd", "/etc/passwd", "..%2f..%2fetc%2fpasswd", "file:///etc/passwd", "1/../../etc"]
 

@@ -15,6 +15,8 @@ from tests.support.pictures import encode
 from tests.web.conftest import jpeg, serving
 from tests.web.test_serving import start
 
+pytestmark = pytest.mark.long
+
 SEARCH = "/api/v1/search"
 
 

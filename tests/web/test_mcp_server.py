@@ -16,6 +16,8 @@ from PIL import Image
 from simsearch import Collection
 from tests.web.conftest import jpeg
 
+pytestmark = pytest.mark.long
+
 mcp = pytest.importorskip("mcp", reason="the extra mcp is not installed")
 
 
