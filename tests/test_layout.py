@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -91,9 +92,15 @@ def _level(module: str) -> int:
     return next(number for number, rooms in enumerate(LEVELS) if module.split(".")[0] in rooms)
 
 
+@functools.cache
+def _parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@functools.cache
 def _imports(file: Path) -> list[str]:
     names: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(_parse(file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -109,7 +116,7 @@ def _name(file: Path) -> str:
 def _module_level_imports(file: Path) -> set[str]:
     """The modules that importing this one imports, as `import` statements name them."""
     names: set[str] = set()
-    for node in ast.parse(file.read_text()).body:
+    for node in _parse(file).body:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -170,7 +177,7 @@ def test_sql_is_written_in_the_store_and_the_filters_only():
         f"{file.relative_to(PACKAGE)}:{node.lineno}"
         for file in _modules()
         if file.relative_to(PACKAGE).parts[0] not in ("store", "filters")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(_parse(file))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and statement.match(node.value)
     ]
     assert found == []
@@ -179,7 +186,7 @@ def test_sql_is_written_in_the_store_and_the_filters_only():
 def test_no_two_classes_share_a_name():
     homes: dict[str, list[str]] = {}
     for file in _modules():
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(_parse(file)):
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(file.relative_to(PACKAGE).as_posix())
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
@@ -189,7 +196,7 @@ def test_no_function_is_longer_than_60_lines():
     """The signature of a command, which lists its options, and its docstring, which is its help, do not count."""
     long = []
     for file in _modules():
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(_parse(file)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 is_command = file.parent.name == "cli" and ast.get_docstring(node) is not None and len(node.body) > 1
                 first = node.body[1].lineno if is_command else node.lineno

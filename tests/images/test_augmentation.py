@@ -89,6 +89,7 @@ def assert_near(view: np.ndarray, exact: np.ndarray, made: Transformation) -> No
     assert mean_difference(view, exact) < 0.6 + rounding
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", [224, 75, 8])
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_each_parameter_does_what_it_does_in_keras(keras_generator, name: str, side: int):
@@ -100,6 +101,7 @@ def test_each_parameter_does_what_it_does_in_keras(keras_generator, name: str, s
             assert mean_difference(exact, pixels) > 1.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", [224, 75, 8])
 @pytest.mark.parametrize("name", SEVERAL)
 def test_all_parameters_together_do_what_they_do_in_keras(keras_generator, name: str, side: int):
@@ -111,6 +113,7 @@ def test_all_parameters_together_do_what_they_do_in_keras(keras_generator, name:
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [(90, 40), (33, 71)])
 @pytest.mark.parametrize("name", [*ONE_BY_ONE, "far"])
 def test_a_picture_that_is_no_square_is_the_middle_of_one_whose_edges_are_repeated(
@@ -125,6 +128,7 @@ def test_a_picture_that_is_no_square_is_the_middle_of_one_whose_edges_are_repeat
     assert_near(apply_transformation(pixels, made), exact, made)
 
 
+@pytest.mark.long
 def test_parameters_are_drawn_from_the_same_ranges_as_in_keras(keras_generator):
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 

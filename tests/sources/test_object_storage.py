@@ -26,6 +26,7 @@ from simsearch.models.weights import WeightsOptions
 from simsearch.report.drawing.contact_sheet import draw_contact_sheet
 from tests.conftest import HISTOGRAM, ROOT, draw_picture
 from tests.support import oneshot
+from tests.support.command_line import run, run_process
 from tests.support.servers import serving
 from tests.support.stores import Bucket, Proxy, configure, half, new_bucket, proxy, s3_server
 from tests.web.conftest import serving as web_server
@@ -94,11 +95,6 @@ def states(collection: Path) -> list:
 def found(collection: Path, query: str, k: int = 100) -> list[str]:
     with Collection.open(collection) as opened:
         return [path for hit in opened.search(query, k=k).hits for path in hit.paths]
-
-
-def command(*arguments: object, cwd: Path, **options) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "simsearch", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=120, **options)
 
 
 # The same as of a folder
@@ -184,7 +180,7 @@ def test_a_server_that_fails_every_request_is_one_clear_line_and_changes_nothing
     ingest(collection, f"{bucket.address}/objects")
     before = (collection / "catalog.db").read_bytes()
     between.mood = lambda method, path: "503"
-    done = command("index", f"{bucket.address}/objects", "--into", collection, "--backbone", "histogram", cwd=tmp_path)
+    done = run("index", f"{bucket.address}/objects", "--into", collection, "--backbone", "histogram", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert f"{bucket.address}/objects cannot be read: the store answers 503 (10 times)" in done.stderr
@@ -295,7 +291,7 @@ def test_object_can_be_a_query_like_a_file_but_not_offline(bucket: Bucket, colle
 
 def test_a_contact_sheet_shows_objects(bucket: Bucket, collection: Path, tmp_path: Path):
     ingest(collection, f"{bucket.address}/objects")
-    done = command("query", f"{bucket.address}/objects/vase/vase_03.jpg", "--in", collection, "--sheet", "remote.png",
+    done = run("query", f"{bucket.address}/objects/vase/vase_03.jpg", "--in", collection, "--sheet", "remote.png",
                    "-k", 3, cwd=tmp_path)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     with Collection.open(collection) as opened:
@@ -303,7 +299,7 @@ def test_a_contact_sheet_shows_objects(bucket: Bucket, collection: Path, tmp_pat
     bucket.delete(*(hit.path.removeprefix(f"{bucket.address}/") for hit in hits))
     draw_contact_sheet([], hits, "histogram", str(tmp_path / "gone.png"))
     assert (tmp_path / "remote.png").stat().st_size > 3 * (tmp_path / "gone.png").stat().st_size
-    offline = command("query", "--id", 1, "--in", collection, "--sheet", "x.png", "--offline", cwd=tmp_path)
+    offline = run("query", "--id", 1, "--in", collection, "--sheet", "x.png", "--offline", cwd=tmp_path)
     assert (offline.returncode, "is on the network" in offline.stderr) == (2, True)
 
 
@@ -382,7 +378,7 @@ def test_the_folders_of_a_bucket_are_classes(bucket: Bucket, collection: Path, t
 
 
 def test_a_benchmark_runs_on_a_bucket(bucket: Bucket, tmp_path: Path):
-    done = command("benchmark", f"{bucket.address}/objects", "--backbone", "histogram", "--into", "ix", "--out", "out",
+    done = run("benchmark", f"{bucket.address}/objects", "--backbone", "histogram", "--into", "ix", "--out", "out",
                    "--json", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -404,9 +400,9 @@ def test_exported_collection_of_objects_is_imported_with_their_states(bucket: Bu
 def test_duplicates_and_maps_look_at_objects(bucket: Bucket, collection: Path, folder: Path, tmp_path: Path):
     bucket.put("objects/copies/bell.jpg", (folder / "bell" / "bell_01.jpg").read_bytes())
     ingest(collection, f"{bucket.address}/objects")
-    done = command("duplicates", "--in", collection, "--json", cwd=tmp_path)
+    done = run("duplicates", "--in", collection, "--json", cwd=tmp_path)
     assert (done.returncode, done.stdout.count("copies/bell.jpg") > 0) == (0, True), done.stderr
-    done = command("map", "--in", collection, "--out", "map.html", cwd=tmp_path)
+    done = run("map", "--in", collection, "--out", "map.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{bucket.address}/objects/" in (tmp_path / "map.html").read_text()
 
@@ -441,6 +437,6 @@ def test_where_a_server_knows_no_head_pictures_are_read_again_and_not_embedded(c
 
 
 def test_the_command_names_the_collection_after_the_prefix(bucket: Bucket, tmp_path: Path):
-    done = command("index", f"{bucket.address}/objects/bell/", "--backbone", "histogram", cwd=tmp_path)
+    done = run_process("index", f"{bucket.address}/objects/bell/", "--backbone", "histogram", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{os.path.join('indexes', 'bell')}: 10 images in 10 files")
