@@ -1,7 +1,8 @@
 """Copies: recall by edit, precision and time, and other tools.
 
 `python -m bench copies` (about ten minutes on two cores). `BENCH_TOOLS_PYTHON` names a Python that has fastdup,
-imagehash and imagededup; of the latter only the hashes are used, so PyTorch is not needed.
+imagehash and imagededup (`pip install --no-deps fastdup imagehash imagededup "sentry-sdk<2.21" PyWavelets` beside
+NumPy, SciPy, pandas, OpenCV and Pillow); of imagededup only the hashes are used, so PyTorch is not needed.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def score_pairs(
 def pair_by_hash(folder: Path, compute: str) -> list[tuple[str, str]]:
     """Pair pictures by a 64-bit hash of another library, at most 8 bits apart, in a process of its own."""
     command = [TOOLS_PYTHON, "-c", _HASH_SCRIPT, str(folder), compute, str(MAX_HASH_DISTANCE)]
-    return [(a, b) for a, b in json.loads(subprocess.run(command, capture_output=True, check=True).stdout)]
+    return [(a, b) for a, b in json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)]
 
 
 _HASH_SCRIPT = """
@@ -253,8 +254,9 @@ def _measure_others(pictures: Path, work: Path) -> list[list[str]]:
         started = time.perf_counter()
         try:
             pairs = pair_by_fastdup(pictures, work / "fastdup") if tool == "fastdup" else pair_by_hash(pictures, tool)
-        except subprocess.CalledProcessError:
-            rows.append([tool, "not installed", *[""] * (len(EDITS) + 2)])
+        except subprocess.CalledProcessError as failure:
+            reason = failure.stderr.strip().splitlines()[-1] if failure.stderr.strip() else "no message"
+            rows.append([tool, f"did not run: {reason}", *[""] * (len(EDITS) + 2)])
             continue
         rows.append(_format_row(tool, *score_pairs(pairs), f"{time.perf_counter() - started:.0f} s"))
     return rows
