@@ -51,12 +51,14 @@ _GROUPS = {
 _SINGLE = ("tests/test_chaos.py",)
 """Modules whose tests take minutes and share no fixture: each test is a group of its own."""
 _LONGEST_FIRST = (
-    "server", "browser", "milvus", "tests/evaluation/test_measured_photographs.py", "ray", "tests/test_crash.py",
-    "tests/sources/test_object_storage.py", "tests/models/test_keras_runtime.py", "tests/models/test_loader.py",
-    "tests/duplicates/test_duplicates.py", "tests/cli/test_watch.py", "tests/cli/test_commands.py",
-    "tests/evaluation/test_benchmark.py", "tests/models/test_zoo.py",
-    "tests/sources/test_remote.py", "tests/models/test_portable.py", "tests/models/test_custom_model.py",
-    "tests/study/test_predict.py",
+    "server", "browser", "milvus", "ray", "tests/sources/test_object_storage.py",
+    "tests/evaluation/test_measured_photographs.py", "tests/models/test_keras_runtime.py",
+    "tests/duplicates/test_duplicates.py", "tests/test_crash.py", "tests/models/test_loader.py",
+    "tests/index/test_kinds.py", "tests/duplicates/test_interrupted_search.py", "tests/study/test_study.py",
+    "tests/study/test_predict.py", "tests/study/test_features.py", "tests/cli/test_watch.py",
+    "tests/test_photographs.py", "tests/cli/test_commands.py", "tests/models/test_portable.py",
+    "tests/cli/test_benchmark.py", "tests/models/test_zoo.py", "tests/search/test_on_photographs.py",
+    "tests/sources/test_remote.py",
 )  # fmt: skip
 """Groups that take longest: they are begun first, so that no worker is left with one of them in the end."""
 _LONG_TIMEOUT_S = 600
