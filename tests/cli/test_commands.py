@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from simsearch.cli.app import app
 from tests.conftest import ROOT, draw_picture
 from tests.support.command_line import read_document, run, run_process
+from tests.support.servers import serving
 
 pytestmark = pytest.mark.long
 
@@ -226,29 +228,38 @@ def test_tensorflow_is_not_imported_when_no_network_runs(home: Path, command: li
     assert done.stderr.strip() == "[]"
 
 
+class _LateList(list[str]):
+    """What a server was asked for; it sends a list only after a second."""
+
+    def append(self, line: str) -> None:
+        super().append(line)
+        if line == "GET /list.txt":
+            time.sleep(1.2)
+
+
 def test_the_progress_bar_appears_on_a_terminal_after_a_second(tmp_path: Path):
     """A real terminal: the child's stderr is a pseudo-terminal, its stdout a pipe."""
     import pty
 
-    for seed in range(40):
-        draw_picture(tmp_path / "photos" / f"{seed}.png", seed)
-    parent, child = pty.openpty()
-    command = [sys.executable, "-m", "simsearch", "index", "photos", "--json"]
-    command += ["--backbone", "mobilenet_v3_small", "--weights", "random", "--precision", "f32"]
-    command += ["--engine", "tensorflow"]  # which takes more than a second to load
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child)
-    os.close(child)
-    shown = b""
-    while True:
-        try:
-            block = os.read(parent, 4096)
-        except OSError:  # the terminal is closed
-            break
-        if not block:
-            break
-        shown += block
-    os.close(parent)
-    output, _ = process.communicate()
-    assert process.returncode == 0, shown.decode()
-    assert json.loads(output)["embedded"] == 40
-    assert b"files/s" in shown
+    drawn = {f"/{seed}.png": draw_picture(tmp_path / "one.png", seed).read_bytes() for seed in range(40)}
+    listed = {"/list.txt": "".join(f".{path}\n" for path in drawn).encode()}
+    with serving(drawn | listed, _LateList()) as web:
+        parent, child = pty.openpty()
+        command = [sys.executable, "-m", "simsearch", "index", f"{web}/list.txt", "--into", "ix", "--json"]
+        command += ["--backbone", "histogram"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child)
+        os.close(child)
+        shown = b""
+        while True:
+            try:
+                block = os.read(parent, 4096)
+            except OSError:  # the terminal is closed
+                break
+            if not block:
+                break
+            shown += block
+        os.close(parent)
+        output, _ = process.communicate()
+        assert process.returncode == 0, shown.decode()
+        assert json.loads(output)["embedded"] == 40
+        assert b"files/s" in shown
