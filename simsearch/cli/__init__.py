@@ -55,15 +55,15 @@ def _reset_process() -> None:
 
 def _run_app(name: str | None, *, is_json: bool) -> int:
     """Run the application and return its status. With `is_json` an error of the usage is printed as JSON, too."""
-    from simsearch.cli.app import app
+    from simsearch.cli.app import build_command
     from simsearch.cli.output import set_quiet
 
     set_quiet(False)
     try:
         if not is_json:
-            app(prog_name=name)
+            build_command()(prog_name=name)
             return 0
-        status = app(prog_name=name, standalone_mode=False)
+        status = build_command()(prog_name=name, standalone_mode=False)
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except Exception as error:
