@@ -19,6 +19,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.long
+
 FIXTURE = Path(__file__).parent / "fixtures" / "version_0_1"
 ANSWERS = json.loads((FIXTURE / "answers.json").read_text())
 VOLATILE = {"milliseconds", "notes", "size_bytes"}
