@@ -120,8 +120,10 @@ def test_every_route_refuses_foreign_hosts_and_sites_and_has_the_headers(
 
 @pytest.mark.parametrize(("server", "base", "method", "path"), [route for route in EVERYWHERE if route[2] == "GET"])
 def test_every_route_of_get_answers_head_with_the_same_status_and_no_body(place: str, method: str, path: str):
+    while (expected := ask(place, "GET", path).status_code) == 202:  # it is computed in the background
+        time.sleep(0.05)
     answer = ask(place, "HEAD", path)
-    assert (answer.status_code, answer.content) == (ask(place, "GET", path).status_code, b"")
+    assert (answer.status_code, answer.content) == (expected, b"")
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
