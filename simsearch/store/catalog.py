@@ -34,16 +34,17 @@ _FROM_MATCHES = """FROM vectors JOIN views ON views.id = view_id WHERE model_id 
     SELECT files.image_id FROM files JOIN images ON images.id = files.image_id WHERE {})"""
 _ID_RANGE = 512
 _VECTOR_IDS = """WITH RECURSIVE
-    ends(first, last) AS (SELECT min(view_id), max(view_id) FROM vectors WHERE model_id = ?1),
-    ranges(first) AS (SELECT first FROM ends WHERE first IS NOT NULL
-        UNION ALL SELECT first + ?2 FROM ranges WHERE first + ?2 <= (SELECT last FROM ends))
+    ranges(first) AS (SELECT min(view_id) FROM vectors WHERE model_id = ?1
+        UNION ALL SELECT (SELECT min(view_id) FROM vectors WHERE model_id = ?1 AND view_id >= first + ?2)
+                  FROM ranges WHERE first IS NOT NULL)
     SELECT first, CASE (SELECT count(*) FROM vectors
                         WHERE model_id = ?1 AND view_id >= ranges.first AND view_id < ranges.first + ?2)
-        WHEN ?2 THEN NULL WHEN 0 THEN ''
+        WHEN ?2 THEN NULL
         ELSE (SELECT group_concat(view_id) FROM (SELECT view_id FROM vectors
               WHERE model_id = ?1 AND view_id >= ranges.first AND view_id < ranges.first + ?2 ORDER BY view_id)) END
-    FROM ranges"""
-"""Ranges of view ids with their first id: NULL where every id has a vector of the model, else the ids that have one."""
+    FROM ranges WHERE first IS NOT NULL"""
+"""Ranges of view ids, each from an id that has a vector of the model: that id, and NULL where all have one, else those
+that have one. The next range begins at the next id with a vector, however far away: a damaged id may be 2**63 - 1."""
 
 UNREAD_DIGEST = "unread:"
 """How the digest of an image begins whose picture has not been read: its vectors were imported without it."""
@@ -471,7 +472,7 @@ class Catalog(CatalogDatabase):
         for first, listed in self._iterate_rows(_VECTOR_IDS, (model_id, _ID_RANGE)):
             if listed is None:
                 some.append(np.arange(first, first + _ID_RANGE, dtype=np.int64))
-            elif listed:
+            else:
                 some.append(np.fromstring(listed, np.int64, sep=","))
         return np.concatenate(some)
 

@@ -43,6 +43,16 @@ def test_all_ids_are_listed_in_ascending_order_whatever_is_missing(name: str, fi
     assert ids.tolist() == sorted(set(range(1, N + 1)) - set(GAPS[name]))
 
 
+def test_an_id_that_is_far_from_all_others_is_listed(filled: Path, tmp_path: Path):
+    largest = 2**63 - 1
+    (tmp_path / CATALOG_NAME).write_bytes((filled / CATALOG_NAME).read_bytes())
+    with closing(sqlite3.connect(tmp_path / CATALOG_NAME)) as connection, connection:
+        connection.execute("UPDATE vectors SET view_id = ? WHERE view_id = ?", (largest, N))
+    with Catalog.open(tmp_path) as catalog:
+        ids = catalog.list_vector_ids(catalog.list_models()[0].id)
+    assert ids.tolist() == [*range(1, N), largest]
+
+
 def test_a_model_without_vectors_has_no_ids(filled: Path):
     with Catalog.open(filled) as catalog:
         assert catalog.list_vector_ids(99).tolist() == []

@@ -35,6 +35,7 @@ from simsearch import Collection, ModelChoice
 from simsearch.errors import CollectionNotFound, ModelNotIndexed, SimsearchError, SourceError, UsageError
 from simsearch.images.views import ViewChoice
 from simsearch.index.cache import IndexCache
+from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 
 CHOICES = (ModelChoice(backbone="histogram"), ModelChoice(backbone="histogram", resize="pad"))
@@ -451,7 +452,7 @@ class History:
     # Copies
 
     def _save(self) -> None:
-        if (self._folder / "catalog.db").exists():
+        if Catalog.exists(self._folder):  # a killed first run may have left an empty one
             shutil.rmtree(self._saved, ignore_errors=True)
             shutil.copytree(self._folder, self._saved)
 
