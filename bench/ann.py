@@ -1,7 +1,8 @@
 """Kinds of index at 100,000 and 1,000,000 x 256 d against hnswlib and usearch: recall, speed, memory, build time.
 
 `python -m bench ann` (more than half an hour). Every cell is measured in its own process and stored in build/ann/, so
-that an interrupted run resumes; delete that folder to measure again.
+that an interrupted run resumes; delete that folder to measure again. `python -m bench.ann in-turn real 1000000
+ENGINE...` compares engines that are open at the same time; press Enter when the indexes are built.
 """
 
 from __future__ import annotations

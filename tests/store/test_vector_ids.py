@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -51,6 +52,34 @@ def test_an_id_that_is_far_from_all_others_is_listed(filled: Path, tmp_path: Pat
     with Catalog.open(tmp_path) as catalog:
         ids = catalog.list_vector_ids(catalog.list_models()[0].id)
     assert ids.tolist() == [*range(1, N), largest]
+
+
+@pytest.mark.parametrize("is_in_transaction", [False, True])
+def test_an_id_that_another_process_adds_meanwhile_stands_for_no_other(
+    is_in_transaction: bool, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / CATALOG_NAME).write_bytes((filled / CATALOG_NAME).read_bytes())
+    other = sqlite3.connect(tmp_path / CATALOG_NAME)
+    with closing(other):
+        with other:
+            other.execute("DELETE FROM vectors WHERE view_id IN (5, ?)", (N,))
+        find_last_view_id = Catalog.find_last_view_id
+
+        def add_after(catalog: Catalog, model_id: int) -> int:
+            last = find_last_view_id(catalog, model_id)
+            with other:
+                query = (
+                    "INSERT INTO vectors (model_id, view_id, vector) SELECT model_id, ?, vector FROM vectors LIMIT 1"
+                )
+                other.execute(query, (N,))
+                other.execute("UPDATE models SET generation = generation + 1")
+            return last
+
+        monkeypatch.setattr(Catalog, "find_last_view_id", add_after)
+        with Catalog.open(tmp_path) as catalog:
+            model_id = catalog.list_models()[0].id
+            with catalog.read_transaction() if is_in_transaction else contextlib.nullcontext():
+                assert 5 not in catalog.list_vector_ids(model_id)
 
 
 def test_a_model_without_vectors_has_no_ids(filled: Path):
