@@ -293,7 +293,8 @@ def test_the_keyboard_moves_between_pictures(visit: Any, objects: Path):
     assert page.locator("dialog.keys").is_visible()
     page.keyboard.press("Escape")
     page.locator("dialog.keys").wait_for(state="hidden")
-    page.wait_for_function("document.activeElement.closest('dialog') === null")  # the focus has gone back, too
+    page.locator("dialog:focus, dialog :focus").wait_for(state="detached")  # the focus has gone back, too
+    assert page.evaluate("document.activeElement.closest('dialog') === null")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.closest('.tile') !== null")
     page.keyboard.press("-")
