@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,17 +30,23 @@ def compute_hashes(image: Image.Image) -> PictureHashes:
     C. Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, section 3.2. Mirroring changes
     the sign of the odd horizontal frequencies.
     """
+    return hash_squeezed([squeeze_to_hashed(image)])[0]
+
+
+def squeeze_to_hashed(image: Image.Image) -> NDArray[np.uint8]:
+    """Squeeze a picture to the gray square (32, 32) whose frequencies are the hash."""
     gray = image if image.mode == "L" else image.convert("L")
-    small = gray.resize((HASHED_SIDE_PX, HASHED_SIDE_PX), Image.Resampling.BOX, reducing_gap=1.0)
-    return hash_gray(np.asarray(small, np.float32))
+    return np.asarray(gray.resize((HASHED_SIDE_PX, HASHED_SIDE_PX), Image.Resampling.BOX, reducing_gap=1.0))
 
 
-def hash_gray(small: NDArray[np.float32]) -> PictureHashes:
-    """Compute the hashes of a gray picture that was squeezed to (32, 32), as `compute_hashes` does."""
+def hash_squeezed(squares: Sequence[NDArray[np.uint8 | np.float32]]) -> list[PictureHashes]:
+    """Compute the hashes of gray squares (32, 32), as `compute_hashes` does: many at once take less time for each."""
+    if not squares:
+        return []
     transform = _build_cosines()
-    frequencies = (transform @ small @ transform.T).astype(np.float32)
-    signs = np.where(np.arange(_N_FREQUENCIES) % 2, -1, 1).astype(np.float32)
-    return PictureHashes(_pack_bits(frequencies), _pack_bits(frequencies * signs))
+    frequencies = (transform @ np.stack(squares).astype(np.float32) @ transform.T).astype(np.float32)
+    upright, mirrored = _pack_bits(frequencies), _pack_bits(frequencies * _build_mirror_signs())
+    return [PictureHashes(*pair) for pair in zip(upright, mirrored, strict=True)]
 
 
 def count_different_bits(a: int, b: int) -> int:
@@ -47,11 +54,19 @@ def count_different_bits(a: int, b: int) -> int:
     return ((a ^ b) & _ALL_BITS).bit_count()
 
 
-def _pack_bits(frequencies: NDArray[np.float32]) -> int:
-    ordered = np.sort(frequencies, axis=None)  # `np.median` takes 20 times as long
-    median = (ordered[ordered.size // 2 - 1] + ordered[ordered.size // 2]) / 2
-    bits = frequencies > median
-    return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
+def _pack_bits(frequencies: NDArray[np.float32]) -> list[int]:
+    """Compare the frequencies of pictures (n, 8, 8) with their medians, and pack the bits of each to an integer (n)."""
+    values = frequencies.reshape(len(frequencies), -1)
+    middle = values.shape[1] // 2
+    median = np.partition(values, [middle - 1, middle], axis=1)[:, [middle - 1, middle]].mean(axis=1, keepdims=True)
+    integers: list[int] = np.packbits(values > median, axis=1).view(">i8")[:, 0].tolist()
+    return integers
+
+
+@functools.cache
+def _build_mirror_signs() -> NDArray[np.float32]:
+    """The sign (8,) that a mirror image gives each horizontal frequency."""
+    return np.where(np.arange(_N_FREQUENCIES) % 2, -1, 1).astype(np.float32)
 
 
 @functools.cache

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simsearch.errors import ImageError, NotAPicture
 from simsearch.files import is_own_picture
 from simsearch.images.decode import Box, Pixels, RawFile, decode_square, read_raw_file
-from simsearch.images.perceptual_hash import compute_hashes
+from simsearch.images.perceptual_hash import squeeze_to_hashed
 from simsearch.images.statistics import compute_statistics
 from simsearch.images.views import NO_AUGMENTATION, Augmentation
 from simsearch.ingest.timing import StageClock
@@ -56,12 +57,13 @@ class PreparedFile:
     """A file that was read. Without pixels there is nothing to embed; `failure` is why it could not be read or decoded.
 
     `pixels` (n, side, side, 3) uint8 are the views with the numbers `numbers` (n), those that have no vector yet.
-    `properties` are None where nothing was decoded.
+    `properties` are None where nothing was decoded; so is `squeezed`, the gray square (32, 32) that is hashed.
     """
 
     file: FoundFile
     digest: str = ""
     properties: ImageProperties | None = None
+    squeezed: NDArray[np.uint8] | None = None
     numbers: Sequence[int] = ()
     pixels: Pixels = field(default_factory=lambda: NO_PIXELS)
     failure: ImageError | None = None
@@ -138,6 +140,6 @@ def decode_views(result: ReadResult, context: PreparationContext, clock: StageCl
         pixels = context.augmentation.render_views(square, raw.digest, missing, model.resize_rule)
     with clock.measure("hash"):
         gray = image.image.convert("L")
-        hashes, statistics = compute_hashes(gray), compute_statistics(gray)
-    properties = ImageProperties(image.width, image.height, image.format, image.metadata, hashes, statistics)
-    return PreparedFile(as_read, raw.digest, properties, missing, pixels)
+        squeezed, statistics = squeeze_to_hashed(gray), compute_statistics(gray)
+    properties = ImageProperties(image.width, image.height, image.format, image.metadata, statistics=statistics)
+    return PreparedFile(as_read, raw.digest, properties, squeezed, missing, pixels)

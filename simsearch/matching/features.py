@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simsearch.images.decode import DecodedImage, Pixels
-from simsearch.images.perceptual_hash import HASHED_SIDE_PX, PictureHashes, hash_gray
+from simsearch.images.perceptual_hash import HASHED_SIDE_PX, PictureHashes, hash_squeezed
 from simsearch.matching.opencv import blur, describe_mirrored, detect_features, shrink
 from simsearch.matching.region_hashes import RegionHashes, compute_region_hashes
 from simsearch.matching.sharpness import measure_sharpness
@@ -120,7 +120,7 @@ class PictureRendition:
     @functools.cached_property
     def hashes(self) -> PictureHashes:
         """The perceptual hashes, which differ by few bits from those of the full picture."""
-        return hash_gray(shrink(self.square, HASHED_SIDE_PX, HASHED_SIDE_PX))
+        return hash_squeezed([shrink(self.square, HASHED_SIDE_PX, HASHED_SIDE_PX)])[0]
 
     @functools.cached_property
     def sharpness(self) -> float:

@@ -263,9 +263,12 @@ class CatalogWriter(Catalog):
     def record_files(self, entries: Iterable[FileEntry], model_id: int) -> None:
         """Write files with their images, views and vectors, in order. Skips are written at the end of a run."""
         has_files = adds_vectors = False
+        described: list[tuple[int, ImageProperties]] = []
         for entry in entries:
             has_files = True
             image_id = self._find_or_add_image(entry)
+            if entry.properties is not None:
+                described.append((image_id, entry.properties))
             for view in entry.views:
                 adds_vectors = True
                 self._execute(
@@ -279,6 +282,8 @@ class CatalogWriter(Catalog):
                        mtime_ns = excluded.mtime_ns, etag = excluded.etag, image_id = excluded.image_id""",
                 (path, entry.file.size_bytes, entry.file.mtime_ns, entry.file.etag, image_id),
             )
+        self.record_hashes((image_id, known.hashes) for image_id, known in described if known.hashes)
+        self.record_statistics((image_id, known.statistics) for image_id, known in described if known.statistics)
         if has_files:
             self._renew_change_token()
         if adds_vectors:
@@ -505,10 +510,6 @@ class CatalogWriter(Catalog):
         image_id = self._add_image(entry) if row is None else int(row[0])
         if row is not None:
             self._update_metadata(image_id, entry.properties)
-        if entry.properties is not None and entry.properties.hashes is not None:
-            self.record_hashes([(image_id, entry.properties.hashes)])
-        if entry.properties is not None and entry.properties.statistics is not None:
-            self.record_statistics([(image_id, entry.properties.statistics)])
         return image_id
 
     def _find_unread_image(self, path: str) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.fft import dctn
 
-from simsearch.images.perceptual_hash import compute_hashes
+from simsearch.images.perceptual_hash import compute_hashes, hash_squeezed, squeeze_to_hashed
 from tests.support.scenes import draw_scene, recompress
 
 
@@ -39,6 +39,12 @@ def test_the_mirrored_hash_is_the_hash_of_the_mirrored_picture(seed: int):
     mirrored = compute_hashes(ImageOps.mirror(image))
     assert count_different_bits(compute_hashes(image).mirrored, mirrored.upright) <= 1
     assert count_different_bits(compute_hashes(image).upright, mirrored.mirrored) <= 1
+
+
+def test_hashes_of_many_pictures_at_once_are_those_of_each():
+    pictures = [draw_scene(1), draw_scene(2, 90, 400), Image.new("RGB", (50, 50), "blue")]
+    assert hash_squeezed([squeeze_to_hashed(picture) for picture in pictures]) == [*map(compute_hashes, pictures)]
+    assert hash_squeezed([]) == []
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (4000, 2)])
