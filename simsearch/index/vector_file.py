@@ -105,7 +105,7 @@ class VectorFile:
         """Read unit vectors (m, d) of ids (m,), and which of them are valid (m,): in the file, and not damaged."""
         positions, is_held = self._find_positions(ids)
         codes = np.frombuffer(self._read_rows(positions), "<i2").reshape(-1, self.width)
-        is_valid = is_held & (np.abs(codes).max(axis=1) == _LARGEST)
+        is_valid = is_held & (np.abs(codes).max(axis=1) == _LARGEST) & self._are_in_file(positions)
         rows = codes.astype(np.float32)
         squares = np.einsum("ij,ij->i", rows, rows)
         if not is_valid.all():
@@ -124,6 +124,11 @@ class VectorFile:
             positions = np.minimum(np.searchsorted(self._ids, ids), self._n - 1)
             is_held = self._ids[positions] == ids
         return (positions if is_held.all() else np.where(is_held, positions, 0)), is_held
+
+    def _are_in_file(self, positions: Ids) -> NDArray[np.bool_] | bool:
+        """Whether the file still holds all of each row. Ask after reading: a file that is being cut off gives zeros."""
+        n_bytes = os.fstat(self._descriptor).st_size
+        return n_bytes >= self._n * self._row_bytes or (positions + 1) * self._row_bytes <= n_bytes
 
     def _read_rows(self, positions: Ids) -> bytes:
         """Read the bytes of rows, in their order; zeros where the file ends before them."""

@@ -154,6 +154,16 @@ def test_a_file_truncated_under_a_running_reader_ends_no_process(folder: Path):
     assert is_intact(file)
 
 
+def test_a_row_that_is_cut_off_is_not_valid(folder: Path):
+    file = vector_file(folder)
+    vectors = VectorFile.open(file)
+    for n_bytes in (2, vectors.width, 2 * vectors.width):  # a row less two bytes may keep its largest number
+        os.truncate(file, len(vectors) * 2 * vectors.width - n_bytes)
+        _, is_valid = vectors.read(vectors.ids[-2:])
+        assert is_valid.tolist() == [True, False]
+    assert vectors.is_damaged
+
+
 def test_damaged_rows_are_noticed_and_the_file_is_replaced(folder: Path):
     file, expected = vector_file(folder), search(folder)
     with file.open("r+b") as stream:
