@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -51,6 +52,17 @@ def folder(tmp_path: Path) -> Path:
     with searched(made) as (_, indexes):
         indexes.open_index(FINGERPRINT)
     return made
+
+
+def test_searches_wait_for_writes_only_soon_after_a_change(folder: Path):
+    with contextlib.closing(MilvusConnection(MilvusConfig(str(folder / "vectors.db")), folder)) as server:
+        table = server.open_table("waiting", WIDTH)
+        assert table.search_level == "Strong"
+        table.note_change(time.monotonic() - 60)
+        assert table.search_level == "Bounded"
+        assert not len(table.search(VECTORS[:1], 1)[0][1])
+        table.delete([1])
+        assert table.search_level == "Strong"
 
 
 def deviations(folder: Path) -> tuple[int, int, int]:

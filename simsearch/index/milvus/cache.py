@@ -90,6 +90,7 @@ class MilvusIndexCache:
         if held is not None and held[0].is_current(stored, self._catalog.find_last_change()):
             return held[1]
         table = self._open_table(stored)
+        table.note_change()  # the catalog has changed, so another process may just have written to Milvus
         is_current = self._is_current(table, stored) or self._try_sync(stored)
         index = MilvusIndex(
             table, self._catalog, stored, is_current=is_current, notes=self._build_notes(table, is_current)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ MAX_HITS = 16384
 """The largest number of results of one search or query."""
 
 _CONNECT_S, _READ_S, _WRITE_S, _LOAD_S = 5.0, 60.0, 120.0, 1800.0
+_SETTLE_S = 10.0
+"""So long after a change searches are of the level Strong, which takes a server up to 0.4 s each; then Bounded. A
+server answers those from a state that is at most 5 seconds old, unless its `common.gracefulTime` says otherwise."""
+
 _BATCH_BYTES = 8_000_000  # a server refuses messages of more than 64 MB
 _BATCH_ROWS = 1000
 _TOKEN_PROPERTY = "simsearch.token"
@@ -158,13 +163,14 @@ class MilvusConnection:
 
 
 class MilvusTable:
-    """The rows of a model's views. Reads see all earlier writes: the consistency level is Strong."""
+    """The rows of a model's views. Reads see all earlier writes of this process, and those that it was told of."""
 
     def __init__(self, server: MilvusConnection, client: MilvusClient, name: str) -> None:
         self.connection = server
         self.name = name
         self.kind = ""
         self._client = client
+        self._changed_at = time.monotonic()
 
     def prepare(self) -> None:
         """Create an index if there is none, and load the table. `kind` is then the kind of the index.
@@ -180,6 +186,15 @@ class MilvusTable:
                 names = self._client.list_indexes(self.name, field_name=VECTOR)
             self.kind = str(self._client.describe_index(self.name, names[0], timeout=_READ_S)["index_type"])
             self._client.load_collection(self.name, timeout=_LOAD_S)
+
+    def note_change(self, at: float | None = None) -> None:
+        """Note that the rows may have changed, perhaps by another process: just now, or at a time of the clock."""
+        self._changed_at = time.monotonic() if at is None else at
+
+    @property
+    def search_level(self) -> str:
+        """The consistency level of a search now."""
+        return "Strong" if time.monotonic() - self._changed_at < _SETTLE_S else "Bounded"
 
     @property
     def is_exact(self) -> bool:
@@ -224,18 +239,18 @@ class MilvusTable:
         size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * vectors.shape[1] + 1000)))
         for start in range(0, len(rows), size):
             some = zip(rows[start : start + size], vectors[start : start + size], strict=True)
-            with self.connection.translate_errors():
+            with self._change():
                 self._client.upsert(self.name, [{**row, VECTOR: vector} for row, vector in some], timeout=_WRITE_S)
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete rows by key."""
         for start in range(0, len(ids), MAX_HITS):
-            with self.connection.translate_errors():
+            with self._change():
                 self._client.delete(self.name, ids=list(ids[start : start + MAX_HITS]), timeout=_WRITE_S)
 
     def delete_above(self, last: int) -> None:
         """Delete all rows with larger keys."""
-        with self.connection.translate_errors():
+        with self._change():
             self._client.delete(self.name, filter=f"{KEY} > {last}", timeout=_WRITE_S)
 
     def read_digests(self, where: str) -> dict[int, int]:
@@ -268,7 +283,7 @@ class MilvusTable:
         with self.connection.translate_errors():
             found = self._client.search(
                 self.name, list(np.ascontiguousarray(queries, np.float32)), limit=n, filter=where,
-                anns_field=VECTOR, output_fields=[KEY], timeout=_READ_S,
+                anns_field=VECTOR, output_fields=[KEY], timeout=_READ_S, consistency_level=self.search_level,
                 search_params={"metric_type": _METRIC, "params": {**breadth, **ranged}},
             )  # fmt: skip
         return [
@@ -278,6 +293,14 @@ class MilvusTable:
             )
             for hits in found
         ]
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        try:
+            with self.connection.translate_errors():
+                yield
+        finally:
+            self.note_change()
 
     def _describe(self) -> dict[str, Any]:
         with self.connection.translate_errors():
