@@ -150,6 +150,7 @@ def test_images_on_the_map_are_selected_labeled_and_searched_with(desk: tuple[An
     frame.locator("#map").press("a")
     page.locator(".selection .count", has_text="9 selected").wait_for()
     frame.locator("#map").press("l")
+    page.locator("#label-value:focus").wait_for()  # the map asks the page around it for the form
     page.keyboard.type("light")
     page.keyboard.press("Enter")
     page.locator(".said-undo", has_text="9 labeled light.").wait_for()
