@@ -201,7 +201,7 @@ def _build_kind(data: str, n: int, kind: str, rows: np.ndarray) -> tuple[Path, d
     """Build an index of a kind for the collection of these vectors; its folder, and what is known of the index."""
     folder = CACHE_FOLDER / f"{data}-{n}"
     if not (folder / "catalog.db").exists():
-        _write_catalog(folder, rows)
+        write_catalog(folder, rows)
     with CatalogWriter.open_or_create(folder) as writer:
         write_kind_choice(writer, IndexKindChoice(kind, TARGET_RECALL))
         cache = IndexCache(writer)
@@ -260,7 +260,7 @@ def _measure_search_by_id(folder: Path, n: int) -> float:
     return statistics.median(added)
 
 
-def _write_catalog(folder: Path, rows: np.ndarray) -> None:
+def write_catalog(folder: Path, rows: np.ndarray) -> None:
     """Write a catalog with an image for every row; image and view n + 1 is row n."""
     part = folder.with_suffix(".part")
     with CatalogWriter.open_or_create(part) as writer:
@@ -490,7 +490,7 @@ def measure_changes(data: str, n: int, kind: str) -> dict[str, Any]:
     """Measure the recall of 500 new queries at the default setting: as built, with filters, after 10 % of changes."""
     folder, model = CACHE_FOLDER / f"{data}-{n}", _MODEL
     if not (folder / "catalog.db").exists():
-        _write_catalog(folder, load_vectors(data, n)[N_QUERIES:])
+        write_catalog(folder, load_vectors(data, n)[N_QUERIES:])
     rows = load_vectors(data, n)
     queries, rows = np.array(rows[:N_QUERIES]), rows[N_QUERIES:]
     random, result = np.random.default_rng(5), {}

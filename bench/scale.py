@@ -1,4 +1,7 @@
-"""Indexing with a Ray cluster on this machine, compared with indexing without one: the overhead of `--ray`."""
+"""Indexing with a Ray cluster on this machine, compared with indexing without one: the overhead of `--ray`.
+
+`BENCH_PICTURES=20000 BENCH_BACKBONES=builtin python -m bench scale` measures more pictures, with one backbone.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from bench.setup import find_weights, format_table, ingest, multiply
 from simsearch import ModelChoice
 from simsearch.ingest.run import IngestReport
 
-N_PICTURES = 1000
+N_PICTURES = int(os.environ.get("BENCH_PICTURES", "1000"))
 N_FEW = 32
-BACKBONES = ("builtin", "mobilenet_v2")
+BACKBONES = os.environ.get("BENCH_BACKBONES", "builtin mobilenet_v2").split()
 
 
 def measure() -> str:
