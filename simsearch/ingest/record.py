@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from simsearch.errors import ImageError, NotAPicture, UnreadableFile
-from simsearch.images.perceptual_hash import hash_squeezed
 from simsearch.images.views import Augmentation
 from simsearch.ingest.embed import NewViews
-from simsearch.ingest.prepare import PreparedFile
+from simsearch.ingest.prepare import PreparedFile, add_hashes
 from simsearch.ingest.timing import StageClock
 from simsearch.models.embedder import MIN_VECTOR_NORM
 from simsearch.sources.scan import FoundFile, Scan, Skip
-from simsearch.store.catalog import EmbeddedView, FileEntry, ImageProperties
+from simsearch.store.catalog import EmbeddedView, FileEntry
 from simsearch.store.writer import CatalogWriter
 
 _ZERO_VECTOR_REASON = "the backbone returned an all-zero feature vector for this image; try another backbone"
@@ -46,16 +45,16 @@ class Recorder:
     def record(self, files: Sequence[PreparedFile], new: Mapping[str, NewViews]) -> None:
         """Write files in one transaction, the new views of an image with its first file. Failures become skips."""
         with self._stats.clock.measure("write"):
-            views, properties = self._build_views(new), self._add_hashes(files)
+            views, files = self._build_views(new), add_hashes(files)
             entries: list[FileEntry] = []
             forgotten: list[str] = []
-            for at, file in enumerate(files):
+            for file in files:
                 if file.failure is not None:
                     forgotten += self._record_failure(file.file, file.failure)
                 elif file.digest in self._zero_vector_digests:
                     self._stats.skips.append(Skip(file.file.path, _ZERO_VECTOR_REASON))
                 else:
-                    entries.append(FileEntry(file.file, file.digest, properties[at], views.pop(file.digest, ())))
+                    entries.append(FileEntry(file.file, file.digest, file.properties, views.pop(file.digest, ())))
             with self._writer.transaction():
                 self._writer.record_files(entries, self._model_id)
                 self._writer.forget_files(forgotten)
@@ -84,15 +83,6 @@ class Recorder:
         if not isinstance(failure, NotAPicture) or file.has_picture_extension:
             self._stats.skips.append(Skip(file.path, failure.reason))
         return [] if isinstance(failure, UnreadableFile) else [file.path]
-
-    def _add_hashes(self, files: Sequence[PreparedFile]) -> list[ImageProperties | None]:
-        """The properties of files, with the hashes of those that were decoded here; all at once takes less time."""
-        properties = [file.properties for file in files]
-        decoded = [(at, file.squeezed) for at, file in enumerate(files) if file.squeezed is not None]
-        for (at, _), hashes in zip(decoded, hash_squeezed([square for _, square in decoded]), strict=True):
-            if (own := properties[at]) is not None:
-                properties[at] = replace(own, hashes=hashes)
-        return properties
 
     def _build_views(self, new: Mapping[str, NewViews]) -> dict[str, Sequence[EmbeddedView]]:
         """The rows of new views by digest. An image with a zero vector among its views is left out and remembered."""

@@ -81,7 +81,8 @@ class OpenVinoEmbedder:
         }
         limits = [n for n in (n_threads, find_thread_limit()) if n is not None]
         if limits:
-            settings["INFERENCE_NUM_THREADS"] = min(limits)
+            # Pinned threads of several processes would all be on the first cores.
+            settings |= {"INFERENCE_NUM_THREADS": min(limits), "ENABLE_CPU_PINNING": False}
         self._graph = graph or read_onnx(model)
         try:
             self._compiled = self._compile(settings, None if for_throughput else cache_key)

@@ -40,6 +40,8 @@ TABLES = {
     "images": "SELECT * FROM images ORDER BY id",
     "views": "SELECT * FROM views ORDER BY id",
     "vectors": "SELECT * FROM vectors ORDER BY model_id, view_id",
+    "perceptual_hashes": "SELECT * FROM perceptual_hashes ORDER BY image_id",
+    "picture_statistics": "SELECT * FROM picture_statistics ORDER BY image_id",
     "skips": "SELECT path, reason FROM skips ORDER BY path",
     "models": "SELECT id, fingerprint, width, details, augmentation FROM models ORDER BY id",
 }

@@ -19,6 +19,8 @@ from simsearch import Collection
 from simsearch.cli.app import app
 from simsearch.errors import ClusterError, ImageError, NotAPicture, UnreadableFile
 from simsearch.images.metadata import ExifMetadata
+from simsearch.images.perceptual_hash import PictureHashes
+from simsearch.images.statistics import PictureStatistics
 from simsearch.ingest.embed import NewViews
 from simsearch.ingest.prepare import PreparedFile
 from simsearch.ingest.ray_cluster.blocks import choose_block_size, split_into_blocks
@@ -95,7 +97,10 @@ def test_known_contents_list_the_missing_views():
 def test_a_shard_decodes_to_what_was_encoded(tmp_path: Path):
     random = np.random.default_rng(0)
     odd = "/photos/\udcff\udcfe b.png"  # a name that is no UTF-8
-    facts = ImageProperties(640, 480, "JPEG", ExifMetadata("2024-05-01T10:11:12", "Canon EOS 5D"))
+    metadata = ExifMetadata("2024-05-01T10:11:12", "Canon EOS 5D")
+    facts = ImageProperties(
+        640, 480, "JPEG", metadata, PictureHashes(-(2**63), 2**63 - 1), PictureStatistics(0.1, 0.0, 5)
+    )
     files = [
         PreparedFile(FoundFile(odd, 2**40, -5), digest(1), facts),
         PreparedFile(FoundFile("s3://bucket/k", 3, 4, etag='"abc"'), digest(2), ImageProperties(1, 1, "PNG")),

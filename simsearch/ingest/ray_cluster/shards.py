@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import pyarrow.parquet as parquet
 from simsearch.errors import ImageError, NotAPicture, UnreadableFile
 from simsearch.files import replace_file
 from simsearch.images.metadata import ExifMetadata
+from simsearch.images.perceptual_hash import PictureHashes
+from simsearch.images.statistics import PictureStatistics
 from simsearch.ingest.embed import NewViews
 from simsearch.ingest.prepare import PreparedFile
 from simsearch.sources.scan import FoundFile
@@ -44,6 +46,8 @@ _SCHEMA = pa.schema(
         ("format", pa.string()),
         ("taken_at", pa.string()),
         ("camera", pa.string()),
+        ("hashes", pa.list_(pa.int64())),  # upright, mirrored
+        ("statistics", pa.list_(pa.float64())),  # brightness, contrast, sharpness
         ("numbers", pa.list_(pa.int32())),
         ("vectors", pa.list_(pa.float32())),  # of all numbers, concatenated
         ("failure", pa.string()),
@@ -100,6 +104,7 @@ def _encode_file(file: PreparedFile, new: NewViews | None) -> dict[str, Any]:
         "etag": found.etag, "digest": file.digest,
         "width": facts and facts.width, "height": facts and facts.height, "format": facts and facts.format,
         "taken_at": noted.taken_at, "camera": noted.camera,
+        "hashes": facts and facts.hashes, "statistics": facts and facts.statistics and astuple(facts.statistics),
         "numbers": list(new.numbers) if new else [], "vectors": new.vectors.ravel() if new else [],
         "failure": kind, "problem": failure and failure.problem, "advice": failure and failure.advice,
     }  # fmt: skip
@@ -111,7 +116,11 @@ def _decode_file(row: Mapping[str, Any]) -> PreparedFile:
         failure = _FAILURE_KINDS[row["failure"]](file.path, row["problem"], row["advice"])
         return PreparedFile(file, failure=failure)
     metadata = ExifMetadata(row["taken_at"], row["camera"])
-    facts = None if row["width"] is None else ImageProperties(row["width"], row["height"], row["format"], metadata)
+    if row["width"] is None:
+        return PreparedFile(file, row["digest"])
+    hashes = row["hashes"] and PictureHashes(*row["hashes"])
+    statistics = row["statistics"] and PictureStatistics(*row["statistics"])
+    facts = ImageProperties(row["width"], row["height"], row["format"], metadata, hashes, statistics)
     return PreparedFile(file, row["digest"], facts)
 
 

@@ -16,7 +16,7 @@ import ray
 from simsearch.errors import ClusterError, SimsearchError
 from simsearch.images.views import Augmentation
 from simsearch.ingest.embed import EmbeddingContext, NewViews, embed_batches
-from simsearch.ingest.prepare import PreparationContext, PreparedFile, prepare_files
+from simsearch.ingest.prepare import PreparationContext, PreparedFile, add_hashes, prepare_files
 from simsearch.ingest.ray_cluster.known_contents import KnownContents
 from simsearch.ingest.ray_cluster.shards import ShardContent, encode_shard
 from simsearch.ingest.timing import StageClock
@@ -129,7 +129,7 @@ class Worker:
             for batch in batches:
                 files_done += batch.files
                 new |= batch.new_views
-        return ShardContent(files_done, new)
+        return ShardContent(add_hashes(files_done), new)
 
     def _find_missing_views(self, digest: str) -> list[int]:
         return self._known.find_missing(digest, self._config.augmentation.numbers)
