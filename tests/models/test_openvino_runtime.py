@@ -295,3 +295,4 @@ def test_a_network_computes_in_as_many_threads_as_the_variable_of_openmp_allows(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     embedder = open_onnx_embedder(make_planar().save(tmp_path / "mine.onnx"))
     assert embedder._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert not embedder._compiled.get_property("ENABLE_CPU_PINNING")  # else all processes share the first core
