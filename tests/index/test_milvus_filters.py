@@ -1,4 +1,7 @@
-"""A condition matches the same rows in Milvus and in the catalog."""
+"""A condition matches the same rows in Milvus and in the catalog.
+
+`SIMSEARCH_TEST_MILVUS=http://127.0.0.1:19530` tests with a server, whose parser is not that of Milvus Lite.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from simsearch.store.catalog import Catalog
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM
 from tests.filters.test_sql import COLUMNS, ROWS, drawn_condition
-from tests.support.milvus_catalogs import FINGERPRINT, entry, move_to_milvus, searched, unit_rows
+from tests.support.milvus_catalogs import FINGERPRINT, entry, milvus_uri, move_to_milvus, searched, unit_rows
 
 pytestmark = pytest.mark.long
 
@@ -39,7 +42,7 @@ def milvus(tmp_path_factory: pytest.TempPathFactory):
         ids = {int(digest, 16): image_id for _, image_id, digest in writer.iterate_contents()}
         own = {(ids[row.id], name): value for row in ROWS for name, value in row.own.items() if value is not None}
         writer.annotate([(*key, value) for key, value in own.items()])
-    move_to_milvus(folder, str(folder / "vectors.db"))
+    move_to_milvus(folder, milvus_uri(folder))
     with searched(folder) as (catalog, indexes):
         yield catalog, indexes.open_index(FINGERPRINT)
 
@@ -180,7 +183,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory):
         writer.annotate(
             [(6, "price", 2**53 + 1), (7, "price", float("inf")), (8, "colour", "a\0b"), (1, "price", 2**53)]
         )
-    move_to_milvus(folder, str(folder / "vectors.db"))
+    move_to_milvus(folder, milvus_uri(folder))
     with searched(folder) as (catalog, indexes):
         yield catalog, indexes.open_index(FINGERPRINT)
 

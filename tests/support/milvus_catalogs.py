@@ -1,8 +1,9 @@
-"""Catalogs of random vectors without pictures, and their Milvus Lite."""
+"""Catalogs of random vectors without pictures, and their Milvus: Lite, or the server at $SIMSEARCH_TEST_MILVUS."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,11 @@ def entry(path: str, number: int, vectors: Sequence[NDArray[np.float32]], **fact
     ]
     size, mtime = told.pop("size", 1000 + number), told.pop("mtime_ns", 1_700_000_000 * 10**9)
     return FileEntry(FoundFile(path, size, mtime), f"{number:032x}", ImageProperties(**told, metadata=metadata), views)
+
+
+def milvus_uri(folder: Path) -> str:
+    """A file of Milvus Lite in the folder, or the server to test with."""
+    return os.environ.get("SIMSEARCH_TEST_MILVUS") or str(folder / "vectors.db")
 
 
 def move_to_milvus(folder: Path, uri: str) -> MilvusConfig:

@@ -63,8 +63,8 @@ def compile_filter(condition: Condition) -> str | None:
 def _compile_condition(condition: Condition, is_negated: bool) -> str:
     match condition:
         case AllOf(parts) | AnyOf(parts):
-            word = " and " if isinstance(condition, AllOf) != is_negated else " or "
-            return f"({word.join(_compile_condition(part, is_negated) for part in parts)})"
+            word = "and" if isinstance(condition, AllOf) != is_negated else "or"
+            return _join(word, [_compile_condition(part, is_negated) for part in parts])
         case Not(part):
             return _compile_condition(part, not is_negated)
         case _:
@@ -115,11 +115,19 @@ def _combine_bounds(column: str, bounds: list[tuple[str, Any]] | None, is_negate
         return TRUE if (bounds is None) == is_negated else FALSE
     opposites = {**_OPPOSITES, "!=": "=="}
     comparisons = [_format_comparison(column, opposites[sign] if is_negated else sign, value) for sign, value in bounds]
-    return f"({(' or ' if is_negated else ' and ').join(comparisons)})"
+    return _join("or" if is_negated else "and", comparisons)
 
 
 def _join_alternatives(parts: list[str], is_negated: bool) -> str:
-    return parts[0] if len(parts) == 1 else f"({(' and ' if is_negated else ' or ').join(parts)})"
+    return _join("and" if is_negated else "or", parts)
+
+
+def _join(word: str, parts: list[str]) -> str:
+    """Join conditions as a balanced tree: a server refuses a condition that is a hundred levels deep."""
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return f"({_join(word, parts[:middle])} {word} {_join(word, parts[middle:])})"
 
 
 def _compile_in(column: str, values: list[str], is_negated: bool) -> str:
@@ -222,9 +230,9 @@ def _compile_column_test(test: FieldTest, is_negated: bool) -> str:
     numbers, texts = (f'{field}["{test.field.name}"]' for field in (USER_NUMBERS, USER_TEXTS))
     match test:
         case MissingValue() if is_negated:
-            return f"(exists {numbers} or exists {texts})"
+            return f"({_format_existence(numbers)} or {_format_existence(texts)})"
         case MissingValue():
-            return f"(not exists {numbers} and not exists {texts})"
+            return f"((not {_format_existence(numbers)}) and (not {_format_existence(texts)}))"
         case OneOf(_, values):
             return _join_alternatives(
                 [_compile_column_comparison(test, "=", value, is_negated) for value in values], is_negated
@@ -242,5 +250,10 @@ def _compile_column_comparison(test: FieldTest, operator: str, value: Value, is_
     sign = "==" if operator == "=" else operator
     literal = _format_literal(value if isinstance(value, str) else _to_exact_float(value))
     if is_negated:
-        return f"(not exists {field} or {field} {_OPPOSITES[sign]} {literal})"
-    return f"(exists {field} and {field} {sign} {literal})"
+        return f"((not {_format_existence(field)}) or {field} {_OPPOSITES[sign]} {literal})"
+    return f"({_format_existence(field)} and {field} {sign} {literal})"
+
+
+def _format_existence(field: str) -> str:
+    """Test whether a field has a value. A server takes all that follows `exists` for its operand, without brackets."""
+    return f"(exists {field})"
