@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from simsearch.errors import CollectionError, NoImages, SourceError
+from simsearch.store.lock import acquire_lock
 from simsearch.store.own_files import delete_shards
 from tests.conftest import HISTOGRAM
 from tests.support import oneshot
@@ -128,3 +129,24 @@ with (folder / "catalog.lock").open() as file:
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout == "locked 1\n"
+
+
+def test_a_lock_that_the_child_of_a_killed_process_holds_for_a_moment_is_waited_for(tmp_path: Path):
+    """A process that is forked inherits the open file, and with it the lock, until it runs another program."""
+    code = """
+import os, signal, sys, time
+from pathlib import Path
+from simsearch.store.lock import acquire_lock
+lock = acquire_lock(Path(sys.argv[1]))
+if os.fork() == 0:
+    print("forked", flush=True)
+    time.sleep(0.02)
+    os._exit(0)
+signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "forked\n"
+        holder.kill()
+        holder.wait()
+        acquire_lock(tmp_path).release()
