@@ -92,13 +92,15 @@ def _parse_transformers(given: Mapping[str, Any]) -> ImageSettings:
         raise ValueError("do_resize is false: pictures of other sizes cannot be embedded")
     if "size" not in fields:
         raise ValueError(f"size is missing, and its default for {kind or 'this processor'} is not known")
-    interpolation = _PILLOW_FILTERS[int(fields.get("resample", 2))]
+    resample = int(fields.get("resample", 2))
+    if resample not in range(len(_PILLOW_FILTERS)):
+        raise ValueError(f"resample is {resample}")
     side, resize, shortest = _parse_transformers_size(fields)
     return ImageSettings(
         side_px=side,
         resize=resize,
         shortest_px=shortest,
-        interpolation=interpolation,
+        interpolation=_PILLOW_FILTERS[resample],
         scaling=_parse_transformers_scaling(fields),
     )
 
@@ -136,7 +138,7 @@ def _parse_transformers_scaling(fields: Mapping[str, Any]) -> Scaling:
     if fields.get("do_normalize", True):
         if "image_mean" not in fields or "image_std" not in fields:
             raise ValueError("image_mean or image_std is missing")
-        mean, std = _parse_triple(fields["image_mean"]), _parse_triple(fields["image_std"])
+        mean, std = _parse_triple(fields["image_mean"]), _parse_deviations(fields["image_std"])
     if shift == 0.0 and factor == 1 / 255:
         scaling = _make_scaling(mean, std)
     else:
@@ -166,7 +168,7 @@ def _parse_open_clip(fields: Mapping[str, Any], vision: Mapping[str, Any]) -> Im
         shortest_px=None if mode == "squash" else side,
         crop_offset="floor" if mode == "squash" else "round",
         interpolation="bilinear" if interpolation == "bilinear" else "bicubic",
-        scaling=_make_scaling(_parse_triple(mean), _parse_triple(std)),
+        scaling=_make_scaling(_parse_triple(mean), _parse_deviations(std)),
     )
 
 
@@ -202,3 +204,10 @@ def _parse_triple(values: Any) -> Mean:
     if len(numbers) != 3 or not all(map(isfinite, numbers)):
         raise ValueError(f"{numbers} are not three numbers")
     return numbers[0], numbers[1], numbers[2]
+
+
+def _parse_deviations(values: Any) -> Mean:
+    deviations = _parse_triple(values)
+    if min(deviations) <= 0:
+        raise ValueError(f"the standard deviations {list(deviations)} are not positive")
+    return deviations
