@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = sorted(set(PROJECT["optional-dependencies"]) - {"test", "bench", "docs", "dev"})
 
+_SHOW = "print(extras.format_install_command('mcp'))"
+
 _WITHOUT_TENSORFLOW = """
 import sys
 for name in ("tensorflow", "keras"):
@@ -91,6 +93,26 @@ def test_a_copy_from_a_wheel_knows_its_extras_by_its_metadata(tmp_path: Path):
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )
     assert done.stdout.splitlines() == ["pip install 'one>=1' 'two>=2'", "pip install 'simsearch[nothing]'"]
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [
+        ("pipx/venvs/simsearch", "pipx inject simsearch 'PACKAGE'"),
+        ("uv/tools/simsearch", "uv pip install --python PYTHON 'PACKAGE'"),
+        ("venv", "pip install 'PACKAGE'"),
+    ],
+)
+def test_the_installer_that_made_the_environment_is_named(tmp_path: Path, place: str, command: str):
+    environment = tmp_path / place
+    (environment / "bin").mkdir(parents=True)
+    python = environment / "bin" / "python"
+    python.symlink_to(sys.executable)
+    (environment / "pyvenv.cfg").write_text(f"home = {Path(sys.base_prefix, 'bin')}\n")
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from simsearch import extras; {_SHOW}"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    (package,) = list_requirements("mcp")
+    assert done.stdout.strip() == command.replace("PYTHON", str(python)).replace("PACKAGE", package)
 
 
 def _load_build_hook() -> ModuleType:

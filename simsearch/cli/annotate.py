@@ -9,6 +9,7 @@ import typer
 from simsearch.cli.options import CollectionOption, JsonOption, find_collection
 from simsearch.cli.output import format_path, print_json, print_message, print_summary
 from simsearch.errors import UsageError
+from simsearch.text import count
 
 _MAX_UNKNOWN_SHOWN = 5
 
@@ -46,10 +47,12 @@ def annotate(
         print_json({"collection": folder, "cleared": n_cleared, **stored.to_dict()})
         return
     if clear:
-        print_summary(f"{n_cleared:,} values deleted from {', '.join(clear)}")
+        print_summary(f"{count(n_cleared, 'value')} deleted from {', '.join(clear)}")
     if report:
         columns = ", ".join(report.columns) or "no column"
-        print_summary(f"{folder}: {report.n_values:,} values of {report.n_images:,} images stored in {columns}")
+        print_summary(
+            f"{folder}: {count(report.n_values, 'value')} of {count(report.n_images, 'image')} stored in {columns}"
+        )
         _print_unknown(report.unknown)
 
 

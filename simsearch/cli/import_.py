@@ -10,6 +10,7 @@ import typer
 from simsearch.cli.options import JsonOption, MaxMegapixelsOption, to_pixels
 from simsearch.cli.output import ProgressBar, print_json, print_message, print_skips, print_summary
 from simsearch.errors import UsageError
+from simsearch.text import count
 
 if TYPE_CHECKING:
     from simsearch.interchange.importer import ImportReport
@@ -93,7 +94,7 @@ def _print_report(report: ImportReport) -> None:
     if report.n_repeated:
         parts.append(f"{report.n_repeated:,} rows of a repeated path or key left out: the last row of each counts")
     print_summary(
-        f"{report.collection}: {report.n_images:,} images with a vector of {report.backbone}, {report.width} d "
+        f"{report.collection}: {count(report.n_images, 'image')} with a vector of {report.backbone}, {report.width} d "
         f"({', '.join(parts)})"
     )
     if report.n_kept:

@@ -49,11 +49,11 @@ def _print_contents(contents: CollectionInfo) -> None:
     for model in contents.models:
         _print_model(model)
     if contents.n_dated or contents.n_with_camera:
-        print_line(f"  {contents.n_dated:,} images have a date, {contents.n_with_camera:,} a camera")
+        print_line(f"  {count(contents.n_dated, 'image')} with a date, {contents.n_with_camera:,} with a camera")
     if contents.columns:
         print_line(f"  your columns: {', '.join(f'{name} ({n:,})' for name, n in contents.columns.items())}")
     if contents.n_orphans:
-        print_line(f"  {contents.n_orphans:,} images without a file: `simsearch prune` deletes their vectors")
+        print_line(f"  {count(contents.n_orphans, 'image')} without a file: `simsearch prune` deletes their vectors")
     for line in contents.describe_runs()[:_MAX_RUNS_SHOWN]:
         print_line(f"  run {line}")
     for skip in contents.skips[:_MAX_SKIPS_SHOWN]:

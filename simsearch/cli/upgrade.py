@@ -8,6 +8,7 @@ import typer
 
 from simsearch.cli.options import CollectionOption, JsonOption, MaxMegapixelsOption, find_collection, to_pixels
 from simsearch.cli.output import ProgressBar, print_json, print_message, print_notes, print_skips, print_summary
+from simsearch.text import count
 
 if TYPE_CHECKING:
     from simsearch.ingest.upgrade import UpgradeReport
@@ -40,10 +41,10 @@ def _print_report(report: UpgradeReport) -> None:
         print_summary(f"{report.collection}: nothing to upgrade; it has no former version of a backbone")
     for run in report.runs:
         print_notes(run.notes)
-        print_summary(f"{report.collection}: {run.n_images:,} images, now with {run.model}")
+        print_summary(f"{report.collection}: {count(run.n_embedded, 'image')} embedded with {run.model}")
         print_skips(run.skips, full_list=f"simsearch info --in {report.collection} --json")
     if report.n_left:
         print_summary(
-            f"  {report.n_left:,} images have no new vector: their files are missing or cannot be read; the former "
+            f"  {count(report.n_left, 'image')} without a new vector: files are missing or cannot be read; the former "
             "vectors are kept; run the same command again, or delete them with `simsearch prune --backbone MODEL`"
         )

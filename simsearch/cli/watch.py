@@ -27,6 +27,7 @@ from simsearch.cli.options import (
     to_pixels,
 )
 from simsearch.cli.output import ProgressBar, print_json, print_message, print_skips
+from simsearch.text import count
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -176,6 +177,6 @@ def _format_update(update: WatchUpdate) -> str:
     is_first = update.n_added is None
     parts = [f"{n:,} {name}" for name, n in counts.items() if n or (name == "embedded" and is_first)]
     return (
-        f"{report.collection}: {', '.join(parts)}; now {report.n_images:,} images in {report.n_files:,} files "
-        f"({report.elapsed_s:.1f} s)"
+        f"{report.collection}: {', '.join(parts)}; now {count(report.n_images, 'image')} in "
+        f"{count(report.n_files, 'file')} ({report.elapsed_s:.1f} s)"
     )

@@ -173,6 +173,12 @@ def test_dry_runs_say_what_would_happen_and_change_nothing(tmp_path: Path):
     names = {key: [Path(path).name for path in preview[key]] for key in ("new", "changed", "gone")}
     assert names == {"new": ["3.png"], "changed": ["1.png"], "gone": ["0.png"]}
     assert preview["unchanged"] == 1
+    assert run("index", "photos", "--dry-run", cwd=tmp_path).stdout.splitlines() == [
+        "  read photos/3.png",
+        "  read photos/1.png",
+        "  gone photos/0.png",
+        "indexes/photos: 1 new, 1 changed, 1 gone, 1 unchanged; nothing was written",
+    ]
     assert read_document("info", cwd=tmp_path)["files"] == 3
     shown = run("remove", "photos", "--dry-run", cwd=tmp_path)
     assert len(shown.stdout.splitlines()) == 3

@@ -1,4 +1,4 @@
-"""`simsearch predict`, `features` and `compare`: JSON, text, files, errors."""
+"""`simsearch predict`, `features`, `compare` and `augment`: JSON, text, files, errors."""
 
 from __future__ import annotations
 
@@ -76,6 +76,36 @@ def test_features_draws_named_and_numbered_layers(folder: Path):
         assert picture.width > 1500
 
 
+def test_features_lists_the_layers_and_names_the_picture(folder: Path):
+    layers = ["--layer", "7", "--layer", "last"]
+    done = run("features", "pot.png", *layers, "--max-maps", 2, "--out", "maps/pot.png", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, last, picture = done.stdout.splitlines()
+    assert re.fullmatch(r" +7  block_1_expand +96 maps of \d+ x \d+", first)
+    assert re.fullmatch(r" +91  last +1,280 maps of \d+ x \d+", last)
+    assert picture == "image: maps/pot.png"
+    assert (folder / "maps" / "pot.png").is_file()
+
+
+def test_augment_writes_the_same_views_for_the_same_seed(folder: Path):
+    words = ["augment", "vase.png", "other/vase.png", "-n", 3, "--seed", 7]
+    told = read_document(*words, "--out", "first", cwd=folder)["views"]
+    assert [(view["image"], view["number"]) for view in told] == [
+        (image, number) for image in ("vase.png", "other/vase.png") for number in (1, 2, 3)
+    ]
+    files = [folder / view["path"] for view in told]
+    assert sorted(files) == sorted((folder / "first").iterdir())
+    assert len({file.read_bytes() for file in files}) == 6
+    with Image.open(files[0]) as view, Image.open(folder / "vase.png") as picture:
+        assert view.size == picture.size
+    shown = run(*words, "--out", "second", cwd=folder)
+    assert shown.stdout.count("\n") == 6
+    assert shown.stdout.startswith(f"second/{files[0].name}: ")
+    assert [(folder / "second" / file.name).read_bytes() for file in files] == [file.read_bytes() for file in files]
+    other = read_document("augment", "vase.png", "-n", 1, "--seed", 8, "--out", "third", cwd=folder)["views"]
+    assert (folder / other[0]["path"]).read_bytes() != files[0].read_bytes()
+
+
 def test_compare_json_has_the_documented_keys_and_each_pair_is_drawn(folder: Path):
     images = ["vase.png", "pot.png", "other/vase.png", "vase.png"]
     told = read_document(
@@ -124,6 +154,10 @@ def test_compare_prints_a_table(folder: Path):
         (["features", "vase.png", "--max-maps", "0"], 2, "the number of maps is 0"),
         (["features", "vase.png", "--out", "x.docx"], 2, "no extension of a picture"),
         (["features", "vase.png", "--layer", "stemm"], 2, "no layer 'stemm'; nearest names: stem"),
+        (["augment", "vase.png", "-n", "0"], 2, "the number of views is 0"),
+        (["augment", "vase.png", "--ranges", "huge"], 2, "huge"),
+        (["augment", "notes.txt"], 1, "cannot read notes.txt"),
+        (["augment", "vase.png", "--out", "notes.txt"], 1, "notes.txt cannot be written to"),
         (["compare", "vase.png"], 2, "cannot compare 1 image"),
         (["compare", "vase.png", "missing.png", "--backbone", "histogram"], 1, "cannot read missing.png"),
         (["compare", "vase.png", "pot.png", "--layer", "fc2"], 1, "--layer does not apply to the backbone builtin"),

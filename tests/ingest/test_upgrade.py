@@ -15,7 +15,7 @@ from simsearch.ingest.pipeline import Progress
 from simsearch.models.builtin import versions
 from simsearch.models.choice import resolve_model
 from tests.conftest import ROOT, draw_picture
-from tests.support.command_line import run
+from tests.support.command_line import read_document, run
 
 FIXTURE = ROOT / "tests" / "fixtures" / "version_0_1"
 
@@ -68,6 +68,22 @@ def test_an_upgrade_embeds_every_image_and_its_views_and_deletes_the_former_vect
     assert models[0].stored.augmentation == views
     assert models[0].n_images == report.runs[0].n_images == n_images
     assert [model.backbone for model in models] == ["builtin", "histogram"]
+
+
+def test_the_command_says_how_many_images_moved_and_which_have_no_new_vector(old: Path, tmp_path: Path) -> None:
+    former = former_of(old)
+    with Collection.open(old) as collection:
+        n_images = collection.info().n_images
+        missing = next(collection.catalog.iterate_paths())
+    Path(missing).rename(tmp_path / "moved.jpg")
+    done = run("upgrade", "--in", old, cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"{n_images - 1} images embedded with {fingerprints(old)[0]}" in done.stdout
+    assert fingerprints(old)[0] != former
+    assert "1 image without a new vector" in done.stdout
+    (tmp_path / "moved.jpg").rename(missing)
+    told = read_document("upgrade", "--in", old, cwd=tmp_path)
+    assert (told["images_left"], told["deleted_models"]) == (0, [former])
 
 
 def test_images_without_a_file_keep_the_former_vectors(old: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,19 @@ def test_the_command_reports_pairs_and_learning(tmp_path: Path):
         text = (tmp_path / "report" / page).read_text()
         assert "Joined backbones" in text
         assert "Re-ranking and learning" in text
+
+
+@pytest.mark.long
+def test_the_terminal_shows_the_gain_of_pairs_and_of_learning(tmp_path: Path):
+    for number in range(32):
+        draw_picture(tmp_path / "photos" / f"class_{number % 4}" / f"{number}.png", number)
+    done = run(
+        "benchmark", "photos", "--into", "ix", "--backbone", "histogram", "--backbone", "builtin", "--fuse", "--learn",
+        "--robustness", 0, "--rerank", "none", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pairs, _, learning = done.stdout.partition("joined backbones, against the better part alone")[2].partition(
+        "re-ranking and learning, on images held out from learning"
+    )
+    assert re.search(r"^histogram\+([\d.]+\*)?builtin\t0\.\d{3}\t0\.\d{3}\t[+-]0\.\d{3}\t", pairs, re.MULTILINE)
+    assert [learning.count(word) for word in ("known", "new", "learned")] == [4, 4, 4]
