@@ -21,6 +21,7 @@ from simsearch.errors import CollectionBusy, CollectionNotWritable, DiskFull
 from simsearch.store.writer import CatalogWriter
 from tests.conftest import HISTOGRAM, draw_picture
 from tests.support import oneshot
+from tests.support.command_line import make_unmeasured_environment
 from tests.support.disks import small_disk
 
 pytestmark = pytest.mark.long
@@ -198,7 +199,8 @@ def test_a_file_size_limit_is_reported_in_one_line(many: Path, tmp_path: Path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 
-    code, errors = finished(index_process(many, tmp_path / "ix", preexec_fn=limit))
+    env = make_unmeasured_environment()
+    code, errors = finished(index_process(many, tmp_path / "ix", preexec_fn=limit, env=env))
     assert code == 1
     assert "no disk space left to write" in errors
     assert errors.count("\n") == 1

@@ -205,14 +205,14 @@ def test_a_deleted_picture_disappears_from_results(shared_watch: Watching, folde
 
 
 def test_a_renamed_picture_and_a_renamed_folder_keep_their_vectors(shared_watch: Watching, folder: Path):
-    picture = draw_picture(folder / "sub" / "before.png", 102)
-    shared_watch.until_it_holds("before.png")
+    picture = draw_picture(folder / "sub" / "tulip.png", 102)
+    shared_watch.until_it_holds("tulip.png")
     embedded = shared_watch.n_embedded()
-    picture.rename(picture.with_name("after.png"))
-    shared_watch.until_it_holds("after.png")
+    picture.rename(picture.with_name("rose.png"))
+    shared_watch.until_it_holds("rose.png")
     (folder / "sub").rename(folder / "moved")
-    where = "SELECT path FROM files WHERE path LIKE '%before.png' OR path LIKE '%after.png'"
-    shared_watch.until(lambda: rows(shared_watch.collection, where) == [str(folder / "moved" / "after.png")])
+    where = "SELECT path FROM files WHERE path LIKE '%tulip.png' OR path LIKE '%rose.png'"
+    shared_watch.until(lambda: rows(shared_watch.collection, where) == [str(folder / "moved" / "rose.png")])
     assert shared_watch.n_embedded() == embedded
 
 

@@ -16,6 +16,7 @@ import simsearch
 from simsearch import Collection, ModelChoice, errors
 from simsearch.errors import CollectionClosed, ImageNotFound, ModelNotIndexed, UsageError
 from simsearch.python_terms import convert_to_python_terms
+from tests.support.command_line import make_unmeasured_environment
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def test_the_package_is_imported_without_its_parts():
         "[getattr(simsearch, name) for name in simsearch.__all__]\n"
         "assert not {'tensorflow', 'keras', 'pandas', 'pyarrow'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env=make_unmeasured_environment())
     with pytest.raises(AttributeError, match="has no attribute 'serach'"):
         simsearch.serach  # noqa: B018
 

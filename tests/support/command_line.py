@@ -48,6 +48,11 @@ def read_document(*arguments: object, cwd: Path, **options: Any) -> dict[str, An
     return document
 
 
+def make_unmeasured_environment() -> dict[str, str]:
+    """The environment of a process that `make coverage` does not measure: measuring imports and writes more."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+
+
 def _make_environment(changes: Mapping[str, str]) -> dict[str, str]:
     """The environment without the user's own settings of simsearch, and with `changes`."""
     own = {key for key in os.environ if key.startswith("SIMSEARCH_")} - {"SIMSEARCH_CACHE"}

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def call(collection: Path, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
     from mcp.client.stdio import stdio_client
 
     async def run() -> list[Any]:
-        server = StdioServerParameters(command=sys.executable, args=["-m", "simsearch", "mcp", "--in", str(collection)])
+        command = ["-m", "simsearch", "mcp", "--in", str(collection)]
+        server = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
         async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
             await session.initialize()
             listed = await session.list_tools()
