@@ -88,7 +88,7 @@ def import_(
 
 
 def _print_report(report: ImportReport) -> None:
-    parts = [f"{report.n_added:,} vectors added"]
+    parts = [f"{count(report.n_added, 'vector')} added"]
     if report.skips:
         parts.append(f"{len(report.skips):,} skipped")
     if report.n_repeated:

@@ -76,7 +76,7 @@ def test_relative_paths_are_relative_to_the_root(home: Path, tmp_path: Path):
     (tmp_path / "v.csv").write_text('path,vector\na/picture_00.png,"[1, 0]"\na/none.png,"[0, 1]"\n')
     done = run("import", "v.csv", "--into", "i", "--name", "x", "--root", home / "photos", cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stdout == "i: 1 images with a vector of x, 2 d (1 vectors added, 1 skipped)\n"
+    assert done.stdout == "i: 1 image with a vector of x, 2 d (1 vector added, 1 skipped)\n"
     assert re.search(r"skipped .*none\.png: No such file", done.stderr)
 
 
