@@ -23,6 +23,7 @@ import numpy as np
 from pymilvus import MilvusClient
 
 from bench.ann import CACHE_FOLDER, N_QUERIES, load_truth, load_vectors, measure_hits, time_each_ms, write_catalog
+from bench.setup import read_memory_mb
 from simsearch import Collection
 from simsearch.index.milvus.cache import MilvusIndexCache
 from simsearch.index.milvus.config import MilvusConfig, StoreChoice
@@ -74,7 +75,7 @@ def measure(n: int = N) -> dict[str, Any]:
             found |= _measure_search(lambda query: index.search(query[None], 10)[1][0] - 1, queries, n)
             limits = RankingLimits(10)
             whole = time_each_ms(lambda query: rank_hits(query, index, collection.catalog, limits), queries)
-            found |= {"answer_p50_ms": statistics.median(whole), "server_mb": _read_memory_mb(process)}
+            found |= {"answer_p50_ms": statistics.median(whole), "server_mb": read_memory_mb("VmRSS", process)}
     shutil.rmtree(folder)
     return found
 
@@ -119,11 +120,6 @@ def _show_progress(n_done: int, n_all: int) -> None:
 def _read_processor_s(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _read_memory_mb(process: int) -> float:
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    return int(status["VmRSS"].split()[0]) / 1024
 
 
 if __name__ == "__main__":

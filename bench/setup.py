@@ -96,12 +96,12 @@ def run_child(module: str, *arguments: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def read_memory_mb(line: str = "VmHWM") -> float:
-    """Read the peak memory of this process (`VmHWM`), or the current one (`VmRSS`), in MB.
+def read_memory_mb(line: str = "VmHWM", process: int | str = "self") -> float:
+    """Read the peak memory of a process (`VmHWM`), or the current one (`VmRSS`), in MB.
 
     Not `ru_maxrss`, which includes the memory of the parent process.
     """
-    status = dict(text.split(":", 1) for text in Path("/proc/self/status").read_text().splitlines())
+    status = dict(text.split(":", 1) for text in Path(f"/proc/{process}/status").read_text().splitlines())
     return int(status[line].split()[0]) / 1e3
 
 

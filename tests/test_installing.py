@@ -23,8 +23,6 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = sorted(set(PROJECT["optional-dependencies"]) - {"test", "bench", "docs", "dev"})
 
-_SHOW = "print(extras.format_install_command('mcp'))"
-
 _WITHOUT_TENSORFLOW = """
 import sys
 for name in ("tensorflow", "keras"):
@@ -109,7 +107,8 @@ def test_the_installer_that_made_the_environment_is_named(tmp_path: Path, place:
     python = environment / "bin" / "python"
     python.symlink_to(sys.executable)
     (environment / "pyvenv.cfg").write_text(f"home = {Path(sys.base_prefix, 'bin')}\n")
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from simsearch import extras; {_SHOW}"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from simsearch import extras; "
+    code += "print(extras.format_install_command('mcp'))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     (package,) = list_requirements("mcp")
     assert done.stdout.strip() == command.replace("PYTHON", str(python)).replace("PACKAGE", package)

@@ -23,6 +23,10 @@ from tests.support.command_line import run
 
 D, N_CLASSES, N_EACH = 24, 16, 8
 METHODS = [RerankMethod(), RerankMethod(dba=3)]
+BENCHMARK = (
+    "benchmark", "photos", "--into", "ix", "--backbone", "histogram", "--backbone", "builtin", "--fuse", "--learn",
+    "--robustness", 0, "--rerank", "none",
+)  # fmt: skip
 
 
 def normalize(rows: np.ndarray) -> np.ndarray:
@@ -103,10 +107,7 @@ def test_labels_that_allow_no_comparison_are_refused():
 def test_the_command_reports_pairs_and_learning(tmp_path: Path):
     for number in range(48):
         draw_picture(tmp_path / "photos" / f"class_{number % 4}" / f"{number}.png", number)
-    done = run(
-        "benchmark", "photos", "--into", "ix", "--backbone", "histogram", "--backbone", "builtin", "--fuse", "--learn",
-        "--robustness", 0, "--rerank", "none", "--json", "--out", "report", cwd=tmp_path,
-    )  # fmt: skip
+    done = run(*BENCHMARK, "--json", "--out", "report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     (trial,) = report["fusions"]
@@ -127,10 +128,7 @@ def test_the_command_reports_pairs_and_learning(tmp_path: Path):
 def test_the_terminal_shows_the_gain_of_pairs_and_of_learning(tmp_path: Path):
     for number in range(32):
         draw_picture(tmp_path / "photos" / f"class_{number % 4}" / f"{number}.png", number)
-    done = run(
-        "benchmark", "photos", "--into", "ix", "--backbone", "histogram", "--backbone", "builtin", "--fuse", "--learn",
-        "--robustness", 0, "--rerank", "none", cwd=tmp_path,
-    )  # fmt: skip
+    done = run(*BENCHMARK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     pairs, _, learning = done.stdout.partition("joined backbones, against the better part alone")[2].partition(
         "re-ranking and learning, on images held out from learning"
